@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import pytest
 from tests.cluster import planes
 from tests.cluster.fake_node import FakeNode
 from tests.cluster.planes import ControlPlane
-from tests.cluster.rest import Json, KubernetesClient
+from tests.cluster.rest import Json, KubernetesClient, RequestRefused
 
 # Started at most once each, and both at once where a test compares them.
 _STACK = ExitStack()
@@ -71,7 +71,8 @@ def namespace_on(plane: ControlPlane) -> KubernetesClient:
 def api(plane: ControlPlane) -> Iterator[KubernetesClient]:
     client = namespace_on(plane)
     yield client
-    client.delete(f"namespaces/{client.namespace}")
+    with suppress(RequestRefused):  # a case may have deleted it
+        client.delete(f"namespaces/{client.namespace}")
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 Deterministic, and the same on both planes. A pod's annotations set its delays in seconds: `test/ready-after`
 (`never` for a pod that does not get ready) and `test/stop-after` (a pod that stops later than its grace allows is
-killed at the end of the grace).
+killed at the end of the grace). The tag of an image says what goes wrong with it: see `FAILURES`.
 """
 
 import asyncio
@@ -22,6 +22,21 @@ NODE = "node-a"
 READY_AFTER = 0.15
 STOP_AFTER = 0.1
 Json = dict[str, Any]
+
+FAILURES: dict[str, Json] = {
+    "missing": {
+        "state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image: not found"}},
+    },
+    "unkeyed": {
+        "state": {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "keys" not found'}},
+    },
+    "crashing": {
+        "restartCount": 4,
+        "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s restarting failed container"}},
+        "lastState": {"terminated": {"exitCode": 3, "reason": "Error"}},
+    },
+}
+"""By the tag of the image: the status of a container that does not run, as the kubelet reports it."""
 
 
 def _now() -> str:
@@ -132,7 +147,8 @@ class FakeNode:
         number = next(self._addresses)
         address = f"10.244.{number // 250}.{number % 250 + 1}"
         await self._report(pod, address, ready=False)
-        if delay != "never":
+        tags = {c["image"].rpartition(":")[2] for c in pod["spec"]["containers"]}
+        if delay != "never" and not tags & FAILURES.keys():
             await asyncio.sleep(float(delay))
             await self._report(pod, address, ready=True)
 
@@ -147,6 +163,7 @@ class FakeNode:
                 "name": c["name"], "image": c["image"], "imageID": "", "ready": ready, "restartCount": 0,
                 "started": True, "state": {"running": {"startedAt": _now()}},
             }
+            | FAILURES.get(c["image"].rpartition(":")[2], {})
             for c in pod["spec"]["containers"]
         ]  # fmt: skip
         status = {

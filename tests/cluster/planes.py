@@ -24,7 +24,7 @@ START_TIMEOUT = 90.0
 # Only what the cases look at: the fewer controllers, the less two cores have to do.
 CONTROLLERS = (
     "deployment-controller,replicaset-controller,endpointslice-controller,garbage-collector-controller,"
-    "namespace-controller,serviceaccount-controller"
+    "namespace-controller,serviceaccount-controller,resourcequota-controller"
 )
 
 

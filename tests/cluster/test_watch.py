@@ -77,9 +77,10 @@ def test_a_quiet_watch_ends_with_a_bookmark_of_what_it_has_passed(api: Kubernete
     query = {"resourceVersion": start, "labelSelector": "tier=a", "allowWatchBookmarks": "true"}
     with api.watch("configmaps", 4, **query) as events:
         seen = list(events)
-    assert [event["type"] for event in seen] == ["BOOKMARK"]
-    assert seen[0]["object"]["kind"] == "ConfigMap"
-    assert int(seen[0]["object"]["metadata"]["resourceVersion"]) >= int(other)
+    # A server may send bookmarks at any time; the last one is about everything until the end.
+    assert {event["type"] for event in seen} == {"BOOKMARK"}
+    assert {event["object"]["kind"] for event in seen} == {"ConfigMap"}
+    assert int(seen[-1]["object"]["metadata"]["resourceVersion"]) >= int(other)
 
 
 def test_initial_events_end_with_a_marked_bookmark(api: KubernetesClient) -> None:
@@ -89,10 +90,9 @@ def test_initial_events_end_with_a_marked_bookmark(api: KubernetesClient) -> Non
     with api.watch("configmaps", labelSelector="tier=a", **query) as events:
         for event in events:
             seen.append(event["type"])
-            if event["type"] == "BOOKMARK":
-                marks = event["object"]["metadata"]["annotations"]
+            if event["type"] == "BOOKMARK" and (marks := event["object"]["metadata"].get("annotations")):
                 break
-    assert seen == ["ADDED", "BOOKMARK"]
+    assert [kind for kind in seen if kind != "BOOKMARK"] == ["ADDED"]
     assert marks == {"k8s.io/initial-events-end": "true"}
 
 

@@ -10,6 +10,7 @@ from tests.support.store import AGENT, OTHER, open_store, plan_for
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.kubernetes.errors import ApiUnreachable
 from zdd_tui.backends.store.agent import AgentStore, acquire_lease
+from zdd_tui.demo.manifests import CONTAINER
 from zdd_tui.demo.plan import strategy_plan_yaml
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.steps import blue_green, canary, rollout
@@ -35,11 +36,16 @@ class StalledCluster:
 
     async def get_deployment(self, name: str) -> DeploymentView:
         self.reads += 1
-        return project_deployment({"metadata": {"name": name, "generation": 2}, "spec": {"replicas": 2}})
+        return self._view(name)
 
-    async def set_image(self, name: str, container: str, image: str, **_: Any) -> DeploymentView:
-        template = {"spec": {"containers": [{"name": container, "image": image}]}}
-        return project_deployment({"metadata": {"name": name}, "spec": {"template": template}})
+    @staticmethod
+    def _view(name: str) -> DeploymentView:
+        template = {"spec": {"containers": [{"name": CONTAINER, "image": "users:2"}]}}
+        spec = {"replicas": 2, "template": template}
+        return project_deployment({"metadata": {"name": name, "generation": 2}, "spec": spec})
+
+    async def set_image(self, name: str, *_: Any, **__: Any) -> DeploymentView:
+        return self._view(name)
 
     async def scale(self, *_: Any, **__: Any) -> None: ...
 

@@ -28,6 +28,7 @@ from zdd_tui.rehearsal.copy import RehearsalOptions, SchemaCopy, copy_session, m
 from zdd_tui.rehearsal.expected_rows import CREATE_EXPECTED, ExpectedRows, RowDiff
 from zdd_tui.rehearsal.fake_cluster import fake_cluster
 from zdd_tui.rehearsal.pg_dump import check_versions
+from zdd_tui.rehearsal.report import format_rehearsal_report
 from zdd_tui.rehearsal.run import rehearse
 from zdd_tui.testbed.servers import PostgresServer
 
@@ -140,6 +141,22 @@ async def test_a_good_plan_passes_forward_and_back_from_every_phase_and_the_verd
     # Production has seen nothing of it: neither a row nor a column, nor a release.
     assert await fetch(production, "SELECT FROM zdd.release") == []
     assert (await fetch(production, "SELECT count(*) AS rows FROM crm.users"))[0]["rows"] == 4000
+
+
+async def test_c5_a_plan_with_a_guard_is_rehearsed_and_what_was_not_judged_is_counted(
+    production: str, tmp_path: Path
+) -> None:
+    guard = "guard: {rules: [{name: errors, metric: error-rate, limit: 1%}, {name: p99, metric: latency, limit: 1s}]}"
+    plan = plan_of(production, **{"change:\n": f"{guard}\nchange:\n"})
+    assert plan.plan.guard is not None
+    report = (await rehearse(plan, RehearsalOptions(rows=200), tmp_path, ignore_progress)).to_json()
+    assert report["passed"], report["reasons"]
+    assert [text.partition(":")[0] for text in report["unjudged"]] == [
+        "guard rule errors",
+        "guard rule p99",
+        "rollouts, probes and drains of crm (crm",
+    ]
+    assert "not judged (3): guard rule errors: there are no pods" in format_rehearsal_report(report)
 
 
 def test_a_wrong_way_back_fails_on_the_command_line_with_the_reason_and_that_is_kept_too(

@@ -192,6 +192,10 @@ class FlagStore:
             for key in keys:
                 await self._client.expire(fence_key(key), FENCE_TTL_SECONDS)
 
+    async def list_clients(self) -> list[dict[str, str]]:
+        """Lists the connected clients, as CLIENT LIST does; the errors are those of the client library."""
+        return await self._client.client_list()
+
     async def try_writes(self, prefix: str) -> None:
         """Does with a scratch flag what steps and undos do with flags: fenced write, refusal of an older epoch, read,
         deletion, expiry. Deletes it afterwards.

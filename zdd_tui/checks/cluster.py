@@ -29,7 +29,7 @@ _SECOND_DEPLOYMENT_PERMISSIONS: tuple[Permission, ...] = (
     ("delete", "apps", "deployments"),
 )
 _SERVICE_PERMISSIONS: tuple[Permission, ...] = tuple(
-    (verb, "", "services") for verb in ("get", "create", "patch", "delete")
+    (verb, "", "services") for verb in ("get", "watch", "create", "patch", "delete")
 )
 _ROUTE_PERMISSIONS: tuple[Permission, ...] = tuple(
     (verb, "gateway.networking.k8s.io", "httproutes") for verb in ("get", "patch")

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 
 from zdd_tui.backends.actor import this_actor
 from zdd_tui.backends.postgres.catalog import read_catalog
@@ -10,7 +11,7 @@ from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS, connect
 from zdd_tui.backends.store.client import Store
 from zdd_tui.model.actions import Confirmation, find_action
 from zdd_tui.model.ddl import Catalog
-from zdd_tui.model.errors import PlanError, Refused, ZddError, with_hint
+from zdd_tui.model.errors import ClusterError, PlanError, Refused, ZddError, with_hint
 from zdd_tui.model.plan.base import BasePlan, Plan
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.plan.strategies import strategy_title
@@ -20,6 +21,9 @@ from zdd_tui.model.release.regions import require_same_region
 from zdd_tui.model.release.state import Command, CommandKind, Precondition, apply_command, requires_name
 from zdd_tui.model.release.summary import has_no_agent
 from zdd_tui.model.tuning import LIMITS, apply_tuning, format_limit, parse_requested_limits, reset_to_plan
+
+CLUSTER_TIMEOUT = 2.0
+"""Seconds for what a preview asks the cluster."""
 
 EXIT_TIMEOUT = 4
 """The agent did not answer in time; the command stays queued."""
@@ -116,7 +120,8 @@ async def _prepare_command(loaded: LoadedPlan, request: CommandRequest) -> Prepa
             f"begin another with `zdd agent --new {loaded.command_line_name}`",
         )
     catalog = await _read_catalog(loaded.plan) if find_action(kind).confirmation is not Confirmation.NONE else None
-    targets = preview_command(loaded.plan, release, kind, catalog)
+    missing = await _find_missing_deployments(loaded.plan) if kind is CommandKind.ROLLBACK else ()
+    targets = preview_command(loaded.plan, release, kind, catalog, missing)
     return PreparedCommand(record, replace(request, expected=build_precondition(record), targets=targets))
 
 
@@ -140,6 +145,25 @@ async def _read_catalog(plan: BasePlan) -> Catalog | None:
             conn.terminate()
     except (ZddError, *CONNECTION_ERRORS):
         return None
+
+
+async def _find_missing_deployments(plan: BasePlan) -> tuple[str, ...]:
+    """The plan's Deployment if it does not exist. A cluster that does not respond must not delay a rollback."""
+    from zdd_tui.backends.kubernetes.cluster import Cluster  # noqa: PLC0415  # only a rollback needs it
+    from zdd_tui.backends.kubernetes.errors import KubeApiError  # noqa: PLC0415
+
+    names = plan.kubernetes
+    try:
+        async with (
+            asyncio.timeout(CLUSTER_TIMEOUT),
+            Cluster.connect(names.kubeconfig, names.context, names.namespace, check=False) as cluster,
+        ):
+            await cluster.get_deployment(names.deployment)
+    except KubeApiError as error:
+        return (names.deployment,) if error.status == HTTPStatus.NOT_FOUND else ()
+    except (ClusterError, TimeoutError):
+        pass
+    return ()
 
 
 async def send_command(loaded: LoadedPlan, prepared: PreparedCommand, timeout: float) -> int:

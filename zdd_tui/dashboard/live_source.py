@@ -92,6 +92,7 @@ class LiveSource:
         self._store: Store | None = None
         self._release_id: int | None = None
         self._catalog: Catalog | None = None
+        self._missing: set[str] = set()
         self._catalog_of: tuple[object, ...] = ()
         self._event_cache = EventCache()
         self._flag_cache = FlagCache(plan)
@@ -285,7 +286,15 @@ class LiveSource:
     def _preview_commands(self, release: Release) -> Mapping[CommandKind, tuple[str, ...]]:
         from zdd_tui.model.release.preview import preview_command  # noqa: PLC0415  # imports an SQL parser
 
-        return {kind: preview_command(self._plan, release, kind, self._catalog) for kind in CommandKind}
+        return {kind: preview_command(self._plan, release, kind, self._catalog, self._missing) for kind in CommandKind}
+
+    def _set_missing(self, names: set[str]) -> None:
+        """Which Deployments do not exist; the preview of a rollback says so."""
+        known = self._state.release.value
+        if names != self._missing:
+            self._missing = names
+            if known is not None:
+                self._publish(previews=self._preview_commands(known.release))
 
     def _schedule_catalog_read(self, record: ReleaseRecord) -> None:
         """Reads the catalog after each phase, as tables change; in a task of its own, so that readings continue."""
@@ -363,6 +372,8 @@ class LiveSource:
             def publish_pods(snapshot: WorkloadSnapshot) -> None:
                 # The second Deployment exists only during parts of the release: its absence is no error.
                 is_absent = is_second and watch.is_absent
+                if not is_second:
+                    self._set_missing({deployment} if watch.is_absent else set())
                 self._publish_value(slot, Observed(None, snapshot.observed_at) if is_absent else observe_pods(snapshot))
 
             await watch.run(publish_pods)

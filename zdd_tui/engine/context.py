@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from zdd_tui.backends.kubernetes.cluster import Cluster
+from zdd_tui.backends.kubernetes.workload_cache import WorkloadCache
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS, Connection
 from zdd_tui.backends.redis_flags import FlagStore
@@ -31,6 +32,7 @@ class Context:
         is_paused: returns whether the release is paused now.
         log: writes a line to the agent's log.
         tuning: returns the limits of the backfill that the operator has changed.
+        workloads: the Deployments of the release as gates read them.
     """
 
     plan: BasePlan
@@ -40,7 +42,11 @@ class Context:
     is_paused: Callable[[], bool]
     log: Callable[[str], None]
     tuning: Callable[[], Tuning] = tuple
+    workloads: WorkloadCache = field(init=False)
     _catalog: Catalog | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.workloads = WorkloadCache(self.cluster, self.plan.kubernetes.container)
 
     @property
     def epoch(self) -> int:
@@ -96,6 +102,7 @@ class StepHandle:
 
     Args:
         value: of the strategy's step, such as a weight in percent.
+        is_undo: the step is being undone.
         write_done: writes the step's end. It may be called in the transaction of the step's effect; both then commit
             together.
     """
@@ -105,12 +112,15 @@ class StepHandle:
         stored: StepRecord,
         *,
         value: int | None = None,
+        is_undo: bool = False,
         write_note: Callable[[str], Awaitable[None]],
         write_detail: Callable[[dict[str, Any]], Awaitable[None]],
         write_done: Callable[[Connection, dict[str, Any]], Awaitable[None]],
     ) -> None:
         self.name = stored.name
         self.value = value
+        self.retry_command = "zdd rollback PLAN" if is_undo else "zdd advance PLAN, or zdd rollback PLAN"
+        """What an operator can do after a failure; a rollback that failed cannot be advanced."""
         self.detail: dict[str, Any] = dict(stored.detail)
         self._last_note = stored.note
         self._write_note = write_note

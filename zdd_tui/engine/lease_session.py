@@ -1,8 +1,9 @@
 """The agent's work from acquiring the lease until it loses the lease or the release ends.
 
-Five loops run concurrently, in the manner of a Kubernetes controller: one renews the lease, one handles commands one
-at a time, one runs steps one at a time, one evaluates the gates, and one evaluates the guard's rules. The first loop
-that ends or fails ends the session; the next session continues from the state in PostgreSQL.
+Six loops run concurrently, in the manner of a Kubernetes controller: one renews the lease, one handles commands one
+at a time, one runs steps one at a time, one evaluates the gates, one watches the standing conditions, and one evaluates
+the guard's rules. The first loop that ends or fails ends the session; the next session continues from the state in
+PostgreSQL.
 """
 
 import asyncio
@@ -12,10 +13,12 @@ from typing import Any, TypeVar
 
 from zdd_tui.backends.backoff import Backoff
 from zdd_tui.backends.kubernetes.cluster import Cluster
+from zdd_tui.backends.kubernetes.workload_cache import WorkloadCache
 from zdd_tui.backends.redis_flags import FlagStore
 from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.backends.store.client import Store
 from zdd_tui.backends.store.guard import record_overdue_wait
+from zdd_tui.engine.conditions.monitor import ConditionMonitor
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.gates.registry import evaluate_gates
 from zdd_tui.engine.guard.loop import GuardLoop
@@ -31,10 +34,12 @@ from zdd_tui.engine.witness import settle_recorded_rows
 from zdd_tui.model.errors import BackendError, DatabaseUnavailable, Refused, ZddError
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.plan.guard import Guard
+from zdd_tui.model.release.conditions import withhold_verdicts
 from zdd_tui.model.release.records import NewEvent, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import (
     Command,
     CommandKind,
+    PendingStep,
     Release,
     ReleaseState,
     apply_command,
@@ -78,11 +83,13 @@ class LeaseSession:
         self._gate_lock = asyncio.Lock()
         self._step_lock = asyncio.Lock()  # held while the next step is chosen and while a command changes the release
         self._running_step: asyncio.Task[None] | None = None
+        self._running_pending: PendingStep | None = None
         self._holder: ReleaseHolder
         self._ctx: Context
-        self._cluster: Cluster | None = None
+        self._workloads: WorkloadCache | None = None
         self._reported_wait_since = 0.0
         self._runner: Runner
+        self._monitor: ConditionMonitor | None = None
 
     async def run(self) -> Release:
         """Runs until the release has ended. Whatever ends the session earlier is raised."""
@@ -117,7 +124,14 @@ class LeaseSession:
     async def _run_release(self, stack: AsyncExitStack) -> None:
         await self._connect(stack)
         self._state_changed.set()
-        await _run_until_first_ends(self._command_loop(), self._step_loop(), self._gate_loop())
+        assert self._monitor is not None
+        await _run_until_first_ends(
+            self._command_loop(),
+            self._step_loop(),
+            self._gate_loop(),
+            self._monitor.run(),
+            self._ctx.workloads.run(),
+        )
 
     def _build_guard(self, guard: Guard) -> GuardLoop:
         """The guard starts before the connections exist. A rule is unknown while its source is unavailable."""
@@ -125,7 +139,7 @@ class LeaseSession:
             self._plan,
             guard,
             self._store,
-            cluster=lambda: self._cluster,
+            workloads=lambda: self._workloads,
             release=lambda: self._release,
             log=self._log,
         )
@@ -136,7 +150,7 @@ class LeaseSession:
         redis = asyncio.create_task(self._connect_flags(stack))
         try:
             names = self._plan.kubernetes
-            self._cluster = cluster = await self._connect_with_retry(
+            cluster = await self._connect_with_retry(
                 "Kubernetes",
                 lambda: stack.enter_async_context(Cluster.connect(names.kubeconfig, names.context, names.namespace)),
             )
@@ -154,7 +168,16 @@ class LeaseSession:
             log=self._log,
             tuning=lambda: self._release.tuning,
         )
+        self._workloads = self._ctx.workloads
         self._runner = Runner(self._ctx, self._holder, self._hook)
+        self._monitor = ConditionMonitor(
+            self._ctx,
+            self._holder,
+            self._step_lock,
+            stop_step=self._stop_step_for_breach,
+            settle=self._settle_after_breach,
+            on_change=self._state_changed.set,
+        )
 
     async def _connect_flags(self, stack: AsyncExitStack) -> FlagStore | None:
         if (url := self._plan.redis_url) is None:
@@ -187,6 +210,7 @@ class LeaseSession:
                     self._state_changed.clear()
                     pending = next_pending_step(self._release)
                     if pending is not None:
+                        self._running_pending = pending
                         self._running_step = asyncio.create_task(self._runner.run_step(pending))
                 if self._running_step is None:
                     await self._state_changed.wait()
@@ -207,6 +231,19 @@ class LeaseSession:
             step.cancel()
             await asyncio.wait([step])
 
+    def _stop_step_for_breach(self) -> None:
+        """Cancels the running step at once, unless it is an undo: a rollback continues during a breach."""
+        step, pending = self._running_step, self._running_pending
+        if step is not None and pending is not None and pending.direction == "run":
+            step.cancel()
+
+    async def _settle_after_breach(self) -> None:
+        """Waits until a cancelled step has ended, which may have committed its end before."""
+        step = self._running_step
+        if step is not None and step.cancelling():
+            await asyncio.wait([step])
+        self._holder.release = (await self._store.read()).release
+
     # Commands
 
     async def _command_loop(self) -> None:
@@ -220,7 +257,9 @@ class LeaseSession:
         command = stored.to_command
         try:
             if command.kind is CommandKind.ADVANCE:
-                await self._evaluate_gates()  # a reading that is only old must not refuse the command
+                if self._monitor is not None:
+                    await self._monitor.refresh()
+                await self._evaluate_gates(fresh=True)  # a reading that is only old must not refuse the command
                 await self._require_checked_plan(command)
             async with self._step_lock:
                 await require_same_objects(self._ctx.cluster, stored)
@@ -281,12 +320,13 @@ class LeaseSession:
                 await self._evaluate_gates()
             await asyncio.sleep(ENTRY_GATE_INTERVAL if has_entry_gates else GATE_INTERVAL)
 
-    async def _evaluate_gates(self) -> None:
+    async def _evaluate_gates(self, *, fresh: bool = False) -> None:
         async with self._gate_lock:  # one evaluation at a time: an older result must not replace a newer one
             record = await self._store.read()
             if await settle_recorded_rows(self._ctx, record):
                 record = await self._store.read()
-            await self._store.save_gates(await evaluate_gates(self._ctx, record))
+            readings = await evaluate_gates(self._ctx, record, fresh=fresh)
+            await self._store.save_gates(withhold_verdicts(readings, self._release))
         async with self._holder.lock:
             record = await self._store.read()
             after = complete_if_open(self._release, record.gates, record.now)

@@ -1,8 +1,9 @@
 """What steps and gates both read: the release's record of its steps, the cluster now, the counters of the pods."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from zdd_tui.backends.kubernetes.services import SERVICES, get_raw_object
+from zdd_tui.backends.kubernetes.workload_cache import WorkloadObjects
 from zdd_tui.backends.metrics.scrape import read_shadow_counters
 from zdd_tui.engine.context import Context
 from zdd_tui.model.errors import MetricsError
@@ -11,7 +12,13 @@ from zdd_tui.model.release.records import ReleaseRecord, StepRecord
 from zdd_tui.model.release.strategy import StepSpec
 from zdd_tui.model.shadow import ShadowCounters
 from zdd_tui.model.workload.pod import PodFacts
-from zdd_tui.model.workload.rollout import RolloutStatus, evaluate_rollout, select_own_pods
+from zdd_tui.model.workload.rollout import (
+    DeploymentCondition,
+    DeploymentView,
+    RolloutStatus,
+    evaluate_rollout,
+    select_own_pods,
+)
 from zdd_tui.model.workload.second_deployment import SwitchLabel
 
 
@@ -36,34 +43,50 @@ def find_service_claim(record: ReleaseRecord) -> tuple[SwitchLabel, int, str] | 
     return SwitchLabel(*step.detail["switch"]), int(step.detail["replicas"]), str(step.detail["image_before"])
 
 
-async def read_rollout_status(ctx: Context, deployment: str = "") -> RolloutStatus:
-    """The rollout of a Deployment now; of the plan's own Deployment by default."""
+async def read_rollout_status(
+    ctx: Context, deployment: str = "", *, ignored_condition: DeploymentCondition | None = None
+) -> RolloutStatus:
+    """The rollout of a Deployment now; of the plan's own Deployment by default.
+
+    Args:
+        ignored_condition: as of :func:`zdd_tui.model.workload.rollout.evaluate_rollout`.
+    """
     view = await ctx.cluster.get_deployment(deployment or ctx.plan.kubernetes.deployment)
+    return await evaluate_view(ctx, view, ignored_condition=ignored_condition)
+
+
+async def evaluate_view(
+    ctx: Context, view: DeploymentView, *, ignored_condition: DeploymentCondition | None = None
+) -> RolloutStatus:
+    """The rollout of a Deployment that was read just now: its ReplicaSets and pods are read after it."""
     replica_sets = await ctx.cluster.list_replica_sets(view.selector)
     pods = await ctx.cluster.list_pods(view.selector)
-    return evaluate_rollout(view, replica_sets, select_own_pods(view, replica_sets, pods))
+    own = select_own_pods(view, replica_sets, pods)
+    return evaluate_rollout(view, replica_sets, own, ignored_condition=ignored_condition)
 
 
-async def list_serving_pods(ctx: Context) -> list[PodFacts]:
+async def read_workload(ctx: Context) -> WorkloadObjects:
+    """The plan's Deployment with its pods and the endpoints of the Service."""
+    return await ctx.workloads.read(ctx.plan.kubernetes.deployment, ctx.plan.service)
+
+
+async def list_serving_pods(ctx: Context, workload: WorkloadObjects) -> Sequence[PodFacts]:
     """The pods that the Service sends requests to; of a workload without a Service the ready ones."""
     names = ctx.plan.kubernetes
-    view = await ctx.cluster.get_deployment(names.deployment)
-    pods = {pod.name: pod for pod in await ctx.cluster.list_pods(view.selector, container=names.container)}
-    endpoints = await ctx.cluster.list_endpoint_slices(ctx.plan.service)
     if (
-        not endpoints
+        not workload.endpoints
         and names.service is None
         and await get_raw_object(ctx.cluster, SERVICES, ctx.plan.service) is None
     ):
-        return [pod for pod in pods.values() if pod.ready and pod.deletion_deadline is None]
-    return [pods[endpoint.pod_name] for endpoint in endpoints if endpoint.ready and endpoint.pod_name in pods]
+        return [pod for pod in workload.pods if pod.ready and pod.deletion_deadline is None and not pod.is_terminal]
+    return workload.serving_pods
 
 
 async def why_not_serving(ctx: Context, service: str, deployment: str) -> str:
     """Why the Service's ready endpoints are not exactly the pods of the Deployment; empty when they are."""
-    view = await ctx.cluster.get_deployment(deployment)
-    own = {pod.name for pod in await ctx.cluster.list_pods(view.selector)}
-    ready = [endpoint for endpoint in await ctx.cluster.list_endpoint_slices(service) if endpoint.ready]
+    workload = await ctx.workloads.read(deployment, service)
+    view, own = workload.view, {pod.name for pod in workload.pods}
+    ready = [endpoint for endpoint in workload.endpoints if endpoint.ready]
     foreign = sorted(endpoint.pod_name or endpoint.address for endpoint in ready if endpoint.pod_name not in own)
     if foreign:
         return f"{len(foreign)} of {len(ready)} endpoints are not pods of {deployment}: {', '.join(foreign[:3])}"
@@ -79,11 +102,11 @@ async def read_pod_counters(ctx: Context) -> dict[str, ShadowCounters]:
         MetricsError: a pod does not return them, or no pod is serving.
     """
     plan = ctx.plan_of_type(DarkLaunchPlan)
-    serving = {pod.name: pod for pod in await list_serving_pods(ctx)}
-    endpoints = await ctx.cluster.list_endpoint_slices(plan.service)
+    workload = await read_workload(ctx)
+    serving = {pod.name: pod for pod in await list_serving_pods(ctx, workload)}
     addresses = {
         serving[endpoint.pod_name].uid: f"{endpoint.address}:{endpoint.port}"
-        for endpoint in endpoints
+        for endpoint in workload.endpoints
         if endpoint.ready and endpoint.pod_name in serving
     }
     if not addresses:

@@ -5,13 +5,23 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from zdd_tui.backends.backoff import Backoff
+from zdd_tui.backends.kubernetes.errors import KubeApiError
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.model.errors import BackendError, DatabaseError
 
 RETRY_SECONDS = 30.0
 """Longer than a failover of Redis or a restart of an API server usually takes."""
 
+PERMANENT_STATUSES = frozenset({400, 403, 404, 405, 409, 413, 415, 422})
+"""HTTP statuses of the Kubernetes API that the same request gets again (Kubernetes API conventions, "HTTP status
+codes"). 401 may be a token that is being renewed, 429 and 5xx ask for a retry."""
+
 T = TypeVar("T")
+
+
+def is_permanent(error: BackendError) -> bool:
+    """Whether the same request would be refused again, so that a retry only hides the cause."""
+    return isinstance(error, KubeApiError) and error.status in PERMANENT_STATUSES
 
 
 async def with_retry(
@@ -21,7 +31,7 @@ async def with_retry(
 
     Raises:
         StaleEpoch: the lease is lost; the action does not run after that.
-        BackendError: the system was unavailable, or refused, for ``retry_seconds`` seconds.
+        BackendError: the system was unavailable for ``retry_seconds`` seconds, or refuses what a retry does not change.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + retry_seconds
@@ -33,7 +43,7 @@ async def with_retry(
         except DatabaseError:
             raise
         except BackendError as error:
-            if loop.time() > deadline:
+            if is_permanent(error) or loop.time() > deadline:
                 raise
             await step.set_note(f"retrying: {error.title}")
         await backoff.sleep()

@@ -23,7 +23,7 @@ from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.strategies import build_strategy
 from zdd_tui.rehearsal.copy import ProgressCallback, RehearsalOptions, copy_session, make_copy
 from zdd_tui.rehearsal.expected_rows import ExpectedRows, check_round_trip
-from zdd_tui.rehearsal.report import RehearsalReport, format_rehearsal_report
+from zdd_tui.rehearsal.report import RehearsalReport, find_unjudged, format_rehearsal_report
 from zdd_tui.rehearsal.scenario import LiveState, ScenarioSetup, run_scenario
 from zdd_tui.rehearsal.statements import StatementBuilder
 from zdd_tui.rehearsal.step_metrics import StepMetricsCollector
@@ -94,6 +94,7 @@ async def _rehearse_on_copy(
             max_wait=plan.database.lock_timeout_max + 1.0,
             max_rows_per_second=plan.backfill.max_rows_per_second,
             notes=copy.notes,
+            unjudged=find_unjudged(plan),
         )
         if copy.error:
             report.reasons.append(copy.error)
@@ -180,6 +181,7 @@ def _plan_for_copy(plan: Plan, dsn: str, redis_url: str) -> Plan:
     return plan.without_regions().model_copy(
         update={
             "environment": "rehearsal",
+            "guard": None,  # it observes pods under traffic, and a rehearsal has none
             "database": plan.database.model_copy(update={"dsn": SecretStr(dsn)}),
             "flags": plan.flags.model_copy(update={"url": SecretStr(redis_url), "max_staleness": STALENESS}),
             "gates": plan.gates.model_copy(update={"soak": min(SOAK, plan.gates.soak)}),

@@ -124,9 +124,10 @@ async def test_a_forbidden_request_names_verb_resource_and_hint(tmp_path: Path) 
                 KubeApiError, match="not allowed to get deployment 'users' in namespace 'shop'"
             ) as caught:
                 await cluster.get_deployment("users")
-            assert (
-                caught.value.hint
-                == "request the permission: kubectl create role zdd --verb=get --resource=deployments -n shop"
+            name = "zdd-get-deployments"
+            assert caught.value.hint == (
+                f"request the permission: kubectl create role {name} --verb=get --resource=deployments -n shop;"
+                f" kubectl create rolebinding {name} --role={name} --user=USER -n shop"
             )
             with pytest.raises(KubeApiError, match="not allowed to list pods"):
                 await cluster.list_pods("app=users")

@@ -143,6 +143,15 @@ def test_a_problem_replaces_the_state_and_keeps_the_other_columns() -> None:
     assert "node-1" in message
 
 
+@pytest.mark.parametrize("cells", [40, 44, 60, 90])
+@pytest.mark.parametrize("reason", ["CrashLoopBackOff", "CreateContainerConfigError"])
+def test_e10_a_count_of_restarts_is_whole_in_every_width(cells: int, reason: str) -> None:
+    ill = PodRow(pod("6d4f9c7b5d-m4t8c", "2", PodState.STARTING, restarts=600, reason=reason), "", "2")
+    for with_restarts in (True, False):
+        columns = fit_columns(pod_columns(measure_widths([ill]), with_restarts=with_restarts), cells)
+        assert "×600" in text(row_line(columns, ill, EPOCH))
+
+
 def test_restarts_are_beside_the_state_where_their_column_does_not_fit() -> None:
     serving = PodRow(pod("6d4f9c7b5d-m4t8c", "2", PodState.SERVING, restarts=2), "", "2")
     draining = PodRow(pod("6d4f9c7b5d-x7k2p", "2", PodState.DRAINING, restarts=2, seconds_left=18.0), "", "2")

@@ -139,7 +139,7 @@ async def test_failed_rows_are_recorded_and_the_rest_is_copied(db: asyncpg.Conne
     change["expand"] = "ALTER TABLE t ADD COLUMN share int"
     if kind == "table":
         change |= {"into": "t2", "expand": "CREATE TABLE t2 (id int PRIMARY KEY, share int)"}
-    plan = make_plan(dsn=pg_dsn, change=change, backfill=SMALL)
+    plan = make_plan(dsn=pg_dsn, change=change, backfill={**SMALL, "max_failed_rows": 3})
     await db.execute("CREATE TABLE t (id int PRIMARY KEY, parts int)")
     await db.execute(
         "INSERT INTO t SELECT n, CASE WHEN n IN (1, 77, 78, 200) THEN 0 ELSE n END FROM generate_series(1, 200) n"
@@ -170,14 +170,42 @@ async def test_failed_rows_are_recorded_and_the_rest_is_copied(db: asyncpg.Conne
             await db.execute("INSERT INTO t2 VALUES (100, 20) ON CONFLICT (id) DO UPDATE SET share = 20")
         else:
             await db.execute("UPDATE t SET share = 20 WHERE id = 100")
-        with pytest.raises(StepFailed, match="1 rows failed"):
-            await backfill.run()
+        await backfill.run()
+        assert (await record(store)).failed_rows == 1
         await db.execute("UPDATE t SET parts = 1 WHERE id = 200")
         await backfill.run()
         assert (await record(store)).failed_rows == 0
         assert await db.fetch("SELECT FROM zdd.failed_row") == []
         report = await Verifier(store, plan, catalog, page_rows=41).run()
         assert (report.rows, report.mismatches) == (199, 0)
+
+
+@KINDS
+async def test_more_failed_rows_than_allowed_stop_the_backfill_within_a_batch(
+    db: asyncpg.Connection, pg_dsn: str, kind: str
+) -> None:
+    change: dict[str, Any] = {"table": "t", "up": {"share": "100 / parts"}, "down": {"parts": "100 / share"}}
+    change["expand"] = "ALTER TABLE t ADD COLUMN share int"
+    if kind == "table":
+        change |= {"into": "t2", "expand": "CREATE TABLE t2 (id int PRIMARY KEY, share int)"}
+    plan = make_plan(dsn=pg_dsn, change=change, backfill={**SMALL, "max_failed_rows": 2})
+    await db.execute("CREATE TABLE t (id int PRIMARY KEY, parts int)")
+    await db.execute("INSERT INTO t SELECT n, CASE WHEN n % 100 = 50 THEN 0 ELSE n END FROM generate_series(1, 2000) n")
+    async with open_leased_store(pg_dsn, plan) as store:
+        await run_expand(store, plan)
+        backfill = await runner(store, plan)
+        await backfill.prepare()
+        with pytest.raises(StepFailed, match=r"3 rows failed; backfill\.max_failed_rows allows 2"):
+            await backfill.run()
+        done = await record(store)
+        assert (done.failed_rows, done.rows_done) == (3, 250), "it went on after the row too many"
+        # An attempt without a correction ends at once, and a corrected one continues.
+        with pytest.raises(StepFailed, match="3 rows failed"):
+            await backfill.run()
+        assert (await record(store)).rows_done == 250
+        await db.execute("UPDATE t SET parts = 1 WHERE parts = 0")
+        await backfill.run()
+        assert ((await record(store)).failed_rows, (await record(store)).rows_done) == (0, 2000)
 
 
 @KINDS

@@ -16,6 +16,7 @@ from aiohttp import web
 from tests.support.kubelet import NAME, ClusterClient, deployment, make_cluster
 from tests.support.metric_servers import serve_handler
 from tests.support.store import AGENT, ANA, plan_for
+from zdd_tui.backends.kubernetes.workload_cache import WorkloadCache
 from zdd_tui.backends.store.agent import AgentStore, acquire_lease
 from zdd_tui.backends.store.client import Store
 from zdd_tui.engine.guard.loop import GuardLoop
@@ -71,11 +72,12 @@ class GuardScenario:
     async def start_loop(self) -> GuardLoop:
         """A guard as an agent starts it."""
         record = await self.record()
+        workloads = WorkloadCache(self.api.cluster, self.plan.kubernetes.container)
         made = GuardLoop(
             self.plan,
             self.guard,
             self.agent,
-            cluster=lambda: self.api.cluster if self.connected else None,
+            workloads=lambda: workloads if self.connected else None,
             release=lambda: record.release,
             log=self.log.append,
         )

@@ -283,3 +283,16 @@ def test_the_action_is_kept_until_the_rule_passes() -> None:
 
 def test_the_series_keeps_as_many_points_as_the_screen_shows() -> None:
     assert len(run_rule(rule(limit="1%"), *((at, OK) for at in range(100)))[-1].series) == 60
+
+
+@pytest.mark.parametrize(
+    "a_rule", [rule(limit="1%"), rule(limit="1%", version="new"), rule(compare={"ratio": 2}, limit="1%")]
+)
+def test_b9_counters_that_go_back_and_forth_give_no_verdict_but_a_hint(a_rule: GuardRule) -> None:
+    unsteady = window_stats("v2", 3000, 3000, unsteady_targets=4, unsteady_target="users-abc")
+    found = evaluate(a_rule, window_stats("v1", 1000, 1), unsteady)
+    assert found.outcome is RuleOutcome.TOO_FEW
+    assert "counters of users-abc go back and forth" in found.reason
+    assert "PROMETHEUS_MULTIPROC_DIR" in found.reason
+    one_of_many = replace(unsteady, targets=50, unsteady_targets=1)
+    assert evaluate(rule(limit="1%"), one_of_many).outcome is RuleOutcome.BREACHED

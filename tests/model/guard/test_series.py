@@ -50,9 +50,47 @@ def test_a_pod_that_appears_after_a_gap_is_not_taken_for_new() -> None:
 
 def test_a_reset_counter_counts_from_zero() -> None:
     series = MetricSeries(retention=60, silence_timeout=5)
-    for at, total in ((0, 900), (1, 1000), (2, 30), (3, 50)):
-        series.observe(at, [OLD], {"pod-a": counts(total)})
+    for at, total, restarts in ((0, 900, 0), (1, 1000, 0), (2, 30, 1), (3, 50, 1)):
+        series.observe(at, [MetricTarget("pod-a", "v1", restarts=restarts)], {"pod-a": counts(total)})
     assert series.window_stats(3, 60)["v1"].requests == 100 + 30 + 20
+
+
+@pytest.mark.parametrize("order", ["abababab", "babababa", "aabbabba", "bbbaabab"])
+def test_b9_counters_of_two_processes_that_answer_by_turns_count_nothing(order: str) -> None:
+    """Two gunicorn workers of one pod: 3,000 requests and 30 errors would be invented."""
+    series = MetricSeries(retention=60, silence_timeout=5)
+    totals = {"a": 3000.0, "b": 1500.0}
+    for at, process in enumerate(order):
+        totals[process] += 1
+        series.observe(at, [OLD], {"pod-a": counts(totals[process], totals[process] / 100)})
+        stats = series.window_stats(at, 60)["v1"]
+        assert stats.requests <= at, "requests were invented"
+        assert stats.errors <= at / 100
+    assert (stats.unsteady_target, stats.is_unsteady) == ("pod-a", True)
+
+
+def test_b9_the_start_time_of_the_process_tells_a_worker_from_a_restart() -> None:
+    def sample(total: float, started: float) -> CounterSample:
+        return CounterSample(total, available=frozenset({"requests"}), process_started=started)
+
+    workers, restarted = MetricSeries(60, 5), MetricSeries(60, 5)
+    for at in range(4):
+        workers.observe(at, [OLD], {"pod-a": sample(100 + at, 1000.0)})
+        restarted.observe(at, [OLD], {"pod-a": sample(100 + at, 1000.0)})
+    workers.observe(4, [OLD], {"pod-a": sample(110, 1000.4)})  # more requests, but of a process of the same age
+    restarted.observe(4, [OLD], {"pod-a": sample(5, 1010.0)})  # began after the other was seen
+    assert workers.window_stats(4, 60)["v1"].unsteady_target == "pod-a"
+    stats = restarted.window_stats(4, 60)["v1"]
+    assert (stats.requests, stats.is_unsteady) == (3 + 5, False)
+
+
+def test_b9_a_process_that_restarts_once_counts_again_after_some_samples() -> None:
+    series = MetricSeries(retention=60, silence_timeout=5)
+    totals = (100, 110, 120, 5, 15, 25, 35, 45, 55, 65)
+    for at, total in enumerate(totals):
+        series.observe(at, [OLD], {"pod-a": counts(total)})
+        assert series.window_stats(at, 60)["v1"].unsteady_target == ""
+    assert series.window_stats(9, 60)["v1"].requests == 20 + 65
 
 
 def test_a_gap_longer_than_the_window_gives_no_data() -> None:
@@ -66,9 +104,10 @@ def test_a_gap_longer_than_the_window_gives_no_data() -> None:
 def test_deleted_pods_count_until_the_window_has_passed() -> None:
     series = MetricSeries(retention=10, silence_timeout=5)
     series.observe(0, [OLD], {"pod-a": counts(0)})
-    series.observe(1, [OLD], {"pod-a": counts(10)})
-    series.observe(2, [], {})
-    window_stats = series.window_stats(2, 10)["v1"]
+    series.observe(1, [OLD], {"pod-a": counts(6)})
+    series.observe(2, [OLD], {"pod-a": counts(10)})
+    series.observe(3, [], {})
+    window_stats = series.window_stats(3, 10)["v1"]
     assert (window_stats.requests, window_stats.is_live, window_stats.targets) == (10, False, 0)
     series.observe(30, [], {})
     assert series.window_stats(30, 10) == {}
@@ -109,8 +148,9 @@ def test_quantiles_are_interpolated_and_end_at_the_largest_bound() -> None:
 def test_a_histogram_whose_bounds_change_restarts() -> None:
     series = MetricSeries(retention=60, silence_timeout=5)
     series.observe(0, [OLD], {"pod-a": buckets(*[0.05] * 10)})
-    series.observe(1, [OLD], {"pod-a": CounterSample(buckets={1.0: 3.0, math.inf: 3.0})})
-    series.observe(2, [OLD], {"pod-a": CounterSample(buckets={1.0: 5.0, math.inf: 6.0})})
+    restarted = MetricTarget("pod-a", "v1", restarts=1)
+    series.observe(1, [restarted], {"pod-a": CounterSample(buckets={1.0: 3.0, math.inf: 3.0})})
+    series.observe(2, [restarted], {"pod-a": CounterSample(buckets={1.0: 5.0, math.inf: 6.0})})
     assert series.window_stats(2, 1.5)["v1"].buckets == {1.0: 2.0, math.inf: 3.0}
 
 

@@ -194,5 +194,7 @@ def test_a_snapshot_restores_all_counters() -> None:
 
 def test_a_snapshot_in_another_format_is_ignored() -> None:
     assert b'"format": %d' % SNAPSHOT_FORMAT in save_rule_states({}, {}, 0.0)
-    other = save_rule_states({"rule": RuleState(breached_seconds=3.0)}, {}, 0.0).replace(b'"format": 1', b'"format": 0')
+    other = save_rule_states({"rule": RuleState(breached_seconds=3.0)}, {}, 0.0).replace(
+        b'"format": %d' % SNAPSHOT_FORMAT, b'"format": 0'
+    )
     assert load_rule_states(other, 0.0, 0.0) == ({}, {})

@@ -186,6 +186,10 @@ def test_a_rollback_previews_the_undo_of_every_step_with_an_effect() -> None:
         "undo expand-schema: drop full_name",
         "undo lint-ddl: nothing to undo",
     )
+    # E4: what is known to be gone is named before the confirmation.
+    assert preview_command(plan, release, CommandKind.ROLLBACK, missing=["users-api"])[0] == (
+        "undo rollout-v2: deployment/users-api does not exist: it counts as undone once none of its pods is left"
+    )
 
 
 def test_a_step_without_a_preview_raises() -> None:

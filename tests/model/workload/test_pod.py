@@ -205,7 +205,61 @@ def test_reason_of_an_unschedulable_pod() -> None:
 
 def test_an_evicted_pod_is_not_starting() -> None:
     pod = classify_pod(project_pod(raw("status", {"phase": "Failed", "reason": "Evicted"})), None, now=NOW)
-    assert (pod.state, pod.reason) == (PodState.STOPPING, "Evicted")
+    assert (pod.state, pod.reason, pod.is_terminal, pod.cause) == (PodState.FAILED, "Evicted", True, None)
+    done = classify_pod(project_pod(raw("status", {"phase": "Succeeded"})), None, now=NOW)
+    assert (done.state, done.is_terminal) == (PodState.SUCCEEDED, True)
+
+
+@pytest.mark.parametrize(
+    ("where", "status", "text", "patience"),
+    [
+        (
+            "containerStatuses",
+            {
+                "image": "u:9",
+                "state": {"waiting": {"reason": "ErrImagePull", "message": "dial tcp: i/o timeout\nmore"}},
+            },
+            "image u:9 cannot be pulled: ErrImagePull: dial tcp: i/o timeout (pod ",
+            15.0,
+        ),
+        (
+            "containerStatuses",
+            {"image": "u:9", "state": {"waiting": {"reason": "ErrImagePull", "message": "manifest unknown"}}},
+            "image u:9 cannot be pulled: ErrImagePull: manifest unknown (pod ",
+            3.0,
+        ),
+        (
+            "containerStatuses",
+            {"image": "U:9", "state": {"waiting": {"reason": "InvalidImageName"}}},
+            "image U:9 cannot be pulled: InvalidImageName (pod ",
+            3.0,
+        ),
+        (
+            "containerStatuses",
+            {"state": {"waiting": {"reason": "CreateContainerConfigError", "message": 'configmap "c" not found'}}},
+            'cannot be created: CreateContainerConfigError: configmap "c" not found',
+            15.0,
+        ),
+        (
+            "initContainerStatuses",
+            {
+                "restartCount": 1,
+                "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                "lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137}},
+            },
+            "crashes: CrashLoopBackOff, OOMKilled, exit code 137, 1 restart",
+            None,
+        ),
+    ],
+)
+def test_e3_the_cause_of_a_container_that_does_not_run(
+    where: str, status: dict[str, Any], text: str, patience: float | None
+) -> None:
+    pod = classify_pod(project_pod(raw(f"status.{where}", [{"name": "app", **status}])), None, now=NOW)
+    assert pod.cause is not None
+    assert text in pod.cause.text
+    assert pod.cause.patience == patience
+    assert pod.reason
 
 
 def test_restarts_add_up_over_containers() -> None:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.model.workload.test_pod import JSON, LEAVING, NOW, SERVING, facts
-from zdd_tui.model.workload.pod import Pod, classify_pod
+from zdd_tui.model.workload.container import FailureCause
+from zdd_tui.model.workload.pod import Pod, PodState, classify_pod
 from zdd_tui.model.workload.rollout import (
     DeploymentCondition,
     DeploymentView,
@@ -103,10 +104,48 @@ def test_available_pods_of_the_older_template_do_not_make_the_new_one_available(
 
 def test_failed_when_the_progress_deadline_is_exceeded_and_says_why() -> None:
     conditions = (DeploymentCondition("Progressing", "False", "ProgressDeadlineExceeded", ""),)
-    ill = replace(PODS[0], reason="CrashLoopBackOff")
-    status = evaluate_rollout(replace(SETTLED, available=2, conditions=conditions), [OLD, NEW], [ill, *PODS[1:]])
+    ill = replace(PODS[0], cause=FailureCause("CrashLoopBackOff", "container app of pod new-1 crashes"))
+    view = replace(SETTLED, available=2, conditions=conditions)
+    status = evaluate_rollout(view, [OLD, NEW], [ill, *PODS[1:]])
     assert status.failed
-    assert "CrashLoopBackOff" in status.message
+    assert status.message == (
+        "container app of pod new-1 crashes; no progress within the Deployment's deadline,"
+        " 2 of 3 new replicas available"
+    )
+
+
+def test_e1_an_older_pod_in_a_terminal_phase_does_not_count() -> None:
+    evicted = replace(pod("old-1", "h1"), state=PodState.FAILED, is_terminal=True)
+    status = evaluate_rollout(SETTLED, [OLD, NEW], [*PODS, evicted])
+    assert (status.done, status.old_pods) == (True, ())
+
+
+def test_e2_a_deadline_from_before_the_attempt_counts_once_it_is_renewed() -> None:
+    earlier = DeploymentCondition("Progressing", "False", "ProgressDeadlineExceeded", "", "2026-01-01T00:00:00Z")
+    view = replace(SETTLED, available=2, conditions=(earlier,))
+    status = evaluate_rollout(view, [OLD, NEW], PODS, ignored_condition=earlier)
+    assert (status.done, status.failed) == (False, False)
+    renewed = replace(earlier, updated_at="2026-01-01T00:00:09Z")
+    assert evaluate_rollout(replace(view, conditions=(renewed,)), [OLD, NEW], PODS, ignored_condition=earlier).failed
+
+
+def test_e2_available_pods_of_the_old_template_are_not_said_to_be_the_new_ones() -> None:
+    conditions = (DeploymentCondition("Progressing", "False", "ProgressDeadlineExceeded", ""),)
+    status = evaluate_rollout(replace(SETTLED, conditions=conditions), [OLD, replace(NEW, available=0)], PODS)
+    assert "0 of 3 new replicas available" in status.message
+    assert "3 of 3" not in status.message
+
+
+def test_e3_what_does_not_heal_is_named_before_what_may() -> None:
+    crash = FailureCause("CrashLoopBackOff", "container app of pod new-1 crashes")
+    pull = FailureCause("ErrImagePull", "image u:2 cannot be pulled", 3.0)
+    pods = [replace(PODS[0], cause=crash), replace(PODS[1], cause=pull), *PODS[2:]]
+    assert evaluate_rollout(replace(SETTLED, available=1), [OLD, NEW], pods).cause is pull
+    refused = replace(NEW, replicas=2, failure_message='pods "x" is forbidden: exceeded quota: q')
+    status = evaluate_rollout(replace(SETTLED, updated=2), [OLD, refused], pods)
+    assert status.message.startswith('FailedCreate: pods "x" is forbidden: exceeded quota: q; ')
+    assert status.cause is not None
+    assert status.cause.patience == 5.0
 
 
 def test_the_condition_of_an_older_generation_is_not_the_verdict_on_the_new_one() -> None:

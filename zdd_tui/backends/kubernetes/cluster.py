@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from zdd_tui.backends.kubernetes.auth import open_api_session
 from zdd_tui.backends.kubernetes.errors import KubeApiError
-from zdd_tui.backends.kubernetes.watch import WatchEvent, list_all, list_and_watch
+from zdd_tui.backends.kubernetes.watch import SILENCE_TIMEOUT, WatchEvent, list_all, list_and_watch
 from zdd_tui.model.errors import ClusterError, Refused, StaleEpoch
 from zdd_tui.model.json_access import get_bool
 from zdd_tui.model.workload.pod import EndpointFacts, PodFacts, project_endpoints, project_pod
@@ -158,13 +158,15 @@ class Cluster:
         *,
         labels: str = "",
         fields: str = "",
+        silence_timeout: float = SILENCE_TIMEOUT,
     ) -> AsyncGenerator[WatchEvent[T], None]:
         """List and watch one resource of the namespace without end; see `list_and_watch`.
 
         Args:
             api: such as ``api/v1`` or ``apis/apps/v1``.
         """
-        return list_and_watch(self.http, self.path(api, resource), project, _selector_params(labels, fields))
+        params = _selector_params(labels, fields)
+        return list_and_watch(self.http, self.path(api, resource), project, params, silence_timeout=silence_timeout)
 
     # Writing
 
@@ -205,9 +207,13 @@ class Cluster:
                     f"deployment {deployment!r} is paused: a paused Deployment cannot be rolled out or rolled back",
                     f"kubectl -n {self.namespace} rollout resume deployment/{deployment}",
                 )
-            if view.images[container] == image:
+            if view.images[container] == image and not view.replica_failure_message:
                 return self._fence_patch(view, epoch)
-            patch: dict[str, Any] = _annotations_patch({EPOCH_ANNOTATION: str(epoch), CHANGE_CAUSE_ANNOTATION: reason})
+            # The controller copies the annotations to the ReplicaSet. A change makes it try at once to create the pods
+            # that it could not create before; alone it waits up to 1,000 s between two attempts.
+            is_retry = bool(view.replica_failure_message) and view.change_cause == reason
+            cause = f"{reason} (retry)" if is_retry else reason
+            patch: dict[str, Any] = _annotations_patch({EPOCH_ANNOTATION: str(epoch), CHANGE_CAUSE_ANNOTATION: cause})
             patch["spec"] = {"template": {"spec": {"containers": [{"name": container, "image": image}]}}}
             return patch
 

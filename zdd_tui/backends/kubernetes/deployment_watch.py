@@ -12,10 +12,10 @@ from typing import Any, Generic, TypeVar
 
 from zdd_tui.backends.kubernetes.cluster import SERVICE_LABEL, Cluster
 from zdd_tui.backends.kubernetes.snapshot import DeploymentObjects, EndpointSlice, SnapshotBuilder
-from zdd_tui.backends.kubernetes.watch import Changed, Connected, Disconnected, Listed, WatchEvent
+from zdd_tui.backends.kubernetes.watch import SILENCE_TIMEOUT, Changed, Connected, Disconnected, Listed, WatchEvent
 from zdd_tui.model.json_access import get_text
 from zdd_tui.model.rate_limiter import RateLimiter
-from zdd_tui.model.workload.pod import PodFacts, project_endpoints, project_pod
+from zdd_tui.model.workload.pod import EndpointFacts, PodFacts, project_endpoints, project_pod
 from zdd_tui.model.workload.rollout import (
     DeploymentView,
     EventView,
@@ -100,15 +100,26 @@ class DeploymentWatch:
     Args:
         service: its EndpointSlices show which pods serve; where it does not exist, readiness is used.
         container: its image is the version; None takes the first.
+        with_events: also watch Events, for a screen.
+        silence_timeout: seconds without news after which a watch is renewed.
     """
 
     def __init__(
-        self, cluster: Cluster, deployment: str, *, service: str | None = None, container: str | None = None
+        self,
+        cluster: Cluster,
+        deployment: str,
+        *,
+        service: str | None = None,
+        container: str | None = None,
+        with_events: bool = True,
+        silence_timeout: float = SILENCE_TIMEOUT,
     ) -> None:
         self._cluster = cluster
         self._name = deployment
         self._service = service or deployment
         self._container = container
+        self._with_events = with_events
+        self._silence_timeout = silence_timeout
         self._deployments: _WatchedCollection[DeploymentView] = _WatchedCollection(lambda item: item.name)
         self._sets: _WatchedCollection[ReplicaSetView] = _WatchedCollection(lambda item: item.uid)
         self._pods: _WatchedCollection[PodFacts] = _WatchedCollection(lambda item: item.uid)
@@ -117,6 +128,7 @@ class DeploymentWatch:
             lambda item: item.uid, lambda item: _is_about_deployment(item.view.object, deployment)
         )
         self._views: tuple[tuple[_Event, ...], tuple[EventView, ...]] = ((), ())
+        self._flattened: tuple[tuple[EndpointSlice, ...], tuple[EndpointFacts, ...]] = ((), ())
         self._deleted_pods: dict[str, tuple[float, PodFacts]] = {}
         self._snapshot_builder = SnapshotBuilder()
         self._changed = asyncio.Event()
@@ -132,25 +144,34 @@ class DeploymentWatch:
         self._started = time.monotonic()
         limiter = RateLimiter(MIN_INTERVAL, MIN_INTERVAL / 2)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._watch_deployment(group))
-            group.create_task(
-                self._watch(
-                    self._slices,
-                    "apis/discovery.k8s.io/v1",
-                    "endpointslices",
-                    _project_slice,
-                    labels=f"{SERVICE_LABEL}={self._service}",
-                )
-            )
-            group.create_task(self._watch(self._events, "api/v1", "events", _project_event))
+            self._start_watches(group)
             while True:
                 await self._wait_for_change()
                 if wait := limiter.seconds_until_allowed(time.monotonic()):
                     await asyncio.sleep(wait)
                 self._changed.clear()
-                if self._is_complete or self.error:
+                if self.is_complete or self.error:
                     limiter.record(time.monotonic())
                     on_change(self.snapshot())
+
+    async def follow(self) -> None:
+        """Keeps the objects current without snapshots. Ends only by cancellation."""
+        async with asyncio.TaskGroup() as group:
+            self._start_watches(group)
+
+    def _start_watches(self, group: asyncio.TaskGroup) -> None:
+        group.create_task(self._watch_deployment(group))
+        group.create_task(
+            self._watch(
+                self._slices,
+                "apis/discovery.k8s.io/v1",
+                "endpointslices",
+                _project_slice,
+                labels=f"{SERVICE_LABEL}={self._service}",
+            )
+        )
+        if self._with_events:
+            group.create_task(self._watch(self._events, "api/v1", "events", _project_event))
 
     async def _wait_for_change(self) -> None:
         limit = TICK if self._snapshot_builder.depends_on_time or self._deleted_pods else None
@@ -169,7 +190,9 @@ class DeploymentWatch:
         labels: str = "",
         fields: str = "",
     ) -> None:
-        events = self._cluster.watch(api, resource, project, labels=labels, fields=fields)
+        events = self._cluster.watch(
+            api, resource, project, labels=labels, fields=fields, silence_timeout=self._silence_timeout
+        )
         async with aclosing(events):
             async for event in events:
                 now = time.monotonic()
@@ -180,7 +203,11 @@ class DeploymentWatch:
 
     async def _watch_deployment(self, group: asyncio.TaskGroup) -> None:
         events = self._cluster.watch(
-            "apis/apps/v1", "deployments", project_deployment, fields=f"metadata.name={self._name}"
+            "apis/apps/v1",
+            "deployments",
+            project_deployment,
+            fields=f"metadata.name={self._name}",
+            silence_timeout=self._silence_timeout,
         )
         async with aclosing(events):
             async for event in events:
@@ -214,8 +241,27 @@ class DeploymentWatch:
         return (self._deployments, self._sets, self._pods, self._slices)
 
     @property
-    def _is_complete(self) -> bool:
+    def is_complete(self) -> bool:
+        """Whether everything was listed once."""
         return all(source.is_listed for source in self._sources)
+
+    @property
+    def objects(self) -> tuple[DeploymentView | None, tuple[ReplicaSetView, ...], tuple[PodFacts, ...]]:
+        """The Deployment, None where it does not exist, and everything that its selector finds."""
+        return self._deployments.items.get(self._name), self._sets.all, self._pods.all
+
+    @property
+    def endpoints(self) -> tuple[EndpointFacts, ...]:
+        """The endpoints in all slices of the Service; the same tuple until one of them changes."""
+        slices = self._slices.all
+        if slices is not self._flattened[0]:
+            self._flattened = slices, tuple(endpoint for piece in slices for endpoint in piece.endpoints)
+        return self._flattened[1]
+
+    @property
+    def confirmed_at(self) -> float:
+        """Monotonic time up to which every source is known to be current."""
+        return min(source.last_seen_at or self._started for source in self._sources)
 
     @property
     def is_absent(self) -> bool:
@@ -249,7 +295,7 @@ class DeploymentWatch:
             objects,
             now=wall,
             clock_skew=self._cluster.http.clock.skew,
-            observed_at=min(source.last_seen_at or self._started for source in self._sources),
+            observed_at=self.confirmed_at,
             error=self.error,
         )
 

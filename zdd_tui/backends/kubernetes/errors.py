@@ -53,7 +53,7 @@ def build_api_error(status: int, body: Any, method: str, path: str, session: "Ap
             title, hint = f"cannot {verb} {target}{where}: {message}", ""
         case HTTPStatus.FORBIDDEN:
             title = f"not allowed to {verb} {target}{where}"
-            hint = f"request the permission: kubectl create role zdd --verb={verb} --resource={resource}{flag}"
+            hint = _permission_hint(verb, resource, namespace)
         case HTTPStatus.NOT_FOUND:
             title = f"no {target}{where}"
             hint = f"check the name with: kubectl get {resource.split('/')[0]}{flag}"
@@ -69,6 +69,17 @@ def _is_missing_permission(message: str) -> bool:
     """
     reason = message if "denied" in message else message.partition(" is forbidden: ")[2]
     return not reason or " cannot " in reason
+
+
+def _permission_hint(verb: str, resource: str, namespace: str) -> str:
+    """Commands for a role of its own for this permission, bound to the account that the agent uses."""
+    if not namespace:
+        return f"request the permission to {verb} {resource}; config/kubernetes/ has the roles that a release needs"
+    name, flag = f"zdd-{verb}-{resource.replace('/', '-')}", f" -n {namespace}"
+    return (
+        f"request the permission: kubectl create role {name} --verb={verb} --resource={resource}{flag};"
+        f" kubectl create rolebinding {name} --role={name} --user=USER{flag}"
+    )
 
 
 def build_stream_error(body: Any, path: str) -> KubeApiError:

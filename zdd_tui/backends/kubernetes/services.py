@@ -7,6 +7,7 @@ holds is refused, with the name of that release.
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
 
 from zdd_tui.backends.kubernetes.cluster import ApiResource, Cluster, FencedView, require_current_epoch
 from zdd_tui.backends.kubernetes.errors import KubeApiError
@@ -42,6 +43,18 @@ async def get_raw_object(cluster: Cluster, kind: ApiResource, name: str) -> Any 
         if error.status == HTTPStatus.NOT_FOUND:
             return None
         raise
+
+
+async def read_namespace_phase(cluster: Cluster) -> str | None:
+    """The phase of the cluster's namespace, such as Terminating; empty where it does not exist, None where unknown.
+
+    Namespaces are outside of every namespace: a role of one namespace may not read them.
+    """
+    try:
+        raw = await cluster.http.request_json("GET", f"/api/v1/namespaces/{quote(cluster.namespace, safe='')}")
+    except KubeApiError as error:
+        return "" if error.status == HTTPStatus.NOT_FOUND else None
+    return get_text(raw, "status", "phase") or None
 
 
 async def get_service(cluster: Cluster, name: str) -> ServiceView:

@@ -131,7 +131,11 @@ class _PodIndex:
                 if position is not None:  # pods of other Deployments have none
                     old, new = pods[position], self._classify_one(index, raw_pods[index], now, clock_skew)
                     if new != old:
-                        self.has_changed_shape = self.has_changed_shape or old.reason != new.reason
+                        self.has_changed_shape = self.has_changed_shape or (old.reason, old.cause, old.is_terminal) != (
+                            new.reason,
+                            new.cause,
+                            new.is_terminal,
+                        )
                         pods[position] = new
             self.pods = tuple(pods)
         return True

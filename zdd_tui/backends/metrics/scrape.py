@@ -18,6 +18,9 @@ from zdd_tui.model.shadow import METRIC_FAMILIES, ShadowCounters
 MAX_PAGE_BYTES = 8 * 1024 * 1024
 """Larger pages of metrics are refused."""
 
+PROCESS_START = "process_start_time_seconds"
+"""The standard metric of Prometheus' client libraries ("Process metrics")."""
+
 ACCEPT_HEADERS = {"Accept": "text/plain;version=0.0.4"}
 
 
@@ -79,17 +82,18 @@ def build_reader(spec: Scrape) -> Callable[[str], CounterSample]:
     A page of a real service has thousands of lines, and the parser takes some 10 µs for each: it gets only the lines
     of the two families that the guard uses.
     """
-    wanted = re.compile(rf"^(?:{re.escape(spec.requests)}|{re.escape(spec.duration)}_bucket)[{{ ].*$", re.MULTILINE)
+    families = "|".join((re.escape(spec.requests), f"{re.escape(spec.duration)}_bucket", PROCESS_START))
+    wanted = re.compile(rf"^(?:{families})[{{ ].*$", re.MULTILINE)
     kinds = re.compile(r"^# TYPE (\S+) ", re.MULTILINE)
     errors = re.compile(spec.errors)
 
     def read(page: str) -> CounterSample:
         if "\x00" in page or page.lstrip()[:1] == "<":
             raise MetricsError("not a page of metrics")
-        families = set(kinds.findall(page))
+        types = set(kinds.findall(page))
         lines = "\n".join(match[0] for match in wanted.finditer(page))
-        available = {"duration"} if spec.duration in families else set()
-        if spec.requests in families or spec.requests.removesuffix("_total") in families:
+        available = {"duration"} if spec.duration in types else set()
+        if spec.requests in types or spec.requests.removesuffix("_total") in types:
             available.add("requests")
         try:
             return _parse_counters(lines, spec, errors, available)
@@ -100,7 +104,7 @@ def build_reader(spec: Scrape) -> Callable[[str], CounterSample]:
 
 
 def _parse_counters(lines: str, spec: Scrape, errors: "re.Pattern[str]", available: set[str]) -> CounterSample:
-    requests = failed = 0.0
+    requests = failed = started = 0.0
     has_codes = False
     buckets: dict[float, float] = {}
     for name, labels, value in _parse_samples(lines):
@@ -110,6 +114,8 @@ def _parse_counters(lines: str, spec: Scrape, errors: "re.Pattern[str]", availab
             has_codes |= spec.code in labels
             requests += value
             failed += value if errors.fullmatch(labels.get(spec.code, "")) else 0.0
+        elif name == PROCESS_START:
+            started = value
         elif "le" in labels:
             bound = float(labels["le"])
             buckets[bound] = buckets.get(bound, 0.0) + value
@@ -119,7 +125,9 @@ def _parse_counters(lines: str, spec: Scrape, errors: "re.Pattern[str]", availab
         available.add("requests")
     if buckets:
         available.add("duration")
-    return CounterSample(requests=requests, errors=failed, buckets=buckets, available=frozenset(available))
+    return CounterSample(
+        requests=requests, errors=failed, buckets=buckets, available=frozenset(available), process_started=started
+    )
 
 
 def _parse_samples(lines: str) -> Iterable[tuple[str, Mapping[str, str], float]]:

@@ -154,7 +154,7 @@ class AgentStore:
         store.pool = await create_pool(
             dsn,
             store.application_name,
-            max_size=6,
+            max_size=8,
             idle_in_transaction_ms=int(ttl * 1000),
             timeout=timeout,
             init=store._fence,

@@ -38,6 +38,7 @@ class BackfillWorker:
         self._retries = 0
         self._backoff = Backoff(0.1, 1.0, jitter=0.9)
         self._lost_race = False  # another writer inserted a row of the last attempt first
+        self._row_failed = False  # a single row of the last batch
 
     async def process_range(self, position: Range) -> Range:
         """Copies a range to its end, or until there are too many workers. Returns the range with its new position."""
@@ -61,6 +62,17 @@ class BackfillWorker:
                     statement = batch_row_statement(self._plan, self._catalog)
                     if await self._execute_batch(conn, statement, key, single_key=key):
                         await rows.remove_failed_row(conn, release_id, key)
+
+    async def require_few_failed_rows(self) -> None:
+        """Raises StepFailed where more rows have failed than the plan allows: the gate would not open at the end."""
+        async with self._store.fenced() as conn:
+            failed = len(await rows.list_failed_keys(conn, self._store.release_id))
+        allowed = self._plan.backfill.max_failed_rows
+        if failed > allowed:
+            raise StepFailed(
+                f"{failed} rows failed; backfill.max_failed_rows allows {allowed}",
+                "see zdd.failed_row for keys and reasons; correct those rows, then advance again",
+            )
 
     async def _try_batch(self, position: Range) -> Range:
         """Attempts one batch, and pauses after it as the limits require."""
@@ -118,6 +130,9 @@ class BackfillWorker:
             progress = self._pacer.build_progress(moved, self._pacer.clock() - started_at, size, self._throttle_reason)
             await rows.save_checkpoint(conn, self._store.release_id, position, end=end, done=done, progress=progress)
         self._pacer.record_committed(progress)
+        if self._row_failed:
+            self._row_failed = False
+            await self.require_few_failed_rows()
         return replace(position, cursor=end or position.cursor, rows=position.rows + moved, done=done), moved
 
     async def _batch_sql(self, conn: Connection, parameters: Key, *, first: bool, single_row: bool) -> str:
@@ -148,6 +163,7 @@ class BackfillWorker:
                 await conn.execute(statement, *parameters)
         except ROW_ERRORS as error:
             await rows.add_failed_row(conn, self._store.release_id, single_key, describe_row_error(error))
+            self._row_failed = True
             return False
         return True
 

@@ -19,6 +19,7 @@ from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import StepStatus
 from zdd_tui.model.workload.rollout import container_image
+from zdd_tui.model.workload.version import PodVersions
 
 
 async def _evaluate_smoke_passed(_ctx: Context, record: ReleaseRecord) -> GateResult:
@@ -33,17 +34,14 @@ async def _evaluate_smoke_passed(_ctx: Context, record: ReleaseRecord) -> GateRe
 async def _evaluate_green_healthy(ctx: Context, record: ReleaseRecord) -> GateResult:
     plan = ctx.plan_of_type(BlueGreenPlan)
     try:
-        view = await ctx.cluster.get_deployment(plan.green_deployment)
+        workload = await ctx.workloads.read(plan.green_deployment, plan.preview_service)
     except KubeApiError as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
         return pass_after(record, ["create-green"], False, f"deployment {plan.green_deployment} does not exist")
-    pods = [
-        pod
-        for pod in await ctx.cluster.list_pods(view.selector, container=plan.kubernetes.container)
-        if pod.deletion_deadline is None
-    ]
-    wrong = [f"{pod.name} has image {pod.image}" for pod in pods if plan.version_of(pod.image) != "new"]
+    view, versions = workload.view, PodVersions(plan, workload.sets_by_uid)
+    pods = [pod for pod in workload.pods if pod.deletion_deadline is None and not pod.is_terminal]
+    wrong = [f"{pod.name} has image {pod.image}" for pod in pods if versions.version_of(pod) != "new"]
     wrong += [f"{pod.name} is not ready" for pod in pods if not pod.ready]
     restarts = {pod.name: sum(container.restarts for container in pod.containers) for pod in pods}
     wrong += [f"{name} has restarted {count} times" for name, count in sorted(restarts.items()) if count]

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import asyncpg
 
+from zdd_tui.backends.kubernetes.workload_cache import read_scope
 from zdd_tui.backends.postgres.connection import is_session_lost
 from zdd_tui.backends.postgres.gate_queries import (
     compare_recent_rows,
@@ -46,31 +47,41 @@ GATE_TIMEOUT = 5.0
 """Seconds for one gate. A gate that takes longer is unknown, so that it does not delay the others."""
 
 
-async def evaluate_gates(ctx: Context, record: ReleaseRecord) -> list[GateReading]:
-    """Evaluates every gate of the current phase, or the entry gates before the first phase."""
-    return list(await asyncio.gather(*(_evaluate_gate(ctx, record, spec.name) for spec in record.release.gates)))
+async def evaluate_gates(ctx: Context, record: ReleaseRecord, *, fresh: bool = False) -> list[GateReading]:
+    """Evaluates every gate of the current phase, or the entry gates before the first phase.
+
+    Args:
+        fresh: read the cluster itself, and not what the watches know; for an advance that depends on it.
+    """
+    specs = record.release.gates
+    return list(await asyncio.gather(*(_evaluate_gate(ctx, record, spec.name, fresh=fresh) for spec in specs)))
 
 
-async def _evaluate_gate(ctx: Context, record: ReleaseRecord, name: str) -> GateReading:
+async def _evaluate_gate(ctx: Context, record: ReleaseRecord, name: str, *, fresh: bool) -> GateReading:
+    with read_scope(fresh=fresh) as scope:
+        verdict, reason = await _read_gate(ctx, record, name)
+    return GateReading(name, verdict, reason, record.now - scope.age, ctx.plan.gates.max_age)
+
+
+async def _read_gate(ctx: Context, record: ReleaseRecord, name: str) -> GateResult:
     try:
         async with asyncio.timeout(GATE_TIMEOUT):
-            verdict, reason = await GATES[name](ctx, record)
+            return await GATES[name](ctx, record)
     except TimeoutError:
-        verdict, reason = Verdict.UNKNOWN, f"no result within {GATE_TIMEOUT:.0f} s"
+        return Verdict.UNKNOWN, f"no result within {GATE_TIMEOUT:.0f} s"
     except (DatabaseUnavailable, StaleEpoch):
         raise
     except ZddError as error:
-        verdict, reason = Verdict.UNKNOWN, error.title
+        return Verdict.UNKNOWN, error.title
     except asyncpg.PostgresError as error:
         if is_session_lost(error):
             raise
-        verdict, reason = Verdict.UNKNOWN, f"database: {error}"
+        return Verdict.UNKNOWN, f"database: {error}"
     except Exception as error:
         if is_session_lost(error):
             raise
         # A bug in one gate must not stop the agent: the agent must still be able to roll back.
-        verdict, reason = Verdict.UNKNOWN, f"bug in zdd: {type(error).__name__}; please report it"
-    return GateReading(name, verdict, reason, record.now, ctx.plan.gates.max_age)
+        return Verdict.UNKNOWN, f"bug in zdd: {type(error).__name__}; please report it"
 
 
 async def _evaluate_earlier_regions(ctx: Context, record: ReleaseRecord) -> GateResult:

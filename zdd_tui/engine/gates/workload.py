@@ -14,7 +14,7 @@ from zdd_tui.engine.gates.result import (
     pass_after,
     pass_or_fail,
 )
-from zdd_tui.engine.observations import find_current_step, find_step_record, list_serving_pods, read_rollout_status
+from zdd_tui.engine.observations import find_current_step, find_step_record, list_serving_pods, read_workload
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.plan.strategies import CanaryPlan
 from zdd_tui.model.release.gate import Verdict
@@ -23,6 +23,7 @@ from zdd_tui.model.release.state import StepStatus
 from zdd_tui.model.workload.pod import PodFacts
 from zdd_tui.model.workload.rollout import reduces_capacity, select_own_pods
 from zdd_tui.model.workload.route import canary_percentages
+from zdd_tui.model.workload.version import PodVersions
 
 
 async def evaluate_serving_version(ctx: Context, record: ReleaseRecord, version: str, step: str) -> GateResult:
@@ -33,16 +34,17 @@ async def evaluate_serving_version(ctx: Context, record: ReleaseRecord, version:
     Args:
         step: registry key of the step that rolls the version out.
     """
-    view = await ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment)
-    serving = await list_serving_pods(ctx)
+    workload = await read_workload(ctx)
+    view, serving = workload.view, await list_serving_pods(ctx, workload)
     if not serving:
         return Verdict.FAIL, "no pod is serving"
     name = "the new image" if version == "new" else version.upper()
-    other = sorted(pod.name for pod in serving if ctx.plan.version_of(pod.image) != version)
+    versions = PodVersions(ctx.plan, workload.sets_by_uid)
+    other = sorted(f"{pod.name} has {pod.image}" for pod in serving if versions.version_of(pod) != version)
     if other:
         reason = f"{len(other)} of {len(serving)} serving pods do not have {name}: {', '.join(other[:3])}"
         return pass_after(record, [step], False, reason)
-    own = select_own_pods(view, await ctx.cluster.list_replica_sets(view.selector), serving)
+    own = select_own_pods(view, workload.replica_sets, serving)
     beside = f", {len(serving) - len(own)} of another Deployment beside them" if len(serving) > len(own) else ""
     reason = f"{len(own)} of {view.desired} pods serve {name}{beside}"
     return pass_after(record, [step], len(own) >= view.desired, reason)
@@ -54,7 +56,7 @@ async def _evaluate_serving_new(ctx: Context, record: ReleaseRecord) -> GateResu
 
 async def _evaluate_no_older_pod(ctx: Context, _record: ReleaseRecord) -> GateResult:
     """Terminating pods count. A rollout that is under way is pending until the controller gives up."""
-    status = await read_rollout_status(ctx)
+    status = (await read_workload(ctx)).rollout
     if status.done:
         return Verdict.PASS, status.message
     names = f"{', '.join(status.old_pods[:3])}{' ...' if len(status.old_pods) > 3 else ''}"
@@ -63,18 +65,21 @@ async def _evaluate_no_older_pod(ctx: Context, _record: ReleaseRecord) -> GateRe
 
 
 async def _evaluate_capacity_kept(ctx: Context, _record: ReleaseRecord) -> GateResult:
-    view = await ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment)
+    view = (await read_workload(ctx)).view
     why = reduces_capacity(view)
     return pass_or_fail(not why, why or f"maxUnavailable {view.max_unavailable}, maxSurge {view.max_surge}")
 
 
 async def _evaluate_pods_healthy(ctx: Context, record: ReleaseRecord) -> GateResult:
-    names = ctx.plan.kubernetes
-    view = await ctx.cluster.get_deployment(names.deployment)
-    pods = await ctx.cluster.list_pods(view.selector, container=names.container)
+    workload = await read_workload(ctx)
+    pods, versions = workload.pods, PodVersions(ctx.plan, workload.sets_by_uid)
     if isinstance(ctx.plan, CanaryPlan) and ctx.plan.canary.route is not None:
         pods += await _list_canary_pods(ctx, ctx.plan)
-    new = [pod for pod in pods if ctx.plan.version_of(pod.image) == "new" and pod.deletion_deadline is None]
+    new = [
+        pod
+        for pod in pods
+        if pod.deletion_deadline is None and not pod.is_terminal and versions.version_of(pod) == "new"
+    ]
     restarted = [f"{pod.name} restarted {count} times" for pod in new if (count := _count_restarts(pod))]
     if restarted:
         return Verdict.FAIL, format_list(restarted)
@@ -84,12 +89,11 @@ async def _evaluate_pods_healthy(ctx: Context, record: ReleaseRecord) -> GateRes
     return pass_after(record, ["rollout-new", "set-weight"], bool(new) and not not_ready, reason)
 
 
-async def _list_canary_pods(ctx: Context, plan: CanaryPlan) -> list[PodFacts]:
+async def _list_canary_pods(ctx: Context, plan: CanaryPlan) -> tuple[PodFacts, ...]:
     """By gateway the canary's pods have another label than the first Deployment's. None once it is removed."""
     if await get_raw_object(ctx.cluster, DEPLOYMENTS, plan.canary_deployment) is None:
-        return []
-    view = await ctx.cluster.get_deployment(plan.canary_deployment)
-    return await ctx.cluster.list_pods(view.selector, container=plan.kubernetes.container)
+        return ()
+    return (await ctx.workloads.read(plan.canary_deployment, plan.canary_service)).pods
 
 
 def _count_restarts(pod: PodFacts) -> int:
@@ -116,8 +120,9 @@ async def _evaluate_weight(ctx: Context, record: ReleaseRecord) -> GateResult:
         return pass_after(record, ["set-weight"], value == expected, describe_flag(key, value, expected))
     if plan.canary.route is not None:
         return await _evaluate_route_weight(ctx, record, plan, plan.canary.route, weight)
-    serving = await list_serving_pods(ctx)
-    new = sum(plan.version_of(pod.image) == "new" for pod in serving)
+    workload = await read_workload(ctx)
+    serving, versions = await list_serving_pods(ctx, workload), PodVersions(plan, workload.sets_by_uid)
+    new = sum(versions.version_of(pod) == "new" for pod in serving)
     share = 100 * new / len(serving) if serving else 0.0
     reason = f"{new} of {len(serving)} serving pods are new: {share:.0f}%, expected {weight}%"
     has_share = bool(serving) and abs(share - weight) <= plan.canary.tolerance

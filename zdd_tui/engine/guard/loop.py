@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import aiohttp
 
-from zdd_tui.backends.kubernetes.cluster import Cluster
+from zdd_tui.backends.kubernetes.workload_cache import WorkloadCache
 from zdd_tui.backends.metrics import prometheus
 from zdd_tui.backends.metrics.probe import Prober
 from zdd_tui.backends.metrics.scrape import scrape_all
@@ -87,7 +87,7 @@ class GuardLoop:
     """Evaluates the rules of one release.
 
     Args:
-        cluster: returns None while there is no connection; rules that need no cluster are evaluated all the same.
+        workloads: returns None while there is no connection; rules that need no cluster are evaluated all the same.
         release: returns the current state of the release.
         log: writes a line to the agent's log.
     """
@@ -98,7 +98,7 @@ class GuardLoop:
         guard: Guard,
         store: AgentStore,
         *,
-        cluster: Callable[[], Cluster | None],
+        workloads: Callable[[], WorkloadCache | None],
         release: Callable[[], Release],
         log: Callable[[str], None],
     ) -> None:
@@ -111,7 +111,7 @@ class GuardLoop:
         silence = max(MAX_MISSED_INTERVALS * guard.interval + guard.sources.scrape.timeout, MIN_SILENCE_TIMEOUT)
         needed = {rule.effective_source for rule in guard.rules} - {Source.PROMETHEUS}
         self._sources = {source: _MetricSource(MetricSeries(longest + guard.interval, silence)) for source in needed}
-        self._pods = PodTargets(plan, cluster)
+        self._pods = PodTargets(plan, workloads)
         self._rule_states: dict[str, RuleState] = {}
         self._pairs: dict[str, deque[tuple[float, float, float]]] = {}
         self._rolled_back = False

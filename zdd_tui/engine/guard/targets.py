@@ -4,67 +4,76 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from http import HTTPStatus
-from itertools import chain
 from urllib.parse import urlsplit
 
-from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.kubernetes.errors import KubeApiError
+from zdd_tui.backends.kubernetes.workload_cache import WorkloadCache, WorkloadObjects
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.guard.series import CounterSample, MetricTarget
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.workload.pod import EndpointFacts, PodFacts
+from zdd_tui.model.workload.version import PodVersions
 
 
 class PodTargets:
     """The pods of the release's Deployments, terminating ones included, and which of them are in rotation.
 
     Args:
-        cluster: returns None while there is no connection.
+        workloads: returns None while there is no connection.
     """
 
-    def __init__(self, plan: BasePlan, cluster: Callable[[], Cluster | None]) -> None:
+    def __init__(self, plan: BasePlan, workloads: Callable[[], WorkloadCache | None]) -> None:
         self._plan = plan
-        self._cluster = cluster
+        self._workloads = workloads
         self.has_listed = False
         self._pods: dict[str, PodFacts] = {}
+        self._versions = PodVersions(plan, {})
         self._in_rotation: set[str] = set()
         self._port = 0
 
     async def refresh(self) -> None:
-        """Lists the pods and endpoints again.
+        """Reads the pods and endpoints again.
 
         Raises:
             ClusterError: Kubernetes is unreachable or refuses; the last list stays.
         """
-        plan, cluster = self._plan, self._cluster()
-        if cluster is None:
+        plan, cache = self._plan, self._workloads()
+        if cache is None:
             raise ClusterError("not connected to Kubernetes yet")
-        pods = asyncio.gather(*(self._list(cluster, name, index == 0) for index, name in enumerate(plan.workloads)))
-        endpoints = asyncio.gather(*(cluster.list_endpoint_slices(name) for name in plan.services))
-        pod_lists, slices = await asyncio.gather(pods, endpoints)
-        self._pods = {pod.name: pod for pod in chain.from_iterable(pod_lists)}
-        all_endpoints: Sequence[EndpointFacts] = list(chain.from_iterable(slices))
+        # Each Deployment with a Service: the last Service again where there are fewer of them.
+        services = [*plan.services, *[plan.services[-1]] * (len(plan.workloads) - len(plan.services))]
+        pairs = list(zip(plan.workloads, services, strict=False))
+        found = await asyncio.gather(
+            *(self._read(cache, name, service, must_exist=index == 0) for index, (name, service) in enumerate(pairs))
+        )
+        workloads = [each for each in found if each is not None]
+        # A terminal pod, such as an evicted one, is no target any more.
+        pods = (pod for each in workloads for pod in each.pods if not pod.is_terminal)
+        self._pods = {pod.name: pod for pod in pods}
+        sets = {uid: one for each in workloads for uid, one in each.sets_by_uid.items()}
+        self._versions = PodVersions(plan, sets)
+        all_endpoints: Sequence[EndpointFacts] = [endpoint for each in workloads for endpoint in each.endpoints]
         self._in_rotation = {endpoint.pod_name for endpoint in all_endpoints if endpoint.ready}
         self._port = next((endpoint.port for endpoint in all_endpoints if endpoint.port), self._port)
         self.has_listed = True
 
-    async def _list(self, cluster: Cluster, deployment: str, must_exist: bool) -> list[PodFacts]:
-        names = self._plan.kubernetes
+    @staticmethod
+    async def _read(cache: WorkloadCache, deployment: str, service: str, *, must_exist: bool) -> WorkloadObjects | None:
         try:
-            view = await cluster.get_deployment(deployment)
+            return await cache.read(deployment, service)
         except KubeApiError as error:
             if error.status == HTTPStatus.NOT_FOUND and not must_exist:
-                return []
+                return None
             raise
-        return await cluster.list_pods(view.selector, container=names.container)
 
     def _build_target(self, pod: PodFacts) -> MetricTarget:
         return MetricTarget(
             key=pod.name,
-            version=self._plan.version_of(pod.image),
+            version=self._versions.version_of(pod),
             in_rotation=pod.name in self._in_rotation,
             # A pod that starts, crashes or terminates may not respond.
             must_answer=pod.containers_ready and pod.deletion_deadline is None,
+            restarts=sum(container.restarts for container in pod.containers),
         )
 
     def restart_counts(self) -> tuple[list[MetricTarget], dict[str, CounterSample | str]]:

@@ -8,12 +8,20 @@ from zdd_tui.backends.metrics.probe import run_smoke_checks
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.observations import find_service_claim, read_rollout_status, why_not_serving
 from zdd_tui.engine.retry import with_retry
-from zdd_tui.engine.steps.rollout import build_status, learn_created_image, remove_and_wait, wait_until_done
+from zdd_tui.engine.steps.rollout import (
+    RolloutCheck,
+    build_status,
+    learn_created_image,
+    remove_and_wait,
+    wait_until_done,
+)
+from zdd_tui.engine.steps.undo import gone_counts_as_undone
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.json_access import get_text
 from zdd_tui.model.plan.strategies import BlueGreenPlan
 from zdd_tui.model.workload.rollout import DeploymentView, RolloutStatus, container_image
 from zdd_tui.model.workload.second_deployment import (
+    ServiceView,
     SwitchLabel,
     build_preview_service,
     build_second_deployment,
@@ -45,8 +53,8 @@ class AcquireService:
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         plan = _blue_green_plan(ctx)
-        service = await with_retry(ctx, step, lambda: services.get_service(ctx.cluster, plan.service))
-        if service.owner != plan.name:
+        service = await _read_service_if_exists(ctx, step)
+        if service is None or service.owner != plan.name:
             return  # another release owns it, or no release does
         if "switch" in step.detail:
             switch = SwitchLabel(*step.detail["switch"])
@@ -73,10 +81,11 @@ class CreateGreen:
         )
         await with_retry(ctx, step, lambda: services.create_owned(ctx.cluster, DEPLOYMENTS, manifest, owner=plan.name))
         await learn_created_image(ctx, step, plan.green_deployment, plan.kubernetes.image)
+        rollout = await RolloutCheck.begin(ctx, step, plan.green_deployment)
         await wait_until_done(
             ctx,
             step,
-            lambda: read_rollout_status(ctx, plan.green_deployment),
+            rollout.read,
             subject=f"rollout of Deployment {plan.green_deployment}",
             resource=f"deployment/{plan.green_deployment}",
         )
@@ -141,7 +150,9 @@ class SwitchToGreen:
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         plan, switch = _blue_green_plan(ctx), await _read_switch_label(ctx)
-        service = await with_retry(ctx, step, lambda: services.get_service(ctx.cluster, plan.service))
+        service = await _read_service_if_exists(ctx, step)
+        if service is None:
+            return
         if service.selector.get(switch.label) != switch.first_value:
             view = await with_retry(ctx, step, lambda: ctx.cluster.get_deployment(plan.kubernetes.deployment))
             _require_available_pods(ctx, view)
@@ -222,6 +233,14 @@ async def _read_switch_label(ctx: Context) -> SwitchLabel:
     if claim is None:
         raise StepFailed("the Service was never acquired", "roll back, then start a new release")
     return claim[0]
+
+
+async def _read_service_if_exists(ctx: Context, step: StepHandle) -> ServiceView | None:
+    """The Service for an undo; None where it is gone, which is recorded."""
+    name = _blue_green_plan(ctx).service
+    async with gone_counts_as_undone(ctx, step):
+        return await with_retry(ctx, step, lambda: services.get_service(ctx.cluster, name))
+    return None
 
 
 def _blue_green_plan(ctx: Context) -> BlueGreenPlan:

@@ -16,10 +16,17 @@ from zdd_tui.backends.kubernetes.services import (
     get_service,
 )
 from zdd_tui.engine.context import Context, StepHandle
-from zdd_tui.engine.observations import find_step_record, read_rollout_status
+from zdd_tui.engine.observations import find_step_record
 from zdd_tui.engine.retry import with_retry
 from zdd_tui.engine.steps.flags import save_flag_values, set_flag_and_wait, undo_flag_share
-from zdd_tui.engine.steps.rollout import build_status, learn_created_image, remove_and_wait, wait_until_done
+from zdd_tui.engine.steps.rollout import (
+    RolloutCheck,
+    build_status,
+    learn_created_image,
+    remove_and_wait,
+    wait_until_done,
+)
+from zdd_tui.engine.steps.undo import gone_counts_as_undone
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.json_access import get_text
 from zdd_tui.model.plan.strategies import CanaryPlan
@@ -72,7 +79,9 @@ class SetWeight:
         if plan.canary.flag is not None:
             await undo_flag_share(ctx, step, plan.canary.flag.key, is_first_step=step.value == plan.canary.weights[0])
         elif plan.canary.by == "gateway":
-            await _drain_route(ctx, step)
+            async with gone_counts_as_undone(ctx, step):
+                await _set_route_weight(ctx, step, 0)
+            await _drain_canary(ctx, step)
         else:
             await _drain_canary(ctx, step)
 
@@ -97,9 +106,11 @@ async def _remove_canary(ctx: Context, step: StepHandle) -> None:
     if plan.canary.by == "gateway":
         if await _read_original_rules(ctx) is None:
             return  # nothing was created yet
-        await _drain_route(ctx, step)
-        route = _route_name(plan)
-        await with_retry(ctx, step, lambda: release_route(ctx.cluster, route, owner=plan.name, epoch=ctx.epoch))
+        async with gone_counts_as_undone(ctx, step):  # without its route nothing is sent to the canary
+            await _set_route_weight(ctx, step, 0)
+            route = _route_name(plan)
+            await with_retry(ctx, step, lambda: release_route(ctx.cluster, route, owner=plan.name, epoch=ctx.epoch))
+        await _drain_canary(ctx, step)
         await remove_and_wait(ctx, step, SERVICES, plan.canary_service)
     await _drain_canary(ctx, step)
     await remove_and_wait(ctx, step, DEPLOYMENTS, plan.canary_deployment)
@@ -130,12 +141,6 @@ async def _set_weight_by_route(ctx: Context, step: StepHandle, weight: int) -> N
     view = await with_retry(ctx, step, lambda: ctx.cluster.get_deployment(plan.kubernetes.deployment))
     await _scale_canary(ctx, step, max(1, -(-view.desired * weight // 100)))
     await _set_route_weight(ctx, step, weight)
-
-
-async def _drain_route(ctx: Context, step: StepHandle) -> None:
-    """Sends no more requests to the canary, then scales it to zero."""
-    await _set_route_weight(ctx, step, 0)
-    await _drain_canary(ctx, step)
 
 
 async def _set_route_weight(ctx: Context, step: StepHandle, weight: int) -> None:
@@ -202,16 +207,17 @@ async def _create_canary(ctx: Context, step: StepHandle, label: SwitchLabel) -> 
 async def _scale_canary(ctx: Context, step: StepHandle, replicas: int) -> None:
     """Scales the second Deployment and waits until exactly that many pods exist and are available."""
     name = ctx.plan_of_type(CanaryPlan).canary_deployment
+    rollout = await RolloutCheck.begin(ctx, step, name)
     await with_retry(ctx, step, lambda: ctx.cluster.scale(name, replicas, epoch=ctx.epoch))
 
     async def check() -> RolloutStatus:
         view = await ctx.cluster.get_deployment(name)
-        pods = len(await ctx.cluster.list_pods(view.selector))
+        pods = sum(not pod.is_terminal for pod in await ctx.cluster.list_pods(view.selector))
         if not replicas:
             # A controller that has given up on the new image must not fail the drain.
             return build_status(f"{pods} pods of {name} are draining" if pods else "")
-        status = await read_rollout_status(ctx, name)
-        if pods != replicas and not status.failed:
+        status = await rollout.read()
+        if pods != replicas and not status.failed and status.cause is None:
             return build_status(f"{pods} pods of {name} exist, {replicas} expected")
         return status
 

@@ -1,7 +1,8 @@
 """Contract and cleanup: the old side is archived (a rename, undone in an instant), and cleanup drops the archive."""
 
+from zdd_tui.backends.kubernetes.workload_cache import read_scope
 from zdd_tui.engine.context import Context, StepHandle
-from zdd_tui.engine.observations import read_rollout_status
+from zdd_tui.engine.observations import read_workload
 from zdd_tui.engine.retry import with_retry
 from zdd_tui.engine.steps.expand import change_schema
 from zdd_tui.engine.steps.flags import restore_flags, save_flag_values
@@ -10,6 +11,7 @@ from zdd_tui.model.ddl import archive_statements, drop_archive_statements, resto
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.sql import quote_qualified
 from zdd_tui.model.workload.rollout import container_image
+from zdd_tui.model.workload.version import PodVersions
 
 
 async def require_only_v3_pods(ctx: Context) -> None:
@@ -19,10 +21,12 @@ async def require_only_v3_pods(ctx: Context) -> None:
         StepFailed: with the names of the other pods.
     """
     plan = ctx.expand_contract_plan
-    view = await ctx.cluster.get_deployment(plan.kubernetes.deployment)
-    pods = await ctx.cluster.list_pods(view.selector, container=plan.kubernetes.container)
-    other = sorted(pod.name for pod in pods if plan.version_of(pod.image) != "v3")
-    status = await read_rollout_status(ctx)
+    with read_scope(fresh=True):
+        workload = await read_workload(ctx)
+    view, status, versions = workload.view, workload.rollout, PodVersions(plan, workload.sets_by_uid)
+    other = sorted(
+        f"{pod.name} ({pod.image})" for pod in workload.pods if not pod.is_terminal and versions.version_of(pod) != "v3"
+    )
     if other or plan.version_of(container_image(plan, view)) != "v3" or not status.done:
         reason = f"{', '.join(other[:3])} not V3" if other else status.message
         raise StepFailed(

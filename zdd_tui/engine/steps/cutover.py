@@ -8,6 +8,7 @@ from zdd_tui.engine.steps.expand import install_sync, remove_sync
 from zdd_tui.engine.steps.flags import save_flag_values, set_flag_and_wait, undo_flag_share
 from zdd_tui.engine.steps.new_side import advance_sequences
 from zdd_tui.engine.steps.rollout import roll_out, save_current_image
+from zdd_tui.engine.steps.undo import roll_back
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.flag import ON, FlagValue
 
@@ -78,7 +79,7 @@ class RolloutV3:
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         if before := step.detail.get("image_before"):
-            await roll_out(ctx, step, before, f"zdd {ctx.plan.name}: rolled back to V2")
+            await roll_back(ctx, step, before, f"zdd {ctx.plan.name}: rolled back to V2")
 
 
 async def _wait_until_deadline(ctx: Context, step: StepHandle, seconds: float, note: str) -> None:

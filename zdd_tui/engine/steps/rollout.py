@@ -4,14 +4,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
 from zdd_tui.backends.kubernetes.cluster import ApiResource
+from zdd_tui.backends.kubernetes.failure_detail import read_failure_detail
 from zdd_tui.backends.kubernetes.services import remove_owned
 from zdd_tui.engine.context import Context, StepHandle
-from zdd_tui.engine.observations import read_rollout_status
-from zdd_tui.engine.retry import with_retry
+from zdd_tui.engine.observations import evaluate_view
+from zdd_tui.engine.retry import is_permanent, with_retry
 from zdd_tui.model.errors import ClusterError, StepFailed
 from zdd_tui.model.plan.base import BasePlan
-from zdd_tui.model.release.records import StepRecord
-from zdd_tui.model.workload.rollout import RolloutStatus, container_image
+from zdd_tui.model.release.condition_findings import describe_manager, image_hint
+from zdd_tui.model.release.records import NewEvent, StepRecord
+from zdd_tui.model.workload.rollout import DeploymentCondition, DeploymentView, RolloutStatus, container_image
 
 POLL_INTERVAL = 0.3
 """Seconds between two polls: short against the shortest rollout, which takes some seconds."""
@@ -27,10 +29,14 @@ async def save_current_image(ctx: Context, step: StepHandle) -> None:
 async def roll_out(ctx: Context, step: StepHandle, image: str, reason: str) -> None:
     """Sets the image of the plan's Deployment, unless it is set already, and waits for the end of the rollout.
 
+    A webhook may change the image in our own patch, for example to a digest. What it made of it is saved as
+    ``images_admitted`` and counts as the image of this rollout from then on.
+
     Raises:
-        StepFailed: as :func:`wait_until_done`; or another client has set another image meanwhile.
+        StepFailed: as :func:`wait_until_done`; or another client has set another image meanwhile, which is named.
     """
     names = ctx.plan.kubernetes
+    rollout = await RolloutCheck.begin(ctx, step, names.deployment)
     set_view = await with_retry(
         ctx,
         step,
@@ -38,17 +44,75 @@ async def roll_out(ctx: Context, step: StepHandle, image: str, reason: str) -> N
     )
     await _learn_admitted_image(ctx, step, image, container_image(ctx.plan, set_view))
     subject = f"rollout of {image} on Deployment {names.deployment}"
-    await wait_until_done(
-        ctx, step, lambda: read_rollout_status(ctx), subject=subject, resource=f"deployment/{names.deployment}"
-    )
+
+    async def check() -> RolloutStatus:
+        # On every poll: a foreign image must not be waited for, nor its failure be blamed on ours.
+        view = await ctx.cluster.get_deployment(names.deployment)
+        _require_image(ctx, step, view, image)
+        return await rollout.evaluate(view)
+
+    await wait_until_done(ctx, step, check, subject=subject, resource=f"deployment/{names.deployment}")
     view = await with_retry(ctx, step, lambda: ctx.cluster.get_deployment(names.deployment))
+    _require_image(ctx, step, view, image)
+
+
+def _require_image(ctx: Context, step: StepHandle, view: DeploymentView, image: str) -> None:
     current = container_image(ctx.plan, view)
-    if not ctx.plan.is_image(image, current):
-        raise StepFailed(
-            f"another client set the image of Deployment {view.name} to {current} during the rollout of {image}",
-            f"find it with kubectl -n {names.namespace} get deployment {view.name} --show-managed-fields -o yaml;"
-            " then advance again or roll back",
-        )
+    if ctx.plan.is_image(image, current):
+        return
+    manager = view.image_managers.get(ctx.plan.kubernetes.container)
+    raise StepFailed(
+        f"another client set the image of Deployment {view.name} to {current} during the rollout of {image}:"
+        f" {describe_manager(manager)}",
+        image_hint(ctx.plan, view.name, manager, image, f"then {step.retry_command}"),
+    )
+
+
+class RolloutCheck:
+    """Reads the status of one attempt of a rollout.
+
+    The controller keeps an exceeded deadline until the rollout progresses again. One from before this attempt counts
+    only when the controller renews it, or when this attempt has had the whole deadline.
+    """
+
+    def __init__(self, ctx: Context, deployment: str, earlier: DeploymentCondition | None, deadline: float) -> None:
+        self._ctx = ctx
+        self._deployment = deployment
+        self._earlier = earlier
+        self._ends_at = asyncio.get_running_loop().time() + deadline
+
+    @classmethod
+    async def begin(cls, ctx: Context, step: StepHandle, deployment: str) -> "RolloutCheck":
+        """Call it before the change that starts the rollout."""
+        view = await with_retry(ctx, step, lambda: ctx.cluster.get_deployment(deployment))
+        return cls(ctx, deployment, view.exceeded_deadline, view.progress_deadline or 0.0)
+
+    async def read(self) -> RolloutStatus:
+        return await self.evaluate(await self._ctx.cluster.get_deployment(self._deployment))
+
+    async def evaluate(self, view: DeploymentView) -> RolloutStatus:
+        """The status by a view that was read just now."""
+        is_ignored = asyncio.get_running_loop().time() < self._ends_at
+        return await evaluate_view(self._ctx, view, ignored_condition=self._earlier if is_ignored else None)
+
+
+class _StallTimer:
+    """Measures for how long a rollout has had the same cause without any progress."""
+
+    def __init__(self) -> None:
+        self._seen: tuple[object, ...] = ()
+        self._since = 0.0
+
+    def is_hopeless(self, status: RolloutStatus, now: float) -> bool:
+        cause = status.cause
+        if cause is None or cause.patience is None:
+            self._seen = ()
+            return False
+        # ErrImagePull and ImagePullBackOff alternate, and pods are replaced: only the kind of the cause counts.
+        seen = (cause.patience, status.progress)
+        if seen != self._seen:
+            self._seen, self._since = seen, now
+        return now - self._since >= cause.patience
 
 
 async def _learn_admitted_image(ctx: Context, step: StepHandle, image: str, admitted: str) -> None:
@@ -63,12 +127,13 @@ async def _learn_admitted_image(ctx: Context, step: StepHandle, image: str, admi
     if admitted == before and not ctx.plan.is_image(image, admitted):
         raise StepFailed(
             f"an admission webhook changes {image} back to {admitted}, which runs already",
-            "see kubectl get mutatingwebhookconfigurations; correct the policy, then advance again or roll back",
+            f"see kubectl get mutatingwebhookconfigurations; correct the policy, then {step.retry_command}",
         )
     ctx.plan.learn_image(image, admitted)
     known: list[list[str]] = step.detail.get("images_admitted", [])
     if [image, admitted] not in known:
         await step.save_detail(images_admitted=[*known, [image, admitted]])
+        await ctx.store.append_events([NewEvent("step", f"the API server made {admitted} of the image {image}")])
 
 
 async def learn_created_image(ctx: Context, step: StepHandle, deployment: str, image: str) -> None:
@@ -99,27 +164,44 @@ async def wait_until_done(
 
     Raises:
         StaleEpoch: the lease is lost.
-        StepFailed: the controller gave up, or kubernetes.rollout_timeout has passed.
+        StepFailed: the controller gave up, kubernetes.rollout_timeout has passed, or the cause does not heal by
+            itself (:mod:`zdd_tui.model.workload.container`). The cause comes first.
+        KubeApiError: the API refuses what a retry does not change.
     """
     names = ctx.plan.kubernetes
     loop = asyncio.get_running_loop()
     deadline = loop.time() + names.rollout_timeout
+    stall = _StallTimer()
     while True:
         await ctx.check_lease()
         try:
             status = await check()
         except ClusterError as error:
+            if is_permanent(error):
+                raise
             status = RolloutStatus(done=False, failed=False, message=f"Kubernetes: {error.title}")
         if status.done:
             return
-        if status.failed or loop.time() > deadline:
-            late = "" if status.failed else f"not done after {names.rollout_timeout:.0f} s: "
+        is_late = loop.time() > deadline
+        if status.failed or is_late or stall.is_hopeless(status, loop.time()):
+            late = f"not done after {names.rollout_timeout:.0f} s: " if is_late and not status.failed else ""
             raise StepFailed(
-                f"{subject}: {late}{status.message}",
-                f"kubectl -n {names.namespace} describe {resource}; then advance again or roll back",
+                await _describe_failure(ctx, status, f"{subject}: {late}"),
+                f"kubectl -n {names.namespace} describe {resource}; then {step.retry_command}",
             )
         await step.set_note(status.message)
         await asyncio.sleep(POLL_INTERVAL)
+
+
+async def _describe_failure(ctx: Context, status: RolloutStatus, subject: str) -> str:
+    """The cause, what the API knows about it, then what failed: a short line on a screen shows the beginning."""
+    detail = ""
+    if status.cause is not None or status.waiting_pods:
+        detail = await read_failure_detail(ctx.cluster, status.cause, status.waiting_pods)
+    if status.cause is None:
+        return f"{detail}; {subject}{status.message}" if detail else f"{subject}{status.message}"
+    cause = f"{status.cause.text}; {detail}" if detail else status.cause.text
+    return f"{cause}; {subject}{status.message.removeprefix(f'{status.cause.text}; ')}"
 
 
 async def remove_and_wait(ctx: Context, step: StepHandle, kind: ApiResource, name: str) -> None:

@@ -2,7 +2,9 @@
 
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.retry import with_retry
+from zdd_tui.engine.steps.flags import create_flags, delete_created_flags
 from zdd_tui.engine.steps.rollout import roll_out, save_current_image
+from zdd_tui.engine.steps.undo import restore_annotations, roll_back
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.plan.strategies import SingleImagePlan
 from zdd_tui.model.workload.rollout import capacity_hint, container_image, reduces_capacity
@@ -32,11 +34,7 @@ class RecordWorkload:
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         if "image_before" in step.detail:
-            cause = step.detail["change_cause_before"]
-            name = ctx.plan.kubernetes.deployment
-            await with_retry(
-                ctx, step, lambda: ctx.cluster.remove_annotations(name, epoch=ctx.epoch, change_cause=cause)
-            )
+            await restore_annotations(ctx, step)
 
 
 class RolloutNew:
@@ -49,6 +47,7 @@ class RolloutNew:
         if why := reduces_capacity(view):
             raise StepFailed(f"Deployment {name}: {why}", capacity_hint(plan))
         await save_current_image(ctx, step)
+        await create_flags(ctx, step)
         if "revision_before" not in step.detail:
             await step.save_detail(revision_before=view.revision)
         await roll_out(ctx, step, plan.kubernetes.image, f"zdd {plan.name}: {plan.strategy}")
@@ -56,4 +55,5 @@ class RolloutNew:
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         if before := step.detail.get("image_before"):
             revision = step.detail.get("revision_before", "?")
-            await roll_out(ctx, step, before, f"zdd {ctx.plan.name}: rolled back to revision {revision}")
+            await roll_back(ctx, step, before, f"zdd {ctx.plan.name}: rolled back to revision {revision}")
+            await delete_created_flags(ctx, step)

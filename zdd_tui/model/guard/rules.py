@@ -165,6 +165,8 @@ def _evaluate_absolute(rule: GuardRule, windows: Sequence[WindowStats]) -> RuleE
     samples = sample_count(rule, stats)
     lowest = min((value for value in values if value is not None), default=None)
     evaluation = RuleEvaluation(RuleOutcome.OK, "", lowest, None, limit, samples)
+    if unsteady := _unsteady_reason(rule, stats):
+        return RuleEvaluation(RuleOutcome.TOO_FEW, unsteady, limit=limit)
     if samples >= max(rule.required_samples, 1) and lowest is not None and None not in values and lowest > limit:
         reason = _format_reason(rule, stats.version, evaluation)
         return replace(evaluation, outcome=RuleOutcome.BREACHED, reason=reason)
@@ -174,6 +176,18 @@ def _evaluate_absolute(rule: GuardRule, windows: Sequence[WindowStats]) -> RuleE
         outcome = RuleOutcome.TOO_FEW if stats.in_rotation else RuleOutcome.NOT_APPLICABLE
         return replace(evaluation, outcome=outcome, reason=_too_few_reason(rule, stats, samples))
     return replace(evaluation, reason=_format_reason(rule, stats.version, evaluation))
+
+
+def _unsteady_reason(rule: GuardRule, stats: WindowStats) -> str:
+    """Why the counters of this version give no verdict although they are there; empty when they do."""
+    if rule.metric not in (Metric.ERROR_RATE, Metric.LATENCY) or not stats.is_unsteady:
+        return ""
+    if not stats.unsteady_target:
+        return f"{stats.version}: waiting for more samples of {stats.unsteady_targets} targets"
+    return (
+        f"the counters of {stats.unsteady_target} go back and forth: several processes answer by turns."
+        " Aggregate them (PROMETHEUS_MULTIPROC_DIR), or use guard.sources.prometheus"
+    )
 
 
 def _no_data_reason(rule: GuardRule, stats: WindowStats, limit: float) -> str:
@@ -247,6 +261,8 @@ def _evaluate_comparison(
     limit = _relative_limit(rule, compare, baseline)
     evaluation = RuleEvaluation(RuleOutcome.OK, "", value, baseline, limit, min(samples, old_samples))
     for each in (new, old):
+        if unsteady := _unsteady_reason(rule, each):
+            return RuleEvaluation(RuleOutcome.TOO_FEW, unsteady)
         if no_data := _no_data_reason(rule, each, limit or 0.0):
             return replace(evaluation, outcome=RuleOutcome.NO_DATA, reason=no_data)
     for each, count in ((new, samples), (old, old_samples)):

@@ -3,6 +3,9 @@
 A counter that falls was reset: its process restarted, and all of the new value was counted since (Prometheus,
 "increase"). Nothing is extrapolated over a gap: a target needs two samples inside the window, or it has no data.
 
+Where several processes of one pod answer by turns, each with counters of its own, the counters go back and forth, and
+most of every increase is invented. Such a target is found by :class:`Steadiness` and counts nothing.
+
 Times are seconds of a monotonic clock.
 """
 
@@ -28,6 +31,7 @@ class CounterSample:
 
     Attributes:
         available: which of `requests`, `duration` and `restarts` the target has at all.
+        process_started: when the process that answered started, in seconds since 1970; 0 where it does not say.
     """
 
     requests: float = 0.0
@@ -35,6 +39,7 @@ class CounterSample:
     buckets: Buckets = field(default_factory=dict)
     restarts: float = 0.0
     available: frozenset[str] = frozenset()
+    process_started: float = 0.0
 
     def since(self, before: "CounterSample") -> "CounterSample":
         """The increase between two samples; never negative, whatever was reset."""
@@ -68,6 +73,8 @@ class WindowStats:
         is_live: some exist now.
         available: as :attr:`CounterSample.available`, of any target.
         silent_reason: the error of the first silent one.
+        unsteady_targets: how many may answer from several processes by turns; their counters are left out.
+        unsteady_target: the first of them that certainly does, else empty.
     """
 
     version: str
@@ -82,6 +89,13 @@ class WindowStats:
     is_live: bool = False
     available: frozenset[str] = frozenset()
     silent_reason: str = ""
+    unsteady_targets: int = 0
+    unsteady_target: str = ""
+
+    @property
+    def is_unsteady(self) -> bool:
+        """So many targets' counters cannot be trusted that the others do not represent the version."""
+        return self.unsteady_targets > MAX_SILENT_FRACTION * self.targets
 
     @property
     def is_missing_data(self) -> bool:
@@ -132,12 +146,81 @@ class MetricTarget:
     Attributes:
         in_rotation: it takes traffic.
         must_answer: it should answer; a pod that is only starting need not.
+        restarts: of its containers; a change explains counters that fall.
     """
 
     key: str
     version: str
     in_rotation: bool = True
     must_answer: bool = True
+    restarts: int = 0
+
+
+HOLD_SAMPLES = 6
+"""Samples after a fall without an explanation until it counts as a restart: that two processes answer by chance with
+the same one so often in a row is rare, one in 32."""
+
+MIN_SAMPLES = 3
+"""The first increase of a target may be the difference of two processes; a third sample shows it."""
+
+
+@dataclass(slots=True)
+class Steadiness:
+    """Whether the counters of one target come from one process.
+
+    A fall is explained by a restart of a container, or by a process that started after the last sample of the one
+    before. Any other fall is in doubt; a return to the value from before the fall proves that there are several.
+
+    Attributes:
+        samples: how many there are.
+        fallen_from: the counter before the last fall that is in doubt.
+        doubtful_samples: samples until that fall counts as a restart.
+        alternates_until: monotonic time until which the target counts as several processes; 0 for one.
+    """
+
+    samples: int = 0
+    fallen_from: float = 0.0
+    doubtful_samples: int = 0
+    alternates_until: float = 0.0
+    process_seen_at: float = 0.0
+
+    def observe(
+        self, now: float, last: CounterSample | None, sample: CounterSample, *, has_restarted: bool, memory: float
+    ) -> None:
+        """
+        Args:
+            memory: seconds for which a target stays known to alternate without another sign of it.
+        """
+        self.samples += 1
+        if last is None or has_restarted:
+            self.fallen_from, self.doubtful_samples, self.alternates_until = 0.0, 0, 0.0
+            self.process_seen_at = now
+            return
+        before, value = _size(last), _size(sample)
+        if sample.process_started and last.process_started and sample.process_started != last.process_started:
+            age = now - self.process_seen_at
+            self.process_seen_at = now
+            if sample.process_started - last.process_started > max(1.0, age):
+                self.doubtful_samples = 0  # it started after the other one was seen: a restart
+            else:
+                self.alternates_until = now + memory
+        elif value < before and self.doubtful_samples:
+            self.alternates_until, self.doubtful_samples = now + memory, HOLD_SAMPLES
+        elif value < before:
+            self.fallen_from, self.doubtful_samples = before, HOLD_SAMPLES
+            if self.alternates_until > now:
+                self.alternates_until = now + memory
+        elif self.doubtful_samples:
+            self.doubtful_samples -= 1
+            if value >= self.fallen_from:
+                self.alternates_until, self.doubtful_samples = now + memory, 0
+
+    def is_doubtful(self, now: float) -> bool:
+        return bool(self.doubtful_samples) or self.alternates_until > now
+
+
+def _size(sample: CounterSample) -> float:
+    return max(sample.requests, _total(sample.buckets))
 
 
 TimedSample = tuple[float, CounterSample]
@@ -161,6 +244,12 @@ class TargetHistory:
     coarse_points: deque[TimedSample] = field(default_factory=deque)
     is_live: bool = True
     error: str = ""
+    steadiness: Steadiness = field(default_factory=Steadiness)
+
+    def is_doubtful(self, now: float) -> bool:
+        """Its counters may come from several processes."""
+        has_first_increase = self.steadiness.samples < MIN_SAMPLES and not self.born_while_observed
+        return has_first_increase or self.steadiness.is_doubtful(now)
 
     def add(self, now: float, sample: CounterSample) -> None:
         if self.last_sample is None or not self.recent_points:
@@ -233,9 +322,13 @@ class MetricSeries:
             history.is_live = key in keys
         for target in targets:
             history = self.histories.setdefault(target.key, TargetHistory(target, now, was_observing))
+            has_restarted = history.target.restarts != target.restarts
             history.target = target
             result = results.get(target.key)
             if isinstance(result, CounterSample):
+                history.steadiness.observe(
+                    now, history.last_sample, result, has_restarted=has_restarted, memory=self._retention
+                )
                 self._add_sample(history, now, result)
             elif result:
                 history.error = result
@@ -264,11 +357,16 @@ class MetricSeries:
 
     def _version_stats(self, version: str, histories: Sequence[TargetHistory], now: float, since: float) -> WindowStats:
         increases: list[CounterSample] = []
-        targets = silent = 0
-        silent_reason = ""
+        targets = silent = unsteady = 0
+        silent_reason = unsteady_target = ""
         for history in histories:
             if (increase := history.increase(since)) is not None:
-                increases.append(increase)
+                if history.is_doubtful(now):
+                    unsteady += 1
+                    is_known = history.steadiness.alternates_until > now
+                    unsteady_target = unsteady_target or (history.target.key if is_known else "")
+                else:
+                    increases.append(increase)
             if history.is_live and history.target.must_answer:
                 targets += 1
                 last = history.recent_points[-1][0] if history.recent_points else history.first_seen
@@ -290,6 +388,8 @@ class MetricSeries:
                 *(each.recent_points[-1][1].available for each in histories if each.recent_points)
             ),
             silent_reason=silent_reason,
+            unsteady_targets=unsteady,
+            unsteady_target=unsteady_target,
         )
 
 
@@ -316,4 +416,6 @@ def merge_stats(stats: Iterable[WindowStats], version: str = "all") -> WindowSta
         is_live=any(one.is_live for one in merged),
         available=frozenset().union(*(one.available for one in merged)),
         silent_reason=next((one.silent_reason for one in merged if one.silent_reason), ""),
+        unsteady_targets=sum(one.unsteady_targets for one in merged),
+        unsteady_target=next((one.unsteady_target for one in merged if one.unsteady_target), ""),
     )

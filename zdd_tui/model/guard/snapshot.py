@@ -13,9 +13,16 @@ from typing import Any
 
 from zdd_tui.model.guard.rule_state import RuleState
 from zdd_tui.model.guard.rules import RuleOutcome
-from zdd_tui.model.guard.series import CounterSample, MetricSeries, MetricTarget, TargetHistory, TimedSample
+from zdd_tui.model.guard.series import (
+    CounterSample,
+    MetricSeries,
+    MetricTarget,
+    Steadiness,
+    TargetHistory,
+    TimedSample,
+)
 
-SNAPSHOT_FORMAT = 1
+SNAPSHOT_FORMAT = 2
 """Of both parts. A snapshot in another format is ignored, and the guard starts without one."""
 
 MAX_POINTS_TOTAL = 2000
@@ -117,9 +124,9 @@ def _pack_history(
 ) -> list[Any]:
     target = history.target
     return [
-        [target.key, target.version, target.in_rotation, target.must_answer],
+        [target.key, target.version, target.in_rotation, target.must_answer, target.restarts],
         now - history.first_seen,
-        [history.born_while_observed, history.is_live, history.error],
+        [history.born_while_observed, history.is_live, history.error, *_pack_steadiness(history.steadiness, now)],
         None if history.last_sample is None else _pack_sample(history.last_sample, bounds),
         [[now - at, *_pack_sample(sample, bounds)] for at, sample in _select_samples(history, sample_times)],
     ]
@@ -143,11 +150,12 @@ def _pack_sample(sample: CounterSample, bounds: dict[tuple[float, ...], int]) ->
     order = tuple(sample.buckets)
     index = bounds.setdefault(order, len(bounds))
     available = sorted(sample.available)
-    return [sample.requests, sample.errors, sample.restarts, available, index, list(sample.buckets.values())]
+    numbers = [sample.requests, sample.errors, sample.restarts, sample.process_started]
+    return [*numbers, available, index, list(sample.buckets.values())]
 
 
 def _unpack_history(packed: Sequence[Any], base: float, bounds: Sequence[Sequence[float]]) -> TargetHistory:
-    target, first_seen, (born, live, error), raw, points = packed
+    target, first_seen, (born, live, error, *steadiness), raw, points = packed
     return TargetHistory(
         target=MetricTarget(*target),
         first_seen=base - first_seen,
@@ -156,10 +164,27 @@ def _unpack_history(packed: Sequence[Any], base: float, bounds: Sequence[Sequenc
         recent_points=deque((base - age, _unpack_sample(values, bounds)) for age, *values in points),
         is_live=live,
         error=error,
+        steadiness=_unpack_steadiness(steadiness, base),
     )
 
 
+def _pack_steadiness(one: Steadiness, now: float) -> list[float]:
+    return [
+        one.samples,
+        one.fallen_from,
+        one.doubtful_samples,
+        now - one.alternates_until if one.alternates_until else 0.0,
+        now - one.process_seen_at,
+    ]
+
+
+def _unpack_steadiness(packed: Sequence[float], base: float) -> Steadiness:
+    samples, fallen_from, doubtful, alternates_age, process_age = packed
+    until = base - alternates_age if alternates_age else 0.0
+    return Steadiness(int(samples), fallen_from, int(doubtful), until, base - process_age)
+
+
 def _unpack_sample(packed: Sequence[Any], bounds: Sequence[Sequence[float]]) -> CounterSample:
-    requests, errors, restarts, available, index, counts = packed
+    requests, errors, restarts, started, available, index, counts = packed
     buckets = dict(zip(bounds[index], counts, strict=True))
-    return CounterSample(requests, errors, buckets, restarts, frozenset(available))
+    return CounterSample(requests, errors, buckets, restarts, frozenset(available), started)

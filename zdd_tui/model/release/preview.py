@@ -3,7 +3,7 @@
 The lines come from the builders that the engine uses too, so what is shown is what runs.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from zdd_tui.model.ddl import (
@@ -43,6 +43,10 @@ PreviewLines = tuple[str, ...]
 
 def _kubectl(plan: BasePlan, command: str) -> str:
     return f"kubectl -n {plan.kubernetes.namespace} {command}"
+
+
+def _create_flags(plan: BasePlan) -> str:
+    return "".join(f"SET ff:{key} false, where it does not exist\n" for key in plan.flag_roles)
 
 
 def _set_image(plan: BasePlan, image: str) -> str:
@@ -87,7 +91,7 @@ WORKLOAD_LINES: Mapping[str, Callable[[Any, StepSpec], str]] = {
     "record-workload": lambda plan, _spec: (
         f"reads deployment/{plan.kubernetes.deployment} and writes zdd's epoch annotation on it"
     ),
-    "rollout-new": lambda plan, _spec: _set_image(plan, plan.kubernetes.image),
+    "rollout-new": lambda plan, _spec: _create_flags(plan) + _set_image(plan, plan.kubernetes.image),
     "soak": lambda plan, _spec: f"waits {format_duration(plan.gates.soak)}",
     "remove-annotations": lambda plan, _spec: f"removes zdd's annotations from deployment/{plan.kubernetes.deployment}",
     "create-canary": lambda plan, _spec: _create_canary(plan),
@@ -151,6 +155,9 @@ WORKLOAD_UNDO: Mapping[str, Callable[[Any, StepSpec], str]] = {
 }
 """By a step's registry key; a missing step has nothing to undo."""
 
+DEPLOYMENT_STEPS = frozenset({"record-workload", "rollout-new", "rollout-v2", "rollout-v3"})
+"""Registry keys of steps whose undo changes the plan's Deployment alone."""
+
 # --- steps of expand/contract ---------------------------------------------------------------------------------------
 
 
@@ -204,7 +211,7 @@ CHANGE_LINES: Mapping[str, Callable[[Plan, Catalog | None], str]] = {
     "expand-schema": lambda plan, _catalog: _sql_text(expand_statements(plan)),
     "create-indexes": lambda plan, _catalog: _sql_text(index_statements(plan)),
     "sync-forward": lambda plan, catalog: _sync_text(plan, catalog, "forward"),
-    "rollout-v2": lambda plan, _catalog: _set_image(plan, plan.kubernetes.images.v2),
+    "rollout-v2": lambda plan, _catalog: _create_flags(plan) + _set_image(plan, plan.kubernetes.images.v2),
     "create-witness": lambda plan, catalog: _witness_text(
         plan,
         catalog,
@@ -263,18 +270,23 @@ CHANGE_UNDO: Mapping[str, Callable[[Plan], str]] = {
 
 
 def preview_command(
-    plan: BasePlan, release: Release, kind: CommandKind, catalog: Catalog | None = None
+    plan: BasePlan,
+    release: Release,
+    kind: CommandKind,
+    catalog: Catalog | None = None,
+    missing: Collection[str] = (),
 ) -> PreviewLines:
     """What a command would run, in order.
 
     Args:
         catalog: of the tables; without it SQL that depends on it is described instead of shown.
+        missing: Deployments that are known not to exist.
     """
     match kind:
         case CommandKind.ADVANCE:
             return _preview_advance(plan, release, catalog)
         case CommandKind.ROLLBACK:
-            return _preview_rollback(plan, release)
+            return _preview_rollback(plan, release, missing)
         case CommandKind.PAUSE:
             return ("no further step starts; the backfill stops within one batch",)
         case CommandKind.RESUME:
@@ -304,7 +316,7 @@ def _preview_advance(plan: BasePlan, release: Release, catalog: Catalog | None) 
     return tuple(lines)
 
 
-def _preview_rollback(plan: BasePlan, release: Release) -> PreviewLines:
+def _preview_rollback(plan: BasePlan, release: Release, missing: Collection[str]) -> PreviewLines:
     to_undo = [
         spec
         for spec, status in zip(reversed(release.strategy.steps), reversed(release.statuses), strict=True)
@@ -312,7 +324,14 @@ def _preview_rollback(plan: BasePlan, release: Release) -> PreviewLines:
     ]
     if not to_undo:
         return ("nothing has run yet: the release ends",)
-    return tuple(f"undo {spec.name}: {preview_undo(plan, spec)}" for spec in to_undo)
+    return tuple(f"undo {spec.name}: {_undo_line(plan, spec, missing)}" for spec in to_undo)
+
+
+def _undo_line(plan: BasePlan, spec: StepSpec, missing: Collection[str]) -> str:
+    deployment = plan.kubernetes.deployment
+    if deployment in missing and spec.registry_key in DEPLOYMENT_STEPS:
+        return f"deployment/{deployment} does not exist: it counts as undone once none of its pods is left"
+    return preview_undo(plan, spec)
 
 
 def preview_step(plan: BasePlan, spec: StepSpec, catalog: Catalog | None = None) -> PreviewLines:

@@ -22,13 +22,19 @@ from zdd_tui.model.json_access import (
     get_timestamp,
     interned_text,
 )
+from zdd_tui.model.workload.container import (
+    BENIGN_WAITING,
+    ContainerFacts,
+    FailureCause,
+    find_container_cause,
+    project_container,
+)
 
 OVERDUE_AFTER_SECONDS = 2.0
 """Seconds past the deadline after which a pod is Overdue; the kubelet adds up to two seconds to a late preStop."""
 
 TEMPLATE_HASH_LABEL = "pod-template-hash"
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
-_BENIGN_WAITING = frozenset({"", "ContainerCreating", "PodInitializing"})
 
 
 class PodState(StrEnum):
@@ -40,26 +46,22 @@ class PodState(StrEnum):
     DRAINING = "Draining"
     STOPPING = "Stopping"
     OVERDUE = "Overdue"
+    FAILED = "Failed"
+    SUCCEEDED = "Succeeded"
     GONE = "Gone"
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerFacts:
-    """The status of a container. The reasons are empty when the container is in another state."""
-
-    name: str
-    image: str
-    ready: bool
-    restarts: int
-    running: bool
-    waiting_reason: str
-    terminated_reason: str
-    last_terminated_reason: str
+TERMINAL_PHASES = MappingProxyType({"Succeeded": PodState.SUCCEEDED, "Failed": PodState.FAILED})
+"""The phases in which all containers have terminated for good, with the state that screens show."""
 
 
 @dataclass(frozen=True, slots=True)
 class PodFacts:
-    """The kept fields of a Pod. `deletion_deadline` is its deletionTimestamp, `grace_seconds` the time before it."""
+    """The kept fields of a Pod. `deletion_deadline` is its deletionTimestamp, `grace_seconds` the time before it.
+
+    Attributes:
+        unschedulable_message: of the scheduler; empty where it found a node.
+    """
 
     name: str
     uid: str
@@ -84,6 +86,15 @@ class PodFacts:
     prestop_seconds: float | None
     resource_version: str = ""
     labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS)
+    init_containers: tuple[ContainerFacts, ...] = ()
+    unschedulable_message: str = ""
+
+    @property
+    def is_terminal(self) -> bool:
+        """All containers have terminated and none will be started again, as after an eviction. The object stays until
+        it is deleted, but it serves nothing and the controllers do not count it (Kubernetes documentation, "Pod
+        Lifecycle", pod phase)."""
+        return self.phase in TERMINAL_PHASES
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +119,8 @@ class Pod:
             it is Gone.
         prestop_estimated: its preStop hook should still be running; an estimate, since the API does not show hooks.
         reason: what is wrong, such as CrashLoopBackOff; empty when nothing is.
+        is_terminal: as :attr:`PodFacts.is_terminal`.
+        cause: why its containers do not run; None when they do, or are only starting.
     """
 
     name: str
@@ -124,6 +137,8 @@ class Pod:
     created_at: float | None
     reason: str
     labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS)
+    is_terminal: bool = False
+    cause: FailureCause | None = None
 
 
 @lru_cache(maxsize=256)
@@ -158,6 +173,7 @@ def classify_pod(
     """
     cluster_now = now + clock_skew
     left = None if pod.deletion_deadline is None or is_deleted else pod.deletion_deadline - cluster_now
+    reason = failure_reason(pod)
     state = PodState.GONE if is_deleted else _classify_state(pod, endpoint, cluster_now, min_ready_seconds, has_service)
     return Pod(
         name=pod.name,
@@ -172,8 +188,10 @@ def classify_pod(
         restarts=sum(container.restarts for container in pod.containers),
         node=pod.node,
         created_at=pod.created_at,
-        reason=failure_reason(pod),
+        reason=reason,
         labels=pod.labels,
+        is_terminal=pod.is_terminal,
+        cause=find_pod_cause(pod) if reason else None,
     )
 
 
@@ -186,8 +204,8 @@ def _classify_state(
         # Without a Service the Ready condition replaces the endpoint.
         serving = (endpoint is not None and endpoint.serving) if has_service else pod.ready
         return PodState.STOPPING if not serving or have_containers_terminated(pod) else PodState.DRAINING
-    if have_containers_terminated(pod):
-        return PodState.STOPPING
+    if pod.is_terminal:
+        return TERMINAL_PHASES[pod.phase]
     if not pod.ready:
         return PodState.WARMING if pod.containers_ready and not pod.readiness_gates_pass else PodState.STARTING
     # A pod without a transition time counts as new: Serving must be proved.
@@ -200,7 +218,7 @@ def _classify_state(
 
 def have_containers_terminated(pod: PodFacts) -> bool:
     """The main containers have terminated and will not be restarted."""
-    if pod.phase in ("Succeeded", "Failed"):
+    if pod.is_terminal:
         return True
     if pod.deletion_deadline is None or not pod.containers:
         return False
@@ -217,9 +235,14 @@ def _is_prestop_running(pod: PodFacts, cluster_now: float) -> bool:
 
 def failure_reason(pod: PodFacts) -> str:
     """What is wrong with the pod, as the API's reasons; empty when nothing is."""
-    reasons: list[str] = []
+    # As kubectl writes them: a pod waits for its init containers first.
+    reasons = [
+        f"Init:{container.waiting_reason}"
+        for container in pod.init_containers
+        if container.waiting_reason not in BENIGN_WAITING
+    ]
     for container in pod.containers:
-        if container.waiting_reason not in _BENIGN_WAITING:
+        if container.waiting_reason not in BENIGN_WAITING:
             reasons.append(container.waiting_reason)
         # The last termination matters until the container is ready again: an OOM kill is the cause of a back-off.
         last = container.terminated_reason or ("" if container.ready else container.last_terminated_reason)
@@ -232,6 +255,20 @@ def failure_reason(pod: PodFacts) -> str:
     if "CrashLoopBackOff" in reasons and "Error" in reasons:
         reasons.remove("Error")  # it adds nothing to the back-off
     return ", ".join(reasons)
+
+
+def find_pod_cause(pod: PodFacts) -> FailureCause | None:
+    """Why the containers of a pod do not run; None when they do, are only starting, or are to end."""
+    if pod.deletion_deadline is not None or pod.is_terminal:
+        return None
+    for container in (*pod.init_containers, *pod.containers):
+        if (cause := find_container_cause(pod.name, container)) is not None:
+            return cause
+    if not pod.scheduled:
+        message = f": {pod.unschedulable_message}" if pod.unschedulable_message else ""
+        return FailureCause("Unschedulable", f"pod {pod.name} fits on no node{message}", pod=pod.name)
+    reason = failure_reason(pod)
+    return FailureCause(reason, f"pod {pod.name}: {reason}", pod=pod.name) if reason else None
 
 
 def project_pod(raw: Any, container: str | None = None) -> PodFacts:
@@ -247,6 +284,8 @@ def project_pod(raw: Any, container: str | None = None) -> PodFacts:
     chosen = next((item for item in main if get_text(item, "name") == container), main[0] if main else {})
     has_prestop, prestop_seconds = _find_prestop(main)
     scheduled = conditions.get("PodScheduled", {})
+    # Only an explicit "Unschedulable" counts; without a condition the pod is only new.
+    is_unschedulable = get_text(scheduled, "status") == "False" and get_text(scheduled, "reason") == "Unschedulable"
     return PodFacts(
         name=interned_text(meta, "name"),
         uid=interned_text(meta, "uid"),
@@ -268,15 +307,16 @@ def project_pod(raw: Any, container: str | None = None) -> PodFacts:
             _is_true(conditions.get(get_text(gate, "conditionType"), {}))
             for gate in get_objects(spec, "readinessGates")
         ),
-        # Only an explicit "Unschedulable" counts; without a condition the pod is only new.
-        scheduled=not (get_text(scheduled, "status") == "False" and get_text(scheduled, "reason") == "Unschedulable"),
-        containers=tuple(_container(item) for item in get_objects(status, "containerStatuses")),
+        scheduled=not is_unschedulable,
+        containers=tuple(project_container(item) for item in get_objects(status, "containerStatuses")),
         has_prestop=has_prestop,
         prestop_seconds=prestop_seconds,
         resource_version=get_text(meta, "resourceVersion"),
         labels=_labels(
             tuple((name, value) for name, value in get_object(meta, "labels").items() if isinstance(value, str)),
         ),
+        init_containers=tuple(project_container(item) for item in get_objects(status, "initContainerStatuses")),
+        unschedulable_message=get_text(scheduled, "message") if is_unschedulable else "",
     )
 
 
@@ -294,26 +334,6 @@ def controller_uid(meta: JsonObject) -> str:
 
 def _is_true(condition: JsonObject) -> bool:
     return get_text(condition, "status") == "True"
-
-
-def _container(status: JsonObject) -> ContainerFacts:
-    state = get_object(status, "state")
-    return ContainerFacts(
-        name=interned_text(status, "name"),
-        image=interned_text(status, "image"),
-        ready=get_bool(status, "ready") is True,
-        restarts=max(get_number(status, "restartCount"), 0),
-        running="running" in state,
-        waiting_reason=get_text(state, "waiting", "reason"),
-        terminated_reason=_terminated_reason(state),
-        last_terminated_reason=_terminated_reason(get_object(status, "lastState")),
-    )
-
-
-def _terminated_reason(state: JsonObject) -> str:
-    if not isinstance(state.get("terminated"), dict):
-        return ""
-    return get_text(state, "terminated", "reason") or "Terminated"
 
 
 def _find_prestop(containers: list[JsonObject]) -> tuple[bool, float | None]:

@@ -12,26 +12,44 @@ from typing import Any
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.json_access import get_bool, get_number, get_object, get_objects, get_text, get_timestamp
 from zdd_tui.model.plan.base import BasePlan
-from zdd_tui.model.workload.pod import TEMPLATE_HASH_LABEL, Pod, PodFacts, PodState, controller_uid
+from zdd_tui.model.workload.container import FailureCause
+from zdd_tui.model.workload.managers import FieldManager, find_image_manager, find_manager
+from zdd_tui.model.workload.pod import TEMPLATE_HASH_LABEL, Pod, PodFacts, PodState, controller_uid, find_pod_cause
 
 EPOCH_ANNOTATION = "zdd.dev/epoch"
 CHANGE_CAUSE_ANNOTATION = "kubernetes.io/change-cause"
 REVISION_ANNOTATION = "deployment.kubernetes.io/revision"
 
+NO_DEADLINE = 2**31 - 1
+"""progressDeadlineSeconds of a Deployment whose rollouts never fail (Kubernetes documentation, "Deployments")."""
+
+FORBIDDEN_SECONDS = 5.0
+"""Seconds without progress after which a refused creation of pods, as by a quota, is hopeless. The controller retries
+from 5 ms on, twice as late each time, so it has tried about ten times; pods that still terminate may free the quota,
+and their end is progress."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeploymentCondition:
-    """One condition of a Deployment; `status` is True, False or Unknown."""
+    """One condition of a Deployment; `status` is True, False or Unknown, `updated_at` the API's text of the time."""
 
     type: str
     status: str
     reason: str
     message: str
+    updated_at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class DeploymentView:
-    """The kept fields of a Deployment. `replicas` to `available` come from its status, `desired` from its spec."""
+    """The kept fields of a Deployment. `replicas` to `available` come from its status, `desired` from its spec.
+
+    Attributes:
+        image_managers: who wrote the image of each container last, as far as the object says.
+        epoch_manager: who wrote the annotation with the epoch last: the name under which our patches are recorded.
+        is_deleting: it has a deletionTimestamp.
+        progress_deadline: seconds without progress until the controller reports a failure; None: it never does.
+    """
 
     name: str
     uid: str
@@ -55,6 +73,11 @@ class DeploymentView:
     strategy: str = "RollingUpdate"
     max_unavailable: str = "25%"
     max_surge: str = "25%"
+    image_managers: Mapping[str, FieldManager] = field(default_factory=dict)
+    epoch_manager: FieldManager | None = None
+    replicas_manager: FieldManager | None = None
+    is_deleting: bool = False
+    progress_deadline: float | None = 600.0
 
     @property
     def is_observed(self) -> bool:
@@ -62,9 +85,14 @@ class DeploymentView:
         return self.observed_generation >= self.generation
 
     @property
-    def has_exceeded_deadline(self) -> bool:
-        """The controller reports no progress within progressDeadlineSeconds."""
-        return any(c.type == "Progressing" and c.reason == "ProgressDeadlineExceeded" for c in self.conditions)
+    def exceeded_deadline(self) -> DeploymentCondition | None:
+        """The condition by which the controller reports no progress within progressDeadlineSeconds; None without it.
+
+        The controller removes it only once the rollout progresses again, so it may be from an earlier attempt.
+        """
+        return next(
+            (c for c in self.conditions if c.type == "Progressing" and c.reason == "ProgressDeadlineExceeded"), None
+        )
 
     @property
     def replica_failure_message(self) -> str:
@@ -86,6 +114,8 @@ class ReplicaSetView:
     replicas: int
     ready: int
     available: int
+    failure_message: str = ""
+    """Why it cannot create pods; empty when it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +136,20 @@ class RolloutStatus:
 
     Attributes:
         failed: by the controller's progress deadline; it may recover once the cause is fixed.
+        message: the cause first, where there is one.
         old_pods: every pod of another template that still exists.
+        cause: why the new pods do not run; None where they do, or are only starting.
+        progress: changes whenever the rollout gets on.
+        waiting_pods: new pods that are not ready.
     """
 
     done: bool
     failed: bool
     message: str
     old_pods: tuple[str, ...] = ()
+    cause: FailureCause | None = None
+    progress: tuple[int, ...] = ()
+    waiting_pods: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,12 +194,18 @@ def select_own_pods(
 
 
 def evaluate_rollout(
-    view: DeploymentView, replica_sets: Iterable[ReplicaSetView], pods: Iterable[Pod | PodFacts]
+    view: DeploymentView,
+    replica_sets: Iterable[ReplicaSetView],
+    pods: Iterable[Pod | PodFacts],
+    *,
+    ignored_condition: DeploymentCondition | None = None,
 ) -> RolloutStatus:
     """Evaluates a rollout.
 
     Args:
-        pods: every pod of the Deployment, terminating ones included; Gone ones do not count.
+        pods: every pod of the Deployment, terminating ones included. Those that are gone or in a terminal phase do not
+            count: they run nothing.
+        ignored_condition: an exceeded deadline from before this attempt; it counts once the controller renews it.
     """
     if not view.is_observed:
         seen = f"{view.observed_generation} of {view.generation}"
@@ -174,30 +217,51 @@ def evaluate_rollout(
     newest = find_new_replica_set(view, replica_sets)
     if newest is None:
         return RolloutStatus(False, False, "waiting for the new ReplicaSet")
-    existing = [pod for pod in pods if not (isinstance(pod, Pod) and pod.state is PodState.GONE)]
+    existing = [pod for pod in pods if not (pod.is_terminal or (isinstance(pod, Pod) and pod.state is PodState.GONE))]
     old = tuple(sorted(pod.name for pod in existing if pod.template_hash != newest.template_hash))
-    if view.has_exceeded_deadline:
-        return RolloutStatus(False, True, _failure_message(view, existing, newest.template_hash), old)
-    if view.replica_failure_message:
-        return RolloutStatus(False, False, view.replica_failure_message, old)
-    if view.updated < view.desired:
-        return RolloutStatus(False, False, f"{view.updated} of {view.desired} new replicas created", old)
+    new = [pod for pod in existing if pod.template_hash == newest.template_hash]
+    cause = _find_cause(view, newest, new)
+    waiting = tuple(sorted(pod.name for pod in new if not _is_ready(pod)))
     available = min(view.available, newest.available)
+    progress = (view.updated, available, view.replicas, len(old), _count_terminating(existing))
+
+    def unfinished(message: str, *, failed: bool = False) -> RolloutStatus:
+        text = f"{cause.text}; {message}" if cause else message
+        return RolloutStatus(False, failed, text, old, cause, progress, waiting)
+
+    count_text = f"{available} of {view.desired} new replicas available"
+    if (exceeded := view.exceeded_deadline) is not None and exceeded != ignored_condition:
+        return unfinished(f"no progress within the Deployment's deadline, {count_text}", failed=True)
+    if view.updated < view.desired:
+        return unfinished(f"{view.updated} of {view.desired} new replicas created")
     if available < view.desired:
-        return RolloutStatus(False, False, f"{available} of {view.desired} new replicas available", old)
+        return unfinished(count_text)
     if old or view.replicas > view.updated:
         count = max(len(old), view.replicas - view.updated)
         names = f": {', '.join(old[:3])}{' ...' if len(old) > 3 else ''}" if old else ""
-        return RolloutStatus(False, False, f"{count} older pod{'s' if count > 1 else ''} still there{names}", old)
+        return unfinished(f"{count} older pod{'s' if count > 1 else ''} still there{names}")
+    if view.replica_failure_message:
+        return unfinished("the controller still reports ReplicaFailure")
     return RolloutStatus(True, False, f"rolled out: {view.desired} of {view.desired} available, no older pod left")
 
 
-def _failure_message(view: DeploymentView, pods: Iterable[Pod | PodFacts], new_hash: str) -> str:
-    reasons = sorted(
-        {pod.reason for pod in pods if isinstance(pod, Pod) and pod.template_hash == new_hash and pod.reason}
-    )
-    why = f" ({'; '.join(reasons)})" if reasons else ""
-    return f"no progress within the Deployment's deadline, {view.available} of {view.desired} available{why}"
+def _count_terminating(pods: Iterable[Pod | PodFacts]) -> int:
+    return sum((pod.seconds_left if isinstance(pod, Pod) else pod.deletion_deadline) is not None for pod in pods)
+
+
+def _is_ready(pod: Pod | PodFacts) -> bool:
+    return pod.state is PodState.SERVING if isinstance(pod, Pod) else pod.ready
+
+
+def _find_cause(view: DeploymentView, newest: ReplicaSetView, pods: Iterable[Pod | PodFacts]) -> FailureCause | None:
+    """Why new pods do not run. A cause that will not heal by itself is named before one that may."""
+    message = newest.failure_message or view.replica_failure_message
+    if message:
+        # A webhook that does not respond may do so later; what is forbidden or denied stays so until someone acts.
+        is_permanent = any(part in message for part in ("forbidden", "denied", "is invalid"))
+        return FailureCause("FailedCreate", f"FailedCreate: {message}", FORBIDDEN_SECONDS if is_permanent else None)
+    causes = [cause for pod in pods if (cause := pod.cause if isinstance(pod, Pod) else find_pod_cause(pod))]
+    return min(causes, key=lambda cause: (cause.patience is None, cause.patience or 0.0, cause.text), default=None)
 
 
 def project_deployment(raw: Any) -> DeploymentView:
@@ -222,7 +286,11 @@ def project_deployment(raw: Any) -> DeploymentView:
         min_ready_seconds=float(get_number(spec, "minReadySeconds")),
         conditions=tuple(
             DeploymentCondition(
-                get_text(c, "type"), get_text(c, "status"), get_text(c, "reason"), get_text(c, "message")
+                get_text(c, "type"),
+                get_text(c, "status"),
+                get_text(c, "reason"),
+                get_text(c, "message"),
+                get_text(c, "lastUpdateTime"),
             )
             for c in get_objects(status, "conditions")
         ),
@@ -232,7 +300,22 @@ def project_deployment(raw: Any) -> DeploymentView:
         strategy=get_text(spec, "strategy", "type") or "RollingUpdate",
         max_unavailable=_int_or_percent(spec, "maxUnavailable"),
         max_surge=_int_or_percent(spec, "maxSurge"),
+        image_managers=_image_managers(raw),
+        epoch_manager=find_manager(raw, "f:metadata", "f:annotations", f"f:{EPOCH_ANNOTATION}"),
+        replicas_manager=find_manager(raw, "f:spec", "f:replicas"),
+        is_deleting=bool(get_text(meta, "deletionTimestamp")),
+        progress_deadline=_progress_deadline(spec),
     )
+
+
+def _image_managers(raw: Any) -> dict[str, FieldManager]:
+    found = {name: find_image_manager(raw, name) for name in _container_images(get_object(raw, "spec"))}
+    return {name: manager for name, manager in found.items() if manager is not None}
+
+
+def _progress_deadline(spec: Any) -> float | None:
+    seconds = get_number(spec, "progressDeadlineSeconds", default=600)
+    return None if seconds == NO_DEADLINE else float(seconds)
 
 
 def project_replica_set(raw: Any) -> ReplicaSetView:
@@ -249,6 +332,14 @@ def project_replica_set(raw: Any) -> ReplicaSetView:
         replicas=get_number(status, "replicas"),
         ready=get_number(status, "readyReplicas"),
         available=get_number(status, "availableReplicas"),
+        failure_message=next(
+            (
+                get_text(c, "message")
+                for c in get_objects(status, "conditions")
+                if get_text(c, "type") == "ReplicaFailure" and get_text(c, "status") == "True"
+            ),
+            "",
+        ),
     )
 
 

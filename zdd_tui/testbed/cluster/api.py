@@ -19,8 +19,10 @@ from zdd_tui.testbed.cluster.errors import (
     conflict,
     invalid_request,
     not_found,
+    object_details,
 )
 from zdd_tui.testbed.cluster.kinds import ResourceType
+from zdd_tui.testbed.cluster.managed_fields import track_changes
 from zdd_tui.testbed.cluster.meta import (
     Json,
     annotations_of,
@@ -29,6 +31,7 @@ from zdd_tui.testbed.cluster.meta import (
     key_of,
     labels_of,
     name_of,
+    namespace_of,
     now,
     parse_time,
     random_suffix,
@@ -90,12 +93,26 @@ class Api:
         validation.validate(kind, obj)
         if self.store.get(kind, *key_of(obj)) is not None:
             raise already_exists(kind, name_of(obj))
+        if kind is kinds.POD:
+            self._admit_quota(obj)
         if kind is kinds.SERVICE:
             defaults.assign_addresses(obj, self.store.items(kinds.SERVICE))
         metadata.update(uid=str(uuid.uuid4()), creationTimestamp=now())
         if kind.generation:
             metadata["generation"] = 1
+        track_changes(kind, None, obj)
         return obj if dry_run else self.store.put(kind, obj)
+
+    def _admit_quota(self, pod: Json) -> None:
+        """Refuses a pod that a ResourceQuota of its namespace does not allow (plugin/pkg/admission/resourcequota)."""
+        namespace = namespace_of(pod)
+        for quota in self.store.items(kinds.RESOURCE_QUOTA, namespace):
+            limit = (quota["spec"].get("hard") or {}).get("pods")
+            if limit is None or count_quota_pods(self.store, namespace) < int(limit):
+                continue
+            used = f"requested: pods=1, used: pods={count_quota_pods(self.store, namespace)}, limited: pods={limit}"
+            message = f'pods "{name_of(pod)}" is forbidden: exceeded quota: {name_of(quota)}, {used}'
+            raise ApiError(HTTPStatus.FORBIDDEN, "Forbidden", message, object_details(kinds.POD, name_of(pod)))
 
     def _identify(self, kind: ResourceType, namespace: str, obj: Json) -> Json:
         """Checks kind and version of the body and gives it a name; returns its metadata."""
@@ -182,6 +199,7 @@ class Api:
     def _store(self, kind: ResourceType, old: Json, obj: Json, *, bump: bool, dry_run: bool) -> Json:
         if bump and _has_spec_change(kind, old, obj):
             obj["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+        track_changes(kind, old, obj)
         if obj == old:
             return old  # a write that changes nothing makes no new version
         if dry_run:
@@ -289,6 +307,11 @@ def _has_spec_change(kind: ResourceType, old: Json, new: Json) -> bool:
         if before != after:
             return True
     return False
+
+
+def count_quota_pods(store: ObjectStore, namespace: str) -> int:
+    """The pods of a namespace that count for a quota: all that are not in a terminal phase."""
+    return sum(status_of(pod).get("phase") not in ("Succeeded", "Failed") for pod in store.items(kinds.POD, namespace))
 
 
 def _check_preconditions(kind: ResourceType, obj: Json, wanted: Json) -> None:

@@ -57,6 +57,9 @@ EVENT_V1 = ResourceType("events.k8s.io", "v1", "Event", "events", ("ev",))
 NODE = ResourceType("", "v1", "Node", "nodes", ("no",), namespaced=False, has_status=True)
 NAMESPACE = ResourceType("", "v1", "Namespace", "namespaces", ("ns",), namespaced=False, has_status=True)
 CONFIG_MAP = ResourceType("", "v1", "ConfigMap", "configmaps", ("cm",))
+RESOURCE_QUOTA = ResourceType(
+    "", "v1", "ResourceQuota", "resourcequotas", ("quota",), has_status=True, returns_deleted=True
+)
 SECRET = ResourceType("", "v1", "Secret", "secrets")
 SERVICE_ACCOUNT = ResourceType("", "v1", "ServiceAccount", "serviceaccounts", ("sa",), returns_deleted=True)
 ENDPOINT_SLICE = ResourceType(
@@ -83,7 +86,7 @@ HTTP_ROUTE = ResourceType(
 LEASE = ResourceType("coordination.k8s.io", "v1", "Lease", "leases")
 
 KINDS = (
-    CONFIG_MAP, EVENT, NAMESPACE, NODE, POD, SECRET, SERVICE_ACCOUNT, SERVICE,
+    CONFIG_MAP, EVENT, NAMESPACE, NODE, POD, RESOURCE_QUOTA, SECRET, SERVICE_ACCOUNT, SERVICE,
     DEPLOYMENT, REPLICA_SET, ENDPOINT_SLICE, INGRESS, LEASE, EVENT_V1,
     GATEWAY_CLASS, GATEWAY, HTTP_ROUTE,
 )  # fmt: skip

@@ -238,6 +238,15 @@ _table(kinds.CONFIG_MAP, "Name|Data|Age")(
 _table(kinds.SECRET, "Name|Type|Data|Age")(
     lambda obj: [name_of(obj), obj.get("type"), len(obj.get("data") or {}), _age(obj)]
 )
+
+
+def _quota_use(obj: Json) -> str:
+    status = status_of(obj)
+    used = status.get("used") or {}
+    return ", ".join(f"{name}: {used.get(name, 0)}/{limit}" for name, limit in (status.get("hard") or {}).items())
+
+
+_table(kinds.RESOURCE_QUOTA, "Name|Request|Limit|Age")(lambda obj: [name_of(obj), _quota_use(obj), "", _age(obj)])
 _table(kinds.SERVICE_ACCOUNT, "Name|Secrets|Age")(lambda obj: [name_of(obj), len(obj.get("secrets") or ()), _age(obj)])
 _table(kinds.LEASE, "Name|Holder|Age")(
     lambda obj: [name_of(obj), (obj.get("spec") or {}).get("holderIdentity") or "", _age(obj)]

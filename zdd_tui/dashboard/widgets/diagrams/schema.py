@@ -159,7 +159,7 @@ def _versions(board: DashboardState, cells: int) -> Line:
     snapshot = board.workload.value
     if snapshot is None:
         return clip(((f"pods: {board.workload.error or 'unknown'}", TextStyle.WARN),), cells)
-    counts = Counter(pod.version for pod in snapshot.pods if pod.state is not PodState.GONE)
+    counts = Counter(pod.version for pod in snapshot.pods if pod.state is not PodState.GONE and not pod.is_terminal)
     serving = Counter(pod.version for pod in snapshot.pods if pod.state is PodState.SERVING)
     text = ", ".join(f"{count} of version {key} ({serving[key]} serving)" for key, count in sorted(counts.items()))
     return clip((("pods  ", TextStyle.DIM), (sanitize(text) or "none", TextStyle.NORMAL)), cells)

@@ -84,8 +84,10 @@ def _pod_row(name: str, pods: Sequence[Pod], cells: int) -> list[Line]:
 
 
 def _split_by_image(board: DashboardState, pods: Sequence[Pod]) -> tuple[list[Pod], list[Pod]]:
-    new = [pod for pod in pods if pod.image == board.plan.new_image]
-    return [pod for pod in pods if pod.image != board.plan.new_image], new
+    """Without the pods in a terminal phase, which serve nothing."""
+    running = [pod for pod in pods if not pod.is_terminal]
+    new = [pod for pod in running if pod.image == board.plan.new_image]
+    return [pod for pod in running if pod.image != board.plan.new_image], new
 
 
 # --- blue/green ------------------------------------------------------------------------------------------------------

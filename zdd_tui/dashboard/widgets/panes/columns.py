@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from rich.cells import cell_len
 
-from zdd_tui.dashboard.widgets.drawing.line import Line, Span, TextStyle, fit, line_width, truncate_start
+from zdd_tui.dashboard.widgets.drawing.line import Line, Span, TextStyle, fit, line_width, truncate, truncate_start
 
 R = TypeVar("R")
 """A row's value."""
@@ -104,7 +104,7 @@ def row_line(fitted: FittedColumns[R, C], row: R, cell_context: C) -> Line:
             covered = min(column.group_span, len(fitted) - number)
             cells += sum(1 + fitted[at][1] for at in range(number, number + covered))
             number += covered
-            spans.append((fit(label[0], cells), label[1]))
+            spans.append((_fit_label(label[0], cells), label[1]))
         elif column.draw is not None:
             drawn = column.draw(row, cell_context, cells)
             blank = (" " * (cells - line_width(drawn)), TextStyle.NORMAL)
@@ -114,6 +114,14 @@ def row_line(fitted: FittedColumns[R, C], row: R, cell_context: C) -> Line:
             text = truncate_start(text, cells) if column.keep_end else text
             spans.append((fit(text, cells, right=column.align_right), column.style(row, cell_context)))
     return tuple(spans)
+
+
+def _fit_label(text: str, cells: int) -> str:
+    """A label in a width; a count at its end, such as ``×600``, is never cut: another number would be shown."""
+    head, sign, count = text.rpartition("×")
+    if sign and cell_len(text) > cells:
+        return fit(truncate(head, cells - len(count) - 1) + sign + count, cells)
+    return fit(text, cells)
 
 
 def filter_texts(columns: Sequence[PaneColumn[R, C]], row: R) -> dict[str, str]:

@@ -18,6 +18,8 @@ POD_GLYPHS = {
     PodState.STARTING: ("○", TextStyle.RUNNING),
     PodState.WARMING: ("◐", TextStyle.RUNNING),
     PodState.SERVING: ("●", TextStyle.GOOD),
+    PodState.FAILED: ("✗", TextStyle.DIM),
+    PodState.SUCCEEDED: ("✔", TextStyle.DIM),
     PodState.GONE: ("·", TextStyle.DIM),
 }
 """Glyph and style of each state, the most urgent first."""

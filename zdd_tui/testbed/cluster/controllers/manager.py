@@ -13,6 +13,7 @@ from zdd_tui.testbed.cluster.controllers.deployments import DeploymentController
 from zdd_tui.testbed.cluster.controllers.endpoints import EndpointSliceController
 from zdd_tui.testbed.cluster.controllers.garbage_collector import GarbageCollector, NamespaceController
 from zdd_tui.testbed.cluster.controllers.replicasets import ReplicaSetController
+from zdd_tui.testbed.cluster.controllers.resource_quota import ResourceQuotaController
 from zdd_tui.testbed.cluster.controllers.scheduler import Scheduler
 from zdd_tui.testbed.cluster.errors import ApiError
 from zdd_tui.testbed.cluster.store import ObjectChange
@@ -42,6 +43,7 @@ class ControllerManager:
             Scheduler(api, recorder, self.enqueue_after),
             GarbageCollector(api, recorder, self.enqueue_after),
             NamespaceController(api, recorder, self.enqueue_after),
+            ResourceQuotaController(api, recorder, self.enqueue_after),
             DeploymentController(api, recorder, self.enqueue_after),
         )
         self._queues: dict[Controller, deque[QueueKey]] = {controller: deque() for controller in self._controllers}

@@ -28,6 +28,7 @@ from redis.exceptions import (
 
 from zdd_tui.model.errors import FlagStoreError, StaleEpoch
 from zdd_tui.model.flag import FlagValue, flag_key, parse_flag
+from zdd_tui.model.masking import is_readable_address
 
 # KEYS: value, fence. ARGV: epoch, then the value (absent: delete). Returns the newer epoch, or -1 when written.
 _FENCED_WRITE = """
@@ -37,6 +38,10 @@ redis.call('SET', KEYS[2], ARGV[1])
 if ARGV[2] then redis.call('SET', KEYS[1], ARGV[2]) else redis.call('DEL', KEYS[1]) end
 return -1
 """
+
+AGENT_COMMANDS = ("PING", "GET", "MGET", "SET", "DEL", "EVAL", "EXPIRE")
+"""What steps and undos use, on ``ff:*`` and ``zdd:epoch:*``; ``config/redis/acl`` grants it (a test compares them).
+GET, SET and DEL are called by the script of EVAL."""
 
 FENCE_TTL_SECONDS = 86_400
 CONNECTIONS = 4
@@ -51,13 +56,12 @@ def fence_key(key: str) -> str:
 
 def describe_redis_url(url: str) -> str:
     """Returns ``host:port/db`` (or the path of the socket) without user and password, safe for screens."""
-    try:
-        parts = urlsplit(url)
-        if parts.scheme == "unix":
-            return parts.path or "?"
-        return f"{parts.hostname or 'localhost'}:{parts.port or 6379}/{parts.path.strip('/') or '0'}"
-    except ValueError:
+    if not is_readable_address(url):
         return "an unreadable address"
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return parts.path or "?"
+    return f"{parts.hostname or 'localhost'}:{parts.port or 6379}/{parts.path.strip('/') or '0'}"
 
 
 class FlagStore:
@@ -92,6 +96,8 @@ class FlagStore:
                 encoding_errors="replace",
                 retry=Retry(ExponentialBackoff(cap=0.2, base=0.05), 2),
             )
+            if not is_readable_address(url):
+                raise ValueError
         except ValueError:
             # Not chained: that error may quote the URL with its password.
             raise FlagStoreError(
@@ -192,7 +198,7 @@ def _to_flag_store_error(error: RedisError, address: str) -> FlagStoreError:
         case NoPermissionError():
             return FlagStoreError(
                 f"Redis {address} forbids a command: {error}",
-                "the user needs GET, MGET, SET, DEL, EVAL and PING on ff:* and zdd:epoch:*",
+                f"the agent's user needs {', '.join(AGENT_COMMANDS)} on ff:* and zdd:epoch:*; see config/redis/acl",
             )
         case AuthenticationError() | AuthorizationError():
             return FlagStoreError(f"Redis {address} refuses the login", "check user and password in flags.url")

@@ -7,7 +7,7 @@ import shlex
 from contextlib import suppress
 from pathlib import Path
 
-from zdd_tui.backends.files import read_text
+from zdd_tui.backends.files import MAX_SQL_BYTES, read_text
 from zdd_tui.backends.postgres.table_stats import read_database_stats
 from zdd_tui.model.advice.locks import evaluate_statements, select_breaking
 from zdd_tui.model.advice.migration import DatabaseStats, Statement, all_actions, mark_new_tables, read_migration
@@ -68,7 +68,7 @@ def read_migrations(loaded: LoadedPlan) -> tuple[Statement, ...]:
     statements: list[Statement] = []
     for number, file in enumerate(_migration_files(loaded)):
         try:
-            text = read_text(str(file))
+            text = read_text(str(file), max_bytes=MAX_SQL_BYTES)
         except PlanError as error:
             line = loaded.lines.get(f"migrations[{number}]", loaded.lines.get("migrations", 1))
             raise PlanError(

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from zdd_tui.backends.files import read_text
+from zdd_tui.backends.files import MAX_SQL_BYTES, read_text
 from zdd_tui.backends.postgres.squawk import SquawkViolation, run_squawk
 from zdd_tui.backends.postgres.table_stats import read_database_stats
 from zdd_tui.checks.plan import check_plan
@@ -84,7 +84,11 @@ async def analyze_change(request: AdviseRequest) -> AdviseResult:
         ZddError: an input cannot be read or used; names the first one, with its location.
     """
     statements = mark_new_tables(
-        tuple(statement for file in request.sql for statement in read_migration(read_text(file), file))
+        tuple(
+            statement
+            for file in request.sql
+            for statement in read_migration(read_text(file, max_bytes=MAX_SQL_BYTES), file)
+        )
     )
     files = [(file, read_text(file)) for file in request.manifests]
     manifests = read_manifests(files, container=request.target.container)

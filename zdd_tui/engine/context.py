@@ -111,7 +111,7 @@ class StepHandle:
     ) -> None:
         self.name = stored.name
         self.value = value
-        self.detail: dict[str, Any] = dict(stored.detail)
+        self.detail: dict[str, Any] = dict(stored.require_detail())
         self._last_note = stored.note
         self._write_note = write_note
         self._write_detail = write_detail

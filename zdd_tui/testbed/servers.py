@@ -174,7 +174,8 @@ class RedisServer:
     @property
     def url(self) -> str:
         """With the password in it: never print it whole except where the demo says so."""
-        return f"redis://:{self._password}@{LOOPBACK}:{self.port}/0"
+        # With the user's name: redis-cli sends an empty one otherwise, and is refused.
+        return f"redis://default:{self._password}@{LOOPBACK}:{self.port}/0"
 
     @property
     def pid(self) -> int | None:

@@ -24,6 +24,7 @@ from zdd_tui.model.plan.region_rules import (
     variables_not_needed,
 )
 from zdd_tui.model.plan.strategies import PLAN_CLASSES, normalize_strategy
+from zdd_tui.model.yaml_limits import CONSTRUCTION_ERRORS, LimitedLoader, YamlLimitError
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _PLAN_KEY = re.compile(r"[a-z_]+(\.\w+)*")
@@ -171,7 +172,10 @@ def format_key_path(path: KeyPath) -> str:
 
 def _parse_yaml_nodes(text: str, source: str) -> yaml.Node:
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=LimitedLoader)
+    except YamlLimitError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise PlanError(f"{source}:{line}: this is no plan: {error.problem}", f"see {EXAMPLE}") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise PlanError(f"{source}:{line}: not valid YAML: {error.problem}", "check indentation and quotes") from None
@@ -204,9 +208,10 @@ def _build_value(node: yaml.Node, path: KeyPath, lines: _LineMap) -> Any:
         return [_build_value(child, (*path, index), lines) for index, child in enumerate(node.value)]
     try:
         return yaml.SafeLoader("").construct_object(node)
-    except (ValueError, yaml.YAMLError):  # a date in the 13th month, an unknown tag
+    except CONSTRUCTION_ERRORS:  # a date in the 13th month, an unknown tag
         hint = "write it in quotes, without a tag"
-        raise PlanError(f"{lines.locate(path)}: {node.value!r} is not of its type {node.tag!r}", hint) from None
+        value = str(node.value)[:60]
+        raise PlanError(f"{lines.locate(path)}: {value!r} is not of its type {node.tag!r}", hint) from None
 
 
 def _substitute_variables(

@@ -91,8 +91,7 @@ async def _run_dashboard(env: Environment, stopping: asyncio.Event, options: Seq
 
 def _print_access_help(folder: Path, envs: tuple[Environment, ...]) -> None:
     """Prints how other tools reach the productions; also to a file, since the dashboard will cover this."""
-    variables = envs[0].connection_variables | envs[0].tool_variables | envs[0].region_variables
-    lines = [f"export {name}={shlex.quote(value)}" for name, value in sorted(variables.items())]
+    lines = export_lines(envs)
     file = folder / ENV_FILE
     file.touch(mode=0o600)
     file.write_text("\n".join(lines) + "\n")
@@ -102,6 +101,12 @@ def _print_access_help(folder: Path, envs: tuple[Environment, ...]) -> None:
         hints += [f"region {region}: zdd open --no-agent --region {region} {file}"]
     sys.stderr.write("\n".join(["", *lines, "", *hints, ""]))
     sys.stderr.flush()
+
+
+def export_lines(envs: Sequence[Environment]) -> list[str]:
+    """What a shell evaluates to reach the first production: zdd, kubectl, psql and redis-cli work as they are typed."""
+    variables = envs[0].connection_variables | envs[0].tool_variables | envs[0].region_variables
+    return [f"export {name}={shlex.quote(value)}" for name, value in sorted(variables.items())]
 
 
 def find_running_exports(temporary: Path) -> str:

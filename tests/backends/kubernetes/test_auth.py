@@ -149,3 +149,14 @@ async def test_expired_credentials_are_read_again(tmp_path: Path) -> None:
             write_config(tmp_path, url, token="second")
             views = await asyncio.gather(*(cluster.get_deployment("users") for _ in range(5)))
     assert {view.name for view in views} == {"users"}
+
+
+@pytest.mark.parametrize("command", ["gke-gcloud-auth-plugin", "/nowhere/aws-iam-authenticator"])
+async def test_d_a_credential_plugin_that_is_not_installed_is_named(tmp_path: Path, command: str) -> None:
+    plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": command}
+    path = write_config(tmp_path, "https://127.0.0.1:1", exec=plugin)
+    with pytest.raises(ClusterError, match=command) as caught:
+        async with Cluster.connect(path, None, "default"):
+            pass
+    assert path in caught.value.title
+    assert "install" in caught.value.hint

@@ -316,7 +316,7 @@ class AgentStore:
                     outcome = f"malformed command: {error.title}"
             else:
                 kind = row["kind"][:40]
-                outcome = f"this agent does not know the command {kind!r}: update it, if a newer zdd sent it"
+                outcome = f"this agent is older than the zdd that sent {kind!r} and does not know it: update it"
             await self.complete_command(row["id"], refused=True, outcome=outcome, release=None)
 
     # --- writing -----------------------------------------------------------------------------------------------

@@ -133,7 +133,7 @@ def _parse_release_record(raw: Mapping[str, Any]) -> ReleaseRecord:
     )
     if [step["name"] for step in raw["steps"]] != [step.name for step in release.strategy.steps]:
         raise MalformedRow("zdd.step does not have the steps of the strategy")
-    if release.phase >= len(release.strategy.phases):
+    if release.phase >= len(release.strategy.phases) and not release.state.has_ended:
         raise MalformedRow(f"phase {release.phase} is not one of the strategy's {len(release.strategy.phases)}")
     return ReleaseRecord(
         id=row["id"],

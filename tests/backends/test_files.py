@@ -33,6 +33,7 @@ FILES = {
     "a device": (lambda path: path.symlink_to("/dev/zero"), "a device"),
     "a socket": (make_socket, "cannot be read"),
     "large": (make_large, "larger than 1,024 kB"),
+    "a NUL": (lambda path: path.write_bytes(b"SELECT 1; \0 DROP TABLE users"), "NUL at byte 10"),
     "no text": (lambda path: path.write_bytes(b"\xff\xfe"), "not UTF-8"),
     "a link to itself": (lambda path: path.symlink_to(path), "cannot be read"),
     "a long name": (lambda path: None, "there is no file"),

@@ -69,6 +69,8 @@ def read_text(
         raise error_type(
             f"{file} is larger than {max_bytes // 1024:,} kB", "check that it is the right file, or split it"
         )
+    if (at := content.find(b"\0")) >= 0:  # a C library would read the text only up to it
+        raise error_type(f"{file} is no text: it has a NUL at byte {at}", "save it as UTF-8 text")
     try:
         return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:

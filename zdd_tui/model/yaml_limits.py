@@ -34,18 +34,19 @@ class LimitedLoader(yaml.SafeLoader):
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if self._depth >= MAX_DEPTH:
             raise self._limit_error(event, f"it is nested more than {MAX_DEPTH} levels deep")
+        anchor: Any = event.anchor
         if isinstance(event, yaml.AliasEvent):
-            if event.anchor in self.anchors and event.anchor not in self._anchor_sizes:
+            if anchor in self.anchors and anchor not in self._anchor_sizes:
                 raise self._limit_error(event, "it refers to itself")
-            self._count_nodes(event, self._anchor_sizes.get(event.anchor, 1))
+            self._count_nodes(event, self._anchor_sizes.get(anchor, 1))
             return super().compose_node(parent, index)
         before = self._nodes
         self._count_nodes(event, 1)
         self._depth += 1
         node = super().compose_node(parent, index)
         self._depth -= 1
-        if event.anchor is not None:
-            self._anchor_sizes[event.anchor] = self._nodes - before
+        if anchor is not None:
+            self._anchor_sizes[anchor] = self._nodes - before
         return node
 
     def compose_scalar_node(self, anchor: Any) -> Any:

@@ -207,7 +207,7 @@ _ERROR_TEXTS: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
     (
         (asyncpg.InsufficientPrivilegeError,),
         "denies it to role {user}: {error}",
-        "use the role that owns the zdd schema, or grant its rights to this role",
+        "use the role that owns the zdd schema, or grant its rights to this role; see config/postgres/roles.sql",
     ),
     ((asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError), *POOLER_ERROR),
     (

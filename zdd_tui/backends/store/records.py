@@ -113,7 +113,7 @@ def parse_release_record(raw: Mapping[str, Any]) -> ReleaseRecord:
         reason = error.title if isinstance(error, MalformedRow) else str(error).splitlines()[0][:200]
         raise MalformedRow(
             f"the rows of release {raw['release']['id']} cannot be used: {reason}",
-            "update zdd, if a newer version wrote them; else see who changed zdd.release and zdd.step",
+            "update zdd, if a newer version wrote them; else find out who changed the tables of the zdd schema",
         ) from None
 
 

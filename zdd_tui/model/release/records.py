@@ -170,7 +170,7 @@ class StepRecord:
         if self.detail_error:
             raise StepFailed(
                 f"the detail of step {self.name} cannot be used: {self.detail_error}",
-                "correct that row of zdd.step, then retry",
+                "correct the detail of that step in the zdd schema, then retry",
             )
         return self.detail
 

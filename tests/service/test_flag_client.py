@@ -131,7 +131,9 @@ class _Unprintable:
         raise RuntimeError("no text")
 
 
-@pytest.mark.parametrize("unit", ["\ud800", "a\udfffb", 10**5000, None, _Unprintable()])
+@pytest.mark.parametrize(
+    "unit", ["\ud800", "a\udfffb", 10**5000, None, _Unprintable()], ids=["surrogate", "inside", "long", "none", "error"]
+)
 def test_d_a_bad_unit_gets_the_default(unit: object) -> None:
     flags = FlagClient("redis://unused", ["half", "on", "off", "sure"], defaults={"sure": 100})
     flags._apply_values(["50", "true", "false", "50"], 0.0)

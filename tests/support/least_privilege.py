@@ -50,6 +50,7 @@ async def install_database_roles(server: PostgresServer, dsn: str) -> DatabaseRo
         await admin.execute(f"CREATE ROLE {owner}; CREATE ROLE {app} LOGIN PASSWORD '{password}'")
         await admin.execute(f"ALTER TABLE public.users OWNER TO {owner}")
         await admin.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON public.users TO {app}")
+        await admin.execute(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {app}")
         await admin.execute(
             f"ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {app};"
             f"ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT USAGE ON SEQUENCES TO {app}"
@@ -70,6 +71,21 @@ async def install_database_roles(server: PostgresServer, dsn: str) -> DatabaseRo
         for name, login in logins.items()
     }
     return DatabaseRoles(owner, **dsns)
+
+
+async def remove_database_roles(dsn: str, roles: DatabaseRoles) -> None:
+    """Drops the roles, which belong to the whole server."""
+    names = [str(urlsplit(each).username) for each in (roles.agent, roles.operator, roles.viewer, roles.app)]
+    names += [str(urlsplit(roles.stranger).username), roles.owner]
+    suffix = roles.owner.rpartition("_")[2]
+    names += [f"zdd_operator_{suffix}", f"zdd_viewer_{suffix}"]
+    admin = await asyncpg.connect(dsn)
+    try:
+        for name in names:
+            await admin.execute(f"REASSIGN OWNED BY {name} TO postgres; DROP OWNED BY {name}")
+        await admin.execute(f"DROP ROLE {', '.join(names)}")
+    finally:
+        await admin.close()
 
 
 def read_redis_users(password: str) -> dict[str, list[str]]:

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from tests.support.least_privilege import DatabaseRoles, install_database_roles
+from tests.support.least_privilege import DatabaseRoles, install_database_roles, remove_database_roles
 from tests.support.store import AGENT, register_release
 from zdd_tui.backends.store.agent import acquire_lease
 from zdd_tui.backends.store.client import Store
@@ -29,18 +29,7 @@ async def roles(pg: PostgresServer, pg_dsn: str) -> AsyncIterator[DatabaseRoles]
         await store.migrate()
         await register_release(store, pg_dsn)
     yield installed
-    admin = await asyncpg.connect(pg_dsn)
-    try:
-        names = [urlsplit(dsn).username for dsn in (installed.agent, installed.operator, installed.viewer)]
-        names += [urlsplit(installed.app).username, urlsplit(installed.stranger).username, installed.owner]
-        for name in names:
-            await admin.execute(f"REASSIGN OWNED BY {name} TO postgres; DROP OWNED BY {name}")
-        suffix = installed.owner.rpartition("_")[2]
-        for group in (f"zdd_operator_{suffix}", f"zdd_viewer_{suffix}"):
-            await admin.execute(f"DROP OWNED BY {group}; DROP ROLE {group}")
-        await admin.execute(f"DROP ROLE {', '.join(str(name) for name in names)}")
-    finally:
-        await admin.close()
+    await remove_database_roles(pg_dsn, installed)
 
 
 def role_of(dsn: str) -> str:

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,16 @@ from zdd_tui.testbed.cluster import kinds
 from zdd_tui.testbed.cluster import tls as kubeconfig
 from zdd_tui.testbed.cluster.api import Api
 from zdd_tui.testbed.cluster.controllers.endpoints import MAX_ENDPOINTS, SERVICE_NAME, make_endpoint
-from zdd_tui.testbed.cluster.meta import controller_reference
+from zdd_tui.testbed.cluster.meta import controller_reference, timestamp
 from zdd_tui.testbed.cluster.server import ApiServer
 from zdd_tui.testbed.cluster.store import ObjectStore
 from zdd_tui.testbed.cluster.tls import self_signed, server_context
-from zdd_tui.testbed.kubelet.status import PodRecord, format_time
+from zdd_tui.testbed.kubelet.status import PodRecord
 
 Json = dict[str, Any]
 ADDRESS, NAMESPACE, TOKEN, TEMPLATE = "127.0.0.1", "default", "benchmark", "6d4f9c7b5d"
 NODES = 20
-STARTED_AT = time.time() - 3 * 86_400
+STARTED_AT = timestamp(datetime.now(UTC) - timedelta(days=3))
 """Age of the pods: one of days does not change during a measurement."""
 
 VISIBLE_PODS = 6
@@ -94,8 +95,8 @@ class PodFleet:
         status = PodRecord(
             address=f"10.{1 + number // 62_500}.{number // 250 % 250}.{1 + number % 250}",
             host=f"192.168.0.{number % NODES}",
-            started_at=format_time(STARTED_AT),
-            state={"running": {"startedAt": format_time(STARTED_AT)}},
+            started_at=STARTED_AT,
+            state={"running": {"startedAt": STARTED_AT}},
             started=True,
             ready=True,
             has_run=True,
@@ -103,8 +104,8 @@ class PodFleet:
         )
         meta = {
             **pod["metadata"],
-            "creationTimestamp": format_time(STARTED_AT),
-            "managedFields": managed_fields(format_time(STARTED_AT)),
+            "creationTimestamp": STARTED_AT,
+            "managedFields": managed_fields(STARTED_AT),
         }
         return self._put(kinds.POD, {**pod, "metadata": meta}, status=status.render(pod))
 

@@ -10,7 +10,6 @@ PACKAGE = Path(__file__).parents[1] / "zdd_tui"
 
 ALLOWED = {
     "main": "the entry point of each program",
-    "bucket": "the service kit must not import zdd; it computes the same share as model.flag, and a test compares them",
 }
 """Names that several modules may define, with the reason."""
 

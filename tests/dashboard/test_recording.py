@@ -15,7 +15,7 @@ from tests.support.doctor_report import report
 from tests.support.states import MONOTONIC, dashboard_situations, workload
 from tests.support.states import pod as make_pod
 from tests.support.strategy_states import guard_situations
-from zdd_tui.cli.replay import parse_position
+from zdd_tui.cli.dashboard import parse_position
 from zdd_tui.dashboard.recording.codec import Decoder, Encoder
 from zdd_tui.dashboard.recording.delta import apply_delta, compute_delta
 from zdd_tui.dashboard.recording.player import PLAYBACK_SPEEDS, Player

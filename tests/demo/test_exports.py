@@ -10,8 +10,8 @@ import pytest
 from zdd_tui.backends.store.client import Store
 from zdd_tui.demo.data import create_schema
 from zdd_tui.demo.environment import DemoOptions, Environment
-from zdd_tui.demo.interactive import ENV_FILE, export_lines, find_running_exports
 from zdd_tui.demo.plan import plan_yaml
+from zdd_tui.demo.run import ENV_FILE, export_lines
 from zdd_tui.model.plan.file import load_plan
 from zdd_tui.model.release.records import Actor
 from zdd_tui.testbed.servers import PostgresServer, RedisServer, _redis_binary
@@ -30,12 +30,11 @@ async def env(tmp_path: Path, pg: PostgresServer, redis_instance: RedisServer) -
 
 async def run_in_shell(env: Environment, command: str) -> tuple[int, str]:
     """The exit code and the output of a command in a shell that has evaluated the exports and nothing else."""
-    exports = find_running_exports(env.folder.parent)
     tools = f"{env.postgres.programs_folder}:{_redis_binary().parent}"
-    clean = {"PATH": f"{tools}:{os.environ['PATH']}", "HOME": str(env.folder), "EXPORTS": exports}
+    clean = {"PATH": f"{tools}:{os.environ['PATH']}", "HOME": str(env.folder), "TMPDIR": str(env.folder.parent)}
     clean |= {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     shell = await asyncio.create_subprocess_exec(
-        "sh", "-c", f'eval "$EXPORTS"; {command}',
+        "sh", "-c", f'exports="$({sys.executable} -m zdd_tui demo --env)" && eval "$exports" && {{ {command}; }}',
         env=clean, cwd="/", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     out, _ = await shell.communicate()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from zdd_tui.demo.environment import DemoOptions
-from zdd_tui.demo.headless import as_text, run_headless_scenario
+from zdd_tui.demo.run import as_text, run_headless_scenario
 from zdd_tui.demo.scenarios import choose_scenario
 
 

@@ -8,9 +8,8 @@ from zdd_tui.model.errors import Refused
 from zdd_tui.model.production_lock import is_production
 from zdd_tui.model.release.rehearsal import MAX_REHEARSAL_AGE, Rehearsal, require_rehearsal_for_start, why_not_rehearsed
 from zdd_tui.model.release.strategy import build_expand_contract
-from zdd_tui.rehearsal.check_constraints import read_allowed_values
 from zdd_tui.rehearsal.expected_rows import RowDiff
-from zdd_tui.rehearsal.generator import AllowedValues
+from zdd_tui.rehearsal.generator import AllowedValues, read_allowed_values
 from zdd_tui.rehearsal.pg_dump import split_password
 from zdd_tui.rehearsal.report import RehearsalReport, format_rehearsal_report
 from zdd_tui.rehearsal.scenario import ScenarioResult

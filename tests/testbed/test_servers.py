@@ -1,6 +1,7 @@
 """The embedded servers: they ask for a password, come back with their data, and end with their parent."""
 
 import asyncio
+import signal
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from zdd_tui.testbed.processes import scratch_folder
 from zdd_tui.testbed.servers import postgres_server, redis_server
 
 
@@ -55,6 +57,7 @@ async def test_redis_refuses_strangers_and_restarts_on_its_port(server_folder: P
 OWNER = """
 import asyncio, sys
 from pathlib import Path
+from zdd_tui.testbed.processes import scratch_folder
 from zdd_tui.testbed.servers import postgres_server, redis_server
 async def main():
     async with postgres_server(Path(sys.argv[1]) / "pg") as pg, redis_server(Path(sys.argv[1])) as store:
@@ -94,3 +97,17 @@ def test_secrets_stand_on_no_command_line(pg_dsn: str, redis_url: str) -> None:
         except psutil.Error:
             continue
         assert not any(secret in line for secret in secrets)
+
+
+def test_a_signal_deletes_the_scratch_folder() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), scratch_folder("zdd-test-") as folder:
+        signal.raise_signal(signal.SIGTERM)
+    assert not folder.exists()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_scratch_folder_can_be_kept() -> None:
+    with scratch_folder("zdd-test-", keep=True) as folder:
+        pass
+    folder.rmdir()

@@ -122,11 +122,10 @@ async def analyze_change(request: AdviseRequest) -> AdviseResult:
         return result
     reasons = f"{advice.strategy}: {advice.reasons[0].reason} ({advice.reasons[0].change})"
     text = format_yaml(build_plan_document(advice.strategy, target, derived.change, facts.regions), reasons)
-    loaded = load_plan(
-        text,
-        source=_GENERATED_PLAN_NAME,
-        environment=_placeholder_secrets(text) | {name: value for name, value in os.environ.items() if value},
-    )
+    # The check of the plan does not depend on the values of variables that are not set here.
+    placeholders = {name: f"placeholder://{name.lower()}" for name in find_placeholders(yaml.safe_load(text))}
+    environment = placeholders | {name: value for name, value in os.environ.items() if value}
+    loaded = load_plan(text, source=_GENERATED_PLAN_NAME, environment=environment)
     try:
         await check_plan(loaded, offline=True)
     except PlanError as error:
@@ -135,11 +134,6 @@ async def analyze_change(request: AdviseRequest) -> AdviseResult:
         # The advice holds, but the derived plan does not pass its own check.
         return replace(result, missing_inputs=(MissingInput(f"write the plan by hand: {error.title}"),))
     return replace(result, plan=text)
-
-
-def _placeholder_secrets(text: str) -> dict[str, str]:
-    """Values for variables that are not set here; the check of the plan does not depend on them."""
-    return {name: f"placeholder://{name.lower()}" for name in find_placeholders(yaml.safe_load(text))}
 
 
 def write_plan(text: str, file: str, *, force: bool) -> None:
@@ -201,19 +195,14 @@ def _fill_target_from_manifests(
     target = replace(target, v3=target.v3 or target.image)
     if not manifests:
         return target, (), None
-    last = manifests[-1]
-    others = {each.name for each in manifests} - {last.name}
-    if target.deployment:
-        last = next((each for each in reversed(manifests) if each.name == target.deployment), None) or last
-        if last.name != target.deployment:
-            listed = ", ".join(sorted({each.name for each in manifests}))
-            raise PlanError(
-                f"{last.location}: no Deployment {target.deployment} in it", f"--deployment is one of {listed}"
-            )
-    elif others:
-        listed = ", ".join(sorted({each.name for each in manifests}))
-        raise PlanError(f"{last.location}: {len(others) + 1} Deployments: {listed}", "name one: --deployment NAME")
-    versions = [each for each in manifests if each.name == last.name]
+    names = sorted({each.name for each in manifests})
+    listed, location = ", ".join(names), manifests[-1].location
+    if target.deployment and target.deployment not in names:
+        raise PlanError(f"{location}: no Deployment {target.deployment} in it", f"--deployment is one of {listed}")
+    if not target.deployment and len(names) > 1:
+        raise PlanError(f"{location}: {len(names)} Deployments: {listed}", "name one: --deployment NAME")
+    versions = [each for each in manifests if each.name == (target.deployment or names[0])]
+    last = versions[-1]
     changes = tuple(describe_manifest_changes(versions[-2], versions[-1])) if len(versions) > 1 else ()
     probe = last.facts.readiness
     filled = replace(

@@ -5,7 +5,7 @@ import asyncio
 import json
 import shutil
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any, TextIO
 
@@ -52,9 +52,7 @@ def _report_lines(result: AdviseResult, plan_file: str, width: int) -> Iterator[
         yield from _format_heading(f"tables of {result.stats.database}")
         for table in result.stats.tables.values():
             yield from _wrap(_format_table(table), width, "  ", "    ")
-    if result.warnings:
-        yield from _format_heading("Fix first")
-        yield from _list_lines(result.warnings, width)
+    yield from _section("Fix first", result.warnings, width)
     yield from _format_heading("other strategies")
     for name, reason in advice.rejected:
         yield from _wrap(f"{name:<16}{reason}", width, "  ", " " * 18)
@@ -62,12 +60,9 @@ def _report_lines(result: AdviseResult, plan_file: str, width: int) -> Iterator[
 
 
 def _plan_lines(result: AdviseResult, plan_file: str, width: int) -> Iterator[str]:
-    if result.notes:
-        yield from _format_heading("about the plan" if result.plan else "about the change")
-        yield from _list_lines(result.notes, width)
+    yield from _section("about the plan" if result.plan else "about the change", result.notes, width)
     if result.plan is None:
-        yield from _format_heading("no plan yet, these inputs are missing")
-        yield from _list_lines(tuple(str(missing) for missing in result.missing_inputs), width)
+        yield from _section("no plan yet, these inputs are missing", map(str, result.missing_inputs), width)
     elif plan_file:
         yield from _format_heading(f"plan written to {plan_file}")
         yield f"  next: zdd check {plan_file}"
@@ -75,8 +70,8 @@ def _plan_lines(result: AdviseResult, plan_file: str, width: int) -> Iterator[st
         yield from _format_heading("a plan can be written with --plan FILE")
         for line in result.expressions[:_MAX_EXPRESSIONS]:
             yield from _wrap(line, width, "  ")
-        if more := len(result.expressions) - _MAX_EXPRESSIONS:
-            yield from (f"  and {more} more",) if more > 0 else ()
+        if (more := len(result.expressions) - _MAX_EXPRESSIONS) > 0:
+            yield f"  and {more} more"
 
 
 def _statement_lines(result: AdviseResult, width: int) -> Iterator[str]:
@@ -96,13 +91,15 @@ def _verdict_lines(verdict: StatementVerdict, width: int, *, show_action: bool) 
         text = "not judged" if rule.work is TableWork.UNKNOWN else "blocks nothing"
     else:
         text = f"{rule.lock} (blocks {rule.lock.blocked}), {rule.work}, {_format_lock_seconds(verdict)}"
-    yield from _wrap(action + text, width, "    ", "      ")
-    if not rule.breaking_reason and any(select_long_locks([verdict])):
-        yield from _wrap(f"✗ {rule.lock.blocked} wait while it {rule.work}", width, "    ", "      ")
+    lines = [action + text]
     if rule.breaking_reason:
-        yield from _wrap(f"✗ {rule.breaking_reason}", width, "    ", "      ")
+        lines.append(f"✗ {rule.breaking_reason}")
+    elif any(select_long_locks([verdict])):
+        lines.append(f"✗ {rule.lock.blocked} wait while it {rule.work}")
     if rule.hint:
-        yield from _wrap(f"Fix: {rule.hint}", width, "    ", "      ")
+        lines.append(f"Fix: {rule.hint}")
+    for line in lines:
+        yield from _wrap(line, width, "    ", "      ")
 
 
 def _format_lock_seconds(verdict: StatementVerdict) -> str:
@@ -145,9 +142,11 @@ def _format_heading(text: str) -> tuple[str, str]:
     return ("", text)
 
 
-def _list_lines(items: tuple[str, ...], width: int) -> Iterator[str]:
-    for item in items:
-        yield from _wrap(f"- {item}", width, "  ", "    ")
+def _section(heading: str, items: Iterable[str], width: int) -> Iterator[str]:
+    """A heading and a list; nothing where the list is empty."""
+    lines = [line for item in items for line in _wrap(f"- {item}", width, "  ", "    ")]
+    if lines:
+        yield from (*_format_heading(heading), *lines)
 
 
 def _wrap(text: str, width: int, indent: str, continuation: str | None = None) -> list[str]:

@@ -12,8 +12,8 @@ from pathlib import Path
 from platformdirs import user_state_path
 
 from zdd_tui.backends.actor import this_actor
-from zdd_tui.backends.store.client import Store
 from zdd_tui.checks.plan import check_guard_dependencies, check_plan
+from zdd_tui.cli.commands import open_store
 from zdd_tui.engine.agent import LEASE_TTL, Agent
 from zdd_tui.engine.runner import StepHook
 from zdd_tui.model.errors import HINT_PREFIX, BackendError, ZddError
@@ -22,6 +22,7 @@ from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.records import Actor
 from zdd_tui.model.release.regions import require_same_region
 from zdd_tui.model.release.state import ReleaseState
+from zdd_tui.model.release.summary import has_no_agent
 
 POLL_INTERVAL = 0.5
 """Seconds between two checks of a detached agent's process."""
@@ -61,9 +62,12 @@ async def run_agent(
             f"the release of {loaded.source} has ended; to begin another: zdd agent --new {loaded.command_line_name}"
         )
         return 0
-    if if_needed and await _is_lease_held(loaded, release_id):
-        log_to_stderr("another agent holds the lease; nothing to do")
-        return 0
+    if if_needed:
+        async with await open_store(loaded) as store:
+            lease = await store.read_lease(release_id)
+        if not has_no_agent(lease):
+            log_to_stderr("another agent holds the lease; nothing to do")
+            return 0
     agent_actor, check = Actor("agent", actor.host), lambda: check_plan(loaded, offline=False)
     agent = Agent(loaded.plan, release_id, agent_actor, log=log_to_stderr, check=check, ttl=ttl, boundary=hook)
     task = asyncio.create_task(agent.run())
@@ -92,32 +96,25 @@ async def register_release(loaded: LoadedPlan, actor: Actor, *, new: bool = Fals
         ZddError: the plan cannot run here; nothing was changed.
         Refused: a release of that name runs with another plan.
     """
-    database = loaded.plan.database
-    async with await Store.open(database.dsn.get_secret_value(), timeout=database.connect_timeout) as store:
+    async with await open_store(loaded) as store:
         if await store.schema_version():
             await store.migrate()  # an older schema cannot be read
         found = await store.find_release(loaded.plan.name)
-        release = None
+        has_ended = True
         if found is not None:
             record = await store.read_release(found)
-            release = record.release
-            if release.plan_hash == loaded.hash:
+            has_ended = record.release.state.has_ended
+            if record.release.plan_hash == loaded.hash:
                 require_same_region(loaded.plan, record.region)
-        if release is not None and release.state.has_ended and release.plan_hash == loaded.hash and not new:
-            return None
-        if release is None or release.state.has_ended:
+                if has_ended and not new:
+                    return None
+        if has_ended:
             for line in await check_plan(loaded, offline=False):
                 log_to_stderr(line)
             await store.migrate()
         return await store.register_release(
             loaded.plan, text=loaded.text, document=loaded.document, plan_hash=loaded.hash, actor=actor
         )
-
-
-async def _is_lease_held(loaded: LoadedPlan, release_id: int) -> bool:
-    async with await Store.open(loaded.plan.database.dsn.get_secret_value()) as store:
-        lease = await store.read_lease(release_id)
-        return lease is not None and lease.is_live
 
 
 def log_to_stderr(line: str) -> None:
@@ -191,14 +188,11 @@ def start_agent(plan_file: Path, release: str, region: str = "") -> DetachedAgen
     return DetachedAgent(process, log, offset)
 
 
-async def ensure_agent(loaded: LoadedPlan, plan_file: Path) -> bool:
+async def ensure_agent(loaded: LoadedPlan, plan_file: Path) -> None:
     """Starts a detached agent unless one holds the lease, or the release has ended; then waits until it exits.
 
     Waits for the database as long as it is unreachable. Two callers at once are harmless: the agent that finds the
     lease held exits.
-
-    Returns:
-        whether an agent was started.
 
     Raises:
         ZddError: no agent could be started, it refused the plan, or it exited with an error.
@@ -206,17 +200,16 @@ async def ensure_agent(loaded: LoadedPlan, plan_file: Path) -> bool:
     while True:
         try:
             if not await _needs_agent(loaded):
-                return False
+                return
             break
         except BackendError:
             await asyncio.sleep(RETRY_SECONDS)  # the dashboard shows the reason
     if (error := await start_agent(plan_file, loaded.plan.name, loaded.plan.region).wait_for_exit()) is not None:
         raise error
-    return True
 
 
 async def _needs_agent(loaded: LoadedPlan) -> bool:
-    async with await Store.open(loaded.plan.database.dsn.get_secret_value(), application_name="zdd open") as store:
+    async with await open_store(loaded, "zdd open") as store:
         if not await store.schema_version():
             return True
         release_id = await store.find_release(loaded.plan.name)
@@ -224,5 +217,4 @@ async def _needs_agent(loaded: LoadedPlan) -> bool:
             return True
         if (await store.read_release(release_id)).release.state.has_ended:
             return False  # only `zdd agent` starts another release of this name, never a dashboard
-        lease = await store.read_lease(release_id)
-        return lease is None or not lease.is_live
+        return has_no_agent(await store.read_lease(release_id))

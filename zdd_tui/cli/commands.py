@@ -15,9 +15,10 @@ from zdd_tui.model.plan.base import BasePlan, Plan
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.plan.strategies import strategy_title
 from zdd_tui.model.release.preview import describe_target, preview_command
-from zdd_tui.model.release.records import CommandRequest, ReleaseRecord, StoredCommand
+from zdd_tui.model.release.records import CommandRequest, ReleaseRecord
 from zdd_tui.model.release.regions import require_same_region
 from zdd_tui.model.release.state import Command, CommandKind, Precondition, apply_command, requires_name
+from zdd_tui.model.release.summary import has_no_agent
 from zdd_tui.model.tuning import LIMITS, apply_tuning, format_limit, parse_requested_limits, reset_to_plan
 
 EXIT_TIMEOUT = 4
@@ -98,8 +99,7 @@ def run_command(loaded: LoadedPlan, request: CommandRequest, *, assume_yes: bool
 
 
 async def _prepare_command(loaded: LoadedPlan, request: CommandRequest) -> PreparedCommand:
-    async with await open_store(loaded) as store:
-        record = await store.read_release(await find_release(store, loaded))
+    record = await _read_record(loaded)
     kind, release = request.kind, record.release
     if release.plan_hash == loaded.hash:
         require_same_region(loaded.plan, record.region)
@@ -120,10 +120,11 @@ async def _prepare_command(loaded: LoadedPlan, request: CommandRequest) -> Prepa
     return PreparedCommand(record, replace(request, expected=build_precondition(record), targets=targets))
 
 
-async def open_store(loaded: LoadedPlan) -> Store:
+async def open_store(loaded: LoadedPlan, application_name: str = "zdd") -> Store:
     """Connects to the plan's database."""
     database = loaded.plan.database
-    return await Store.open(database.dsn.get_secret_value(), timeout=database.connect_timeout)
+    dsn = database.dsn.get_secret_value()
+    return await Store.open(dsn, application_name=application_name, timeout=database.connect_timeout)
 
 
 async def _read_catalog(plan: BasePlan) -> Catalog | None:
@@ -146,8 +147,7 @@ async def send_command(loaded: LoadedPlan, prepared: PreparedCommand, timeout: f
     verb, record = prepared.request.kind, prepared.record
     async with await open_store(loaded) as store:
         command_id = await store.send_command(record.id, prepared.request, actor=this_actor())
-        lease = await store.read_lease(record.id)
-        if lease is None or not lease.is_live:
+        if has_no_agent(await store.read_lease(record.id)):
             _print_message(f"no agent holds the lease; waiting {timeout:.0f} s for one")
         try:
             answer = await store.wait_command(command_id, timeout)
@@ -157,10 +157,6 @@ async def send_command(loaded: LoadedPlan, prepared: PreparedCommand, timeout: f
         if answer.status == "queued":
             _print_message(_explain_no_answer(loaded, verb, await store.read_release(record.id), timeout))
             return EXIT_TIMEOUT
-    return _report_outcome(verb, answer)
-
-
-def _report_outcome(verb: str, answer: StoredCommand) -> int:
     if answer.status == "refused":
         _print_message(f"{verb} refused: {answer.outcome}")
         return 1

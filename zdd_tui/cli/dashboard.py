@@ -1,8 +1,10 @@
-"""`zdd open`: the dashboard on a plan, and an agent where none runs."""
+"""`zdd open`: the dashboard on a plan, and an agent where none runs. `zdd replay`: the dashboard on a recording."""
 
 import asyncio
+import re
 import sys
 import threading
+import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -12,13 +14,18 @@ from zdd_tui.cli.keys import load_dashboard_keys
 from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.live_source import LiveSource
 from zdd_tui.dashboard.terminal.display_options import DisplayOptions
+from zdd_tui.model.duration import format_duration, parse_duration
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.records import Actor
 
 if TYPE_CHECKING:
+    from zdd_tui.dashboard.recording.player import Player
+    from zdd_tui.dashboard.recording.reader import Recording
     from zdd_tui.dashboard.recording.writer import RecordingWriter
     from zdd_tui.model.doctor import Report
+
+_CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
 
 
 def run_dashboard(
@@ -50,7 +57,7 @@ def run_dashboard(
         threading.Thread(target=_ensure_agent, args=(loaded, source), name="zdd-ensure-agent", daemon=True).start()
     try:
         app = ZddApp(source, read_only=read_only, display_options=display, unlock_seconds=unlock_seconds, keys=keys)
-        return app.run().code
+        return app.run()
     finally:
         source.stop()
         if recorder is not None:
@@ -80,3 +87,49 @@ def _ensure_agent(loaded: LoadedPlan, source: LiveSource) -> None:
             asyncio.run(ensure_agent(loaded, Path(loaded.source)))
         except ZddError as error:
             source.agent_error = error
+
+
+def open_player(file: str, speed: float, at: str) -> "Player":
+    """Loads a recording and a player for it.
+
+    Args:
+        at: time from the start (``3m``), or a local time of day (``14:02:11``); empty for the start.
+
+    Raises:
+        ZddError: the file cannot be read, or holds nothing at that time.
+    """
+    from zdd_tui.dashboard.recording.player import PLAYBACK_SPEEDS, Player  # noqa: PLC0415  # `zdd open` needs neither
+    from zdd_tui.dashboard.recording.reader import load_recording  # noqa: PLC0415
+
+    if not PLAYBACK_SPEEDS[0] <= speed <= PLAYBACK_SPEEDS[-1]:
+        raise ZddError(
+            f"--speed {speed:g} is not between {PLAYBACK_SPEEDS[0]:g} and {PLAYBACK_SPEEDS[-1]:g}", "try --speed 4"
+        )
+    recording = load_recording(Path(file))
+    return Player(recording, speed=speed, at=parse_position(at, recording) if at else 0.0)
+
+
+def parse_position(at: str, recording: "Recording") -> float:
+    """Seconds after the recording's start.
+
+    Raises:
+        ZddError: not a time, or not within the recording.
+    """
+    wall = recording.header.wall
+    if match := _CLOCK.fullmatch(at):
+        day = time.localtime(wall)
+        wanted = time.mktime((*day[:3], int(match[1]), int(match[2]), int(match[3] or 0), 0, 0, -1))
+        seconds = (wanted - wall) % 86400  # a recording may go past midnight
+    else:
+        try:
+            seconds = parse_duration(at)
+        except ValueError:
+            hint = "use a time from the start, such as --at 3m, or a time of day, such as --at 14:02:11"
+            raise ZddError(f"--at {at} is not a time", hint) from None
+    if seconds > recording.length + 1:
+        first, last = (time.strftime("%H:%M:%S", time.localtime(wall + offset)) for offset in (0.0, recording.length))
+        raise ZddError(
+            f"--at {at} is not in {recording.file}",
+            f"use a time from {first} to {last} ({format_duration(recording.length)})",
+        )
+    return seconds

@@ -12,12 +12,12 @@ from zdd_tui.backends.dns import read_ttls
 from zdd_tui.backends.git import read_file_state
 from zdd_tui.backends.kubernetes.doctor import read_cluster
 from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS, connect, translate_error
-from zdd_tui.backends.postgres.query_stats import SAMPLE_SECONDS, read_old_queries
+from zdd_tui.backends.postgres.query_stats import read_old_queries
 from zdd_tui.backends.redis_flags import FlagStore
-from zdd_tui.backends.store.client import Store
 from zdd_tui.backends.store.evidence import add_evidence, read_history
 from zdd_tui.checks.migrations import read_migration_facts
 from zdd_tui.checks.plan import check_plan
+from zdd_tui.cli.commands import open_store
 from zdd_tui.cli.status import VERDICT_GLYPHS
 from zdd_tui.model.doctor import CHECKLIST, DoctorFacts, Fact, Finding, Report, examine_facts
 from zdd_tui.model.doctor.facts import Evidence, QueryFacts, ReleaseHistory
@@ -30,15 +30,11 @@ from zdd_tui.model.release.records import Actor
 T = TypeVar("T")
 
 
-async def run_examination(loaded: LoadedPlan, *, sample_seconds: float = SAMPLE_SECONDS) -> Report:
-    """Runs every rule. An unreachable system makes its part unknown and raises nothing.
-
-    Args:
-        sample_seconds: seconds between the two readings of the query counts, after a cutover.
-    """
+async def run_examination(loaded: LoadedPlan) -> Report:
+    """Runs every rule. An unreachable system makes its part unknown and raises nothing."""
     plan = loaded.plan
-    database, cluster, flags, names, file, (migrations, refusals) = await asyncio.gather(
-        _read_database_facts(plan, sample_seconds),
+    (history, queries), (workload, traffic), flags, names, file, (migrations, refusals) = await asyncio.gather(
+        _read_database_facts(plan),
         read_cluster(plan),
         _read_flags(plan),
         read_ttls(plan.dns),
@@ -50,10 +46,10 @@ async def run_examination(loaded: LoadedPlan, *, sample_seconds: float = SAMPLE_
             plan=plan,
             plan_hash=loaded.hash,
             now=time.time(),
-            workload=cluster[0],
-            traffic=cluster[1],
-            queries=database[1],
-            history=database[0],
+            workload=workload,
+            traffic=traffic,
+            queries=queries,
+            history=history,
             flags=flags,
             names=names,
             file=file,
@@ -95,7 +91,7 @@ async def store_evidence(loaded: LoadedPlan, actor: Actor, evidence: list[Eviden
     """
     database = loaded.plan.database
     dsn = database.dsn.get_secret_value()
-    async with await Store.open(dsn, application_name="zdd doctor", timeout=database.connect_timeout) as store:
+    async with await open_store(loaded, "zdd doctor") as store:
         await store.migrate()
     conn = await connect(dsn, application_name="zdd doctor", timeout=database.connect_timeout)
     try:
@@ -106,7 +102,7 @@ async def store_evidence(loaded: LoadedPlan, actor: Actor, evidence: list[Eviden
         conn.terminate()
 
 
-async def _read_database_facts(plan: BasePlan, sample_seconds: float) -> tuple[Fact[ReleaseHistory], Fact[QueryFacts]]:
+async def _read_database_facts(plan: BasePlan) -> tuple[Fact[ReleaseHistory], Fact[QueryFacts]]:
     dsn = plan.database.dsn.get_secret_value()
     try:
         conn = await connect(dsn, application_name="zdd doctor", timeout=plan.database.connect_timeout)
@@ -115,7 +111,7 @@ async def _read_database_facts(plan: BasePlan, sample_seconds: float) -> tuple[F
     try:
         history = await _read_fact(read_history(conn, plan), dsn)
         since = history.value.cutover_at if history.value else None
-        return history, await _read_fact(read_old_queries(conn, plan, since=since, sample_seconds=sample_seconds), dsn)
+        return history, await _read_fact(read_old_queries(conn, plan, since=since), dsn)
     finally:
         conn.terminate()
 

@@ -10,14 +10,7 @@ from typing import TextIO
 import yaml
 
 from zdd_tui.backends.files import MAX_SQL_BYTES, read_text
-from zdd_tui.cli.advise import (
-    AdviseRequest,
-    AdviseResult,
-    analyze_change,
-    require_new_file,
-    require_plan,
-    write_plan,
-)
+from zdd_tui.cli.advise import AdviseRequest, AdviseResult, analyze_change, require_new_file, require_plan, write_plan
 from zdd_tui.cli.advise_report import build_request
 from zdd_tui.cli.output import escape_controls
 from zdd_tui.model.advice.manifest import read_manifests

@@ -175,7 +175,7 @@ def add_dashboard_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--read-only", action="store_true", help="hide every key that changes something")
     parser.add_argument(
         "--unlock-for",
-        type=_parse_duration,
+        type=_parse_positive_seconds,
         metavar="TIME",
         help="duration of an unlock of production (default: the plan's confirm.unlock, 15m)",
     )
@@ -193,14 +193,29 @@ def add_keys_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", metavar="FILE", help="only validate FILE; exit code 2 where it is invalid")
 
 
-def _parse_duration(text: str) -> float:
+def parse_seconds(text: str) -> float:
+    """A duration, for argparse."""
     try:
-        seconds = parse_duration(text)
+        return parse_duration(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _parse_positive_seconds(text: str) -> float:
+    seconds = parse_seconds(text)
     if seconds <= 0:
         raise argparse.ArgumentTypeError("expected a time above 0, such as 15m")
     return seconds
+
+
+def add_replay_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `zdd replay`."""
+    parser.add_argument("file", metavar="FILE", help="a recording")
+    parser.add_argument("--speed", type=float, default=1.0, help="playback speed, 0.25 to 64 (default: %(default)g)")
+    parser.add_argument(
+        "--at", default="", metavar="TIME", help="start position: 3m after the start, or the time of day 14:02:11"
+    )
+    add_display_options(parser)
 
 
 def add_tune_options(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,8 @@ import asyncio
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
@@ -32,14 +33,14 @@ from zdd_tui.cli.options import (
     add_init_options,
     add_keys_options,
     add_record_option,
+    add_replay_options,
     add_tune_options,
     parse_positive,
+    parse_seconds,
     read_display_options,
 )
 from zdd_tui.cli.output import guard_streams
-from zdd_tui.cli.replay import add_replay_options, open_player
 from zdd_tui.model.actions import ACTIONS, Confirmation, find_action
-from zdd_tui.model.duration import parse_duration
 from zdd_tui.model.errors import PlanError, ZddError
 from zdd_tui.model.masking import hide_values, mask_urls
 from zdd_tui.model.plan.file import LoadedPlan, find_placeholders, load_plan
@@ -187,14 +188,21 @@ def _run_tune(arguments: argparse.Namespace) -> int:
     return tune_backfill(_load_current_region(arguments), arguments.changes, **options)
 
 
-def _run_rehearse(arguments: argparse.Namespace) -> int:
+@contextmanager
+def _importing_demo_packages(user: str) -> Iterator[None]:
+    """Turns a package that only the extra `demo` installs into an error with a hint."""
     try:
-        from zdd_tui.rehearsal.copy import RehearsalOptions
-        from zdd_tui.rehearsal.run import run_rehearsal
+        yield
     except ModuleNotFoundError as error:
         raise ZddError(
-            f"a rehearsal needs a package that is not installed: {error.name}", "pip install 'zdd-tui[demo]'"
+            f"{user} needs a package that is not installed: {error.name}", "pip install 'zdd-tui[demo]'"
         ) from None
+
+
+def _run_rehearse(arguments: argparse.Namespace) -> int:
+    with _importing_demo_packages("a rehearsal"):
+        from zdd_tui.rehearsal.copy import RehearsalOptions
+        from zdd_tui.rehearsal.run import run_rehearsal
     options = RehearsalOptions(arguments.scale, arguments.rows, arguments.with_data)
     return run_rehearsal(_load_current_region(arguments), options, as_json=arguments.json)
 
@@ -239,11 +247,11 @@ def _run_replay(arguments: argparse.Namespace) -> int:
     if not sys.stdout.isatty() or not sys.stdin.isatty():
         raise ZddError("a replay needs a terminal", f"`gzip -dcf {arguments.file} | head` shows its contents")
     display = read_display_options(arguments, os.environ)
-    player = open_player(arguments.file, arguments.speed, arguments.at)
 
+    from zdd_tui.cli.dashboard import open_player
     from zdd_tui.dashboard.replay import run_replay
 
-    return run_replay(player, display)
+    return run_replay(open_player(arguments.file, arguments.speed, arguments.at), display)
 
 
 def _run_advise(arguments: argparse.Namespace) -> int:
@@ -259,12 +267,8 @@ def _run_init(arguments: argparse.Namespace) -> int:
 
 
 def _run_demo(arguments: argparse.Namespace) -> int:
-    try:
+    with _importing_demo_packages("the demo"):
         from zdd_tui.demo.run import run_demo
-    except ModuleNotFoundError as error:
-        raise ZddError(
-            f"the demo needs a package that is not installed: {error.name}", "pip install 'zdd-tui[demo]'"
-        ) from None
     return run_demo(arguments)
 
 
@@ -298,11 +302,19 @@ def _add_command(verbs: Verbs, name: str, verb: CommandHandler, text: str) -> ar
     return added
 
 
+def _add_plan_command(verbs: Verbs, name: str, verb: CommandHandler, text: str) -> argparse.ArgumentParser:
+    added = _add_command(verbs, name, verb, text)
+    help_text = f"the release's YAML file (default: ${PLAN_VARIABLE})"
+    added.add_argument("plan", metavar="PLAN", nargs="?", help=help_text)
+    added.set_defaults(takes_plan=True)
+    added.add_argument("--region", default="", metavar="NAME", help="one region of the plan; default: the current one")
+    return added
+
+
 def _add_read_commands(verbs: Verbs) -> None:
-    opened = _add_command(
+    opened = _add_plan_command(
         verbs, "open", _run_open, "Open the dashboard; start an agent on this machine if none is running."
     )
-    _add_plan_argument(opened)
     opened.add_argument("--no-agent", action="store_true", help="never start an agent")
     add_dashboard_options(opened)
     add_display_options(opened)
@@ -310,26 +322,23 @@ def _add_read_commands(verbs: Verbs) -> None:
 
     add_keys_options(_add_command(verbs, "keys", _run_keys, "List the dashboard's keys and the source of each."))
 
-    check = _add_command(
+    check = _add_plan_command(
         verbs, "check", _run_check, "Check a plan, and that database, cluster and Redis can run it. Changes nothing."
     )
-    _add_plan_argument(check)
     check.add_argument("--offline", action="store_true", help="check the file only; connect to nothing")
 
-    doctor = _add_command(verbs, "doctor", _run_doctor, find_action("doctor").cli_help)
-    _add_plan_argument(doctor)
+    doctor = _add_plan_command(verbs, "doctor", _run_doctor, find_action("doctor").cli_help)
     doctor.add_argument("--json", action="store_true", help="one JSON document, for scripts")
     doctor.add_argument("--answer", metavar="ITEM", help="first store your answer to a checklist item, with --reason")
     doctor.add_argument("--reason", default="", help="the answer, and how you know; stored with your name and the date")
 
-    rehearse = _add_command(
+    rehearse = _add_plan_command(
         verbs,
         "rehearse",
         _run_rehearse,
         "Run the plan forward, and back from every phase, on an embedded PostgreSQL with production's schema, generated"
         " rows and writers. A production plan does not start without a rehearsal that passed.",
     )
-    _add_plan_argument(rehearse)
     rehearse.add_argument(
         "--scale",
         type=_parse_fraction,
@@ -343,16 +352,14 @@ def _add_read_commands(verbs: Verbs) -> None:
     )
     rehearse.add_argument("--json", action="store_true", help="the report as JSON on stdout")
 
-    status = _add_command(verbs, "status", _run_status, "Show the state of the release.")
-    _add_plan_argument(status)
+    status = _add_plan_command(verbs, "status", _run_status, "Show the state of the release.")
     status.add_argument("--json", action="store_true", help="one JSON document, for scripts")
     status.add_argument("--wait", metavar="PHASE", help="wait until the gates of PHASE pass (or: done, rolled-back)")
     _add_timeout_option(status, 600)
 
-    agent = _add_command(
+    agent = _add_plan_command(
         verbs, "agent", _run_agent, "Run the release: wait for the lease, then handle commands until it ends."
     )
-    _add_plan_argument(agent)
     agent.add_argument("--new", action="store_true", help="start another release of a plan whose last one has ended")
     agent.add_argument("--if-needed", action="store_true", help="exit where another agent holds the lease")
 
@@ -361,9 +368,8 @@ def _add_release_commands(verbs: Verbs) -> None:
     for each in ACTIONS:
         if not each.has_cli_command:
             continue
-        added = _add_command(verbs, each.id, _run_command, each.cli_help)
+        added = _add_plan_command(verbs, each.id, _run_command, each.cli_help)
         added.set_defaults(command=each.id)
-        _add_plan_argument(added)
         added.add_argument("--reason", default="", metavar="TEXT", help="stored in the audit")
         _add_timeout_option(added, 30, "how long to wait for the agent's result")
         if each.confirmation is not Confirmation.NONE:
@@ -379,8 +385,7 @@ def _add_release_commands(verbs: Verbs) -> None:
                 action="store_true",
                 help="start a production plan without a fresh rehearsal; needs --reason, and is audited",
             )
-    tuner = _add_command(verbs, "tune", _run_tune, find_action("tune").cli_help)
-    _add_plan_argument(tuner)
+    tuner = _add_plan_command(verbs, "tune", _run_tune, find_action("tune").cli_help)
     add_tune_options(tuner)
     _add_timeout_option(tuner, 30, "how long to wait for the agent's result")
 
@@ -399,22 +404,9 @@ def _add_advice_commands(verbs: Verbs) -> None:
     )
 
 
-def _add_plan_argument(parser: argparse.ArgumentParser) -> None:
-    help_text = f"the release's YAML file (default: ${PLAN_VARIABLE})"
-    parser.add_argument("plan", metavar="PLAN", nargs="?", help=help_text)
-    parser.set_defaults(takes_plan=True)
-    parser.add_argument("--region", default="", metavar="NAME", help="one region of the plan; default: the current one")
-
-
 def _add_timeout_option(parser: argparse.ArgumentParser, default: float, help_text: str = "how long to --wait") -> None:
-    def duration(text: str) -> float:
-        try:
-            return parse_duration(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
     parser.add_argument(
-        "--timeout", type=duration, default=default, metavar="TIME", help=f"{help_text} (default: {default:.0f}s)"
+        "--timeout", type=parse_seconds, default=default, metavar="TIME", help=f"{help_text} (default: {default:.0f}s)"
     )
 
 

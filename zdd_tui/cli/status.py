@@ -9,10 +9,9 @@ from contextlib import aclosing
 from typing import Any, TextIO
 
 from zdd_tui.backends.store.client import Store
-from zdd_tui.cli.commands import EXIT_TIMEOUT, find_release
+from zdd_tui.cli.commands import EXIT_TIMEOUT, find_release, open_store
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import DatabaseError, PlanError
-from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.next_commands import NextCommand, next_commands
@@ -20,7 +19,7 @@ from zdd_tui.model.release.records import BackfillRecord, GuardReading, Lease, R
 from zdd_tui.model.release.regions import require_same_region
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus, closed_gates, current_readings
 from zdd_tui.model.release.summary import CONTINUES_AUTOMATICALLY, find_wait, has_no_agent
-from zdd_tui.model.tuning import Tuning, describe_tuning
+from zdd_tui.model.tuning import describe_tuning
 
 VERDICT_GLYPHS = {
     Verdict.PASS: "✔",
@@ -57,8 +56,7 @@ async def show_status(
         ZddError: the database cannot be used, there is no release, or no such phase.
     """
     code = 0
-    database = loaded.plan.database
-    async with await Store.open(database.dsn.get_secret_value(), timeout=database.connect_timeout) as store:
+    async with await open_store(loaded) as store:
         record = await store.read_release(await find_release(store, loaded))
         if record.release.plan_hash == loaded.hash:
             require_same_region(loaded.plan, record.region)
@@ -168,7 +166,9 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
         ],
         "backfill": None if backfill is None else _backfill_to_dict(backfill),
         "limits": None if record.limits is None else record.limits.model_dump(),
-        "tuned": None if record.plan_limits is None else _tuned_to_dict(record.plan_limits, record.tuning),
+        "tuned": None
+        if (plan := record.plan_limits) is None
+        else {key: getattr(plan, key) for key, _ in record.tuning},
         "created_at": record.created_at,
         "finished_at": record.finished_at,
         "now": record.now,
@@ -182,12 +182,7 @@ def _agent_to_dict(lease: Lease | None) -> dict[str, Any] | None:
 
 
 def _gate_to_dict(gate: GateReading, now: float) -> dict[str, Any]:
-    return {
-        "name": gate.name,
-        "verdict": str(gate.verdict),
-        "reason": gate.reason,
-        "age": round(gate.age(now), 1),
-    }
+    return {"name": gate.name, "verdict": str(gate.verdict), "reason": gate.reason, "age": round(gate.age(now), 1)}
 
 
 def _wait_to_dict(record: ReleaseRecord) -> dict[str, Any] | None:
@@ -232,22 +227,18 @@ def _backfill_to_dict(backfill: BackfillRecord) -> dict[str, Any]:
     }
 
 
-def _tuned_to_dict(plan: Backfill, tuning: Tuning) -> dict[str, Any]:
-    return {key: getattr(plan, key) for key, _ in tuning}
-
-
-def format_status(record: ReleaseRecord, plan_file: str = "PLAN", width: int = WIDTH) -> str:
+def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
     """The status for people: the first line says what matters most, the last ones what to do next.
+
+    Lines that are longer than WIDTH cells are broken between words.
 
     Args:
         plan_file: the plan's name in the commands that are shown.
-        width: cells; longer lines are broken between words.
     """
     release = record.release
     place = f" in {release.current_phase.name}" if release.current_phase and not release.state.has_ended else ""
-    lines = [
-        f"{release.name}: {release.state}{place}{', PAUSED' if release.paused else ''} ({_format_location(record)})"
-    ]
+    where = f"{record.environment}, region {record.region}" if record.region else record.environment
+    lines = [f"{release.name}: {release.state}{place}{', PAUSED' if release.paused else ''} ({where})"]
     if record.cause:
         lines.insert(0, f"✗ GUARD: {record.cause}")
     if (wait := find_wait(record, record.now)) is not None and (wait.is_overdue or record.owner):
@@ -270,29 +261,23 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN", width: int = W
         lines.append(f"  tuned: {', '.join(changed)}")
     lines += _agent_lines(record)
     lines += _next_lines(record, plan_file)
-    return "\n".join(piece for line in lines for piece in _wrap_line(line, width)) + "\n"
-
-
-def _format_location(record: ReleaseRecord) -> str:
-    return f"{record.environment}, region {record.region}" if record.region else record.environment
+    return "\n".join(piece for line in lines for piece in _wrap_line(line)) + "\n"
 
 
 def _stepper(release: Release) -> list[str]:
-    def glyph(index: int) -> str:
-        if release.state is ReleaseState.DONE or index < release.phase:
-            return "✔"
-        if index > release.phase or release.state is ReleaseState.ROLLED_BACK:
-            return "○"
-        return {
-            ReleaseState.FAILED: "✗",
-            ReleaseState.ROLLBACK_FAILED: "✗",
-            ReleaseState.ROLLING_BACK: "◀",
-            ReleaseState.WAITING: "✔",
-        }.get(release.state, "▶")
-
     if release.state is ReleaseState.ROLLED_BACK:
         return [f"○ {phase.name}" for phase in release.strategy.phases]
-    return [f"{glyph(index)} {phase.name}" for index, phase in enumerate(release.strategy.phases)]
+    current = {
+        ReleaseState.FAILED: "✗",
+        ReleaseState.ROLLBACK_FAILED: "✗",
+        ReleaseState.ROLLING_BACK: "◀",
+        ReleaseState.WAITING: "✔",
+    }.get(release.state, "▶")
+    glyphs = []
+    for index, phase in enumerate(release.strategy.phases):
+        is_complete = release.state is ReleaseState.DONE or index < release.phase
+        glyphs.append(f"{'✔' if is_complete else current if index == release.phase else '○'} {phase.name}")
+    return glyphs
 
 
 def _backfill_line(backfill: BackfillRecord) -> str:
@@ -337,8 +322,8 @@ def _command_line(command: NextCommand, release: Release, plan_file: str) -> str
     return f"zdd {command.kind}{confirm} {plan_file}"
 
 
-def _wrap_line(line: str, width: int) -> list[str]:
+def _wrap_line(line: str) -> list[str]:
     indent = " " * (len(line) - len(line.lstrip(" ")) + 2)
-    return textwrap.wrap(
-        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
-    ) or [line]
+    return textwrap.wrap(line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) or [
+        line
+    ]

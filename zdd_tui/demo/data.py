@@ -4,6 +4,9 @@ The load checks every response against :func:`seed_name`, so Python and SQL must
 the same arrays.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import asyncpg
 
 FIRST_NAMES = (
@@ -49,32 +52,33 @@ def seed_email(row_id: int) -> str:
     return f"user{row_id}@example.com"
 
 
-async def create_schema(dsn: str) -> None:
-    """Creates the old table, which is the same for both kinds of release."""
+@asynccontextmanager
+async def open_connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection for the block."""
     connection = await asyncpg.connect(dsn)
     try:
-        await connection.execute(SCHEMA_SQL)
+        yield connection
     finally:
         await connection.close()
+
+
+async def create_schema(dsn: str) -> None:
+    """Creates the old table, which is the same for both kinds of release."""
+    async with open_connection(dsn) as connection:
+        await connection.execute(SCHEMA_SQL)
 
 
 async def enable_statement_stats(dsn: str) -> None:
     """Creates pg_stat_statements, in a schema that no release changes."""
-    connection = await asyncpg.connect(dsn)
-    try:
+    async with open_connection(dsn) as connection:
         await connection.execute("CREATE SCHEMA monitoring; CREATE EXTENSION pg_stat_statements WITH SCHEMA monitoring")
-    finally:
-        await connection.close()
 
 
 async def insert_seed_rows(dsn: str, rows: int) -> None:
     """Fills the table with rows 1 to ``rows``, about 200,000 per second, and analyzes it."""
-    connection = await asyncpg.connect(dsn)
-    try:
+    async with open_connection(dsn) as connection:
         await connection.execute(SEED_SQL, rows, list(FIRST_NAMES), list(LAST_NAMES), timeout=600)
         await connection.execute(
             "SELECT setval(pg_get_serial_sequence('public.users', 'id'), greatest($1::bigint, 1), $1 > 0)", rows
         )
         await connection.execute("VACUUM (ANALYZE) public.users")
-    finally:
-        await connection.close()

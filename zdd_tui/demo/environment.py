@@ -150,11 +150,7 @@ class Environment:
     @property
     def connection_variables(self) -> dict[str, str]:
         """DATABASE_URL, REDIS_URL and KUBECONFIG of this production."""
-        return {
-            "DATABASE_URL": self.postgres.dsn,
-            "REDIS_URL": self.redis.url,
-            "KUBECONFIG": str(self.kubeconfig),
-        }
+        return {"DATABASE_URL": self.postgres.dsn, "REDIS_URL": self.redis.url, "KUBECONFIG": str(self.kubeconfig)}
 
     @property
     def tool_variables(self) -> dict[str, str]:

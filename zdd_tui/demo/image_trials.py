@@ -59,10 +59,7 @@ async def run_image_trial(env: Environment, image: str) -> list[Evidence]:
         code = await wait_for_exit(process, grace)
         seconds = asyncio.get_running_loop().time() - began
         text = f"still running after {grace:g} s" if code is None else f"exit code {code} after {seconds:.1f} s"
-        return [
-            _make_evidence(READINESS_TRIAL, image, *ready),
-            _make_evidence(SHUTDOWN_TRIAL, image, code == 0, text),
-        ]
+        return [_make_evidence(READINESS_TRIAL, image, *ready), _make_evidence(SHUTDOWN_TRIAL, image, code == 0, text)]
     finally:
         await stop(process, signal.SIGKILL, 5)
 

@@ -25,8 +25,6 @@ def deployment_manifest(
     replicas: int = 4,
     drain: int = 2,
     namespace: str = "default",
-    write_flag: str = "users_full_name_write",
-    read_flag: str = "users_full_name_read",
     fault_file: str = "",
 ) -> dict[str, Any]:
     """
@@ -41,8 +39,8 @@ def deployment_manifest(
         "PORT": str(PORT),
         "CHANGE_KIND": kind,
         "DUAL_WRITE": dual_write,
-        "ZDD_FLAG_WRITE": write_flag,
-        "ZDD_FLAG_READ": read_flag,
+        "ZDD_FLAG_WRITE": "users_full_name_write",
+        "ZDD_FLAG_READ": "users_full_name_read",
         # preStop has already waited for the routers; together they stay well inside the grace period.
         "DRAIN_SECONDS": str(drain),
         "INJECT_FILE": fault_file,
@@ -91,7 +89,7 @@ ROUTE = NAME
 _GATEWAY_API = "gateway.networking.k8s.io/v1"
 
 
-def gateway_manifests(*, namespace: str = "default") -> dict[str, dict[str, Any]]:
+def gateway_manifests() -> dict[str, dict[str, Any]]:
     """GatewayClass, Gateway and an HTTPRoute that sends every request to the Service, by API path."""
     base = f"/apis/{_GATEWAY_API}"
     listener = {"name": "http", "port": 80, "protocol": "HTTP"}
@@ -100,14 +98,12 @@ def gateway_manifests(*, namespace: str = "default") -> dict[str, dict[str, Any]
     def manifest(kind: str, name: str, spec: dict[str, Any], **scope: str) -> dict[str, Any]:
         return {"apiVersion": _GATEWAY_API, "kind": kind, "metadata": {"name": name, **scope}, "spec": spec}
 
+    gateway = {"gatewayClassName": "zdd-demo", "listeners": [listener]}
+    route = {"parentRefs": [{"name": "public"}], "rules": [rule]}
     return {
         f"{base}/gatewayclasses": manifest("GatewayClass", "zdd-demo", {"controllerName": "zdd.dev/demo-load"}),
-        f"{base}/namespaces/{namespace}/gateways": manifest(
-            "Gateway", "public", {"gatewayClassName": "zdd-demo", "listeners": [listener]}, namespace=namespace
-        ),
-        f"{base}/namespaces/{namespace}/httproutes": manifest(
-            "HTTPRoute", ROUTE, {"parentRefs": [{"name": "public"}], "rules": [rule]}, namespace=namespace
-        ),
+        f"{base}/namespaces/default/gateways": manifest("Gateway", "public", gateway, namespace="default"),
+        f"{base}/namespaces/default/httproutes": manifest("HTTPRoute", ROUTE, route, namespace="default"),
     }
 
 

@@ -215,24 +215,24 @@ def strategy_plan_yaml(
     )
 
 
-GUARD_YAML = """
+_GUARD = """
 guard:
   interval: 1s
   rules:
     - name: errors
       metric: error-rate
       limit: 2%
-      window: 6s
-      for: 2s
+      window: {window}
+      for: {errors_for}
       version: new
       min_samples: 20
-      no_data: {after: 8s, action: rollback}
+{no_data}\
     - name: p95
       metric: latency
       quantile: p95
-      limit: 250ms
-      window: 6s
-      for: 3s
+      limit: {latency}
+      window: {window}
+      for: {latency_for}
       version: new
       min_samples: 20
     - name: restarts
@@ -240,34 +240,18 @@ guard:
       limit: 1
       window: 30s
 """
+
+GUARD_YAML = _GUARD.format(
+    window="6s",
+    errors_for="2s",
+    no_data="      no_data: {after: 8s, action: rollback}\n",
+    latency="250ms",
+    latency_for="3s",
+)
 """Short windows, so that the guard reacts within seconds; production uses longer ones: config/plan.example.yaml."""
 
-LENIENT_GUARD_YAML = """
-guard:
-  interval: 1s
-  rules:
-    - name: errors
-      metric: error-rate
-      limit: 2%
-      window: 10s
-      for: 3s
-      version: new
-      min_samples: 20
-    - name: p95
-      metric: latency
-      quantile: p95
-      limit: 2s
-      window: 10s
-      for: 10s
-      version: new
-      min_samples: 20
-    - name: restarts
-      metric: restarts
-      limit: 1
-      window: 30s
-"""
+LENIENT_GUARD_YAML = _GUARD.format(window="10s", errors_for="3s", no_data="", latency="2s", latency_for="10s")
 """For runs without a fault: a small machine that also runs the servers and the load is slow, which is no defect."""
-
 
 REGION_SOAK = "10s"
 """Soak between two regions: long enough for an advance to be refused during it."""

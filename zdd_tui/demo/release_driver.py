@@ -15,6 +15,7 @@ from zdd_tui.demo.environment import POLL_INTERVAL, Environment
 from zdd_tui.model.errors import StepFailed, ZddError
 from zdd_tui.model.release.records import CommandRequest, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import CommandKind, ReleaseState
+from zdd_tui.model.release.summary import has_no_agent
 
 RecordCallback = Callable[[ReleaseRecord], None]
 
@@ -43,7 +44,7 @@ class ReleaseDriver:
         """Starts an agent and waits until it has registered a release that has not begun."""
         self._env.start_agent("--new")
         record = await self.wait_until(
-            lambda record: record.release.state is ReleaseState.PLANNED and _has_live_agent(record)
+            lambda record: record.release.state is ReleaseState.PLANNED and not has_no_agent(record.lease)
         )
         self.release_id = record.id
 
@@ -112,11 +113,7 @@ class ReleaseDriver:
         await asyncio.sleep(1.0)
         moved = _rows_done(await self.read_record()) - paused
         await self.run_command(CommandKind.RESUME)
-        return {
-            "accepted_seconds": round(accepted, 3),
-            "rows_when_paused": paused,
-            "rows_moved_while_paused": moved,
-        }
+        return {"accepted_seconds": round(accepted, 3), "rows_when_paused": paused, "rows_moved_while_paused": moved}
 
     async def kill_agent(self) -> dict[str, Any]:
         """Kills the agent with SIGKILL, starts another, and waits until that one holds the lease.
@@ -134,7 +131,7 @@ class ReleaseDriver:
         rows = _rows_done(await self.read_record())
         self._env.start_agent()
         await self.wait_until(
-            lambda record: record.lease is not None and record.lease.epoch > epoch and _has_live_agent(record)
+            lambda record: record.lease is not None and record.lease.epoch > epoch and record.lease.is_live
         )
         result: dict[str, Any] = {"takeover_seconds": round(time.monotonic() - killed_at, 2)}
         if before.backfill is not None:
@@ -183,10 +180,6 @@ class ReleaseDriver:
         if not release_id or (await self._store.read_release(release_id)).release.state.has_ended:
             return 0
         return release_id
-
-
-def _has_live_agent(record: ReleaseRecord) -> bool:
-    return record.lease is not None and record.lease.is_live
 
 
 def _rows_done(record: ReleaseRecord) -> int:

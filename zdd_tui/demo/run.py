@@ -1,26 +1,38 @@
 """`zdd demo`: a live release with a dashboard, or a headless one that prints a report."""
 
 import argparse
+import asyncio
+import json
 import os
 import re
-import shutil
+import shlex
 import signal
+import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
+from zdd_tui.backends.store.client import Store
 from zdd_tui.cli.options import MISMATCH_FAULT, forwarded_options, read_display_options
-from zdd_tui.demo.environment import REGION_NAMES, DemoOptions
-from zdd_tui.demo.headless import run_headless
+from zdd_tui.demo.environment import REGION_NAMES, DemoOptions, Environment, poll_until, start_regions
+from zdd_tui.demo.image_trials import run_image_trials
+from zdd_tui.demo.release_driver import ProgressLog
+from zdd_tui.demo.scenarios import Production, Report, Scenario, choose_scenario, load_summary
 from zdd_tui.model.errors import ZddError
+from zdd_tui.testbed.processes import scratch_folder
 
 HEADLESS_BACKFILL_SECONDS = 8
 """Minimum duration of the headless backfill, so that there is time to pause it and to kill its agent."""
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
-
 DEFAULT_ROWS, REGION_ROWS = 200_000, 20_000
 """Default rows of a single production, and of each one where there are several on this machine."""
+
+FOLDER_PREFIX = "zdd-demo-"
+ENV_FILE = "env"
+REGISTRATION_TIMEOUT = 20.0
+"""Seconds; after that the dashboard starts anyway and shows that there is no release."""
 
 
 def run_demo(arguments: argparse.Namespace) -> int:
@@ -32,27 +44,19 @@ def run_demo(arguments: argparse.Namespace) -> int:
     if arguments.env:
         return _print_exports()
     options = read_options(arguments)
-    interactive = not arguments.headless
-    if interactive and not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise ZddError("the dashboard needs a terminal", "use `zdd demo --headless`")
-    if interactive:
+    if not arguments.headless:
+        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+            raise ZddError("the dashboard needs a terminal", "use `zdd demo --headless`")
         read_display_options(arguments, os.environ)  # refuses an unusable terminal before anything starts
-    folder = Path(tempfile.mkdtemp(prefix="zdd-demo-"))
-    # An exception from wherever we are, so that the servers are stopped and the folder is deleted.
-    for number in STOP_SIGNALS:
-        signal.signal(number, _interrupt)
-    try:
-        if interactive:
-            from zdd_tui.demo.interactive import run_interactive  # noqa: PLC0415  not needed when headless
-
-            return run_interactive(folder, options, forwarded_options(arguments))
-        options.max_rows_per_second = max(1000, options.rows // HEADLESS_BACKFILL_SECONDS)
-        return run_headless(folder, options, as_json=arguments.json)
-    finally:
-        if arguments.keep:
-            sys.stderr.write(f"kept: {folder}\n")
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
+    with scratch_folder(FOLDER_PREFIX, keep=arguments.keep) as folder:
+        try:
+            if arguments.headless:
+                options.max_rows_per_second = max(1000, options.rows // HEADLESS_BACKFILL_SECONDS)
+                return _run_headless(folder, options, as_json=arguments.json)
+            return asyncio.run(_run_interactive(folder, options, forwarded_options(arguments)))
+        finally:
+            if arguments.keep:
+                sys.stderr.write(f"kept: {folder}\n")
 
 
 def read_options(arguments: argparse.Namespace) -> DemoOptions:
@@ -61,9 +65,7 @@ def read_options(arguments: argparse.Namespace) -> DemoOptions:
     Raises:
         ZddError: two options that exclude each other.
     """
-    options = DemoOptions(
-        rows=_row_count(arguments), rate=arguments.rate, kind=arguments.kind, mode=arguments.dual_write
-    )
+    options = DemoOptions(rows=arguments.rows, rate=arguments.rate, kind=arguments.kind, mode=arguments.dual_write)
     if arguments.strategy != options.strategy:
         options.strategy, options.name = arguments.strategy, f"users-api-{re.sub('[^a-z]', '-', arguments.strategy)}"
     options.canary_by = arguments.by
@@ -78,26 +80,150 @@ def read_options(arguments: argparse.Namespace) -> DemoOptions:
         if arguments.inject is not None:
             raise ZddError("--inject works on one production, --regions starts several", "omit one of them")
         options.regions, options.is_fast = REGION_NAMES[: arguments.regions], True
+        if options.rows == DEFAULT_ROWS:
+            options.rows = REGION_ROWS
     return options
 
 
-def _row_count(arguments: argparse.Namespace) -> int:
-    """Several productions on one machine are small by default."""
-    requested: int = arguments.rows
-    return REGION_ROWS if arguments.regions > 1 and requested == DEFAULT_ROWS else requested
-
-
-def _interrupt(number: int, _frame: object) -> None:
-    for each in STOP_SIGNALS:
-        signal.signal(each, signal.SIG_IGN)  # a second signal must not interrupt the shutdown
-    raise KeyboardInterrupt(f"signal {number}")
-
-
 def _print_exports() -> int:
-    from zdd_tui.demo.interactive import find_running_exports  # noqa: PLC0415
-
-    found = find_running_exports(Path(tempfile.gettempdir()))
-    if not found:
+    """Prints the export lines of the newest demo on this machine."""
+    files = Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*/{ENV_FILE}")
+    newest = max(files, key=lambda file: file.stat().st_mtime, default=None)
+    if newest is None:
         raise ZddError("no demo is running on this machine", "start one with `zdd demo`")
-    sys.stdout.write(found)
+    sys.stdout.write(newest.read_text())
     return 0
+
+
+async def run_headless_scenario(folder: Path, options: DemoOptions, scenario: Scenario | None = None) -> Report:
+    """Starts the productions, runs a scenario on them and returns its report; progress goes to stderr.
+
+    The report's ``ok`` is true when the scenario went as it must, no response was wrong, and no request failed unless
+    the scenario breaks something.
+
+    Raises:
+        ZddError: a production did not start, or the release made no progress.
+    """
+    scenario = scenario or choose_scenario(options)
+    progress = ProgressLog()
+    async with AsyncExitStack() as stack:
+        productions: list[Production] = []
+        for env in await stack.enter_async_context(start_regions(folder, options, progress.log)):
+            store = await stack.enter_async_context(await Store.open(env.postgres.dsn, application_name="zdd demo"))
+            # An agent creates the schema `zdd`, and no rollback removes it: it must exist before states are compared.
+            await store.migrate()
+            productions.append(Production(env, store, progress))
+        result = await scenario.run(productions)
+        for production in productions:
+            await production.env.stop("load")
+    report: Report = {"ok": False, **result}
+    loads = report.get("regions", [report])
+    for load, production in zip(loads, productions, strict=True):
+        load.update(load_summary(production.env.read_load_report()))
+    is_clean = all(load["wrong_results"] == 0 and (scenario.breaks_requests or load["failures"] == 0) for load in loads)
+    report["ok"] = bool(result["ok"]) and is_clean
+    return report
+
+
+def as_text(report: Report, scenario: Scenario) -> str:
+    """The report for a terminal: a title, and a label with a text on each line."""
+    lines = [f"{'✔' if report['ok'] else '✗'} {scenario.title(report)}"]
+    lines += [f"  {label:<16} {text}" for label, text in scenario.lines(report)]
+    return "\n" + "\n".join(lines) + "\n"
+
+
+def _run_headless(folder: Path, options: DemoOptions, *, as_json: bool) -> int:
+    scenario = choose_scenario(options)
+    report = asyncio.run(run_headless_scenario(folder, options, scenario))
+    sys.stdout.write(json.dumps(report, indent=2) + "\n" if as_json else as_text(report, scenario))
+    return 0 if report["ok"] else 1
+
+
+async def _run_interactive(folder: Path, options: DemoOptions, dashboard_options: Sequence[str]) -> int:
+    """Runs until the operator quits the dashboard or the terminal is closed; returns the dashboard's exit code.
+
+    Args:
+        options: a fault is injected from the new version's first request on.
+        dashboard_options: for `zdd open`.
+    """
+    ending = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, ending.set)
+    async with start_regions(folder, options, _print_progress) as envs:
+        env = envs[0]
+        if options.fault:
+            env.fault_file.write_text(options.fault)
+        for each in envs:
+            each.start_agent()
+        _print_progress("waiting until the agent has registered the release")
+        await asyncio.gather(*map(_wait_for_registration, envs))
+        _print_access_help(folder, envs)
+        trials = asyncio.create_task(_try_images(env))
+        try:
+            return await _run_dashboard(env, ending, dashboard_options)
+        finally:
+            trials.cancel()
+            await asyncio.wait({trials})
+
+
+async def _wait_for_registration(env: Environment) -> None:
+    """Waits for the release, so that the dashboard does not begin with an error."""
+    async with await Store.open(env.postgres.dsn, application_name="zdd demo") as store:
+
+        async def is_registered() -> bool:
+            return bool(await store.schema_version() and await store.find_release(env.options.name))
+
+        await poll_until(is_registered, REGISTRATION_TIMEOUT)
+
+
+async def _try_images(env: Environment) -> None:
+    """Collects evidence for the doctor while the dashboard runs."""
+    with suppress(ZddError, OSError):  # then the doctor reports that no image was tried
+        await run_image_trials(env)
+
+
+async def _run_dashboard(env: Environment, stopping: asyncio.Event, options: Sequence[str]) -> int:
+    # ctrl-c reaches the whole foreground process group; the dashboard handles it.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    dashboard = subprocess.Popen(  # noqa: ASYNC220 - a start, not a wait
+        [sys.executable, "-m", "zdd_tui", "open", "--no-agent", *options, str(env.plan_file)],
+        env=env.environ,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no lock is taken in it
+    )
+    waiting = asyncio.create_task(asyncio.to_thread(dashboard.wait))
+    stopped = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({waiting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            dashboard.terminate()
+        return await waiting
+    finally:
+        stopped.cancel()
+        signal.signal(signal.SIGINT, before)
+        _print_progress("stopping")
+
+
+def _print_access_help(folder: Path, envs: tuple[Environment, ...]) -> None:
+    """Prints how other tools reach the productions; also to a file, since the dashboard will cover this."""
+    lines = export_lines(envs)
+    file = folder / ENV_FILE
+    file.touch(mode=0o600)
+    file.write_text("\n".join(lines) + "\n")
+    hints = ['in another terminal: eval "$(zdd demo --env)"; then zdd status, kubectl get pods, psql,']
+    hints += ['redis-cli -u "$REDIS_URL"']
+    for region, file in ((env.options.region, env.plan_file) for env in envs if env.options.region):
+        hints += [f"region {region}: zdd open --no-agent --region {region} {file}"]
+    sys.stderr.write("\n".join(["", *lines, "", *hints, ""]))
+    sys.stderr.flush()
+
+
+def export_lines(envs: Sequence[Environment]) -> list[str]:
+    """What a shell evaluates to reach the first production: zdd, kubectl, psql and redis-cli work as they are typed."""
+    variables = envs[0].connection_variables | envs[0].tool_variables | envs[0].region_variables
+    return [f"export {name}={shlex.quote(value)}" for name, value in sorted(variables.items())]
+
+
+def _print_progress(text: str) -> None:
+    sys.stderr.write(f"zdd demo: {text}\n")
+    sys.stderr.flush()

@@ -10,14 +10,13 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import asyncpg
-
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.kubernetes.shadow_logs import ShadowReader
 from zdd_tui.backends.store.client import Store
 from zdd_tui.cli.doctor import run_examination
 from zdd_tui.cli.status import VERDICT_GLYPHS
 from zdd_tui.demo import manifests
+from zdd_tui.demo.data import open_connection
 from zdd_tui.demo.environment import DemoOptions, Environment
 from zdd_tui.demo.image_trials import run_image_trials
 from zdd_tui.demo.plan import REGION_SOAK
@@ -203,12 +202,9 @@ async def _backfill_report(driver: ReleaseDriver) -> Report:
 
 
 async def _count_rows(env: Environment) -> int:
-    connection = await asyncpg.connect(env.postgres.dsn)
-    try:
-        table = "public.people" if env.options.kind == "table" else "public.users"
+    table = "public.people" if env.options.kind == "table" else "public.users"
+    async with open_connection(env.postgres.dsn) as connection:
         return int(await connection.fetchval(f"SELECT count(*) FROM {table}"))  # noqa: S608  one of two constants
-    finally:
-        await connection.close()
 
 
 async def _measure_route_shares(env: Environment, phase: str) -> Report:

@@ -4,13 +4,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import asyncpg
-
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.kubernetes.routes import HTTP_ROUTES
 from zdd_tui.backends.postgres.catalog import read_schema_objects
 from zdd_tui.backends.redis_flags import FlagStore
 from zdd_tui.demo import manifests
+from zdd_tui.demo.data import open_connection
 from zdd_tui.demo.environment import Environment
 
 FLAG_KEYS = ("users_full_name_write", "users_full_name_read", "users_sql_name_shadow", "users_sql_name_read")
@@ -29,12 +28,9 @@ class EnvironmentState:
 
 
 async def read_environment_state(env: Environment) -> EnvironmentState:
-    connection = await asyncpg.connect(env.postgres.dsn)
-    try:
+    async with open_connection(env.postgres.dsn) as connection:
         await connection.execute("CREATE SCHEMA IF NOT EXISTS zdd")
         schema = tuple(await read_schema_objects(connection))
-    finally:
-        await connection.close()
     async with await FlagStore.connect(env.redis.url) as store:
         flags = await store.read_raw(FLAG_KEYS)
     async with Cluster.connect(str(env.kubeconfig), None, "default") as cluster:

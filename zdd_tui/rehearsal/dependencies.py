@@ -107,8 +107,9 @@ class Dependencies:
 async def read_dependencies(conn: Connection, plan: Plan) -> Dependencies:
     """Follows dependencies from the plan's tables until nothing is added."""
     oids = [oid for table in (plan.change.table, plan.change.into) if (oid := await _oid(conn, table))]
-    objects = {(await _class_of_tables(conn), oid) for oid in oids}
-    objects |= await _follow_dependents(conn, _DEPENDENTS, oids)
+    table_class = int(await conn.fetchval("SELECT 'pg_class'::regclass::oid::bigint"))
+    objects = {(table_class, oid) for oid in oids}
+    objects |= await _follow_dependents(conn, oids)
     fresh = objects
     while fresh:
         pairs = sorted(fresh)
@@ -124,11 +125,11 @@ async def read_dependencies(conn: Connection, plan: Plan) -> Dependencies:
     )
 
 
-async def _follow_dependents(conn: Connection, query: str, oids: list[int]) -> set[Object]:
+async def _follow_dependents(conn: Connection, oids: list[int]) -> set[Object]:
     """Tables and views that depend on the given ones; views on those views too, but no tables of tables."""
     found: set[Object] = set()
     while oids:
-        rows = {(row["classid"], row["objid"]) for row in await conn.fetch(query, oids)} - found
+        rows = {(row["classid"], row["objid"]) for row in await conn.fetch(_DEPENDENTS, oids)} - found
         found |= rows
         views = await conn.fetch(
             "SELECT oid::bigint FROM pg_class WHERE oid = ANY ($1::bigint[]::oid[]) AND relkind IN ('v', 'm')",
@@ -141,7 +142,3 @@ async def _follow_dependents(conn: Connection, query: str, oids: list[int]) -> s
 async def _oid(conn: Connection, table: TableName | None) -> int | None:
     found = await find_table(conn, table.schema_, table.name) if table else None
     return found["oid"] if found else None
-
-
-async def _class_of_tables(conn: Connection) -> int:
-    return int(await conn.fetchval("SELECT 'pg_class'::regclass::oid::bigint"))

@@ -24,6 +24,7 @@ CREATE TABLE {REHEARSAL_SCHEMA}.expected (
 ) WITH (autovacuum_enabled = off);
 """
 
+_INSERT = f"INSERT INTO {REHEARSAL_SCHEMA}.expected (key, old, want)"
 _SAVE = "ON CONFLICT (key) DO UPDATE SET old = EXCLUDED.old, want = EXCLUDED.want, gone = false"
 
 
@@ -66,16 +67,19 @@ class ExpectedRows:
         self.old_table = catalog.old.sql
         self._alias = quote_identifier(plan.change.table.name)
 
-    def old_row(self) -> str:
-        """SELECT list over the old table: key, digest of the old columns, digest of what the new ones must be."""
+    def _old_rows(self) -> str:
+        """Of each row of the old table: key, digest of the old columns, digest of what the new ones must be."""
         old = ", ".join(f"{self._alias}.{quote_identifier(name)}" for name in self._old)
         new = ", ".join(self._up_expressions.values())
-        return f"{self._key_text(self._alias)}, md5(ROW({old})::text), md5(ROW({new})::text)"
+        return (
+            f"SELECT {self._key_text(self._alias)}, md5(ROW({old})::text), md5(ROW({new})::text)"
+            f" FROM {self.old_table} AS {self._alias}"
+        )
 
-    def new_row(self, alias: str) -> str:
-        """SELECT list over the new table; who writes it knows nothing of the old columns."""
-        new = ", ".join(f"{alias}.{quote_identifier(name)}" for name in self._up_expressions)
-        return f"{self._key_text(alias)}, NULL::text, md5(ROW({new})::text)"
+    def _new_rows(self, table: str) -> str:
+        """The same of the new table, here called ``w``; who writes it knows nothing of the old columns."""
+        new = ", ".join(f"w.{quote_identifier(name)}" for name in self._up_expressions)
+        return f"SELECT {self._key_text('w')}, NULL::text, md5(ROW({new})::text) FROM {table} AS w"
 
     def _key_text(self, alias: str) -> str:
         return f"jsonb_build_array({', '.join(f'{alias}.{quote_identifier(name)}::text' for name in self._key)})::text"
@@ -83,36 +87,25 @@ class ExpectedRows:
     async def record_all(self, conn: Connection) -> int:
         """Writes down all rows as they are; returns how many."""
         await conn.execute(f"TRUNCATE {REHEARSAL_SCHEMA}.expected")
-        text = await conn.execute(
-            f"INSERT INTO {REHEARSAL_SCHEMA}.expected (key, old, want)"
-            f" SELECT {self.old_row()} FROM {self.old_table} AS {self._alias}"
-        )
+        text = await conn.execute(f"{_INSERT} {self._old_rows()}")
         await conn.execute(f"ANALYZE {REHEARSAL_SCHEMA}.expected")
         return int(str(text).rpartition(" ")[2])
 
     def record_old_statement(self, condition: str) -> str:
         """The statement by which a writer of the old side records what it wrote."""
-        return (
-            f"INSERT INTO {REHEARSAL_SCHEMA}.expected (key, old, want) SELECT {self.old_row()}"
-            f" FROM {self.old_table} AS {self._alias} WHERE {condition} {_SAVE}"
-        )
+        return f"{_INSERT} {self._old_rows()} WHERE {condition} {_SAVE}"
 
     def record_new_statement(self, table: str, condition: str) -> str:
-        """The same for a writer of the new side."""
-        return (
-            f"INSERT INTO {REHEARSAL_SCHEMA}.expected (key, old, want) SELECT {self.new_row('w')}"
-            f" FROM {table} AS w WHERE {condition} {_SAVE}"
-        )
+        """The same for a writer of the new side, whose rows are called ``w`` in the condition."""
+        return f"{_INSERT} {self._new_rows(table)} WHERE {condition} {_SAVE}"
 
     async def compare_old(self, conn: Connection) -> RowDiff:
         """The old side against what was written, after a rollback."""
-        return await self._compare(conn, f"SELECT {self.old_row()} FROM {self.old_table} AS {self._alias}")
+        return await self._compare(conn, self._old_rows())
 
     async def compare_new(self, conn: Connection, target: TableName) -> RowDiff:
         """The new side against what was written, at the end of the way forward."""
-        return await self._compare(
-            conn, f"SELECT {self.new_row('w')} FROM {quote_qualified(target.schema_, target.name)} AS w"
-        )
+        return await self._compare(conn, self._new_rows(quote_qualified(target.schema_, target.name)))
 
     async def _compare(self, conn: Connection, rows: str) -> RowDiff:
         found = await conn.fetchrow(

@@ -10,8 +10,7 @@ import asyncpg
 
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.model.sql import quote_identifier
-from zdd_tui.rehearsal.check_constraints import read_allowed_values
-from zdd_tui.rehearsal.generator import RowGenerator
+from zdd_tui.rehearsal.generator import RowGenerator, read_allowed_values
 from zdd_tui.rehearsal.table_stats import TableStats
 
 PROBE_ROWS = 2000
@@ -50,16 +49,12 @@ async def populate(conn: Connection, makers: Mapping[tuple[str, str], RowGenerat
     try:
         for generator in makers.values():
             await _check_sample_rows(conn, generator, filled)
-            filled.rows[qualified_name(generator.shape)] = await _populate_table(conn, generator, filled)
+            filled.rows[str(generator.shape)] = await _populate_table(conn, generator, filled)
         for generator in makers.values():
             await _repair_references(conn, generator, makers, filled)
     finally:
         await conn.execute("SET session_replication_role = origin")
     return filled
-
-
-def qualified_name(table: TableStats) -> str:
-    return f"{table.schema}.{table.name}"
 
 
 async def set_sequences(conn: Connection, table: TableStats) -> None:
@@ -100,7 +95,7 @@ async def _check_sample_rows(conn: Connection, maker: RowGenerator, filled: Popu
 async def _drop_constraint(conn: Connection, maker: RowGenerator, name: str, filled: PopulateResult) -> None:
     await conn.execute(f"ALTER TABLE {maker.shape.sql} DROP CONSTRAINT {quote_identifier(name)}")
     filled.notes.append(
-        f"{qualified_name(maker.shape)}: generated rows do not meet CHECK {name}; the rehearsal runs without it"
+        f"{maker.shape}: generated rows do not meet CHECK {name}; the rehearsal runs without it"
         " (--with-data has rows that do)"
     )
 
@@ -110,9 +105,7 @@ async def _populate_table(conn: Connection, maker: RowGenerator, filled: Populat
     names = ", ".join(quote_identifier(column.name) for column in table.insertable_columns)
     values = ", ".join(maker.expression(column.name) for column in table.insertable_columns)
     for column in sorted(maker.unsupported_columns):
-        filled.notes.append(
-            f"{qualified_name(table)}.{column}: type {table.column(column).type} cannot be generated; it is NULL"
-        )
+        filled.notes.append(f"{table}.{column}: type {table.column(column).type} cannot be generated; it is NULL")
     statement = (
         f"INSERT INTO {table.sql} ({names}) OVERRIDING SYSTEM VALUE SELECT {values}"
         f" FROM generate_series(1, {maker.rows}::bigint) AS g (i) ON CONFLICT DO NOTHING"
@@ -122,17 +115,15 @@ async def _populate_table(conn: Connection, maker: RowGenerator, filled: Populat
             made = int(str(await conn.execute(statement, timeout=POPULATE_TIMEOUT)).rpartition(" ")[2])
         except asyncpg.CheckViolationError as error:
             if not error.constraint_name or error.constraint_name not in dict(table.checks):
-                filled.notes.append(f"{qualified_name(table)}: it stays empty: {error}")
+                filled.notes.append(f"{table}: it stays empty: {error}")
                 return 0
             await _drop_constraint(conn, maker, error.constraint_name, filled)
         except asyncpg.PostgresError as error:
-            filled.notes.append(f"{qualified_name(table)}: it stays empty: {str(error).splitlines()[0]}")
+            filled.notes.append(f"{table}: it stays empty: {str(error).splitlines()[0]}")
             return 0
         else:
             if made < maker.rows:
-                filled.notes.append(
-                    f"{qualified_name(table)}: {maker.rows - made:,} of {maker.rows:,} rows violate a unique index"
-                )
+                filled.notes.append(f"{table}: {maker.rows - made:,} of {maker.rows:,} rows violate a unique index")
             return made
     return 0
 
@@ -143,7 +134,7 @@ async def _repair_references(
     """Where a table has fewer rows than were wanted, rows that refer to the missing ones go too."""
     for key in maker.shape.foreign_keys:
         parent = makers.get((key.schema, key.table))
-        if parent is None or filled.rows.get(qualified_name(parent.shape), 0) >= parent.rows:
+        if parent is None or filled.rows.get(str(parent.shape), 0) >= parent.rows:
             continue
         pairs = " AND ".join(
             f"p.{quote_identifier(there)} = c.{quote_identifier(here)}"
@@ -155,7 +146,5 @@ async def _repair_references(
             f" AND NOT EXISTS (SELECT FROM {parent.shape.sql} p WHERE {pairs})"
         )
         if count := int(str(gone).rpartition(" ")[2]):
-            filled.rows[qualified_name(maker.shape)] -= count
-            filled.notes.append(
-                f"{qualified_name(maker.shape)}: {count:,} rows go, since {parent.shape.name} has too few"
-            )
+            filled.rows[str(maker.shape)] -= count
+            filled.notes.append(f"{maker.shape}: {count:,} rows go, since {parent.shape.name} has too few")

@@ -2,10 +2,7 @@
 
 import asyncio
 import json
-import shutil
-import signal
 import sys
-import tempfile
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -31,6 +28,7 @@ from zdd_tui.rehearsal.scenario import LiveState, ScenarioSetup, run_scenario
 from zdd_tui.rehearsal.statements import StatementBuilder
 from zdd_tui.rehearsal.step_metrics import StepMetricsCollector
 from zdd_tui.rehearsal.workload import Writers
+from zdd_tui.testbed.processes import scratch_folder
 from zdd_tui.testbed.servers import PostgresServer, RedisServer, postgres_server, redis_server
 
 SERVER_SETTINGS = {"fsync": "on", "full_page_writes": "on"}
@@ -105,8 +103,7 @@ async def _rehearse_on_copy(
         assert copy.new is not None, "a copy without trouble knows what expand makes"
         types = {column.name: column.type for column in copy.new.columns if column.name in plan.change.up}
         expected_rows = ExpectedRows(here, catalog, types)
-        if await _record_expected_rows(conn, expected_rows, report):
-            await _try_round_trip(conn, here, expected_rows, report)
+        await _check_expressions(conn, here, expected_rows, report)
         if report.has_passed:  # what is known to lose rows need not be walked
             statements = StatementBuilder(here, catalog, copy.main, copy.new, expected_rows)
             if statements.old_side_statements(dual_write=False).insert is None:
@@ -116,17 +113,15 @@ async def _rehearse_on_copy(
     return report
 
 
-async def _record_expected_rows(conn: Connection, expected_rows: ExpectedRows, report: RehearsalReport) -> bool:
-    """Records what every row must hold; False where ``up`` cannot compute it."""
+async def _check_expressions(
+    conn: Connection, plan: Plan, expected_rows: ExpectedRows, report: RehearsalReport
+) -> None:
+    """Records what every row must hold, and whether what V3 writes survives a rollback."""
     try:
         await expected_rows.record_all(conn)
     except asyncpg.PostgresError as error:
         report.reasons.append(f"change.up fails on a row: {_error_text(error, report)}")
-        return False
-    return True
-
-
-async def _try_round_trip(conn: Connection, plan: Plan, expected_rows: ExpectedRows, report: RehearsalReport) -> None:
+        return
     try:
         changed, rewritten = await check_round_trip(conn, plan, expected_rows.catalog, expected_rows.types)
     except asyncpg.PostgresError as error:
@@ -212,24 +207,13 @@ async def _save_report(dsn: str, report: RehearsalReport) -> None:
 
 def run_rehearsal(loaded: LoadedPlan, options: RehearsalOptions, *, as_json: bool) -> int:
     """Rehearses in a temporary folder that goes when it ends, and prints the report; 0 only when it passed."""
-    folder = Path(tempfile.mkdtemp(prefix="zdd-rehearse-"))
     began = time.monotonic()
 
     def say(text: str) -> None:
         sys.stderr.write(f"{time.monotonic() - began:6.1f}s  {text}\n")
         sys.stderr.flush()
 
-    # Raised wherever we are, so that the servers are ended and the folder goes.
-    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
+    with scratch_folder("zdd-rehearse-") as folder:
         report = asyncio.run(rehearse(loaded, options, folder, say)).to_json()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        for number, handler in before.items():
-            signal.signal(number, handler)
     sys.stdout.write(json.dumps(report, indent=2) + "\n" if as_json else format_rehearsal_report(report))
     return 0 if report["passed"] else 1
-
-
-def _interrupt(number: int, _frame: object) -> None:
-    raise KeyboardInterrupt(f"signal {number}")

@@ -43,6 +43,7 @@ POLL_INTERVAL = 0.1
 DRAINING_STEPS = frozenset({"rollout-v2", "rollout-v3", "write-flag-on", "read-flag-on"})
 """Steps that end when no request is under way any more that began before: pods drain, flags are waited for."""
 
+ACTOR = Actor("rehearsal", "here")
 LEASE_TTL = 60.0
 """Seconds of the lease: no other agent competes for it."""
 
@@ -119,14 +120,12 @@ async def run_scenario(setup: ScenarioSetup, rollback_from: str) -> ScenarioResu
             text=setup.loaded.text,
             document=setup.loaded.document,
             plan_hash=setup.loaded.hash,
-            actor=Actor("rehearsal", "here"),
+            actor=ACTOR,
         )
-    taken = await acquire_lease(setup.dsn, release_id, Actor("rehearsal", "here"), ttl=LEASE_TTL)
+    taken = await acquire_lease(setup.dsn, release_id, ACTOR, ttl=LEASE_TTL)
     assert taken is not None, "no other client uses this database"
     await taken.close()
-    store = await MeteredStore.open(
-        setup.dsn, release_id, taken.epoch, Actor("rehearsal", "here"), ttl=LEASE_TTL, timeout=5.0
-    )
+    store = await MeteredStore.open(setup.dsn, release_id, taken.epoch, ACTOR, ttl=LEASE_TTL, timeout=5.0)
     renewing = asyncio.create_task(_renew_lease(store))
     try:
         return await _ScenarioRunner(setup, store, ReleaseHolder((await store.read()).release)).run(rollback_from)
@@ -149,7 +148,7 @@ class _ScenarioRunner:
         self._store = store
         self._holding = holding
         self._cluster = fake_cluster(setup.plan)
-        ctx = Context(
+        self._ctx = Context(
             plan=setup.plan,
             store=store,
             flag_store=setup.flags,
@@ -157,8 +156,7 @@ class _ScenarioRunner:
             is_paused=lambda: False,
             log=setup.log,
         )
-        self._ctx = ctx
-        self._runner = Runner(ctx, holding)
+        self._runner = Runner(self._ctx, holding)
         self._gates: Mapping[str, GateReading] = {}
         self._server_now = 0.0
 
@@ -244,10 +242,9 @@ class _ScenarioRunner:
         await self._setup.writers.pause()
         try:
             async with copy_session(self._setup.dsn, self._setup.plan) as conn:
-                expected_rows, target = self._setup.expected_rows, self._setup.plan.change.target_table
                 if not new:
-                    return await expected_rows.compare_old(conn)
-                return await expected_rows.compare_new(conn, target)
+                    return await self._setup.expected_rows.compare_old(conn)
+                return await self._setup.expected_rows.compare_new(conn, self._setup.plan.change.target_table)
         finally:
             self._setup.writers.resume()
 

@@ -91,15 +91,12 @@ class StatementBuilder:
     @property
     def sample_keys(self) -> str:
         """Some keys of the old table, as texts. Parameter: how many."""
-        return self._sample_keys_sql(self._old)
+        listed = ", ".join(f"t.{quote_identifier(name)}::text" for name in self._key)
+        return f"SELECT {listed} FROM {self._old.sql} AS t ORDER BY random() LIMIT $1::bigint"
 
     @property
     def _has_two_tables(self) -> bool:
         return self._plan.change.kind == "table"
-
-    def _sample_keys_sql(self, table: TableStats) -> str:
-        listed = ", ".join(f"t.{quote_identifier(name)}::text" for name in self._key)
-        return f"SELECT {listed} FROM {table.sql} AS t ORDER BY random() LIMIT $1::bigint"
 
     def _match_key(self, alias: str, first: int = 1) -> str:
         return " AND ".join(

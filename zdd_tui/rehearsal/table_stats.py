@@ -15,7 +15,7 @@ SELECT json_build_object(
   'columns', (SELECT coalesce(json_agg(json_build_object(
       'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod), 'not_null', a.attnotnull,
       'identity', a.attidentity, 'generated', a.attgenerated <> '',
-      'base', b.typname, 'kind', b.typtype, 'typmod', CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END,
+      'base', b.typname, 'typmod', CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END,
       'element', CASE WHEN b.typcategory = 'A' THEN e.typname END,
       'default', CASE WHEN a.atthasdef AND a.attgenerated = '' THEN (
           SELECT pg_get_expr(f.adbin, f.adrelid) FROM pg_attrdef f WHERE f.adrelid = a.attrelid AND f.adnum = a.attnum)
@@ -75,7 +75,6 @@ class ColumnStats:
 
     Attributes:
         base: name of the type, that under a domain for a domain.
-        kind: pg_type.typtype of it; ``e`` for an enum.
         element: name of the element's type, for an array.
         sequence: it takes its values from this one by default, else empty.
         default: expression of its default, else empty.
@@ -88,7 +87,6 @@ class ColumnStats:
     name: str
     type: str
     base: str
-    kind: str = "b"
     typmod: int = -1
     not_null: bool = False
     identity: str = ""
@@ -144,6 +142,9 @@ class TableStats:
     foreign_keys: tuple[ForeignKey, ...] = ()
     checks: tuple[tuple[str, str], ...] = ()
     is_analyzed: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
 
     @property
     def sql(self) -> str:

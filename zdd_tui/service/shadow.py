@@ -30,14 +30,13 @@ import json
 import logging
 import random
 import time
-from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Generic, TypeVar
 
 from zdd_tui.service.differences import Difference, compare_results, differing_fields
 from zdd_tui.service.flags import FlagClient
-from zdd_tui.service.metrics import BUCKET_BOUNDS
+from zdd_tui.service.metrics import DurationHistogram
 
 T = TypeVar("T")
 
@@ -117,7 +116,7 @@ class ShadowComparison(Generic[T]):
         self._running: set[asyncio.Task[None]] = set()
         self._results = Counter(dict.fromkeys(RESULTS, 0))
         self._fields: Counter[str] = Counter()
-        self._durations = {"old": _DurationHistogram(), "new": _DurationHistogram()}
+        self._durations = {"old": DurationHistogram(), "new": DurationHistogram()}
         self._fallbacks = 0
         self._log_limiters = {"mismatch": _LogRateLimiter(), "failure": _LogRateLimiter()}
         self.samples: deque[ShadowMismatch] = deque(maxlen=MAX_SAMPLES)
@@ -128,22 +127,26 @@ class ShadowComparison(Generic[T]):
         Both callables must be safe to repeat and have no effect.
         """
         compared = self._flags.is_on(self._shadow_key, random.getrandbits(32))
-        if not self._flags.is_on(self._read_key, unit):
-            started_at = time.perf_counter()
-            result = await old()
-            if compared:
-                self._start_comparison(str(unit), "old", result, time.perf_counter() - started_at, old, new)
-            return result
+        side = "new" if self._flags.is_on(self._read_key, unit) else "old"
         started_at = time.perf_counter()
-        try:
-            async with asyncio.timeout(self._timeout):
-                result = await new()
-        except Exception as error:
-            self._record_failure(str(unit), error)
-            self._fallbacks += 1
-            return await old()
-        if compared:
-            self._start_comparison(str(unit), "new", result, time.perf_counter() - started_at, new, old)
+        if side == "old":
+            result = await old()
+        else:
+            try:
+                async with asyncio.timeout(self._timeout):
+                    result = await new()
+            except Exception as error:
+                self._record_failure(str(unit), error)
+                self._fallbacks += 1
+                return await old()
+        seconds = time.perf_counter() - started_at
+        if compared and len(self._running) >= self._max_concurrent:
+            self._results["skipped"] += 1
+        elif compared:
+            first, second = (old, new) if side == "old" else (new, old)
+            task = asyncio.create_task(self._run_comparison(str(unit), side, result, seconds, first, second))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
         return result
 
     async def stop(self) -> None:
@@ -151,23 +154,6 @@ class ShadowComparison(Generic[T]):
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
-
-    def _start_comparison(
-        self,
-        unit: str,
-        side: str,
-        result: T,
-        seconds: float,
-        first: Callable[[], Awaitable[T]],
-        second: Callable[[], Awaitable[T]],
-    ) -> None:
-        """Runs the other version in the background, and the first one again if the results differ."""
-        if len(self._running) >= self._max_concurrent:
-            self._results["skipped"] += 1
-            return
-        task = asyncio.create_task(self._run_comparison(unit, side, result, seconds, first, second))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
 
     async def _run_comparison(
         self,
@@ -178,6 +164,7 @@ class ShadowComparison(Generic[T]):
         first: Callable[[], Awaitable[T]],
         second: Callable[[], Awaitable[T]],
     ) -> None:
+        """Runs the other version, and the first one again if the results differ."""
         try:
             started_at = time.perf_counter()
             async with asyncio.timeout(self._timeout):
@@ -267,25 +254,6 @@ class _LogRateLimiter:
             return False
         self._left -= 1
         return True
-
-
-class _DurationHistogram:
-    """A histogram with the bounds of the request metrics."""
-
-    def __init__(self) -> None:
-        self._buckets = [0] * (len(BUCKET_BOUNDS) + 1)
-        self._seconds = 0.0
-
-    def observe(self, seconds: float) -> None:
-        self._buckets[bisect_left(BUCKET_BOUNDS, seconds)] += 1
-        self._seconds += seconds
-
-    def lines(self, name: str, labels: str) -> list[str]:
-        lines, total = [], 0
-        for bound, count in zip((*map(str, BUCKET_BOUNDS), "+Inf"), self._buckets, strict=True):
-            total += count
-            lines.append(f'{name}_bucket{{{labels},le="{bound}"}} {total}')
-        return [*lines, f"{name}_sum{{{labels}}} {self._seconds}", f"{name}_count{{{labels}}} {total}"]
 
 
 def _escape_label(text: str) -> str:

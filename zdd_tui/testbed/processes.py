@@ -1,12 +1,15 @@
-"""Child processes that cannot outlive us."""
+"""Child processes and folders that cannot outlive us."""
 
 import asyncio
 import ctypes
 import os
+import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -69,10 +72,8 @@ def end_with_parent(parent: int, death_signal: signal.Signals) -> None:
 
 async def wait_for_exit(child: subprocess.Popen[bytes], seconds: float) -> int | None:
     """The exit code, or None when the child still runs after ``seconds``."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    while (code := child.poll()) is None and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
-    return code
+    await wait_until(child, lambda: False, seconds)
+    return child.poll()
 
 
 async def stop(child: subprocess.Popen[bytes], signal_number: signal.Signals, grace: float) -> int:
@@ -99,3 +100,30 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
+
+
+@contextmanager
+def scratch_folder(prefix: str, *, keep: bool = False) -> Iterator[Path]:
+    """A temporary folder for servers, deleted at the end unless it is kept.
+
+    Raises:
+        KeyboardInterrupt: in the block, wherever it is, after SIGTERM or SIGHUP: so that the servers are stopped and
+            the folder is deleted.
+    """
+
+    def interrupt(number: int, _frame: object) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)  # a second signal must not interrupt the shutdown
+        raise KeyboardInterrupt(f"signal {number}")
+
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number in before:
+        signal.signal(number, interrupt)
+    try:
+        yield folder
+    finally:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+        for number, handler in before.items():
+            signal.signal(number, handler)

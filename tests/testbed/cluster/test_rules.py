@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 from zdd_tui.testbed.cluster import schema, selectors
 from zdd_tui.testbed.cluster.controllers.endpoints import distribute_endpoints
 from zdd_tui.testbed.cluster.controllers.pods import deletion_order
-from zdd_tui.testbed.cluster.controllers.revisions import replica_set_annotations
+from zdd_tui.testbed.cluster.controllers.revisions import (
+    replica_set_annotations,
+    same_template,
+    template_hash,
+    with_label,
+)
 from zdd_tui.testbed.cluster.controllers.rollout import (
     ReplicaSetSize,
     RolloutBounds,
@@ -22,9 +27,7 @@ from zdd_tui.testbed.cluster.controllers.rollout import (
     proportional_sizes,
     resolve_bounds,
 )
-from zdd_tui.testbed.cluster.controllers.template import same_template, template_hash, with_label
-from zdd_tui.testbed.cluster.patches import json_patch, merge_patch
-from zdd_tui.testbed.cluster.strategic_merge_patch import strategic_merge
+from zdd_tui.testbed.cluster.patches import json_patch, merge_patch, strategic_merge
 from zdd_tui.testbed.cluster.tables import format_kubectl_duration
 
 Json = dict[str, Any]

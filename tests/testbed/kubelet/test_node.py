@@ -24,8 +24,7 @@ from tests.support.kubelet import (
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.json_access import get_number, get_object, get_objects, get_text
 from zdd_tui.testbed.kubelet.addresses import PodAddressAllocator
-from zdd_tui.testbed.kubelet.handlers import ProbeTarget
-from zdd_tui.testbed.kubelet.probes import INITIAL_DELAY, ContainerProber
+from zdd_tui.testbed.kubelet.probes import INITIAL_DELAY, ContainerProber, ProbeTarget
 
 
 @pytest.fixture

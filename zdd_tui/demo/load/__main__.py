@@ -10,33 +10,31 @@ from pathlib import Path
 
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.demo.load.client import HttpClient
-from zdd_tui.demo.load.endpoints import Endpoints, follow_service
-from zdd_tui.demo.load.gateway import follow_route
+from zdd_tui.demo.load.endpoints import Endpoints, follow_route, follow_service
 from zdd_tui.demo.load.rows import RowTracker
 from zdd_tui.demo.load.stats import LoadStats, write_load_report
 from zdd_tui.demo.load.traffic import LoadWorker
+from zdd_tui.demo.manifests import NAME as SERVICE
 
 REPORT_INTERVAL = 0.5
+WORKERS = 16
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m zdd_tui.demo.load", description=__doc__)
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--kubeconfig", help="follow the EndpointSlices of --service in this cluster")
+    where.add_argument("--kubeconfig", help="follow the Service's EndpointSlices in this cluster")
     where.add_argument("--endpoints", help="host:port,...: fixed ones, without a cluster")
-    parser.add_argument("--service", default="users-api")
     parser.add_argument("--route", help="HTTPRoute that distributes the requests; its status is updated")
-    parser.add_argument("--namespace", default="default")
     parser.add_argument("--out", type=Path, required=True, help="JSON report, replaced every half second")
     parser.add_argument("--rate", type=float, default=150, help="requests per second, of all workers together")
-    parser.add_argument("--workers", type=int, default=16)
     parser.add_argument("--rows", type=int, default=0, help="number of seeded rows that may be read and changed")
     parser.add_argument("--seed", type=int, default=None)
-    args = parser.parse_args(argv)
+    args = parser.parse_args()
     if args.route and args.endpoints:
         parser.error("--route needs a cluster: use --kubeconfig")
-    if args.rate <= 0 or args.workers <= 0:
-        parser.error("--rate and --workers must be above 0")
+    if args.rate <= 0:
+        parser.error("--rate must be above 0")
     return args
 
 
@@ -72,24 +70,20 @@ async def run_load(args: argparse.Namespace) -> None:
 
 async def _follow_endpoints(args: argparse.Namespace, endpoints: Endpoints) -> None:
     if not args.route:
-        endpoints.set_weights({args.service: 1})
+        endpoints.set_weights({SERVICE: 1})
     if args.endpoints:
         pairs = (text.rpartition(":") for text in args.endpoints.split(","))
-        endpoints.set_addresses(args.service, ((host, int(port)) for host, _, port in pairs))
+        endpoints.set_addresses(SERVICE, ((host, int(port)) for host, _, port in pairs))
         return
-    async with Cluster.connect(args.kubeconfig, None, args.namespace, check=False) as cluster:
+    async with Cluster.connect(args.kubeconfig, None, "default", check=False) as cluster:
         if args.route:
             await follow_route(cluster, args.route, endpoints)
         else:
-            await follow_service(cluster, args.service, endpoints)
+            await follow_service(cluster, SERVICE, endpoints)
 
 
 async def _run_workers(
-    args: argparse.Namespace,
-    client: HttpClient,
-    endpoints: Endpoints,
-    stats: LoadStats,
-    stop: asyncio.Event,
+    args: argparse.Namespace, client: HttpClient, endpoints: Endpoints, stats: LoadStats, stop: asyncio.Event
 ) -> None:
     """Runs the workers from the first endpoint until ``stop``. An error in one of them ends the load."""
     stopping, first = asyncio.create_task(stop.wait()), asyncio.create_task(endpoints.wait_for_first())
@@ -98,10 +92,10 @@ async def _run_workers(
     if not stop.is_set():
         seed = time.time_ns() if args.seed is None else args.seed
         async with asyncio.TaskGroup() as group:
-            for number in range(args.workers):
+            for number in range(WORKERS):
                 rng = random.Random(f"{seed}:{number}")  # noqa: S311
-                tracker = RowTracker(number, args.workers, args.rows, rng)
-                worker = LoadWorker(tracker, rng, client, endpoints, stats, args.rate / args.workers)
+                tracker = RowTracker(number, WORKERS, args.rows, rng)
+                worker = LoadWorker(tracker, rng, client, endpoints, stats, args.rate / WORKERS)
                 group.create_task(worker.run(stop))
     await stopping
 

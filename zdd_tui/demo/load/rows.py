@@ -67,10 +67,9 @@ class RowTracker:
 
     def expected(self, row_id: int) -> UserContent | None:
         """The row's content; None when it must not exist."""
-        if row_id in self._rows:
-            return self._rows[row_id]
-        if row_id in self._changed:
-            return self._changed[row_id]
+        for known in (self._rows, self._changed):
+            if row_id in known:
+                return known[row_id]
         return UserContent(seed_name(row_id), seed_email(row_id))
 
     def record_created(self, row_id: int, content: UserContent) -> None:

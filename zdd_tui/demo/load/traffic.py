@@ -59,18 +59,14 @@ class LoadWorker:
             else:
                 await self._delete()
             return
-        row_id = self._pick(to_change=roll < 0.40)
+        is_own = self._rng.random() < 0.5
+        row_id = self.rows.pick_own() if is_own else self.rows.pick_seeded(to_change=roll < 0.40)
         if row_id is None:
             await self._create()
         elif roll < 0.40:
             await self._update(row_id)
         else:
-            await self._read(row_id)
-
-    def _pick(self, *, to_change: bool) -> int | None:
-        if self._rng.random() < 0.5:
-            return self.rows.pick_own()
-        return self.rows.pick_seeded(to_change=to_change)
+            await self._send_and_check("read", "GET", row_id, None, self.rows.expected(row_id))
 
     async def _create(self) -> None:
         content = self.rows.new_content()
@@ -84,9 +80,6 @@ class LoadWorker:
             self._stats.count_wrong_result("POST /users", endpoint, str(content), str(response.body))
         else:
             self.rows.record_created(response.body["id"], got)
-
-    async def _read(self, row_id: int) -> None:
-        await self._send_and_check("read", "GET", row_id, None, self.rows.expected(row_id))
 
     async def _update(self, row_id: int) -> None:
         before = self.rows.expected(row_id)

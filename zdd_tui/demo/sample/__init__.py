@@ -9,5 +9,6 @@
 | 5 | as 4, but that query has a bug | old |
 
 Two kinds of release: ``column`` (``users.full_name`` beside first and last name) and ``table`` (``people`` beside
-``users``). Start in :mod:`zdd_tui.demo.sample.app`; the SQL of each version is in its own module.
+``users``). Start in :mod:`zdd_tui.demo.sample.app`; the SQL of one side is in
+:mod:`zdd_tui.demo.sample.users`, that of versions 2, 4 and 5 in modules of their own.
 """

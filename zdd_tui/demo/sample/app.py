@@ -13,9 +13,7 @@ from aiohttp import web
 from zdd_tui.demo.sample.database import ConnectionPool
 from zdd_tui.demo.sample.faults import install_faults
 from zdd_tui.demo.sample.settings import Settings
-from zdd_tui.demo.sample.users import User, UserStore, is_valid_name
-from zdd_tui.demo.sample.version1 import OldUsers
-from zdd_tui.demo.sample.version3 import NewColumnUsers, NewTableUsers
+from zdd_tui.demo.sample.users import NewColumnUsers, NewTableUsers, OldUsers, User, UserStore, is_valid_name
 from zdd_tui.service.http import attach, serve
 from zdd_tui.service.lifecycle import Check, Lifecycle
 
@@ -77,11 +75,12 @@ def _make_dual_users(settings: Settings) -> "tuple[FlagClient, UserStore]":
     from zdd_tui.service.flags import FlagClient  # noqa: PLC0415
 
     flags = FlagClient(settings.redis_url, [settings.write_flag, settings.read_flag])
-    if settings.dual_write == "trigger":
-        dual = DualWrite(flags, write_key=None, read_key=settings.read_flag)
-        return flags, TriggerUsers(dual, NewTableUsers() if settings.kind == "table" else NewColumnUsers())
-    dual = DualWrite(flags, write_key=settings.write_flag, read_key=settings.read_flag)
-    return flags, TableDualUsers(dual) if settings.kind == "table" else ColumnDualUsers(dual)
+    by_trigger = settings.dual_write == "trigger"
+    dual = DualWrite(flags, write_key=None if by_trigger else settings.write_flag, read_key=settings.read_flag)
+    new = NewTableUsers() if settings.kind == "table" else NewColumnUsers()
+    if by_trigger:
+        return flags, TriggerUsers(dual, new)
+    return flags, TableDualUsers(dual, new) if isinstance(new, NewTableUsers) else ColumnDualUsers(dual, new)
 
 
 def _make_shadowed_reads(settings: Settings, database: ConnectionPool) -> "tuple[FlagClient, ShadowedReads]":
@@ -89,14 +88,7 @@ def _make_shadowed_reads(settings: Settings, database: ConnectionPool) -> "tuple
     from zdd_tui.service.flags import FlagClient  # noqa: PLC0415
 
     flags = FlagClient(settings.redis_url, [settings.shadow_flag, settings.dark_flag])
-    dark = ShadowedReads(
-        flags,
-        database,
-        shadow_flag=settings.shadow_flag,
-        dark_flag=settings.dark_flag,
-        wrong_results=settings.version == 5,
-    )
-    return flags, dark
+    return flags, ShadowedReads(flags, database, settings)
 
 
 def build_app(

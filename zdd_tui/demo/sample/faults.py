@@ -10,12 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 from aiohttp import web
-from aiohttp.typedefs import Middleware
 
 from zdd_tui.demo.sample.database import ConnectionPool
 from zdd_tui.demo.sample.settings import Settings
-
-FAULTS = ("errors", "latency", "crash-loop", "redis-down", "db-slow", "metrics-gone")
 
 ERROR_SHARE = 0.3
 SLOW_SECONDS = 0.5
@@ -33,35 +30,18 @@ def install_faults(app: web.Application, settings: Settings, database: Connectio
     if not file or settings.version == 1:
         return
 
-    async def slow_query() -> None:
-        await database.read(lambda connection: connection.execute(f"SELECT pg_sleep({SLOW_SECONDS})"))
-
-    async def ping_redis() -> None:
-        from redis.asyncio import Redis  # noqa: PLC0415 - versions without faults start sooner without it
-
-        async with Redis.from_url(settings.redis_url, socket_connect_timeout=SLOW_SECONDS) as client:
-            await client.ping()
-
-    faults = Faults(Path(file), slow_query, ping_redis)
-    app.middlewares.append(faults.middleware)
+    faults = Faults(Path(file), database, settings.redis_url)
+    app.middlewares.append(faults.apply)
     app.cleanup_ctx.append(faults.follow)
 
 
 class Faults:
-    """Applies the active fault, if any.
+    """Applies the fault whose name ``file`` contains, if it exists."""
 
-    Args:
-        file: contains the name of a fault, or does not exist.
-        slow_query: runs a query that takes ``SLOW_SECONDS``.
-        ping_redis: fails when Redis does not respond.
-    """
-
-    def __init__(
-        self, file: Path, slow_query: Callable[[], Awaitable[object]], ping_redis: Callable[[], Awaitable[object]]
-    ) -> None:
+    def __init__(self, file: Path, database: ConnectionPool, redis_url: str) -> None:
         self._file = file
-        self._slow_query = slow_query
-        self._ping_redis = ping_redis
+        self._database = database
+        self._redis_url = redis_url
         self.active_fault = ""
 
     async def follow(self, _app: web.Application) -> AsyncIterator[None]:
@@ -80,21 +60,14 @@ class Faults:
                 os._exit(1)
             await asyncio.sleep(POLL_INTERVAL)
 
-    @property
-    def middleware(self) -> Middleware:
+    @web.middleware
+    async def apply(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Applies the fault to requests for users and to /metrics."""
-
-        @web.middleware
-        async def apply(request: web.Request, handler: Handler) -> web.StreamResponse:
-            if request.path == "/metrics" and self.active_fault == "metrics-gone":
-                raise web.HTTPNotFound
-            if request.path.startswith("/users"):
-                error = await self._apply_fault()
-                if error is not None:
-                    return error
-            return await handler(request)
-
-        return apply
+        if request.path == "/metrics" and self.active_fault == "metrics-gone":
+            raise web.HTTPNotFound
+        if request.path.startswith("/users") and (error := await self._apply_fault()) is not None:
+            return error
+        return await handler(request)
 
     async def _apply_fault(self) -> web.Response | None:
         match self.active_fault:
@@ -103,7 +76,7 @@ class Faults:
             case "latency":
                 await asyncio.sleep(SLOW_SECONDS)
             case "db-slow":
-                await self._slow_query()
+                await self._database.read(lambda connection: connection.execute(f"SELECT pg_sleep({SLOW_SECONDS})"))
             case "redis-down":
                 # A common bug: every request needs Redis.
                 try:
@@ -112,3 +85,9 @@ class Faults:
                 except Exception:
                     return web.json_response({"error": "no Redis"}, status=500)
         return None
+
+    async def _ping_redis(self) -> None:
+        from redis.asyncio import Redis  # noqa: PLC0415 - versions without faults start sooner without it
+
+        async with Redis.from_url(self._redis_url, socket_connect_timeout=SLOW_SECONDS) as client:
+            await client.ping()

@@ -6,9 +6,16 @@ Where the read flag is on, the new side is authoritative, because pods of versio
 from dataclasses import dataclass
 from typing import ClassVar
 
-from zdd_tui.demo.sample.users import Connection, User, split_full_name
-from zdd_tui.demo.sample.version1 import OldUsers, old_user
-from zdd_tui.demo.sample.version3 import NewColumnUsers, NewTableUsers, new_user
+from zdd_tui.demo.sample.users import (
+    Connection,
+    NewColumnUsers,
+    NewTableUsers,
+    OldUsers,
+    User,
+    new_user,
+    old_user,
+    split_full_name,
+)
 from zdd_tui.service.dual_write import DualWrite
 
 NEXT_ID = "SELECT nextval(pg_get_serial_sequence('public.users', 'id'))"
@@ -16,7 +23,22 @@ NEXT_ID = "SELECT nextval(pg_get_serial_sequence('public.users', 'id'))"
 
 
 @dataclass(frozen=True, slots=True)
-class ColumnDualUsers:
+class _DualUsers:
+    """What all of them have in common."""
+
+    dual_write: DualWrite
+    new: NewColumnUsers
+    old: ClassVar = OldUsers()
+
+    async def get(self, connection: Connection, user_id: int) -> User | None:
+        side = self.new if self.dual_write.decide(user_id).read_new else self.old
+        return await side.get(connection, user_id)
+
+    async def delete(self, connection: Connection, user_id: int) -> bool:
+        return await self.old.delete(connection, user_id)
+
+
+class ColumnDualUsers(_DualUsers):
     """The application writes ``full_name`` and the old columns in the same statement.
 
     Every change makes both sides of the row equal, even a change of only the e-mail address: they can differ because
@@ -44,10 +66,6 @@ class ColumnDualUsers:
     WHERE id = $1
     RETURNING id, full_name, email"""
 
-    dual_write: DualWrite
-    old: ClassVar = OldUsers()
-    new: ClassVar = NewColumnUsers()
-
     async def create(self, connection: Connection, name: str, email: str | None) -> User:
         user_id = await connection.fetchval(NEXT_ID)
         sides = self.dual_write.decide(user_id)
@@ -60,10 +78,6 @@ class ColumnDualUsers:
         assert user is not None
         return user
 
-    async def get(self, connection: Connection, user_id: int) -> User | None:
-        side = self.new if self.dual_write.decide(user_id).read_new else self.old
-        return await side.get(connection, user_id)
-
     async def update(self, connection: Connection, user_id: int, name: str | None, email: str | None) -> User | None:
         sides = self.dual_write.decide(user_id)
         if not sides.write_new:
@@ -73,17 +87,11 @@ class ColumnDualUsers:
         first, last = (None, None) if name is None else split_full_name(name)
         return old_user(await connection.fetchrow(self.UPDATE_BY_OLD, user_id, first, last, email))
 
-    async def delete(self, connection: Connection, user_id: int) -> bool:
-        return await self.old.delete(connection, user_id)
 
-
-@dataclass(frozen=True, slots=True)
-class TableDualUsers:
+class TableDualUsers(_DualUsers):
     """The application writes ``people`` and ``users`` in the same transaction."""
 
-    dual_write: DualWrite
-    old: ClassVar = OldUsers()
-    new: ClassVar = NewTableUsers()
+    new: NewTableUsers
 
     async def create(self, connection: Connection, name: str, email: str | None) -> User:
         user = User(await connection.fetchval(NEXT_ID), name, email)
@@ -91,10 +99,6 @@ class TableDualUsers:
         if self.dual_write.decide(user.id).write_new:
             await self.new.store(connection, user)
         return user
-
-    async def get(self, connection: Connection, user_id: int) -> User | None:
-        side = self.new if self.dual_write.decide(user_id).read_new else self.old
-        return await side.get(connection, user_id)
 
     async def update(self, connection: Connection, user_id: int, name: str | None, email: str | None) -> User | None:
         async def write(side: OldUsers | NewTableUsers, source: User | None) -> User | None:
@@ -116,13 +120,8 @@ class TableDualUsers:
         return new_existed if sides.read_new else old_existed
 
 
-@dataclass(frozen=True, slots=True)
-class TriggerUsers:
+class TriggerUsers(_DualUsers):
     """The application writes only the old side; a trigger in the database copies each write to the new one."""
-
-    dual_write: DualWrite
-    new: NewColumnUsers
-    old: ClassVar = OldUsers()
 
     async def create(self, connection: Connection, name: str, email: str | None) -> User:
         user = await self.old.create(connection, name, email)
@@ -130,16 +129,9 @@ class TriggerUsers:
         assert written is not None, "the trigger has not copied an insert to the new side"
         return written
 
-    async def get(self, connection: Connection, user_id: int) -> User | None:
-        side = self.new if self.dual_write.decide(user_id).read_new else self.old
-        return await side.get(connection, user_id)
-
     async def update(self, connection: Connection, user_id: int, name: str | None, email: str | None) -> User | None:
         user = await self.old.update(connection, user_id, name, email)
         return None if user is None else await self._as_read(connection, user)
-
-    async def delete(self, connection: Connection, user_id: int) -> bool:
-        return await self.old.delete(connection, user_id)
 
     async def _as_read(self, connection: Connection, user: User) -> User | None:
         if not self.dual_write.decide(user.id).read_new:

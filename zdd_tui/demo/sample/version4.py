@@ -4,9 +4,8 @@ Version 5 has a bug: it capitalises every word, which is wrong for names like va
 """
 
 from zdd_tui.demo.sample.database import ConnectionPool
-from zdd_tui.demo.sample.users import Connection, User
-from zdd_tui.demo.sample.version1 import OldUsers
-from zdd_tui.demo.sample.version3 import new_user
+from zdd_tui.demo.sample.settings import Settings
+from zdd_tui.demo.sample.users import Connection, OldUsers, User, new_user
 from zdd_tui.service.flags import FlagClient
 from zdd_tui.service.shadow import ShadowComparison
 
@@ -16,33 +15,28 @@ SELECT_BY_SQL_NAME = f"SELECT id, {NAME_SQL} AS full_name, email FROM public.use
 SELECT_WRONG = f"SELECT id, initcap({NAME_SQL}) AS full_name, email FROM public.users WHERE id = $1"  # noqa: S608
 
 
-class SqlNameUsers:
-    """The new path; it only reads."""
-
-    def __init__(self, *, wrong_results: bool) -> None:
-        self._statement = SELECT_WRONG if wrong_results else SELECT_BY_SQL_NAME
-
-    async def get(self, connection: Connection, user_id: int) -> User | None:
-        return new_user(await connection.fetchrow(self._statement, user_id))
-
-
 class ShadowedReads:
     """Reads by the old path, the new one, or both, by the flags. Each uses a connection of its own."""
 
-    def __init__(
-        self, flags: FlagClient, database: ConnectionPool, *, shadow_flag: str, dark_flag: str, wrong_results: bool
-    ) -> None:
+    def __init__(self, flags: FlagClient, database: ConnectionPool, settings: Settings) -> None:
         # Only synthetic names may be shown.
         self.shadow: ShadowComparison[User | None] = ShadowComparison(
-            SHADOW_PATH, flags, shadow_key=shadow_flag, read_key=dark_flag, visible_fields=["name"]
+            SHADOW_PATH,
+            flags,
+            shadow_key=settings.shadow_flag,
+            read_key=settings.dark_flag,
+            visible_fields=["name"],
         )
         self._database = database
         self._old = OldUsers()
-        self._new = SqlNameUsers(wrong_results=wrong_results)
+        self._new_select = SELECT_WRONG if settings.version == 5 else SELECT_BY_SQL_NAME
 
     async def get(self, user_id: int) -> User | None:
         return await self.shadow.run(
             user_id,
             old=lambda: self._database.read(lambda connection: self._old.get(connection, user_id)),
-            new=lambda: self._database.read(lambda connection: self._new.get(connection, user_id)),
+            new=lambda: self._database.read(lambda connection: self._get_by_sql_name(connection, user_id)),
         )
+
+    async def _get_by_sql_name(self, connection: Connection, user_id: int) -> User | None:
+        return new_user(await connection.fetchrow(self._new_select, user_id))

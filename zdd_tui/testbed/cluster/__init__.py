@@ -4,9 +4,9 @@
 these rooms:
 
     server, request, watching     HTTP: token, path, verb, streams
-    paging, reviews               lists in pages; what a client may do
+    discovery, paging, tables     what is served; lists in pages; what `kubectl get` prints
     schema, defaults, validation  the body as the kind's type, completed, judged
-    api, patches, strategic       the verbs and their rules
+    api, patches                  the verbs and their rules
     store                         objects in memory, their history, who watches
     controllers                   what makes Deployments roll, pods be placed, endpoints follow
 

@@ -5,15 +5,12 @@ Controllers call it directly; the HTTP server calls it for everyone else.
 """
 
 import uuid
+from collections.abc import Sequence
 from datetime import timedelta
 from http import HTTPStatus
-from typing import Any
-
-from aiohttp import web
+from typing import Any, Literal
 
 from zdd_tui.testbed.cluster import defaults, kinds, validation
-from zdd_tui.testbed.cluster import request as requests
-from zdd_tui.testbed.cluster.addresses import ServiceAddressAllocator
 from zdd_tui.testbed.cluster.errors import (
     CONFLICT_MESSAGE,
     ApiError,
@@ -29,14 +26,15 @@ from zdd_tui.testbed.cluster.meta import (
     annotations_of,
     deep_copy,
     is_deleting,
+    key_of,
     labels_of,
     name_of,
-    namespace_of,
     now,
     parse_time,
     random_suffix,
+    status_of,
     timestamp,
-    uid_of,
+    without_condition,
     without_nulls,
 )
 from zdd_tui.testbed.cluster.selectors import ObjectMatch
@@ -61,7 +59,6 @@ class Api:
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
-        self._addresses = ServiceAddressAllocator(store)
 
     def get(self, kind: ResourceType, namespace: str, name: str) -> Json:
         """Raises ApiError 404."""
@@ -72,8 +69,7 @@ class Api:
 
     def list(self, kind: ResourceType, namespace: str | None, match: ObjectMatch | None = None) -> list[Json]:
         """In the order of the real server: by namespace and name."""
-        found = [obj for obj in self.store.items(kind, namespace) if match is None or match(obj)]
-        return sorted(found, key=lambda obj: (namespace_of(obj), name_of(obj)))
+        return sorted(filter(match, self.store.items(kind, namespace)), key=key_of)
 
     def create(self, kind: ResourceType, namespace: str, body: Json, *, dry_run: bool = False) -> Json:
         """Raises ApiError 400, 404 (no such namespace), 409, 422."""
@@ -92,10 +88,10 @@ class Api:
         elif kind.has_status and not kind.custom:
             obj["status"] = {"replicas": 0} if kind is kinds.REPLICA_SET else {}
         validation.validate(kind, obj)
-        if self.store.get(kind, namespace_of(obj), name_of(obj)) is not None:
+        if self.store.get(kind, *key_of(obj)) is not None:
             raise already_exists(kind, name_of(obj))
         if kind is kinds.SERVICE:
-            self._addresses.assign(obj)
+            defaults.assign_addresses(obj, self.store.items(kinds.SERVICE))
         metadata.update(uid=str(uuid.uuid4()), creationTimestamp=now())
         if kind.generation:
             metadata["generation"] = 1
@@ -142,12 +138,8 @@ class Api:
                 f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})"
             )
         old = self.get(kind, namespace, name)
-        version, uid = metadata.get("resourceVersion"), metadata.get("uid")
-        if uid and uid != uid_of(old):
-            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {uid_of(old)}"
-            raise conflict(kind, name, why)
-        if version and version != old["metadata"]["resourceVersion"]:
-            raise conflict(kind, name, CONFLICT_MESSAGE)
+        _check_preconditions(kind, old, {"uid": metadata.get("uid")})
+        _check_version(kind, old, metadata)
         self._keep_server_fields(kind, old, obj, status=status)
         defaults.apply_defaults(kind, obj)
         if not status:
@@ -168,19 +160,17 @@ class Api:
                 metadata.pop(name, None)
         metadata["resourceVersion"] = old["metadata"]["resourceVersion"]
         if status:
-            kept = {key: value for key, value in old.items() if key != "status"}
             # The status strategies of apps/v1 leave annotations alone: a controller may write them here.
             annotations = metadata.get("annotations")
-            obj_status = obj.get("status")
+            kept = {**deep_copy(old), "status": status_of(obj)}
             obj.clear()
-            obj.update(deep_copy(kept))
+            obj.update(kept)
             if kind in (kinds.DEPLOYMENT, kinds.REPLICA_SET) and annotations is not None:
                 obj["metadata"]["annotations"] = annotations
             if kind in (kinds.POD, kinds.NODE):
                 obj["metadata"].update(
                     {k: metadata[k] for k in ("labels", "annotations", "finalizers") if k in metadata}
                 )
-            obj["status"] = obj_status or {}
         elif kind.has_status:
             obj.pop("status", None)
             obj.update({key: value for key, value in old.items() if key == "status"})
@@ -207,24 +197,26 @@ class Api:
             return True
         return kind is kinds.POD and obj["metadata"].get("deletionGracePeriodSeconds", 0) > 0
 
-    def modify(self, kind: ResourceType, obj: Json, spec: Json, annotations: dict[str, str] | None = None) -> Json:
-        """A controller's write of the spec, and of the annotations where given."""
-        new = deep_copy(self.get(kind, namespace_of(obj), name_of(obj)))
-        new["spec"] = spec
-        return self._write_back(kind, new, annotations, status=False)
-
-    def set_status(
-        self, kind: ResourceType, obj: Json, status: Json, annotations: dict[str, str] | None = None
+    def write(
+        self,
+        kind: ResourceType,
+        obj: Json,
+        field: Literal["spec", "status"],
+        value: Json,
+        annotations: dict[str, str] | None = None,
     ) -> Json:
-        """A controller's write of the status, and of the annotations where given."""
-        new = deep_copy(self.get(kind, namespace_of(obj), name_of(obj)))
-        new["status"] = status
-        return self._write_back(kind, new, annotations, status=True)
+        """A controller's write of the spec or the status, and of the annotations where given."""
+        old = self.get(kind, *key_of(obj))
+        noted = {} if annotations is None else {"annotations": annotations}
+        new = {**old, field: value, "metadata": {**old["metadata"], **noted}}
+        return self.update(kind, *key_of(obj), new, status=field == "status")
 
-    def _write_back(self, kind: ResourceType, new: Json, annotations: dict[str, str] | None, *, status: bool) -> Json:
-        if annotations is not None:
-            new["metadata"]["annotations"] = annotations
-        return self.update(kind, namespace_of(new), name_of(new), new, status=status)
+    def write_metadata(
+        self, kind: ResourceType, obj: Json, field: Literal["ownerReferences", "finalizers"], values: Sequence[Any]
+    ) -> Json:
+        """A controller's write of one list of the metadata, as the only change of `obj`; an empty list goes away."""
+        metadata = {**obj["metadata"], field: values or None}
+        return self.update(kind, *key_of(obj), {**obj, "metadata": metadata})
 
     def bind(self, namespace: str, name: str, node: str) -> None:
         """Give a pod to a node. Raises ApiError 404, 409 where it has one."""
@@ -237,8 +229,8 @@ class Api:
         obj = deep_copy(old)
         obj["spec"]["nodeName"] = node
         scheduled = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now()}
-        conditions = [c for c in obj["status"].get("conditions") or () if c["type"] != "PodScheduled"]
-        obj["status"]["conditions"] = [*conditions, scheduled]
+        others = without_condition(obj["status"].get("conditions"), "PodScheduled")
+        obj["status"]["conditions"] = [*others, scheduled]
         self.store.put(kinds.POD, obj)
 
     def delete(self, kind: ResourceType, namespace: str, name: str, options: Json | None = None) -> tuple[Json, bool]:
@@ -258,23 +250,21 @@ class Api:
         grace = _grace_period(kind, old, options.get("gracePeriodSeconds"))
         if kind is kinds.NAMESPACE:
             obj["status"] = {**obj.get("status", {}), "phase": "Terminating"}
-        if not is_deleting(old):
-            _set_deadline(metadata, grace)
-        elif kind is kinds.POD and grace < metadata.get("deletionGracePeriodSeconds", 0):
-            _shorten_deadline(metadata, grace)
+        left = metadata.get("deletionGracePeriodSeconds", 0)
+        if not is_deleting(old) or (kind is kinds.POD and grace < left):
+            began = parse_time(metadata.get("deletionTimestamp") or now()) - timedelta(seconds=left)
+            metadata["deletionTimestamp"] = timestamp(began + timedelta(seconds=grace))
+            metadata["deletionGracePeriodSeconds"] = grace
         if not self._is_deletion_pending(kind, obj):
-            return self.store.remove(kind, {**obj, "metadata": metadata}), True
+            return self.store.remove(kind, obj), True
         if kind.generation and not is_deleting(old):
             metadata["generation"] = metadata.get("generation", 0) + 1
         return (old if obj == old else self.store.put(kind, obj)), False
 
     def _add_finalizer(self, kind: ResourceType, metadata: Json, options: Json) -> None:
-        policy = options.get("propagationPolicy")
-        if policy is None and options.get("orphanDependents") is True:
-            policy = "Orphan"
         if kind in (kinds.POD, kinds.EVENT) or not self.store.owned_by(metadata["uid"]):
             return
-        finalizer = {"Foreground": FOREGROUND, "Orphan": ORPHAN}.get(policy or "")
+        finalizer = {"Foreground": FOREGROUND, "Orphan": ORPHAN}.get(options.get("propagationPolicy") or "")
         if finalizer and finalizer not in metadata.get("finalizers", []):
             metadata["finalizers"] = [*metadata.get("finalizers", []), finalizer]
 
@@ -309,47 +299,20 @@ def _check_preconditions(kind: ResourceType, obj: Json, wanted: Json) -> None:
             raise conflict(kind, name_of(obj), why)
 
 
+def _check_version(kind: ResourceType, old: Json, metadata: Json) -> None:
+    """An update that names a version must name the present one."""
+    version = metadata.get("resourceVersion")
+    if version and version != old["metadata"]["resourceVersion"]:
+        raise conflict(kind, name_of(old), CONFLICT_MESSAGE)
+
+
 def _grace_period(kind: ResourceType, obj: Json, requested: int | None) -> int:
     """Seconds that a deletion waits. A pod that does not run anywhere is deleted at once."""
     if kind is not kinds.POD:
         return 0
-    if not obj["spec"].get("nodeName") or obj.get("status", {}).get("phase") in ("Succeeded", "Failed"):
+    if not obj["spec"].get("nodeName") or status_of(obj).get("phase") in ("Succeeded", "Failed"):
         return 0
     return int(obj["spec"].get("terminationGracePeriodSeconds", 30) if requested is None else requested)
-
-
-def _set_deadline(metadata: Json, grace: int) -> None:
-    metadata["deletionTimestamp"] = timestamp(parse_time(now()) + timedelta(seconds=grace))
-    metadata["deletionGracePeriodSeconds"] = grace
-
-
-def _shorten_deadline(metadata: Json, grace: int) -> None:
-    earlier = metadata["deletionGracePeriodSeconds"] - grace
-    metadata["deletionTimestamp"] = timestamp(parse_time(metadata["deletionTimestamp"]) - timedelta(seconds=earlier))
-    metadata["deletionGracePeriodSeconds"] = grace
-
-
-# --- SelfSubjectAccessReview: every client that has the token may do everything here.
-#
-# k9s sends one before every view, and so does `kubectl auth can-i`. Both send protobuf, which is not read here: the
-# result would be the same. Only a review in JSON gets its spec back, and is refused where it is malformed.
-
-
-REVIEW_PATH = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-PROTOBUF = "application/vnd.kubernetes.protobuf"
-_ATTRIBUTE_FIELDS = ("resourceAttributes", "nonResourceAttributes")
-
-
-async def review_access(request: web.Request) -> Json:
-    """The review with its result. Raises ApiError 400, 415, 422 (it does not ask about exactly one thing)."""
-    answer: Json = {"kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1", "metadata": {}}
-    if request.content_type == PROTOBUF:
-        return {**answer, "spec": {}, "status": {"allowed": True}}
-    spec: dict[str, Any] = (await requests.read_object_body(request)).get("spec") or {}
-    if sum(bool(spec.get(name)) for name in _ATTRIBUTE_FIELDS) != 1:
-        message = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
-        raise invalid_request(f'SelfSubjectAccessReview.authorization.k8s.io "" is invalid: {message}')
-    return {**answer, "spec": spec, "status": {"allowed": True}}
 
 
 # --- The scale subresource: autoscaling/v1 Scale in front of a Deployment or ReplicaSet.
@@ -360,7 +323,7 @@ def scale_of(obj: Json) -> Json:
     metadata = obj["metadata"]
     shown = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
     selector = label_selector(obj["spec"].get("selector"))
-    status = {"replicas": (obj.get("status") or {}).get("replicas", 0)}
+    status = {"replicas": status_of(obj).get("replicas", 0)}
     spec = {"replicas": obj["spec"]["replicas"]} if obj["spec"].get("replicas") else {}
     return {
         "kind": "Scale",
@@ -374,9 +337,7 @@ def scale_of(obj: Json) -> Json:
 def set_replicas(api: Api, kind: ResourceType, namespace: str, name: str, wanted: Json) -> Json:
     """Write spec.replicas of a Scale back. Raises ApiError 400, 404, 409 (stale), 422 (below zero)."""
     old = api.get(kind, namespace, name)
-    version = (wanted.get("metadata") or {}).get("resourceVersion")
-    if version and version != old["metadata"]["resourceVersion"]:
-        raise conflict(kind, name, CONFLICT_MESSAGE)
+    _check_version(kind, old, wanted.get("metadata") or {})
     replicas = (wanted.get("spec") or {}).get("replicas", 0)
     if not isinstance(replicas, int) or isinstance(replicas, bool):
         raise bad_request("spec.replicas is a whole number")
@@ -384,6 +345,4 @@ def set_replicas(api: Api, kind: ResourceType, namespace: str, name: str, wanted
         message = f'Scale.autoscaling "{name}" is invalid: spec.replicas: Invalid value: {replicas}: '
         message += "must be greater than or equal to 0"
         raise invalid_request(message, {"name": name, "group": "autoscaling", "kind": "Scale"})
-    new = deep_copy(old)
-    new["spec"]["replicas"] = replicas
-    return scale_of(api.update(kind, namespace, name, new))
+    return scale_of(api.update(kind, namespace, name, {**old, "spec": {**old["spec"], "replicas": replicas}}))

@@ -3,18 +3,17 @@
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiohttp import web
 
 from zdd_tui.testbed.cluster import kinds
-from zdd_tui.testbed.cluster import tls as kubeconfig
 from zdd_tui.testbed.cluster.api import Api
 from zdd_tui.testbed.cluster.controllers.manager import ControllerManager
 from zdd_tui.testbed.cluster.server import ApiServer
 from zdd_tui.testbed.cluster.store import ObjectStore
-from zdd_tui.testbed.cluster.tls import self_signed, server_context
+from zdd_tui.testbed.cluster.tls import self_signed, server_context, write_kubeconfig
 
 ADDRESS = "127.0.0.1"
 NAMESPACES = ("default", "kube-node-lease", "kube-system")
@@ -26,12 +25,9 @@ class LocalCluster:
 
     url: str
     kubeconfig: Path
-    token: str
-    certificate: bytes
-    api: Api
-
-    def __repr__(self) -> str:
-        return f"LocalCluster(url={self.url!r}, kubeconfig={str(self.kubeconfig)!r})"
+    token: str = field(repr=False)
+    certificate: bytes = field(repr=False)
+    api: Api = field(repr=False)
 
 
 @asynccontextmanager
@@ -54,7 +50,7 @@ async def local_cluster(directory: Path, *, port: int = 0, log_root: Path | None
         await site.start()
         url = f"https://{ADDRESS}:{runner.addresses[0][1]}"
         path = directory / "kubeconfig"
-        kubeconfig.write_kubeconfig(path, url, identity.certificate, token)
+        write_kubeconfig(path, url, identity.certificate, token)
         async with ControllerManager(api):
             try:
                 yield LocalCluster(url, path, token, identity.certificate, api)

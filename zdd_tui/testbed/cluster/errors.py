@@ -59,9 +59,8 @@ def invalid(field: str, value: Any, detail: str) -> StatusCause:
 
 def unsupported(field: str, value: Any, *allowed: str) -> StatusCause:
     choices = ", ".join(f'"{item}"' for item in allowed)
-    return StatusCause(
-        "FieldValueNotSupported", field, f"Unsupported value: {_format_value(value)}: supported values: {choices}"
-    )
+    message = f"Unsupported value: {_format_value(value)}: supported values: {choices}"
+    return StatusCause("FieldValueNotSupported", field, message)
 
 
 def forbidden_field(field: str, detail: str) -> StatusCause:
@@ -85,9 +84,14 @@ def unauthorized() -> ApiError:
     return ApiError(HTTPStatus.UNAUTHORIZED, "Unauthorized", "Unauthorized")
 
 
+def object_details(kind: ResourceType, name: str) -> Json:
+    """The `details` of a Status about one object."""
+    return {"name": name, **({"group": kind.group} if kind.group else {}), "kind": kind.plural}
+
+
 def not_found(kind: ResourceType, name: str) -> ApiError:
-    details = {"name": name, **({"group": kind.group} if kind.group else {}), "kind": kind.plural}
-    return ApiError(HTTPStatus.NOT_FOUND, "NotFound", f'{kind.resource} "{name}" not found', details)
+    message = f'{kind.resource} "{name}" not found'
+    return ApiError(HTTPStatus.NOT_FOUND, "NotFound", message, object_details(kind, name))
 
 
 def no_such_path() -> ApiError:
@@ -100,14 +104,13 @@ def method_not_allowed() -> ApiError:
 
 
 def already_exists(kind: ResourceType, name: str) -> ApiError:
-    details = {"name": name, **({"group": kind.group} if kind.group else {}), "kind": kind.plural}
-    return ApiError(HTTPStatus.CONFLICT, "AlreadyExists", f'{kind.resource} "{name}" already exists', details)
+    message = f'{kind.resource} "{name}" already exists'
+    return ApiError(HTTPStatus.CONFLICT, "AlreadyExists", message, object_details(kind, name))
 
 
 def conflict(kind: ResourceType, name: str, reason: str) -> ApiError:
-    details = {"name": name, **({"group": kind.group} if kind.group else {}), "kind": kind.plural}
     message = f'Operation cannot be fulfilled on {kind.resource} "{name}": {reason}'
-    return ApiError(HTTPStatus.CONFLICT, "Conflict", message, details)
+    return ApiError(HTTPStatus.CONFLICT, "Conflict", message, object_details(kind, name))
 
 
 CONFLICT_MESSAGE = "the object has been modified; please apply your changes to the latest version and try again"
@@ -130,10 +133,6 @@ def unprocessable(kind: ResourceType, name: str, causes: list[StatusCause]) -> A
     qualified = f"{kind.kind}.{kind.group}" if kind.group else kind.kind
     texts = list(dict.fromkeys(cause.text() for cause in causes))
     joined = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
-    details = {
-        "name": name,
-        **({"group": kind.group} if kind.group else {}),
-        "kind": kind.kind,
-        "causes": [{"reason": c.reason, "message": c.message, "field": c.field} for c in causes],
-    }
+    listed = [{"reason": cause.reason, "message": cause.message, "field": cause.field} for cause in causes]
+    details = {**object_details(kind, name), "kind": kind.kind, "causes": listed}
     return ApiError(HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid", f'{qualified} "{name}" is invalid: {joined}', details)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from zdd_tui.testbed.cluster.meta import Json
+
 
 @dataclass(frozen=True, slots=True, eq=False)  # one object per kind: compared and hashed by identity
 class ResourceType:
@@ -102,3 +104,37 @@ def groups() -> dict[str, tuple[ResourceType, ...]]:
     """Kinds by group, the core group under the empty name."""
     names = sorted({kind.group for kind in KINDS})
     return {name: tuple(kind for kind in KINDS if kind.group == name) for name in names}
+
+
+# events.k8s.io/v1 Events are the stored core Events with other names for their fields.
+
+# Names in core v1, and in events.k8s.io/v1. Everything else has one name.
+_EVENTS_V1_NAMES = {
+    "involvedObject": "regarding",
+    "message": "note",
+    "reportingComponent": "reportingController",
+    "source": "deprecatedSource",
+    "firstTimestamp": "deprecatedFirstTimestamp",
+    "lastTimestamp": "deprecatedLastTimestamp",
+    "count": "deprecatedCount",
+}
+_CORE_NAMES = {new: old for old, new in _EVENTS_V1_NAMES.items()}
+
+
+def stored_kind(kind: ResourceType) -> ResourceType:
+    """The kind under which objects of a kind are stored."""
+    return EVENT if kind is EVENT_V1 else kind
+
+
+def to_requested_kind(kind: ResourceType, obj: Json) -> Json:
+    """A stored object as the requested kind."""
+    if kind is not EVENT_V1 or obj.get("kind") != EVENT.kind:
+        return obj
+    return {_EVENTS_V1_NAMES.get(key, key): value for key, value in obj.items()} | {"apiVersion": kind.api_version}
+
+
+def to_stored_kind(kind: ResourceType, body: Json) -> Json:
+    """A body of the requested kind as it is stored."""
+    if kind is not EVENT_V1:
+        return body
+    return {_CORE_NAMES.get(key, key): value for key, value in body.items()} | {"apiVersion": EVENT.api_version}

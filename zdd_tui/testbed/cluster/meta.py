@@ -55,6 +55,11 @@ def namespace_of(obj: Json) -> str:
     return str(obj["metadata"].get("namespace", ""))
 
 
+def key_of(obj: Json) -> tuple[str, str]:
+    """Namespace and name; the namespace of a cluster-wide object is empty."""
+    return namespace_of(obj), name_of(obj)
+
+
 def uid_of(obj: Json) -> str:
     return str(obj["metadata"]["uid"])
 
@@ -91,13 +96,54 @@ def controller_reference(owner: Json) -> Json:
     }
 
 
+def make_event(
+    name: str, about: Json, reason: str, message: str, component: str, *, warning: bool = False, node: str = ""
+) -> Json:
+    """A core Event about an object. `node` is where the component runs, if it runs on a node."""
+    moment, namespace = now(), namespace_of(about)
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": name, "namespace": namespace or "default"},
+        "involvedObject": {
+            "apiVersion": about["apiVersion"],
+            "kind": about["kind"],
+            **({"namespace": namespace} if namespace else {}),
+            "name": name_of(about),
+            "uid": uid_of(about),
+            "resourceVersion": about["metadata"]["resourceVersion"],
+        },
+        "reason": reason,
+        "message": message,
+        "type": "Warning" if warning else "Normal",
+        "source": {"component": component, **({"host": node} if node else {})},
+        "firstTimestamp": moment,
+        "lastTimestamp": moment,
+        "count": 1,
+        "reportingComponent": component,
+        "reportingInstance": node,
+    }
+
+
+def status_of(obj: Json) -> Json:
+    """The status, empty where there is none."""
+    return obj.get("status") or {}
+
+
 def find_condition(conditions: Iterable[Json] | None, kind: str) -> Json | None:
     return next((item for item in conditions or () if item.get("type") == kind), None)
 
 
+def condition_of(obj: Json, kind: str) -> Json | None:
+    return find_condition(status_of(obj).get("conditions"), kind)
+
+
 def condition_true(obj: Json, kind: str) -> bool:
-    found = find_condition((obj.get("status") or {}).get("conditions"), kind)
-    return found is not None and found.get("status") == "True"
+    return (condition_of(obj, kind) or {}).get("status") == "True"
+
+
+def without_condition(conditions: Iterable[Json] | None, kind: str) -> list[Json]:
+    return [item for item in conditions or () if item["type"] != kind]
 
 
 def prune_empty(status: Json, keep: frozenset[str] = frozenset()) -> Json:

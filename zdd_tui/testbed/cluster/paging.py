@@ -3,7 +3,6 @@
 import secrets
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
 from http import HTTPStatus
 
 from aiohttp import web
@@ -16,27 +15,22 @@ CONTINUE_TTL = 300.0  # as long as etcd keeps a version after it was compacted, 
 MAX_CONTINUED = 100
 
 
-@dataclass(frozen=True, slots=True)
-class ListPage:
-    """Some objects of a list, and the `metadata` of the response."""
-
-    items: list[Json]
-    metadata: Json
-
-
 class ListPages:
-    """What is left of lists that were begun. Stored objects are never changed, so each is as of its own version."""
+    """What is left of lists that were begun. Stored objects are never changed, so each is as of its own version.
+
+    A page is some objects of a list, and the `metadata` of the response.
+    """
 
     def __init__(self) -> None:
         self._remaining: OrderedDict[str, tuple[float, list[Json], int]] = OrderedDict()
 
-    def first(self, request: web.Request, items: list[Json], version: int) -> ListPage:
+    def first(self, request: web.Request, items: list[Json], version: int) -> tuple[list[Json], Json]:
         """The first page of a list as of a version; all of it where the request has no limit. Raises ApiError 400."""
         # With version 0 the real server answers from its cache, which knows no pages.
         limit = 0 if request.query.get("resourceVersion") == "0" else requests.read_int_query(request, "limit") or 0
         return self._page(request, items, version, limit)
 
-    def next(self, request: web.Request) -> ListPage:
+    def next(self, request: web.Request) -> tuple[list[Json], Json]:
         """The page that a token stands for. Raises ApiError 400, 410."""
         token = request.query["continue"]
         began, items, version = self._remaining.get(token, (0.0, [], 0))
@@ -49,10 +43,10 @@ class ListPages:
             raise ApiError(HTTPStatus.GONE, "Expired", message)
         return self._page(request, items, version, requests.read_int_query(request, "limit") or 0)
 
-    def _page(self, request: web.Request, items: list[Json], version: int, limit: int) -> ListPage:
+    def _page(self, request: web.Request, items: list[Json], version: int, limit: int) -> tuple[list[Json], Json]:
         metadata: Json = {"resourceVersion": str(version)}
         if not 0 < limit < len(items):
-            return ListPage(items, metadata)
+            return items, metadata
         token = secrets.token_urlsafe(24)
         self._remaining[token] = (time.monotonic(), items[limit:], version)
         while len(self._remaining) > MAX_CONTINUED:
@@ -60,4 +54,4 @@ class ListPages:
         metadata["continue"] = token
         if not request.query.get("labelSelector") and not request.query.get("fieldSelector"):
             metadata["remainingItemCount"] = len(items) - limit  # the real server cannot count what it must select
-        return ListPage(items[:limit], metadata)
+        return items[:limit], metadata

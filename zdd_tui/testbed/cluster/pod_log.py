@@ -6,6 +6,8 @@ seen; what was there before gets the moment of the file's last write, which is t
 
 import asyncio
 import os
+import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -35,27 +37,27 @@ async def serve_log(request: web.Request, pod: Json, root: Path, closing: asynci
         ApiError: 400 for a container that the pod has not, and where there is no log.
     """
     with _open_log(request, pod, root) as file:
-        stamped = requests.is_true(request, "timestamps")
         written = os.fstat(file.fileno()).st_mtime
         first = file.read() if written >= _since_time(request) else b""
         file.seek(0, os.SEEK_END)
         first = _last_lines(first, requests.read_int_query(request, "tailLines"))
-        line = _TimestampedLines(stamped)
-        first = line.stamp(first, written)
-        limit = requests.read_int_query(request, "limitBytes")
+        line = _TimestampedLines(requests.is_true(request, "timestamps"))
+        first = line.stamp(first, written)[: requests.read_int_query(request, "limitBytes")]
         if not requests.is_true(request, "follow"):
-            return web.Response(body=first[:limit], content_type="text/plain")
+            return web.Response(body=first, content_type="text/plain")
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await response.prepare(request)
-        await response.write(first[:limit])
+        await response.write(first)
         while not closing.is_set():
             # Checked before the file is read, so that the last output of a container is not lost.
             over = _is_superseded(file)
             if added := file.read():
-                await response.write(line.stamp(added, datetime.now(UTC).timestamp()))
+                await response.write(line.stamp(added, time.time()))
             if over:
                 break
-            await _wait_for_more(closing)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_INTERVAL):
+                    await closing.wait()
         return response
 
 
@@ -82,7 +84,7 @@ def _since_time(request: web.Request) -> float:
     """Seconds since 1970 before which nothing is wanted."""
     seconds = requests.read_int_query(request, "sinceSeconds")
     if seconds is not None:
-        return datetime.now(UTC).timestamp() - seconds
+        return time.time() - seconds
     stamp = request.query.get("sinceTime", "")
     if not stamp:
         return 0.0
@@ -124,11 +126,3 @@ def _is_superseded(file: IO[bytes]) -> bool:
         return not os.path.samestat(Path(file.name).stat(), os.fstat(file.fileno()))
     except FileNotFoundError:
         return True
-
-
-async def _wait_for_more(closing: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(POLL_INTERVAL):
-            await closing.wait()
-    except TimeoutError:
-        return

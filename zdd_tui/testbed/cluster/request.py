@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from aiohttp import web
 
-from zdd_tui.testbed.cluster import events_v1, kinds, schema
+from zdd_tui.testbed.cluster import kinds, schema, selectors
 from zdd_tui.testbed.cluster.errors import bad_request, invalid_request, no_such_path, unsupported_media_type
 from zdd_tui.testbed.cluster.kinds import ResourceType
 from zdd_tui.testbed.cluster.meta import Json, without_nulls
@@ -27,7 +27,12 @@ class RequestInfo:
     @property
     def storage_type(self) -> ResourceType:
         """The kind under which its objects are kept."""
-        return events_v1.stored_kind(self.kind)
+        return kinds.stored_kind(self.kind)
+
+    @property
+    def key(self) -> tuple[ResourceType, str, str]:
+        """Kind as it is stored, namespace and name of one object."""
+        return self.storage_type, self.namespace or "", self.name or ""
 
 
 def parse_path(path: str) -> RequestInfo:
@@ -91,8 +96,6 @@ async def read_delete_options(request: web.Request) -> Json:
         options.setdefault("gracePeriodSeconds", read_int_query(request, "gracePeriodSeconds"))
     if "propagationPolicy" in query:
         options.setdefault("propagationPolicy", query["propagationPolicy"])
-    if "orphanDependents" in query:
-        options.setdefault("orphanDependents", is_true(request, "orphanDependents"))
     if "dryRun" in query:
         options.setdefault("dryRun", [query["dryRun"]])
     grace = options.get("gracePeriodSeconds")
@@ -114,6 +117,12 @@ def read_int_query(request: web.Request, name: str) -> int | None:
         return int(text)
     except ValueError as error:
         raise bad_request(f"invalid value for {name}: {text!r}") from error
+
+
+def read_selectors(request: web.Request, name: str | None = None) -> selectors.ObjectMatch:
+    """labelSelector and fieldSelector of the query, and where given the name of one object. Raises ApiError 400."""
+    fields = [request.query.get("fieldSelector"), f"metadata.name={name}" if name is not None else None]
+    return selectors.combine_selectors(request.query.get("labelSelector", ""), ",".join(filter(None, fields)))
 
 
 def wants_table(request: web.Request) -> bool:

@@ -1,7 +1,7 @@
 """Label and field selectors, as written in a query or in a spec."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from zdd_tui.testbed.cluster.errors import bad_request
@@ -16,31 +16,29 @@ _EXISTS = re.compile(r"^\s*(?P<not>!?)\s*(?P<key>[^\s!=<>,()]+)\s*$")
 _COMMA = re.compile(r",(?![^(]*\))")
 
 
-def _requirement(text: str) -> Match:
-    if found := _SET.match(text):
-        key = found["key"]
-        values = {value.strip() for value in found["values"].split(",")}
-        if found["op"] == "in":
-            return lambda labels: key in labels and labels[key] in values
+def _requirement(key: str, operator: str, values: Collection[str] = ()) -> Match:
+    """One requirement, with the operator as in matchExpressions."""
+    if operator == "In":
+        return lambda labels: labels.get(key) in values
+    if operator == "NotIn":
         return lambda labels: labels.get(key) not in values
+    return lambda labels: (key in labels) is (operator == "Exists")
+
+
+def _parse_requirement(text: str) -> Match:
+    if found := _SET.match(text):
+        values = {value.strip() for value in found["values"].split(",")}
+        return _requirement(found["key"], "In" if found["op"] == "in" else "NotIn", values)
     if found := _EQUAL.match(text):
-        key, value = found["key"], found["value"]
-        if found["op"] == "!=":
-            return lambda labels: labels.get(key) != value
-        return lambda labels: labels.get(key) == value
+        return _requirement(found["key"], "NotIn" if found["op"] == "!=" else "In", [found["value"]])
     if found := _EXISTS.match(text):
-        key = found["key"]
-        if found["not"]:
-            return lambda labels: key not in labels
-        return lambda labels: key in labels
+        return _requirement(found["key"], "DoesNotExist" if found["not"] else "Exists")
     raise bad_request(f"unable to parse requirement: {text.strip()!r}")
 
 
-def parse_labels(text: str | None) -> Match | None:
-    """`app=web,tier in (a, b),!canary`; None selects everything. Raises ApiError 400."""
-    if not text or not text.strip():
-        return None
-    requirements = [_requirement(part) for part in _COMMA.split(text)]
+def parse_labels(text: str) -> Match:
+    """`app=web,tier in (a, b),!canary`; an empty text selects everything. Raises ApiError 400."""
+    requirements = [_parse_requirement(part) for part in _COMMA.split(text)] if text.strip() else []
     return lambda labels: all(matches(labels) for matches in requirements)
 
 
@@ -48,32 +46,17 @@ def match_label_selector(selector: Json | None) -> Match:
     """A LabelSelector of a spec (matchLabels, matchExpressions); an absent one selects nothing."""
     if selector is None:
         return lambda labels: False
-    requirements = [_equals(key, value) for key, value in (selector.get("matchLabels") or {}).items()]
+    requirements = [_requirement(key, "In", [value]) for key, value in (selector.get("matchLabels") or {}).items()]
     requirements += [
-        _expression(item["key"], item["operator"], item.get("values") or [])
+        _requirement(item["key"], item["operator"], item.get("values") or [])
         for item in selector.get("matchExpressions") or ()
     ]
     return lambda labels: all(matches(labels) for matches in requirements)
 
 
-def _equals(key: str, value: str) -> Match:
-    return lambda labels: labels.get(key) == value
-
-
-def _expression(key: str, operator: str, values: list[str]) -> Match:
-    if operator == "In":
-        return lambda labels: key in labels and labels[key] in values
-    if operator == "NotIn":
-        return lambda labels: labels.get(key) not in values
-    if operator == "Exists":
-        return lambda labels: key in labels
-    return lambda labels: key not in labels
-
-
 def match_map(selector: dict[str, str] | None) -> Match:
     """The plain map of a Service; an empty one selects nothing."""
-    wanted = selector or {}
-    return lambda labels: bool(wanted) and all(labels.get(key) == value for key, value in wanted.items())
+    return match_label_selector({"matchLabels": selector} if selector else None)
 
 
 # The fields that any kind may be selected by; each kind of the real server allows some of them.
@@ -98,12 +81,10 @@ def _field(obj: Json, path: str) -> str:
     return "" if value is None else str(value)
 
 
-def parse_fields(text: str | None) -> ObjectMatch | None:
-    """`metadata.name=web,status.phase!=Running`; None selects everything. Raises ApiError 400."""
-    if not text or not text.strip():
-        return None
+def parse_fields(text: str) -> ObjectMatch:
+    """`metadata.name=web,status.phase!=Running`; an empty text selects everything. Raises ApiError 400."""
     wanted: list[tuple[str, bool, str]] = []
-    for part in text.split(","):
+    for part in text.split(",") if text.strip() else ():
         path, operator, value = re.match(r"^\s*([^=!]*?)\s*(==|!=|=|$)(.*)$", part, re.S).groups()  # type: ignore[union-attr]
         if not operator:
             raise bad_request(f"invalid selector: '{text}'; can't understand '{part}'")
@@ -113,11 +94,7 @@ def parse_fields(text: str | None) -> ObjectMatch | None:
     return lambda obj: all((_field(obj, path) == value) is equal for path, equal, value in wanted)
 
 
-def combine_selectors(labels: str | None, fields: str | None) -> ObjectMatch | None:
-    """Both selectors of a list or watch request as one; None selects everything."""
+def combine_selectors(labels: str, fields: str) -> ObjectMatch:
+    """Both selectors of a list or watch request as one."""
     by_label, by_field = parse_labels(labels), parse_fields(fields)
-    if by_label is None:
-        return by_field
-    if by_field is None:
-        return lambda obj: by_label(labels_of(obj))
     return lambda obj: by_label(labels_of(obj)) and by_field(obj)

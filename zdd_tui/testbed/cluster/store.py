@@ -33,10 +33,10 @@ class ObjectChange:
     deleted: bool = False
     _lines: dict[str, bytes] = field(default_factory=dict)
 
-    def event_type_for(self, match: ObjectMatch | None) -> str | None:
+    def event_type_for(self, match: ObjectMatch) -> str | None:
         """The event for a watch with this selector: leaving the selection reads as DELETED."""
-        before = self.previous is not None and (match is None or match(self.previous))
-        after = not self.deleted and (match is None or match(self.current))
+        before = self.previous is not None and match(self.previous)
+        after = not self.deleted and match(self.current)
         if before and after:
             return "MODIFIED"
         if after:
@@ -184,9 +184,12 @@ class ObjectStore:
             watcher.pending.extend(reversed(behind))
         self._watchers[watcher.kind].add(watcher)
 
+    def wake_watchers(self) -> None:
+        for watcher in (each for watchers in self._watchers.values() for each in watchers):
+            watcher.wake()
+
     @property
     def watcher_count(self) -> int:
-        """How many watches are open."""
         return sum(map(len, self._watchers.values()))
 
     def unwatch(self, watcher: Watcher) -> None:

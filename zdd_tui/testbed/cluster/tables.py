@@ -2,37 +2,51 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from zdd_tui.testbed.cluster import kinds
 from zdd_tui.testbed.cluster.kinds import ResourceType
-from zdd_tui.testbed.cluster.meta import Json, find_condition, labels_of, name_of, parse_time
+from zdd_tui.testbed.cluster.meta import (
+    Json,
+    condition_of,
+    condition_true,
+    is_deleting,
+    labels_of,
+    name_of,
+    parse_time,
+    status_of,
+)
 
 NONE = "<none>"
 
 
-@dataclass(frozen=True, slots=True)
-class TableColumn:
-    name: str
-    type: str = "string"
-    wide: bool = False
+Printer = Callable[[Json], list[Any]]
+_PRINTERS: dict[ResourceType, tuple[list[Json], Printer]] = {}
+"""Columns, and the function that makes the cells of an object."""
 
-    def definition(self) -> Json:
+
+def _table(kind: ResourceType, columns: str) -> Callable[[Printer], Printer]:
+    """The decorated function makes the cells of a kind. Columns are separated by `|`.
+
+    `+` before a name: only with `-o wide`; `#` before a name: a whole number.
+    """
+
+    def definition(column: str) -> Json:
+        name = column.lstrip("+#")
         return {
-            "name": self.name,
-            "type": self.type,
-            "format": "name" if self.name == "Name" else "",
+            "name": name,
+            "type": "integer" if "#" in column else "string",
+            "format": "name" if name == "Name" else "",
             "description": "",
-            "priority": 1 if self.wide else 0,
+            "priority": 1 if "+" in column else 0,
         }
 
+    def register(printer: Printer) -> Printer:
+        _PRINTERS[kind] = [definition(column) for column in columns.split("|")], printer
+        return printer
 
-def _columns(text: str, wide: str = "", integer: frozenset[str] = frozenset()) -> tuple[TableColumn, ...]:
-    kind = dict.fromkeys(integer, "integer")
-    plain = [TableColumn(name, kind.get(name, "string")) for name in text.split("|")]
-    return (*plain, *(TableColumn(name, wide=True) for name in wide.split("|") if name))
+    return register
 
 
 def format_kubectl_duration(seconds: int) -> str:
@@ -88,7 +102,7 @@ def _container_cells(template: Json) -> list[str]:
 
 def _pod_reason(pod: Json) -> tuple[int, int, str]:
     """Ready containers, restarts and the word of the STATUS column."""
-    status = pod.get("status") or {}
+    status = status_of(pod)
     reason = status.get("reason") or status.get("phase") or ""
     ready = restarts = 0
     running = False
@@ -105,9 +119,8 @@ def _pod_reason(pod: Json) -> tuple[int, int, str]:
             running = True
             ready += 1
     if reason == "Completed" and running:
-        condition = find_condition(status.get("conditions"), "Ready")
-        reason = "Running" if condition and condition.get("status") == "True" else "NotReady"
-    if "deletionTimestamp" in pod["metadata"] and status.get("phase") not in ("Succeeded", "Failed"):
+        reason = "Running" if condition_true(pod, "Ready") else "NotReady"
+    if is_deleting(pod) and status.get("phase") not in ("Succeeded", "Failed"):
         reason = "Terminating"
     return ready, restarts, reason
 
@@ -115,58 +128,62 @@ def _pod_reason(pod: Json) -> tuple[int, int, str]:
 def _last_restart(pod: Json) -> str | None:
     ends = [
         ((container.get("lastState") or {}).get("terminated") or {}).get("finishedAt")
-        for container in (pod.get("status") or {}).get("containerStatuses") or ()
+        for container in status_of(pod).get("containerStatuses") or ()
     ]
     return max((end for end in ends if end), default=None)
 
 
+@_table(kinds.POD, "Name|Ready|Status|Restarts|Age|+IP|+Node|+Nominated Node|+Readiness Gates")
 def _pod(pod: Json) -> list[Any]:
     ready, restarts, reason = _pod_reason(pod)
     last = _last_restart(pod)
     gates = pod["spec"].get("readinessGates") or []
-    conditions = (pod.get("status") or {}).get("conditions")
-    passed = sum((find_condition(conditions, g["conditionType"]) or {}).get("status") == "True" for g in gates)
+    passed = sum(condition_true(pod, gate["conditionType"]) for gate in gates)
     return [
         name_of(pod),
         f"{ready}/{len(pod['spec'].get('containers') or ())}",
         reason,
         f"{restarts} ({format_kubectl_age(last)} ago)" if restarts and last else str(restarts),
         _age(pod),
-        (pod.get("status") or {}).get("podIP") or NONE,
+        status_of(pod).get("podIP") or NONE,
         pod["spec"].get("nodeName") or NONE,
         NONE,
         f"{passed}/{len(gates)}" if gates else NONE,
     ]
 
 
+@_table(kinds.DEPLOYMENT, "Name|Ready|Up-to-date|Available|Age|+Containers|+Images|+Selector")
 def _deployment(obj: Json) -> list[Any]:
-    status = obj.get("status") or {}
+    status = status_of(obj)
     ready = f"{status.get('readyReplicas', 0)}/{obj['spec'].get('replicas', 0)}"
     counts = [status.get("updatedReplicas", 0), status.get("availableReplicas", 0)]
     selector = label_selector(obj["spec"].get("selector"))
     return [name_of(obj), ready, *counts, _age(obj), *_container_cells(obj["spec"]["template"]), selector]
 
 
+@_table(kinds.REPLICA_SET, "Name|#Desired|#Current|#Ready|Age|+Containers|+Images|+Selector")
 def _replica_set(obj: Json) -> list[Any]:
-    status = obj.get("status") or {}
+    status = status_of(obj)
     counts = [obj["spec"].get("replicas", 0), status.get("replicas", 0), status.get("readyReplicas", 0)]
     selector = label_selector(obj["spec"].get("selector"))
     return [name_of(obj), *counts, _age(obj), *_container_cells(obj["spec"]["template"]), selector]
 
 
+@_table(kinds.SERVICE, "Name|Type|Cluster-IP|External-IP|Port(s)|Age|+Selector")
 def _service(obj: Json) -> list[Any]:
     spec = obj["spec"]
     ports = [
         f"{p['port']}:{p['nodePort']}/{p['protocol']}" if p.get("nodePort") else f"{p['port']}/{p['protocol']}"
         for p in spec.get("ports") or ()
     ]
-    selector = ",".join(f"{key}={value}" for key, value in sorted((spec.get("selector") or {}).items()))
     external = {"ExternalName": spec.get("externalName"), "LoadBalancer": "<pending>"}.get(spec.get("type"))
     address = spec.get("clusterIP") or NONE
     shown = ",".join(ports) or NONE
-    return [name_of(obj), spec.get("type"), address, external or NONE, shown, _age(obj), selector or NONE]
+    selector = label_selector({"matchLabels": spec.get("selector")})
+    return [name_of(obj), spec.get("type"), address, external or NONE, shown, _age(obj), selector]
 
 
+@_table(kinds.EVENT, "Last Seen|Type|Reason|Object|+Subobject|+Source|Message|+First Seen|+Count|+Name")
 def _event(obj: Json) -> list[Any]:
     first = format_kubectl_age(obj.get("firstTimestamp") or obj.get("eventTime"))
     last = format_kubectl_age(obj.get("lastTimestamp")) if obj.get("lastTimestamp") else first
@@ -181,10 +198,12 @@ def _event(obj: Json) -> list[Any]:
     ]  # fmt: skip
 
 
+@_table(
+    kinds.NODE, "Name|Status|Roles|Age|Version|+Internal-IP|+External-IP|+OS-Image|+Kernel-Version|+Container-Runtime"
+)
 def _node(obj: Json) -> list[Any]:
-    status = obj.get("status") or {}
-    ready = find_condition(status.get("conditions"), "Ready")
-    word = "Unknown" if ready is None else ("Ready" if ready.get("status") == "True" else "NotReady")
+    status = status_of(obj)
+    word = "Ready" if condition_true(obj, "Ready") else "NotReady" if condition_of(obj, "Ready") else "Unknown"
     if obj.get("spec", {}).get("unschedulable"):
         word += ",SchedulingDisabled"
     prefix = "node-role.kubernetes.io/"
@@ -205,105 +224,56 @@ def _first_three(items: list[str]) -> str:
     return f"{shown} + {len(items) - 3} more..." if len(items) > 3 else shown or "<unset>"
 
 
+@_table(kinds.ENDPOINT_SLICE, "Name|AddressType|Ports|Endpoints|Age")
 def _endpoint_slice(obj: Json) -> list[Any]:
     ports = [str(port.get("port", "*")) for port in obj.get("ports") or ()]
     addresses = [address for item in obj.get("endpoints") or () for address in item["addresses"]]
     return [name_of(obj), obj.get("addressType"), _first_three(ports), _first_three(addresses), _age(obj)]
 
 
-def _namespace(obj: Json) -> list[Any]:
-    return [name_of(obj), (obj.get("status") or {}).get("phase"), _age(obj)]
+_table(kinds.NAMESPACE, "Name|Status|Age")(lambda obj: [name_of(obj), status_of(obj).get("phase"), _age(obj)])
+_table(kinds.CONFIG_MAP, "Name|Data|Age")(
+    lambda obj: [name_of(obj), len(obj.get("data") or {}) + len(obj.get("binaryData") or {}), _age(obj)]
+)
+_table(kinds.SECRET, "Name|Type|Data|Age")(
+    lambda obj: [name_of(obj), obj.get("type"), len(obj.get("data") or {}), _age(obj)]
+)
+_table(kinds.SERVICE_ACCOUNT, "Name|Secrets|Age")(lambda obj: [name_of(obj), len(obj.get("secrets") or ()), _age(obj)])
+_table(kinds.LEASE, "Name|Holder|Age")(
+    lambda obj: [name_of(obj), (obj.get("spec") or {}).get("holderIdentity") or "", _age(obj)]
+)
 
 
-def _data(obj: Json) -> list[Any]:
-    return [name_of(obj), len(obj.get("data") or {}) + len(obj.get("binaryData") or {}), _age(obj)]
-
-
-def _secret(obj: Json) -> list[Any]:
-    return [name_of(obj), obj.get("type"), len(obj.get("data") or {}), _age(obj)]
-
-
-def _service_account(obj: Json) -> list[Any]:
-    return [name_of(obj), len(obj.get("secrets") or ()), _age(obj)]
-
-
-def _lease(obj: Json) -> list[Any]:
-    return [name_of(obj), (obj.get("spec") or {}).get("holderIdentity") or "", _age(obj)]
-
-
+@_table(kinds.INGRESS, "Name|Class|Hosts|Address|Ports|Age")
 def _ingress(obj: Json) -> list[Any]:
     spec = obj.get("spec") or {}
     hosts = [rule["host"] for rule in spec.get("rules") or () if rule.get("host")]
-    ports = "80, 443" if spec.get("tls") else "80"
-    return [
-        name_of(obj),
-        spec.get("ingressClassName") or NONE,
-        _first_three(hosts) if hosts else "*",
-        "",
-        ports,
-        _age(obj),
-    ]
+    shown, ports = _first_three(hosts) if hosts else "*", "80, 443" if spec.get("tls") else "80"
+    return [name_of(obj), spec.get("ingressClassName") or NONE, shown, "", ports, _age(obj)]
 
 
+@_table(kinds.GATEWAY_CLASS, "Name|Controller|Accepted|Age")
 def _gateway_class(obj: Json) -> list[Any]:
-    accepted = find_condition((obj.get("status") or {}).get("conditions"), "Accepted") or {}
+    accepted = condition_of(obj, "Accepted") or {}
     return [name_of(obj), (obj.get("spec") or {}).get("controllerName"), accepted.get("status", ""), _age(obj)]
 
 
+@_table(kinds.GATEWAY, "Name|Class|Address|Programmed|Age")
 def _gateway(obj: Json) -> list[Any]:
-    status = obj.get("status") or {}
-    programmed = find_condition(status.get("conditions"), "Programmed") or {}
-    address = next((item.get("value", "") for item in status.get("addresses") or ()), "")
+    programmed = condition_of(obj, "Programmed") or {}
+    address = next((item.get("value", "") for item in status_of(obj).get("addresses") or ()), "")
     return [name_of(obj), obj["spec"].get("gatewayClassName"), address, programmed.get("status", ""), _age(obj)]
 
 
+@_table(kinds.HTTP_ROUTE, "Name|Hostnames|Age")
 def _http_route(obj: Json) -> list[Any]:
     hosts = obj["spec"].get("hostnames")
     return [name_of(obj), json.dumps(hosts, separators=(",", ":")) if hosts else "", _age(obj)]
 
 
-_COUNTS = frozenset({"Desired", "Current", "Ready"})
-_PRINTERS: dict[ResourceType, tuple[tuple[TableColumn, ...], Callable[[Json], list[Any]]]] = {
-    kinds.POD: (
-        _columns("Name|Ready|Status|Restarts|Age", "IP|Node|Nominated Node|Readiness Gates"), _pod
-    ),
-    kinds.DEPLOYMENT: (
-        _columns("Name|Ready|Up-to-date|Available|Age", "Containers|Images|Selector"), _deployment
-    ),
-    kinds.REPLICA_SET: (
-        _columns("Name|Desired|Current|Ready|Age", "Containers|Images|Selector", _COUNTS), _replica_set
-    ),
-    kinds.SERVICE: (_columns("Name|Type|Cluster-IP|External-IP|Port(s)|Age", "Selector"), _service),
-    kinds.EVENT: (
-        (
-            *_columns("Last Seen|Type|Reason|Object", "Subobject|Source"),
-            *_columns("Message", "First Seen|Count|Name"),
-        ),
-        _event,
-    ),
-    kinds.NODE: (
-        _columns(
-            "Name|Status|Roles|Age|Version",
-            "Internal-IP|External-IP|OS-Image|Kernel-Version|Container-Runtime",
-        ),
-        _node,
-    ),
-    kinds.NAMESPACE: (_columns("Name|Status|Age"), _namespace),
-    kinds.CONFIG_MAP: (_columns("Name|Data|Age"), _data),
-    kinds.SECRET: (_columns("Name|Type|Data|Age"), _secret),
-    kinds.SERVICE_ACCOUNT: (_columns("Name|Secrets|Age"), _service_account),
-    kinds.ENDPOINT_SLICE: (_columns("Name|AddressType|Ports|Endpoints|Age"), _endpoint_slice),
-    kinds.LEASE: (_columns("Name|Holder|Age"), _lease),
-    kinds.INGRESS: (_columns("Name|Class|Hosts|Address|Ports|Age"), _ingress),
-    kinds.GATEWAY_CLASS: (_columns("Name|Controller|Accepted|Age"), _gateway_class),
-    kinds.GATEWAY: (_columns("Name|Class|Address|Programmed|Age"), _gateway),
-    kinds.HTTP_ROUTE: (_columns("Name|Hostnames|Age"), _http_route),
-}  # fmt: skip
-
-
 def _row(kind: ResourceType, obj: Json, include: str | None) -> Json:
     row: Json = {"cells": _PRINTERS[kind][1](obj)}
-    phase = (obj.get("status") or {}).get("phase") if kind is kinds.POD else None
+    phase = status_of(obj).get("phase") if kind is kinds.POD else None
     if phase in ("Succeeded", "Failed"):
         row["conditions"] = [{"type": "Completed", "status": "True", "reason": phase}]
     if include == "Object":
@@ -314,17 +284,13 @@ def _row(kind: ResourceType, obj: Json, include: str | None) -> Json:
     return row
 
 
-def render_table(
-    kind: ResourceType, objects: list[Json], include: str | None, *, version: str = "", headers: bool = True
-) -> Json:
-    """A meta.k8s.io/v1 Table. `include` is includeObject of the query; `version` the list's resourceVersion."""
-    if not version and len(objects) == 1:
-        version = objects[0]["metadata"].get("resourceVersion", "")
-    columns = [column.definition() for column in _PRINTERS[kind][0]] if headers else []
+def render_table(kind: ResourceType, objects: list[Json], include: str | None, *, headers: bool = True) -> Json:
+    """A meta.k8s.io/v1 Table. `include` is includeObject of the query. Its version is that of a single object."""
+    version = objects[0]["metadata"].get("resourceVersion", "") if len(objects) == 1 else ""
     return {
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
         "metadata": {"resourceVersion": version},
-        "columnDefinitions": columns,
+        "columnDefinitions": _PRINTERS[kind][0] if headers else [],
         "rows": [_row(kind, obj, include) for obj in objects],
     }

@@ -3,11 +3,11 @@
 import asyncio
 import json
 import random
-from collections.abc import Callable
+from contextlib import suppress
 
 from aiohttp import web
 
-from zdd_tui.testbed.cluster import events_v1, selectors, tables
+from zdd_tui.testbed.cluster import kinds, tables
 from zdd_tui.testbed.cluster import request as requests
 from zdd_tui.testbed.cluster.errors import ApiError
 from zdd_tui.testbed.cluster.meta import Json
@@ -28,48 +28,38 @@ class WatchStream:
         self._store = store
         self._request = request
         self._kind = target.kind
-        self._match = self._selector(target)
+        self._match = requests.read_selectors(request, target.name)
         self._wake = asyncio.Event()
         self._watcher = Watcher(target.storage_type, target.namespace, self._wake.set)
         self._encode = self._table_line if requests.wants_table(request) else self._plain_line
         self._has_table_header = False
 
-    def _selector(self, target: RequestInfo) -> selectors.ObjectMatch | None:
-        fields = self._request.query.get("fieldSelector")
-        if target.name is not None:
-            fields = ",".join(filter(None, [fields, f"metadata.name={target.name}"]))
-        return selectors.combine_selectors(self._request.query.get("labelSelector"), fields)
-
-    async def run(self, closing: asyncio.Event, closers: set[Callable[[], None]]) -> web.StreamResponse:
-        """Serve until the client leaves, the timeout, or `closing`; `closers` holds what wakes us then."""
+    async def run(self, closing: asyncio.Event) -> web.StreamResponse:
+        """Serve until the client leaves, the timeout, or `closing`, after which the store wakes the watchers."""
         request = self._request
         initial = self._initial_lines()
-        response = web.StreamResponse(
-            headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
-        )
+        headers = {"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
+        response = web.StreamResponse(headers=headers)
         response.enable_chunked_encoding()
         await response.prepare(request)
-        closers.add(self._wake.set)
         try:
             if initial:
                 await response.write(b"".join(initial))
             await self._follow(response, closing)
         finally:
-            closers.discard(self._wake.set)
             self._store.unwatch(self._watcher)
         return response
 
     def _initial_lines(self) -> list[bytes]:
         """Register with the store; the lines that come before any news. Raises ApiError 400."""
-        version = self._request.query.get("resourceVersion", "")
-        if requests.is_true(self._request, "sendInitialEvents") or version in ("", "0"):
+        marked = requests.is_true(self._request, "sendInitialEvents")
+        if marked or self._request.query.get("resourceVersion", "") in ("", "0"):
             self._store.watch(self._watcher, None)
             lines = [
                 self._encode("ADDED", obj, None)
-                for obj in self._store.items(self._watcher.kind, self._watcher.namespace)
-                if self._match is None or self._match(obj)
+                for obj in filter(self._match, self._store.items(self._watcher.kind, self._watcher.namespace))
             ]
-            if requests.is_true(self._request, "sendInitialEvents"):
+            if marked:
                 lines.append(self._bookmark({INITIAL_EVENTS_END: "true"}))
             return lines
         since = requests.read_int_query(self._request, "resourceVersion")
@@ -99,27 +89,22 @@ class WatchStream:
                 bookmark_at = _next_bookmark(now, end)
             if lines:
                 await response.write(b"".join(lines))
-            if self._watcher.pending:
-                continue
-            try:
-                async with asyncio.timeout_at(min(end, bookmark_at) if bookmarks else end):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+            if not self._watcher.pending:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(min(end, bookmark_at) if bookmarks else end):
+                        await self._wake.wait()
 
     def _drain(self) -> list[bytes]:
         lines = []
-        pending = self._watcher.pending
-        while pending:
-            change = pending.popleft()
-            type_ = change.event_type_for(self._match)
-            if type_ is not None:
+        while self._watcher.pending:
+            change = self._watcher.pending.popleft()
+            if (type_ := change.event_type_for(self._match)) is not None:
                 lines.append(self._encode(type_, change.object_for(type_), change))
         return lines
 
     def _plain_line(self, type_: str, obj: Json, change: ObjectChange | None) -> bytes:
         if change is None or self._kind is not self._watcher.kind:
-            return _line(type_, events_v1.to_requested_kind(self._kind, obj))
+            return _line(type_, kinds.to_requested_kind(self._kind, obj))
         return change.event_line(type_)
 
     def _table_line(self, type_: str, obj: Json, change: ObjectChange | None) -> bytes:

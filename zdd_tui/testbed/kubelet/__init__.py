@@ -8,9 +8,8 @@ probes, conditions, restarts with back-off, preStop, SIGTERM, grace, SIGKILL, Ev
     worker      one pod from start to deletion
     container   the process: command, environment, exit
     zygote      a warm process of the sample application, from which its pods are forked
-    probes      startup, readiness and liveness
-    handlers    httpGet, tcpSocket, exec and sleep, for probes and hooks
-    status      the PodStatus that all of it amounts to
+    probes      startup, readiness and liveness; the handlers of probes and hooks
+    status      the PodStatus that all of it amounts to, and its report
     events      Events in the kubelet's words
     addresses   a loopback address for each pod
 """

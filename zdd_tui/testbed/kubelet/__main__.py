@@ -60,7 +60,6 @@ async def _print_ready(kubelet: Kubelet, options: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    """Run the kubelet. Returns the exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s kubelet %(levelname)s %(message)s")
     try:
         asyncio.run(_serve(_parse_arguments()))

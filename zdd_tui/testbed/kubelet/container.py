@@ -150,7 +150,6 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
         return self._child.pid
 
     def _on_exit(self) -> None:

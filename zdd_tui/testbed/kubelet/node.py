@@ -19,10 +19,10 @@ from zdd_tui.backends.kubernetes.http import KubeHttp
 from zdd_tui.backends.kubernetes.watch import RETRY_PAUSES, Changed, Disconnected, Listed, list_and_watch
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.json_access import JsonObject, get_text
+from zdd_tui.testbed.cluster.meta import now
 from zdd_tui.testbed.kubelet.addresses import PodAddressAllocator
 from zdd_tui.testbed.kubelet.container import base_environment, kill_leftovers
 from zdd_tui.testbed.kubelet.events import PodEventRecorder
-from zdd_tui.testbed.kubelet.status import format_time
 from zdd_tui.testbed.kubelet.worker import NodeContext, PodWorker
 from zdd_tui.testbed.kubelet.zygote import Zygote
 
@@ -60,7 +60,7 @@ class Kubelet:
         self._advertise = advertise
         self._backoff = backoff
         self._workers: dict[str, tuple[PodWorker, asyncio.Task[None]]] = {}
-        self._since = format_time()
+        self._since = now()
         self._binding: set[str] = set()
         self.ready = asyncio.Event()
 
@@ -69,10 +69,8 @@ class Kubelet:
         kill_leftovers(self._folder / "pods")
         # One connection a probe, like the real kubelet: a pod that closes idle connections must not look ill.
         connector = aiohttp.TCPConnector(force_close=True, limit=0)
-        headers = {"User-Agent": "kube-probe/zdd"}
-        async with aiohttp.ClientSession(
-            connector=connector, headers=headers, cookie_jar=aiohttp.DummyCookieJar()
-        ) as session:
+        headers, jar = {"User-Agent": "kube-probe/zdd"}, aiohttp.DummyCookieJar()
+        async with aiohttp.ClientSession(connector=connector, headers=headers, cookie_jar=jar) as session:
             events = PodEventRecorder(self._http, self._name)
             addresses = PodAddressAllocator(self._advertise)
             host = addresses.advertised(HOST)
@@ -93,13 +91,11 @@ class Kubelet:
                 zygote.close()
                 addresses.close()
 
-    # The Node object
-
     async def _keep_alive(self, host: str) -> None:
         backoff = Backoff(*RETRY_PAUSES)
         while True:
             try:
-                await self._renew_lease(host)
+                await self._report(host)
             except ClusterError as error:
                 log.warning("node %s: %s", self._name, error.title)
                 await backoff.sleep()
@@ -108,25 +104,21 @@ class Kubelet:
             self.ready.set()
             await asyncio.sleep(HEARTBEAT_INTERVAL)
 
-    async def _renew_lease(self, host: str) -> None:
+    async def _report(self, host: str) -> None:
+        """Write the node's status; the first one creates the node."""
+        path, status = f"/api/v1/nodes/{self._name}/status", {"status": self._node_status(host)}
         try:
-            await self._report(host)
+            await self._http.request_json("PATCH", path, body=status, content_type=MERGE_PATCH)
         except KubeApiError as error:
             if error.status != HTTPStatus.NOT_FOUND:
                 raise
             labels = {"kubernetes.io/hostname": self._name, "kubernetes.io/os": "linux"}
             body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self._name, "labels": labels}}
             await self._http.request_json("POST", "/api/v1/nodes", body=body)
-            await self._report(host)
-
-    async def _report(self, host: str) -> None:
-        body = {"status": self._node_status(host)}
-        await self._http.request_json(
-            "PATCH", f"/api/v1/nodes/{self._name}/status", body=body, content_type=MERGE_PATCH
-        )
+            await self._http.request_json("PATCH", path, body=status, content_type=MERGE_PATCH)
 
     def _node_status(self, host: str) -> dict[str, Any]:
-        now = format_time()
+        times = {"lastHeartbeatTime": now(), "lastTransitionTime": self._since}
         healthy = {
             "Ready": ("True", "KubeletReady", "pods run as processes"),
             "MemoryPressure": ("False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
@@ -140,20 +132,10 @@ class Kubelet:
             "capacity": size,
             "allocatable": size,
             "conditions": [
-                {
-                    "type": kind,
-                    "status": status,
-                    "reason": reason,
-                    "message": message,
-                    "lastHeartbeatTime": now,
-                    "lastTransitionTime": self._since,
-                }
+                {"type": kind, "status": status, "reason": reason, "message": message, **times}
                 for kind, (status, reason, message) in healthy.items()
             ],
-            "addresses": [
-                {"type": "InternalIP", "address": host},
-                {"type": "Hostname", "address": self._name},
-            ],
+            "addresses": [{"type": "InternalIP", "address": host}, {"type": "Hostname", "address": self._name}],
             "nodeInfo": {
                 "architecture": system.machine,
                 "bootID": ident,
@@ -168,11 +150,9 @@ class Kubelet:
             },
         }
 
-    # Pods
-
     async def _watch(self, node: NodeContext) -> None:
         fields = {} if self._bind else {"fieldSelector": f"spec.nodeName={self._name}"}
-        async with aclosing(list_and_watch(self._http, "/api/v1/pods", _identity, fields)) as events:
+        async with aclosing(list_and_watch(self._http, "/api/v1/pods", lambda pod: pod, fields)) as events:
             async for event in events:
                 match event:
                     case Listed():
@@ -182,9 +162,9 @@ class Kubelet:
                         for pod in event.items:
                             await self._handle_pod(node, pod)
                     case Changed(kind="DELETED"):
-                        worker = self._workers.get(get_text(event.item, "metadata", "uid"))
-                        if worker is not None:
-                            worker[0].mark_deleted()
+                        uid = get_text(event.item, "metadata", "uid")
+                        if uid in self._workers:
+                            self._workers[uid][0].mark_deleted()
                     case Changed():
                         await self._handle_pod(node, event.item)
                     case Disconnected():
@@ -226,8 +206,3 @@ class Kubelet:
         self._binding.add(get_text(pod, "metadata", "uid"))
         message = f"Successfully assigned {namespace}/{name} to {self._name}"
         node.events.record(pod, "Scheduled", message, by="default-scheduler")
-
-
-def _identity(raw: Any) -> JsonObject:
-    found: JsonObject = raw
-    return found

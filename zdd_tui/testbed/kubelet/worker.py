@@ -9,6 +9,7 @@ import aiohttp
 
 from zdd_tui.backends.kubernetes.http import KubeHttp
 from zdd_tui.model.json_access import JsonObject, get_number, get_object, get_objects, get_text
+from zdd_tui.testbed.cluster.meta import now
 from zdd_tui.testbed.kubelet.addresses import PodAddressAllocator
 from zdd_tui.testbed.kubelet.container import (
     ConfigError,
@@ -18,10 +19,8 @@ from zdd_tui.testbed.kubelet.container import (
     container_port,
 )
 from zdd_tui.testbed.kubelet.events import PodEventRecorder
-from zdd_tui.testbed.kubelet.handlers import ProbeTarget, run_handler
-from zdd_tui.testbed.kubelet.probes import ContainerProber
-from zdd_tui.testbed.kubelet.status import PodRecord, format_time, terminated_state, waiting_state
-from zdd_tui.testbed.kubelet.status_manager import StatusManager
+from zdd_tui.testbed.kubelet.probes import ContainerProber, ProbeTarget, run_handler
+from zdd_tui.testbed.kubelet.status import PodRecord, StatusManager, terminated_state, waiting_state
 from zdd_tui.testbed.kubelet.zygote import Zygote
 
 log = logging.getLogger(__name__)
@@ -56,11 +55,11 @@ class PodWorker:
         self._node = node
         self._pod = pod
         self._record = PodRecord(host=node.host)
-        self._log = node.folder / "logs" / f"{get_text(pod, 'metadata', 'name')}.log"
+        self._name = get_text(pod, "metadata", "name")
+        self._log = node.folder / "logs" / f"{self._name}.log"
         self._reporter = StatusManager(node.http, pod, self._record, str(self._log.absolute()))
         self._deleting = asyncio.Event()
         self._changed = asyncio.Event()
-        self._is_object_gone = False
         self._process: Process | None = None
         self._prober: ContainerProber | None = None
         self._own_address = ""
@@ -69,20 +68,19 @@ class PodWorker:
         self._grace = 0.0
         self.update(pod)
 
-    # What the watch reports
+    @property
+    def _container(self) -> JsonObject:
+        return get_objects(self._pod, "spec", "containers")[0]
 
     def update(self, pod: JsonObject) -> None:
-        """The API's object has changed."""
         self._pod = self._reporter.pod = pod
         if get_text(pod, "metadata", "deletionTimestamp"):
-            grace = float(max(get_number(pod, "metadata", "deletionGracePeriodSeconds"), 0))
-            self._shorten_grace(grace)
+            self._shorten_grace(float(max(get_number(pod, "metadata", "deletionGracePeriodSeconds"), 0)))
         elif get_objects(pod, "spec", "readinessGates"):
             self._reporter.mark_changed()
 
     def mark_deleted(self) -> None:
         """The API object was deleted by force: stops reporting."""
-        self._is_object_gone = True
         self._reporter.stop()
         self._shorten_grace(MIN_GRACE_SECONDS)
 
@@ -93,17 +91,14 @@ class PodWorker:
         self._deleting.set()
         self._changed.set()
 
-    # The life
-
     async def run(self) -> None:
         """The whole life. When cancelled (this kubelet ends) the process is killed and the API keeps its object."""
         reporting = asyncio.create_task(self._reporter.run())
         try:
             await self._run_until_deleted()
             await self._stop("Stopping container")
-            if not self._is_object_gone:
-                self._record.phase = self._record.phase or self._final_phase()
-                await self._reporter.delete()
+            self._record.phase = self._record.phase or self._final_phase()
+            await self._reporter.delete()
         finally:
             reporting.cancel()
             await asyncio.gather(reporting, return_exceptions=True)
@@ -131,8 +126,7 @@ class PodWorker:
                 self._record.phase = self._final_phase()
                 self._reporter.mark_changed()
                 continue
-            ran = asyncio.get_running_loop().time() - self._began
-            if ran > BACKOFF_RESET_SECONDS:
+            if asyncio.get_running_loop().time() - self._began > BACKOFF_RESET_SECONDS:
                 delay = 0.0
             await self._back_off(delay)
             delay = min(delay * 2, MAX_BACKOFF) if delay else self._node.backoff
@@ -152,10 +146,10 @@ class PodWorker:
 
     async def _start(self) -> bool:
         """Start the process and its probes; False, with the status telling why, when it cannot be made."""
-        containers = get_objects(self._pod, "spec", "containers")
-        container, name = containers[0], get_text(containers[0], "name")
+        container, name = self._container, get_text(self._container, "name")
+        others = [*get_objects(self._pod, "spec", "containers")[1:], *get_objects(self._pod, "spec", "initContainers")]
         try:
-            if len(containers) > 1 or get_objects(self._pod, "spec", "initContainers"):
+            if others:
                 raise ConfigError("this kubelet runs pods of one container only")
             if not self._own_address:
                 self._own_address = self._node.addresses.allocate(container_port(container))
@@ -165,7 +159,7 @@ class PodWorker:
             image = get_text(container, "image")
             self._event("Pulled", f'Container image "{image}" already present on machine')
             self._event("Created", f"Created container: {name}")
-            folder = self._node.folder / "pods" / get_text(self._pod, "metadata", "name")
+            folder = self._node.folder / "pods" / self._name
             self._process = process = await Process.start(argv, env, folder, self._log, self._node.zygote)
         except (ConfigError, OSError) as error:
             reason = "CreateContainerConfigError" if isinstance(error, ConfigError) else "RunContainerError"
@@ -175,66 +169,52 @@ class PodWorker:
             return False
         self._began = asyncio.get_running_loop().time()
         self._event("Started", f"Started container {name}")
-        self._record.state = {"running": {"startedAt": format_time()}}
+        self._record.state = {"running": {"startedAt": now()}}
         self._record.has_run = True
         self._record.container_id = f"process://{process.pid}"
-        ports = {get_text(item, "name"): get_number(item, "containerPort") for item in get_objects(container, "ports")}
         self._prober = ContainerProber(
-            container,
-            ProbeTarget(self._own_address, ports, process),
-            self._node.session,
-            self._on_probe_change,
-            self._on_probe_failure,
+            container, self._target(process), self._node.session, self._on_probe_change, self._on_probe_failure
         )
         self._prober.start()
         self._on_probe_change()
         return True
 
+    def _target(self, process: Process) -> ProbeTarget:
+        ports = get_objects(self._container, "ports")
+        numbers = {get_text(item, "name"): get_number(item, "containerPort") for item in ports}
+        return ProbeTarget(self._own_address, numbers, process)
+
     async def _wait_for_restart_cause(self) -> None:
         """Until the process ends, is unhealthy, or the pod is deleted."""
         assert self._process is not None
         assert self._prober is not None
-        waits = [
-            asyncio.ensure_future(event.wait())
-            for event in (self._process.exited, self._prober.is_unhealthy, self._deleting)
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+        await _wait_for_any(self._process.exited, self._prober.is_unhealthy, self._deleting)
 
     async def _back_off(self, delay: float) -> None:
-        name = get_text(self._pod, "metadata", "name")
-        container = get_text(get_objects(self._pod, "spec", "containers")[0], "name")
+        container = get_text(self._container, "name")
         self._record.last_state = self._record.state
         if not delay:
             return  # the first restart comes at once
-        message = f"back-off {delay:g}s restarting failed container={container} pod={name}"
+        message = f"back-off {delay:g}s restarting failed container={container} pod={self._name}"
         self._record.state = waiting_state("CrashLoopBackOff", message)
         self._reporter.mark_changed()
-        self._event("BackOff", f"Back-off restarting failed container {container} in pod {name}", warning=True)
-        try:
-            async with asyncio.timeout(delay):
-                await self._deleting.wait()
-        except TimeoutError:
-            pass
+        self._event("BackOff", f"Back-off restarting failed container {container} in pod {self._name}", warning=True)
+        await _wait_for_any(self._deleting, seconds=delay)
 
     async def _stop(self, reason: str, *, liveness: bool = False) -> None:
         """preStop, SIGTERM, the rest of the grace, SIGKILL. Records how the container ended."""
         process, prober = self._process, self._prober
         if process is None or prober is None:
             return
-        container = get_objects(self._pod, "spec", "containers")[0]
         if not process.exited.is_set():
-            name = get_text(container, "name")
+            name = get_text(self._container, "name")
             self._event("Killing", f"Container {name} {reason}" if liveness else f"{reason} {name}")
             if liveness:
                 grace = get_number(self._pod, "spec", "terminationGracePeriodSeconds", default=30)
                 self._deadline = asyncio.get_running_loop().time() + grace
                 self._grace = float(grace)
             prober.keep_readiness_only()
-            await self._prestop(container, process)
+            await self._prestop(process)
             clock = asyncio.get_running_loop().time
             self._deadline = max(self._deadline, clock() + min(MIN_GRACE_SECONDS, max(self._grace, 0.1)))
             process.terminate()
@@ -250,14 +230,12 @@ class PodWorker:
             self._deadline = float("inf")
         self._reporter.mark_changed()
 
-    async def _prestop(self, container: JsonObject, process: Process) -> None:
-        hook = get_object(container, "lifecycle", "preStop")
+    async def _prestop(self, process: Process) -> None:
+        hook = get_object(self._container, "lifecycle", "preStop")
         left = self._deadline - asyncio.get_running_loop().time()
         if not hook or left <= 0:
             return
-        ports = {get_text(item, "name"): get_number(item, "containerPort") for item in get_objects(container, "ports")}
-        target = ProbeTarget(self._own_address, ports, process)
-        running = asyncio.ensure_future(run_handler(hook, target, self._node.session, left))
+        running = asyncio.ensure_future(run_handler(hook, self._target(process), self._node.session, left))
         ended = asyncio.ensure_future(self._exited_by_deadline(process))
         try:
             # A grace that is shortened meanwhile, or a process that ends by itself, cuts the hook short.
@@ -271,17 +249,9 @@ class PodWorker:
 
     async def _exited_by_deadline(self, process: Process) -> None:
         """Until the process has ended or the deadline, which a second deletion may bring forward."""
-        exited = asyncio.ensure_future(process.exited.wait())
-        try:
-            while not exited.done() and (left := self._deadline - asyncio.get_running_loop().time()) > 0:
-                self._changed.clear()
-                changed = asyncio.ensure_future(self._changed.wait())
-                await asyncio.wait([exited, changed], timeout=left, return_when=asyncio.FIRST_COMPLETED)
-                changed.cancel()
-        finally:
-            exited.cancel()
-
-    # Small things
+        while not process.exited.is_set() and (left := self._deadline - asyncio.get_running_loop().time()) > 0:
+            self._changed.clear()
+            await _wait_for_any(process.exited, self._changed, seconds=left)
 
     def _final_phase(self) -> str:
         return "Succeeded" if self._exit_code() == 0 else "Failed"
@@ -299,3 +269,13 @@ class PodWorker:
 
     def _event(self, reason: str, message: str, *, warning: bool = False) -> None:
         self._node.events.record(self._pod, reason, message, warning=warning)
+
+
+async def _wait_for_any(*events: asyncio.Event, seconds: float | None = None) -> None:
+    """Until one of the events is set, or the time is over."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

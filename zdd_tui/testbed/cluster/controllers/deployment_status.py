@@ -7,7 +7,16 @@ from datetime import datetime, timedelta
 
 from zdd_tui.testbed.cluster.controllers import rollout
 from zdd_tui.testbed.cluster.controllers.rollout import ReplicaCounts, RolloutBounds
-from zdd_tui.testbed.cluster.meta import Json, find_condition, name_of, parse_time, prune_empty, timestamp
+from zdd_tui.testbed.cluster.meta import (
+    Json,
+    condition_of,
+    find_condition,
+    name_of,
+    parse_time,
+    status_of,
+    timestamp,
+    without_condition,
+)
 
 NEW_AVAILABLE = "NewReplicaSetAvailable"
 UPDATED = "ReplicaSetUpdated"
@@ -26,14 +35,8 @@ def progress_deadline(deployment: Json) -> int | None:
 
 def condition(kind: str, status: str, reason: str, message: str, moment: datetime) -> Json:
     text = timestamp(moment)
-    return {
-        "type": kind,
-        "status": status,
-        "lastUpdateTime": text,
-        "lastTransitionTime": text,
-        "reason": reason,
-        "message": message,
-    }
+    times = {"lastUpdateTime": text, "lastTransitionTime": text}
+    return {"type": kind, "status": status, **times, "reason": reason, "message": message}
 
 
 def with_condition(conditions: list[Json], new: Json) -> list[Json]:
@@ -46,17 +49,13 @@ def with_condition(conditions: list[Json], new: Json) -> list[Json]:
     return [*without_condition(conditions, new["type"]), new]
 
 
-def without_condition(conditions: list[Json], kind: str) -> list[Json]:
-    return [item for item in conditions if item["type"] != kind]
-
-
 def replica_counts(status: Json) -> ReplicaCounts:
     fields = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
     return ReplicaCounts(*(status.get(name, 0) for name in fields))
 
 
 def _sum_status(sets: list[Json], field: str) -> int:
-    return sum((item.get("status") or {}).get(field, 0) for item in sets)
+    return sum(status_of(item).get(field, 0) for item in sets)
 
 
 def base_status(deployment: Json, new: Json | None, old: list[Json], limit: RolloutBounds, moment: datetime) -> Json:
@@ -64,7 +63,7 @@ def base_status(deployment: Json, new: Json | None, old: list[Json], limit: Roll
     every = [*old, *([new] if new else [])]
     available = _sum_status(every, "availableReplicas")
     total = sum(item["spec"].get("replicas", 0) for item in every)
-    previous = deployment.get("status") or {}
+    previous = status_of(deployment)
     enough = available >= limit.replicas - limit.unavailable
     available_condition = condition(
         "Available",
@@ -90,30 +89,26 @@ def deployment_rollout_status(
 ) -> Json:
     """base_status with the progress of the rollout judged and the ReplicaSets' failures brought up."""
     status = base_status(deployment, new, old, limit, moment)
-    conditions = status["conditions"]
     if progress_deadline(deployment) is None:
-        conditions = without_condition(conditions, "Progressing")
+        conditions = without_condition(status["conditions"], "Progressing")
     else:
-        conditions = _progressing_conditions(deployment, new, status, conditions, moment)
+        conditions = _progressing_conditions(deployment, new, status, moment)
     failure = _replica_failure(new, old)
-    conditions = (
-        without_condition(conditions, "ReplicaFailure") if failure is None else with_condition(conditions, failure)
-    )
+    conditions = with_condition(conditions, failure) if failure else without_condition(conditions, "ReplicaFailure")
     return {**status, "conditions": conditions}
 
 
-def _progressing_conditions(
-    deployment: Json, new: Json | None, status: Json, conditions: list[Json], moment: datetime
-) -> list[Json]:
+def _progressing_conditions(deployment: Json, new: Json | None, status: Json, moment: datetime) -> list[Json]:
     counts = replica_counts(status)
-    current = find_condition((deployment.get("status") or {}).get("conditions"), "Progressing")
+    conditions: list[Json] = status["conditions"]
+    current = condition_of(deployment, "Progressing")
     if counts.replicas == counts.updated and current is not None and current.get("reason") == NEW_AVAILABLE:
         return conditions  # complete before: a resync, not a rollout
     subject = f'ReplicaSet "{name_of(new)}"' if new else f'Deployment "{name_of(deployment)}"'
     if rollout.is_complete(deployment["spec"]["replicas"], counts):
         text = f"{subject} has successfully progressed."
         return with_condition(conditions, condition("Progressing", "True", NEW_AVAILABLE, text, moment))
-    if rollout.has_progressed(replica_counts(deployment.get("status") or {}), counts):
+    if rollout.has_progressed(replica_counts(status_of(deployment)), counts):
         made = condition("Progressing", "True", UPDATED, f"{subject} is progressing.", moment)
         if current is not None and current["status"] == "True":
             made["lastTransitionTime"] = current["lastTransitionTime"]
@@ -137,8 +132,7 @@ def has_timed_out(deployment: Json, conditions: list[Json], moment: datetime) ->
 
 def _replica_failure(new: Json | None, old: list[Json]) -> Json | None:
     for item in [*([new] if new else []), *old]:
-        found = find_condition((item.get("status") or {}).get("conditions"), "ReplicaFailure")
-        if found is not None:
+        if (found := condition_of(item, "ReplicaFailure")) is not None:
             return {**found, "lastUpdateTime": found["lastTransitionTime"]}
     return None
 
@@ -152,8 +146,3 @@ def recheck_after(deployment: Json, status: Json, moment: datetime) -> float | N
         return None
     left = (parse_time(current["lastUpdateTime"]) + timedelta(seconds=seconds) - moment).total_seconds()
     return max(left, 0) + 1
-
-
-def as_stored(status: Json) -> Json:
-    """As the API stores it: zeros left out."""
-    return prune_empty(status)

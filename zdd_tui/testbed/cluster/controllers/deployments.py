@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import ClassVar
 
 from zdd_tui.testbed.cluster import kinds, selectors
 from zdd_tui.testbed.cluster.api import Api
@@ -10,21 +9,22 @@ from zdd_tui.testbed.cluster.controllers import deployment_status as statuses
 from zdd_tui.testbed.cluster.controllers import revisions, rollout
 from zdd_tui.testbed.cluster.controllers.base import Controller, QueueKey
 from zdd_tui.testbed.cluster.controllers.rollout import ReplicaSetSize, RolloutBounds
-from zdd_tui.testbed.cluster.controllers.template import HASH_LABEL, same_template, template_hash, with_label
 from zdd_tui.testbed.cluster.errors import ApiError
-from zdd_tui.testbed.cluster.kinds import ResourceType
 from zdd_tui.testbed.cluster.meta import (
     Json,
     annotations_of,
+    condition_of,
     controller_of,
     controller_reference,
     deep_copy,
-    find_condition,
     is_deleting,
+    key_of,
     labels_of,
     name_of,
     namespace_of,
     owner_references,
+    prune_empty,
+    status_of,
     uid_of,
 )
 from zdd_tui.testbed.cluster.store import ObjectChange
@@ -62,7 +62,7 @@ class _DeploymentSync:
         self.limit = rollout_bounds(deployment)
         ordered = sorted(sets, key=lambda item: (item["metadata"]["creationTimestamp"], name_of(item)))
         template = deployment["spec"]["template"]
-        self.new = next((item for item in ordered if same_template(item["spec"]["template"], template)), None)
+        self.new = next((item for item in ordered if revisions.same_template(item["spec"]["template"], template)), None)
         self.old = [item for item in ordered if item is not self.new]
 
     @property
@@ -70,13 +70,13 @@ class _DeploymentSync:
         return [*self.old, *([self.new] if self.new else [])]
 
     def write_status(self, status: Json, annotations: dict[str, str] | None = None) -> None:
-        self.deployment = self.api.set_status(
-            kinds.DEPLOYMENT, self.deployment, statuses.as_stored(status), annotations
-        )
+        status = prune_empty(status)  # as the API stores it: zeros left out
+        if status != self.deployment.get("status") or annotations is not None:
+            self.deployment = self.api.write(kinds.DEPLOYMENT, self.deployment, "status", status, annotations)
 
     def set_progressing(self, status: str, reason: str, message: str, revision: str | None = None) -> None:
         """Write the Progressing condition and, where given, the Deployment's revision."""
-        current = self.deployment.get("status") or {}
+        current = status_of(self.deployment)
         conditions = list(current.get("conditions") or [])
         if statuses.progress_deadline(self.deployment) is not None and reason:
             made = statuses.condition("Progressing", status, reason, message, datetime.now(UTC))
@@ -96,22 +96,21 @@ class _DeploymentSync:
         if self.deployment["spec"].get("minReadySeconds"):
             spec["minReadySeconds"] = self.deployment["spec"]["minReadySeconds"]
         if wanted != annotations_of(self.new) or spec != self.new["spec"]:
-            self.new = self.api.modify(kinds.REPLICA_SET, self.new, spec, wanted)
+            self.new = self.api.write(kinds.REPLICA_SET, self.new, "spec", spec, wanted)
         revision = annotations_of(self.new).get(revisions.REVISION)
-        known = find_condition((self.deployment.get("status") or {}).get("conditions"), "Progressing")
-        unknown = known is None and statuses.progress_deadline(self.deployment) is not None
+        has_deadline = statuses.progress_deadline(self.deployment) is not None
+        unknown = has_deadline and condition_of(self.deployment, "Progressing") is None
         if annotations_of(self.deployment).get(revisions.REVISION) != revision or unknown:
             found = f'Found new replica set "{name_of(self.new)}"'
             self.set_progressing("True", "FoundNewReplicaSet" if unknown else "", found, revision)
 
-    def create_new(self) -> None:
+    def create_new(self) -> Json:
         """Create the ReplicaSet for the present template. Raises ApiError where that fails."""
         spec = self.deployment["spec"]
-        collisions = self.deployment.get("status", {}).get("collisionCount", 0)
-        value = template_hash(spec["template"], collisions)
-        template = with_label(spec["template"], value)
+        value = revisions.template_hash(spec["template"], status_of(self.deployment).get("collisionCount", 0))
+        template = revisions.with_label(spec["template"], value)
         selector = deep_copy(spec["selector"])
-        selector.setdefault("matchLabels", {})[HASH_LABEL] = value
+        selector.setdefault("matchLabels", {})[revisions.HASH_LABEL] = value
         name = f"{name_of(self.deployment)[: 252 - len(value)]}-{value}"
         revision = revisions.next_revision(self.old)
         rolling = spec["strategy"]["type"] == "RollingUpdate"
@@ -137,18 +136,19 @@ class _DeploymentSync:
             raise
         if replicas > 0:
             text = f"Scaled up replica set {name} from 0 to {replicas}"
-            self.recorder.normal(self.deployment, COMPONENT, "ScalingReplicaSet", text)
+            self.recorder.record(self.deployment, COMPONENT, "ScalingReplicaSet", text)
         text = f'Created new replica set "{name}"'
         self.set_progressing("True", "NewReplicaSetCreated", text, str(revision))
+        return self.new
 
     def _record_create_failure(self, name: str, error: ApiError) -> None:
         if error.reason == "AlreadyExists":  # another template with the same hash: the next try gets another name
-            current = self.deployment.get("status") or {}
+            current = status_of(self.deployment)
             self.write_status({**current, "collisionCount": current.get("collisionCount", 0) + 1})
             return
         text = f'Failed to create new replica set "{name}": {error}'
         self.set_progressing("False", "ReplicaSetCreateError", text)
-        self.recorder.warning(self.deployment, COMPONENT, "ReplicaSetCreateError", text)
+        self.recorder.record(self.deployment, COMPONENT, "ReplicaSetCreateError", text, warning=True)
 
     def resize(self, wanted: dict[str, int]) -> bool:
         """Scale the named ReplicaSets; True if any size changed."""
@@ -168,54 +168,47 @@ class _DeploymentSync:
         if before == size and notes == annotations_of(replica_set):
             return replica_set, False
         spec = {**replica_set["spec"], "replicas": size}
-        scaled = self.api.modify(kinds.REPLICA_SET, replica_set, spec, notes)
+        scaled = self.api.write(kinds.REPLICA_SET, replica_set, "spec", spec, notes)
         if before == size:
             return scaled, False
         text = f"Scaled {'up' if before < size else 'down'} replica set {name_of(scaled)} from {before} to {size}"
-        self.recorder.normal(self.deployment, COMPONENT, "ScalingReplicaSet", text)
+        self.recorder.record(self.deployment, COMPONENT, "ScalingReplicaSet", text)
         return scaled, True
 
     def clean_history(self) -> None:
         """Delete the oldest ReplicaSets beyond revisionHistoryLimit that run nothing."""
-        kept = self.deployment["spec"].get("revisionHistoryLimit")
+        kept = self.deployment["spec"]["revisionHistoryLimit"]
         alive = sorted((item for item in self.old if not is_deleting(item)), key=revisions.revision_of)
-        if kept is None:
-            return
         for item in alive[: max(0, len(alive) - kept)]:
-            status = item.get("status") or {}
+            status = status_of(item)
             behind = item["metadata"]["generation"] > status.get("observedGeneration", 0)
-            if status.get("replicas") or item["spec"]["replicas"] or behind:
-                continue
-            self.api.delete(kinds.REPLICA_SET, namespace_of(item), name_of(item))
+            if not (status.get("replicas") or item["spec"]["replicas"] or behind):
+                self.api.delete(kinds.REPLICA_SET, *key_of(item))
 
 
 class DeploymentController(Controller):
-    kinds: ClassVar[frozenset[ResourceType]] = frozenset({kinds.DEPLOYMENT, kinds.REPLICA_SET, kinds.POD})
+    watched_kinds = frozenset({kinds.DEPLOYMENT, kinds.REPLICA_SET, kinds.POD})
 
     def keys_for(self, change: ObjectChange) -> Iterable[QueueKey]:
         obj = change.current
         if change.kind is kinds.DEPLOYMENT:
-            return [(namespace_of(obj), name_of(obj))]
+            return [key_of(obj)]
         if change.kind is kinds.POD:
             # Only Recreate waits for pods to be gone rather than for their ReplicaSet's numbers.
-            return self._recreating_deployment(obj) if change.deleted else []
-        owner = controller_of(obj)
-        if owner is not None:
-            return [(namespace_of(obj), owner["name"])] if owner["kind"] == "Deployment" else []
-        return [(namespace_of(d), name_of(d)) for d in self._matching_deployments(obj)]
-
-    def _recreating_deployment(self, pod: Json) -> list[QueueKey]:
-        owner = controller_of(pod)
-        parent = self.store.by_uid(owner["uid"]) if owner else None
-        above = controller_of(parent) if parent else None
-        return [(namespace_of(pod), above["name"])] if above and above["kind"] == "Deployment" else []
-
-    def _matching_deployments(self, replica_set: Json) -> list[Json]:
+            owner = controller_of(obj) if change.deleted else None
+            replica_set = self.store.by_uid(owner["uid"]) if owner else None
+            return self._owning_deployment(replica_set) if replica_set else []
+        if controller_of(obj) is not None:
+            return self._owning_deployment(obj)
         return [
-            item
-            for item in self.store.items(kinds.DEPLOYMENT, namespace_of(replica_set))
-            if selectors.match_label_selector(item["spec"]["selector"])(labels_of(replica_set))
+            key_of(item)
+            for item in self.store.items(kinds.DEPLOYMENT, namespace_of(obj))
+            if selectors.match_label_selector(item["spec"]["selector"])(labels_of(obj))
         ]
+
+    def _owning_deployment(self, replica_set: Json) -> list[QueueKey]:
+        owner = controller_of(replica_set)
+        return [(namespace_of(replica_set), owner["name"])] if owner and owner["kind"] == "Deployment" else []
 
     def sync(self, namespace: str, name: str) -> None:
         deployment = self.store.get(kinds.DEPLOYMENT, namespace, name)
@@ -224,9 +217,10 @@ class DeploymentController(Controller):
         moment = datetime.now(UTC)
         run = _DeploymentSync(self, deployment, self._replica_sets(deployment))
         if is_deleting(deployment):
-            self._write(run, statuses.base_status(deployment, run.new, run.old, run.limit, moment))
+            run.write_status(statuses.base_status(deployment, run.new, run.old, run.limit, moment))
             return
         self._record_pause(run)
+        run.sync_revision()
         spec = deployment["spec"]
         if spec.get("paused") or self._is_scaling(run):
             self._scale(run, moment)
@@ -241,16 +235,13 @@ class DeploymentController(Controller):
         found = [item for _, item in self.store.owned_by(uid_of(deployment), kinds.REPLICA_SET)]
         for item in self.store.items(kinds.REPLICA_SET, namespace_of(deployment)):
             if controller_of(item) is None and matches(labels_of(item)) and not is_deleting(deployment):
-                new = deep_copy(item)
-                references = [*owner_references(item), controller_reference(deployment)]
-                new["metadata"]["ownerReferences"] = references
-                found.append(self.api.update(kinds.REPLICA_SET, namespace_of(item), name_of(item), new))
+                owners = [*owner_references(item), controller_reference(deployment)]
+                found.append(self.api.write_metadata(kinds.REPLICA_SET, item, "ownerReferences", owners))
         return found
 
     def _record_pause(self, run: _DeploymentSync) -> None:
         """Conditions that keep the time of a pause from counting against the deadline."""
-        current = find_condition((run.deployment.get("status") or {}).get("conditions"), "Progressing")
-        reason = current.get("reason") if current else None
+        reason = (condition_of(run.deployment, "Progressing") or {}).get("reason")
         if statuses.progress_deadline(run.deployment) is None or reason == statuses.TIMED_OUT:
             return
         if run.deployment["spec"].get("paused") and reason != statuses.PAUSED:
@@ -259,13 +250,11 @@ class DeploymentController(Controller):
             run.set_progressing("Unknown", statuses.RESUMED, "Deployment is resumed")
 
     def _is_scaling(self, run: _DeploymentSync) -> bool:
-        run.sync_revision()
         notes = [replica_set_size(item).desired_annotation for item in run.all_sets if item["spec"]["replicas"] > 0]
         return any(note is not None and note != run.limit.replicas for note in notes)
 
     def _scale(self, run: _DeploymentSync, moment: datetime) -> None:
         """Paused, or scaled in the middle of a rollout: keep the proportions and start nothing new."""
-        run.sync_revision()
         limit = run.limit
         active = [item for item in run.all_sets if item["spec"]["replicas"] > 0]
         only = active[0] if len(active) == 1 else None
@@ -277,19 +266,15 @@ class DeploymentController(Controller):
         elif rollout.is_saturated(limit, replica_set_size(run.new) if run.new else None):
             run.resize({name_of(item): 0 for item in run.old if item["spec"]["replicas"] > 0})
         elif run.deployment["spec"]["strategy"]["type"] == "RollingUpdate":
-            total = (run.deployment.get("status") or {}).get("replicas", 0)
+            total = status_of(run.deployment).get("replicas", 0)
             run.resize(rollout.proportional_sizes(limit, [replica_set_size(item) for item in run.all_sets], total))
         if run.deployment["spec"].get("paused"):
             run.clean_history()
-        self._write(run, statuses.base_status(run.deployment, run.new, run.old, limit, moment))
+        run.write_status(statuses.base_status(run.deployment, run.new, run.old, limit, moment))
 
     def _rolling_update(self, run: _DeploymentSync, moment: datetime) -> None:
         """One step of a rolling update: up if there is room, else down if there is slack."""
-        run.sync_revision()
-        if run.new is None:
-            run.create_new()
-        new = run.new
-        assert new is not None
+        new = run.new or run.create_new()
         limit, size = run.limit, replica_set_size(new)
         wanted = size.replicas
         if size.replicas > limit.replicas:
@@ -304,13 +289,9 @@ class DeploymentController(Controller):
 
     def _recreate(self, run: _DeploymentSync, moment: datetime) -> None:
         """All old pods away first, then the new ones."""
-        run.sync_revision()
         shrunk = run.resize({name_of(item): 0 for item in run.old if item["spec"]["replicas"] > 0})
         if not shrunk and not self._has_old_pods(run):
-            if run.new is None:
-                run.create_new()
-            assert run.new is not None
-            run.resize({name_of(run.new): run.limit.replicas})
+            run.resize({name_of(run.new or run.create_new()): run.limit.replicas})
             if self._is_complete(run.deployment):
                 run.clean_history()
         self._finish(run, moment)
@@ -320,17 +301,13 @@ class DeploymentController(Controller):
         return any(pod["status"].get("phase") not in ("Succeeded", "Failed") for pod in pods)
 
     def _is_complete(self, deployment: Json) -> bool:
-        status = deployment.get("status") or {}
+        status = status_of(deployment)
         current = status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
         return current and rollout.is_complete(deployment["spec"]["replicas"], statuses.replica_counts(status))
 
     def _finish(self, run: _DeploymentSync, moment: datetime) -> None:
         status = statuses.deployment_rollout_status(run.deployment, run.new, run.old, run.limit, moment)
-        self._write(run, status)
+        run.write_status(status)
         wait = statuses.recheck_after(run.deployment, status, moment)
         if wait is not None:
-            self.requeue_after((namespace_of(run.deployment), name_of(run.deployment)), wait)
-
-    def _write(self, run: _DeploymentSync, status: Json) -> None:
-        if statuses.as_stored(status) != run.deployment.get("status"):
-            run.write_status(status)
+            self.requeue_after(key_of(run.deployment), wait)

@@ -1,18 +1,18 @@
 """The EndpointSlice controller: which pods a Service may send to, and how far a leaving one is."""
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from itertools import zip_longest
+from typing import Any
 
 from zdd_tui.testbed.cluster import kinds, selectors
 from zdd_tui.testbed.cluster.controllers.base import Controller, QueueKey
 from zdd_tui.testbed.cluster.controllers.pods import is_ready, ready_changed_at
-from zdd_tui.testbed.cluster.kinds import ResourceType
 from zdd_tui.testbed.cluster.meta import (
     Json,
     annotations_of,
     controller_reference,
-    deep_copy,
     is_deleting,
+    key_of,
     labels_of,
     name_of,
     namespace_of,
@@ -29,27 +29,15 @@ TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 MAX_ENDPOINTS = 100
 
 
-def endpoint_conditions(pod: Json, *, publish_not_ready: bool) -> dict[str, bool]:
+def make_endpoint(service: Json, pod: Json) -> Json:
     """ready is for new traffic, serving for what is under way, terminating for a deletion in progress."""
     serving, terminating = is_ready(pod), is_deleting(pod)
-    return {
-        "ready": publish_not_ready or (serving and not terminating),
-        "serving": serving,
-        "terminating": terminating,
-    }
-
-
-def make_endpoint(service: Json, pod: Json) -> Json:
     publish = bool(service["spec"].get("publishNotReadyAddresses"))
+    ready = publish or (serving and not terminating)
     found: Json = {
         "addresses": [pod["status"]["podIP"]],
-        "conditions": endpoint_conditions(pod, publish_not_ready=publish),
-        "targetRef": {
-            "kind": "Pod",
-            "namespace": namespace_of(pod),
-            "name": name_of(pod),
-            "uid": uid_of(pod),
-        },
+        "conditions": {"ready": ready, "serving": serving, "terminating": terminating},
+        "targetRef": {"kind": "Pod", "namespace": namespace_of(pod), "name": name_of(pod), "uid": uid_of(pod)},
     }
     if pod["spec"].get("nodeName"):
         found["nodeName"] = pod["spec"]["nodeName"]
@@ -100,7 +88,7 @@ def distribute_endpoints(wanted: list[Json], slices: list[list[Json]]) -> list[l
 
 
 class EndpointSliceController(Controller):
-    kinds: ClassVar[frozenset[ResourceType]] = frozenset({kinds.SERVICE, kinds.POD, kinds.ENDPOINT_SLICE})
+    watched_kinds = frozenset({kinds.SERVICE, kinds.POD, kinds.ENDPOINT_SLICE})
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -109,7 +97,7 @@ class EndpointSliceController(Controller):
 
     def _trigger_time(self, service: Json, pods: list[Json]) -> str | None:
         """The time of the earliest change that this sync is about; None where no pod's readiness changed."""
-        key = (namespace_of(service), name_of(service))
+        key = key_of(service)
         known = self._readiness_changed_at.get(key)
         turned = {uid_of(pod): timestamp(at) for pod in pods if (at := ready_changed_at(pod)) is not None}
         self._readiness_changed_at[key] = turned
@@ -121,14 +109,14 @@ class EndpointSliceController(Controller):
     def keys_for(self, change: ObjectChange) -> Iterable[QueueKey]:
         obj = change.current
         if change.kind is kinds.SERVICE:
-            return [(namespace_of(obj), name_of(obj))]
+            return [key_of(obj)]
         if change.kind is kinds.ENDPOINT_SLICE:
             # Only changes by another client matter; our own writes lead to a sync that finds no work.
             owner = labels_of(obj).get(SERVICE_NAME)
             return [(namespace_of(obj), owner)] if owner and labels_of(obj).get(MANAGED_BY) == MANAGER else []
         states = [labels_of(state) for state in (obj, change.previous) if state is not None]
         return [
-            (namespace_of(service), name_of(service))
+            key_of(service)
             for service in self.store.items(kinds.SERVICE, namespace_of(obj))
             if any(map(selectors.match_map(service["spec"].get("selector")), states))
         ]
@@ -164,19 +152,14 @@ class EndpointSliceController(Controller):
     def _reconcile(
         self, service: Json, present: list[Json], resolved: list[Json], wanted: list[Json], trigger: str | None
     ) -> None:
-        namespace = namespace_of(service)
-        spread = distribute_endpoints(wanted, [item.get("endpoints") or [] for item in present])
-        if not spread:
-            spread = [[]]
-        kept = False
-        for index, members in enumerate(spread):
-            old = present[index] if index < len(present) else None
-            if not members and (kept or any(spread)):
-                if old is not None:
-                    self.api.delete(kinds.ENDPOINT_SLICE, namespace, name_of(old))
-                continue
-            kept = True
-            self._write(service, old, {"endpoints": members, "ports": resolved}, trigger)
+        spread = distribute_endpoints(wanted, [item.get("endpoints") or [] for item in present]) or [[]]
+        # Without any endpoint, one empty slice stays.
+        kept = next((index for index, members in enumerate(spread) if members), 0)
+        for index, (members, old) in enumerate(zip_longest(spread, present)):
+            if members or index == kept:
+                self._write(service, old, {"endpoints": members, "ports": resolved}, trigger)
+            elif old is not None:
+                self.api.delete(kinds.ENDPOINT_SLICE, namespace_of(service), name_of(old))
 
     def _write(self, service: Json, old: Json | None, content: dict[str, Any], trigger: str | None) -> None:
         namespace = namespace_of(service)
@@ -188,7 +171,7 @@ class EndpointSliceController(Controller):
             metadata = {
                 "generateName": name_of(service) + "-",
                 "labels": labels,
-                **({"annotations": notes} if notes else {}),
+                "annotations": notes or None,
                 "ownerReferences": [controller_reference(service)],
             }
             body = {"metadata": metadata, "addressType": "IPv4", **content}
@@ -197,13 +180,9 @@ class EndpointSliceController(Controller):
         before = {"endpoints": old.get("endpoints"), "ports": old.get("ports")}
         if before == content and labels_of(old) == labels:
             return
-        new = {**deep_copy(old), **content}
-        new["metadata"]["labels"] = labels
         notes = {k: v for k, v in annotations_of(old).items() if k != TRIGGER_TIME} | notes
-        new["metadata"].pop("annotations", None)
-        if notes:
-            new["metadata"]["annotations"] = notes
-        self.api.update(kinds.ENDPOINT_SLICE, namespace, name_of(old), new)
+        metadata = {**old["metadata"], "labels": labels, "annotations": notes or None}
+        self.api.update(kinds.ENDPOINT_SLICE, namespace, name_of(old), {**old, **content, "metadata": metadata})
 
 
 def _is_endpoint(pod: Json) -> bool:

@@ -1,20 +1,19 @@
-"""The garbage collector: what is owned goes after, with, or without its owner."""
+"""What is owned goes after, with, or without its owner; what is in a namespace goes with it."""
 
 from collections.abc import Iterable
-from typing import ClassVar
 
 from zdd_tui.testbed.cluster import kinds
 from zdd_tui.testbed.cluster.api import FOREGROUND, ORPHAN
 from zdd_tui.testbed.cluster.controllers.base import Controller, QueueKey
 from zdd_tui.testbed.cluster.kinds import ResourceType
-from zdd_tui.testbed.cluster.meta import Json, deep_copy, is_deleting, name_of, namespace_of, owner_references, uid_of
+from zdd_tui.testbed.cluster.meta import Json, is_deleting, key_of, name_of, namespace_of, owner_references, uid_of
 from zdd_tui.testbed.cluster.store import ObjectChange
 
 
 class GarbageCollector(Controller):
     """Its keys are uids of owners: ("", uid)."""
 
-    kinds: ClassVar[frozenset[ResourceType]] = frozenset(kinds.KINDS) - {kinds.EVENT}
+    watched_kinds = frozenset(kinds.KINDS) - {kinds.EVENT}
 
     def keys_for(self, change: ObjectChange) -> Iterable[QueueKey]:
         obj = change.current
@@ -57,26 +56,45 @@ class GarbageCollector(Controller):
 
     def _delete(self, kind: ResourceType, item: Json, policy: str) -> None:
         options = {"propagationPolicy": policy, "preconditions": {"uid": uid_of(item)}}
-        self.api.delete(kind, namespace_of(item), name_of(item), options)
+        self.api.delete(kind, *key_of(item), options)
 
     def _drop_reference(self, kind: ResourceType, item: Json, uid: str) -> None:
-        new = deep_copy(item)
         left = [ref for ref in owner_references(item) if ref["uid"] != uid]
-        new["metadata"].pop("ownerReferences")
-        if left:
-            new["metadata"]["ownerReferences"] = left
-        self.api.update(kind, namespace_of(item), name_of(item), new)
+        self.api.write_metadata(kind, item, "ownerReferences", left)
 
     def _drop_finalizer(self, owner: Json, finalizer: str) -> None:
         kind = kinds.by_kind(owner["apiVersion"], owner["kind"])
         assert kind is not None
-        new = deep_copy(owner)
         left = [item for item in owner["metadata"]["finalizers"] if item != finalizer]
-        new["metadata"].pop("finalizers")
-        if left:
-            new["metadata"]["finalizers"] = left
-        self.api.update(kind, namespace_of(owner), name_of(owner), new)
+        self.api.write_metadata(kind, owner, "finalizers", left)
 
 
 def _finalizers(obj: Json) -> set[str]:
     return set(obj["metadata"].get("finalizers") or ())
+
+
+class NamespaceController(Controller):
+    """Empties a namespace that is being deleted, and lets it go when nothing is left in it."""
+
+    watched_kinds = frozenset(kinds.KINDS)
+
+    def keys_for(self, change: ObjectChange) -> Iterable[QueueKey]:
+        if change.kind is kinds.NAMESPACE:
+            name = name_of(change.current)
+        elif change.deleted:
+            name = namespace_of(change.current)
+        else:
+            return []
+        namespace = self.store.get(kinds.NAMESPACE, "", name)
+        return [("", name)] if namespace is not None and is_deleting(namespace) else []
+
+    def sync(self, namespace: str, name: str) -> None:
+        owner = self.store.get(kinds.NAMESPACE, "", name)
+        if owner is None or not is_deleting(owner):
+            return
+        left = 0
+        for kind in filter(lambda kind: kind.namespaced, kinds.KINDS):
+            for item in self.store.items(kind, name):
+                left += is_deleting(item) or not self.api.delete(kind, *key_of(item))[1]
+        if left == 0:
+            self.store.remove(kinds.NAMESPACE, owner)

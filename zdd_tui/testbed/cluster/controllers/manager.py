@@ -8,12 +8,10 @@ from types import TracebackType
 from typing import Self
 
 from zdd_tui.testbed.cluster.api import Api
-from zdd_tui.testbed.cluster.controllers.base import Controller, QueueKey
+from zdd_tui.testbed.cluster.controllers.base import Controller, ControllerEventRecorder, QueueKey
 from zdd_tui.testbed.cluster.controllers.deployments import DeploymentController
 from zdd_tui.testbed.cluster.controllers.endpoints import EndpointSliceController
-from zdd_tui.testbed.cluster.controllers.events import ControllerEventRecorder
-from zdd_tui.testbed.cluster.controllers.garbage_collector import GarbageCollector
-from zdd_tui.testbed.cluster.controllers.namespaces import NamespaceController
+from zdd_tui.testbed.cluster.controllers.garbage_collector import GarbageCollector, NamespaceController
 from zdd_tui.testbed.cluster.controllers.replicasets import ReplicaSetController
 from zdd_tui.testbed.cluster.controllers.scheduler import Scheduler
 from zdd_tui.testbed.cluster.errors import ApiError
@@ -24,9 +22,9 @@ log = logging.getLogger(__name__)
 RETRY_DELAY = 1.0  # seconds after a failed sync
 # Keys worked off before other tasks of the loop get a turn.
 MAX_BATCH = 20
-# A sync that took this many seconds is held back for PACE times as long: with thousands of pods, hundreds of changes
-# become one look, and a key takes a sixth of a core at most. A small cluster never gets there; in a large one, as in a
-# real one, new pods may be there a moment before the old ones that make room for them are told to go.
+# A sync that took this many seconds is held back for YIELD_FACTOR times as long: with thousands of pods, hundreds of
+# changes become one sync, and a key takes a sixth of a core at most. A small cluster never gets there; in a large one,
+# as in a real one, new pods may be there a moment before the old ones that make room for them are told to go.
 COSTLY_SECONDS = 0.002
 YIELD_FACTOR = 5.0
 
@@ -69,7 +67,7 @@ class ControllerManager:
 
     def _on_change(self, change: ObjectChange) -> None:
         for controller in self._controllers:
-            if change.kind in controller.kinds:
+            if change.kind in controller.watched_kinds:
                 for key in controller.keys_for(change):
                     self._enqueue(controller, key)
 

@@ -8,8 +8,8 @@ from typing import Any
 from zdd_tui.testbed.cluster.meta import (
     Json,
     annotations_of,
+    condition_of,
     condition_true,
-    find_condition,
     is_deleting,
     parse_time,
     uid_of,
@@ -28,8 +28,7 @@ def is_ready(pod: Json) -> bool:
 
 def ready_changed_at(pod: Json) -> datetime | None:
     """When the pod last turned ready, or unready."""
-    found = find_condition(pod["status"].get("conditions"), "Ready")
-    text = found.get("lastTransitionTime") if found else None
+    text = (condition_of(pod, "Ready") or {}).get("lastTransitionTime")
     return parse_time(text) if text else None
 
 

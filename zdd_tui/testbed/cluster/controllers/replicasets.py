@@ -3,20 +3,19 @@
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any
 
 from zdd_tui.testbed.cluster import kinds, selectors
 from zdd_tui.testbed.cluster.controllers import pods as podlib
 from zdd_tui.testbed.cluster.controllers.base import Controller, QueueKey
 from zdd_tui.testbed.cluster.errors import ApiError
-from zdd_tui.testbed.cluster.kinds import ResourceType
 from zdd_tui.testbed.cluster.meta import (
     Json,
+    condition_of,
     controller_of,
     controller_reference,
-    deep_copy,
-    find_condition,
     is_deleting,
+    key_of,
     labels_of,
     name_of,
     namespace_of,
@@ -24,16 +23,18 @@ from zdd_tui.testbed.cluster.meta import (
     owner_references,
     prune_empty,
     uid_of,
+    without_condition,
 )
 from zdd_tui.testbed.cluster.store import ObjectChange
 
 COMPONENT = "replicaset-controller"
+FAILED_CREATE = "FailedCreate"
 # Pods created or deleted in one sync (BurstReplicas).
 BURST_REPLICAS = 500
 
 
 class ReplicaSetController(Controller):
-    kinds: ClassVar[frozenset[ResourceType]] = frozenset({kinds.REPLICA_SET, kinds.POD})
+    watched_kinds = frozenset({kinds.REPLICA_SET, kinds.POD})
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -41,7 +42,7 @@ class ReplicaSetController(Controller):
 
     def keys_for(self, change: ObjectChange) -> Iterable[QueueKey]:
         obj = change.current
-        key = (namespace_of(obj), name_of(obj))
+        key = key_of(obj)
         if change.kind is kinds.REPLICA_SET:
             return [key]
         before = controller_of(change.previous) if change.previous else None
@@ -52,7 +53,7 @@ class ReplicaSetController(Controller):
             self._orphaned_pods.add(key)
             for item in self.store.items(kinds.REPLICA_SET, key[0]):
                 if selectors.match_label_selector(item["spec"]["selector"])(labels_of(obj)):
-                    found.add((key[0], name_of(item)))
+                    found.add(key_of(item))
         return found
 
     def sync(self, namespace: str, name: str) -> None:
@@ -60,13 +61,13 @@ class ReplicaSetController(Controller):
         if replica_set is None:
             return
         pods = [pod for pod in self._claim_pods(replica_set) if podlib.is_active(pod)]
-        failure: tuple[str, ApiError] | None = None
+        failure: ApiError | None = None
         if not is_deleting(replica_set):
             failure = self._reconcile_pods(replica_set, pods)
             pods = [pod for _, pod in self.store.owned_by(uid_of(replica_set), kinds.POD) if podlib.is_active(pod)]
         self._write_status(replica_set, pods, failure)
         if failure is not None:
-            raise failure[1]
+            raise failure
 
     def _claim_pods(self, replica_set: Json) -> list[Json]:
         """Its pods: orphans that match are adopted, pods that no longer match are released."""
@@ -76,41 +77,33 @@ class ReplicaSetController(Controller):
             if matches(labels_of(pod)) or is_deleting(replica_set):
                 claimed.append(pod)
             else:
-                self._set_owners(pod, [r for r in owner_references(pod) if r["uid"] != uid_of(replica_set)])
+                others = [ref for ref in owner_references(pod) if ref["uid"] != uid_of(replica_set)]
+                self.api.write_metadata(kinds.POD, pod, "ownerReferences", others)
         namespace = namespace_of(replica_set)
         for key in [key for key in self._orphaned_pods if key[0] == namespace and not is_deleting(replica_set)]:
             orphan = self.store.get(kinds.POD, *key)
             if orphan is not None and matches(labels_of(orphan)) and podlib.is_active(orphan):
                 owners = [*owner_references(orphan), controller_reference(replica_set)]
-                claimed.append(self._set_owners(orphan, owners))
+                claimed.append(self.api.write_metadata(kinds.POD, orphan, "ownerReferences", owners))
         return claimed
 
-    def _set_owners(self, pod: Json, references: list[Json]) -> Json:
-        new = deep_copy(pod)
-        new["metadata"].pop("ownerReferences", None)
-        if references:
-            new["metadata"]["ownerReferences"] = references
-        return self.api.update(kinds.POD, namespace_of(pod), name_of(pod), new)
-
-    def _reconcile_pods(self, replica_set: Json, pods: list[Json]) -> tuple[str, ApiError] | None:
-        """Create or delete pods; the reason and error where the API refused."""
+    def _reconcile_pods(self, replica_set: Json, pods: list[Json]) -> ApiError | None:
+        """Create or delete pods; the error where the API refused to create one."""
         missing = replica_set["spec"]["replicas"] - len(pods)
         try:
             for _ in range(min(missing, BURST_REPLICAS)):
                 self._create_pod(replica_set)
         except ApiError as error:
-            text = f"Error creating: {error}"
-            self.recorder.warning(replica_set, COMPONENT, "FailedCreate", text)
-            return "FailedCreate", error
+            self.recorder.record(replica_set, COMPONENT, FAILED_CREATE, f"Error creating: {error}", warning=True)
+            return error
         if missing < 0:
             for pod in self._pods_to_delete(replica_set, pods, min(-missing, BURST_REPLICAS)):
-                self.api.delete(kinds.POD, namespace_of(pod), name_of(pod))
-                text = f"Deleted pod: {name_of(pod)}"
-                self.recorder.normal(replica_set, COMPONENT, "SuccessfulDelete", text)
+                self.api.delete(kinds.POD, *key_of(pod))
+                self.recorder.record(replica_set, COMPONENT, "SuccessfulDelete", f"Deleted pod: {name_of(pod)}")
         return None
 
     def _create_pod(self, replica_set: Json) -> None:
-        template = deep_copy(replica_set["spec"]["template"])
+        template = replica_set["spec"]["template"]
         copied = {k: v for k, v in template.get("metadata", {}).items() if k in ("labels", "annotations", "finalizers")}
         metadata = {
             **copied,
@@ -119,21 +112,16 @@ class ReplicaSetController(Controller):
         }
         body = {"metadata": metadata, "spec": template["spec"]}
         pod = self.api.create(kinds.POD, namespace_of(replica_set), body)
-        self.recorder.normal(replica_set, COMPONENT, "SuccessfulCreate", f"Created pod: {name_of(pod)}")
+        self.recorder.record(replica_set, COMPONENT, "SuccessfulCreate", f"Created pod: {name_of(pod)}")
 
     def _pods_to_delete(self, replica_set: Json, pods: list[Json], count: int) -> list[Json]:
         owner = controller_of(replica_set)
         family = self.store.owned_by(owner["uid"], kinds.REPLICA_SET) if owner else [(kinds.REPLICA_SET, replica_set)]
-        related = [
-            pod
-            for _, item in family
-            for _, pod in self.store.owned_by(uid_of(item), kinds.POD)
-            if podlib.is_active(pod)
-        ]
-        crowd = Counter(pod["spec"].get("nodeName", "") for pod in related)
+        related = [pod for _, item in family for _, pod in self.store.owned_by(uid_of(item), kinds.POD)]
+        crowd = Counter(pod["spec"].get("nodeName", "") for pod in related if podlib.is_active(pod))
         return podlib.deletion_order(pods, dict(crowd), datetime.now(UTC))[:count]
 
-    def _write_status(self, replica_set: Json, pods: list[Json], failure: tuple[str, ApiError] | None) -> None:
+    def _write_status(self, replica_set: Json, pods: list[Json], failure: ApiError | None) -> None:
         moment = datetime.now(UTC)
         wait_ready = replica_set["spec"].get("minReadySeconds", 0)
         wanted = replica_set["spec"]["template"].get("metadata", {}).get("labels") or {}
@@ -147,31 +135,19 @@ class ReplicaSetController(Controller):
         }
         status = prune_empty(status, keep=frozenset({"replicas"}))
         if status != replica_set.get("status"):
-            self.api.set_status(kinds.REPLICA_SET, replica_set, status)
-        self._schedule_recheck(replica_set, pods, wait_ready, moment)
-
-    def _schedule_recheck(self, replica_set: Json, pods: list[Json], wait_ready: int, moment: datetime) -> None:
-        """Come back when the next pod has been ready for minReadySeconds."""
+            self.api.write(kinds.REPLICA_SET, replica_set, "status", status)
+        # Come back when the next pod has been ready for minReadySeconds.
         due = [at for pod in pods if (at := podlib.available_from(pod, wait_ready)) is not None and at > moment]
         if due:
             wait = (min(due) - moment).total_seconds()
-            self.requeue_after((namespace_of(replica_set), name_of(replica_set)), wait + 0.01)
+            self.requeue_after(key_of(replica_set), wait + 0.01)
 
 
-def _conditions(replica_set: Json, failure: tuple[str, ApiError] | None) -> list[Json]:
-    kept = [c for c in replica_set["status"].get("conditions") or () if c["type"] != "ReplicaFailure"]
+def _conditions(replica_set: Json, failure: ApiError | None) -> list[Json]:
+    kept = without_condition(replica_set["status"].get("conditions"), "ReplicaFailure")
     if failure is None:
         return kept
-    old = find_condition(replica_set["status"].get("conditions"), "ReplicaFailure")
+    old = condition_of(replica_set, "ReplicaFailure")
     since = old["lastTransitionTime"] if old else now()
-    text = str(failure[1])
-    return [
-        *kept,
-        {
-            "type": "ReplicaFailure",
-            "status": "True",
-            "lastTransitionTime": since,
-            "reason": failure[0],
-            "message": text,
-        },
-    ]
+    made = {"status": "True", "lastTransitionTime": since, "reason": FAILED_CREATE, "message": str(failure)}
+    return [*kept, {"type": "ReplicaFailure", **made}]

@@ -1,7 +1,7 @@
 """The arithmetic of a rollout, as pkg/controller/deployment 1.34 does it. Pure: numbers in, numbers out."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 
@@ -10,7 +10,7 @@ class ReplicaSetSize:
     """One ReplicaSet as the rollout sees it.
 
     `replicas` is the desired number, `available` what serves; `created` orders them (RFC 3339 sorts).
-    `desired_note` and `max_note` are its desired-replicas and max-replicas annotations.
+    `desired_annotation` and `max_annotation` are its desired-replicas and max-replicas annotations.
     """
 
     name: str
@@ -64,25 +64,19 @@ def next_old_sizes(limit: RolloutBounds, new: ReplicaSetSize, old: list[ReplicaS
     if not active or spare <= 0:
         return {}
     ordered = sorted(active, key=lambda item: (item.created, item.name))
-    cleaned = _remove_unhealthy(ordered, spare)
+    cleaned = _shrink(ordered, spare, lambda item: item.replicas - item.available)
     surplus = new.available + sum(item.available for item in cleaned) - least
-    final = _shrink(cleaned, surplus)
+    final = _shrink(cleaned, surplus, lambda item: item.replicas)
     return {item.name: item.replicas for item, before in zip(final, ordered, strict=True) if item != before}
 
 
-def _remove_unhealthy(ordered: list[ReplicaSetSize], spare: int) -> list[ReplicaSetSize]:
+def _shrink(
+    ordered: list[ReplicaSetSize], surplus: int, removable: Callable[[ReplicaSetSize], int]
+) -> list[ReplicaSetSize]:
+    """Take `surplus` pods away, as many from each as are `removable`."""
     result = []
     for item in ordered:
-        drop = max(0, min(spare, item.replicas - item.available))
-        spare -= drop
-        result.append(replace(item, replicas=item.replicas - drop))
-    return result
-
-
-def _shrink(ordered: list[ReplicaSetSize], surplus: int) -> list[ReplicaSetSize]:
-    result = []
-    for item in ordered:
-        drop = max(0, min(surplus, item.replicas))
+        drop = max(0, min(surplus, removable(item)))
         surplus -= drop
         result.append(replace(item, replicas=item.replicas - drop))
     return result
@@ -145,8 +139,6 @@ def is_saturated(limit: RolloutBounds, new: ReplicaSetSize | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaCounts:
-    """The replica counts of a Deployment's status."""
-
     replicas: int = 0
     updated: int = 0
     ready: int = 0

@@ -2,20 +2,19 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import ClassVar
 
 from zdd_tui.testbed.cluster import kinds
 from zdd_tui.testbed.cluster.controllers.base import Controller, QueueKey
-from zdd_tui.testbed.cluster.kinds import ResourceType
 from zdd_tui.testbed.cluster.meta import (
     Json,
+    condition_of,
     condition_true,
-    find_condition,
     is_deleting,
+    key_of,
     labels_of,
     name_of,
-    namespace_of,
     now,
+    without_condition,
 )
 from zdd_tui.testbed.cluster.store import ObjectChange
 
@@ -32,16 +31,16 @@ def can_schedule(node: Json, pod: Json) -> bool:
 
 
 class Scheduler(Controller):
-    kinds: ClassVar[frozenset[ResourceType]] = frozenset({kinds.POD, kinds.NODE})
+    watched_kinds = frozenset({kinds.POD, kinds.NODE})
 
     def keys_for(self, change: ObjectChange) -> Iterable[QueueKey]:
         obj = change.current
         if change.kind is kinds.POD:
-            return [] if change.deleted or not _is_pending(obj) else [(namespace_of(obj), name_of(obj))]
+            return [] if change.deleted or not _is_pending(obj) else [key_of(obj)]
         was = change.previous is not None and is_schedulable(change.previous)
         if change.deleted or was or not is_schedulable(obj):
             return []
-        return [(namespace_of(pod), name_of(pod)) for pod in self.store.items(kinds.POD) if _is_pending(pod)]
+        return [key_of(pod) for pod in self.store.items(kinds.POD) if _is_pending(pod)]
 
     def sync(self, namespace: str, name: str) -> None:
         pod = self.store.get(kinds.POD, namespace, name)
@@ -55,7 +54,7 @@ class Scheduler(Controller):
         node = fitting[0] if len(fitting) == 1 else self._least_loaded(fitting)
         self.api.bind(namespace, name, node)
         text = f"Successfully assigned {namespace}/{name} to {node}"
-        self.recorder.normal(pod, COMPONENT, "Scheduled", text)
+        self.recorder.record(pod, COMPONENT, "Scheduled", text)
 
     def _least_loaded(self, names: list[str]) -> str:
         load = Counter(pod["spec"].get("nodeName") for pod in self.store.items(kinds.POD))
@@ -63,17 +62,16 @@ class Scheduler(Controller):
 
     def _mark_unschedulable(self, pod: Json, nodes: int) -> None:
         text = f"0/{nodes} nodes are available." if nodes else "no nodes available to schedule pods"
-        status = pod["status"]
-        old = find_condition(status.get("conditions"), "PodScheduled")
+        old = condition_of(pod, "PodScheduled")
         if old is not None and old.get("message") == text:
             return
         made = {
             "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": text,
             "lastProbeTime": None, "lastTransitionTime": now(),
         }  # fmt: skip
-        others = [item for item in status.get("conditions") or () if item["type"] != "PodScheduled"]
-        self.api.set_status(kinds.POD, pod, {**status, "conditions": [*others, made]})
-        self.recorder.warning(pod, COMPONENT, "FailedScheduling", text)
+        others = without_condition(pod["status"].get("conditions"), "PodScheduled")
+        self.api.write(kinds.POD, pod, "status", {**pod["status"], "conditions": [*others, made]})
+        self.recorder.record(pod, COMPONENT, "FailedScheduling", text, warning=True)
 
 
 def _is_pending(pod: Json) -> bool:

@@ -78,3 +78,8 @@ def test_d_a_variable_in_sql_is_shown_as_its_name(monkeypatch: pytest.MonkeyPatc
     hide_values({"SALT": MARK, "SHORT": "a"})
     assert mask_secrets(f"syntax error at or near {MARK}") == "syntax error at or near ${SALT}"
     assert mask_secrets("a cat") == "a cat"
+    hide_values({"PEPPER": "(SELECT p3pperWord || first_name)"}, shown="first_name text")
+    for quoted in ('column "p3pperword" does not exist', "near P3PPERWORD", "(SELECT p3pperWord || first_name)"):
+        assert "${PEPPER}" in mask_secrets(quoted)
+        assert "p3pper" not in mask_secrets(quoted).lower()
+    assert mask_secrets("SELECT first_name") == "SELECT first_name"

@@ -117,9 +117,8 @@ def load_plan_file(file: str, region: str = "") -> LoadedPlan:
     text = read_text(file, missing_hint="create one with `zdd init`, or see config/plan.example.yaml")
     loaded = load_plan(text, source=file, environment=os.environ, region=region)
     # Errors of the server and of SQL parsers quote the plan's SQL, and a preview shows it.
-    hide_values(
-        {name: os.environ[name] for name in find_placeholders(loaded.document.get("change")) if name in os.environ}
-    )
+    names = find_placeholders(loaded.document.get("change"))
+    hide_values({name: os.environ[name] for name in names if name in os.environ}, shown=text)
     return loaded
 
 

@@ -14,20 +14,36 @@ _NAMED_PASSWORD = re.compile(
 )
 _HTTP_HOST = re.compile(r"https?://[^:]+:", re.IGNORECASE)
 _PORT = re.compile(r"\d{1,5}[/?#]")  # http://prometheus:9090/a@b has no password
+_WORD = re.compile(r"\w+")
 _PLACEHOLDERS = re.compile(r"(?:\$\{\w+\})+")
 
 MIN_HIDDEN_LENGTH = 4
 """Characters. A shorter value stands in too many texts by chance."""
 
+_SQL_WORDS = frozenset({
+    "case", "cast", "coalesce", "concat", "date", "else", "false", "from", "integer", "interval", "length", "like", "lower",
+    "null", "numeric", "replace", "select", "split_part", "substr", "text", "then", "trim", "true", "upper", "varchar",
+    "when", "where", "with",
+})  # fmt: skip
+
 _hidden_values: dict[str, str] = {}
+"""Placeholder by what is hidden, in lower case; the longest first."""
 
 
-def hide_values(values: Mapping[str, str]) -> None:
-    """From now on this process shows the values of environment variables as ``${NAME}``.
+def hide_values(values: Mapping[str, str], shown: str = "") -> None:
+    """From now on this process shows the values of environment variables, and each word of them, as ``${NAME}``.
 
-    For variables in the SQL of a plan, which errors of the server and of SQL parsers quote.
+    For variables in the SQL of a plan: errors of the server and of SQL parsers quote it in parts, and in lower case.
+
+    Args:
+        shown: a text that is no secret, such as the plan as it is written; its words stay.
     """
-    _hidden_values.update({value: f"${{{name}}}" for name, value in values.items() if len(value) >= MIN_HIDDEN_LENGTH})
+    kept = _SQL_WORDS | set(_WORD.findall(shown.lower()))
+    for name, value in values.items():
+        parts = {value.strip().lower(), *(set(_WORD.findall(value.lower())) - kept)}
+        _hidden_values.update({part: f"${{{name}}}" for part in parts if len(part) >= MIN_HIDDEN_LENGTH})
+    for part in sorted(_hidden_values, key=len, reverse=True):
+        _hidden_values[part] = _hidden_values.pop(part)
 
 
 def mask_secrets(value: Any) -> Any:
@@ -46,8 +62,9 @@ def mask_urls(text: str) -> str:
 
     An address ends at a blank or a quote.
     """
-    for value, name in _hidden_values.items():
-        text = text.replace(value, name)
+    if _hidden_values:
+        pattern = "|".join(re.escape(value) for value in _hidden_values)
+        text = re.sub(pattern, lambda match: _hidden_values.get(match[0].lower(), "***"), text, flags=re.IGNORECASE)
     if "://" not in text:
         return text
     text = _URL_TOKEN.sub(_mask_group, _URL_PASSWORD.sub(_mask_group, text))

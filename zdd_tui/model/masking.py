@@ -21,9 +21,9 @@ MIN_HIDDEN_LENGTH = 4
 """Characters. A shorter value stands in too many texts by chance."""
 
 _SQL_WORDS = frozenset({
-    "case", "cast", "coalesce", "concat", "date", "else", "false", "from", "integer", "interval", "length", "like", "lower",
-    "null", "numeric", "replace", "select", "split_part", "substr", "text", "then", "trim", "true", "upper", "varchar",
-    "when", "where", "with",
+    "case", "cast", "coalesce", "concat", "date", "else", "false", "from", "integer", "interval", "length", "like",
+    "lower", "null", "numeric", "replace", "select", "split_part", "substr", "text", "then", "trim", "true", "upper",
+    "varchar", "when", "where", "with",
 })  # fmt: skip
 
 _hidden_values: dict[str, str] = {}

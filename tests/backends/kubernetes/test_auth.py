@@ -151,7 +151,7 @@ async def test_expired_credentials_are_read_again(tmp_path: Path) -> None:
     assert {view.name for view in views} == {"users"}
 
 
-@pytest.mark.parametrize("command", ["gke-gcloud-auth-plugin", "/nowhere/aws-iam-authenticator"])
+@pytest.mark.parametrize("command", ["no-such-auth-plugin", "/nowhere/aws-iam-authenticator"])
 async def test_d_a_credential_plugin_that_is_not_installed_is_named(tmp_path: Path, command: str) -> None:
     plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": command}
     path = write_config(tmp_path, "https://127.0.0.1:1", exec=plugin)

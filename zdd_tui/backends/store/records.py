@@ -11,13 +11,13 @@ from zdd_tui.backends.postgres.connection import Connection, Pool, Row
 from zdd_tui.backends.store.row_values import (
     MAX_ARGS_CHARACTERS,
     MalformedRow,
-    as_flag,
-    as_integer,
-    as_object,
-    as_scalars,
-    as_text,
-    as_texts,
     decode_json,
+    expect_flag,
+    expect_integer,
+    expect_object,
+    expect_scalars,
+    expect_text,
+    expect_texts,
     finite,
 )
 from zdd_tui.model.duration import parse_duration
@@ -179,7 +179,7 @@ def _parse_strategy(raw: Any) -> Strategy:
 def _parse_tuning(raw: Any) -> Tuning:
     """Returns the changed limits; none where they cannot be used: then the plan's own are in effect."""
     try:
-        values = as_scalars(decode_json(raw, "zdd.release.tuning"), "zdd.release.tuning")
+        values = expect_scalars(decode_json(raw, "zdd.release.tuning"), "zdd.release.tuning")
     except MalformedRow:
         return ()
     kept = {key: value for key, value in values.items() if not isinstance(value, str | bool)}
@@ -255,32 +255,32 @@ def _map_texts(value: Any) -> Any:
 
 
 def _request(kind: CommandKind, reason: str, raw: Any) -> CommandRequest:
-    args = as_object(decode_json(raw, "args"), "args")
+    args = expect_object(decode_json(raw, "args"), "args")
     typed, tuning = args.get("typed"), args.get("tuning")
     return CommandRequest(
         kind,
         reason,
         _parse_precondition(args.get("expected")),
-        None if typed is None else as_text(typed, "args.typed"),
-        as_texts(args.get("targets", ()), "args.targets"),
-        as_flag(args.get("unrehearsed", False), "args.unrehearsed"),
-        None if tuning is None else as_scalars(tuning, "args.tuning"),
+        None if typed is None else expect_text(typed, "args.typed"),
+        expect_texts(args.get("targets", ()), "args.targets"),
+        expect_flag(args.get("unrehearsed", False), "args.unrehearsed"),
+        None if tuning is None else expect_scalars(tuning, "args.tuning"),
     )
 
 
 def _parse_precondition(stored: Any) -> Precondition | None:
     if stored is None:
         return None
-    expected, name = as_object(stored, "args.expected"), "args.expected."
-    state = as_text(expected.get("state"), f"{name}state")
+    expected, name = expect_object(stored, "args.expected"), "args.expected."
+    state = expect_text(expected.get("state"), f"{name}state")
     if state not in set(ReleaseState):
         raise MalformedRow(f"{name}state is not a state of a release")
-    objects = as_object(expected.get("objects", {}), f"{name}objects")
+    objects = expect_object(expected.get("objects", {}), f"{name}objects")
     return Precondition(
-        as_text(expected.get("plan_hash"), f"{name}plan_hash"),
+        expect_text(expected.get("plan_hash"), f"{name}plan_hash"),
         ReleaseState(state),
-        as_integer(expected.get("phase"), f"{name}phase"),
-        tuple((key, as_text(uid, f"{name}objects")) for key, uid in objects.items()),
+        expect_integer(expected.get("phase"), f"{name}phase"),
+        tuple((key, expect_text(uid, f"{name}objects")) for key, uid in objects.items()),
     )
 
 
@@ -339,7 +339,7 @@ def parse_failed_row(row: Row) -> FailedRow:
 def _parse_step(row: Row) -> StepRecord:
     detail, detail_error = {}, ""
     try:
-        detail = dict(as_object(decode_json(row["detail"], "zdd.step.detail"), "zdd.step.detail"))
+        detail = dict(expect_object(decode_json(row["detail"], "zdd.step.detail"), "zdd.step.detail"))
     except MalformedRow as error:
         detail_error = error.title
     return StepRecord(

@@ -42,7 +42,7 @@ def _parse_integer(digits: str) -> int:
     return int(digits)
 
 
-def as_object(value: Any, name: str) -> Mapping[str, Any]:
+def expect_object(value: Any, name: str) -> Mapping[str, Any]:
     """
     Raises:
         MalformedRow: not a JSON object.
@@ -52,7 +52,7 @@ def as_object(value: Any, name: str) -> Mapping[str, Any]:
     return value
 
 
-def as_text(value: Any, name: str) -> str:
+def expect_text(value: Any, name: str) -> str:
     """
     Raises:
         MalformedRow: not a text.
@@ -62,7 +62,7 @@ def as_text(value: Any, name: str) -> str:
     return value
 
 
-def as_integer(value: Any, name: str) -> int:
+def expect_integer(value: Any, name: str) -> int:
     """
     Raises:
         MalformedRow: not a whole number.
@@ -72,7 +72,7 @@ def as_integer(value: Any, name: str) -> int:
     return value
 
 
-def as_flag(value: Any, name: str) -> bool:
+def expect_flag(value: Any, name: str) -> bool:
     """
     Raises:
         MalformedRow: neither true nor false.
@@ -82,22 +82,22 @@ def as_flag(value: Any, name: str) -> bool:
     return value
 
 
-def as_texts(value: Any, name: str) -> tuple[str, ...]:
+def expect_texts(value: Any, name: str) -> tuple[str, ...]:
     """
     Raises:
         MalformedRow: not a list of texts.
     """
     if not isinstance(value, list | tuple):
         raise _wrong_type(value, name, "a list")
-    return tuple(as_text(item, f"{name}[{number}]") for number, item in enumerate(value))
+    return tuple(expect_text(item, f"{name}[{number}]") for number, item in enumerate(value))
 
 
-def as_scalars(value: Any, name: str) -> dict[str, str | int | float | bool | None]:
+def expect_scalars(value: Any, name: str) -> dict[str, str | int | float | bool | None]:
     """
     Raises:
         MalformedRow: not an object of texts, numbers, true, false and null.
     """
-    result = dict(as_object(value, name))
+    result = dict(expect_object(value, name))
     for key, item in result.items():
         if not isinstance(item, str | int | float | bool | None) or (isinstance(item, float) and math.isinf(item)):
             raise _wrong_type(item, f"{name}.{key}", "a text or a number")

@@ -67,6 +67,11 @@ def test_d_the_address_of_the_issue() -> None:
     assert mask_text(f"x {url} y") == "x redis://:***@host:6379 y"
 
 
+def test_the_hints_stay() -> None:
+    for hint in ("write postgresql://user:password@host:port/database", "as redis://[user:password@]host:6379/0"):
+        assert mask_text(hint) == hint
+
+
 def test_placeholders_stay() -> None:
     for text in ("postgresql://app:${PASSWORD}@db/shop", "redis://:${A}${B}@h", "${DATABASE_URL}"):
         assert mask_secrets(text) == text

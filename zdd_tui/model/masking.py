@@ -17,6 +17,9 @@ _PORT = re.compile(r"\d{1,5}[/?#]")  # http://prometheus:9090/a@b has no passwor
 _WORD = re.compile(r"\w+")
 _PLACEHOLDERS = re.compile(r"(?:\$\{\w+\})+")
 
+EXAMPLE_PASSWORD = "password"
+"""In the hints that show how an address is written."""
+
 MIN_HIDDEN_LENGTH = 4
 """Characters. A shorter value stands in too many texts by chance."""
 
@@ -72,7 +75,11 @@ def mask_urls(text: str) -> str:
 
 
 def _mask_group(match: re.Match[str]) -> str:
-    is_kept = _PLACEHOLDERS.fullmatch(match[2]) or (_HTTP_HOST.fullmatch(match[1]) and _PORT.match(match[2]))
+    is_kept = (
+        match[2] == EXAMPLE_PASSWORD
+        or _PLACEHOLDERS.fullmatch(match[2])
+        or (_HTTP_HOST.fullmatch(match[1]) and _PORT.match(match[2]))
+    )
     return match[0] if is_kept else f"{match[1]}***@"
 
 

@@ -1,9 +1,11 @@
 """`zdd check` of rolling and canary plans against a real API server: it refuses what would fail later."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from tests.support.command_line import CliEnvironment, CommandResult, make_environment
@@ -107,3 +109,32 @@ async def test_check_of_rolling_and_canary(here: CliEnvironment) -> None:
     assert bad.code == 2
     assert "deployment 'users-api-canary' exists already" in bad.err
     assert (await check(here, rolling)).code == 0
+
+
+@pytest.mark.timeout(120)
+async def test_check_lists_every_difference_of_the_sides(here: CliEnvironment) -> None:
+    connection = await asyncpg.connect(here.environ["DATABASE_URL"])
+    try:
+        await connection.execute("ALTER TABLE users ADD CONSTRAINT named CHECK (first_name <> '')")
+        bad = await here.run_zdd("check")
+        assert bad.code == 2, bad.output
+        assert "the new side of public.users would lose 1 thing of the old side" in bad.output
+        assert "lost: check named: the new side has no such object" in bad.output
+        assert "- what: check named" in bad.output
+        asked = await here.run_zdd("check", "--json")
+        document = json.loads(asked.out)
+        assert (asked.code, document["ok"]) == (2, False)
+        found = {each["what"]: each for each in document["differences"]}
+        assert found["check named"]["verdict"] == "lost"
+        assert found["check named"]["old"] == "CHECK ((first_name <> ''::text))"
+        assert found["default last_name"]["accepted"] == "V3 always writes a full name"
+        here.rewrite("accept:", "accept:\n  - what: check named\n    reason: a full name is never empty")
+        good = await here.run_zdd("check")
+        assert good.code == 0, good.output
+        assert "the new side carries 2 of the old side's: not-null first_name, not-null last_name" in good.output
+        assert "note: lost and accepted: check named: a full name is never empty" in good.output
+        await connection.execute("ALTER TABLE users DROP CONSTRAINT named")
+        unused = await here.run_zdd("check")
+        assert "note: accept: check named is not lost; remove it" in unused.output
+    finally:
+        await connection.close()

@@ -179,23 +179,12 @@ async def test_a_role_without_rights_is_told_which(db: asyncpg.Connection, pg_ds
         await db.execute(f"RESET ROLE; DROP OWNED BY {role}; DROP ROLE {role}")
 
 
-async def test_what_an_operator_should_know(db: asyncpg.Connection, pg_dsn: str) -> None:
-    role = f"app_{pg_dsn.rpartition('/')[2]}"
+async def test_what_an_operator_should_know(db: asyncpg.Connection) -> None:
     await db.execute(USERS)
     await db.execute("CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'")
     await db.execute("CREATE TRIGGER stamp AFTER UPDATE ON users FOR EACH ROW EXECUTE FUNCTION stamp()")
-    await db.execute("CREATE TABLE orders (id int PRIMARY KEY, user_id bigint CONSTRAINT buyer REFERENCES users)")
-    await db.execute(f"CREATE ROLE {role}; GRANT SELECT ON users TO {role}")
-    try:
-        (note,) = await check_change(db, make_plan())
-        assert note == "trigger stamp of public.users fires for every backfilled row"
-        notes = await check_change(db, make_plan("table"))
-        assert any("foreign key buyer of orders refers to public.users" in note for note in notes)
-        assert any(note.startswith(f"{role} may use public.users") for note in notes)
-        granted = changed("table", expand=f"{PEOPLE}; GRANT SELECT ON people TO {role}")
-        assert not any("grants nothing" in note for note in await check_change(db, granted))
-    finally:
-        await db.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    (note,) = await check_change(db, make_plan())
+    assert note == "trigger stamp of public.users fires for every backfilled row"
 
 
 async def test_existing_objects_are_listed(db: asyncpg.Connection) -> None:

@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from zdd_tui.backends.postgres.table_stats import read_database_stats
+from zdd_tui.checks.catalog_diff import check_new_side
 from zdd_tui.checks.schema import check_change
 from zdd_tui.cli.init import run_init
 from zdd_tui.cli.parser import build_parser, load_plan_file, main
@@ -144,6 +145,66 @@ async def test_a_derived_plan_passes_every_check(
     assert loaded.plan.change.up == up
     assert (loaded.plan.kubernetes.namespace, loaded.plan.kubernetes.container) == ("shop", "web")
     await check_change(db, loaded.plan)  # the server checks every expression, name and type
+
+
+async def test_a6_the_plan_that_advise_writes_loses_nothing(
+    shop: str, db: asyncpg.Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await db.execute(
+        "CREATE TABLE owners (id bigint PRIMARY KEY);"
+        "CREATE TABLE accounts (id bigint PRIMARY KEY, acct bigint NOT NULL DEFAULT 1 CHECK (acct > 0) UNIQUE"
+        " REFERENCES owners ON DELETE CASCADE); GRANT SELECT (acct) ON accounts TO PUBLIC;"
+        "COMMENT ON COLUMN accounts.acct IS 'whose'"
+    )
+    write("m.sql", "ALTER TABLE accounts RENAME COLUMN acct TO account")
+    options = [
+        "--sql",
+        "m.sql",
+        "--manifest",
+        "deploy.yaml",
+        *IMAGES,
+        "--dsn",
+        "${DATABASE_URL}",
+        "--plan",
+        "plan.yaml",
+    ]
+    assert await _in_thread(*options) == 0
+    plan = load_plan_file("plan.yaml").plan
+    assert isinstance(plan, Plan)
+    assert "FOREIGN KEY (account) REFERENCES public.owners (id) ON DELETE CASCADE NOT VALID" in str(
+        plan.change.constrain
+    )
+    assert "GRANT SELECT (account) ON public.accounts TO PUBLIC" in plan.change.expand
+    report = await check_new_side(db, plan)
+    assert {str(each.verdict) for each in report.differences} == {"carried", "harmless"}
+    assert [each.what for each in report.differences if each.verdict == "harmless"] == ["unique accounts_acct_key"]
+
+
+async def test_a7_the_plan_that_advise_writes_keeps_the_collation(
+    shop: str, db: asyncpg.Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await db.execute(
+        "CREATE COLLATION ci (provider = libc, locale = 'C');"
+        "CREATE TABLE users (id bigint PRIMARY KEY, email text COLLATE ci UNIQUE)"
+    )
+    write("m.sql", "ALTER TABLE users RENAME COLUMN email TO mail")
+    options = [
+        "--sql",
+        "m.sql",
+        "--manifest",
+        "deploy.yaml",
+        *IMAGES,
+        "--dsn",
+        "${DATABASE_URL}",
+        "--plan",
+        "plan.yaml",
+    ]
+    assert await _in_thread(*options) == 0
+    plan = load_plan_file("plan.yaml").plan
+    assert isinstance(plan, Plan)
+    assert "COLLATE public.ci" in plan.change.expand
+    assert plan.change.expand.count("ADD COLUMN") == 1
+    await check_new_side(db, plan)
 
 
 async def test_live_sizes_make_estimates(shop: str, db: asyncpg.Connection, capsys: pytest.CaptureFixture[str]) -> None:

@@ -75,11 +75,15 @@ change:
   dual_write: {mode}
   expand: ALTER TABLE crm.users ADD COLUMN full_name text
   indexes: CREATE INDEX CONCURRENTLY users_full_name ON crm.users (full_name)
+  constrain: ALTER TABLE crm.users ALTER COLUMN full_name SET NOT NULL
   up:
     full_name: first_name || CASE WHEN last_name = '' THEN '' ELSE ' ' || last_name END
   down:
     first_name: coalesce(split_part(full_name, ' ', 1), '')
     last_name: {last_name}
+accept:
+  - {{what: default last_name, reason: V3 always writes a full name}}
+  - {{what: check named_well, reason: a full name begins with the first one}}
 """
 GOOD = "coalesce(substr(full_name, length(split_part(full_name, ' ', 1)) + 2), '')"
 TABLE = """\

@@ -40,7 +40,9 @@ def make_plan(
         "down": dict(DOWN),
         "dual_write": dual_write,
     }
+    accepted = ["not-null first_name", "not-null last_name", "default last_name"]
     if kind == "table":
+        accepted.append("column created_at")
         change |= {"into": "people", "expand": PEOPLE}
         change["up"] = change["up"] | {"email": "email"}
         change["down"] = change["down"] | {"email": "email"}
@@ -50,6 +52,7 @@ def make_plan(
         "kubernetes": {"deployment": "users-api", "images": {"v2": "a:2", "v3": "a:3"}},
         "flags": {"url": "redis://x", "write": "w", "read": "r"},
         "change": change,
+        "accept": [{"what": what, "reason": "a sample"} for what in accepted],
     }
     for section, values in extra.items():
         document[section] = {**document.get(section, {}), **values}

@@ -9,6 +9,7 @@ from zdd_tui.backends.metrics import prometheus
 from zdd_tui.backends.postgres.connection import Connection, connect, describe_dsn, refuse_pooler, translate_errors
 from zdd_tui.backends.redis_flags import FlagStore
 from zdd_tui.backends.store import migrations
+from zdd_tui.checks.catalog_diff import check_new_side
 from zdd_tui.checks.cluster import check_cluster
 from zdd_tui.checks.migrations import check_migrations
 from zdd_tui.checks.schema import check_change, run_squawk_checks
@@ -102,9 +103,11 @@ async def _check_database(plan: BasePlan) -> list[str]:
             if not isinstance(plan, Plan):
                 return [f"PostgreSQL {describe_dsn(dsn)}: stores the release's record, nothing else"]
             notes = await check_change(conn, plan, has_started=await _has_started(conn, plan))
+            sides = await check_new_side(conn, plan)
     finally:
         await conn.close()
-    return [f"PostgreSQL {describe_dsn(dsn)}: {plan.change.table} can be changed", *(f"note: {note}" for note in notes)]
+    line = f"PostgreSQL {describe_dsn(dsn)}: {plan.change.table} can be changed"
+    return [line, *(f"note: {note}" for note in notes), *sides.lines(plan)]
 
 
 async def _has_started(conn: Connection, plan: Plan) -> bool:

@@ -10,7 +10,7 @@ from zdd_tui.backends.postgres.catalog import find_table, read_catalog
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.squawk import run_squawk
 from zdd_tui.model.ddl import expand_statements
-from zdd_tui.model.ddl.catalog import Catalog, Table
+from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.ddl.expand import CreatedObjects
 from zdd_tui.model.ddl.lint import (
     created_objects,
@@ -64,7 +64,7 @@ async def check_change(conn: Connection, plan: Plan, *, has_started: bool = Fals
         )
     await _check_added_types(conn, plan)
     await _check_expressions(conn, plan, catalog)
-    return await _collect_notes(conn, plan, catalog, table)
+    return _collect_notes(plan, table)
 
 
 async def existing_objects(conn: Connection, plan: Plan) -> list[str]:
@@ -298,7 +298,7 @@ async def _check_immutable(conn: Connection, key: str, expression: str) -> None:
             )
 
 
-async def _collect_notes(conn: Connection, plan: Plan, catalog: Catalog, table: dict[str, Any]) -> list[str]:
+def _collect_notes(plan: Plan, table: dict[str, Any]) -> list[str]:
     notes = []
     own_prefix = f"zdd_{plan.name}_"
     on_update = 16  # pg_trigger.tgtype
@@ -309,32 +309,7 @@ async def _collect_notes(conn: Connection, plan: Plan, catalog: Catalog, table: 
     ]
     if plan.change.kind == "column" and fired:
         notes.append(f"trigger {', '.join(fired)} of {plan.change.table} fires for every backfilled row")
-    if plan.change.into is None:
-        return notes
-    keys = await conn.fetch(
-        "SELECT conrelid::regclass::text AS table, conname FROM pg_constraint"
-        " WHERE contype = 'f' AND confrelid = to_regclass($1)",
-        quote_qualified(plan.change.table.schema_, plan.change.table.name),
-    )
-    notes += [
-        f"foreign key {row['conname']} of {row['table']} refers to {plan.change.table}: "
-        "the last step cannot drop the old table while it exists"
-        for row in keys
-    ]
-    notes += await _missing_grants(conn, plan, catalog.old)
     return notes
-
-
-async def _missing_grants(conn: Connection, plan: Plan, old: Table) -> list[str]:
-    rows = await conn.fetch(
-        "SELECT DISTINCT pg_get_userbyid(a.grantee) AS role FROM pg_class c, aclexplode(c.relacl) a"
-        " WHERE c.oid = to_regclass($1) AND a.grantee NOT IN (0, c.relowner) ORDER BY 1",
-        old.sql,
-    )
-    if not rows or "grant" in plan.change.expand.lower():
-        return []
-    roles = ", ".join(row["role"] for row in rows)
-    return [f"{roles} may use {plan.change.table}, and change.expand grants nothing on {plan.change.target_table}"]
 
 
 async def run_squawk_checks(plan: Plan) -> None:

@@ -10,9 +10,12 @@ from typing import Any
 import yaml
 
 from zdd_tui.backends.files import MAX_SQL_BYTES, read_text
+from zdd_tui.backends.postgres.connection import connect, translate_errors
 from zdd_tui.backends.postgres.squawk import SquawkViolation, run_squawk
 from zdd_tui.backends.postgres.table_stats import read_database_stats
+from zdd_tui.checks.catalog_diff import compare_planned_side
 from zdd_tui.checks.plan import check_plan
+from zdd_tui.model.advice.carry_over import add_missing_ddl, describe_remaining
 from zdd_tui.model.advice.draft import PlanTarget, build_plan_document, find_missing_inputs, format_yaml
 from zdd_tui.model.advice.locks import StatementVerdict, evaluate_statements
 from zdd_tui.model.advice.manifest import Manifest, describe_manifest_changes, find_cautions, read_manifests
@@ -27,6 +30,7 @@ from zdd_tui.model.advice.rules import (
     refuse_destructive,
 )
 from zdd_tui.model.errors import PlanError, Refused, ZddError
+from zdd_tui.model.plan.base import Change, Plan
 from zdd_tui.model.plan.file import find_placeholders, load_plan
 
 _VARIABLE = re.compile(r"^\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?$")
@@ -128,12 +132,43 @@ async def analyze_change(request: AdviseRequest) -> AdviseResult:
     loaded = load_plan(text, source=_GENERATED_PLAN_NAME, environment=environment)
     try:
         await check_plan(loaded, offline=True)
+        if derived.change is not None and request.dsn and isinstance(loaded.plan, Plan):
+            change, remaining = await _carry_over(_resolve_dsn(request.dsn), loaded.plan, derived.change)
+            text = format_yaml(build_plan_document(advice.strategy, target, change, facts.regions), reasons)
+            result = replace(result, notes=(*result.notes, *remaining))
     except PlanError as error:
         if request.answers != UserAnswers():
             raise
         # The advice holds, but the derived plan does not pass its own check.
         return replace(result, missing_inputs=(MissingInput(f"write the plan by hand: {error.title}"),))
     return replace(result, plan=text)
+
+
+async def _carry_over(dsn: str, plan: Plan, change: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The section with what the new side lacks of the old one, and what only a person can carry over.
+
+    Raises:
+        PlanError: the server refuses the DDL.
+        DatabaseError: the database cannot be read.
+    """
+    section = dict(change)
+    conn = await connect(dsn, application_name="zdd advise", timeout=plan.database.connect_timeout)
+    try:
+        with translate_errors(dsn):
+            for _ in range(_CARRY_OVER_PASSES):
+                current = plan.model_copy(update={"change": Change.model_validate(section)})
+                differences = (await compare_planned_side(conn, current)).differences
+                completed = add_missing_ddl(section, differences)
+                if completed == section:
+                    break
+                section = completed
+    finally:
+        await conn.close()
+    return section, describe_remaining(differences)
+
+
+_CARRY_OVER_PASSES = 4
+"""A default may bring a sequence, and the sequence an owner: each pass shows what the one before it brings."""
 
 
 def write_plan(text: str, file: str, *, force: bool) -> None:
@@ -221,15 +256,20 @@ def _fill_target_from_manifests(
 async def _read_stats(dsn: str, statements: tuple[Statement, ...]) -> DatabaseStats | None:
     if not dsn or not statements:
         return None
-    if (match := _VARIABLE.match(dsn)) is not None:
-        value = os.environ.get(match[1])
-        if not value:
-            raise ZddError(f"--dsn: the environment variable {match[1]} is not set", f"export {match[1]}=…")
-        dsn = value
     tables = [
         action.table for action in all_actions(statements) if action.table is not None and not action.on_new_table
     ]
-    return await read_database_stats(dsn, tables)
+    return await read_database_stats(_resolve_dsn(dsn), tables)
+
+
+def _resolve_dsn(dsn: str) -> str:
+    """The address, where it is given as the name of a variable."""
+    if (match := _VARIABLE.match(dsn)) is None:
+        return dsn
+    value = os.environ.get(match[1])
+    if not value:
+        raise ZddError(f"--dsn: the environment variable {match[1]} is not set", f"export {match[1]}=…")
+    return value
 
 
 def _derive_change(

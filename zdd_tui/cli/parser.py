@@ -139,6 +139,10 @@ def _run_check(arguments: argparse.Namespace) -> int:
     from zdd_tui.checks.plan import check_plan
 
     loaded = load_plan_file(arguments.plan, arguments.region)
+    if arguments.json:
+        from zdd_tui.cli.check import run_check_json
+
+        return asyncio.run(run_check_json(loaded, offline=arguments.offline, out=sys.stdout))
     for line in asyncio.run(check_plan(loaded, offline=arguments.offline)):
         print(f"✔ {line}")
     print(f"{loaded.plan.name}: {'keys and SQL are valid' if arguments.offline else 'ready to run'}")
@@ -325,6 +329,11 @@ def _add_read_commands(verbs: Verbs) -> None:
         verbs, "check", _run_check, "Check a plan, and that database, cluster and Redis can run it. Changes nothing."
     )
     check.add_argument("--offline", action="store_true", help="check the file only; connect to nothing")
+    check.add_argument(
+        "--json",
+        action="store_true",
+        help="one JSON document, with the complete comparison of the new and the old side",
+    )
 
     doctor = _add_plan_command(verbs, "doctor", _run_doctor, find_action("doctor").cli_help)
     doctor.add_argument("--json", action="store_true", help="one JSON document, for scripts")

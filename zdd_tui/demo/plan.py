@@ -56,11 +56,17 @@ _COLUMN_CHANGE = """\
     ALTER TABLE users ADD COLUMN full_name text
   indexes:
     - CREATE INDEX CONCURRENTLY users_full_name_idx ON users (full_name)
+  constrain:
+    - ALTER TABLE users ALTER COLUMN full_name SET NOT NULL
   up:
     full_name: first_name || CASE WHEN last_name = '' THEN '' ELSE ' ' || last_name END
   down:
     first_name: split_part(full_name, ' ', 1)
     last_name: substr(full_name, length(split_part(full_name, ' ', 1)) + 2)
+
+accept:
+  - what: default last_name
+    reason: V3 always writes a full name
 """
 
 _TABLE_CHANGE = """\
@@ -73,6 +79,8 @@ _TABLE_CHANGE = """\
     )
   indexes:
     - CREATE INDEX CONCURRENTLY people_full_name_idx ON people (full_name)
+  constrain:
+    - ALTER TABLE people ALTER COLUMN full_name SET NOT NULL
   up:
     full_name: first_name || CASE WHEN last_name = '' THEN '' ELSE ' ' || last_name END
     email: email
@@ -80,6 +88,14 @@ _TABLE_CHANGE = """\
     first_name: split_part(full_name, ' ', 1)
     last_name: substr(full_name, length(split_part(full_name, ' ', 1)) + 2)
     email: email
+
+accept:
+  - what: default last_name
+    reason: V3 always writes a full name
+  - what: column created_at
+    reason: nothing reads it
+  - what: column updated_at
+    reason: nothing reads it
 """
 
 

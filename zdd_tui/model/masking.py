@@ -17,7 +17,7 @@ _PORT = re.compile(r"\d{1,5}[/?#]")  # http://prometheus:9090/a@b has no passwor
 _WORD = re.compile(r"\w+")
 _PLACEHOLDERS = re.compile(r"(?:\$\{\w+\})+")
 
-EXAMPLE_PASSWORD = "password"
+EXAMPLE_PASSWORD = "password"  # noqa: S105
 """In the hints that show how an address is written."""
 
 MIN_HIDDEN_LENGTH = 4

@@ -12,8 +12,10 @@ import asyncpg
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.backends.postgres.connection import Connection, connect, refuse_pooler, translate_errors
 from zdd_tui.model.ddl import expand_statements, search_path
+from zdd_tui.model.ddl.scratch_copy import planned_publications, planned_roles
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.plan.base import Plan
+from zdd_tui.model.sql import quote_identifier
 from zdd_tui.rehearsal.dependencies import Dependencies, read_dependencies
 from zdd_tui.rehearsal.expected_rows import CREATE_EXPECTED, REHEARSAL_SCHEMA
 from zdd_tui.rehearsal.pg_dump import check_versions, copy_rows, copy_schema
@@ -117,6 +119,7 @@ async def make_copy(
         dependencies = await read_dependencies(production, plan)
         if not any(str(relation) == str(plan.change.table) for relation in dependencies.tables):
             await read_catalog(production, plan)  # raises with the nearest name
+        await _create_named_objects(conn, production, plan)
         log(f"bringing the schema of {len(dependencies.tables)} tables over")
         await copy_schema(source, target, dependencies, programs, folder)
         tables = await _read_table_stats(conn, production, dependencies)
@@ -177,6 +180,22 @@ def _refuse_too_large(copy: SchemaCopy, folder: Path) -> None:
             f"a rehearsal of {copy.rows:,} rows needs about {needed // 10**6:,} MB; {folder} has {free // 10**6:,} MB",
             "choose a smaller --scale, or set TMPDIR to a larger disk",
         )
+
+
+async def _create_named_objects(conn: Connection, production: Connection, plan: Plan) -> None:
+    """Roles and publications that the plan and the policies of its tables name; a dump of tables brings none of them.
+
+    The roles have no rights and cannot log in, and nothing subscribes to the publications.
+    """
+    policies = await production.fetch(
+        "SELECT DISTINCT pg_get_userbyid(r)::text AS role FROM pg_policy p, unnest(p.polroles) r WHERE r <> 0"
+    )
+    for role in dict.fromkeys([*planned_roles(plan), *(row["role"] for row in policies)]):
+        if not await conn.fetchval("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", role):
+            await conn.execute(f"CREATE ROLE {quote_identifier(role)} NOLOGIN")
+    for name in dict.fromkeys(each.name for each in planned_publications(plan)):
+        if not await conn.fetchval("SELECT EXISTS (SELECT FROM pg_publication WHERE pubname = $1)", name):
+            await conn.execute(f"CREATE PUBLICATION {quote_identifier(name)}")
 
 
 async def _structure_after_expand(conn: Connection, plan: Plan) -> TableStats:

@@ -155,7 +155,7 @@ def test_columns_of_the_same_statement_come_along_whole() -> None:
     sql = "ALTER TABLE users ALTER amount TYPE bigint, ADD COLUMN kind text NOT NULL DEFAULT 'a  b'"
     found = derived(sql)
     assert accepted(found)["expand"].endswith(";\nALTER TABLE users ADD COLUMN kind text NOT NULL DEFAULT 'a  b'")
-    assert "amount is NOT NULL and DEFAULT: give amount_v2 the same after the release" in found.notes
+    assert "amount is NOT NULL and DEFAULT: amount_v2 gets the same in change.constrain" in found.notes
 
 
 @pytest.mark.parametrize(

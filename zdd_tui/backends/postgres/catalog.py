@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from zdd_tui.backends.postgres.connection import Connection
-from zdd_tui.model.ddl.catalog import Catalog, CatalogColumn, KeySequence, Table
+from zdd_tui.model.ddl.catalog import AttachedObject, Catalog, CatalogColumn, KeySequence, Table
 from zdd_tui.model.ddl.lint import down_source_columns, suggest_name, up_source_columns
 from zdd_tui.model.ddl.names import ARCHIVE_SCHEMA, archived_name, lock_order_name, sync_name
 from zdd_tui.model.errors import PlanError
@@ -40,8 +40,12 @@ WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f
 _SEQUENCES = """
 SELECT a.attname AS key, n.nspname AS schema, s.relname AS name, d.deptype = 'i' AS identity,
        EXISTS (SELECT FROM pg_attrdef f JOIN pg_depend u ON u.classid = 'pg_attrdef'::regclass AND u.objid = f.oid
-               WHERE f.adrelid = $2::bigint::oid AND u.refobjid = s.oid) AS shared
+               WHERE f.adrelid = $2::bigint::oid AND u.refobjid = s.oid) AS shared, q.seqincrement AS increment,
+       ARRAY(SELECT g.privilege_type || ' ' || CASE g.grantee WHEN 0 THEN 'PUBLIC'
+                    ELSE quote_ident(pg_get_userbyid(g.grantee)) END
+             FROM aclexplode(s.relacl) g WHERE g.grantee <> s.relowner ORDER BY 1) AS grants
 FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_namespace n ON n.oid = s.relnamespace
+JOIN pg_sequence q ON q.seqrelid = s.oid
 JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
 WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = $1::bigint::oid
   AND d.deptype IN ('a', 'i')
@@ -67,6 +71,30 @@ SELECT NOT pg_has_role(n.nspowner, 'USAGE')
     OR EXISTS (SELECT FROM pg_proc p WHERE p.pronamespace = n.oid)
     OR EXISTS (SELECT FROM pg_type t WHERE t.typnamespace = n.oid AND t.typrelid = 0 AND t.typelem = 0)
 FROM pg_namespace n WHERE n.nspname = $1
+"""
+
+# Whatever the gate `catalog-diff` has accepted: its successor is on the new side, or the plan names it as lost.
+_ATTACHED = """
+WITH columns AS (SELECT a.attnum FROM pg_attribute a
+                 WHERE a.attrelid = $1::bigint::oid AND a.attname = ANY ($2::text[])),
+used AS (SELECT d.classid, d.objid FROM pg_depend d JOIN columns c ON c.attnum = d.refobjsubid
+         WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1::bigint::oid)
+SELECT 'constraint' AS kind, n.nspname AS schema, r.relname AS table, k.conname AS name
+FROM pg_constraint k JOIN pg_class r ON r.oid = k.conrelid JOIN pg_namespace n ON n.oid = r.relnamespace
+WHERE k.contype = 'f' AND k.conparentid = 0 AND k.confrelid = $1::bigint::oid
+  AND CASE WHEN cardinality($2::text[]) = 0 THEN k.conrelid <> k.confrelid
+      ELSE EXISTS (SELECT FROM columns c WHERE c.attnum = ANY (k.confkey)) END
+UNION ALL
+SELECT 'policy', n.nspname, r.relname, p.polname
+FROM pg_policy p JOIN pg_class r ON r.oid = p.polrelid JOIN pg_namespace n ON n.oid = r.relnamespace
+WHERE p.polrelid = $1::bigint::oid
+  AND EXISTS (SELECT FROM used u WHERE u.classid = 'pg_policy'::regclass AND u.objid = p.oid)
+UNION ALL
+SELECT 'trigger', n.nspname, r.relname, t.tgname
+FROM pg_trigger t JOIN pg_class r ON r.oid = t.tgrelid JOIN pg_namespace n ON n.oid = r.relnamespace
+WHERE t.tgrelid = $1::bigint::oid AND NOT t.tgisinternal AND t.tgname <> ALL ($3::text[])
+  AND EXISTS (SELECT FROM used u WHERE u.classid = 'pg_trigger'::regclass AND u.objid = t.oid)
+ORDER BY 1, 2, 3, 4
 """
 
 
@@ -145,7 +173,14 @@ async def _read_catalog(conn: Connection, plan: Plan) -> Catalog:
         ),
         sequences=await _read_sequences(conn, plan, found, target),
         archive_in_use=bool(archive_in_use),
+        attached=await _read_attached(conn, plan, found) if found and is_archived else (),
     )
+
+
+async def _read_attached(conn: Connection, plan: Plan, relation: dict[str, Any]) -> tuple[AttachedObject, ...]:
+    names = [archived_name(plan, column) for column in plan.change.down] if plan.change.into is None else []
+    rows = await conn.fetch(_ATTACHED, relation["oid"], names, list(trigger_names(plan)))
+    return tuple(AttachedObject(row["kind"], row["schema"], row["table"], row["name"]) for row in rows)
 
 
 def _select_existing(table: Table | None, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -241,7 +276,18 @@ async def _read_sequences(
         successor = await _unused_name(
             conn, plan.change.target_table, f"{plan.change.target_table.name}_{row['key']}_seq"
         )
-        sequences.append(KeySequence(row["schema"], row["name"], row["key"], row["identity"], row["shared"], successor))
+        sequences.append(
+            KeySequence(
+                row["schema"],
+                row["name"],
+                row["key"],
+                row["identity"],
+                row["shared"],
+                successor,
+                row["increment"],
+                tuple(tuple(grant.split(" ", 1)) for grant in row["grants"]),
+            )
+        )
     return tuple(sequences)
 
 

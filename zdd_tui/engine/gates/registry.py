@@ -15,6 +15,7 @@ from zdd_tui.backends.postgres.gate_queries import (
     find_waiters,
 )
 from zdd_tui.backends.regions import read_region_statuses
+from zdd_tui.checks.catalog_diff import describe_losses, find_losses
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.gates.blue_green import BLUE_GREEN_GATES
 from zdd_tui.engine.gates.dark_launch import DARK_LAUNCH_GATES
@@ -34,6 +35,8 @@ from zdd_tui.model.guard.decisions import evaluate_guard_gate
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.regions import REGION_GATE, evaluate_regions
+from zdd_tui.model.release.state import StepStatus
+from zdd_tui.model.release.strategy import Phase
 
 GATE_TIMEOUT = 5.0
 """Seconds for one gate. A gate that takes longer is unknown, so that it does not delay the others."""
@@ -88,6 +91,21 @@ async def _evaluate_schema_valid(ctx: Context, record: ReleaseRecord) -> GateRes
         invalid = await find_invalid_objects(conn, ctx.expand_contract_plan)
     reason = "; ".join(invalid) or "columns, indexes and triggers exist and are valid"
     return pass_after(record, ["expand-schema", "create-indexes", "sync-forward"], not invalid, reason)
+
+
+async def _evaluate_catalog_diff(ctx: Context, record: ReleaseRecord) -> GateResult:
+    """The new side has what the old one has: after expand except for what constrain brings, in contract everything."""
+    phase = record.release.current_phase
+    at_end = phase is not None and phase.name == Phase.CONTRACT
+    if record.release.status("expand-schema") is not StepStatus.DONE:
+        return Verdict.PENDING, "the new side does not exist yet"
+    lint = find_step_record(record, "lint-ddl")
+    deferred = () if at_end or lint is None else tuple(lint.detail.get("deferred", ()))
+    async with ctx.read_connection() as conn:
+        lost = await find_losses(conn, ctx.expand_contract_plan, deferred=deferred, at_end=at_end)
+    later = f"; {len(deferred)} of it come with change.constrain" if deferred else ""
+    reason = describe_losses(lost) or f"the new side has what the old side has, or the plan accepts its loss{later}"
+    return pass_after(record, ["expand-schema", "create-indexes", "constrain-new-side"], not lost, reason)
 
 
 async def _evaluate_no_waiters(ctx: Context, _record: ReleaseRecord) -> GateResult:
@@ -179,6 +197,7 @@ GATES: Mapping[str, GateEvaluator] = {
     **BLUE_GREEN_GATES,
     **DARK_LAUNCH_GATES,
     "schema-valid": _evaluate_schema_valid,
+    "catalog-diff": _evaluate_catalog_diff,
     "no-waiters": _evaluate_no_waiters,
     "serving-v2": _evaluate_serving_v2,
     "recent-rows-agree": _evaluate_recent_rows,

@@ -6,6 +6,7 @@ from zdd_tui.engine.observations import read_rollout_status
 from zdd_tui.engine.retry import with_retry
 from zdd_tui.engine.steps.expand import change_schema, run_statements
 from zdd_tui.engine.steps.flags import restore_flags, save_flag_values
+from zdd_tui.engine.steps.new_side import require_new_side_complete
 from zdd_tui.model.ddl import Catalog, archive_statements, drop_archive_statements, restore_archive_statements
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.sql import quote_qualified
@@ -37,6 +38,7 @@ class ArchiveOldSide:
     async def run(self, ctx: Context, step: StepHandle) -> None:
         # The gate has passed, but another client may have rolled out since then (design, invariant 6).
         await require_only_v3_pods(ctx)
+        await require_new_side_complete(ctx)
         await change_schema(ctx, step, lambda catalog: archive_statements(ctx.expand_contract_plan, catalog))
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
@@ -78,6 +80,7 @@ class DropArchive:
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         await require_only_v3_pods(ctx)
+        await require_new_side_complete(ctx)
         catalog = await ctx.catalog(fresh=True)
         statements = await _create_as_owner(ctx, catalog, drop_archive_statements(ctx.expand_contract_plan, catalog))
         await run_statements(ctx, step, statements)

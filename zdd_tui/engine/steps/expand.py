@@ -1,9 +1,11 @@
 """Expand: adds the new schema beside the old one. Also the helpers by which all steps change the schema."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.ddl import LadderSettings, as_owner, create_index, drop_index, run_ddl
+from zdd_tui.checks.catalog_diff import check_new_side
 from zdd_tui.checks.schema import check_change, run_squawk_checks
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.model.ddl import (
@@ -28,15 +30,48 @@ async def change_schema(ctx: Context, step: StepHandle, build: DdlBuilder) -> No
     await run_statements(ctx, step, build(await ctx.catalog(fresh=True)))
 
 
-async def run_statements(ctx: Context, step: StepHandle, statements: tuple[str, ...], **facts: Any) -> None:
-    """Runs DDL with the ladder of lock timeouts. It commits together with the step's record, which gets ``facts``."""
+async def run_statements(
+    ctx: Context,
+    step: StepHandle,
+    statements: tuple[str, ...],
+    *,
+    then: Callable[[Connection], Awaitable[None]] | None = None,
+    **facts: Any,
+) -> None:
+    """Runs DDL with the ladder of lock timeouts. It commits together with the step's record, which gets ``facts``.
+
+    Args:
+        then: what else belongs to the transaction.
+    """
+
+    async def record(conn: Connection) -> None:
+        if then is not None:
+            await then(conn)
+        await step.record_done(conn, **facts)
+
     await run_ddl(
         ctx.read_connection,
         ctx.store.fenced,
         statements,
         ladder=LadderSettings.from_database(ctx.plan.database),
         on_wait=step.set_note,
-        record=lambda conn: step.record_done(conn, **facts),
+        record=record,
+    )
+
+
+async def run_batch(ctx: Context, step: StepHandle, statements: tuple[str, ...]) -> None:
+    """Runs DDL with the ladder of lock timeouts, before the step's last transaction. It may be repeated."""
+
+    async def record(_conn: Connection) -> None:
+        """Nothing to record: only the last transaction ends the step."""
+
+    await run_ddl(
+        ctx.read_connection,
+        ctx.store.fenced,
+        statements,
+        ladder=LadderSettings.from_database(ctx.plan.database),
+        on_wait=step.set_note,
+        record=record,
     )
 
 
@@ -51,11 +86,16 @@ async def remove_sync(ctx: Context, step: StepHandle, direction: Direction) -> N
 
 
 class LintDdl:
-    """Checks that the DDL is additive and that the server supports the whole change. Only reads."""
+    """Checks that the DDL is additive, that the server supports the whole change, and that nothing would be lost.
+
+    Only reads. Records what change.constrain brings later, for the gate of expand.
+    """
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         async with ctx.read_connection() as conn:
             await check_change(conn, ctx.expand_contract_plan)
+            sides = await check_new_side(conn, ctx.expand_contract_plan)
+        await step.save_detail(deferred=list(sides.deferred))
         await run_squawk_checks(ctx.expand_contract_plan)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:

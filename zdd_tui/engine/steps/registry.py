@@ -13,6 +13,7 @@ from zdd_tui.engine.steps import (
     dark_launch,
     dual_write,
     expand,
+    new_side,
     workload,
 )
 
@@ -40,6 +41,8 @@ STEPS: Mapping[str, Step] = {
     "read-flag-on": cutover.ReadFlagOn(),
     "soak": cutover.Soak(),
     "rollout-v3": cutover.RolloutV3(),
+    "advance-sequences": new_side.AdvanceSequences(),
+    "constrain-new-side": new_side.ConstrainNewSide(),
     "archive-old-side": contract.ArchiveOldSide(),
     "delete-flags": contract.DeleteFlags(),
     "drop-archive": contract.DropArchive(),

@@ -243,7 +243,7 @@ class _ChangeBuilder:
     def _set_not_null(self, verdict: StatementVerdict) -> None:
         old = verdict.action.column
         if old in self.new:
-            self.notes.append(f"{old} NOT NULL: add it after the release, through a validated CHECK")
+            self.notes.append(f"{old} NOT NULL: change.constrain sets it, through a validated CHECK")
             return
         new = self._unused_name(old)
         if new not in self.answers.up:
@@ -253,9 +253,7 @@ class _ChangeBuilder:
             )
             return
         self.new[new], self.down[old], self.source_columns[new] = self._column_type(old), name_sql(new), old
-        self.notes.append(
-            f"after the release: ADD CHECK ({new} IS NOT NULL) NOT VALID, VALIDATE CONSTRAINT, then SET NOT NULL"
-        )
+        self.notes.append(f"{new} needs SET NOT NULL in change.constrain, which is set when only V3 runs")
 
     def _drop_column(self, verdict: StatementVerdict) -> None:
         old = verdict.action.column
@@ -287,7 +285,7 @@ class _ChangeBuilder:
             properties = (("NOT NULL", self.live.not_null), ("DEFAULT", self.live.defaults))
             lost = [name for name, columns in properties if old in columns]
             if lost:
-                self.notes.append(f"{old} is {' and '.join(lost)}: give {new} the same after the release")
+                self.notes.append(f"{old} is {' and '.join(lost)}: {new} gets the same in change.constrain")
         if self.live.triggers:
             self.notes.append(f"triggers of {self.table} ({', '.join(self.live.triggers)}) fire for the backfill too")
 
@@ -380,8 +378,7 @@ def _derive_table_change(
     }
     if indexes := [_move_index(definition, new) for definition in live.indexes]:
         section["indexes"] = indexes
-    notes = [f"{new} gets columns, defaults, key and indexes of {old}; add CHECKs, foreign keys and grants yourself"]
-    notes += [f"foreign keys of {table} point to {old}: move them before contract" for table in live.referenced_by]
+    notes = [f"{new} gets columns, defaults, key and indexes of {old}; `zdd check` names what else it needs"]
     notes += [f"trigger {name} of {old} is not copied" for name in live.triggers]
     return DerivedChange(section | {"up": same, "down": dict(same), "dual_write": "application"}, notes=tuple(notes))
 

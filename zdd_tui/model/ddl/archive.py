@@ -51,21 +51,24 @@ def restore_archive_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
 def drop_archive_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
     """Drops triggers, functions and the archived data. After this no rollback is possible.
 
-    Nothing is dropped in cascade: the statement fails and names any object that still depends on the old side.
+    Nothing is dropped in cascade: policies, triggers and foreign keys of the old side are dropped by name, and the
+    statement fails and names any other object that still depends on the old side.
     """
     drops = tuple(chain.from_iterable(drop_sync_statements(plan, catalog, direction) for direction in _DIRECTIONS))
     if not catalog.is_archived:
         return drops
+    attached = tuple(each.drop_sql for each in catalog.attached)
     if plan.change.kind == "column":
         names = (quote_identifier(archived_name(plan, column)) for column in plan.change.down)
         dropped = ", ".join(f"DROP COLUMN IF EXISTS {name}" for name in names)
-        return (*drops, f"ALTER TABLE {catalog.old.sql} {dropped}")
+        return (*drops, *attached, f"ALTER TABLE {catalog.old.sql} {dropped}")
     shared = (sequence for sequence in catalog.sequences if sequence.is_shared)
     transfers = tuple(chain.from_iterable(_transfer_sequence(catalog, sequence) for sequence in shared))
     drop_schema = () if catalog.archive_in_use else (f"DROP SCHEMA {quote_identifier(ARCHIVE_SCHEMA)}",)
     return (
         *_lock_new_side_first(catalog, "ACCESS EXCLUSIVE"),
         *drops,
+        *attached,
         *transfers,
         f"DROP TABLE {quote_qualified(ARCHIVE_SCHEMA, plan.change.table.name)}",
         *drop_schema,
@@ -107,10 +110,12 @@ def _transfer_sequence(catalog: Catalog, sequence: KeySequence) -> tuple[str, ..
         )
     # The sequence of an identity column cannot change its owner: a new one continues from its last value.
     successor = quote_qualified(target.schema, sequence.successor)
+    counting = "" if sequence.increment == 1 else f" INCREMENT BY {sequence.increment}"
     return (
         f"LOCK TABLE {target.sql} IN ACCESS EXCLUSIVE MODE",
-        f"CREATE SEQUENCE {successor} OWNED BY {column}",
+        f"CREATE SEQUENCE {successor}{counting} OWNED BY {column}",
         f"SELECT setval({quote_literal(successor)}::regclass, last_value, is_called) FROM {old}",
         f"ALTER TABLE {target.sql} ALTER COLUMN {quote_identifier(sequence.key)}"
         f" SET DEFAULT nextval({quote_literal(successor)}::regclass)",
+        *(f"GRANT {privilege} ON SEQUENCE {successor} TO {role}" for privilege, role in sequence.grants),
     )

@@ -65,6 +65,7 @@ class KeySequence:
         is_identity: it belongs to an identity column, so its owner cannot change.
         is_shared: the new table's default uses it.
         successor: a free name in the new table's schema for the sequence that replaces it.
+        grants: privilege and role, quoted, of every right on it.
     """
 
     schema: str
@@ -73,6 +74,30 @@ class KeySequence:
     is_identity: bool
     is_shared: bool
     successor: str
+    increment: int = 1
+    grants: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AttachedObject:
+    """An object of the old side that is dropped before it, because PostgreSQL does not drop it along.
+
+    Attributes:
+        kind: ``policy``, ``trigger`` or ``constraint``.
+        schema, table: the table that has it.
+    """
+
+    kind: str
+    schema: str
+    table: str
+    name: str
+
+    @property
+    def drop_sql(self) -> str:
+        table, name = quote_qualified(self.schema, self.table), quote_identifier(self.name)
+        if self.kind == "constraint":
+            return f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}"
+        return f"DROP {self.kind.upper()} IF EXISTS {name} ON {table}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +114,7 @@ class Catalog:
         up_source_columns: columns of the old table that ``up`` reads.
         down_source_columns: columns of the new table that ``down`` reads.
         triggers: names of our triggers that exist and are enabled.
+        attached: objects that are dropped before the old side.
         other_before_triggers: enabled BEFORE ROW triggers, not ours, on INSERT or UPDATE of the old table.
     """
 
@@ -103,6 +129,7 @@ class Catalog:
     other_before_triggers: tuple[str, ...] = ()
     sequences: tuple[KeySequence, ...] = ()
     archive_in_use: bool = False
+    attached: tuple[AttachedObject, ...] = ()
 
     @property
     def key_names(self) -> tuple[str, ...]:

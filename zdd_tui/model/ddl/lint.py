@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from zdd_tui.model.ddl.constrain import CONSTRAIN_HINT, ConstrainStatement, read_constrain_statement
 from zdd_tui.model.ddl.expand import CreatedObjects
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.plan.base import Plan, TableName
@@ -29,7 +30,8 @@ from zdd_tui.model.sql import (
 _EXPRESSION_HINT = "write one expression over the columns of the row, such as first_name || ' ' || last_name"
 _ADDITIVE_HINT = (
     "expand may hold ALTER TABLE … ADD COLUMN, ADD CONSTRAINT … NOT VALID, CREATE TABLE, CREATE TYPE, "
-    "CREATE SEQUENCE, COMMENT ON and GRANT"
+    "CREATE SEQUENCE, CREATE STATISTICS, COMMENT ON and GRANT; for a new table also its settings, owner, policies, "
+    "triggers and publications"
 )
 
 
@@ -53,6 +55,7 @@ def lint_plan_sql(plan: Plan, *, has_catalog: bool = False) -> None:
             "a key is the same on both sides: leave it out of up and down",
         )
     created_objects(plan)
+    read_constrain(plan)
 
 
 def suggest_name(name: str, names: Sequence[str]) -> str:
@@ -218,6 +221,22 @@ def created_objects(plan: Plan) -> CreatedObjects:
     )
 
 
+def read_constrain(plan: Plan) -> tuple[ConstrainStatement, ...]:
+    """The statements of `change.constrain`.
+
+    Raises:
+        PlanError: a statement that is none of those that zdd can run in steps, and undo.
+    """
+    statements = []
+    for number, written in enumerate(plan.change.constrain, 1):
+        plan_key, text = f"change.constrain statement {number}", written.strip().rstrip(";").strip()
+        if reason := unsafe_token(text):
+            raise PlanError(f"{plan_key}: {reason}", CONSTRAIN_HINT)
+        node = _parse_statement(plan_key, text, CONSTRAIN_HINT)
+        statements.append(read_constrain_statement(plan_key, node, text, lambda relation: resolve_name(plan, relation)))
+    return tuple(statements)
+
+
 def new_column_types(plan: Plan) -> dict[str, str]:
     """Name and SQL type of the columns that the expand DDL makes in the target table."""
     return _check_expand(plan).types
@@ -264,19 +283,28 @@ def _check_index(plan: Plan, plan_key: str, statement: str) -> tuple[str, str]:
         raise PlanError(f"{plan_key}: without CONCURRENTLY it would block every write while it is built", hint)
     if not index.idxname:
         raise PlanError(f"{plan_key}: the index has no name, so it could not be found again", hint)
-    table = _resolve_name(plan, index.relation)
+    table = resolve_name(plan, index.relation)
     if table not in (plan.change.table, plan.change.target_table):
         raise PlanError(f"{plan_key}: {table} is no table of this plan", hint)
     return table.schema_, index.idxname
 
 
-def _resolve_name(plan: Plan, relation: Any) -> TableName:
+def resolve_name(plan: Plan, relation: Any) -> TableName:
     """The table that a name means under the search path that the statements run with."""
     known = [plan.change.target_table, plan.change.table]
     schema = relation.schemaname or next(
         (table.schema_ for table in known if table.name == relation.relname), plan.change.target_table.schema_
     )
     return TableName(schema_=schema, name=relation.relname)
+
+
+_NEW_TABLE_SETTINGS = frozenset(
+    {
+        *("AT_ChangeOwner", "AT_EnableRowSecurity", "AT_ForceRowSecurity", "AT_ReplicaIdentity", "AT_SetRelOptions"),
+        *("AT_ColumnDefault", "AT_AddIdentity"),
+    }
+)
+_COLUMN_SETTINGS = frozenset({"AT_SetStatistics", "AT_SetStorage", "AT_SetCompression", "AT_SetOptions"})
 
 
 class _AdditiveChecker:
@@ -316,6 +344,23 @@ class _AdditiveChecker:
             case "grant_stmt" if statement.is_grant:
                 pass
             case _:
+                self._check_table_property(plan_key, kind, statement, text)
+
+    def _check_table_property(self, plan_key: str, kind: str, statement: Any, text: str) -> None:
+        """What belongs to a table: statistics of the plan's tables; policies, triggers, publications of new ones."""
+        match kind:
+            case "create_stats_stmt" if not statement.if_not_exists and statement.defnames:
+                self._require_plan_table(plan_key, statement.relations[0].range_var)
+            case "create_policy_stmt":
+                self._require_new_table(plan_key, statement.table, text)
+            case "create_trig_stmt" if not statement.isconstraint and not statement.replace:
+                self._require_new_table(plan_key, statement.relation, text)
+            case "alter_publication_stmt" if enum_name(statement, "action") == "AP_AddObjects":
+                for each in (each.publication_obj_spec for each in statement.pubobjects):
+                    if enum_name(each, "pubobjtype") != "PUBLICATIONOBJ_TABLE":
+                        raise _not_additive(plan_key, text)
+                    self._require_new_table(plan_key, each.pubtable.relation, text)
+            case _:
                 raise _not_additive(plan_key, text)
 
     def check_complete(self) -> None:
@@ -329,19 +374,29 @@ class _AdditiveChecker:
                     f"add it there; expand makes {', '.join(self.types) or 'no column'}",
                 )
 
+    def _is_new(self, table: TableName) -> bool:
+        return (table.schema_, table.name) in self.relations["table"]
+
+    def _require_plan_table(self, plan_key: str, relation: Any) -> TableName:
+        table = resolve_name(self.plan, relation)
+        if table not in (self.plan.change.table, self.plan.change.target_table) and not self._is_new(table):
+            raise PlanError(
+                f"{plan_key}: {table} is no table of this plan", f"alter {self.plan.change.target_table} only"
+            )
+        return table
+
+    def _require_new_table(self, plan_key: str, relation: Any, text: str) -> None:
+        if not self._is_new(resolve_name(self.plan, relation)):
+            raise _not_additive(plan_key, text)
+
     def _add(self, kind: str, relation: Any) -> TableName:
-        name = _resolve_name(self.plan, relation)
+        name = resolve_name(self.plan, relation)
         self.relations[kind].append((name.schema_, name.name))
         return name
 
     def _alter(self, plan_key: str, statement: Any, text: str) -> None:
-        table = _resolve_name(self.plan, statement.relation)
-        is_planned = table in (self.plan.change.table, self.plan.change.target_table)
-        is_new = (table.schema_, table.name) in self.relations["table"]
-        if not is_planned and not is_new:
-            raise PlanError(
-                f"{plan_key}: {table} is no table of this plan", f"alter {self.plan.change.target_table} only"
-            )
+        table = self._require_plan_table(plan_key, statement.relation)
+        is_new = self._is_new(table)
         for command in (each.alter_table_cmd for each in statement.cmds):
             definition = getattr(command, "def")
             match enum_name(command, "subtype"):
@@ -351,6 +406,10 @@ class _AdditiveChecker:
                     self._add_column(plan_key, definition.column_def, table, is_new)
                 case "AT_AddConstraint":
                     self._add_constraint(plan_key, definition.constraint, is_new)
+                case subtype if subtype in _NEW_TABLE_SETTINGS and is_new:
+                    pass
+                case subtype if subtype in _COLUMN_SETTINGS and (is_new or command.name in self.columns):
+                    pass
                 case _:
                     raise _not_additive(plan_key, text)
 
@@ -389,7 +448,7 @@ class _AdditiveChecker:
         if name in self.plan.change.up and (default is not None or not_null):
             raise PlanError(
                 f"{plan_key}: column {name} must be nullable and without a default",
-                "NULL marks a row that is not written yet; add NOT NULL and DEFAULT after the release",
+                "NULL marks a row that is not written yet; NOT NULL and DEFAULT belong to change.constrain",
             )
         if not_null and default is None:
             raise PlanError(
@@ -407,7 +466,7 @@ class _AdditiveChecker:
 
     def _refuse_special_table(self, plan_key: str, relation: Any) -> None:
         raise PlanError(
-            f"{plan_key}: {_resolve_name(self.plan, relation)} must be a plain table with a list of columns",
+            f"{plan_key}: {resolve_name(self.plan, relation)} must be a plain table with a list of columns",
             "no AS SELECT, TEMPORARY, PARTITION BY, INHERITS or UNLOGGED, no storage options",
         )
 

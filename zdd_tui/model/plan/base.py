@@ -131,6 +131,11 @@ class Change(PlanSection):
     key: Strings = Field((), description="columns of the key, the same in both tables; default: the primary key")
     expand: str = Field(min_length=1, description="additive DDL, one or more statements; indexes belong to `indexes`")
     indexes: Strings = Field((), description="CREATE INDEX CONCURRENTLY statements, one each")
+    constrain: Strings = Field(
+        (),
+        description="what the new side may have only when no older version runs, one statement each: SET NOT NULL, SET"
+        " DEFAULT, VALIDATE CONSTRAINT, ADD CONSTRAINT; run in contract, before the old side is archived",
+    )
     up: dict[str, str] = Field(min_length=1, description="new column: SQL expression over the old columns")
     down: dict[str, str] = Field(min_length=1, description="old column: SQL expression over the new columns")
     dual_write: DualWriteMode = Field(
@@ -158,6 +163,18 @@ class Change(PlanSection):
     @property
     def kind(self) -> Literal["column", "table"]:
         return "table" if self.into else "column"
+
+
+class AcceptedLoss(PlanSection):
+    """Something that a check names as lost, and that this release may lose."""
+
+    what: str = Field(min_length=1, max_length=300, description="as `zdd check` prints it, such as: default last_name")
+    reason: str = Field(min_length=1, max_length=500, description="why that is right; shown in check and in the gates")
+
+    @field_validator("what")
+    @classmethod
+    def _normalize_spaces(cls, what: str) -> str:
+        return " ".join(what.split())
 
 
 class Backfill(PlanSection):
@@ -429,6 +446,21 @@ class Plan(BasePlan):
     change: Change
     backfill: Backfill = Backfill()
     cutover: Cutover = Cutover()
+    accept: tuple[AcceptedLoss, ...] = Field((), description="losses that `zdd check` names and that are accepted")
+
+    @field_validator("accept")
+    @classmethod
+    def _check_distinct_losses(cls, accept: tuple[AcceptedLoss, ...]) -> tuple[AcceptedLoss, ...]:
+        names = [loss.what for loss in accept]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name!r} is accepted twice")
+        return accept
+
+    @property
+    def accepted_reasons(self) -> dict[str, str]:
+        """The reason of every accepted loss, by its name."""
+        return {loss.what: loss.reason for loss in self.accept}
 
     @property
     def flag_section(self) -> FlagSection:

@@ -47,6 +47,12 @@ GATE_DESCRIPTIONS: Mapping[str, GateDescription] = {
         "pg_attribute for the new columns, pg_index.indisvalid and indisready for the new indexes, pg_trigger",
         "all exist and are valid",
     ),
+    "catalog-diff": GateDescription(
+        "PostgreSQL",
+        "pg_catalog: constraints, indexes, types, defaults, sequences, policies, rights, publications, triggers,"
+        " dependents and settings of both sides",
+        "the new side has all that the old side has, or `accept:` names it; in contract nothing keeps the old side",
+    ),
     "no-waiters": GateDescription(
         "PostgreSQL",
         "pg_locks not granted that are blocked (pg_blocking_pids) by the agent's locks on the plan's tables",

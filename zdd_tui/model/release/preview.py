@@ -19,6 +19,9 @@ from zdd_tui.model.ddl import (
     sync_name,
     sync_statements,
 )
+from zdd_tui.model.ddl.constrain import constrain_batches
+from zdd_tui.model.ddl.lint import read_constrain
+from zdd_tui.model.ddl.sequences import GAP
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.masking import mask_urls
@@ -162,6 +165,10 @@ def _backfill_text(plan: Plan, catalog: Catalog | None) -> str:
     return size if catalog is None else f"{size}\n{batch_statement(plan, catalog).strip()}"
 
 
+def _constrain_text(plan: Plan) -> str:
+    return "\n".join(_sql_text(batch) for batch in constrain_batches(read_constrain(plan)))
+
+
 def _archive_text(plan: Plan, catalog: Catalog | None) -> str:
     if catalog is not None:
         return _sql_text(archive_statements(plan, catalog))
@@ -191,6 +198,10 @@ CHANGE_LINES: Mapping[str, Callable[[Plan, Catalog | None], str]] = {
     "sync-reverse": lambda plan, catalog: _sync_text(plan, catalog, "reverse"),
     "read-flag-on": lambda plan, _catalog: f"SET ff:{plan.flags.read} true",
     "rollout-v3": lambda plan, _catalog: _set_image(plan, plan.kubernetes.images.v3),
+    "advance-sequences": lambda plan, _catalog: (
+        f"setval of each sequence of {plan.change.target_table}: {GAP} past the values of {plan.change.table}"
+    ),
+    "constrain-new-side": lambda plan, _catalog: _constrain_text(plan),
     "archive-old-side": _archive_text,
     "delete-flags": lambda plan, _catalog: f"DEL ff:{plan.flags.write} ff:{plan.flags.read}",
     "drop-archive": _drop_text,
@@ -209,6 +220,8 @@ CHANGE_UNDO: Mapping[str, Callable[[Plan], str]] = {
     "sync-reverse": lambda plan: f"drop trigger {sync_name(plan, 'reverse')}",
     "read-flag-on": lambda plan: f"ff:{plan.flags.read} as before",
     "rollout-v3": lambda plan: f"roll deployment/{plan.kubernetes.deployment} back to {plan.kubernetes.images.v2}",
+    "advance-sequences": lambda plan: f"set the sequences of {plan.change.table} past the values that V3 has used",
+    "constrain-new-side": lambda plan: f"take back {len(plan.change.constrain)} statement(s) of change.constrain",
     "archive-old-side": lambda plan: f"restore the old side of {plan.change.table}",
     "delete-flags": lambda plan: f"ff:{plan.flags.write} and ff:{plan.flags.read} as before",
 }

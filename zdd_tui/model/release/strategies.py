@@ -47,6 +47,8 @@ def _build_phases(plan: BasePlan) -> Strategy:
                 sync_by_trigger=plan.change.dual_write is DualWriteMode.TRIGGER,
                 indexes=bool(plan.change.indexes),
                 ramp=plan.cutover.ramp,
+                new_table=plan.change.into is not None,
+                constrain=bool(plan.change.constrain),
             )
         case RollingPlan():
             return build_rolling()

@@ -84,7 +84,12 @@ class Strategy:
 
 
 def build_expand_contract(
-    *, sync_by_trigger: bool = False, indexes: bool = True, ramp: tuple[int, ...] = ()
+    *,
+    sync_by_trigger: bool = False,
+    indexes: bool = True,
+    ramp: tuple[int, ...] = (),
+    new_table: bool = False,
+    constrain: bool = False,
 ) -> Strategy:
     """The six phases of design section 5.
 
@@ -95,10 +100,19 @@ def build_expand_contract(
         sync_by_trigger: a trigger, not the application, keeps both sides equal.
         indexes: the plan builds indexes.
         ramp: percentages of reads that use the new side before 100.
+        new_table: the new side is a table, which may have sequences of its own.
+        constrain: the plan has statements for change.constrain.
     """
-    optional = {"create-indexes": indexes, "sync-forward": sync_by_trigger}
-    steps = tuple(step for step in _EXPAND.steps if optional.get(step.name, True))
-    phases = (replace(_EXPAND, steps=steps), *_AFTER_EXPAND)
+    optional = {
+        "create-indexes": indexes,
+        "sync-forward": sync_by_trigger,
+        "advance-sequences": new_table,
+        "constrain-new-side": constrain,
+    }
+    phases = (
+        replace(phase, steps=tuple(step for step in phase.steps if optional.get(step.name, True)))
+        for phase in (_EXPAND, *_AFTER_EXPAND)
+    )
     return Strategy("expand-contract", tuple(_add_read_ramp(phase, ramp) for phase in phases))
 
 
@@ -110,6 +124,7 @@ def _add_read_ramp(phase: PhaseSpec, ramp: tuple[int, ...]) -> PhaseSpec:
     return replace(phase, steps=(before, *shares, *after))
 
 
+_CATALOG_DIFF = GateSpec("catalog-diff", "the new side has what the old side has")
 _NO_OLDER_POD = GateSpec("no-older-pod", "no older pod is left, terminating ones included")
 
 _EXPAND = PhaseSpec(
@@ -122,6 +137,7 @@ _EXPAND = PhaseSpec(
     ),
     (
         GateSpec("schema-valid", "new objects exist and are valid"),
+        _CATALOG_DIFF,
         GateSpec("no-waiters", "no blocked sessions"),
     ),
 )
@@ -156,6 +172,7 @@ _AFTER_EXPAND = (
             StepSpec("sync-reverse", "trigger: copy changes of the new side to the old side"),
             StepSpec("read-flag-on", "turn the read flag on"),
             StepSpec("soak", "soak"),
+            StepSpec("advance-sequences", "set the new table's sequences past the old table's"),
             StepSpec("rollout-v3", "roll out V3"),
         ),
         (
@@ -166,8 +183,12 @@ _AFTER_EXPAND = (
     ),
     PhaseSpec(
         Phase.CONTRACT,
-        (StepSpec("archive-old-side", "archive the old schema and its data"),),
         (
+            StepSpec("constrain-new-side", "add NOT NULL, defaults and constraints to the new side"),
+            StepSpec("archive-old-side", "archive the old schema and its data"),
+        ),
+        (
+            _CATALOG_DIFF,
             GateSpec("no-old-snapshot", "no transaction is older than the cutover"),
             GateSpec("serving-v3", "every pod is V3"),
             _NO_OLDER_POD,

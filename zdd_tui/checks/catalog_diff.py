@@ -1,0 +1,147 @@
+"""Whether the new side of a change has everything that its old side has: before the release, and at its gates."""
+
+import json
+from dataclasses import dataclass
+
+from zdd_tui.backends.postgres.catalog import read_catalog
+from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.backends.postgres.scratch_copy import read_planned_sides
+from zdd_tui.backends.postgres.table_objects import read_table_objects
+from zdd_tui.model.ddl.catalog import Catalog
+from zdd_tui.model.ddl.catalog_diff import (
+    SideDifference,
+    SideVerdict,
+    compare_sides,
+    find_sequence_moves,
+    format_losses,
+    lost_differences,
+    unused_accepts,
+)
+from zdd_tui.model.ddl.sequences import SequenceMove
+from zdd_tui.model.ddl.table_objects import ObjectKind, TableObjects
+from zdd_tui.model.errors import PlanError
+from zdd_tui.model.plan.base import Plan
+from zdd_tui.model.sql import quote_qualified
+
+
+@dataclass(frozen=True, slots=True)
+class SideReport:
+    """The comparison of the planned new side with the old side.
+
+    Attributes:
+        deferred: losses until change.constrain has run.
+        warnings: what the change does to others.
+    """
+
+    differences: tuple[SideDifference, ...] = ()
+    deferred: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def lines(self, plan: Plan) -> list[str]:
+        """One line for each fact that an operator should see."""
+        lines = []
+        if carried := [each.what for each in self.differences if each.verdict is SideVerdict.CARRIED]:
+            lines.append(f"the new side carries {len(carried)} of the old side's: {', '.join(carried)}")
+        lines += [
+            f"note: harmless: {each.what}: {each.reason}"
+            for each in self.differences
+            if each.verdict is SideVerdict.HARMLESS
+        ]
+        lines += [
+            f"note: lost and accepted: {each.what}: {plan.accepted_reasons[each.what]}"
+            for each in self.differences
+            if each.verdict is SideVerdict.LOST and each.what in plan.accepted_reasons
+        ]
+        lines += [f"note: accept: {what} is not lost; remove it" for what in unused_accepts(plan, self.differences)]
+        return lines + [f"note: {warning}" for warning in self.warnings]
+
+
+async def check_new_side(conn: Connection, plan: Plan) -> SideReport:
+    """Compares the sides as they will be after expand and constrain. Changes nothing.
+
+    Raises:
+        PlanError: something is lost that the plan does not accept; the lines to add are the hint.
+    """
+    report = await compare_planned_side(conn, plan)
+    if lost := lost_differences(plan, report.differences):
+        raise PlanError(_loss_title(plan, lost), format_losses(lost))
+    return report
+
+
+async def compare_planned_side(conn: Connection, plan: Plan) -> SideReport:
+    """The comparison with the planned new side, whatever it finds; nothing when the old side is archived or dropped."""
+    catalog = await read_catalog(conn, plan)
+    if catalog.is_archived or catalog.is_dropped:
+        return SideReport()
+    old = await read_table_objects(conn, catalog.old.sql)
+    if old is None:
+        return SideReport()
+    sides = await read_planned_sides(conn, plan, old)
+    final = compare_sides(plan, old, sides.complete, key=catalog.key_names)
+    lost = {each.what for each in final if each.verdict is SideVerdict.LOST}
+    before = compare_sides(plan, old, sides.after_expand, key=catalog.key_names)
+    deferred = [each.what for each in before if each.verdict is SideVerdict.LOST and each.what not in lost]
+    return SideReport(final, tuple(deferred), _publication_warnings(plan, old))
+
+
+async def find_losses(
+    conn: Connection, plan: Plan, *, deferred: tuple[str, ...] = (), at_end: bool = False
+) -> tuple[SideDifference, ...]:
+    """Compares the sides as they are: what is lost, and neither accepted nor deferred to change.constrain.
+
+    Args:
+        at_end: the old side is about to be archived or dropped.
+    """
+    catalog = await read_catalog(conn, plan)
+    if catalog.is_dropped:
+        return ()
+    old, new = await read_sides(conn, plan, catalog)
+    if old is None or new is None:
+        return ()
+    differences = compare_sides(plan, old, new, key=catalog.key_names, archived=catalog.is_archived)
+    return tuple(each for each in lost_differences(plan, differences, at_end=at_end) if each.what not in deferred)
+
+
+async def read_sequence_moves(conn: Connection, plan: Plan) -> tuple[SequenceMove, ...]:
+    """The sequences of the new side, and what they must be past before V3 inserts."""
+    catalog = await read_catalog(conn, plan)
+    old, new = await read_sides(conn, plan, catalog)
+    if old is None or new is None:
+        return ()
+    return find_sequence_moves(plan, old, new, key=catalog.key_names, archived=catalog.is_archived)
+
+
+async def read_sides(conn: Connection, plan: Plan, catalog: Catalog) -> tuple[TableObjects | None, TableObjects | None]:
+    """The old and the new table as they are; the same one in the column kind."""
+    old = await read_table_objects(conn, catalog.old.sql)
+    if plan.change.into is None:
+        return old, old
+    target = plan.change.target_table
+    return old, await read_table_objects(conn, quote_qualified(target.schema_, target.name))
+
+
+def describe_losses(lost: tuple[SideDifference, ...]) -> str:
+    """The first few losses and how many more there are."""
+    shown = "; ".join(f"{each.what}: {each.reason}" for each in lost[:3])
+    return shown + (f"; and {len(lost) - 3} more" if len(lost) > 3 else "")
+
+
+def _loss_title(plan: Plan, lost: tuple[SideDifference, ...]) -> str:
+    things = "1 thing" if len(lost) == 1 else f"{len(lost)} things"
+    listed = "\n".join(f"  lost: {each.what}: {each.reason}" for each in lost)
+    return f"change: the new side of {plan.change.table} would lose {things} of the old side\n{listed}"
+
+
+def _publication_warnings(plan: Plan, old: TableObjects) -> tuple[str, ...]:
+    """In the column kind a published table gets columns, which its subscribers must have first."""
+    if plan.change.into is not None:
+        return ()
+    names = [each.name for each in old.of_kind(ObjectKind.PUBLICATION) if not json.loads(each.definition)["columns"]]
+    if not names:
+        return ()
+    columns = ", ".join(plan.change.up)
+    return (
+        f'{plan.change.table} is in publication {", ".join(names)}: a PostgreSQL subscriber stops with "missing'
+        f' replicated column" unless its table has {columns} before expand; and before contract, which renames'
+        f" {', '.join(plan.change.down)}, take the old columns out of the publication, or add them to the subscriber",
+    )

@@ -53,8 +53,9 @@ GRANT pg_read_all_stats TO :"agent";
 GRANT USAGE, CREATE ON SCHEMA :"schema" TO :"agent";
 -- The owner creates the tables of a release.
 GRANT USAGE, CREATE ON SCHEMA :"schema" TO :"owner";
--- CREATE is for the schema zdd_archive, where the old table is kept between contract and cleanup.
-SELECT format('GRANT CONNECT, CREATE ON DATABASE %I TO %I', current_database(), :'agent') \gexec
+-- CREATE is for the schema zdd_archive, where the old table is kept between contract and cleanup; TEMPORARY for the
+-- copies on which `zdd check` tries the plan's DDL.
+SELECT format('GRANT CONNECT, CREATE, TEMPORARY ON DATABASE %I TO %I', current_database(), :'agent') \gexec
 -- What the agent creates is for its own use: functions get no EXECUTE for PUBLIC.
 ALTER DEFAULT PRIVILEGES FOR ROLE :"agent" REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 

@@ -159,19 +159,26 @@ WHERE c.oid = to_regclass($1) AND NOT r.rolsuper AND c.relowner <> r.oid AND pg_
 """
 
 
-async def as_owner(conn: Connection, table: str, schema: str, statements: Iterable[str]) -> tuple[str, ...]:
-    """The statements, run as the owner of a table where this role is only a member of it.
+async def find_creating_owner(conn: Connection, table: str, schema: str) -> tuple[str, str] | None:
+    """The owner of a table, as whom new objects beside it are created, and this role; None to create them as this role.
 
-    What they create in `schema` then belongs to the owner, with the owner's default privileges. Without it, the role of
-    an agent of least privilege would own the new table, and the application could not use it.
+    As the owner where this role is only a member of it: what it creates in `schema` then belongs to the owner, with the
+    owner's default privileges. Else the role of an agent of least privilege would own the new table, and the
+    application could not use it.
 
     Args:
         table: qualified and quoted.
     """
     row = await conn.fetchrow(_OWNER, table, schema)
-    if row is None:
+    return None if row is None else (row["owner"], row["role"])
+
+
+async def as_owner(conn: Connection, table: str, schema: str, statements: Iterable[str]) -> tuple[str, ...]:
+    """The statements, run as :func:`find_creating_owner` says."""
+    found = await find_creating_owner(conn, table, schema)
+    if found is None:
         return tuple(statements)
-    owner, role = quote_identifier(row["owner"]), quote_identifier(row["role"])
+    owner, role = (quote_identifier(name) for name in found)
     return (f"SET LOCAL ROLE {owner}", *statements, f"SET LOCAL ROLE {role}")
 
 

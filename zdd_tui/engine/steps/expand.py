@@ -19,6 +19,7 @@ from zdd_tui.model.ddl import (
     undo_expand_statements,
 )
 from zdd_tui.model.ddl.lint import created_objects
+from zdd_tui.model.ddl.scratch_copy import planned_owner
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.sql import quote_qualified
 
@@ -110,7 +111,7 @@ class ExpandSchema:
         # the undo must not drop that column.
         plan = ctx.expand_contract_plan
         created, statements = created_objects(plan).to_json(), expand_statements(plan)
-        if plan.change.into is not None:
+        if plan.change.into is not None and not planned_owner(plan):
             table, schema = quote_qualified(plan.change.table.schema_, plan.change.table.name), plan.change.into.schema_
             async with ctx.read_connection() as conn:
                 statements = await as_owner(conn, table, schema, statements)

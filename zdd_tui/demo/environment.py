@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.demo import manifests
@@ -150,6 +151,19 @@ class Environment:
     def connection_variables(self) -> dict[str, str]:
         """DATABASE_URL, REDIS_URL and KUBECONFIG of this production."""
         return {"DATABASE_URL": self.postgres.dsn, "REDIS_URL": self.redis.url, "KUBECONFIG": str(self.kubeconfig)}
+
+    @property
+    def tool_variables(self) -> dict[str, str]:
+        """What psql and zdd read where their command line names neither database nor plan."""
+        parts = urlsplit(self.postgres.dsn)
+        return {
+            "PGHOST": parts.hostname or "",
+            "PGPORT": str(parts.port),
+            "PGUSER": unquote(parts.username or ""),
+            "PGPASSWORD": unquote(parts.password or ""),
+            "PGDATABASE": parts.path.lstrip("/"),
+            "ZDD_PLAN": str(self.plan_file),
+        }
 
     def read_load_report(self) -> dict[str, Any]:
         """The newest report of the load; its keys are in :mod:`zdd_tui.demo.load.stats`."""

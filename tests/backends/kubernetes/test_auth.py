@@ -169,3 +169,14 @@ async def test_a_refusal_by_admission_says_why(tmp_path: Path, message: str) -> 
         with pytest.raises(KubeApiError) as caught:
             await cluster.get_deployment("users")
     assert message in caught.value.title
+
+
+@pytest.mark.parametrize("command", ["no-such-auth-plugin", "/nowhere/aws-iam-authenticator"])
+async def test_d_a_credential_plugin_that_is_not_installed_is_named(tmp_path: Path, command: str) -> None:
+    plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": command}
+    path = write_config(tmp_path, "https://127.0.0.1:1", exec=plugin)
+    with pytest.raises(ClusterError, match=command) as caught:
+        async with Cluster.connect(path, None, "default"):
+            pass
+    assert path in caught.value.title
+    assert "install" in caught.value.hint

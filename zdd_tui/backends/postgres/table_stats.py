@@ -57,13 +57,17 @@ FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_databa
 """
 
 
+_READING = {"default_transaction_read_only": "on", "lock_timeout": "2s"}
+"""Settings of a session that only reads: to measure a table takes ACCESS SHARE, which waits behind another's DDL."""
+
+
 async def read_schema(dsn: str, *, timeout: float = 5.0) -> SchemaSnapshot:
     """Reads the schema of a database, with the search_path of a session of this role; takes no lock on its tables.
 
     Raises:
         DatabaseError: the database cannot be read.
     """
-    conn = await connect(dsn, application_name="zdd advise", timeout=timeout, default_transaction_read_only="on")
+    conn = await connect(dsn, application_name="zdd advise", timeout=timeout, **_READING)
     try:
         with translate_errors(dsn):
             return await read_schema_snapshot(conn)
@@ -77,14 +81,13 @@ async def read_database_stats(dsn: str, tables: Iterable[TableName], *, timeout:
     Raises:
         DatabaseError: the database cannot be read.
     """
-    conn = await connect(dsn, application_name="zdd advise", timeout=timeout)
+    conn = await connect(dsn, application_name="zdd advise", timeout=timeout, **_READING)
     tables_found: dict[str, LiveTableStats] = {}
     missing = []
     try:
         with translate_errors(dsn):
             # Definitions and types then come with their schemas.
             await conn.execute("SET search_path = pg_catalog")
-            await conn.execute("SET default_transaction_read_only = on")
             for table in dict.fromkeys(tables):
                 stats = await _read_table_stats(conn, table)
                 if stats is None:

@@ -57,8 +57,8 @@ FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_databa
 """
 
 
-_READING = {"default_transaction_read_only": "on", "lock_timeout": "2s"}
-"""Settings of a session that only reads: to measure a table takes ACCESS SHARE, which waits behind another's DDL."""
+_LOCK_TIMEOUT = "2s"
+"""Of a session that only reads: to measure a table takes ACCESS SHARE, which waits behind another session's DDL."""
 
 
 async def read_schema(dsn: str, *, timeout: float = 5.0) -> SchemaSnapshot:
@@ -67,12 +67,22 @@ async def read_schema(dsn: str, *, timeout: float = 5.0) -> SchemaSnapshot:
     Raises:
         DatabaseError: the database cannot be read.
     """
-    conn = await connect(dsn, application_name="zdd advise", timeout=timeout, **_READING)
+    conn = await _connect(dsn, timeout)
     try:
         with translate_errors(dsn):
             return await read_schema_snapshot(conn)
     finally:
         await conn.close()
+
+
+async def _connect(dsn: str, timeout: float) -> Connection:
+    return await connect(
+        dsn,
+        application_name="zdd advise",
+        timeout=timeout,
+        default_transaction_read_only="on",
+        lock_timeout=_LOCK_TIMEOUT,
+    )
 
 
 async def read_database_stats(dsn: str, tables: Iterable[TableName], *, timeout: float = 5.0) -> DatabaseStats:
@@ -81,7 +91,7 @@ async def read_database_stats(dsn: str, tables: Iterable[TableName], *, timeout:
     Raises:
         DatabaseError: the database cannot be read.
     """
-    conn = await connect(dsn, application_name="zdd advise", timeout=timeout, **_READING)
+    conn = await _connect(dsn, timeout)
     tables_found: dict[str, LiveTableStats] = {}
     missing = []
     try:

@@ -14,7 +14,7 @@ from zdd_tui.demo.environment import Environment
 from zdd_tui.demo.release_driver import ReleaseDriver
 from zdd_tui.model.errors import DatabaseError
 from zdd_tui.model.release.records import ReleaseRecord
-from zdd_tui.model.release.state import ReleaseState
+from zdd_tui.model.release.state import CommandKind, ReleaseState
 
 pytestmark = pytest.mark.chaos
 
@@ -70,10 +70,18 @@ async def test_a_release_outlives_its_backends(tmp_path: Path) -> None:
         rows = await assert_both_sides_agree(env)
         assert rows >= 8000
 
-        # Redis answers nothing when the read flag is to be switched.
+        # Redis answers nothing: whether the write flag still has its value is unknown, and no phase is left.
         assert env.redis.pid is not None
+        async with freeze_process(env, env.redis.pid, 10.0):
+            answer = await driver.send_command(CommandKind.ADVANCE)
+        assert answer.status == "refused"
+        assert "flag" in answer.outcome
+        assert "cannot be checked" in answer.outcome
+
+        # Nor does it when the read flag is to be switched.
+        await driver.wait_until(lambda record: not record.release.unmet)
+        await driver.start_phase("cutover")
         async with freeze_process(env, env.redis.pid, 6.0):
-            await driver.start_phase("cutover")
             await driver.wait_for_phase("cutover")
         await driver.run_phase("contract")
         await driver.run_phase("cleanup")

@@ -392,14 +392,17 @@ async def test_a_plan_with_types_and_sequences_of_its_own_is_judged_on_a_copy(db
     assert await db.fetch("SELECT oid FROM pg_class UNION ALL SELECT oid FROM pg_type ORDER BY 1") == before
 
 
+@pytest.mark.timeout(60)
 async def test_a_check_does_not_queue_behind_a_lock(db: asyncpg.Connection, pg_dsn: str) -> None:
-    await db.execute("CREATE TABLE t (id bigint PRIMARY KEY, a text)")
+    await db.execute("CREATE TABLE o (k text PRIMARY KEY); CREATE TABLE t (id bigint PRIMARY KEY, a text REFERENCES o)")
     other = await asyncpg.connect(pg_dsn)
+    change, _ = await carry_over(db, SIMPLE)
     try:
         async with other.transaction():
-            await other.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+            await other.execute("LOCK TABLE o IN ACCESS EXCLUSIVE MODE")
             with pytest.raises(DatabaseError, match="locked by another session"):
-                await compare_planned_side(db, plan_of(**SIMPLE))
+                await compare_planned_side(db, plan_of(**change))
+        await check_new_side(db, plan_of(**change))
     finally:
         await other.close()
 

@@ -10,6 +10,7 @@ from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import BackfillRecord, Lease, ReleaseRecord, StepRecord
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
 from zdd_tui.model.release.strategy import build_expand_contract
+from zdd_tui.model.release.witness import WitnessRecord, Writer
 
 NOW = 1_700_000_000.0
 STRATEGY = build_expand_contract()
@@ -186,3 +187,14 @@ def test_a_rollback_that_is_no_longer_possible_is_not_shown() -> None:
     release = at("cleanup", ReleaseState.FAILED, error="analyze failed").with_status("drop-archive", StepStatus.DONE)
     failed = record(release)
     assert "rollback" not in format_status(failed)
+
+
+def test_who_wrote_only_one_side_is_shown() -> None:
+    writer = Writer("reports-worker", "10.1.4.7", "app", "app", 12, 2, NOW - 60, NOW - 5)
+    seen = replace(WAITING, witness=WitnessRecord(2, (writer,)))
+    assert "reports-worker 10.1.4.7 as app: 12 rows" in format_status(seen)
+    document = status_to_dict(seen)["witness"]
+    assert document["open_rows"] == 2
+    assert document["writers"][0]["text"] == "reports-worker 10.1.4.7 as app: 12 rows"
+    assert document["writers"][0]["pod"] is None
+    json.dumps(document)

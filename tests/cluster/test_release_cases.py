@@ -241,7 +241,7 @@ def test_e5_a_digest_that_a_webhook_puts_into_the_deployment_is_the_image_of_thi
         case.ctx.cluster.http.request_json = pin  # type: ignore[method-assign]
         step = Step()
         await roll_out(case.ctx, step, V2, "a test")
-        assert step.detail == {"images_applied": {V2: DIGEST}}
+        assert step.detail == {"images_admitted": [[V2, DIGEST]]}
         assert f"the API server made {DIGEST} of the image {V2}" in await case.audit()
 
     run_case(api, pg_dsn, walk)

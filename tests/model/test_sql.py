@@ -23,6 +23,7 @@ from zdd_tui.model.sql import (
     split_statements,
     tokens,
     unsafe_token,
+    with_record,
 )
 
 HOSTILE = st.text(alphabet="abE'\"$();-/*[] \n\\&u1.,", max_size=40)
@@ -168,3 +169,8 @@ def test_the_parser_is_imported_only_when_it_is_used() -> None:
     code = f"import sys, {modules}; print([name for name in ('postgast', 'google.protobuf') if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert result.stdout.strip() == "[]"
+
+
+def test_an_expression_reads_a_record_instead_of_a_table() -> None:
+    text = with_record("users.a || \"Odd Name\" || lower(b) || 'a'", "new", {"a": "zdd_archive_1_a"})
+    assert text == "((new.zdd_archive_1_a || new.\"Odd Name\") || lower(new.b)) || 'a'"

@@ -37,7 +37,7 @@ async def server(server_folder: Path) -> AsyncIterator[RedisServer]:
 async def test_values_and_their_problems(redis_url: str, client: "redis.asyncio.Redis") -> None:
     await client.mset({"ff:on": "true", "ff:half": "50%", "ff:bad": "maybe", "ff:off": "false"})
     keys = ["on", "half", "bad", "off", "absent"]
-    async with FlagClient(redis_url, keys, defaults={"bad": 100, "off": 100}) as flags:
+    async with FlagClient(redis_url, keys, defaults={"bad": 100, "off": 100}, optional=["bad", "absent"]) as flags:
         await flags.wait_loaded()
         assert flags.snapshot().flags == {
             "on": FlagState(100),
@@ -122,5 +122,25 @@ async def test_it_starts_without_redis_and_waits_for_it(server: RedisServer) -> 
         assert flags.is_on("k", 1)
         assert not flags.is_loaded
         await server.start()
+        async with redis.asyncio.Redis.from_url(server.url) as client:
+            await client.set("ff:k", "true")
         async with asyncio.timeout(10):
             await flags.wait_loaded()
+
+
+async def test_case_a3_a_process_that_finds_a_declared_flag_missing_is_not_loaded(
+    redis_url: str, client: "redis.asyncio.Redis"
+) -> None:
+    await client.set("ff:write", "true")
+    async with FlagClient(redis_url, ["write", "read"], max_staleness=0.2) as flags:
+        await wait_until(lambda: flags.snapshot().flags["read"].problem == "missing")
+        assert not flags.is_loaded, "the read flag is only a default"
+        await client.set("ff:read", "maybe")
+        await wait_until(lambda: "maybe" in flags.snapshot().flags["read"].problem)
+        assert not flags.is_loaded
+        await client.set("ff:read", "false")
+        await flags.wait_loaded()
+        await client.flushall()
+        await wait_until(lambda: flags.snapshot().flags["write"].problem == "missing")
+        assert flags.is_loaded, "a process that has read the flags keeps its values and stays in rotation"
+        assert flags.is_on("write", 1)

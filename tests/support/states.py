@@ -10,6 +10,7 @@ from zdd_tui.dashboard.state import DashboardState, FlagView, Observed, PlanView
 from zdd_tui.model.flag import OFF, ON, FlagValue
 from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.queries import LogQuery, LogView, Query
+from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import (
     Actor,
@@ -296,6 +297,7 @@ def dashboard_situations() -> dict[str, DashboardState]:
         "gates": _gates(),
         "open": _open(),
         "failed": _failed(),
+        "stopped": _stopped(),
         "rolling-back": _rolling_back(),
         "rolled-back": _rolled_back(),
         "done": board(
@@ -415,6 +417,26 @@ LOCK_ERROR = (
 def _failed() -> DashboardState:
     rel = release(ReleaseState.FAILED, Phase.EXPAND, done=1, current=StepStatus.FAILED, error=LOCK_ERROR)
     return board(record(rel, events=events(("step", "add the new schema started", ""), ("error", LOCK_ERROR, ""))))
+
+
+def _stopped() -> DashboardState:
+    """A GitOps controller has set the image back while the release waits."""
+    image = ConditionReading(
+        "image users-api",
+        ConditionStatus.BREACHED,
+        "Deployment users-api has image shop/users-api:1, expected shop/users-api:2",
+        "set by argocd-controller at 2026-11-24 03:11:50 UTC",
+        "set shop/users-api:2 where argocd-controller takes the image from (its Git repository); the release continues"
+        " then, or: zdd rollback PLAN",
+        affects_rows=True,
+        since=EPOCH - 10,
+    )
+    rel = replace(release(ReleaseState.WAITING, Phase.BACKFILL), unmet=(image,))
+    gates = dict(
+        gate(name, Verdict.PENDING, f"withdrawn: {image.text}") for name in ("backfill-complete", "no-mismatch")
+    )
+    audit = events(("condition", f"breach: {image.title}", image.hint))
+    return board(record(rel, gates=gates, events=audit, backfill=backfill(status="done")))
 
 
 def _rolling_back() -> DashboardState:

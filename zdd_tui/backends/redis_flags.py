@@ -5,12 +5,15 @@ of the agent that wrote it last. A write carries its epoch; one atomic script re
 written (design, invariant 2).
 """
 
+import contextlib
 import os
+import secrets
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, cast
+from typing import Any, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -23,11 +26,14 @@ from redis.exceptions import (
     NoPermissionError,
     ReadOnlyError,
     RedisError,
+    ResponseError,
     TimeoutError,
 )
 
 from zdd_tui.model.errors import FlagStoreError, StaleEpoch
-from zdd_tui.model.flag import FlagValue, flag_key, parse_flag
+from zdd_tui.model.flag import OFF, ON, FlagValue, flag_key, parse_flag
+
+T = TypeVar("T")
 
 # KEYS: value, fence. ARGV: epoch, then the value (absent: delete). Returns the newer epoch, or -1 when written.
 _FENCED_WRITE = """
@@ -39,6 +45,8 @@ return -1
 """
 
 FENCE_TTL_SECONDS = 86_400
+REQUIRED_RIGHTS = "~ff:* ~zdd:epoch:* +ping +get +mget +set +del +eval +expire"
+"""What steps and undos use, in the words of ACL SETUSER."""
 CONNECTIONS = 4
 """A burst of writes waits for one of these connections, to protect a server that may be overloaded."""
 _UNREACHABLE_HINT = "check that it runs and that flags.url names the right host and port"
@@ -58,6 +66,23 @@ def describe_redis_url(url: str) -> str:
         return f"{parts.hostname or 'localhost'}:{parts.port or 6379}/{parts.path.strip('/') or '0'}"
     except ValueError:
         return "an unreadable address"
+
+
+@dataclass(frozen=True, slots=True)
+class RedisServerFacts:
+    """What a Redis says about itself; None for what this user may not read.
+
+    Attributes:
+        role: ``master`` or ``slave``.
+        max_memory: in bytes; 0 for no limit.
+        eviction: the maxmemory-policy.
+        keeps_data: whether anything is written to disk, so that a restart keeps the flags.
+    """
+
+    role: str | None
+    max_memory: int | None
+    eviction: str | None
+    keeps_data: bool | None
 
 
 class FlagStore:
@@ -167,6 +192,84 @@ class FlagStore:
             for key in keys:
                 await self._client.expire(fence_key(key), FENCE_TTL_SECONDS)
 
+    async def list_clients(self) -> list[dict[str, str]]:
+        """Lists the connected clients, as CLIENT LIST does; the errors are those of the client library."""
+        return await self._client.client_list()
+
+    async def try_writes(self, prefix: str) -> None:
+        """Does with a scratch flag what steps and undos do with flags: fenced write, refusal of an older epoch, read,
+        deletion, expiry. Deletes it afterwards.
+
+        Args:
+            prefix: a flag of the plan; the scratch flag's name begins with it, as rules of an ACL may expect.
+
+        Raises:
+            FlagStoreError: one of it is refused, with the command; or the fence does not hold.
+        """
+        key = f"{prefix}.zdd-check-{secrets.token_hex(8)}"
+        try:
+            await self._try("EVAL, GET and SET", self.set(key, ON, epoch=2))
+            if (await self._try("MGET", self.read([key])))[key] != ON:
+                raise FlagStoreError(
+                    f"Redis {self.address} does not return what was written",
+                    "point flags.url at one Redis that serves reads and writes",
+                )
+            try:
+                await self.set(key, OFF, epoch=1)
+            except StaleEpoch:
+                pass
+            else:
+                raise FlagStoreError(
+                    f"Redis {self.address}: the write of an older epoch is not refused",
+                    "use a Redis that runs Lua scripts as a whole",
+                )
+            await self._try("EVAL and DEL", self.delete(key, epoch=2))
+            await self._try("EXPIRE", self.expire_fences([key]))
+        finally:
+            with contextlib.suppress(RedisError, OSError):
+                await self._client.delete(flag_key(key), fence_key(key))
+
+    async def _try(self, commands: str, call: Awaitable[T]) -> T:
+        try:
+            return await call
+        except FlagStoreError as error:
+            raise FlagStoreError(f"{commands} of a scratch flag: {error.title}", error.hint) from None
+
+    async def read_server_facts(self) -> RedisServerFacts:
+        """Reads what the server says about role, memory and persistence.
+
+        Raises:
+            FlagStoreError: as always, but not for a command that this user may not use.
+        """
+        replication, memory, persistence = [await self._info(name) for name in ("replication", "memory", "persistence")]
+        keeps_data: bool | None = None
+        if persistence:
+            keeps_data = bool(persistence.get("aof_enabled"))
+        if not keeps_data:
+            saves = await self._read_config("save")
+            keeps_data = bool(saves.strip()) if saves is not None else None
+        return RedisServerFacts(
+            role=replication.get("role"),
+            max_memory=memory.get("maxmemory"),
+            eviction=memory.get("maxmemory_policy"),
+            keeps_data=keeps_data,
+        )
+
+    async def _info(self, section: str) -> dict[str, Any]:
+        with self._translate_errors():
+            try:
+                return dict(await self._client.info(section))
+            except ResponseError:  # a missing right, or a renamed command
+                return {}
+
+    async def _read_config(self, name: str) -> str | None:
+        with self._translate_errors():
+            try:
+                found = await self._client.config_get(name)
+            except ResponseError:
+                return None
+        return str(found.get(name, ""))
+
     async def _write(self, key: str, epoch: int, *value: str) -> None:
         with self._translate_errors():
             newer = await self._client.eval(_FENCED_WRITE, 2, flag_key(key), fence_key(key), str(epoch), *value)
@@ -189,10 +292,11 @@ class FlagStore:
 
 def _to_flag_store_error(error: RedisError, address: str) -> FlagStoreError:
     match error:
-        case NoPermissionError():
+        # Inside a script Redis has another text for it.
+        case _ if isinstance(error, NoPermissionError) or "user executing the script" in str(error):
             return FlagStoreError(
                 f"Redis {address} forbids a command: {error}",
-                "the user needs GET, MGET, SET, DEL, EVAL and PING on ff:* and zdd:epoch:*",
+                f"the user needs these rights: {REQUIRED_RIGHTS}",
             )
         case AuthenticationError() | AuthorizationError():
             return FlagStoreError(f"Redis {address} refuses the login", "check user and password in flags.url")

@@ -1,4 +1,4 @@
-"""Whether the cluster can run a plan: permissions, owners, names, capacity and weights. Reads only."""
+"""Whether the cluster can run a plan: permissions, owners, names, capacity, weights, and its rollouts as dry runs."""
 
 from zdd_tui.backends.kubernetes.cluster import ApiResource, Cluster
 from zdd_tui.backends.kubernetes.errors import KubeApiError
@@ -10,6 +10,7 @@ from zdd_tui.backends.kubernetes.services import (
     get_service,
     require_owner,
 )
+from zdd_tui.checks.rollouts import require_live_namespace, try_rollouts
 from zdd_tui.model.errors import ClusterError, Refused
 from zdd_tui.model.json_access import get_text
 from zdd_tui.model.plan.base import BasePlan
@@ -28,7 +29,7 @@ _SECOND_DEPLOYMENT_PERMISSIONS: tuple[Permission, ...] = (
     ("delete", "apps", "deployments"),
 )
 _SERVICE_PERMISSIONS: tuple[Permission, ...] = tuple(
-    (verb, "", "services") for verb in ("get", "create", "patch", "delete")
+    (verb, "", "services") for verb in ("get", "watch", "create", "patch", "delete")
 )
 _ROUTE_PERMISSIONS: tuple[Permission, ...] = tuple(
     (verb, "gateway.networking.k8s.io", "httproutes") for verb in ("get", "patch")
@@ -47,6 +48,7 @@ async def check_cluster(plan: BasePlan) -> list[str]:
     """
     names = plan.kubernetes
     async with Cluster.connect(names.kubeconfig, names.context, names.namespace) as cluster:
+        await require_live_namespace(cluster)
         view = await cluster.get_deployment(names.deployment)
         image = container_image(plan, view)
         if missing := await cluster.missing_permissions(*extra_permissions(plan)):
@@ -63,6 +65,7 @@ async def check_cluster(plan: BasePlan) -> list[str]:
             lines += await check_service_switch(cluster, plan)
         if isinstance(plan, SingleImagePlan):
             lines += await _check_image(cluster, plan, view)
+        lines += await try_rollouts(cluster, plan)
     return lines
 
 
@@ -120,7 +123,7 @@ async def _check_image(cluster: Cluster, plan: SingleImagePlan, view: Deployment
     if reason := reduces_capacity(view):
         raise ClusterError(f"{place}: {reason}", capacity_hint(plan))
     lines = [f"{place}: a rollout removes no pod before its replacement is ready"]
-    if container_image(plan, view) == plan.kubernetes.image:
+    if plan.version_of(container_image(plan, view)) == "new":
         lines.append(f"note: {place} already runs {plan.kubernetes.image}; a release would change nothing")
     if isinstance(plan, CanaryPlan) and plan.canary.by != "flag":
         await _require_free_name(cluster, plan, DEPLOYMENTS, plan.canary_deployment)

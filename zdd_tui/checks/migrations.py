@@ -4,13 +4,14 @@ zdd does not run that SQL; a statement that breaks running code must not ship wi
 """
 
 import shlex
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from zdd_tui.backends.files import read_text
-from zdd_tui.backends.postgres.table_stats import read_database_stats
-from zdd_tui.model.advice.locks import evaluate_statements, select_breaking
-from zdd_tui.model.advice.migration import DatabaseStats, Statement, all_actions, mark_new_tables, read_migration
+from zdd_tui.checks.locks import JudgedMigration, LockMeasurement, judge_migration, lock_lines
+from zdd_tui.model.advice.locks import select_breaking
+from zdd_tui.model.advice.migration import Statement
 from zdd_tui.model.advice.rules import refuse_destructive
 from zdd_tui.model.doctor.facts import Fact, MigrationFacts
 from zdd_tui.model.errors import DatabaseError, PlanError
@@ -18,64 +19,67 @@ from zdd_tui.model.plan.file import LoadedPlan, find_placeholders
 from zdd_tui.model.plan.strategies import SingleImagePlan
 
 
-async def check_migrations(loaded: LoadedPlan, *, offline: bool) -> list[str]:
+async def check_migrations(
+    loaded: LoadedPlan, *, offline: bool, measurement: LockMeasurement | None = None
+) -> list[str]:
     """Checks every migration file of the plan.
 
     Args:
         offline: without the database, which could prove that a NOT NULL is checked already, or that a type only widens.
+        measurement: executes the statements on a copy of the schema; None for by rule.
 
     Returns:
-        one line; none where the plan names no SQL.
+        what the statements are and the locks that they take, a line each; none where the plan names no SQL.
 
     Raises:
         PlanError: a file that is missing or does not parse, or a destructive statement: its file and line, and the
             command that writes an expand/contract plan as the hint.
         DatabaseError: the tables cannot be read.
     """
-    statements = read_migrations(loaded)
-    if not statements:
+    sources = read_migration_texts(loaded)
+    if not sources:
         return []
-    live = None if offline else await _read_stats(loaded, statements)
+    judged = await _judge(loaded, sources, "" if offline else _dsn(loaded), measurement)
     try:
-        refuse_destructive(statements, loaded.plan.strategy, live)
+        refuse_destructive(judged.statements, loaded.plan.strategy, judged.stats, judged.measured)
     except PlanError as error:
         raise PlanError(error.title, f"{error.hint}\n  to write the plan: {advise_command_line(loaded)}") from None
-    return [f"the SQL that ships with the release is additive: {_count_statements(statements)}"]
+    lines = [f"the SQL that ships with the release is additive: {_count_statements(judged.statements)}"]
+    return lines if offline else [*lines, *lock_lines(judged)]
 
 
-async def read_migration_facts(loaded: LoadedPlan) -> Fact[MigrationFacts]:
+async def read_migration_facts(loaded: LoadedPlan, measurement: LockMeasurement | None = None) -> Fact[MigrationFacts]:
     """All breaking statements, for the doctor; it reports what is wrong instead of stopping at the first."""
     try:
-        statements = read_migrations(loaded)
+        sources = read_migration_texts(loaded)
+        judged = await _judge(loaded, sources, "")
     except PlanError as error:
         return Fact(None, error.title.replace("\n", " "), error.hint)
-    live = None
     with suppress(DatabaseError):  # the doctor reports that elsewhere; the text alone still shows something
-        live = await _read_stats(loaded, statements) if statements else None
+        judged = await _judge(loaded, sources, _dsn(loaded), measurement)
     found = tuple(
         (f"{ruling.statement.location}: {ruling.statement.one_line[:60]}", ruling.rule.breaking_reason)
-        for ruling in select_breaking(evaluate_statements(statements, live))
+        for ruling in select_breaking(judged.verdicts)
     )
-    return Fact(MigrationFacts(len(statements), found, advise_command_line(loaded)))
+    return Fact(MigrationFacts(len(judged.statements), found, advise_command_line(loaded)))
 
 
-def read_migrations(loaded: LoadedPlan) -> tuple[Statement, ...]:
-    """Every statement, with its file and line as the operator would open it.
+def read_migration_texts(loaded: LoadedPlan) -> list[tuple[str, str]]:
+    """The text and the path of every file of the plan, as the operator would open it.
 
     Raises:
-        PlanError: a file cannot be read, or is not SQL.
+        PlanError: a file cannot be read.
     """
-    statements: list[Statement] = []
+    sources = []
     for number, file in enumerate(_migration_files(loaded)):
         try:
-            text = read_text(str(file))
+            sources.append((read_text(str(file)), str(file)))
         except PlanError as error:
             line = loaded.lines.get(f"migrations[{number}]", loaded.lines.get("migrations", 1))
             raise PlanError(
                 f"{loaded.source}:{line}: migrations: {error.title}", "paths are relative to the plan file"
             ) from None
-        statements += read_migration(text, str(file))
-    return mark_new_tables(tuple(statements))
+    return sources
 
 
 def advise_command_line(loaded: LoadedPlan) -> str:
@@ -92,12 +96,14 @@ def _migration_files(loaded: LoadedPlan) -> list[Path]:
     return [Path(loaded.source).parent / name for name in plan.migrations] if isinstance(plan, SingleImagePlan) else []
 
 
-async def _read_stats(loaded: LoadedPlan, statements: tuple[Statement, ...]) -> DatabaseStats | None:
-    tables = [
-        action.table for action in all_actions(statements) if action.table is not None and not action.on_new_table
-    ]
-    database = loaded.plan.database
-    return await read_database_stats(database.dsn.get_secret_value(), tables, timeout=database.connect_timeout)
+async def _judge(
+    loaded: LoadedPlan, sources: Sequence[tuple[str, str]], dsn: str, measurement: LockMeasurement | None = None
+) -> JudgedMigration:
+    return await judge_migration(sources, dsn, measurement, timeout=loaded.plan.database.connect_timeout)
+
+
+def _dsn(loaded: LoadedPlan) -> str:
+    return loaded.plan.database.dsn.get_secret_value()
 
 
 def _count_statements(statements: tuple[Statement, ...]) -> str:

@@ -11,7 +11,10 @@ from zdd_tui.backends.redis_flags import FlagStore
 from zdd_tui.backends.store import migrations
 from zdd_tui.checks.catalog_diff import check_new_side
 from zdd_tui.checks.cluster import check_cluster
+from zdd_tui.checks.flags import try_flags
+from zdd_tui.checks.locks import LockMeasurement, check_change_locks
 from zdd_tui.checks.migrations import check_migrations
+from zdd_tui.checks.sample import check_sampled_rows
 from zdd_tui.checks.schema import check_change, run_squawk_checks
 from zdd_tui.model.ddl.lint import lint_plan_sql
 from zdd_tui.model.errors import MetricsError, PlanError, ZddError
@@ -21,13 +24,14 @@ from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.plan.guard import Guard, Metric
 
 
-async def check_plan(loaded: LoadedPlan, *, offline: bool) -> list[str]:
+async def check_plan(loaded: LoadedPlan, *, offline: bool, measurement: LockMeasurement | None = None) -> list[str]:
     """Judges a plan, and the systems that it names, in parallel. Changes nothing.
 
     A plan with regions is checked in each of them, unless one region was selected.
 
     Args:
         offline: judge the file alone; connect to nothing.
+        measurement: executes the plan's SQL on a copy of the schema and measures its locks; None for by rule.
 
     Returns:
         one line for each fact that an operator should see.
@@ -36,12 +40,12 @@ async def check_plan(loaded: LoadedPlan, *, offline: bool) -> list[str]:
         ZddError: everything that is wrong, at most one message for each system.
     """
     if loaded.plan.regions is None or loaded.plan.region or offline:
-        return await _check_one_region(loaded, offline=offline)
+        return await _check_one_region(loaded, offline=offline, measurement=measurement)
     lines: list[str] = []
     errors: list[str] = []
     for name in loaded.plan.regions.names:
         try:
-            found = await _check_one_region(loaded.for_region(name), offline=False)
+            found = await _check_one_region(loaded.for_region(name), offline=False, measurement=measurement)
         except ZddError as error:
             errors.append(f"region {name}: {error}")
         else:
@@ -51,7 +55,9 @@ async def check_plan(loaded: LoadedPlan, *, offline: bool) -> list[str]:
     return lines
 
 
-async def _check_one_region(loaded: LoadedPlan, *, offline: bool) -> list[str]:
+async def _check_one_region(
+    loaded: LoadedPlan, *, offline: bool, measurement: LockMeasurement | None = None
+) -> list[str]:
     plan = loaded.plan
     try:
         lines = await _check_file(plan, offline=offline)
@@ -59,7 +65,11 @@ async def _check_one_region(loaded: LoadedPlan, *, offline: bool) -> list[str]:
         raise loaded.with_location(error) from None
     if offline:
         return lines + await check_migrations(loaded, offline=True)
-    checks = [_check_database(plan), check_cluster(plan), check_migrations(loaded, offline=False)]
+    checks = [
+        _check_database(loaded, measurement),
+        check_cluster(plan),
+        check_migrations(loaded, offline=False, measurement=measurement),
+    ]
     if plan.redis_url is not None:
         checks.insert(2, _check_redis(plan, plan.redis_url.get_secret_value()))
     if plan.guard is not None:
@@ -93,7 +103,8 @@ async def _check_file(plan: BasePlan, *, offline: bool) -> list[str]:
     return lines
 
 
-async def _check_database(plan: BasePlan) -> list[str]:
+async def _check_database(loaded: LoadedPlan, measurement: LockMeasurement | None) -> list[str]:
+    plan = loaded.plan
     dsn = plan.database.dsn.get_secret_value()
     conn = await connect(dsn, application_name="zdd check", timeout=plan.database.connect_timeout)
     try:
@@ -102,12 +113,26 @@ async def _check_database(plan: BasePlan) -> list[str]:
             await migrations.check_can_migrate(conn, dsn)
             if not isinstance(plan, Plan):
                 return [f"PostgreSQL {describe_dsn(dsn)}: stores the release's record, nothing else"]
-            notes = await check_change(conn, plan, has_started=await _has_started(conn, plan))
-            sides = await check_new_side(conn, plan)
+            has_started = await _has_started(conn, plan)
+            notes = await check_change(conn, plan, has_started=has_started)
+            lines = [f"PostgreSQL {describe_dsn(dsn)}: {plan.change.table} can be changed"]
+            lines += [f"note: {note}" for note in notes]
+            errors = []
+            for check in (_check_new_side, check_sampled_rows):
+                try:
+                    lines += await check(conn, plan)
+                except PlanError as error:
+                    errors += [loaded.with_location(each) for each in error.parts]
     finally:
         await conn.close()
-    line = f"PostgreSQL {describe_dsn(dsn)}: {plan.change.table} can be changed"
-    return [line, *(f"note: {note}" for note in notes), *sides.lines(plan)]
+    if errors:
+        raise PlanError.join(errors)
+    # Once the release has started, what its DDL would do is done.
+    return lines if has_started else [*lines, *await check_change_locks(plan, measurement)]
+
+
+async def _check_new_side(conn: Connection, plan: Plan) -> list[str]:
+    return (await check_new_side(conn, plan)).lines(plan)
 
 
 async def _has_started(conn: Connection, plan: Plan) -> bool:
@@ -127,7 +152,7 @@ async def _check_redis(plan: BasePlan, url: str) -> list[str]:
     async with await FlagStore.connect(url) as store:
         values = await store.read(list(plan.flag_roles))
         shown = ", ".join(f"{key} {value if value is not None else 'not set'}" for key, value in values.items())
-        return [f"Redis {store.address}: {shown}"]
+        return [f"Redis {store.address}: {shown}", *await try_flags(store, plan)]
 
 
 def check_guard_dependencies(guard: Guard | None) -> None:

@@ -8,6 +8,7 @@ import asyncpg
 
 from zdd_tui.backends.postgres.catalog import find_table, read_catalog
 from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.backends.postgres.row_visibility import require_all_rows_visible
 from zdd_tui.backends.postgres.squawk import run_squawk
 from zdd_tui.model.ddl import expand_statements
 from zdd_tui.model.ddl.catalog import Catalog
@@ -50,6 +51,7 @@ async def check_change(conn: Connection, plan: Plan, *, has_started: bool = Fals
     if table is None:  # the old side is archived or dropped: nothing is left to judge
         return []
     await _check_rights(conn, plan, table)
+    await require_all_rows_visible(conn, plan)
     _check_columns(plan, catalog)
     if not has_started and (existing := await existing_objects(conn, plan)):
         raise PlanError(

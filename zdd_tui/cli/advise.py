@@ -1,7 +1,6 @@
 """`zdd advise`: reads a change and recommends a strategy. It writes nothing but the plan file that was requested."""
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,14 +11,15 @@ import yaml
 from zdd_tui.backends.files import read_text
 from zdd_tui.backends.postgres.connection import connect, translate_errors
 from zdd_tui.backends.postgres.squawk import SquawkViolation, run_squawk
-from zdd_tui.backends.postgres.table_stats import read_database_stats
 from zdd_tui.checks.catalog_diff import compare_planned_side
+from zdd_tui.checks.locks import judge_migration
 from zdd_tui.checks.plan import check_plan
+from zdd_tui.cli.measurement import DSN_VARIABLE, lock_measurement, resolve_dsn
 from zdd_tui.model.advice.carry_over import add_missing_ddl, describe_remaining
 from zdd_tui.model.advice.draft import PlanTarget, build_plan_document, find_missing_inputs, format_yaml
-from zdd_tui.model.advice.locks import StatementVerdict, evaluate_statements
+from zdd_tui.model.advice.locks import StatementVerdict
 from zdd_tui.model.advice.manifest import Manifest, describe_manifest_changes, find_cautions, read_manifests
-from zdd_tui.model.advice.migration import DatabaseStats, Statement, all_actions, mark_new_tables, read_migration
+from zdd_tui.model.advice.migration import DatabaseStats, Statement
 from zdd_tui.model.advice.plan_from_migration import DerivedChange, MissingInput, UserAnswers, derive_change
 from zdd_tui.model.advice.rules import (
     EXPAND_CONTRACT,
@@ -33,7 +33,6 @@ from zdd_tui.model.errors import PlanError, Refused, ZddError
 from zdd_tui.model.plan.base import Change, Plan
 from zdd_tui.model.plan.file import find_placeholders, load_plan
 
-_VARIABLE = re.compile(r"^\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?$")
 _GENERATED_PLAN_NAME = "the generated plan"
 
 
@@ -42,7 +41,7 @@ class AdviseRequest:
     """The options of `zdd advise` and `zdd init`.
 
     Attributes:
-        dsn: ``${NAME}``, or the address itself.
+        dsn, scratch_dsn: ``${NAME}``, or the address itself.
         intended_strategy: refused where the migration breaks it; empty for none.
     """
 
@@ -54,6 +53,7 @@ class AdviseRequest:
     target: PlanTarget = field(default_factory=PlanTarget)
     answers: UserAnswers = field(default_factory=UserAnswers)
     intended_strategy: str = ""
+    scratch_dsn: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,7 @@ class AdviseResult:
     """The result of `zdd advise`.
 
     Attributes:
+        lock_source: where the locks come from: measured, or by rule and why.
         violations: squawk's, by statement.
         changes: differences between the two versions of the manifest.
         missing_inputs: values that only a person knows; while there are any, there is no plan.
@@ -72,6 +73,7 @@ class AdviseResult:
     facts: ChangeFacts
     verdicts: tuple[StatementVerdict, ...] = ()
     stats: DatabaseStats | None = None
+    lock_source: str = "by rule"
     violations: Mapping[Statement, tuple[SquawkViolation, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
@@ -87,20 +89,21 @@ async def analyze_change(request: AdviseRequest) -> AdviseResult:
     Raises:
         ZddError: an input cannot be read or used; names the first one, with its location.
     """
-    statements = mark_new_tables(
-        tuple(statement for file in request.sql for statement in read_migration(read_text(file), file))
-    )
+    sources = [(read_text(file), file) for file in request.sql]
+    statements = (await judge_migration(sources)).statements
     files = [(file, read_text(file)) for file in request.manifests]
     manifests = read_manifests(files, container=request.target.container)
     target, changes, manifest = _fill_target_from_manifests(request.target, manifests)
     if request.old_image and request.old_image == request.target.image:
         raise ZddError(f"the old and the new image are both {request.old_image}", "name two images: --image OLD NEW")
-    if (variable := _VARIABLE.match(request.dsn)) is not None:
+    if (variable := DSN_VARIABLE.match(request.dsn)) is not None:
         target = replace(target, dsn=f"${{{variable[1]}}}")
-    stats = await _read_stats(request.dsn, statements)
+    dsn = resolve_dsn(request.dsn, "--dsn") if statements else ""
+    judged = await judge_migration(sources, dsn, lock_measurement(request.scratch_dsn) if dsn else None)
+    stats, statements = judged.stats, judged.statements
     if request.intended_strategy:
-        refuse_destructive(statements, request.intended_strategy, stats)
-    verdicts = evaluate_statements(statements, stats)
+        refuse_destructive(statements, request.intended_strategy, stats, judged.measured)
+    verdicts = judged.verdicts
     facts = replace(request.facts, schema=classify_schema_impact(verdicts))
     if manifest is not None and (manifest.facts.session_hints or manifest.sticky):
         facts = replace(facts, sessions="in-memory")
@@ -111,6 +114,7 @@ async def analyze_change(request: AdviseRequest) -> AdviseResult:
         facts=facts,
         verdicts=verdicts,
         stats=stats,
+        lock_source=judged.source,
         violations=await _run_squawk(statements),
         warnings=(*_schema_warnings(verdicts, stats), *(find_cautions(manifest) if manifest else ())),
         changes=changes,
@@ -129,7 +133,7 @@ async def analyze_change(request: AdviseRequest) -> AdviseResult:
     try:
         await check_plan(loaded, offline=True)
         if derived.change is not None and request.dsn and isinstance(loaded.plan, Plan):
-            change, remaining = await _carry_over(_resolve_dsn(request.dsn), loaded.plan, derived.change)
+            change, remaining = await _carry_over(resolve_dsn(request.dsn, "--dsn"), loaded.plan, derived.change)
             text = format_yaml(build_plan_document(advice.strategy, target, change, facts.regions), reasons)
             result = replace(result, notes=(*result.notes, *remaining))
     except PlanError as error:
@@ -247,25 +251,6 @@ def _fill_target_from_manifests(
         smoke=target.smoke or ("/" + probe.partition("/")[2] if probe.startswith("GET ") else ""),
     )
     return filled, changes, last
-
-
-async def _read_stats(dsn: str, statements: tuple[Statement, ...]) -> DatabaseStats | None:
-    if not dsn or not statements:
-        return None
-    tables = [
-        action.table for action in all_actions(statements) if action.table is not None and not action.on_new_table
-    ]
-    return await read_database_stats(_resolve_dsn(dsn), tables)
-
-
-def _resolve_dsn(dsn: str) -> str:
-    """The address, where it is given as the name of a variable."""
-    if (match := _VARIABLE.match(dsn)) is None:
-        return dsn
-    value = os.environ.get(match[1])
-    if not value:
-        raise ZddError(f"--dsn: the environment variable {match[1]} is not set", f"export {match[1]}=…")
-    return value
 
 
 def _derive_change(

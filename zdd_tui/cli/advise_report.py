@@ -11,11 +11,17 @@ from typing import Any, TextIO
 
 from zdd_tui.cli.advise import AdviseRequest, AdviseResult, analyze_change, require_new_file, require_plan, write_plan
 from zdd_tui.model.advice.draft import PlanTarget
-from zdd_tui.model.advice.locks import StatementVerdict, TableLock, TableWork, select_breaking, select_long_locks
+from zdd_tui.model.advice.effects import TableLock, TableWork
+from zdd_tui.model.advice.locks import (
+    StatementVerdict,
+    describe_ruling,
+    format_lock_seconds,
+    select_breaking,
+    select_long_locks,
+)
 from zdd_tui.model.advice.migration import LiveTableStats
 from zdd_tui.model.advice.plan_from_migration import UserAnswers
 from zdd_tui.model.advice.rules import ChangeFacts
-from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import ZddError
 
 WIDTH = 80
@@ -47,6 +53,7 @@ def _report_lines(result: AdviseResult, plan_file: str, width: int) -> Iterator[
         yield from _wrap(f"changes: {change}", width, "  ")
     if result.verdicts:
         yield from _format_heading("statements: the lock, what it blocks, how long it is held")
+        yield from _wrap(f"locks {result.lock_source}", width, "  ")
         yield from _statement_lines(result, width)
     if result.stats is not None:
         yield from _format_heading(f"tables of {result.stats.database}")
@@ -80,6 +87,16 @@ def _statement_lines(result: AdviseResult, width: int) -> Iterator[str]:
         yield from _wrap(f"{statement.location}  {text if len(text) <= 200 else text[:199] + '…'}", width, "  ", "    ")
         for verdict in verdicts:
             yield from _verdict_lines(verdict, width, show_action=len(statement.actions) > 1)
+            last = verdict
+        named = {str(action.table) for action in statement.actions}
+        for ruling in last.tables:
+            if ruling.table not in named and ruling.lock.strength > TableLock.ROW_EXCLUSIVE.strength:
+                also = "also " if last.rule.lock is not TableLock.NONE and last.action.table is not None else ""
+                yield from _wrap(f"{also}{describe_ruling(ruling)}", width, "    ", "      ")
+                if ruling.is_long and not also:
+                    yield from _wrap(f"✗ {ruling.lock.blocked} wait while it {ruling.work}", width, "    ", "      ")
+        if last.note:
+            yield from _wrap(f"by rule: {last.note}", width, "    ", "      ")
         if rules := ", ".join(dict.fromkeys(each.rule for each in result.violations.get(statement, ()))):
             yield from _wrap(f"squawk: {rules}", width, "    ", "      ")
 
@@ -91,10 +108,14 @@ def _verdict_lines(verdict: StatementVerdict, width: int, *, show_action: bool) 
         text = "not judged" if rule.work is TableWork.UNKNOWN else "blocks nothing"
     else:
         text = f"{rule.lock} (blocks {rule.lock.blocked}), {rule.work}, {_format_lock_seconds(verdict)}"
-    lines = [action + text]
+    # What names no table of its own is shown by the rulings for the tables that it locks.
+    is_shown = (
+        bool(action) or not verdict.tables or (verdict.action.table is not None and rule.lock is not TableLock.NONE)
+    )
+    lines = [action + text] if is_shown else []
     if rule.breaking_reason:
         lines.append(f"✗ {rule.breaking_reason}")
-    elif any(select_long_locks([verdict])):
+    elif is_shown and any(select_long_locks([verdict])):
         lines.append(f"✗ {rule.lock.blocked} wait while it {rule.work}")
     if rule.hint:
         lines.append(f"Fix: {rule.hint}")
@@ -103,12 +124,9 @@ def _verdict_lines(verdict: StatementVerdict, width: int, *, show_action: bool) 
 
 
 def _format_lock_seconds(verdict: StatementVerdict) -> str:
-    if verdict.lock_seconds is None:
-        return "time unknown (--dsn estimates it)" if verdict.rule.work is not TableWork.UNKNOWN else "time unknown"
-    low, high = verdict.lock_seconds
-    if high <= 0.1:
-        return "under 0.1s"
-    return f"{'under 0.1s' if low < 0.1 else format_duration(low)} to {format_duration(high)}"
+    if verdict.lock_seconds is None and verdict.rule.work is not TableWork.UNKNOWN:
+        return "time unknown (--dsn estimates it)"
+    return format_lock_seconds(verdict.lock_seconds)
 
 
 def _format_table(table: LiveTableStats) -> str:
@@ -173,6 +191,7 @@ def advise_result_to_dict(result: AdviseResult, plan_file: str = "") -> dict[str
         ],
         "rejected": [{"strategy": name, "reason": reason} for name, reason in advice.rejected],
         "statements": [_verdict_to_dict(verdict, result) for verdict in result.verdicts],
+        "lock_source": result.lock_source,
         "breaking": len(list(select_breaking(result.verdicts))),
         "tables": [_table_stats_to_dict(table) for table in result.stats.tables.values()] if result.stats else [],
         "longest_transaction": result.stats.longest_transaction if result.stats else None,
@@ -200,6 +219,18 @@ def _verdict_to_dict(verdict: StatementVerdict, result: AdviseResult) -> dict[st
         "blocks": rule.lock.blocked,
         "work": str(rule.work),
         "lock_seconds": list(verdict.lock_seconds) if verdict.lock_seconds is not None else None,
+        "source": str(verdict.source),
+        "note": verdict.note or None,
+        "locks": [
+            {
+                "table": ruling.table,
+                "lock": str(ruling.lock),
+                "blocks": ruling.lock.blocked,
+                "work": str(ruling.work),
+                "lock_seconds": list(ruling.lock_seconds) if ruling.lock_seconds is not None else None,
+            }
+            for ruling in verdict.tables
+        ],
         "breaks": rule.breaking_reason or None,
         "hint": rule.hint or None,
         "squawk": [{"rule": each.rule, "message": each.message, "hint": each.hint} for each in violations],
@@ -257,6 +288,7 @@ def build_request(arguments: argparse.Namespace) -> AdviseRequest:
         ),
         answers=UserAnswers(*(_parse_pairs(f"--{name}", getattr(arguments, name)) for name in ("up", "down", "type"))),
         intended_strategy=getattr(arguments, "strategy", None) or "",
+        scratch_dsn=getattr(arguments, "scratch_dsn", ""),
     )
 
 

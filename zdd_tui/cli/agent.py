@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from platformdirs import user_state_path
@@ -14,6 +15,7 @@ from platformdirs import user_state_path
 from zdd_tui.backends.actor import this_actor
 from zdd_tui.checks.plan import check_guard_dependencies, check_plan
 from zdd_tui.cli.commands import open_store
+from zdd_tui.cli.measurement import lock_measurement
 from zdd_tui.engine.agent import LEASE_TTL, Agent
 from zdd_tui.engine.runner import StepHook
 from zdd_tui.model.errors import HINT_PREFIX, BackendError, ZddError
@@ -67,7 +69,7 @@ async def run_agent(
         if not has_no_agent(lease):
             log_to_stderr("another agent holds the lease; nothing to do")
             return 0
-    agent_actor, check = Actor("agent", actor.host), lambda: check_plan(loaded, offline=False)
+    agent_actor, check = Actor("agent", actor.host), partial(_check, loaded)
     agent = Agent(loaded.plan, release_id, agent_actor, log=log_to_stderr, check=check, ttl=ttl, boundary=hook)
     task = asyncio.create_task(agent.run())
     loop = asyncio.get_running_loop()
@@ -108,12 +110,17 @@ async def register_release(loaded: LoadedPlan, actor: Actor, *, new: bool = Fals
                 if has_ended and not new:
                     return None
         if has_ended:
-            for line in await check_plan(loaded, offline=False):
+            for line in await _check(loaded):
                 log_to_stderr(line)
             await store.migrate()
         return await store.register_release(
             loaded.plan, text=loaded.text, document=loaded.document, plan_hash=loaded.hash, actor=actor
         )
+
+
+async def _check(loaded: LoadedPlan) -> list[str]:
+    """The check of `zdd check`; code that no rule can judge is executed on a copy of the schema, if there is any."""
+    return await check_plan(loaded, offline=False, measurement=lock_measurement(only_opaque=True))
 
 
 def log_to_stderr(line: str) -> None:

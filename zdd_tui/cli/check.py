@@ -5,13 +5,16 @@ from typing import Any, TextIO
 
 from zdd_tui.backends.postgres.connection import connect, translate_errors
 from zdd_tui.checks.catalog_diff import compare_planned_side
+from zdd_tui.checks.locks import LockMeasurement
 from zdd_tui.checks.plan import check_plan
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.plan.file import LoadedPlan
 
 
-async def run_check_json(loaded: LoadedPlan, *, offline: bool, out: TextIO) -> int:
+async def run_check_json(
+    loaded: LoadedPlan, *, offline: bool, out: TextIO, measurement: LockMeasurement | None = None
+) -> int:
     """Checks a plan and writes the result.
 
     Returns:
@@ -20,7 +23,7 @@ async def run_check_json(loaded: LoadedPlan, *, offline: bool, out: TextIO) -> i
     document: dict[str, Any] = {"plan": loaded.plan.name, "ok": True, "lines": [], "error": None, "hint": None}
     code = 0
     try:
-        document["lines"] = await check_plan(loaded, offline=offline)
+        document["lines"] = await check_plan(loaded, offline=offline, measurement=measurement)
     except ZddError as error:
         document |= {"ok": False, "error": error.title, "hint": error.hint}
         code = error.exit_code

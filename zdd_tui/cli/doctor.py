@@ -18,6 +18,7 @@ from zdd_tui.backends.store.evidence import add_evidence, read_history
 from zdd_tui.checks.migrations import read_migration_facts
 from zdd_tui.checks.plan import check_plan
 from zdd_tui.cli.commands import open_store
+from zdd_tui.cli.measurement import lock_measurement
 from zdd_tui.cli.status import VERDICT_GLYPHS
 from zdd_tui.model.doctor import CHECKLIST, DoctorFacts, Fact, Finding, Report, examine_facts
 from zdd_tui.model.doctor.facts import Evidence, QueryFacts, ReleaseHistory
@@ -39,7 +40,7 @@ async def run_examination(loaded: LoadedPlan) -> Report:
         _read_flags(plan),
         read_ttls(plan.dns),
         read_file_state(Path(loaded.source)),
-        asyncio.gather(read_migration_facts(loaded), _read_refusals(loaded)),
+        asyncio.gather(read_migration_facts(loaded, lock_measurement(only_opaque=True)), _read_refusals(loaded)),
     )
     return examine_facts(
         DoctorFacts(

@@ -86,9 +86,20 @@ def add_change_options(parser: argparse.ArgumentParser) -> None:
     plan.add_argument("--force", action="store_true", help="overwrite the plan file")
 
 
+def add_scratch_option(parser: argparse.ArgumentParser) -> None:
+    """The server for the copy of the schema."""
+    parser.add_argument(
+        "--scratch-dsn",
+        default="",
+        metavar="DSN",
+        help="measure locks on a copy of the schema in a new database of this server; default: an embedded server",
+    )
+
+
 def add_advise_options(parser: argparse.ArgumentParser) -> None:
     """The options of `zdd advise`."""
     add_change_options(parser)
+    add_scratch_option(parser)
     parser.add_argument(
         "--strategy",
         type=normalize_strategy,

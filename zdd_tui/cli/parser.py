@@ -32,6 +32,7 @@ from zdd_tui.cli.options import (
     add_keys_options,
     add_record_option,
     add_replay_options,
+    add_scratch_option,
     add_tune_options,
     parse_positive,
     parse_seconds,
@@ -98,13 +99,15 @@ def _load_current_region(arguments: argparse.Namespace) -> LoadedPlan:
 
 def _run_check(arguments: argparse.Namespace) -> int:
     from zdd_tui.checks.plan import check_plan
+    from zdd_tui.cli.measurement import lock_measurement
 
     loaded = load_plan_file(arguments.plan, arguments.region)
+    measurement = None if arguments.offline else lock_measurement(arguments.scratch_dsn)
     if arguments.json:
         from zdd_tui.cli.check import run_check_json
 
-        return asyncio.run(run_check_json(loaded, offline=arguments.offline, out=sys.stdout))
-    for line in asyncio.run(check_plan(loaded, offline=arguments.offline)):
+        return asyncio.run(run_check_json(loaded, offline=arguments.offline, out=sys.stdout, measurement=measurement))
+    for line in asyncio.run(check_plan(loaded, offline=arguments.offline, measurement=measurement)):
         print(f"✔ {line}")
     print(f"{loaded.plan.name}: {'keys and SQL are valid' if arguments.offline else 'ready to run'}")
     return 0
@@ -288,6 +291,7 @@ def _add_read_commands(verbs: Verbs) -> None:
         verbs, "check", _run_check, "Check a plan, and that database, cluster and Redis can run it. Changes nothing."
     )
     check.add_argument("--offline", action="store_true", help="check the file only; connect to nothing")
+    add_scratch_option(check)
     check.add_argument(
         "--json",
         action="store_true",

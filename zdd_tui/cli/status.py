@@ -6,19 +6,22 @@ import sys
 import textwrap
 from collections.abc import Mapping
 from contextlib import aclosing
+from dataclasses import asdict
 from typing import Any, TextIO
 
 from zdd_tui.backends.store.client import Store
 from zdd_tui.cli.commands import EXIT_TIMEOUT, find_release, open_store
 from zdd_tui.model.duration import format_duration
-from zdd_tui.model.errors import DatabaseError, PlanError
+from zdd_tui.model.errors import HINT_PREFIX, DatabaseError, PlanError
 from zdd_tui.model.plan.file import LoadedPlan
+from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.next_commands import NextCommand, next_commands
 from zdd_tui.model.release.records import BackfillRecord, GuardReading, Lease, ReleaseRecord
 from zdd_tui.model.release.regions import require_same_region
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus, closed_gates, current_readings
 from zdd_tui.model.release.summary import CONTINUES_AUTOMATICALLY, find_wait, has_no_agent
+from zdd_tui.model.release.witness import WitnessRecord, describe_writers
 from zdd_tui.model.tuning import describe_tuning
 
 VERDICT_GLYPHS = {
@@ -129,6 +132,8 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
     gates         of the current phase: name, verdict (pass, fail, pending, inconclusive, unknown), reason, age
                   (seconds)
     cause         why the guard rolled the release back or paused it, with the numbers, or null
+    conditions    standing conditions that are not met: name, status (breached, rechecking, unknown), text, who (changed
+                  it) or null, hint or null, restored (by the agent), age (seconds)
     waits         null while it does not wait, or a gate fails; since (like ``now``), owner or null, limit (seconds
                   or null), over (the limit), text
     guard         of every rule: rule, verdict, reason, unit (ratio, seconds, count, number), value, baseline and
@@ -138,6 +143,8 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
     backfill      null before it; status, rows_done, rows_total (an estimate until done), rows_per_second,
                   throttle (the active signal, or null), failed_rows, verified_rows, mismatches (null before
                   the first verification)
+    witness       open_rows (rows that a write of one side left different) and writers: who wrote only one side
+                  (application_name, address, pod or null, role, session_role, rows, open_rows, first_at, last_at, text)
     limits        effective limits of the backfill, by name; ``tuned``: those that an operator has changed, with the
                   plan's own values; null where the strategy has no backfill
     created_at    seconds since the epoch by the database's clock, like ``now``; ``finished_at`` null until it ends
@@ -155,6 +162,7 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
         "paused": release.paused,
         "error": release.error or None,
         "cause": record.cause or None,
+        "conditions": [_condition_to_dict(reading, record.now) for reading in release.unmet],
         "waits": _wait_to_dict(record),
         "plan_hash": release.plan_hash,
         "agent": _agent_to_dict(record.lease),
@@ -165,6 +173,7 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
             for step in record.steps
         ],
         "backfill": None if backfill is None else _backfill_to_dict(backfill),
+        "witness": _witness_to_dict(record.witness),
         "limits": None if record.limits is None else record.limits.model_dump(),
         "tuned": None
         if (plan := record.plan_limits) is None
@@ -179,6 +188,18 @@ def _agent_to_dict(lease: Lease | None) -> dict[str, Any] | None:
     if lease is None or not lease.is_live:
         return None
     return {"holder": lease.holder, "host": lease.host, "pid": lease.pid, "epoch": lease.epoch, "age": lease.age}
+
+
+def _condition_to_dict(reading: ConditionReading, now: float) -> dict[str, Any]:
+    return {
+        "name": reading.name,
+        "status": str(reading.status),
+        "text": reading.text,
+        "who": reading.who or None,
+        "hint": reading.hint or None,
+        "restored": reading.restored,
+        "age": round(max(0.0, now - reading.since), 1),
+    }
 
 
 def _gate_to_dict(gate: GateReading, now: float) -> dict[str, Any]:
@@ -227,6 +248,11 @@ def _backfill_to_dict(backfill: BackfillRecord) -> dict[str, Any]:
     }
 
 
+def _witness_to_dict(found: WitnessRecord) -> dict[str, Any]:
+    writers = [asdict(writer) | {"pod": writer.pod or None, "text": str(writer)} for writer in found.writers]
+    return {"open_rows": found.open_rows, "writers": writers}
+
+
 def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
     """The status for people: the first line says what matters most, the last ones what to do next.
 
@@ -241,6 +267,7 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
     lines = [f"{release.name}: {release.state}{place}{', PAUSED' if release.paused else ''} ({where})"]
     if record.cause:
         lines.insert(0, f"✗ GUARD: {record.cause}")
+    lines[:0] = _condition_lines(release)
     if (wait := find_wait(record, record.now)) is not None and (wait.is_overdue or record.owner):
         lines.append(f"  {'✗ LATE: ' if wait.is_overdue else ''}{wait.description}")
     errors = release.error.splitlines()
@@ -257,11 +284,24 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
             lines.append(f"  … {verb} {step.name}" + (f": {step.note}" if step.note else ""))
     if record.backfill is not None:
         lines.append(f"  {_backfill_line(record.backfill)}")
+    if record.witness.writers:
+        lines.append(f"  ! wrote only one side: {describe_writers(record.witness.writers)}")
     if record.plan_limits is not None and (changed := describe_tuning(record.plan_limits, record.tuning)):
         lines.append(f"  tuned: {', '.join(changed)}")
     lines += _agent_lines(record)
     lines += _next_lines(record, plan_file)
     return "\n".join(piece for line in lines for piece in _wrap_line(line)) + "\n"
+
+
+def _condition_lines(release: Release) -> list[str]:
+    """The standing conditions that are not met: before everything else, because nothing else matters until they are."""
+    lines = []
+    for reading in release.unmet:
+        label = "✗ STOPPED" if reading.status.stops_progress else "? UNKNOWN"
+        lines.append(f"{label}: {reading.title}")
+        if reading.status is ConditionStatus.BREACHED and reading.hint:
+            lines.append(f"{HINT_PREFIX}{reading.hint}")
+    return lines
 
 
 def _stepper(release: Release) -> list[str]:
@@ -288,7 +328,8 @@ def _backfill_line(backfill: BackfillRecord) -> str:
         text += f", slowed by {backfill.throttle}"
     if backfill.failed_rows:
         text += f", {backfill.failed_rows:,} failed"
-    return text if backfill.mismatches is None else f"{text}, {backfill.mismatches:,} mismatches"
+    is_compared = backfill.verified or bool(backfill.mismatches)
+    return f"{text}, {backfill.mismatches or 0:,} mismatches" if is_compared else text
 
 
 def _agent_lines(record: ReleaseRecord) -> list[str]:

@@ -1,8 +1,9 @@
 """The agent's work from acquiring the lease until it loses the lease or the release ends.
 
-Five loops run concurrently, in the manner of a Kubernetes controller: one renews the lease, one handles commands one
-at a time, one runs steps one at a time, one evaluates the gates, and one evaluates the guard's rules. The first loop
-that ends or fails ends the session; the next session continues from the state in PostgreSQL.
+Six loops run concurrently, in the manner of a Kubernetes controller: one renews the lease, one handles commands one
+at a time, one runs steps one at a time, one evaluates the gates, one watches the standing conditions, and one evaluates
+the guard's rules. The first loop that ends or fails ends the session; the next session continues from the state in
+PostgreSQL.
 """
 
 import asyncio
@@ -17,10 +18,10 @@ from zdd_tui.backends.redis_flags import FlagStore
 from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.backends.store.client import Store
 from zdd_tui.backends.store.guard import record_overdue_wait
+from zdd_tui.engine.conditions.monitor import ConditionMonitor
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.gates.registry import evaluate_gates
 from zdd_tui.engine.guard.loop import GuardLoop
-from zdd_tui.engine.observations import find_applied_images
 from zdd_tui.engine.preconditions import (
     build_tune_command,
     describe_tune_result,
@@ -28,13 +29,17 @@ from zdd_tui.engine.preconditions import (
     require_same_objects,
 )
 from zdd_tui.engine.runner import ReleaseHolder, Runner, StepHook
+from zdd_tui.engine.steps.rollout import recall_admitted_images
+from zdd_tui.engine.witness import settle_recorded_rows
 from zdd_tui.model.errors import BackendError, DatabaseUnavailable, Refused, ZddError
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.plan.guard import Guard
+from zdd_tui.model.release.conditions import withhold_verdicts
 from zdd_tui.model.release.records import NewEvent, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import (
     Command,
     CommandKind,
+    PendingStep,
     Release,
     ReleaseState,
     apply_command,
@@ -78,16 +83,19 @@ class LeaseSession:
         self._gate_lock = asyncio.Lock()
         self._step_lock = asyncio.Lock()  # held while the next step is chosen and while a command changes the release
         self._running_step: asyncio.Task[None] | None = None
+        self._running_pending: PendingStep | None = None
         self._holder: ReleaseHolder
         self._ctx: Context
         self._workloads: WorkloadCache | None = None
-        self._applied_images: dict[str, str] = {}
         self._reported_wait_since = 0.0
         self._runner: Runner
+        self._monitor: ConditionMonitor | None = None
 
     async def run(self) -> Release:
         """Runs until the release has ended. Whatever ends the session earlier is raised."""
-        self._holder = ReleaseHolder((await self._store.read()).release)
+        record = await self._store.read()
+        recall_admitted_images(self._plan, record.steps)
+        self._holder = ReleaseHolder(record.release)
         # The renewals start first: connecting to the other systems may take longer than the lease lasts.
         await _run_until_first_ends(self._renew_loop(), self._run_loops())
         return self._release
@@ -116,8 +124,13 @@ class LeaseSession:
     async def _run_release(self, stack: AsyncExitStack) -> None:
         await self._connect(stack)
         self._state_changed.set()
+        assert self._monitor is not None
         await _run_until_first_ends(
-            self._command_loop(), self._step_loop(), self._gate_loop(), self._ctx.workloads.run()
+            self._command_loop(),
+            self._step_loop(),
+            self._gate_loop(),
+            self._monitor.run(),
+            self._ctx.workloads.run(),
         )
 
     def _build_guard(self, guard: Guard) -> GuardLoop:
@@ -129,7 +142,6 @@ class LeaseSession:
             workloads=lambda: self._workloads,
             release=lambda: self._release,
             log=self._log,
-            applied=lambda: self._applied_images,
         )
 
     # Connections
@@ -158,6 +170,14 @@ class LeaseSession:
         )
         self._workloads = self._ctx.workloads
         self._runner = Runner(self._ctx, self._holder, self._hook)
+        self._monitor = ConditionMonitor(
+            self._ctx,
+            self._holder,
+            self._step_lock,
+            stop_step=self._stop_step_for_breach,
+            settle=self._settle_after_breach,
+            on_change=self._state_changed.set,
+        )
 
     async def _connect_flags(self, stack: AsyncExitStack) -> FlagStore | None:
         if (url := self._plan.redis_url) is None:
@@ -190,6 +210,7 @@ class LeaseSession:
                     self._state_changed.clear()
                     pending = next_pending_step(self._release)
                     if pending is not None:
+                        self._running_pending = pending
                         self._running_step = asyncio.create_task(self._runner.run_step(pending))
                 if self._running_step is None:
                     await self._state_changed.wait()
@@ -210,6 +231,19 @@ class LeaseSession:
             step.cancel()
             await asyncio.wait([step])
 
+    def _stop_step_for_breach(self) -> None:
+        """Cancels the running step at once, unless it is an undo: a rollback continues during a breach."""
+        step, pending = self._running_step, self._running_pending
+        if step is not None and pending is not None and pending.direction == "run":
+            step.cancel()
+
+    async def _settle_after_breach(self) -> None:
+        """Waits until a cancelled step has ended, which may have committed its end before."""
+        step = self._running_step
+        if step is not None and step.cancelling():
+            await asyncio.wait([step])
+        self._holder.release = (await self._store.read()).release
+
     # Commands
 
     async def _command_loop(self) -> None:
@@ -223,6 +257,8 @@ class LeaseSession:
         command = stored.to_command
         try:
             if command.kind is CommandKind.ADVANCE:
+                if self._monitor is not None:
+                    await self._monitor.refresh()
                 await self._evaluate_gates(fresh=True)  # a reading that is only old must not refuse the command
                 await self._require_checked_plan(command)
             async with self._step_lock:
@@ -287,8 +323,10 @@ class LeaseSession:
     async def _evaluate_gates(self, *, fresh: bool = False) -> None:
         async with self._gate_lock:  # one evaluation at a time: an older result must not replace a newer one
             record = await self._store.read()
-            self._applied_images = find_applied_images(record)
-            await self._store.save_gates(await evaluate_gates(self._ctx, record, fresh=fresh))
+            if await settle_recorded_rows(self._ctx, record):
+                record = await self._store.read()
+            readings = await evaluate_gates(self._ctx, record, fresh=fresh)
+            await self._store.save_gates(withhold_verdicts(readings, self._release))
         async with self._holder.lock:
             record = await self._store.read()
             after = complete_if_open(self._release, record.gates, record.now)

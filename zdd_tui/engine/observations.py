@@ -1,7 +1,8 @@
 """What steps and gates both read: the release's record of its steps, the cluster now, the counters of the pods."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from zdd_tui.backends.kubernetes.services import SERVICES, get_raw_object
 from zdd_tui.backends.kubernetes.workload_cache import WorkloadObjects
 from zdd_tui.backends.metrics.scrape import read_shadow_counters
 from zdd_tui.engine.context import Context
@@ -10,6 +11,7 @@ from zdd_tui.model.plan.strategies import DarkLaunchPlan
 from zdd_tui.model.release.records import ReleaseRecord, StepRecord
 from zdd_tui.model.release.strategy import StepSpec
 from zdd_tui.model.shadow import ShadowCounters
+from zdd_tui.model.workload.pod import PodFacts
 from zdd_tui.model.workload.rollout import (
     DeploymentCondition,
     DeploymentView,
@@ -18,7 +20,6 @@ from zdd_tui.model.workload.rollout import (
     select_own_pods,
 )
 from zdd_tui.model.workload.second_deployment import SwitchLabel
-from zdd_tui.model.workload.version import applied_images
 
 
 def find_step_record(record: ReleaseRecord, name: str) -> StepRecord | None:
@@ -69,14 +70,16 @@ async def read_workload(ctx: Context) -> WorkloadObjects:
     return await ctx.workloads.read(ctx.plan.kubernetes.deployment, ctx.plan.service)
 
 
-async def read_applied_images(ctx: Context) -> dict[str, str]:
-    """As :func:`zdd_tui.model.workload.version.applied_images`, for a step."""
-    return find_applied_images(await ctx.store.read())
-
-
-def find_applied_images(record: ReleaseRecord) -> dict[str, str]:
-    """As :func:`zdd_tui.model.workload.version.applied_images`, for a gate."""
-    return applied_images(step.detail for step in record.steps)
+async def list_serving_pods(ctx: Context, workload: WorkloadObjects) -> Sequence[PodFacts]:
+    """The pods that the Service sends requests to; of a workload without a Service the ready ones."""
+    names = ctx.plan.kubernetes
+    if (
+        not workload.endpoints
+        and names.service is None
+        and await get_raw_object(ctx.cluster, SERVICES, ctx.plan.service) is None
+    ):
+        return [pod for pod in workload.pods if pod.ready and pod.deletion_deadline is None and not pod.is_terminal]
+    return workload.serving_pods
 
 
 async def why_not_serving(ctx: Context, service: str, deployment: str) -> str:
@@ -100,7 +103,7 @@ async def read_pod_counters(ctx: Context) -> dict[str, ShadowCounters]:
     """
     plan = ctx.plan_of_type(DarkLaunchPlan)
     workload = await read_workload(ctx)
-    serving = {pod.name: pod for pod in workload.serving_pods}
+    serving = {pod.name: pod for pod in await list_serving_pods(ctx, workload)}
     addresses = {
         serving[endpoint.pod_name].uid: f"{endpoint.address}:{endpoint.port}"
         for endpoint in workload.endpoints

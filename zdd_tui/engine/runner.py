@@ -6,6 +6,7 @@ The order makes a step safe to interrupt anywhere: a step that was started and n
 import asyncio
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import asyncpg
@@ -14,6 +15,7 @@ from zdd_tui.backends.postgres.connection import Connection, is_session_lost
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.steps.registry import STEPS
 from zdd_tui.model.errors import DatabaseUnavailable, StaleEpoch, ZddError, with_hint
+from zdd_tui.model.release.condition import ConditionReading
 from zdd_tui.model.release.records import NewEvent, StepChange, StepRecord
 from zdd_tui.model.release.state import PendingStep, Release, mark_step_failed, mark_step_finished, mark_step_started
 
@@ -22,11 +24,26 @@ StepHook = Callable[[Literal["started", "effect", "record"], PendingStep], None]
 
 
 class ReleaseHolder:
-    """The release's state in this process. Commands and steps change it one at a time, under its lock."""
+    """The release's state in this process. Commands and steps change it one at a time, under its lock.
+
+    The standing conditions that are not met change without the lock, so that a breach stops progress at once.
+    """
 
     def __init__(self, release: Release) -> None:
-        self.release = release
+        self._release = release
         self.lock = asyncio.Lock()
+
+    @property
+    def release(self) -> Release:
+        return self._release
+
+    @release.setter
+    def release(self, release: Release) -> None:
+        self._release = replace(release, unmet=self._release.unmet)
+
+    def set_unmet(self, unmet: tuple[ConditionReading, ...]) -> None:
+        """Replaces the standing conditions that are not met."""
+        self._release = replace(self._release, unmet=unmet)
 
 
 class Runner:

@@ -1,5 +1,7 @@
 """Every error that a user of zdd can see."""
 
+from collections.abc import Sequence
+
 HINT_PREFIX = "  Fix: "
 """Begins the line that a hint has below its error on screen and on stderr."""
 
@@ -29,7 +31,24 @@ class ZddError(Exception):
 
 
 class PlanError(ZddError):
-    """The plan file cannot be used as it is."""
+    """The plan file cannot be used as it is.
+
+    Attributes:
+        parts: the errors that were joined in it; itself where it is one.
+    """
+
+    def __init__(self, title: str, hint: str = "") -> None:
+        super().__init__(title, hint)
+        self.parts: tuple[PlanError, ...] = (self,)
+
+    @classmethod
+    def join(cls, errors: Sequence["PlanError"]) -> "PlanError":
+        """One error of one or several."""
+        if len(errors) == 1:
+            return errors[0]
+        joined = PlanError("\n".join(map(str, errors)))
+        joined.parts = tuple(errors)
+        return joined
 
 
 class BackendError(ZddError):

@@ -7,7 +7,7 @@ Nodes of parse trees are protobuf messages whose classes are named as in Postgre
 fifth of a second to import, so every function here imports it late: most commands parse nothing.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -307,6 +307,23 @@ def expression_sql(node: Any) -> str:
     tree = parse_sql("SELECT 1")
     tree.stmts[0].stmt.select_stmt.target_list[0].res_target.val.CopyFrom(node)
     return deparse(tree).removeprefix("SELECT ")
+
+
+def with_record(expression: str, record: str, fields: Mapping[str, str]) -> str:
+    """An expression over the fields of a record instead of the columns of a table.
+
+    Args:
+        record: a table's alias, or a record of PL/pgSQL such as ``new``.
+        fields: the record's field by the column's name in the expression; default: the same name.
+    """
+    tree = parse_expression(expression)
+    for node in walk(tree):
+        if node_class(node) == "ColumnRef":
+            column = string_values(node.fields)[-1]
+            del node.fields[:]
+            for part in (record, fields.get(column, column)):
+                node.fields.add().string.sval = part
+    return expression_sql(tree)
 
 
 def type_sql(type_name: Any) -> str:

@@ -67,7 +67,7 @@ class SchemaCopy:
 @asynccontextmanager
 async def copy_session(dsn: str, plan: Plan) -> AsyncIterator[Connection]:
     """A session of the copy with the search_path of the plan's statements."""
-    settings = {"application_name": "zdd rehearsal", "search_path": search_path(plan)}
+    settings = {"application_name": "zdd rehearsal", "search_path": search_path(plan), "row_security": "off"}
     conn = await asyncpg.connect(dsn, server_settings=settings)
     try:
         yield conn
@@ -84,6 +84,7 @@ async def _read_production(plan: Plan) -> AsyncIterator[Connection]:
         application_name="zdd rehearse",
         timeout=plan.database.connect_timeout,
         default_transaction_read_only="on",
+        row_security="off",  # the server refuses a statement that would not see every row
     )
     try:
         await refuse_pooler(conn, dsn)

@@ -60,6 +60,33 @@ async def copy_schema(source: str, target: str, dependencies: Dependencies, prog
     await _run(restore, secret, "the rehearsal's PostgreSQL cannot take production's schema")
 
 
+_LEFT_OUT = ("USER MAPPING", "EVENT TRIGGER", "SUBSCRIPTION", "DATABASE", "EXTENSION - dblink", "EXTENSION - file_fdw")
+"""Entries of a whole schema that could reach outside of the database, or would act on every statement."""
+
+
+async def copy_whole_schema(source: str, target: str, programs: Path, folder: Path) -> None:
+    """Makes all objects of the source database in the target, without rows. What the target cannot hold, such as the
+    objects of an extension that it does not have, is left out.
+
+    Raises:
+        DatabaseError: the source cannot be dumped.
+    """
+    archive, contents = folder / "whole.dump", folder / "whole.list"
+    plain, secret = split_password(source)
+    dump = [str(programs / "pg_dump"), "--format=custom", "--schema-only", "--no-owner", "--no-comments"]
+    dump += ["--no-subscriptions", "--no-security-labels", "--no-tablespaces", "--exclude-schema=zdd"]
+    dump += [f"--lock-wait-timeout={LOCK_WAIT_TIMEOUT_MS}", f"--file={archive}", f"--dbname={plain}"]
+    await _run(dump, secret, f"{describe_dsn(source)} cannot be dumped")
+    listed = await _run([str(programs / "pg_restore"), "--list", str(archive)], {}, "the dump cannot be read")
+    entries = [
+        line for line in listed.splitlines() if (match := _TOC_ENTRY.match(line)) and not match[3].startswith(_LEFT_OUT)
+    ]
+    contents.write_text("\n".join(entries) + "\n")
+    plain, secret = split_password(target)
+    restore = [str(programs / "pg_restore"), "--no-owner", f"--use-list={contents}", f"--dbname={plain}", str(archive)]
+    await _run(restore, secret, "the copy of the schema cannot be made", accepted=(0, 1))
+
+
 def select_toc_entries(lines: Iterable[str], dependencies: Dependencies) -> list[str]:
     """The lines of a table of contents that belong to the closure, in their order."""
     prefixes = tuple(f"{kind}{r.schema} {r.name} " for kind in _TOC_TYPES_BY_NAME for r in dependencies.included)
@@ -83,7 +110,9 @@ async def copy_rows(source: str, target: Connection, relation: Relation, share: 
     """
     table = quote_qualified(relation.schema, relation.name)
     file = folder / "rows.copy"
-    reading = await connect(source, application_name="zdd rehearse", default_transaction_read_only="on")
+    reading = await connect(
+        source, application_name="zdd rehearse", default_transaction_read_only="on", row_security="off"
+    )
     try:
         with translate_errors(source):
             columns = [row["attname"] for row in await reading.fetch(_COPIED_COLUMNS, relation.oid)]
@@ -139,7 +168,7 @@ def split_password(dsn: str) -> tuple[str, dict[str, str]]:
     return plain, {"PGPASSWORD": secret} if secret else {}
 
 
-async def _run(argv: list[str], secret: Mapping[str, str], title: str) -> str:
+async def _run(argv: list[str], secret: Mapping[str, str], title: str, accepted: tuple[int, ...] = (0,)) -> str:
     process = await asyncio.create_subprocess_exec(
         *argv,
         stdin=asyncio.subprocess.DEVNULL,
@@ -155,7 +184,7 @@ async def _run(argv: list[str], secret: Mapping[str, str], title: str) -> str:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    if process.returncode:
+    if process.returncode not in accepted:
         raise _translate_error(title, err.decode(errors="replace"), secret)
     return out.decode()
 

@@ -14,6 +14,7 @@ from zdd_tui.backends.store.client import Store
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.gates.registry import evaluate_gates
 from zdd_tui.engine.runner import ReleaseHolder, Runner
+from zdd_tui.engine.witness import settle_recorded_rows
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.flag import OFF, parse_flag
 from zdd_tui.model.plan.base import DualWriteMode, Plan
@@ -207,6 +208,7 @@ class _ScenarioRunner:
     async def _wait_for_gates(self, is_done: Callable[[], bool]) -> None:
         deadline = time.monotonic() + GATE_TIMEOUT
         while True:
+            await settle_recorded_rows(self._ctx, await self._store.read())
             await self._store.save_gates(await evaluate_gates(self._ctx, await self._store.read()))
             record = await self._store.read()
             self._gates, self._server_now = record.gates, record.now

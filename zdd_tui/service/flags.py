@@ -12,7 +12,10 @@ after ``max_staleness`` plus the time of the longest request.
 default in the middle of a release, they would write different data, and a wrong guess is worse than an old value. For
 the same reason a flag that *disappears* (a Redis that restarted empty) or becomes unreadable keeps its last value and
 is reported. To switch a flag off, set it to ``false``; deleting it has no effect.
-A process that has never read a flag uses the default: make readiness depend on :attr:`FlagClient.is_loaded`.
+A process that has never read a flag uses the default, and could write other data than its neighbours: make readiness
+depend on :attr:`FlagClient.is_loaded`, which is false until every declared flag has been read. So a new pod takes no
+traffic while a flag of the release is missing; zdd creates the flags before it rolls out the image that declares them,
+and restores a flag that somebody deletes. Declare a flag as optional only where its default is always right.
 """
 
 import asyncio
@@ -86,6 +89,8 @@ class FlagClient:
         keys: the flags, without ``ff:``.
         max_staleness: the greatest age of a value in seconds while Redis responds.
         defaults: percentages for flags that this process has never read; 0 if not given.
+        optional: those of the keys that may be missing: their default is always right, as for the share of requests
+            that a dark launch compares. Readiness does not wait for them.
     """
 
     def __init__(
@@ -95,14 +100,18 @@ class FlagClient:
         *,
         max_staleness: float = 1.0,
         defaults: Mapping[str, int] | None = None,
+        optional: Sequence[str] = (),
     ) -> None:
         if not keys or max_staleness <= 0:
             raise ValueError("a FlagClient needs at least one key, and a max_staleness above 0")
+        if unknown := sorted(set(optional) - set(keys)):
+            raise ValueError(f"optional names flags that are not declared: {', '.join(unknown)}")
         self.keys = tuple(keys)
         # A poll starts half of max_staleness after the last one and takes at most the other half.
         self._period = max_staleness / 2
         self._url = url
         self._flags = {key: FlagState((defaults or {}).get(key, 0), "not read yet") for key in self.keys}
+        self._unread = set(keys) - set(optional)
         self._read_at: float | None = None
         self._loaded = asyncio.Event()
         self._wake = asyncio.Event()
@@ -162,7 +171,7 @@ class FlagClient:
 
     @property
     def is_loaded(self) -> bool:
-        """Whether Redis was read at least once, so that no flag is only a default."""
+        """Whether every declared flag was read at least once, so that none of them is only a default."""
         return self._loaded.is_set()
 
     async def wait_loaded(self) -> None:
@@ -208,11 +217,14 @@ class FlagClient:
                     if percent is None
                     else FlagState(percent)
                 )
+            if not flags[key].problem:
+                self._unread.discard(key)
             if flags[key] != known:
                 _log.warning("flags: %s is %d%% %s", key, flags[key].percent, flags[key].problem)
         self._flags = flags
         self._read_at = sent_at
-        self._loaded.set()
+        if not self._unread:
+            self._loaded.set()
 
     async def _watch_invalidations(self, pool: ConnectionPool) -> None:
         """Wakes the poll when any flag changes (client-side caching in broadcast mode, Redis 6 and later)."""

@@ -120,6 +120,11 @@ class PostgresServer(_Server):
         assert self._bin is not None, "not started yet"
         return self._bin
 
+    def find_programs(self) -> Path:
+        """The folder of psql, pg_dump and the others, without a start."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return _postgres_bin(self.folder, None)
+
     def dsn_for(self, database: str) -> str:
         return f"postgresql://postgres:{self._password}@{LOOPBACK}:{self.port}/{database}"
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.support.states import EPOCH, FixedClock, backfill, board, dashboard_situations, pod, workload
 from zdd_tui.dashboard.state import FlagView, Observed
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, find_changed_spans, line_width
-from zdd_tui.dashboard.widgets.panes.backfill import _extra_lines, backfill_lines, failed_rows_columns
+from zdd_tui.dashboard.widgets.panes.backfill import _extra_lines, backfill_lines, failed_rows_columns, writer_lines
 from zdd_tui.dashboard.widgets.panes.columns import (
     PaneColumn,
     filter_texts,
@@ -26,6 +26,7 @@ from zdd_tui.dashboard.widgets.panes.pods import pod_columns
 from zdd_tui.dashboard.widgets.panes.rows import RowStore, sort_rows
 from zdd_tui.model.flag import ON
 from zdd_tui.model.release.records import FailedRow
+from zdd_tui.model.release.witness import WitnessRecord, Writer
 from zdd_tui.model.workload.pod import Pod, PodState
 
 CELLS = {"pod": "users-api-x7k2p", "state": "Serving", "node": "node-1"}
@@ -363,3 +364,15 @@ def test_changed_limits_are_still_shown_after_the_backfill() -> None:
     tuned = ("speed 50% (plan: 100%)",)
     assert "tuned: speed 50%" in text(*_extra_lines(backfill(status="done"), tuned, (), 40))
     assert "tuned" not in text(*_extra_lines(backfill(), tuned, (), 40))  # it stands above
+
+
+def test_the_pane_shows_who_wrote_only_one_side_first() -> None:
+    writer = Writer("reports-worker", "10.1.4.7", "app", "app", 12, 1, 1.0, 2.0)
+    [line] = writer_lines(WitnessRecord(1, (writer,)), 80)
+    assert text(line) == "✗ one side only: reports-worker 10.1.4.7 as app: 12 rows"
+    assert line[0][1] is TextStyle.BAD
+    [line] = writer_lines(WitnessRecord(0, (replace(writer, open_rows=0),)), 80)
+    assert line[0][1] is TextStyle.WARN, "copied again, but the writer is still there"
+    assert all(line_width(line) <= 30 for line in writer_lines(WitnessRecord(0, (writer,) * 5), 30))
+    assert text(writer_lines(WitnessRecord(0, (writer,) * 5), 30)[-1]).strip() == "and 2 more writers"
+    assert writer_lines(WitnessRecord(), 80) == []

@@ -75,8 +75,10 @@ def test_a_release_runs_its_six_phases_and_ends() -> None:
 def test_a_read_ramp_adds_steps_to_the_cutover() -> None:
     cutover = build_expand_contract(ramp=(10, 50)).phases[3]
     assert [step.name for step in cutover.steps] == [
-        "sync-reverse", "read-10", "read-50", "read-flag-on", "soak", "rollout-v3",
+        "sync-reverse", "read-10", "read-50", "read-flag-on", "soak", "compare-recent-writes", "rollout-v3",
     ]  # fmt: skip
+    watched = build_expand_contract(ramp=(10,), witness=True).phases[3]
+    assert [step.name for step in watched.steps][:3] == ["sync-reverse", "extend-witness", "read-10"]
 
 
 @pytest.mark.parametrize("phase", PHASES[:-1])

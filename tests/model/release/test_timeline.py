@@ -84,7 +84,7 @@ def test_every_gate_has_a_description() -> None:
         }
     )
     strategies = [
-        build_expand_contract(),
+        build_expand_contract(witness=True),
         build_rolling(),
         build_blue_green(),
         build_dark_launch(dark),

@@ -7,7 +7,7 @@ import pytest
 from tests.model.workload.test_pod import facts
 from tests.model.workload.test_rollout import NEW
 from tests.support.store import plan_for
-from zdd_tui.model.workload.version import applied_images, image_version, is_rewritten, pod_version
+from zdd_tui.model.workload.version import PodVersions, is_rewritten
 
 DIGEST = "sha256:" + "5" * 64
 PLAN = plan_for("postgresql://a@b/c")
@@ -35,18 +35,17 @@ def test_what_a_webhook_may_have_made_of_an_image(found: str, requested: str, is
 
 def test_a_pinned_pod_has_the_version_of_the_replica_set_that_made_it() -> None:
     made_by = replace(NEW, uid="set", images={CONTAINER: "users:2"})
+    versions = PodVersions(PLAN, {"set": made_by})
     pinned = replace(facts(), image=f"users@{DIGEST}", owner_uid="set")
-    assert pod_version(PLAN, pinned, {"set": made_by}, {}) == "v2"
-    assert pod_version(PLAN, pinned, {}, {}) == "v1", "without its ReplicaSet it cannot be told"
-    by_hand = replace(pinned, image="users:hotfix")
-    assert pod_version(PLAN, by_hand, {"set": made_by}, {}) == "v1"
-    assert pod_version(PLAN, replace(pinned, image="users:3"), {"set": made_by}, {}) == "v3"
+    assert versions.version_of(pinned) == "v2"
+    assert PodVersions(PLAN, {}).version_of(pinned) == "v1", "without its ReplicaSet it cannot be told"
+    assert versions.version_of(replace(pinned, image="users:hotfix")) == "v1"
+    assert versions.version_of(replace(pinned, image="users:3")) == "v3"
 
 
 def test_an_image_that_the_api_server_made_of_ours_has_its_version() -> None:
-    applied = applied_images([{}, {"images_applied": {"users:2": f"users@{DIGEST}", "users:3": "users:3"}}])
-    assert applied == {f"users@{DIGEST}": "users:2"}
-    assert image_version(PLAN, f"users@{DIGEST}", applied) == "v2"
+    plan = plan_for("postgresql://a@b/c")
+    plan.learn_image("users:2", f"users@{DIGEST}")
     pinned_set = replace(NEW, uid="set", images={CONTAINER: f"users@{DIGEST}"})
     pod = replace(facts(), image=f"users@{DIGEST}", owner_uid="set")
-    assert pod_version(PLAN, pod, {"set": pinned_set}, applied) == "v2"
+    assert PodVersions(plan, {"set": pinned_set}).version_of(pod) == "v2"

@@ -48,6 +48,9 @@ def build_api_error(status: int, body: Any, method: str, path: str, session: "Ap
         case HTTPStatus.UNAUTHORIZED:
             title = f"{session.server} does not accept the credentials of {session.source}"
             hint = "log in to the cluster again"
+        case HTTPStatus.FORBIDDEN if message and not _is_missing_permission(message):
+            # Admission (a quota, a policy, a webhook) forbids it: only its message says why.
+            title, hint = f"cannot {verb} {target}{where}: {message}", ""
         case HTTPStatus.FORBIDDEN:
             title = f"not allowed to {verb} {target}{where}"
             hint = _permission_hint(verb, resource, namespace)
@@ -57,6 +60,11 @@ def build_api_error(status: int, body: Any, method: str, path: str, session: "Ap
         case _:
             title, hint = f"cannot {verb} {target}{where}: {message or f'HTTP {status}'}", ""
     return KubeApiError(title, hint, status=status, reason=reason)
+
+
+def _is_missing_permission(message: str) -> bool:
+    """Whether a refusal comes from authorization: `User "x" cannot patch resource "deployments" in API group …`."""
+    return " cannot " in message and " resource " in message
 
 
 def _permission_hint(verb: str, resource: str, namespace: str) -> str:

@@ -57,18 +57,8 @@ class WorkloadObjects:
         return [pods[one.pod_name] for one in self.endpoints if one.ready and one.pod_name in pods]
 
     @cached_property
-    def own_serving_pods(self) -> list[PodFacts]:
-        """Those of them that were created from the Deployment's templates."""
-        return select_own_pods(self.view, self.replica_sets, self.serving_pods)
-
-    @cached_property
     def rollout(self) -> RolloutStatus:
         return evaluate_rollout(self.view, self.replica_sets, select_own_pods(self.view, self.replica_sets, self.pods))
-
-    @cached_property
-    def memo(self) -> dict[object, object]:
-        """Results of other rules over these objects, by a key of the caller."""
-        return {}
 
 
 @dataclass(slots=True)

@@ -5,9 +5,25 @@ import json
 from typing import Any
 
 from zdd_tui.backends.postgres.connection import Connection
-from zdd_tui.model.ddl.catalog import AttachedObject, Catalog, CatalogColumn, KeySequence, Table
+from zdd_tui.model.ddl.catalog import (
+    AttachedObject,
+    Catalog,
+    CatalogColumn,
+    KeySequence,
+    RowCheck,
+    RowKey,
+    RowReference,
+    Table,
+)
 from zdd_tui.model.ddl.lint import down_source_columns, suggest_name, up_source_columns
-from zdd_tui.model.ddl.names import ARCHIVE_SCHEMA, archived_name, lock_order_name, sync_name
+from zdd_tui.model.ddl.names import (
+    ARCHIVE_SCHEMA,
+    archived_name,
+    lock_order_name,
+    sync_name,
+    witness_functions,
+    witness_triggers,
+)
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.plan.base import Plan, TableName
 
@@ -98,10 +114,38 @@ ORDER BY 1, 2, 3, 4
 """
 
 
+# A domain's checks act when a value is assigned, inside the trigger.
+_ROW_RULES = """
+SELECT k.contype::text AS kind, k.conname::text AS name,
+  ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY AS c (attnum, n)
+        JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = c.attnum ORDER BY c.n) AS columns,
+  CASE k.contype WHEN 'c' THEN pg_get_expr(k.conbin, k.conrelid)
+    ELSE (SELECT format('%I.%I', n.nspname, r.relname) FROM pg_class r JOIN pg_namespace n ON n.oid = r.relnamespace
+          WHERE r.oid = k.confrelid) END AS definition,
+  ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY AS c (attnum, n)
+        JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = c.attnum ORDER BY c.n) AS targets
+FROM pg_constraint k WHERE k.conrelid = $1::bigint::oid AND k.contype IN ('c', 'f')
+UNION ALL
+SELECT 'u', x.relname::text,
+  ARRAY(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS c (attnum, n)
+        JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = c.attnum
+        WHERE c.n <= i.indnkeyatts ORDER BY c.n), '', '{}'
+FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
+WHERE i.indrelid = $1::bigint::oid AND i.indisunique AND i.indisready AND i.indpred IS NULL AND i.indexprs IS NULL
+ORDER BY 1, 2
+"""
+
+
 async def find_table(conn: Connection, schema: str, name: str) -> dict[str, Any] | None:
     """Reads a relation from the catalog; None when there is none of that name."""
     raw = await conn.fetchval(_TABLE, schema, name)
     return json.loads(raw) if raw else None
+
+
+async def read_table(conn: Connection, schema: str, name: str) -> Table | None:
+    """Reads a table's columns; None where there is no such table."""
+    found = await find_table(conn, schema, name)
+    return await _read_table(conn, found, schema, name, {}) if found else None
 
 
 async def ordered_types(conn: Connection, oids: list[int]) -> set[int]:
@@ -111,7 +155,12 @@ async def ordered_types(conn: Connection, oids: list[int]) -> set[int]:
 
 def trigger_names(plan: Plan) -> tuple[str, ...]:
     """Returns the names of the triggers (and functions) of a plan."""
-    return (sync_name(plan, "forward"), sync_name(plan, "reverse"), lock_order_name(plan))
+    return (
+        *(sync_name(plan, "forward"), sync_name(plan, "reverse"), lock_order_name(plan)),
+        *witness_functions(plan),
+        *witness_triggers(plan, "old"),
+        *witness_triggers(plan, "new"),
+    )
 
 
 async def read_catalog(conn: Connection, plan: Plan) -> Catalog:
@@ -174,7 +223,23 @@ async def _read_catalog(conn: Connection, plan: Plan) -> Catalog:
         sequences=await _read_sequences(conn, plan, found, target),
         archive_in_use=bool(archive_in_use),
         attached=await _read_attached(conn, plan, found) if found and is_archived else (),
+        **(await _read_row_rules(conn, found["oid"]) if found and change.into is None else {}),
+        required_columns=tuple(column["name"] for column in (found or {}).get("columns") or [] if column["not_null"]),
     )
+
+
+async def _read_row_rules(conn: Connection, oid: int) -> dict[str, Any]:
+    """What the table itself will refuse after a trigger has filled columns of a row."""
+    rows = await conn.fetch(_ROW_RULES, oid)
+    by_kind: dict[str, list[Any]] = {kind: [row for row in rows if row["kind"] == kind] for kind in ("c", "f", "u")}
+    return {
+        "row_checks": tuple(RowCheck(row["name"], tuple(row["columns"]), row["definition"]) for row in by_kind["c"]),
+        "row_keys": tuple(RowKey(row["name"], tuple(row["columns"])) for row in by_kind["u"]),
+        "row_references": tuple(
+            RowReference(row["name"], tuple(row["columns"]), row["definition"], tuple(row["targets"]))
+            for row in by_kind["f"]
+        ),
+    }
 
 
 async def _read_attached(conn: Connection, plan: Plan, relation: dict[str, Any]) -> tuple[AttachedObject, ...]:

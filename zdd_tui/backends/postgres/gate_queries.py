@@ -238,6 +238,15 @@ async def find_leftovers(conn: Connection, plan: Plan) -> list[str]:
     return leftovers + [f"column {row['attname']} of {plan.change.table}" for row in rows]
 
 
+async def list_enabled_triggers(conn: Connection, names: Sequence[str]) -> set[str]:
+    """Returns those of the triggers that exist and are always enabled, as the witness's are."""
+    rows = await conn.fetch(
+        "SELECT tgname FROM pg_trigger WHERE tgname = ANY ($1::text[]) AND NOT tgisinternal AND tgenabled = 'A'",
+        list(names),
+    )
+    return {row["tgname"] for row in rows}
+
+
 async def find_invalid_objects(conn: Connection, plan: Plan) -> list[str]:
     """Describes the objects of the expanded schema that are missing or invalid (the expand gate)."""
     catalog = await read_catalog(conn, plan)

@@ -56,7 +56,7 @@ async def read_planned_sides(conn: Connection, plan: Plan, old: TableObjects) ->
     transaction = conn.transaction()
     await transaction.start()
     try:
-        return await _Scratch(conn, plan, old).run()
+        return await Scratch(conn, plan, old).run()
     except asyncpg.LockNotAvailableError:
         raise DatabaseError(
             f"{plan.change.table} or a table that it refers to is locked by another session",
@@ -77,26 +77,34 @@ async def read_planned_sides(conn: Connection, plan: Plan, old: TableObjects) ->
         await transaction.rollback()
 
 
-class _Scratch:
+class Scratch:
+    """Copies of the plan's tables, in the open transaction of a connection that the caller rolls back."""
+
     def __init__(self, conn: Connection, plan: Plan, old: TableObjects) -> None:
         self.conn, self.plan, self.old = conn, plan, old
         self.names = ScratchNames.for_plan(plan)
         self.resolved: dict[TablePair, TableName] = {}
         self.made: set[str] = set()
 
-    async def run(self) -> PlannedSides:
+    async def expand(self) -> None:
+        """Runs the statements of expand and indexes on the copies."""
         await self.conn.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
         await self.conn.execute(f"SET LOCAL search_path = {search_path(self.plan)}")
         await self.conn.execute("SET LOCAL client_min_messages = warning")
         if self.plan.change.into is None:
-            await self._copy(TableName(schema_=self.old.schema, name=self.old.name))
+            await self.copy_table(TableName(schema_=self.old.schema, name=self.old.name))
             await self._remove_planned()
         await self._execute(scratch_statements(self.plan, constrain=False))
+
+    async def run(self) -> PlannedSides:
+        """Runs expand and constrain, and reads the new side after each."""
+        await self.expand()
         after_expand = await self._read()
         await self._execute(scratch_statements(self.plan, constrain=True))
         return PlannedSides(after_expand, self._constrain_sequences(await self._read()))
 
-    async def _copy(self, table: TableName) -> None:
+    async def copy_table(self, table: TableName) -> None:
+        """Makes an empty copy of an existing table, unless there is one."""
         copy = self.names.add(table)
         if copy in self.made:
             return
@@ -125,8 +133,8 @@ class _Scratch:
                 table = await self._resolve(relation)
                 is_old_table = table == self.plan.change.table and self.plan.change.into is not None
                 if (table.schema_, table.name) not in planned or is_old_table:
-                    await self._copy(table)
-            sql = scratch_statement(text, self.names, self._resolve_now)
+                    await self.copy_table(table)
+            sql = scratch_statement(text, self.names, self.resolve_now)
             if sql is None:
                 continue
             try:
@@ -143,7 +151,7 @@ class _Scratch:
 
     async def _resolve(self, relation: Any) -> TableName:
         """The existing table that a name means under the plan's search path, or the plan's own."""
-        table = self._resolve_now(relation)
+        table = self.resolve_now(relation)
         if relation.schemaname or self.names.find(table) is not None:
             return table
         found = await self.conn.fetchval(
@@ -153,9 +161,10 @@ class _Scratch:
         )
         if found is not None:
             self.resolved[("", relation.relname)] = TableName(schema_=found, name=relation.relname)
-        return self._resolve_now(relation)
+        return self.resolve_now(relation)
 
-    def _resolve_now(self, relation: Any) -> TableName:
+    def resolve_now(self, relation: Any) -> TableName:
+        """The table that a name means, as far as it was resolved."""
         if not relation.schemaname and (known := self.resolved.get(("", relation.relname))) is not None:
             return known
         return resolve_name(self.plan, relation)

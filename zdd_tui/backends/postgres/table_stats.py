@@ -3,14 +3,16 @@
 from collections.abc import Iterable
 
 from zdd_tui.backends.postgres.connection import Connection, connect, describe_dsn, translate_errors
+from zdd_tui.backends.postgres.schema_snapshot import read_schema_snapshot
 from zdd_tui.model.advice.migration import DatabaseStats, LiveTableStats
+from zdd_tui.model.advice.schema import SchemaSnapshot
 from zdd_tui.model.plan.base import TableName
 
 _TABLE = """
-SELECT c.oid::bigint AS oid, c.reltuples::bigint AS rows,
+SELECT c.oid::bigint AS oid, CASE WHEN c.relkind = 'p' THEN s.rows ELSE c.reltuples END::bigint AS rows,
   c.relkind = 'r' AND NOT c.relispartition
     AND NOT EXISTS (SELECT FROM pg_inherits i WHERE c.oid IN (i.inhparent, i.inhrelid)) AS ordinary,
-  pg_table_size(c.oid) AS heap, pg_indexes_size(c.oid) AS indexes,
+  s.heap, s.indexes,
   ARRAY(SELECT pg_get_indexdef(i.indexrelid) FROM pg_index i
         WHERE i.indrelid = c.oid AND NOT i.indisprimary AND i.indisvalid ORDER BY i.indexrelid) AS index_defs,
   ARRAY(SELECT t.tgname::text FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal ORDER BY 1) AS triggers,
@@ -23,6 +25,13 @@ SELECT c.oid::bigint AS oid, c.reltuples::bigint AS rows,
         JOIN pg_attribute a ON a.attrelid = c.oid AND k.conkey = ARRAY[a.attnum]
         WHERE k.conrelid = c.oid AND k.contype = 'c' AND k.convalidated) AS checks
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL (
+  -- of a partitioned table: the sum of its partitions
+  SELECT coalesce(sum(pg_table_size(p.oid)), 0)::bigint AS heap,
+    coalesce(sum(pg_indexes_size(p.oid)), 0)::bigint AS indexes, coalesce(sum(greatest(p.reltuples, 0)), 0) AS rows
+  FROM pg_class p WHERE (c.relkind <> 'p' AND p.oid = c.oid)
+    OR (c.relkind = 'p' AND p.relkind = 'r' AND p.oid IN (SELECT t.relid FROM pg_partition_tree(c.oid) t))
+) s
 WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')
 """
 
@@ -46,6 +55,20 @@ _LONGEST_TRANSACTION = """
 SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)::float8
 FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database() AND backend_type = 'client backend'
 """
+
+
+async def read_schema(dsn: str, *, timeout: float = 5.0) -> SchemaSnapshot:
+    """Reads the schema of a database, with the search_path of a session of this role; takes no lock on its tables.
+
+    Raises:
+        DatabaseError: the database cannot be read.
+    """
+    conn = await connect(dsn, application_name="zdd advise", timeout=timeout, default_transaction_read_only="on")
+    try:
+        with translate_errors(dsn):
+            return await read_schema_snapshot(conn)
+    finally:
+        await conn.close()
 
 
 async def read_database_stats(dsn: str, tables: Iterable[TableName], *, timeout: float = 5.0) -> DatabaseStats:

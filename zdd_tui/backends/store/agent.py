@@ -154,10 +154,11 @@ class AgentStore:
         store.pool = await create_pool(
             dsn,
             store.application_name,
-            max_size=6,
+            max_size=8,
             idle_in_transaction_ms=int(ttl * 1000),
             timeout=timeout,
             init=store._fence,
+            row_security="off",  # the server then refuses a statement that would not see every row
         )
         return store
 

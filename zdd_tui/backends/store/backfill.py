@@ -201,6 +201,11 @@ async def read_last_batch(conn: Connection, release_id: int) -> tuple[int, list[
     return None if row is None else (row["batch_rows"], json.loads(row["recent"]))
 
 
+async def read_copied(conn: Connection, release_id: int) -> int:
+    """Reads the number of rows that the batches have read so far."""
+    return int(await conn.fetchval("SELECT rows_done FROM zdd.backfill WHERE release_id = $1", release_id) or 0)
+
+
 async def add_failed_row(conn: Connection, release_id: int, key: Key, reason: str) -> None:
     """Records a row that could not be copied."""
     await conn.execute(

@@ -7,10 +7,12 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from zdd_tui.backends.postgres.connection import Connection, Pool, Row
+from zdd_tui.backends.store.witness import WITNESS_JSON, parse_witness
 from zdd_tui.model.duration import parse_duration
 from zdd_tui.model.masking import mask_secrets
 from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.plan.guard import GuardAction, MetricUnit
+from zdd_tui.model.release.condition import ConditionReading, ConditionStatus, unmet_readings
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import (
     Actor,
@@ -27,6 +29,7 @@ from zdd_tui.model.release.records import (
 )
 from zdd_tui.model.release.state import CommandKind, Precondition, Release, ReleaseState, StepStatus
 from zdd_tui.model.release.strategy import Strategy
+from zdd_tui.model.release.witness import NOTHING_RECORDED
 
 MAX_COMMANDS = 20
 """Number of commands in a record: the newest. Queued ones are newer than all answered ones."""
@@ -73,7 +76,11 @@ SELECT json_build_object(
     'backfill', (SELECT row_to_json(b) FROM (
         SELECT status, rows_total, rows_done, batches, batch_rows, seconds, rate, throttle, failed_rows,
                verified_rows, mismatches, verified, recent, extract(epoch FROM updated_at)::float8 AS updated_at
-        FROM zdd.backfill WHERE release_id = $1) b)
+        FROM zdd.backfill WHERE release_id = $1) b),
+    'conditions', (SELECT coalesce(json_agg(c ORDER BY since, name), '[]') FROM (
+        SELECT name, status, text, who, hint, restored, affects_rows, extract(epoch FROM since)::float8 AS since
+        FROM zdd.condition WHERE release_id = $1) c),
+    'witness', {WITNESS_JSON}
 )::text
 """  # noqa: S608  the pieces are the column lists above
 
@@ -87,6 +94,7 @@ async def read_release(connection: Connection | Pool, release_id: int, events: i
 def parse_release_record(raw: Mapping[str, Any]) -> ReleaseRecord:
     """Converts the JSON of that statement."""
     row = raw["release"]
+    conditions = tuple(_parse_condition(each) for each in raw["conditions"])
     release = Release(
         name=row["name"],
         plan_hash=row["plan_hash"],
@@ -97,6 +105,7 @@ def parse_release_record(raw: Mapping[str, Any]) -> ReleaseRecord:
         paused=row["paused"],
         error=row["error"],
         tuning=tuple(sorted(row["tuning"].items())),
+        unmet=unmet_readings(conditions),
     )
     return ReleaseRecord(
         id=row["id"],
@@ -118,7 +127,13 @@ def parse_release_record(raw: Mapping[str, Any]) -> ReleaseRecord:
         plan_limits=_parse_plan_limits(release.strategy, row["backfill"]),
         owner=(row["waits"] or {}).get("owner") or "",
         wait_limit=_parse_wait_limit(row["waits"] or {}),
+        conditions=conditions,
+        witness=parse_witness(raw["witness"]) if "witness" in raw else NOTHING_RECORDED,
     )
+
+
+def _parse_condition(row: Mapping[str, Any]) -> ConditionReading:
+    return ConditionReading(**{**row, "status": ConditionStatus(row["status"])})
 
 
 def _parse_plan_limits(strategy: Strategy, section: Any) -> Backfill | None:

@@ -48,8 +48,8 @@ async def run_app(settings: Settings) -> bool:
         store = NewTableUsers() if settings.kind == "table" else NewColumnUsers()
     if flags is not None:
         flags.start()
-        # Needed once: a pod that has never read the flags would write by defaults. After that the last values stay
-        # in effect, so an unreachable Redis takes no pod out of rotation.
+        # Needed once: a pod that has never read each of the flags would write by defaults. After that the last values
+        # stay in effect, so an unreachable Redis, or a flag that is deleted, takes no pod out of rotation.
         checks.append(Check("flags", flags.wait_loaded, timeout=0.5, tolerance=math.inf))
     lifecycle = Lifecycle(checks, drain_seconds=settings.drain_seconds)
     app = build_app(settings, database, store, flags, dark.get if dark else None)
@@ -87,7 +87,8 @@ def _make_shadowed_reads(settings: Settings, database: ConnectionPool) -> "tuple
     from zdd_tui.demo.sample.version4 import ShadowedReads  # noqa: PLC0415  imports the Redis client
     from zdd_tui.service.flags import FlagClient  # noqa: PLC0415
 
-    flags = FlagClient(settings.redis_url, [settings.shadow_flag, settings.dark_flag])
+    # The shadow flag is deleted at the end of the release; without it nothing is compared.
+    flags = FlagClient(settings.redis_url, [settings.shadow_flag, settings.dark_flag], optional=[settings.shadow_flag])
     return flags, ShadowedReads(flags, database, settings)
 
 

@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.backends.postgres.row_visibility import require_all_rows_visible
 from zdd_tui.backends.store import backfill as rows
 from zdd_tui.backends.store.backfill import Key, Range
 from zdd_tui.engine.backfill.pacing import CHECK_INTERVAL, BackfillPacer
 from zdd_tui.engine.backfill.throttle import ThrottleSignal, build_signals
-from zdd_tui.engine.backfill.transaction import FencedStore, transaction_settings_sql
+from zdd_tui.engine.backfill.transaction import FencedStore, require_rows_found, transaction_settings_sql
 from zdd_tui.engine.backfill.worker import BackfillWorker
 from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.ddl.rows import batch_statement, last_key_statement, page_statement, range_ends_statement
@@ -68,9 +69,12 @@ class BackfillRunner:
         """Runs ANALYZE, fixes the upper bound and checks the query plan of a batch. A second call keeps the bound.
 
         Raises:
-            StepFailed: every batch would read the whole table.
+            StepFailed: every batch would read the whole table, or no row is visible in a table that has pages.
+            DatabaseError: the role may not see every row.
         """
         release_id, limits = self._store.release_id, self._pacer.limits
+        async with self._store.fenced() as conn:
+            await require_all_rows_visible(conn, self._plan)
         async with self._store.fenced() as conn:
             await conn.execute("SET LOCAL statement_timeout = 0")
             await conn.execute(f"ANALYZE (SKIP_LOCKED) {self._catalog.old.sql}")
@@ -82,6 +86,8 @@ class BackfillRunner:
             )
             last = await conn.fetchrow(last_key_statement(self._catalog))
             hi = tuple(last) if last else None
+            if hi is None:
+                await require_rows_found(conn, self._catalog.old.sql)
             if hi is not None and estimate >= SMALL_TABLE:
                 await self._require_index_scan(conn, hi)
             ends = await self._range_ends(conn, hi, estimate) if hi else []
@@ -131,6 +137,9 @@ class BackfillRunner:
                 # Read in a transaction that is flushed: batches are not, and a crash of the server loses some.
                 todo = [piece for piece in await rows.list_ranges(conn, release_id, "backfill") if not piece.done]
                 if not todo:
+                    await require_all_rows_visible(conn, self._plan)
+                    if not await rows.read_copied(conn, release_id):
+                        await require_rows_found(conn, self._catalog.old.sql)
                     await rows.set_status(conn, release_id, "done")
         await self._new_worker().require_few_failed_rows()
 

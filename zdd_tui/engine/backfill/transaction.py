@@ -6,7 +6,9 @@ from typing import Protocol
 import asyncpg
 
 from zdd_tui.backends.postgres.connection import Connection
-from zdd_tui.model.ddl.names import search_path
+from zdd_tui.backends.postgres.row_visibility import count_blocks
+from zdd_tui.model.ddl.names import WITNESS_SETTING, search_path
+from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.sql import quote_literal
 
@@ -47,6 +49,9 @@ def transaction_settings_sql(plan: Plan, time_budget: float) -> str:
         "SET LOCAL synchronous_commit = off;"
         # Only a page is read, but without statistics the planner sometimes reads the whole table.
         "SET LOCAL enable_seqscan = off;"
+        # The server refuses a statement that row security would filter.
+        "SET LOCAL row_security = off;"
+        f"SET LOCAL {WITNESS_SETTING} = 'off';"
         f"SET LOCAL search_path = {search_path(plan)};"
         f"SET LOCAL lock_timeout = {quote_literal(f'{BATCH_LOCK_TIMEOUT * 1000:.0f}ms')};"
         f"SET LOCAL statement_timeout = {quote_literal(f'{timeout * 1000:.0f}ms')}"
@@ -58,6 +63,22 @@ def describe_row_error(error: asyncpg.PostgresError) -> str:
     words = "".join(f" {c.lower()}" if c.isupper() else c for c in type(error).__name__.removesuffix("Error")).strip()
     subject = getattr(error, "constraint_name", None) or getattr(error, "column_name", None)
     return f"{words} ({error.sqlstate}{f', {subject}' if subject else ''})"
+
+
+async def require_rows_found(conn: Connection, table: str) -> None:
+    """Call it where a table showed no row: a table with pages is not known to be empty.
+
+    Args:
+        table: quoted and qualified.
+
+    Raises:
+        StepFailed: the table has pages.
+    """
+    if blocks := await count_blocks(conn, table):
+        raise StepFailed(
+            f"no row of {table} is visible, but the table has {blocks:,} pages",
+            f"if the table is empty: VACUUM {table}, then advance again; else see its row security and rules",
+        )
 
 
 async def find_longest_writer(conn: Connection, table: str) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import asyncpg
 
 from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.backends.postgres.row_visibility import require_all_rows_visible
 from zdd_tui.backends.store import backfill as rows
 from zdd_tui.backends.store.backfill import Key, Range, RowMismatch
 from zdd_tui.engine.backfill.pacing import CHECK_INTERVAL, sleep_until
@@ -19,10 +21,17 @@ from zdd_tui.engine.backfill.transaction import (
     ROW_ERRORS,
     FencedStore,
     describe_row_error,
+    require_rows_found,
     transaction_settings_sql,
 )
 from zdd_tui.model.ddl.catalog import Catalog
-from zdd_tui.model.ddl.rows import page_statement, verify_keys_statement, verify_statement
+from zdd_tui.model.ddl.rows import (
+    batch_row_statement,
+    delete_extra_row_statement,
+    page_statement,
+    verify_keys_statement,
+    verify_statement,
+)
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.plan.base import Backfill, Plan
 
@@ -49,7 +58,12 @@ class VerifyReport:
 
 
 class Verifier:
-    """The verification of one release. The next run continues after the last page, wherever it was interrupted."""
+    """The verification of one release. The next run continues after the last page, wherever it was interrupted.
+
+    Args:
+        repairs: rows that differ are copied again from the old side, as after a breach of a standing condition. Only
+            while all reads use the old side.
+    """
 
     def __init__(
         self,
@@ -60,7 +74,9 @@ class Verifier:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
         page_rows: int = PAGE_ROWS,
+        repairs: bool = False,
     ) -> None:
+        self._repairs = repairs
         self._store = store
         self._plan = plan
         self._catalog = catalog
@@ -81,7 +97,7 @@ class Verifier:
             limits: returns the effective limits, of which speed and batch_budget are used. Default: the plan's.
 
         Raises:
-            StepFailed: there was no backfill, or a statement is refused.
+            StepFailed: there was no backfill, a statement is refused, or no row is visible in a table that has pages.
             StaleEpoch, DatabaseError: from the store; run it again to continue.
         """
         self._limits = limits or self._limits
@@ -101,6 +117,9 @@ class Verifier:
                 await self._sleep(RECHECK_DELAY)
         async with self._store.fenced() as conn:
             count, mismatches, samples = await rows.read_verification(conn, self._store.release_id, SAMPLE_MISMATCHES)
+            await require_all_rows_visible(conn, self._plan)
+            if not count:
+                await require_rows_found(conn, self._catalog.old.sql)
         return VerifyReport(count, mismatches, tuple(samples))
 
     def _pause_seconds(self, seconds: float) -> float:
@@ -146,6 +165,8 @@ class Verifier:
             mismatches = [RowMismatch(end, f"up fails: {describe_row_error(error)}")] if end else []
             last = False
         mismatches = await self._recheck(mismatches)
+        if self._repairs and mismatches:
+            mismatches = await self._repair(mismatches)
         async with self._store.fenced() as conn:
             await rows.save_verified_page(
                 conn, self._store.release_id, rows=count, mismatches=mismatches, done=last, max_kept=MAX_KEPT_MISMATCHES
@@ -161,6 +182,18 @@ class Verifier:
             self._plan, self._catalog, first=after is None, last=end is None, skip_failed_rows=self._has_failed_rows
         )
         return await self._fetch(statement, *(after or ()), *(end or ()))
+
+    async def _repair(self, mismatches: list[RowMismatch]) -> list[RowMismatch]:
+        """Copies the rows again; returns those that still differ."""
+        copy = batch_row_statement(self._plan, self._catalog)
+        for mismatch in mismatches:
+            statement = copy if mismatch.has_old else delete_extra_row_statement(self._catalog)
+            # A row that cannot be copied, or is locked for long, stays a mismatch.
+            with suppress(*ROW_ERRORS, *RETRYABLE_ERRORS):
+                async with self._store.fenced() as conn:
+                    await conn.execute(transaction_settings_sql(self._plan, self._limits().batch_budget))
+                    await conn.execute(statement, *mismatch.key)
+        return await self._recheck(mismatches)
 
     async def _recheck(self, mismatches: list[RowMismatch]) -> list[RowMismatch]:
         """Returns the mismatches that a later snapshot also shows."""

@@ -13,13 +13,13 @@ from zdd_tui.engine.gates.result import (
     format_list,
     pass_after,
 )
-from zdd_tui.engine.observations import find_applied_images, find_service_claim, find_step_record, why_not_serving
+from zdd_tui.engine.observations import find_service_claim, find_step_record, why_not_serving
 from zdd_tui.model.plan.strategies import BlueGreenPlan
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import StepStatus
 from zdd_tui.model.workload.rollout import container_image
-from zdd_tui.model.workload.version import pod_version
+from zdd_tui.model.workload.version import PodVersions
 
 
 async def _evaluate_smoke_passed(_ctx: Context, record: ReleaseRecord) -> GateResult:
@@ -39,13 +39,9 @@ async def _evaluate_green_healthy(ctx: Context, record: ReleaseRecord) -> GateRe
         if error.status != HTTPStatus.NOT_FOUND:
             raise
         return pass_after(record, ["create-green"], False, f"deployment {plan.green_deployment} does not exist")
-    view, applied = workload.view, find_applied_images(record)
+    view, versions = workload.view, PodVersions(plan, workload.sets_by_uid)
     pods = [pod for pod in workload.pods if pod.deletion_deadline is None and not pod.is_terminal]
-    wrong = [
-        f"{pod.name} has image {pod.image}"
-        for pod in pods
-        if pod_version(plan, pod, workload.sets_by_uid, applied) != "new"
-    ]
+    wrong = [f"{pod.name} has image {pod.image}" for pod in pods if versions.version_of(pod) != "new"]
     wrong += [f"{pod.name} is not ready" for pod in pods if not pod.ready]
     restarts = {pod.name: sum(container.restarts for container in pod.containers) for pod in pods}
     wrong += [f"{name} has restarted {count} times" for name, count in sorted(restarts.items()) if count]

@@ -14,7 +14,9 @@ from zdd_tui.backends.postgres.gate_queries import (
     find_leftovers,
     find_older_transactions,
     find_waiters,
+    list_enabled_triggers,
 )
+from zdd_tui.backends.postgres.row_visibility import count_blocks
 from zdd_tui.backends.regions import read_region_statuses
 from zdd_tui.checks.catalog_diff import describe_losses, find_losses
 from zdd_tui.engine.context import Context
@@ -31,13 +33,15 @@ from zdd_tui.engine.gates.result import (
 )
 from zdd_tui.engine.gates.workload import WORKLOAD_GATES, evaluate_serving_version
 from zdd_tui.engine.observations import find_step_record
+from zdd_tui.model.ddl.witness import expected_triggers
 from zdd_tui.model.errors import DatabaseUnavailable, StaleEpoch, ZddError
 from zdd_tui.model.guard.decisions import evaluate_guard_gate
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.regions import REGION_GATE, evaluate_regions
 from zdd_tui.model.release.state import StepStatus
-from zdd_tui.model.release.strategy import Phase
+from zdd_tui.model.release.strategy import WITNESS_GATE, Phase
+from zdd_tui.model.release.witness import describe_writers, evaluate_witness, witness_mode
 
 GATE_TIMEOUT = 5.0
 """Seconds for one gate. A gate that takes longer is unknown, so that it does not delay the others."""
@@ -158,15 +162,44 @@ async def _evaluate_backfill_complete(ctx: Context, record: ReleaseRecord) -> Ga
         return Verdict.PENDING, f"{state.rows_done:,} of about {state.rows_total:,} rows"
     if state.failed_rows > ctx.expand_contract_plan.backfill.max_failed_rows:
         return Verdict.FAIL, f"{state.failed_rows} rows failed; see zdd.failed_row"
+    if not state.rows_done:
+        async with ctx.read_connection() as conn:
+            if blocks := await count_blocks(conn, (await ctx.catalog()).old.sql):
+                return Verdict.FAIL, f"no row was visible, but the table has {blocks:,} pages"
     return Verdict.PASS, f"all ranges done, {state.rows_done:,} rows"
 
 
-async def _evaluate_no_mismatch(_ctx: Context, record: ReleaseRecord) -> GateResult:
+async def _evaluate_no_mismatch(ctx: Context, record: ReleaseRecord) -> GateResult:
     state = record.backfill
+    if record.witness.open_rows and not ctx.expand_contract_plan.change.has_witness:
+        return _describe_unsynced_rows(record)
     if state is None or not state.verified or state.mismatches is None:
         progress = f", {state.verified_rows:,} rows compared so far" if state and state.verified_rows else ""
         return Verdict.PENDING, f"not verified yet{progress}"
     return pass_or_fail(state.mismatches == 0, f"{state.mismatches} mismatches in {state.verified_rows:,} rows")
+
+
+async def _evaluate_witness(ctx: Context, record: ReleaseRecord) -> GateResult:
+    plan = ctx.expand_contract_plan
+    extended = find_step_record(record, "extend-witness")
+    expected = expected_triggers(plan, both_sides=extended is not None and extended.status is StepStatus.DONE)
+    async with ctx.read_connection() as conn:
+        enabled = await list_enabled_triggers(conn, expected)
+    return evaluate_witness(
+        record.witness,
+        mode=witness_mode(record.release),
+        now=record.now,
+        quiet=plan.gates.soak,
+        missing=[name for name in expected if name not in enabled],
+    )
+
+
+def _describe_unsynced_rows(record: ReleaseRecord) -> GateResult:
+    """Rows that a sync trigger could not copy. They are copied again, unless that fails too."""
+    rows = f"{record.witness.open_rows:,} rows could not be copied by the sync trigger"
+    writers = describe_writers(record.witness.writers)
+    reason = ": ".join(part for part in (rows, writers, record.witness.error) if part)
+    return (Verdict.FAIL if record.witness.error else Verdict.PENDING), reason
 
 
 async def _evaluate_serving_v3(ctx: Context, record: ReleaseRecord) -> GateResult:
@@ -214,6 +247,7 @@ GATES: Mapping[str, GateEvaluator] = {
     "recent-rows-agree": _evaluate_recent_rows,
     "backfill-complete": _evaluate_backfill_complete,
     "no-mismatch": _evaluate_no_mismatch,
+    WITNESS_GATE: _evaluate_witness,
     "serving-v3": _evaluate_serving_v3,
     "no-old-snapshot": _evaluate_no_old_snapshot,
     "cleanup-complete": _evaluate_cleanup_complete,

@@ -1,11 +1,9 @@
 """Gates of the strategies that do not change the schema: what is serving, its health, what is left behind."""
 
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Mapping
 
 from zdd_tui.backends.kubernetes.routes import get_route
 from zdd_tui.backends.kubernetes.services import DEPLOYMENTS, SERVICES, get_raw_object
-from zdd_tui.backends.kubernetes.workload_cache import WorkloadObjects
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.gates.result import (
     GateEvaluator,
@@ -16,17 +14,16 @@ from zdd_tui.engine.gates.result import (
     pass_after,
     pass_or_fail,
 )
-from zdd_tui.engine.observations import find_applied_images, find_current_step, find_step_record, read_workload
+from zdd_tui.engine.observations import find_current_step, find_step_record, list_serving_pods, read_workload
 from zdd_tui.model.flag import FlagValue
-from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.plan.strategies import CanaryPlan
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import StepStatus
 from zdd_tui.model.workload.pod import PodFacts
-from zdd_tui.model.workload.rollout import reduces_capacity
+from zdd_tui.model.workload.rollout import reduces_capacity, select_own_pods
 from zdd_tui.model.workload.route import canary_percentages
-from zdd_tui.model.workload.version import pod_version
+from zdd_tui.model.workload.version import PodVersions
 
 
 async def evaluate_serving_version(ctx: Context, record: ReleaseRecord, version: str, step: str) -> GateResult:
@@ -38,29 +35,19 @@ async def evaluate_serving_version(ctx: Context, record: ReleaseRecord, version:
         step: registry key of the step that rolls the version out.
     """
     workload = await read_workload(ctx)
-    view, serving = workload.view, workload.serving_pods
+    view, serving = workload.view, await list_serving_pods(ctx, workload)
     if not serving:
         return Verdict.FAIL, "no pod is serving"
     name = "the new image" if version == "new" else version.upper()
-    versions = serving_versions(ctx.plan, workload, find_applied_images(record))
-    other = sorted(f"{pod.name} has {pod.image}" for pod, own in zip(serving, versions, strict=True) if own != version)
+    versions = PodVersions(ctx.plan, workload.sets_by_uid)
+    other = sorted(f"{pod.name} has {pod.image}" for pod in serving if versions.version_of(pod) != version)
     if other:
         reason = f"{len(other)} of {len(serving)} serving pods do not have {name}: {', '.join(other[:3])}"
         return pass_after(record, [step], False, reason)
-    own = workload.own_serving_pods
+    own = select_own_pods(view, workload.replica_sets, serving)
     beside = f", {len(serving) - len(own)} of another Deployment beside them" if len(serving) > len(own) else ""
     reason = f"{len(own)} of {view.desired} pods serve {name}{beside}"
     return pass_after(record, [step], len(own) >= view.desired, reason)
-
-
-def serving_versions(plan: BasePlan, workload: WorkloadObjects, applied: Mapping[str, str]) -> Sequence[str]:
-    """The version of each serving pod; computed once for each change of the workload."""
-    key = ("serving", *applied.items())
-    if key not in workload.memo:
-        workload.memo[key] = tuple(
-            pod_version(plan, pod, workload.sets_by_uid, applied) for pod in workload.serving_pods
-        )
-    return cast("tuple[str, ...]", workload.memo[key])
 
 
 async def _evaluate_serving_new(ctx: Context, record: ReleaseRecord) -> GateResult:
@@ -84,14 +71,14 @@ async def _evaluate_capacity_kept(ctx: Context, _record: ReleaseRecord) -> GateR
 
 
 async def _evaluate_pods_healthy(ctx: Context, record: ReleaseRecord) -> GateResult:
-    workload, applied = await read_workload(ctx), find_applied_images(record)
-    pods, sets = workload.pods, workload.sets_by_uid
+    workload = await read_workload(ctx)
+    pods, versions = workload.pods, PodVersions(ctx.plan, workload.sets_by_uid)
     if isinstance(ctx.plan, CanaryPlan) and ctx.plan.canary.route is not None:
         pods += await _list_canary_pods(ctx, ctx.plan)
     new = [
         pod
         for pod in pods
-        if pod.deletion_deadline is None and not pod.is_terminal and pod_version(ctx.plan, pod, sets, applied) == "new"
+        if pod.deletion_deadline is None and not pod.is_terminal and versions.version_of(pod) == "new"
     ]
     restarted = [f"{pod.name} restarted {count} times" for pod in new if (count := _count_restarts(pod))]
     if restarted:
@@ -134,8 +121,8 @@ async def _evaluate_weight(ctx: Context, record: ReleaseRecord) -> GateResult:
     if plan.canary.route is not None:
         return await _evaluate_route_weight(ctx, record, plan, plan.canary.route, weight)
     workload = await read_workload(ctx)
-    serving = workload.serving_pods
-    new = serving_versions(plan, workload, find_applied_images(record)).count("new")
+    serving, versions = await list_serving_pods(ctx, workload), PodVersions(plan, workload.sets_by_uid)
+    new = sum(versions.version_of(pod) == "new" for pod in serving)
     share = 100 * new / len(serving) if serving else 0.0
     reason = f"{new} of {len(serving)} serving pods are new: {share:.0f}%, expected {weight}%"
     has_share = bool(serving) and abs(share - weight) <= plan.canary.tolerance

@@ -90,7 +90,6 @@ class GuardLoop:
         workloads: returns None while there is no connection; rules that need no cluster are evaluated all the same.
         release: returns the current state of the release.
         log: writes a line to the agent's log.
-        applied: returns the images that the API server made of the plan's.
     """
 
     def __init__(
@@ -102,7 +101,6 @@ class GuardLoop:
         workloads: Callable[[], WorkloadCache | None],
         release: Callable[[], Release],
         log: Callable[[str], None],
-        applied: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._plan = plan
         self._guard = guard
@@ -113,7 +111,7 @@ class GuardLoop:
         silence = max(MAX_MISSED_INTERVALS * guard.interval + guard.sources.scrape.timeout, MIN_SILENCE_TIMEOUT)
         needed = {rule.effective_source for rule in guard.rules} - {Source.PROMETHEUS}
         self._sources = {source: _MetricSource(MetricSeries(longest + guard.interval, silence)) for source in needed}
-        self._pods = PodTargets(plan, workloads, applied)
+        self._pods = PodTargets(plan, workloads)
         self._rule_states: dict[str, RuleState] = {}
         self._pairs: dict[str, deque[tuple[float, float, float]]] = {}
         self._rolled_back = False

@@ -1,7 +1,7 @@
 """The targets of the guard's sources: the pods of every version, as Kubernetes lists them now."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from urllib.parse import urlsplit
@@ -12,8 +12,7 @@ from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.guard.series import CounterSample, MetricTarget
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.workload.pod import EndpointFacts, PodFacts
-from zdd_tui.model.workload.rollout import ReplicaSetView
-from zdd_tui.model.workload.version import pod_version
+from zdd_tui.model.workload.version import PodVersions
 
 
 class PodTargets:
@@ -21,21 +20,14 @@ class PodTargets:
 
     Args:
         workloads: returns None while there is no connection.
-        applied: as of :func:`zdd_tui.model.workload.version.applied_images`.
     """
 
-    def __init__(
-        self,
-        plan: BasePlan,
-        workloads: Callable[[], WorkloadCache | None],
-        applied: Callable[[], Mapping[str, str]] = dict,
-    ) -> None:
+    def __init__(self, plan: BasePlan, workloads: Callable[[], WorkloadCache | None]) -> None:
         self._plan = plan
         self._workloads = workloads
-        self._applied = applied
         self.has_listed = False
         self._pods: dict[str, PodFacts] = {}
-        self._sets: dict[str, ReplicaSetView] = {}
+        self._versions = PodVersions(plan, {})
         self._in_rotation: set[str] = set()
         self._port = 0
 
@@ -58,7 +50,8 @@ class PodTargets:
         # A terminal pod, such as an evicted one, is no target any more.
         pods = (pod for each in workloads for pod in each.pods if not pod.is_terminal)
         self._pods = {pod.name: pod for pod in pods}
-        self._sets = {uid: one for each in workloads for uid, one in each.sets_by_uid.items()}
+        sets = {uid: one for each in workloads for uid, one in each.sets_by_uid.items()}
+        self._versions = PodVersions(plan, sets)
         all_endpoints: Sequence[EndpointFacts] = [endpoint for each in workloads for endpoint in each.endpoints]
         self._in_rotation = {endpoint.pod_name for endpoint in all_endpoints if endpoint.ready}
         self._port = next((endpoint.port for endpoint in all_endpoints if endpoint.port), self._port)
@@ -76,7 +69,7 @@ class PodTargets:
     def _build_target(self, pod: PodFacts) -> MetricTarget:
         return MetricTarget(
             key=pod.name,
-            version=pod_version(self._plan, pod, self._sets, self._applied()),
+            version=self._versions.version_of(pod),
             in_rotation=pod.name in self._in_rotation,
             # A pod that starts, crashes or terminates may not respond.
             must_answer=pod.containers_ready and pod.deletion_deadline is None,

@@ -1,5 +1,8 @@
 """Backfill: copies old rows in batches, then compares every row."""
 
+from zdd_tui.backends.postgres.recent_writes import read_horizon
+from zdd_tui.backends.store.conditions import was_breached
+from zdd_tui.backends.store.witness import read_continuity
 from zdd_tui.engine.backfill.runner import BackfillRunner
 from zdd_tui.engine.backfill.verify import Verifier
 from zdd_tui.engine.context import Context, StepHandle
@@ -29,10 +32,16 @@ class CopyRows:
 
 
 class VerifyRows:
-    """Compares both sides of every row."""
+    """Compares both sides of every row. After a breach of a standing condition it copies rows that differ again."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        verifier = Verifier(ctx.store, ctx.expand_contract_plan, await ctx.catalog(fresh=True))
+        if "since" not in step.detail:
+            async with ctx.read_connection() as conn:
+                witness = await read_continuity(conn, ctx.expand_contract_plan)
+                await step.save_detail(since=await read_horizon(conn), witness=witness)
+        async with ctx.read_connection() as conn:
+            repairs = await was_breached(conn, ctx.store.release_id)
+        verifier = Verifier(ctx.store, ctx.expand_contract_plan, await ctx.catalog(fresh=True), repairs=repairs)
         report = await verifier.run(ctx.is_paused, ctx.current_limits)
         if report.mismatches:
             raise StepFailed(

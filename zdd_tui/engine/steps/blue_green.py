@@ -8,7 +8,13 @@ from zdd_tui.backends.metrics.probe import run_smoke_checks
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.observations import find_service_claim, read_rollout_status, why_not_serving
 from zdd_tui.engine.retry import with_retry
-from zdd_tui.engine.steps.rollout import RolloutCheck, build_status, remove_and_wait, wait_until_done
+from zdd_tui.engine.steps.rollout import (
+    RolloutCheck,
+    build_status,
+    learn_created_image,
+    remove_and_wait,
+    wait_until_done,
+)
 from zdd_tui.engine.steps.undo import gone_counts_as_undone
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.json_access import get_text
@@ -74,6 +80,7 @@ class CreateGreen:
             epoch=ctx.epoch,
         )
         await with_retry(ctx, step, lambda: services.create_owned(ctx.cluster, DEPLOYMENTS, manifest, owner=plan.name))
+        await learn_created_image(ctx, step, plan.green_deployment, plan.kubernetes.image)
         rollout = await RolloutCheck.begin(ctx, step, plan.green_deployment)
         await wait_until_done(
             ctx,

@@ -19,7 +19,13 @@ from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.observations import find_step_record
 from zdd_tui.engine.retry import with_retry
 from zdd_tui.engine.steps.flags import save_flag_values, set_flag_and_wait, undo_flag_share
-from zdd_tui.engine.steps.rollout import RolloutCheck, build_status, remove_and_wait, wait_until_done
+from zdd_tui.engine.steps.rollout import (
+    RolloutCheck,
+    build_status,
+    learn_created_image,
+    remove_and_wait,
+    wait_until_done,
+)
 from zdd_tui.engine.steps.undo import gone_counts_as_undone
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.json_access import get_text
@@ -195,6 +201,7 @@ async def _create_canary(ctx: Context, step: StepHandle, label: SwitchLabel) -> 
     )
     manifest["spec"]["replicas"] = 0
     await with_retry(ctx, step, lambda: create_owned(ctx.cluster, DEPLOYMENTS, manifest, owner=plan.name))
+    await learn_created_image(ctx, step, plan.canary_deployment, plan.kubernetes.image)
 
 
 async def _scale_canary(ctx: Context, step: StepHandle, replicas: int) -> None:

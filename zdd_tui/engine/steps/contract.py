@@ -2,7 +2,7 @@
 
 from zdd_tui.backends.kubernetes.workload_cache import read_scope
 from zdd_tui.engine.context import Context, StepHandle
-from zdd_tui.engine.observations import read_applied_images, read_workload
+from zdd_tui.engine.observations import read_workload
 from zdd_tui.engine.retry import with_retry
 from zdd_tui.engine.steps.expand import change_schema
 from zdd_tui.engine.steps.flags import restore_flags, save_flag_values
@@ -11,7 +11,7 @@ from zdd_tui.model.ddl import archive_statements, drop_archive_statements, resto
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.sql import quote_qualified
 from zdd_tui.model.workload.rollout import container_image
-from zdd_tui.model.workload.version import image_version, pod_version
+from zdd_tui.model.workload.version import PodVersions
 
 
 async def require_only_v3_pods(ctx: Context) -> None:
@@ -21,16 +21,13 @@ async def require_only_v3_pods(ctx: Context) -> None:
         StepFailed: with the names of the other pods.
     """
     plan = ctx.expand_contract_plan
-    applied = await read_applied_images(ctx)
     with read_scope(fresh=True):
         workload = await read_workload(ctx)
-    view, sets, status = workload.view, workload.sets_by_uid, workload.rollout
+    view, status, versions = workload.view, workload.rollout, PodVersions(plan, workload.sets_by_uid)
     other = sorted(
-        f"{pod.name} ({pod.image})"
-        for pod in workload.pods
-        if not pod.is_terminal and pod_version(plan, pod, sets, applied) != "v3"
+        f"{pod.name} ({pod.image})" for pod in workload.pods if not pod.is_terminal and versions.version_of(pod) != "v3"
     )
-    if other or image_version(plan, container_image(plan, view), applied) != "v3" or not status.done:
+    if other or plan.version_of(container_image(plan, view)) != "v3" or not status.done:
         reason = f"{', '.join(other[:3])} not V3" if other else status.message
         raise StepFailed(
             f"an older version may still use the old side: {reason}",

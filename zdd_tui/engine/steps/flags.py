@@ -27,6 +27,28 @@ async def save_flag_values(ctx: Context, step: StepHandle, *keys: str) -> None:
     await step.save_detail(flags_before=dict(values))
 
 
+async def create_flags(ctx: Context, step: StepHandle) -> None:
+    """Creates the plan's flags, switched off, where they do not exist: a process of the new image that finds a declared
+    flag missing is not ready. Call it before the rollout of the image that reads them."""
+    keys = tuple(ctx.plan.flag_roles)
+    if not keys:
+        return
+    await save_flag_values(ctx, step, *keys)
+    before: dict[str, str | None] = step.detail["flags_before"]
+    for key in keys:
+        if before[key] is None:
+            await with_retry(ctx, step, lambda key=key: ctx.flags.set(key, OFF, epoch=ctx.epoch))  # type: ignore[misc]
+
+
+async def delete_created_flags(ctx: Context, step: StepHandle) -> None:
+    """Deletes the flags that :func:`create_flags` created. Call it when no pod of that image is left."""
+    created = [key for key, raw in step.detail.get("flags_before", {}).items() if raw is None]
+    for key in created:
+        await with_retry(ctx, step, lambda key=key: ctx.flags.delete(key, epoch=ctx.epoch))  # type: ignore[misc]
+    if created:
+        await with_retry(ctx, step, lambda: ctx.flags.expire_fences(created))
+
+
 async def set_flag_and_wait(ctx: Context, step: StepHandle, key: str, value: FlagValue) -> None:
     """Writes the value and waits twice ``flags.max_staleness``: once because a pod may use its copy for that long,
     once for the requests that started with the copy."""

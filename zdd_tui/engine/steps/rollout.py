@@ -1,18 +1,19 @@
 """Rolls an image out, and waits until a change of the cluster is done."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from zdd_tui.backends.kubernetes.cluster import ApiResource
 from zdd_tui.backends.kubernetes.failure_detail import read_failure_detail
 from zdd_tui.backends.kubernetes.services import remove_owned
 from zdd_tui.engine.context import Context, StepHandle
-from zdd_tui.engine.observations import read_rollout_status
+from zdd_tui.engine.observations import evaluate_view
 from zdd_tui.engine.retry import is_permanent, with_retry
 from zdd_tui.model.errors import ClusterError, StepFailed
-from zdd_tui.model.release.records import NewEvent
-from zdd_tui.model.workload.rollout import DeploymentCondition, RolloutStatus, container_image
-from zdd_tui.model.workload.version import APPLIED_DETAIL
+from zdd_tui.model.plan.base import BasePlan
+from zdd_tui.model.release.condition_findings import describe_manager, image_hint
+from zdd_tui.model.release.records import NewEvent, StepRecord
+from zdd_tui.model.workload.rollout import DeploymentCondition, DeploymentView, RolloutStatus, container_image
 
 POLL_INTERVAL = 0.3
 """Seconds between two polls: short against the shortest rollout, which takes some seconds."""
@@ -29,32 +30,42 @@ async def roll_out(ctx: Context, step: StepHandle, image: str, reason: str) -> N
     """Sets the image of the plan's Deployment, unless it is set already, and waits for the end of the rollout.
 
     A webhook may change the image in our own patch, for example to a digest. What it made of it is saved as
-    ``images_applied`` and is the image of this rollout from then on.
+    ``images_admitted`` and counts as the image of this rollout from then on.
 
     Raises:
-        StepFailed: as :func:`wait_until_done`; or another client has set another image meanwhile.
+        StepFailed: as :func:`wait_until_done`; or another client has set another image meanwhile, which is named.
     """
     names = ctx.plan.kubernetes
     rollout = await RolloutCheck.begin(ctx, step, names.deployment)
-    view = await with_retry(
+    set_view = await with_retry(
         ctx,
         step,
         lambda: ctx.cluster.set_image(names.deployment, names.container, image, epoch=ctx.epoch, reason=reason),
     )
-    applied = container_image(ctx.plan, view)
-    known = dict(step.detail.get(APPLIED_DETAIL, {}))
-    if applied != known.get(image, image):
-        await step.save_detail(**{APPLIED_DETAIL: {**known, image: applied}})
-        await ctx.store.append_events([NewEvent("step", f"the API server made {applied} of the image {image}")])
+    await _learn_admitted_image(ctx, step, image, container_image(ctx.plan, set_view))
     subject = f"rollout of {image} on Deployment {names.deployment}"
-    await wait_until_done(ctx, step, rollout.read, subject=subject, resource=f"deployment/{names.deployment}")
+
+    async def check() -> RolloutStatus:
+        # On every poll: a foreign image must not be waited for, nor its failure be blamed on ours.
+        view = await ctx.cluster.get_deployment(names.deployment)
+        _require_image(ctx, step, view, image)
+        return await rollout.evaluate(view)
+
+    await wait_until_done(ctx, step, check, subject=subject, resource=f"deployment/{names.deployment}")
     view = await with_retry(ctx, step, lambda: ctx.cluster.get_deployment(names.deployment))
-    if (current := container_image(ctx.plan, view)) != applied:
-        raise StepFailed(
-            f"another client set the image of Deployment {view.name} to {current} during the rollout of {image}",
-            f"find it with kubectl -n {names.namespace} get deployment {view.name} --show-managed-fields -o yaml;"
-            f" then {step.retry_command}",
-        )
+    _require_image(ctx, step, view, image)
+
+
+def _require_image(ctx: Context, step: StepHandle, view: DeploymentView, image: str) -> None:
+    current = container_image(ctx.plan, view)
+    if ctx.plan.is_image(image, current):
+        return
+    manager = view.image_managers.get(ctx.plan.kubernetes.container)
+    raise StepFailed(
+        f"another client set the image of Deployment {view.name} to {current} during the rollout of {image}:"
+        f" {describe_manager(manager)}",
+        image_hint(ctx.plan, view.name, manager, image, f"then {step.retry_command}"),
+    )
 
 
 class RolloutCheck:
@@ -77,10 +88,12 @@ class RolloutCheck:
         return cls(ctx, deployment, view.exceeded_deadline, view.progress_deadline or 0.0)
 
     async def read(self) -> RolloutStatus:
+        return await self.evaluate(await self._ctx.cluster.get_deployment(self._deployment))
+
+    async def evaluate(self, view: DeploymentView) -> RolloutStatus:
+        """The status by a view that was read just now."""
         is_ignored = asyncio.get_running_loop().time() < self._ends_at
-        return await read_rollout_status(
-            self._ctx, self._deployment, ignored_condition=self._earlier if is_ignored else None
-        )
+        return await evaluate_view(self._ctx, view, ignored_condition=self._earlier if is_ignored else None)
 
 
 class _StallTimer:
@@ -100,6 +113,40 @@ class _StallTimer:
         if seen != self._seen:
             self._seen, self._since = seen, now
         return now - self._since >= cause.patience
+
+
+async def _learn_admitted_image(ctx: Context, step: StepHandle, image: str, admitted: str) -> None:
+    """An admission webhook may pin the image to a digest, or name another registry: what it makes is then expected.
+
+    Raises:
+        StepFailed: it makes the image of another version.
+    """
+    if admitted == image:
+        return
+    before = step.detail.get("image_before")
+    if admitted == before and not ctx.plan.is_image(image, admitted):
+        raise StepFailed(
+            f"an admission webhook changes {image} back to {admitted}, which runs already",
+            f"see kubectl get mutatingwebhookconfigurations; correct the policy, then {step.retry_command}",
+        )
+    ctx.plan.learn_image(image, admitted)
+    known: list[list[str]] = step.detail.get("images_admitted", [])
+    if [image, admitted] not in known:
+        await step.save_detail(images_admitted=[*known, [image, admitted]])
+        await ctx.store.append_events([NewEvent("step", f"the API server made {admitted} of the image {image}")])
+
+
+async def learn_created_image(ctx: Context, step: StepHandle, deployment: str, image: str) -> None:
+    """As after a rollout, for a Deployment that was created with an image."""
+    view = await with_retry(ctx, step, lambda: ctx.cluster.get_deployment(deployment))
+    await _learn_admitted_image(ctx, step, image, container_image(ctx.plan, view))
+
+
+def recall_admitted_images(plan: BasePlan, steps: Iterable[StepRecord]) -> None:
+    """Restores what earlier agents of the release have learned about its images."""
+    for step in steps:
+        for planned, admitted in step.detail.get("images_admitted", ()):
+            plan.learn_image(planned, admitted)
 
 
 async def wait_until_done(

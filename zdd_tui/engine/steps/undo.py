@@ -7,6 +7,7 @@ from http import HTTPStatus
 
 from zdd_tui.backends.kubernetes.errors import KubeApiError
 from zdd_tui.backends.kubernetes.services import read_namespace_phase
+from zdd_tui.checks.rollouts import planned_images
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.observations import evaluate_view
 from zdd_tui.engine.retry import with_retry
@@ -14,6 +15,7 @@ from zdd_tui.engine.steps.rollout import build_status, roll_out, wait_until_done
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.release.records import NewEvent
 from zdd_tui.model.workload.rollout import DeploymentView, RolloutStatus, container_image
+from zdd_tui.model.workload.version import is_rewritten
 
 
 @asynccontextmanager
@@ -92,10 +94,13 @@ async def _wait_until_gone(ctx: Context, step: StepHandle, image_before: str) ->
         else:
             return build_status(f"Deployment {names.deployment} is being deleted{where}")
         pods = await ctx.cluster.list_pods("", container=names.container)
+        # Without its ReplicaSet the version of a pod that a webhook pinned cannot be told: it counts.
         left = sorted(
             pod.name
             for pod in pods
-            if not pod.is_terminal and pod.image != image_before and plan.version_of(pod.image) != plan.versions[0]
+            if not pod.is_terminal
+            and pod.image != image_before
+            and any(plan.is_image(image, pod.image) or is_rewritten(pod.image, image) for image in planned_images(plan))
         )
         text = f"Deployment {names.deployment} is gone, {len(left)} of its pods still run{where}: {', '.join(left[:3])}"
         return build_status(text if left else "")

@@ -2,6 +2,7 @@
 
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.retry import with_retry
+from zdd_tui.engine.steps.flags import create_flags, delete_created_flags
 from zdd_tui.engine.steps.rollout import roll_out, save_current_image
 from zdd_tui.engine.steps.undo import restore_annotations, roll_back
 from zdd_tui.model.errors import StepFailed
@@ -18,7 +19,7 @@ class RecordWorkload:
         if "image_before" not in step.detail:
             view = await with_retry(ctx, step, lambda: ctx.cluster.get_deployment(name))
             image = container_image(plan, view)
-            if image == plan.kubernetes.image:
+            if plan.version_of(image) == "new":
                 raise StepFailed(
                     f"Deployment {name} runs {image} already: there is nothing to release",
                     "set kubernetes.image in the plan to the new image",
@@ -46,6 +47,7 @@ class RolloutNew:
         if why := reduces_capacity(view):
             raise StepFailed(f"Deployment {name}: {why}", capacity_hint(plan))
         await save_current_image(ctx, step)
+        await create_flags(ctx, step)
         if "revision_before" not in step.detail:
             await step.save_detail(revision_before=view.revision)
         await roll_out(ctx, step, plan.kubernetes.image, f"zdd {plan.name}: {plan.strategy}")
@@ -54,3 +56,4 @@ class RolloutNew:
         if before := step.detail.get("image_before"):
             revision = step.detail.get("revision_before", "?")
             await roll_back(ctx, step, before, f"zdd {ctx.plan.name}: rolled back to revision {revision}")
+            await delete_created_flags(ctx, step)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Literal
 
+from zdd_tui.model.advice.effects import MeasuredMigration
 from zdd_tui.model.advice.locks import StatementVerdict, evaluate_statements, select_breaking
 from zdd_tui.model.advice.migration import DatabaseStats, Statement
 from zdd_tui.model.advice.plan_from_migration import derive_change
@@ -201,18 +202,24 @@ def classify_schema_impact(verdicts: Iterable[StatementVerdict]) -> SchemaImpact
     return SchemaImpact.ADDITIVE if verdicts else SchemaImpact.UNTOUCHED
 
 
-def refuse_destructive(statements: Iterable[Statement], strategy: str, stats: DatabaseStats | None = None) -> None:
+def refuse_destructive(
+    statements: Iterable[Statement],
+    strategy: str,
+    stats: DatabaseStats | None = None,
+    measured: MeasuredMigration | None = None,
+) -> None:
     """Refuses statements that break running code, unless the strategy is expand-contract.
 
     Args:
         stats: with them a NOT NULL that a validated CHECK has proven, and a type that only widens, pass.
+        measured: with it code that no rule can judge passes where it did no harm on a copy of the schema.
 
     Raises:
         PlanError: location and statement, with the expand-contract plan as hint.
     """
     if strategy == EXPAND_CONTRACT:
         return
-    verdicts = evaluate_statements(tuple(statements), stats)
+    verdicts = evaluate_statements(tuple(statements), stats, measured)
     breaking = tuple(select_breaking(verdicts))
     if not breaking:
         return

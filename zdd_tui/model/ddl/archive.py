@@ -7,6 +7,7 @@ from itertools import chain
 from zdd_tui.model.ddl.catalog import Catalog, KeySequence
 from zdd_tui.model.ddl.names import ARCHIVE_SCHEMA, Direction, archived_name, sync_name
 from zdd_tui.model.ddl.sync import drop_sync_statements, sync_statements
+from zdd_tui.model.ddl.witness import drop_witness_statements, has_witness, move_witness_statements
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.sql import quote_identifier, quote_literal, quote_qualified
 
@@ -16,7 +17,7 @@ _DIRECTIONS: tuple[Direction, Direction] = ("forward", "reverse")
 def archive_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
     """Archives the old side without changing its data; nothing when it is archived already.
 
-    The sync triggers that exist are recreated for the new names of the old columns.
+    The sync triggers and the witness that exist are recreated for the new names of the old columns.
     """
     if catalog.is_archived or catalog.is_dropped:
         return ()
@@ -29,7 +30,7 @@ def archive_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
             f"CREATE SCHEMA IF NOT EXISTS {quote_identifier(ARCHIVE_SCHEMA)}",
             f"ALTER TABLE {catalog.old.sql} SET SCHEMA {quote_identifier(ARCHIVE_SCHEMA)}",
         )
-    return (*moves, *_recreate_sync_triggers(plan, catalog, archived=True))
+    return (*moves, *_recreate_triggers(plan, catalog, archived=True))
 
 
 def restore_archive_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
@@ -45,7 +46,7 @@ def restore_archive_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
             *_lock_new_side_first(catalog),
             f"ALTER TABLE {quote_qualified(ARCHIVE_SCHEMA, table.name)} SET SCHEMA {quote_identifier(table.schema_)}",
         )
-    return (*moves, *_recreate_sync_triggers(plan, catalog, archived=False))
+    return (*moves, *_recreate_triggers(plan, catalog, archived=False))
 
 
 def drop_archive_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
@@ -55,6 +56,8 @@ def drop_archive_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
     statement fails and names any other object that still depends on the old side.
     """
     drops = tuple(chain.from_iterable(drop_sync_statements(plan, catalog, direction) for direction in _DIRECTIONS))
+    if has_witness(plan, catalog):
+        drops = (*drop_witness_statements(plan, catalog), *drops)
     if not catalog.is_archived:
         return drops
     attached = tuple(each.drop_sql for each in catalog.attached)
@@ -87,13 +90,14 @@ def _lock_new_side_first(catalog: Catalog, mode: str = "SHARE ROW EXCLUSIVE") ->
     return (f"LOCK TABLE {catalog.new_table.sql} IN {mode} MODE",)
 
 
-def _recreate_sync_triggers(plan: Plan, catalog: Catalog, archived: bool) -> tuple[str, ...]:
-    return tuple(
+def _recreate_triggers(plan: Plan, catalog: Catalog, archived: bool) -> tuple[str, ...]:
+    recreated = tuple(
         statement
         for direction in _DIRECTIONS
         if sync_name(plan, direction) in catalog.triggers
         for statement in sync_statements(plan, catalog, direction, archived)
     )
+    return (*recreated, *move_witness_statements(plan, catalog, archived))
 
 
 def _transfer_sequence(catalog: Catalog, sequence: KeySequence) -> tuple[str, ...]:

@@ -101,6 +101,41 @@ class AttachedObject:
 
 
 @dataclass(frozen=True, slots=True)
+class RowCheck:
+    """A CHECK constraint of the old table. Column kind only, as the next two: a trigger tests it before the table does.
+
+    Attributes:
+        expression: SQL over the columns of one row; names in it are qualified where needed.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    expression: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowKey:
+    """A unique index over columns, without expressions or condition."""
+
+    name: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RowReference:
+    """A foreign key.
+
+    Attributes:
+        target: the referenced table, quoted and qualified.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    target: str
+    target_columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
     """The facts of one plan in one database.
 
@@ -115,6 +150,8 @@ class Catalog:
         down_source_columns: columns of the new table that ``down`` reads.
         triggers: names of our triggers that exist and are enabled.
         attached: objects that are dropped before the old side.
+        row_checks, row_keys, row_references: of the old table in the column kind; columns have their present names.
+        required_columns: of the old table in the column kind: present names of those that are NOT NULL.
         other_before_triggers: enabled BEFORE ROW triggers, not ours, on INSERT or UPDATE of the old table.
     """
 
@@ -130,6 +167,10 @@ class Catalog:
     sequences: tuple[KeySequence, ...] = ()
     archive_in_use: bool = False
     attached: tuple[AttachedObject, ...] = ()
+    row_checks: tuple[RowCheck, ...] = ()
+    row_keys: tuple[RowKey, ...] = ()
+    row_references: tuple[RowReference, ...] = ()
+    required_columns: tuple[str, ...] = ()
 
     @property
     def key_names(self) -> tuple[str, ...]:

@@ -10,6 +10,9 @@ ARCHIVE_SCHEMA = "zdd_archive"
 SYNC_SETTING = "zdd.sync_from"
 """Setting of a transaction: the side that the running sync trigger copies from; the other trigger then does nothing."""
 
+WITNESS_SETTING = "zdd.witness"
+"""Setting of a transaction: ``off`` in ours, whose writes need no witness."""
+
 Direction = Literal["forward", "reverse"]
 
 
@@ -21,6 +24,16 @@ def sync_name(plan: Plan, direction: Direction) -> str:
 def lock_order_name(plan: Plan) -> str:
     """Name of the trigger that makes writers of both tables lock in one order, and of its function."""
     return f"zdd_{plan.name}_ord"
+
+
+def witness_functions(plan: Plan) -> tuple[str, str, str]:
+    """Names of the functions of the witness: for rows of the old side, for rows of the new table, for TRUNCATE."""
+    return f"zdd_{plan.name}_wo", f"zdd_{plan.name}_wn", f"zdd_{plan.name}_wt"
+
+
+def witness_triggers(plan: Plan, side: Literal["old", "new"]) -> tuple[str, str]:
+    """Names of the triggers of the witness for the writes of one side: for rows, and for TRUNCATE."""
+    return f"zdd_{plan.name}_w{side[0]}r", f"zdd_{plan.name}_w{side[0]}t"
 
 
 def archived_name(plan: Plan, column: str) -> str:

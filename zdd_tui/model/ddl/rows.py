@@ -85,9 +85,48 @@ def target_is_empty_statement(catalog: Catalog, *, first: bool = False) -> str:
 
 def batch_row_statement(plan: Plan, catalog: Catalog) -> str:
     """As :func:`batch_statement`, for one row. Parameters: its key."""
-    key = _key_expressions(catalog, catalog.old)
+    return _batch(plan, catalog, _is_key(catalog, catalog.old))
+
+
+def has_row_statement(catalog: Catalog) -> str:
+    """Whether the old side has a row. Parameters: its key."""
+    return f"SELECT EXISTS (SELECT FROM {catalog.old.sql} WHERE {_is_key(catalog, catalog.old)})"
+
+
+def remove_orphan_statements(catalog: Catalog) -> tuple[str, str]:
+    """Removes a row of the new table that the old one does not have. Parameters: its key.
+
+    The first statement locks the row, so that the second one, with a newer snapshot, sees an old row that a writer of
+    both tables has committed meanwhile.
+    """
+    found, wanted = _is_key(catalog, catalog.new_table), _is_key(catalog, catalog.old)
+    return (
+        f"SELECT FROM {catalog.new_table.sql} WHERE {found} FOR UPDATE",
+        f"DELETE FROM {catalog.new_table.sql} WHERE {found}"
+        f" AND NOT EXISTS (SELECT FROM {catalog.old.sql} WHERE {wanted})",
+    )
+
+
+def _is_key(catalog: Catalog, table: Table) -> str:
+    key = _key_expressions(catalog, table)
     values = ", ".join(f"${number}::text::{column.type}" for number, column in enumerate(catalog.key, 1))
-    return _batch(plan, catalog, f"({key}) = ({values})")
+    return f"({key}) = ({values})"
+
+
+def delete_extra_row_statement(catalog: Catalog) -> str:
+    """Deletes a row of the new table that the old one does not have. Parameters: its key."""
+    name = quote_identifier(catalog.new_table.name)
+    key = " AND ".join(
+        f"{name}.{quote_identifier(column.name)} = ${number}::text::{column.type}"
+        for number, column in enumerate(catalog.key, 1)
+    )
+    same = " AND ".join(
+        f"zdd_old.{quote_identifier(column.name)} = {name}.{quote_identifier(column.name)}" for column in catalog.key
+    )
+    return (
+        f"DELETE FROM {catalog.new_table.sql} WHERE {key}\n"
+        f"  AND NOT EXISTS (SELECT FROM {catalog.old.sql} AS zdd_old WHERE {same})"
+    )
 
 
 def _batch(plan: Plan, catalog: Catalog, page: str, target_is_empty: bool = False) -> str:
@@ -168,6 +207,21 @@ def recent_rows_statement(catalog: Catalog, table: Table, *, from_end: bool) -> 
         f"SELECT {key_texts(catalog, name)} FROM {source}\n"
         f"WHERE {where}age({name}.xmin) <= (SELECT {MARKER_AGE_SQL}) LIMIT $2::bigint"
     )
+
+
+def block_keys_statement(catalog: Catalog, table: Table, relation: str, *, recent: bool) -> str:
+    """Keys of the rows in a range of blocks. Parameters: the first block, the block after the last, and with ``recent``
+    a transaction's id (text): only rows that were written by it or later.
+
+    Args:
+        relation: the table itself or one of its partitions, quoted.
+    """
+    name = quote_identifier(table.name)
+    where = f"{name}.ctid >= ('(' || $1::bigint || ',0)')::tid AND {name}.ctid < ('(' || $2::bigint || ',0)')::tid"
+    if recent:
+        marker_age = MARKER_AGE_SQL.replace("$1", "$3")
+        where += f" AND age({name}.xmin) <= (SELECT {marker_age})"
+    return f"SELECT {key_texts(catalog, name)} FROM {relation} AS {name} WHERE {where}"
 
 
 def new_columns(plan: Plan, catalog: Catalog) -> tuple[CatalogColumn, ...]:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PrivateAttr, SecretStr, StringConstraints, field_validator, model_validator
 
 from zdd_tui.model.duration import Duration
+from zdd_tui.model.image import is_same_image
 from zdd_tui.model.plan.guard import Guard
 from zdd_tui.model.plan.section import FlagKey, FlagSection, PartialShares, PlanSection, Strings
 from zdd_tui.model.production_lock import UNLOCK_SECONDS, is_production
@@ -141,6 +142,11 @@ class Change(PlanSection):
     dual_write: DualWriteMode = Field(
         DualWriteMode.APPLICATION, description="what keeps both sides equal until cutover"
     )
+    witness: bool = Field(
+        True,
+        description="with dual_write: application, a trigger records who writes only one side; off for a hot table: "
+        "then the whole table is compared again before V3 and before contract",
+    )
 
     @field_validator("table", "into", mode="before")
     @classmethod
@@ -163,6 +169,11 @@ class Change(PlanSection):
     @property
     def kind(self) -> Literal["column", "table"]:
         return "table" if self.into else "column"
+
+    @property
+    def has_witness(self) -> bool:
+        """Whether a trigger records who writes only one side. A sync trigger leaves no writer that could."""
+        return self.witness and self.dual_write is DualWriteMode.APPLICATION
 
 
 class AcceptedLoss(PlanSection):
@@ -342,6 +353,7 @@ class BasePlan(PlanSection):
     dns: tuple[str, ...] = Field((), description="public names, where traffic is switched by DNS")
     regions: Regions | None = Field(None, description="several clusters and databases, one after the other")
 
+    _admitted: dict[str, str] = PrivateAttr(default_factory=dict)
     _region: str = PrivateAttr("")
     _full_plan: "BasePlan | None" = PrivateAttr(None)
 
@@ -436,6 +448,14 @@ class BasePlan(PlanSection):
         """The version of a container image, as one short word."""
         raise NotImplementedError
 
+    def is_image(self, planned: str, found: str) -> bool:
+        """Whether an image found in the cluster is the expected one, also as an admission webhook has changed it."""
+        return is_same_image(self._admitted.get(planned, planned), self._admitted.get(found, found))
+
+    def learn_image(self, planned: str, admitted: str) -> None:
+        """Remembers what the API server made of a planned image that was set."""
+        self._admitted[admitted] = self._admitted.get(planned, planned)
+
 
 class Plan(BasePlan):
     """Expand/contract: the schema changes under the running application."""
@@ -479,6 +499,6 @@ class Plan(BasePlan):
 
     def version_of(self, image: str) -> str:
         """``v2``, ``v3``, or ``v1`` for whatever ran before."""
-        if image == self.kubernetes.images.v3:
+        if self.is_image(self.kubernetes.images.v3, image):
             return "v3"
-        return "v2" if image == self.kubernetes.images.v2 else "v1"
+        return "v2" if self.is_image(self.kubernetes.images.v2, image) else "v1"

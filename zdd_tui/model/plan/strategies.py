@@ -26,7 +26,7 @@ class SingleImagePlan(BasePlan):
 
     def version_of(self, image: str) -> str:
         """``new``, or ``old`` for any other image."""
-        return "new" if image == self.kubernetes.image else "old"
+        return "new" if self.is_image(self.kubernetes.image, image) else "old"
 
 
 class RollingPlan(SingleImagePlan):

@@ -7,7 +7,7 @@ from enum import StrEnum
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.regions import REGION_GATE
-from zdd_tui.model.release.strategy import GateSpec
+from zdd_tui.model.release.strategy import WITNESS_GATE, GateSpec
 
 # --- descriptions ------------------------------------------------------------------------------------------------
 #
@@ -79,6 +79,11 @@ GATE_DESCRIPTIONS: Mapping[str, GateDescription] = {
     ),
     "no-mismatch": GateDescription(
         "the store", "zdd.backfill: verified, mismatches of the last verification", "verified, 0 mismatches"
+    ),
+    WITNESS_GATE: GateDescription(
+        "PostgreSQL",
+        "zdd.witness_row and zdd.witness_record: rows that differ after a commit; pg_trigger of the witness",
+        "no such row, and every writer of one side quiet for gates.soak",
     ),
     "soak-passed": GateDescription("the store", "zdd.step: the phase's soak", "the soak is over"),
     "no-older-pod": GateDescription(

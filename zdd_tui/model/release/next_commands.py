@@ -96,7 +96,9 @@ def _advance_blocked_until(release: Release) -> str:
     can_start_phase = release.state in (ReleaseState.PLANNED, ReleaseState.WAITING) and release.next_phase is not None
     if release.state is not ReleaseState.FAILED and not can_start_phase:
         return ""
-    return "it is resumed" if release.paused else describe_closed_gates(release)
+    if release.paused:
+        return "it is resumed"
+    return "the condition holds again" if release.breach is not None else describe_closed_gates(release)
 
 
 def _build_next_command(release: Release, kind: CommandKind, blocked_until: str) -> NextCommand:

@@ -21,7 +21,13 @@ from zdd_tui.model.ddl import (
 )
 from zdd_tui.model.ddl.constrain import constrain_batches
 from zdd_tui.model.ddl.lint import read_constrain
+from zdd_tui.model.ddl.names import witness_triggers
 from zdd_tui.model.ddl.sequences import GAP
+from zdd_tui.model.ddl.witness import (
+    create_witness_statements,
+    drop_witness_statements,
+    extend_witness_statements,
+)
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.plan.base import BasePlan, Plan
@@ -37,6 +43,10 @@ PreviewLines = tuple[str, ...]
 
 def _kubectl(plan: BasePlan, command: str) -> str:
     return f"kubectl -n {plan.kubernetes.namespace} {command}"
+
+
+def _create_flags(plan: BasePlan) -> str:
+    return "".join(f"SET ff:{key} false, where it does not exist\n" for key in plan.flag_roles)
 
 
 def _set_image(plan: BasePlan, image: str) -> str:
@@ -81,7 +91,7 @@ WORKLOAD_LINES: Mapping[str, Callable[[Any, StepSpec], str]] = {
     "record-workload": lambda plan, _spec: (
         f"reads deployment/{plan.kubernetes.deployment} and writes zdd's epoch annotation on it"
     ),
-    "rollout-new": lambda plan, _spec: _set_image(plan, plan.kubernetes.image),
+    "rollout-new": lambda plan, _spec: _create_flags(plan) + _set_image(plan, plan.kubernetes.image),
     "soak": lambda plan, _spec: f"waits {format_duration(plan.gates.soak)}",
     "remove-annotations": lambda plan, _spec: f"removes zdd's annotations from deployment/{plan.kubernetes.deployment}",
     "create-canary": lambda plan, _spec: _create_canary(plan),
@@ -171,6 +181,17 @@ def _constrain_text(plan: Plan) -> str:
     return "\n".join(_sql_text(batch) for batch in constrain_batches(read_constrain(plan)))
 
 
+def _witness_text(
+    plan: Plan, catalog: Catalog | None, build: Callable[[Plan, Catalog], tuple[str, ...]], description: str
+) -> str:
+    return description if catalog is None else _sql_text(build(plan, catalog))
+
+
+def _compare_text(plan: Plan, _catalog: Catalog | None) -> str:
+    rows = "rows written since the verification" if plan.change.witness else "every row"
+    return f"compares {rows} of {plan.change.table}" + (f" and {plan.change.into}" if plan.change.into else "")
+
+
 def _archive_text(plan: Plan, catalog: Catalog | None) -> str:
     if catalog is not None:
         return _sql_text(archive_statements(plan, catalog))
@@ -190,7 +211,13 @@ CHANGE_LINES: Mapping[str, Callable[[Plan, Catalog | None], str]] = {
     "expand-schema": lambda plan, _catalog: _sql_text(expand_statements(plan)),
     "create-indexes": lambda plan, _catalog: _sql_text(index_statements(plan)),
     "sync-forward": lambda plan, catalog: _sync_text(plan, catalog, "forward"),
-    "rollout-v2": lambda plan, _catalog: _set_image(plan, plan.kubernetes.images.v2),
+    "rollout-v2": lambda plan, _catalog: _create_flags(plan) + _set_image(plan, plan.kubernetes.images.v2),
+    "create-witness": lambda plan, catalog: _witness_text(
+        plan,
+        catalog,
+        create_witness_statements,
+        f"triggers {', '.join(witness_triggers(plan, 'old'))} on {plan.change.table}",
+    ),
     "write-flag-on": lambda plan, _catalog: f"SET ff:{plan.flags.write} true",
     "prepare-backfill": lambda plan, _catalog: f"ANALYZE {plan.change.table}",
     "backfill-rows": _backfill_text,
@@ -198,6 +225,10 @@ CHANGE_LINES: Mapping[str, Callable[[Plan, Catalog | None], str]] = {
         f"reads every row of {plan.change.table}" + (f" and {plan.change.into}" if plan.change.into else "")
     ),
     "sync-reverse": lambda plan, catalog: _sync_text(plan, catalog, "reverse"),
+    "extend-witness": lambda plan, catalog: _witness_text(
+        plan, catalog, extend_witness_statements, f"the witness watches {plan.change.target_table} too"
+    ),
+    "compare-recent-writes": _compare_text,
     "read-flag-on": lambda plan, _catalog: f"SET ff:{plan.flags.read} true",
     "rollout-v3": lambda plan, _catalog: _set_image(plan, plan.kubernetes.images.v3),
     "advance-sequences": lambda plan, _catalog: (
@@ -206,6 +237,9 @@ CHANGE_LINES: Mapping[str, Callable[[Plan, Catalog | None], str]] = {
     "constrain-new-side": lambda plan, _catalog: _constrain_text(plan),
     "archive-old-side": _archive_text,
     "delete-flags": lambda plan, _catalog: f"DEL ff:{plan.flags.write} ff:{plan.flags.read}",
+    "drop-witness": lambda plan, catalog: _witness_text(
+        plan, catalog, drop_witness_statements, f"drops triggers {', '.join(witness_triggers(plan, 'old'))}"
+    ),
     "drop-archive": _drop_text,
     "analyze": lambda plan, _catalog: f"ANALYZE {plan.change.target_table}",
 }
@@ -217,14 +251,17 @@ CHANGE_UNDO: Mapping[str, Callable[[Plan], str]] = {
     "create-indexes": lambda plan: f"drop {len(plan.change.indexes)} index(es)",
     "sync-forward": lambda plan: f"drop trigger {sync_name(plan, 'forward')}",
     "rollout-v2": lambda plan: f"roll deployment/{plan.kubernetes.deployment} back to the image before the release",
+    "create-witness": lambda plan: f"drop the triggers of the witness on {plan.change.table}",
     "write-flag-on": lambda plan: f"ff:{plan.flags.write} as before",
     "backfill-rows": lambda _plan: "stop; the copied rows are dropped with the new schema",
     "sync-reverse": lambda plan: f"drop trigger {sync_name(plan, 'reverse')}",
+    "extend-witness": lambda plan: f"the witness watches {plan.change.table} alone again",
     "read-flag-on": lambda plan: f"ff:{plan.flags.read} as before",
     "rollout-v3": lambda plan: f"roll deployment/{plan.kubernetes.deployment} back to {plan.kubernetes.images.v2}",
     "advance-sequences": lambda plan: f"set the sequences of {plan.change.table} past the values that V3 has used",
     "constrain-new-side": lambda plan: f"take back {len(plan.change.constrain)} statement(s) of change.constrain",
     "archive-old-side": lambda plan: f"restore the old side of {plan.change.table}",
+    "drop-witness": lambda plan: f"create the triggers of the witness on {plan.change.table} again",
     "delete-flags": lambda plan: f"ff:{plan.flags.write} and ff:{plan.flags.read} as before",
 }
 

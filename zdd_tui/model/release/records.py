@@ -6,8 +6,10 @@ from typing import Any
 
 from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.plan.guard import GuardAction, MetricUnit
+from zdd_tui.model.release.condition import ConditionReading
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.state import Command, CommandKind, Precondition, Release, StepStatus
+from zdd_tui.model.release.witness import NOTHING_RECORDED, WitnessRecord
 from zdd_tui.model.tuning import Tuning, effective_limits
 
 
@@ -277,6 +279,8 @@ class ReleaseRecord:
         region: the one of this release, for a plan with several; else empty.
         owner: who advances the release; empty where the plan names no owner.
         wait_limit: seconds that it may wait; None where the plan sets no limit.
+        conditions: standing conditions that were not met at some time, with their newest status.
+        witness: who wrote only one side; empty where there is no witness.
     """
 
     id: int
@@ -298,6 +302,8 @@ class ReleaseRecord:
     plan_limits: Backfill | None = None
     owner: str = ""
     wait_limit: float | None = None
+    conditions: tuple[ConditionReading, ...] = ()
+    witness: WitnessRecord = NOTHING_RECORDED
 
     @property
     def tuning(self) -> Tuning:

@@ -19,6 +19,7 @@ from enum import StrEnum
 from typing import Literal
 
 from zdd_tui.model.errors import Refused
+from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.gate import GateReading, Verdict, unread_gate
 from zdd_tui.model.release.strategy import GateSpec, PhaseSpec, StepSpec, Strategy
 from zdd_tui.model.tuning import Tuning
@@ -114,6 +115,7 @@ class Release:
         statuses: one per step of the strategy, in order.
         error: why it is failed or rollback-failed; else empty.
         tuning: the limits of the backfill that an operator has changed; see :mod:`zdd_tui.model.tuning`.
+        unmet: the standing conditions that do not hold, or are unknown; breaches first.
     """
 
     name: str
@@ -125,10 +127,18 @@ class Release:
     paused: bool = False
     error: str = ""
     tuning: Tuning = ()
+    unmet: tuple[ConditionReading, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.statuses:
             object.__setattr__(self, "statuses", (StepStatus.PENDING,) * len(self.strategy.steps))
+
+    @property
+    def breach(self) -> ConditionReading | None:
+        """The first standing condition that stops progress; a rollback continues."""
+        if self.state not in (ReleaseState.RUNNING, ReleaseState.WAITING, ReleaseState.FAILED):
+            return None
+        return next((reading for reading in self.unmet if reading.status.stops_progress), None)
 
     @property
     def current_phase(self) -> PhaseSpec | None:
@@ -220,16 +230,25 @@ def _advance(release: Release, command: Command, gates: Mapping[str, GateReading
         raise Refused("the release is being rolled back", "if its undo failed: zdd rollback PLAN")
     if release.paused:
         raise Refused("the release is paused", "resume it first: zdd resume PLAN")
+    if release.breach is not None:
+        raise Refused(release.breach.title, release.breach.hint or "wait until the condition holds again")
     if release.state is ReleaseState.RUNNING:
         phase = release.current_phase.name if release.current_phase else "?"
         raise Refused(f"{phase} is still running", "wait for its steps")
     if release.state is ReleaseState.FAILED:
         return replace(release, state=ReleaseState.RUNNING, error="")
     if release.state in (ReleaseState.PLANNED, ReleaseState.WAITING):
+        _check_conditions(release)
         _check_gates(release, command, gates, now)
     if release.next_phase is None:
         return replace(release, state=ReleaseState.DONE)
     return replace(release, state=ReleaseState.RUNNING, phase=release.phase + 1, error="")
+
+
+def _check_conditions(release: Release) -> None:
+    if unknown := [reading for reading in release.unmet if reading.status is ConditionStatus.UNKNOWN]:
+        listed = "; ".join(f"{reading.name}: {reading.text}" for reading in unknown)
+        raise Refused(f"standing conditions cannot be checked: {listed}", "repeat the advance when they can be read")
 
 
 def _check_gates(release: Release, command: Command, gates: Mapping[str, GateReading], now: float) -> None:
@@ -306,8 +325,9 @@ def closed_gates(release: Release, gates: Mapping[str, GateReading], now: float)
 
 
 def next_pending_step(release: Release) -> PendingStep | None:
-    """The step to run or undo now; None when the release waits, is paused, or has ended."""
-    if release.state is ReleaseState.RUNNING and not release.paused and release.current_phase is not None:
+    """The step to run or undo now; None when the release waits, is paused or stopped by a breach, or has ended."""
+    can_run = release.state is ReleaseState.RUNNING and not release.paused and release.breach is None
+    if can_run and release.current_phase is not None:
         for spec in release.current_phase.steps:
             if release.status(spec.name) is not StepStatus.DONE:
                 return PendingStep(spec, "run")
@@ -355,7 +375,8 @@ def next_state(release: Release) -> Release:
 
 def complete_if_open(release: Release, gates: Mapping[str, GateReading], now: float) -> Release:
     """Ends a release whose last phase is complete and whose gates pass: that needs no command."""
-    if release.state is ReleaseState.WAITING and release.next_phase is None and not closed_gates(release, gates, now):
+    is_last = release.state is ReleaseState.WAITING and release.next_phase is None
+    if is_last and not release.unmet and not closed_gates(release, gates, now):
         return replace(release, state=ReleaseState.DONE)
     return release
 

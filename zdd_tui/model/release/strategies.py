@@ -49,6 +49,7 @@ def _build_phases(plan: BasePlan) -> Strategy:
                 ramp=plan.cutover.ramp,
                 new_table=plan.change.into is not None,
                 constrain=bool(plan.change.constrain),
+                witness=plan.change.has_witness,
             )
         case RollingPlan():
             return build_rolling()

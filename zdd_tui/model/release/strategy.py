@@ -90,6 +90,7 @@ def build_expand_contract(
     ramp: tuple[int, ...] = (),
     new_table: bool = False,
     constrain: bool = False,
+    witness: bool = False,
 ) -> Strategy:
     """The six phases of design section 5.
 
@@ -102,6 +103,7 @@ def build_expand_contract(
         ramp: percentages of reads that use the new side before 100.
         new_table: the new side is a table, which may have sequences of its own.
         constrain: the plan has statements for change.constrain.
+        witness: a trigger records who writes only one side.
     """
     optional = {
         "create-indexes": indexes,
@@ -109,8 +111,13 @@ def build_expand_contract(
         "advance-sequences": new_table,
         "constrain-new-side": constrain,
     }
+    optional |= dict.fromkeys(("create-witness", "extend-witness", "drop-witness", WITNESS_GATE), witness)
     phases = (
-        replace(phase, steps=tuple(step for step in phase.steps if optional.get(step.name, True)))
+        replace(
+            phase,
+            steps=tuple(step for step in phase.steps if optional.get(step.name, True)),
+            gates=tuple(gate for gate in phase.gates if optional.get(gate.name, True)),
+        )
         for phase in (_EXPAND, *_AFTER_EXPAND)
     )
     return Strategy("expand-contract", tuple(_add_read_ramp(phase, ramp) for phase in phases))
@@ -119,12 +126,16 @@ def build_expand_contract(
 def _add_read_ramp(phase: PhaseSpec, ramp: tuple[int, ...]) -> PhaseSpec:
     if phase.name != Phase.CUTOVER:
         return phase
-    before, *after = phase.steps
+    at = next(number for number, step in enumerate(phase.steps) if step.name == "read-flag-on")
+    before, after = phase.steps[:at], phase.steps[at:]
     shares = (StepSpec(f"read-{n}", f"{n}% of reads use the new side", handler="read-ramp", value=n) for n in ramp)
-    return replace(phase, steps=(before, *shares, *after))
+    return replace(phase, steps=(*before, *shares, *after))
 
+
+WITNESS_GATE = "witness-empty"
 
 _CATALOG_DIFF = GateSpec("catalog-diff", "the new side has what the old side has")
+_WITNESS_EMPTY = GateSpec(WITNESS_GATE, "no writer writes only one side")
 _NO_OLDER_POD = GateSpec("no-older-pod", "no older pod is left, terminating ones included")
 
 _EXPAND = PhaseSpec(
@@ -147,6 +158,7 @@ _AFTER_EXPAND = (
         Phase.DUAL_WRITE,
         (
             StepSpec("rollout-v2", "roll out V2"),
+            StepSpec("create-witness", "trigger: record who writes only one side"),
             StepSpec("write-flag-on", "turn the write flag on"),
         ),
         (
@@ -164,14 +176,17 @@ _AFTER_EXPAND = (
         (
             GateSpec("backfill-complete", "all ranges done"),
             GateSpec("no-mismatch", "zero mismatches"),
+            _WITNESS_EMPTY,
         ),
     ),
     PhaseSpec(
         Phase.CUTOVER,
         (
             StepSpec("sync-reverse", "trigger: copy changes of the new side to the old side"),
+            StepSpec("extend-witness", "trigger: record who writes only one side, for both sides"),
             StepSpec("read-flag-on", "turn the read flag on"),
             StepSpec("soak", "soak"),
+            StepSpec("compare-recent-writes", "compare again what was written since the verification"),
             StepSpec("advance-sequences", "set the new table's sequences past the old table's"),
             StepSpec("rollout-v3", "roll out V3"),
         ),
@@ -179,11 +194,17 @@ _AFTER_EXPAND = (
             GateSpec("soak-passed", "soak passed"),
             GateSpec("serving-v3", "every pod is V3"),
             _NO_OLDER_POD,
+            _WITNESS_EMPTY,
         ),
     ),
     PhaseSpec(
         Phase.CONTRACT,
         (
+            StepSpec(
+                "compare-before-contract",
+                "compare again what was written since the verification",
+                handler="compare-recent-writes",
+            ),
             StepSpec("constrain-new-side", "add NOT NULL, defaults and constraints to the new side"),
             StepSpec("archive-old-side", "archive the old schema and its data"),
         ),
@@ -192,6 +213,7 @@ _AFTER_EXPAND = (
             GateSpec("no-old-snapshot", "no transaction is older than the cutover"),
             GateSpec("serving-v3", "every pod is V3"),
             _NO_OLDER_POD,
+            _WITNESS_EMPTY,
         ),
         typed_confirm=True,
     ),
@@ -199,6 +221,7 @@ _AFTER_EXPAND = (
         Phase.CLEANUP,
         (
             StepSpec("delete-flags", "delete the flags"),
+            StepSpec("drop-witness", "drop the trigger that records who writes only one side"),
             StepSpec("drop-archive", "drop triggers and the archived data", irreversible=True),
             StepSpec("analyze", "ANALYZE"),
             StepSpec("remove-annotations", "remove zdd's annotations from the Deployment"),

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from zdd_tui.model.actions import default_keys
 from zdd_tui.model.duration import format_duration
+from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.next_commands import NextCommand, describe_closed_gates, next_commands
 from zdd_tui.model.release.records import Lease, ReleaseRecord, StepRecord
@@ -39,7 +40,8 @@ class ReleaseSummary:
         text: what it does now.
         notes: what it waits for, or why it failed; each may be long.
         next_action: what the operator can do next.
-        cause: why the guard stopped the release, with its numbers; shown before everything else.
+        cause: why the guard stopped the release, with its numbers, or which standing condition does not hold and who
+            broke it; shown before everything else.
     """
 
     severity: Severity
@@ -59,6 +61,8 @@ def summarize_release(record: ReleaseRecord, now: float, keys: Mapping[str, str]
         keys: the shown name of each action's key, by the action's id; the defaults where it is None.
     """
     summary = _summarize_state(record, now)
+    if record.release.breach is not None:
+        return _summarize_breach(record, record.release.breach, summary)
     wait = find_wait(record, now)
     if wait is not None and (
         wait.is_overdue
@@ -70,6 +74,24 @@ def summarize_release(record: ReleaseRecord, now: float, keys: Mapping[str, str]
     if record.cause and (release.state.is_rolling_back or release.paused):
         return replace(summary, cause=f"guard: {record.cause}")
     return summary
+
+
+def _summarize_breach(record: ReleaseRecord, breach: ConditionReading, summary: ReleaseSummary) -> ReleaseSummary:
+    """Progress is stopped. What was done before stays below the cause; the next action is what ends the breach."""
+    others = [reading.title for reading in record.release.unmet if reading is not breach]
+    if breach.status is ConditionStatus.RECHECKING:
+        action = CONTINUES_AUTOMATICALLY
+    else:
+        action = f"Fix: {breach.hint}" if breach.hint else CONTINUES_AUTOMATICALLY
+    return replace(
+        summary,
+        severity=Severity.ERROR,
+        glyph="✗",
+        state_label="STOPPED",
+        notes=(*others, *summary.notes),
+        next_action=action,
+        cause=breach.title,
+    )
 
 
 def _summarize_state(record: ReleaseRecord, now: float) -> ReleaseSummary:
@@ -233,6 +255,8 @@ def find_wait(record: ReleaseRecord, now: float) -> WaitStatus | None:
     release = record.release
     phase = release.current_phase
     if release.state is not ReleaseState.WAITING or release.paused or phase is None or release.next_phase is None:
+        return None
+    if release.breach is not None:  # it does not wait but needs a person
         return None
     names = {step.name for step in phase.steps}
     steps_ended = max((step.ended_at or 0.0 for step in record.steps if step.name in names), default=0.0)

@@ -17,7 +17,8 @@ _STEP = re.compile(r"(run|revert) (\S+) (begins|done|failed)(?:: (.*))?", re.DOT
 _ROUTINE_VERDICTS = tuple(f": {verdict}" for verdict in Verdict if verdict is not Verdict.FAIL)
 
 AttemptOutcome = Literal["running", "done", "failed", "cut off", "stopped"]
-"""Cut off: the agent was lost, and the step started again. Stopped: a rollback started in the middle of it."""
+"""Cut off: the agent was lost or a standing condition broken, and the step started again. Stopped: a rollback started
+in the middle of it."""
 
 
 @dataclass(frozen=True, slots=True)

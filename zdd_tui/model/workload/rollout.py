@@ -12,8 +12,8 @@ from typing import Any
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.json_access import get_bool, get_number, get_object, get_objects, get_text, get_timestamp
 from zdd_tui.model.plan.base import BasePlan
-from zdd_tui.model.plan.strategies import SingleImagePlan
 from zdd_tui.model.workload.container import FailureCause
+from zdd_tui.model.workload.managers import FieldManager, find_image_manager, find_manager
 from zdd_tui.model.workload.pod import TEMPLATE_HASH_LABEL, Pod, PodFacts, PodState, controller_uid, find_pod_cause
 
 EPOCH_ANNOTATION = "zdd.dev/epoch"
@@ -45,6 +45,8 @@ class DeploymentView:
     """The kept fields of a Deployment. `replicas` to `available` come from its status, `desired` from its spec.
 
     Attributes:
+        image_managers: who wrote the image of each container last, as far as the object says.
+        epoch_manager: who wrote the annotation with the epoch last: the name under which our patches are recorded.
         is_deleting: it has a deletionTimestamp.
         progress_deadline: seconds without progress until the controller reports a failure; None: it never does.
     """
@@ -71,6 +73,9 @@ class DeploymentView:
     strategy: str = "RollingUpdate"
     max_unavailable: str = "25%"
     max_surge: str = "25%"
+    image_managers: Mapping[str, FieldManager] = field(default_factory=dict)
+    epoch_manager: FieldManager | None = None
+    replicas_manager: FieldManager | None = None
     is_deleting: bool = False
     progress_deadline: float | None = 600.0
 
@@ -295,9 +300,17 @@ def project_deployment(raw: Any) -> DeploymentView:
         strategy=get_text(spec, "strategy", "type") or "RollingUpdate",
         max_unavailable=_int_or_percent(spec, "maxUnavailable"),
         max_surge=_int_or_percent(spec, "maxSurge"),
+        image_managers=_image_managers(raw),
+        epoch_manager=find_manager(raw, "f:metadata", "f:annotations", f"f:{EPOCH_ANNOTATION}"),
+        replicas_manager=find_manager(raw, "f:spec", "f:replicas"),
         is_deleting=bool(get_text(meta, "deletionTimestamp")),
         progress_deadline=_progress_deadline(spec),
     )
+
+
+def _image_managers(raw: Any) -> dict[str, FieldManager]:
+    found = {name: find_image_manager(raw, name) for name in _container_images(get_object(raw, "spec"))}
+    return {name: manager for name, manager in found.items() if manager is not None}
 
 
 def _progress_deadline(spec: Any) -> float | None:
@@ -381,6 +394,15 @@ def reduces_capacity(view: DeploymentView) -> str:
     return ""
 
 
+def stops_service(view: DeploymentView) -> str:
+    """Why a rollout of this Deployment would leave a time with no pod, or no new one beside the old; empty if neither.
+
+    A part of :func:`reduces_capacity`: a rollout that only serves with fewer pods is not named.
+    """
+    can_surge = _resolve_int_or_percent(view.max_surge, max(view.desired, 1), round_up=True) > 0
+    return reduces_capacity(view) if view.strategy != "RollingUpdate" or not can_surge else ""
+
+
 def _resolve_int_or_percent(value: str, desired: int, *, round_up: bool) -> int:
     if not value.endswith("%"):
         return int(value) if value.isdigit() else 0
@@ -423,7 +445,7 @@ def container_image(plan: BasePlan, view: DeploymentView) -> str:
         ) from None
 
 
-def capacity_hint(plan: SingleImagePlan) -> str:
+def capacity_hint(plan: BasePlan) -> str:
     """The command after which a rollout keeps the full capacity."""
     names = plan.kubernetes
     patch = '{"spec":{"strategy":{"type":"RollingUpdate","rollingUpdate":{"maxUnavailable":0,"maxSurge":1}}}}'

@@ -12,6 +12,7 @@ from typing import Any
 
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.json_access import get_object, get_objects, get_text
+from zdd_tui.model.workload.managers import FieldManager, find_manager
 from zdd_tui.model.workload.rollout import EPOCH_ANNOTATION, read_epoch
 
 OWNER_ANNOTATION = "zdd.dev/release"
@@ -31,6 +32,7 @@ class ServiceView:
     selector: Mapping[str, str]
     epoch: int
     owner: str
+    selector_manager: FieldManager | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ def project_service(raw: Any) -> ServiceView:
         selector={key: str(value) for key, value in get_object(raw, "spec", "selector").items()},
         epoch=read_epoch(meta),
         owner=get_text(meta, "annotations", OWNER_ANNOTATION),
+        selector_manager=find_manager(raw, "f:spec", "f:selector"),
     )
 
 

@@ -2,17 +2,14 @@
 
 Admission webhooks pin a tag to a digest (`shop/api:2` becomes `shop/api@sha256:…` or `shop/api:2@sha256:…`) or put
 another registry before it, in pods or in the Deployment itself. The version then follows from the ReplicaSet that made
-the pod, or from what the API server answered to our own patch.
+the pod. What the API server answered to our own patch is known to the plan (`BasePlan.learn_image`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.workload.pod import PodFacts
 from zdd_tui.model.workload.rollout import ReplicaSetView
-
-APPLIED_DETAIL = "images_applied"
-"""In the detail of a step: by requested image, what the API server made of it."""
 
 
 def split_image(image: str) -> tuple[str, str, str]:
@@ -32,38 +29,32 @@ def is_rewritten(found: str, requested: str) -> bool:
     return tag == (requested_tag or "latest") or (not tag and bool(digest))
 
 
-def applied_images(details: Iterable[Mapping[str, object]]) -> dict[str, str]:
-    """By the image that the API server made, the requested one; from the details of the release's steps."""
-    found: dict[str, str] = {}
-    for detail in details:
-        applied = detail.get(APPLIED_DETAIL)
-        if isinstance(applied, Mapping):
-            found |= {str(made): str(requested) for requested, made in applied.items() if made != requested}
-    return found
-
-
-def image_version(plan: BasePlan, image: str, applied: Mapping[str, str]) -> str:
-    """The version of an image, which the API server may have made of one of the plan's.
+class PodVersions:
+    """The versions of pods, each computed once.
 
     Args:
-        applied: of :func:`applied_images`.
+        replica_sets: by uid; those that made the pods.
     """
-    return plan.version_of(applied.get(image, image))
 
+    def __init__(self, plan: BasePlan, replica_sets: Mapping[str, ReplicaSetView]) -> None:
+        self._plan = plan
+        self._replica_sets = replica_sets
+        self._known: dict[tuple[str, str], str] = {}
 
-def pod_version(
-    plan: BasePlan, pod: PodFacts, replica_sets: Mapping[str, ReplicaSetView], applied: Mapping[str, str]
-) -> str:
-    """The version of a pod: by its image, or else by the template that it was made from.
+    def version_of(self, pod: PodFacts) -> str:
+        """The version of a pod: by its image, or else by the template that it was made from.
 
-    Args:
-        pod: read with the plan's container.
-        replica_sets: by uid.
-        applied: of :func:`applied_images`.
-    """
-    version = image_version(plan, pod.image, applied)
-    owner = replica_sets.get(pod.owner_uid)
-    if version != plan.versions[0] or owner is None:
-        return version
-    template = owner.images.get(plan.kubernetes.container, pod.image)
-    return image_version(plan, template, applied) if is_rewritten(pod.image, template) else version
+        Args:
+            pod: read with the plan's container.
+        """
+        key = (pod.image, pod.owner_uid)
+        if key not in self._known:
+            self._known[key] = self._find_version(pod)
+        return self._known[key]
+
+    def _find_version(self, pod: PodFacts) -> str:
+        version, owner = self._plan.version_of(pod.image), self._replica_sets.get(pod.owner_uid)
+        if version != self._plan.versions[0] or owner is None:
+            return version
+        template = owner.images.get(self._plan.kubernetes.container, pod.image)
+        return self._plan.version_of(template) if is_rewritten(pod.image, template) else version

@@ -22,6 +22,7 @@ from zdd_tui.testbed.cluster.errors import (
     object_details,
 )
 from zdd_tui.testbed.cluster.kinds import ResourceType
+from zdd_tui.testbed.cluster.managed_fields import track_changes
 from zdd_tui.testbed.cluster.meta import (
     Json,
     annotations_of,
@@ -99,6 +100,7 @@ class Api:
         metadata.update(uid=str(uuid.uuid4()), creationTimestamp=now())
         if kind.generation:
             metadata["generation"] = 1
+        track_changes(kind, None, obj)
         return obj if dry_run else self.store.put(kind, obj)
 
     def _admit_quota(self, pod: Json) -> None:
@@ -197,6 +199,7 @@ class Api:
     def _store(self, kind: ResourceType, old: Json, obj: Json, *, bump: bool, dry_run: bool) -> Json:
         if bump and _has_spec_change(kind, old, obj):
             obj["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+        track_changes(kind, old, obj)
         if obj == old:
             return old  # a write that changes nothing makes no new version
         if dry_run:

@@ -21,6 +21,7 @@ from zdd_tui.testbed.cluster.errors import (
     unauthorized,
 )
 from zdd_tui.testbed.cluster.kinds import ResourceType
+from zdd_tui.testbed.cluster.managed_fields import note_client
 from zdd_tui.testbed.cluster.meta import Json, deep_copy, uid_of
 from zdd_tui.testbed.cluster.paging import ListPages
 from zdd_tui.testbed.cluster.pod_log import serve_log
@@ -61,6 +62,7 @@ class ApiServer:
         given = request.headers.get("Authorization", "")
         if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
             return json_response(unauthorized().status(), 401)
+        note_client(request)
         try:
             return await handler(request)
         except ApiError as error:

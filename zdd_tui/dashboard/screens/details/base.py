@@ -273,7 +273,15 @@ class DetailScreen(ActionScreen[None], HasPage):
             else ()
         )
         right: Line = (*badge, (text, TextStyle.WARN if stale else TextStyle.DIM))
-        return justify(((sanitize(self.heading(board)), TextStyle.STRONG),), right, cells)
+        left: Line = ((sanitize(self.heading(board)), TextStyle.STRONG),)
+        record = board.release.value
+        if record is not None and record.release.breach is not None:
+            left = (
+                *left,
+                ("  ", TextStyle.NORMAL),
+                (f"✗ STOPPED: {sanitize(record.release.breach.title)}", TextStyle.BAD),
+            )
+        return justify(clip(left, cells - line_width(right) - 1), right, cells)
 
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
         lines = self.body(board, context, TextFormatter(cells, self.is_wrapped))

@@ -40,6 +40,9 @@ def header_line(board: DashboardState, context: RenderContext, cells: int) -> Li
     target: Line = ((plan.target, TextStyle.NORMAL),)
     lock = lock_status(context)
     right = (*lock, _GAP, *agent_status(board, context)) if lock else agent_status(board, context)
+    record = board.release.value
+    if record is not None and record.release.breach is not None:
+        right = ((" ✗ STOPPED ", TextStyle.ALARM), _GAP, *right)
     for parts in ((name, strategy, environment, target), (name, environment, target), (name, environment)):
         left = join(parts, _GAP)
         if line_width(left) + line_width(right) < cells:

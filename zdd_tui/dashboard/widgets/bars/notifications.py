@@ -29,7 +29,9 @@ def attention_items(board: DashboardState, context: RenderContext) -> dict[str, 
             items[f"guard {reading.rule} {reading.action_taken}"] = (
                 f"the guard acted ({reading.action_taken}): {reading.reason}"
             )
-    if summary.severity is Severity.ERROR:
+    if release.breach is not None:
+        items[f"stopped {release.breach.name}"] = f"stopped: {release.breach.title}"
+    elif summary.severity is Severity.ERROR:
         items[f"{release.state} {release.phase}"] = f"{summary.state_label.lower()} {summary.text}"
     elif summary.state_label == AWAITING_APPROVAL:
         items[f"waiting {release.phase}"] = f"{summary.text}; approval is needed"

@@ -23,6 +23,7 @@ from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.backfill import EtaEstimator, estimate_eta, format_eta
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.release.records import BackfillRecord, FailedRow
+from zdd_tui.model.release.witness import MAX_SHOWN_WRITERS, WitnessRecord
 from zdd_tui.model.tuning import describe_tuning
 
 _STATES = {
@@ -48,7 +49,8 @@ class BackfillPane(Pane):
 
     def dependencies(self, board: DashboardState) -> tuple[object, ...]:
         record, error = board.release.value, board.release.error
-        return error, (record.backfill, record.tuning, record.plan_limits) if record else None, self.is_maximised
+        seen = (record.backfill, record.witness, record.tuning, record.plan_limits) if record else None
+        return error, seen, self.is_maximised
 
     def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         record = board.release.value
@@ -61,12 +63,23 @@ class BackfillPane(Pane):
         tuned = tuple(describe_tuning(record.plan_limits, record.tuning)) if record.plan_limits else ()
         strip = rates if self.shows_history else ()
         lines = backfill_lines(backfill, cells, strip, eta_from=rates, workers=workers, tuned=tuned)
+        lines = [*writer_lines(record.witness, cells), *lines]
         lines += _extra_lines(backfill, tuned, strip, cells) if backfill is not None else []
         return [dim(line) for line in lines] if self.is_uncertain(board, context) else lines
 
     def action_filter(self) -> None:
         """Opens the search of its screen: the pane has no rows to filter."""
         self.post_message(RowSelected(self.pane_name, "", search=True))
+
+
+def writer_lines(found: WitnessRecord, cells: int) -> list[Line]:
+    """Who wrote only one side, one line each; the first lines of the pane, because somebody must act on them."""
+    glyph, style = ("✗", TextStyle.BAD) if found.open_rows else ("!", TextStyle.WARN)
+    shown = found.writers[:MAX_SHOWN_WRITERS]
+    lines: list[Line] = [((truncate(f"{glyph} one side only: {writer}", cells), style),) for writer in shown]
+    if more := len(found.writers) - len(shown):
+        lines.append(((truncate(f"  and {more} more writers", cells), style),))
+    return lines
 
 
 def done_percent(backfill: BackfillRecord | None) -> int | None:

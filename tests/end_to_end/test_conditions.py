@@ -1,0 +1,317 @@
+"""Standing conditions on real servers: whoever breaks one is named, progress stops at once, and no row ends wrong."""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+import redis.asyncio
+
+from tests.support.release import assert_both_sides_agree, assert_no_failures, ignore_progress, start_production
+from zdd_tui.backends.kubernetes.cluster import STRATEGIC_MERGE_PATCH, Cluster
+from zdd_tui.backends.store.client import Store
+from zdd_tui.cli.status import format_status, status_to_dict
+from zdd_tui.demo import manifests
+from zdd_tui.demo.environment import Environment
+from zdd_tui.demo.release_driver import ReleaseDriver
+from zdd_tui.model.release.records import ReleaseRecord
+from zdd_tui.model.release.state import CommandKind, ReleaseState
+
+STOP_SECONDS = 5.0
+"""The budget is 2 s; a test machine that does much else gets more."""
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@asynccontextmanager
+async def start_release(
+    folder: Path, *phases: str, **options: Any
+) -> AsyncIterator[tuple[Environment, Store, ReleaseDriver]]:
+    async with start_production(folder, **options) as (env, store):
+        driver = ReleaseDriver(env, store, ignore_progress)
+        await driver.start_release()
+        for phase in phases:
+            await driver.run_phase(phase)
+        yield env, store, driver
+
+
+async def set_image(env: Environment, image: str, manager: str) -> None:
+    """Sets the image as another client does."""
+    body = {"spec": {"template": {"spec": {"containers": [{"name": manifests.CONTAINER, "image": image}]}}}}
+    async with Cluster.connect(str(env.kubeconfig), None, "default") as cluster:
+        await cluster.http.request_json(
+            "PATCH",
+            cluster.path("apis/apps/v1", "deployments", manifests.NAME),
+            params={"fieldManager": manager},
+            body=body,
+            content_type=STRATEGIC_MERGE_PATCH,
+        )
+
+
+async def wait_for_breach(driver: ReleaseDriver, text: str) -> tuple[ReleaseRecord, float]:
+    """The record with the breach, and the seconds until it was there."""
+    began = time.monotonic()
+    record = await driver.wait_until(
+        lambda record: record.release.breach is not None and text in record.release.breach.title, timeout=30
+    )
+    return record, time.monotonic() - began
+
+
+async def wait_until_met(
+    driver: ReleaseDriver, more: Callable[[ReleaseRecord], bool] = lambda _: True
+) -> ReleaseRecord:
+    return await driver.wait_until(lambda record: not record.release.unmet and more(record), timeout=60)
+
+
+def audit(record: ReleaseRecord, start: str) -> list[str]:
+    return [event.message for event in record.events if event.kind == "condition" and event.message.startswith(start)]
+
+
+async def finish(driver: ReleaseDriver, *phases: str) -> None:
+    for phase in phases:
+        await driver.run_phase(phase)
+
+
+async def test_case_a2_an_image_that_is_set_back_stops_the_release_and_names_the_manager(tmp_path: Path) -> None:
+    async with start_release(tmp_path, "expand", "dual-write", "backfill") as (env, _store, driver):
+        old = manifests.image_name(1)
+        await set_image(env, old, "argocd-controller")
+        record, seconds = await wait_for_breach(driver, "argocd-controller")
+        print(f"stopped after {seconds:.2f} s")
+        assert seconds < STOP_SECONDS
+        assert record.release.breach is not None
+        assert old in record.release.breach.title
+        assert "suspend its sync" in record.release.breach.hint
+        assert record.backfill is not None
+        assert not record.backfill.verified, "the verification was withdrawn"
+        assert format_status(record).startswith("✗ STOPPED: Deployment")
+        assert status_to_dict(record)["conditions"][0]["who"].startswith("set by argocd-controller at ")
+        answer = await driver.send_command(CommandKind.ADVANCE)
+        assert answer.status == "refused"
+        assert "argocd-controller" in answer.outcome
+
+        # Pods of V1 write one side only meanwhile.
+        before = env.read_load_report()["requests"]
+        async with asyncio.timeout(30):
+            while env.read_load_report()["requests"] < before + 100:  # noqa: ASYNC110 - another process writes it
+                await asyncio.sleep(0.1)
+        await set_image(env, manifests.image_name(2), "argocd-controller")
+        await wait_until_met(
+            driver,
+            lambda record: (
+                record.release.state is ReleaseState.WAITING
+                and record.backfill is not None
+                and record.backfill.verified
+            ),
+        )
+        await assert_both_sides_agree(env)
+        await driver.wait_for_phase("backfill")
+        await finish(driver, "cutover", "contract")
+        record = await driver.read_record()
+        assert audit(record, "breach: Deployment")
+        assert audit(record, "holds again after")
+        await assert_both_sides_agree_archived(env)
+
+
+async def assert_both_sides_agree_archived(env: Environment) -> None:
+    connection = await asyncpg.connect(env.postgres.dsn)
+    try:
+        wrong = await connection.fetchval(
+            "SELECT count(*) FROM public.users WHERE full_name IS DISTINCT FROM zdd_archive_1_first_name ||"
+            " CASE WHEN zdd_archive_2_last_name = '' THEN '' ELSE ' ' || zdd_archive_2_last_name END"
+        )
+    finally:
+        await connection.close()
+    assert wrong == 0
+    await assert_no_failures(env)
+
+
+@asynccontextmanager
+async def connect_redis(env: Environment) -> AsyncIterator["redis.asyncio.Redis"]:
+    client = redis.asyncio.Redis.from_url(env.redis.url, decode_responses=True)
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+async def execute(env: Environment, *statements: str, application: str = "psql") -> None:
+    """Runs statements as another client does; its session stays idle for a moment, as psql's would."""
+    connection = await asyncpg.connect(env.postgres.dsn, server_settings={"application_name": application})
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+        await asyncio.sleep(2.5)
+    finally:
+        await connection.close()
+
+
+async def test_case_a3_a_lost_flag_is_restored_and_audited(tmp_path: Path) -> None:
+    async with start_release(tmp_path, "expand", "dual-write") as (env, _store, driver):
+        async with connect_redis(env) as client:
+            write = (await client.keys("ff:*write*"))[0]
+            for loss in ("del", "flushall", "off"):
+                before = len(audit(await driver.read_record(), "breach: flag"))
+                began = time.monotonic()
+                match loss:
+                    case "del":
+                        await client.delete(write)
+                    case "flushall":
+                        await client.flushall()
+                    case "off":
+                        await client.set(write, "false")
+                async with asyncio.timeout(STOP_SECONDS):
+                    while await client.get(write) != "true":  # noqa: ASYNC110 - another process writes it
+                        await asyncio.sleep(0.02)
+                print(f"{loss}: restored after {time.monotonic() - began:.2f} s")
+                await driver.wait_until(lambda record, n=before: len(audit(record, "breach: flag")) > n)  # type: ignore[misc]
+                await wait_until_met(driver)
+        record = await driver.read_record()
+        assert any("restored by the agent" in line for line in audit(record, "holds again"))
+        assert any("last command" in line or "by whom" in line for line in audit(record, "breach: flag"))
+        await finish(driver, "backfill")
+        await assert_both_sides_agree(env)
+
+
+async def test_a_disabled_or_dropped_trigger_is_restored_and_no_row_is_wrong(tmp_path: Path) -> None:
+    async with start_release(tmp_path, "expand", "dual-write", "backfill", mode="trigger", kind="table") as (
+        env,
+        _store,
+        driver,
+    ):
+        for statement in (
+            'ALTER TABLE users DISABLE TRIGGER "zdd_users-full-name_fwd"',
+            'DROP TRIGGER "zdd_users-full-name_fwd" ON users',
+        ):
+            before = len(audit(await driver.read_record(), "holds again"))
+            task = asyncio.create_task(execute(env, statement))
+            _record, seconds = await wait_for_breach(driver, "trigger zdd_users-full-name_fwd")
+            print(f"noticed after {seconds:.2f} s")
+            assert seconds < STOP_SECONDS
+            await task
+            await driver.wait_until(lambda record, n=before: len(audit(record, "holds again")) > n)  # type: ignore[misc]
+            await wait_until_met(
+                driver,
+                lambda record: (
+                    record.release.state is ReleaseState.WAITING
+                    and record.backfill is not None
+                    and record.backfill.verified
+                ),
+            )
+            await assert_both_sides_agree(env)
+        record = await driver.read_record()
+        assert any("probably by role" in line and "application psql" in line for line in audit(record, "breach"))
+        await finish(driver, "cutover")
+
+
+async def wait_for_baseline(env: Environment) -> None:
+    connection = await asyncpg.connect(env.postgres.dsn)
+    try:
+        async with asyncio.timeout(10):
+            while not await connection.fetchval("SELECT count(*) FROM zdd.baseline"):  # noqa: ASYNC110 - the agent's
+                await asyncio.sleep(0.05)
+    finally:
+        await connection.close()
+
+
+async def test_a_renamed_column_and_a_dropped_index_stop_the_release(tmp_path: Path) -> None:
+    async with start_release(tmp_path, "expand") as (env, _store, driver):
+        await wait_for_baseline(env)
+        await execute(env, "ALTER TABLE users RENAME COLUMN full_name TO fullname")
+        record, _ = await wait_for_breach(driver, "column full_name of public.users was renamed to fullname")
+        answer = await driver.send_command(CommandKind.ADVANCE)
+        assert answer.status == "refused"
+        assert "renamed to fullname" in answer.outcome
+        await execute(env, "ALTER TABLE users RENAME COLUMN fullname TO full_name")
+        await wait_until_met(driver)
+        connection = await asyncpg.connect(env.postgres.dsn)
+        try:
+            index = await connection.fetchrow(
+                "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'users' AND indexdef LIKE '%full_name%'"
+            )
+        finally:
+            await connection.close()
+        if index is not None:
+            await execute(env, f"DROP INDEX {index['indexname']}")
+            await wait_for_breach(driver, f"index {index['indexname']} of public.users is missing")
+            await execute(env, index["indexdef"])
+            await wait_until_met(driver)
+        assert record.release.breach is not None
+        await driver.roll_back()
+
+
+async def test_case_e6_a_third_image_in_the_middle_is_blamed_on_its_manager(tmp_path: Path) -> None:
+    async with start_release(tmp_path, "expand") as (env, _store, driver):
+        await driver.start_phase("dual-write")
+        await driver.wait_until(
+            lambda record: any(step.name == "rollout-v2" and "image_before" in step.detail for step in record.steps)
+        )
+        await set_image(env, "shop/users-api:0-hotfix", "helm-controller")
+        began = time.monotonic()
+        async with asyncio.timeout(30):
+            while True:
+                record = await driver.read_record()
+                text = record.release.error or (record.release.breach.title if record.release.breach else "")
+                if "helm-controller" in text:
+                    break
+                await asyncio.sleep(0.05)
+        print(f"blamed after {time.monotonic() - began:.2f} s")
+        assert time.monotonic() - began < STOP_SECONDS
+        assert "0-hotfix" in text
+        assert "no progress" not in text
+        await driver.roll_back()
+
+
+async def test_a_breach_while_reads_use_the_new_side_outlives_its_agent(tmp_path: Path) -> None:
+    """Rows that a foreign V1 wrote meanwhile are found before the release may go on; a rollback is possible."""
+    async with start_release(tmp_path, "expand", "dual-write", "backfill", soak="60s") as (env, _store, driver):
+        await driver.start_phase("cutover")
+        await driver.wait_until(
+            lambda record: any(step.name == "soak" and step.detail.get("until") for step in record.steps)
+        )
+        await set_image(env, manifests.image_name(1), "argocd-controller")
+        record, seconds = await wait_for_breach(driver, "argocd-controller")
+        assert seconds < STOP_SECONDS
+        assert not next(step for step in record.steps if step.name == "soak").detail.get("until"), "the soak restarts"
+        before = env.read_load_report()["requests"]
+        async with asyncio.timeout(30):
+            while env.read_load_report()["requests"] < before + 150:  # noqa: ASYNC110 - another process writes it
+                await asyncio.sleep(0.1)
+        assert record.lease is not None
+        epoch = record.lease.epoch
+        await env.stop("agent", signal.SIGKILL)
+        env.start_agent()
+        record = await driver.wait_until(
+            lambda record: record.lease is not None and record.lease.epoch > epoch and record.lease.is_live
+        )
+        assert record.release.breach is not None
+        assert record.release.state is ReleaseState.RUNNING
+        await set_image(env, manifests.image_name(2), "argocd-controller")
+        await wait_for_breach(driver, "rows differ")
+        answer = await driver.send_command(CommandKind.ADVANCE)
+        assert answer.status == "refused"
+        await driver.roll_back()
+        assert not (await driver.read_record()).release.unmet
+
+
+async def test_a_breach_before_the_backfill_lets_the_sample_of_recent_rows_start_again(tmp_path: Path) -> None:
+    async with start_release(tmp_path, "expand", "dual-write") as (env, _store, driver):
+        await set_image(env, manifests.image_name(1), "kubectl-set")
+        record, _ = await wait_for_breach(driver, "kubectl-set")
+        assert record.release.breach is not None
+        assert "set image deployment/users-api" in record.release.breach.hint
+        before = env.read_load_report()["requests"]
+        async with asyncio.timeout(30):
+            while env.read_load_report()["requests"] < before + 60:  # noqa: ASYNC110 - another process writes it
+                await asyncio.sleep(0.1)
+        await set_image(env, manifests.image_name(2), "kubectl-set")
+        await wait_until_met(driver)
+        await driver.wait_for_phase("dual-write")
+        await finish(driver, "backfill")
+        await assert_both_sides_agree(env)
+        await assert_no_failures(env)

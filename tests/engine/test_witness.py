@@ -1,0 +1,279 @@
+"""Recorded rows are settled, and what was written since the verification is compared before V3 and before contract."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.support.schema_change import count_disagreements
+from tests.support.witness import KINDS, WatchedRelease, watched_release
+from zdd_tui.backends.postgres.catalog import read_catalog
+from zdd_tui.backends.postgres.recent_writes import read_horizon
+from zdd_tui.backends.store import backfill as rows
+from zdd_tui.backends.store.witness import read_continuity
+from zdd_tui.engine.context import StepHandle
+from zdd_tui.engine.gates.registry import GATES
+from zdd_tui.engine.steps.registry import STEPS
+from zdd_tui.model.errors import StepFailed
+from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.release.records import StepChange, StepRecord
+from zdd_tui.model.release.state import StepStatus
+from zdd_tui.model.release.strategies import build_strategy
+from zdd_tui.model.release.strategy import WITNESS_GATE
+from zdd_tui.model.workload.pod import PodFacts, project_pod
+
+pytestmark = pytest.mark.timeout(90)
+
+AFTER_V3 = ("write-flag-on", "verify-rows", "sync-reverse", "read-flag-on", "rollout-v3")
+
+
+class OnePod:
+    """A cluster whose only pod has the address of the test's sessions."""
+
+    async def list_pods(self, _selector: str) -> list[PodFacts]:
+        raw = {"metadata": {"name": "reports-5f", "uid": "u"}, "spec": {"containers": []}}
+        return [project_pod(raw | {"status": {"podIP": "127.0.0.1"}})]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_before_v3_rows_are_copied_again_and_their_writer_is_named(pg_dsn: str, kind: str) -> None:
+    async with watched_release(pg_dsn, kind, rows=40) as made, made.writer() as worker:
+        await worker.execute("UPDATE users SET last_name = last_name || 'x' WHERE id <= 12")
+        await worker.execute("INSERT INTO users (id, first_name) VALUES (500, 'new')")
+        await worker.execute("DELETE FROM users WHERE id = 20")
+        await worker.execute("UPDATE users SET id = 600 WHERE id = 21")
+        record = await made.settle()
+        assert await count_disagreements(made.admin, kind) == []
+        assert record.witness.open_rows == 0
+        [writer] = record.witness.writers
+        assert writer.application_name == "reports-worker"
+        assert writer.rows == (13 if kind == "column" else 16)
+        verdict, reason = await GATES[WITNESS_GATE](made.ctx, record)
+        assert verdict is Verdict.PENDING, "it may write again"
+        assert "reports-worker" in reason
+        quiet = replace(record, now=record.now + 3600)
+        assert (await GATES[WITNESS_GATE](made.ctx, quiet))[0] is Verdict.PASS
+
+
+async def test_a_pods_name_stands_for_its_address(pg_dsn: str) -> None:
+    async with watched_release(pg_dsn) as made, made.writer() as worker:
+        await worker.execute("UPDATE users SET last_name = 'x' WHERE id = 1")
+        assert (await made.settle()).witness.writers[0].pod == ""
+        await worker.execute("UPDATE users SET last_name = 'y' WHERE id = 1")
+        made.ctx.cluster = OnePod()  # type: ignore[assignment]
+        [writer] = (await made.settle()).witness.writers
+        address = await made.admin.fetchval("SELECT coalesce(host(inet_client_addr()), '')")
+        assert writer.pod == ("reports-5f" if address else "")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_after_v3_a_foreign_write_is_shown_and_not_overwritten(pg_dsn: str, kind: str) -> None:
+    async with watched_release(pg_dsn, kind) as made, made.writer() as worker:
+        await made.extend()
+        await worker.execute("UPDATE users SET first_name = 'Old' WHERE id = 2")
+        new = "people" if kind == "table" else "users"
+        before = await made.admin.fetchval(f"SELECT full_name FROM {new} WHERE id = 2")
+        record = await made.settle(*AFTER_V3, phase="cutover")
+        assert record.witness.open_rows == 1
+        assert await made.admin.fetchval(f"SELECT full_name FROM {new} WHERE id = 2") == before
+        assert await made.admin.fetchval("SELECT first_name FROM users WHERE id = 2") == "Old"
+        verdict, reason = await GATES[WITNESS_GATE](made.ctx, record)
+        assert verdict is Verdict.FAIL
+        assert "reports-worker" in reason
+        # Somebody decides for one of the two values.
+        await made.admin.execute(f"UPDATE {new} SET full_name = full_name || '!' WHERE id = 2")
+        record = await made.settle(*AFTER_V3, phase="cutover")
+        assert record.witness.open_rows == 0
+
+
+async def test_nothing_is_repaired_while_paused(pg_dsn: str) -> None:
+    async with watched_release(pg_dsn) as made, made.writer() as worker:
+        await worker.execute("UPDATE users SET first_name = 'Old' WHERE id = 2")
+        made.ctx.is_paused = lambda: True
+        assert (await made.settle()).witness.open_rows == 1
+        made.ctx.is_paused = lambda: False
+        assert (await made.settle()).witness.open_rows == 0
+
+
+async def test_a_row_that_a_writer_holds_is_repaired_later(pg_dsn: str) -> None:
+    async with watched_release(pg_dsn, "table") as made, made.writer() as worker:
+        await worker.execute("UPDATE users SET first_name = 'a' WHERE id = 2")
+        async with worker.transaction():
+            await worker.execute("UPDATE users SET first_name = 'b' WHERE id = 2")
+            assert (await made.settle()).witness.open_rows == 1
+        assert (await made.settle()).witness.open_rows == 0
+        assert await count_disagreements(made.admin, "table") == []
+
+
+async def test_a_row_that_comes_back_while_its_orphan_is_removed_is_kept(pg_dsn: str) -> None:
+    async with watched_release(pg_dsn, "table") as made, made.writer() as worker, made.writer("v2") as v2:
+        await worker.execute("DELETE FROM users WHERE id = 2")
+        async with v2.transaction():
+            await v2.execute("INSERT INTO users (id, first_name) VALUES (2, 'Back')")
+            await v2.execute("UPDATE people SET full_name = 'Back' WHERE id = 2")
+            settling = asyncio.create_task(made.settle())
+            waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            async with asyncio.timeout(10):
+                while not settling.done() and not await made.admin.fetchval(waits):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        await settling
+        await made.settle()
+        assert await made.admin.fetchval("SELECT full_name FROM people WHERE id = 2") == "Back"
+        assert await count_disagreements(made.admin, "table") == []
+
+
+async def test_a_missing_or_disabled_trigger_fails_the_gate(pg_dsn: str) -> None:
+    async with watched_release(pg_dsn) as made:
+        await made.admin.execute('ALTER TABLE users DISABLE TRIGGER "zdd_users-full-name_wor"')
+        verdict, reason = await GATES[WITNESS_GATE](made.ctx, await made.settle())
+        assert verdict is Verdict.FAIL
+        assert "missing or disabled" in reason
+
+
+def test_without_a_witness_there_is_no_step_and_no_gate_of_it() -> None:
+    from tests.support.schema_change import make_plan
+
+    def names(**change: Any) -> set[str]:
+        strategy = build_strategy(make_plan(change=change))
+        return {step.name for step in strategy.steps} | {gate.name for each in strategy.phases for gate in each.gates}
+
+    witness = {"create-witness", "extend-witness", "drop-witness", WITNESS_GATE}
+    assert witness <= names()
+    for without in (names(witness=False), names(dual_write="trigger")):
+        assert not witness & without
+        assert {"compare-recent-writes", "compare-before-contract"} <= without
+
+
+# --- the comparison before V3 and before contract ---------------------------------------------------------------
+
+
+async def verified(made: WatchedRelease, *done: str) -> None:
+    """The steps that are done, in the store, with what the verification saved."""
+    release = (await made.store.read()).release
+    async with made.store.fenced() as conn:
+        detail = {"since": await read_horizon(conn), "witness": await read_continuity(conn, made.plan)}
+    for name in ("create-witness", "write-flag-on", "verify-rows", *done):
+        release = release.with_status(name, StepStatus.DONE)
+    phase = [spec.name for spec in release.strategy.phases].index("cutover")
+    release = replace(release, phase=phase)
+    await made.store.save(release, step=StepChange("verify-rows", detail=detail))
+
+
+async def run_comparison(made: WatchedRelease) -> dict[str, Any]:
+    notes: list[str] = []
+    saved: dict[str, Any] = {}
+
+    async def note(text: str) -> None:
+        notes.append(text)
+
+    async def detail(facts: dict[str, Any]) -> None:
+        saved.update(facts)
+
+    async def done(*_: Any) -> None: ...
+
+    handle = StepHandle(
+        StepRecord("compare-recent-writes", StepStatus.STARTED), write_note=note, write_detail=detail, write_done=done
+    )
+    await STEPS["compare-recent-writes"].run(made.ctx, handle)
+    return saved
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_before_v3_a_row_that_differs_is_copied_again(pg_dsn: str, kind: str) -> None:
+    async with watched_release(pg_dsn, kind, rows=200) as made:
+        await verified(made)
+        await made.admin.execute("SET zdd.witness = 'off'")  # nobody recorded it
+        await made.admin.execute("UPDATE users SET first_name = 'x' WHERE id IN (3, 150)")
+        assert await run_comparison(made) == {"rows": 2, "repaired": 2, "whole": False}
+        assert await count_disagreements(made.admin, kind) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_after_v3_it_fails_with_the_key_and_the_writer_and_no_value(pg_dsn: str, kind: str) -> None:
+    async with watched_release(pg_dsn, kind, rows=200) as made, made.writer() as worker:
+        await verified(made, *AFTER_V3)
+        await made.extend()
+        await worker.execute("UPDATE users SET first_name = 'SecretName' WHERE id = 150")
+        with pytest.raises(StepFailed) as failed:
+            await run_comparison(made)
+        assert "key 150 (" in failed.value.title
+        assert "reports-worker" in failed.value.title
+        assert "SecretName" not in str(failed.value)
+        assert "Last 150" not in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    "doubt",
+    [
+        'ALTER TABLE users DISABLE TRIGGER "zdd_users-full-name_wor"; DELETE FROM users WHERE id = 3;'
+        'ALTER TABLE users ENABLE ALWAYS TRIGGER "zdd_users-full-name_wor"',
+        "ALTER TABLE zdd.witness_record RENAME TO hidden; DELETE FROM users WHERE id = 3;"
+        "ALTER TABLE zdd.hidden RENAME TO witness_record",
+    ],
+    ids=["disabled-meanwhile", "not-recorded"],
+)
+async def test_every_row_is_compared_where_the_witness_may_have_missed_a_delete(pg_dsn: str, doubt: str) -> None:
+    async with watched_release(pg_dsn, "table", rows=50) as made:
+        await verified(made)
+        for statement in doubt.split(";"):
+            await made.admin.execute(statement)
+        assert await made.recorded() == []
+        assert await run_comparison(made) == {"rows": 49, "repaired": 1, "whole": True}
+        assert await count_disagreements(made.admin, "table") == []
+
+
+async def test_switched_off_every_row_is_compared(pg_dsn: str) -> None:
+    async with watched_release(pg_dsn, "table", rows=50, change={"witness": False}) as made:
+        release = (await made.store.read()).release
+        await made.store.save(release, step=StepChange("verify-rows", detail={"since": "3"}))
+        await made.admin.execute("DELETE FROM users WHERE id = 3")
+        assert await run_comparison(made) == {"rows": 49, "repaired": 1, "whole": True}
+
+
+async def test_failed_rows_that_the_plan_tolerates_may_differ(pg_dsn: str) -> None:
+    backfill = {"max_failed_rows": 1}
+    async with watched_release(pg_dsn, rows=20, backfill=backfill) as made:
+        await verified(made, *AFTER_V3)
+        async with made.store.fenced() as conn:
+            await rows.create_backfill(conn, made.store.release_id, rows_total=20, batch_rows=1)
+            await rows.add_failed_row(conn, made.store.release_id, ("7",), "why")
+        await made.admin.execute("SET zdd.witness = 'off'; UPDATE users SET first_name = 'x' WHERE id = 7")
+        assert (await run_comparison(made))["rows"] == 1
+        await made.admin.execute("UPDATE users SET first_name = 'x' WHERE id = 8")
+        with pytest.raises(StepFailed, match="key 8"):
+            await run_comparison(made)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_witness_survives_the_archive_and_goes_with_it(pg_dsn: str, kind: str) -> None:
+    from tests.support.schema_change import ddl
+    from zdd_tui.model.ddl import archive_statements, drop_archive_statements, restore_archive_statements
+    from zdd_tui.model.ddl.witness import drop_witness_statements, extend_witness_statements
+
+    async with watched_release(pg_dsn, kind) as made, made.writer() as worker:
+        await made.extend()
+
+        async def change(build: Any) -> None:
+            await ddl(made.store, build(made.plan, await read_catalog(made.admin, made.plan)))
+
+        await change(archive_statements)
+        new = "people" if kind == "table" else "users"
+        await worker.execute(f"UPDATE {new} SET full_name = 'V3' WHERE id = 1")
+        assert await made.recorded() == []
+        assert await made.admin.fetchval("SELECT last_value FROM zdd.witness_missed WHERE is_called") is None
+        archive = "zdd_archive.users" if kind == "table" else "users"
+        column = "first_name" if kind == "table" else "zdd_archive_1_first_name"
+        await made.admin.execute(f"UPDATE {archive} SET {column} = 'late' WHERE id = 2")
+        assert (await made.settle(*AFTER_V3, phase="contract")).witness.open_rows == 1
+        await change(restore_archive_statements)
+        await worker.execute("UPDATE users SET first_name = 'again' WHERE id = 3")
+        assert (await made.settle(*AFTER_V3, phase="cutover")).witness.open_rows == 2
+        await change(archive_statements)
+        await change(drop_witness_statements)
+        await change(extend_witness_statements)
+        await change(drop_witness_statements)
+        await change(drop_archive_statements)
+        left = "SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'zdd%' AND NOT tgisinternal"
+        assert await made.admin.fetchval(left) == 0
+        assert await made.admin.fetchval("SELECT count(*) FROM pg_proc WHERE proname LIKE 'zdd\\_users%'") == 0

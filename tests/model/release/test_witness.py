@@ -1,0 +1,114 @@
+"""Who wrote only one side: the rules of the gate, the mode, and the text."""
+
+from dataclasses import replace
+
+import pytest
+
+from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
+from zdd_tui.model.release.strategy import Phase, build_expand_contract
+from zdd_tui.model.release.witness import (
+    MAX_COUNTED,
+    WitnessMode,
+    WitnessRecord,
+    Writer,
+    accepts_down,
+    describe_writers,
+    evaluate_witness,
+    find_pods,
+    witness_mode,
+)
+from zdd_tui.model.workload.pod import PodFacts, project_pod
+
+REPORTS = Writer("reports-worker", "10.1.4.7", "app", "app", rows=12, open_rows=0, first_at=100.0, last_at=200.0)
+
+
+def evaluate(
+    *writers: Writer,
+    open_rows: int = 0,
+    now: float = 1000.0,
+    mode: WitnessMode = WitnessMode.OLD_IS_RIGHT,
+    missing: tuple[str, ...] = (),
+    error: str = "",
+) -> tuple[Verdict, str]:
+    found = WitnessRecord(open_rows, writers, error)
+    return evaluate_witness(found, mode=mode, now=now, quiet=30.0, missing=missing)
+
+
+def test_the_text_is_the_one_of_the_issue() -> None:
+    assert str(REPORTS) == "reports-worker 10.1.4.7 as app: 12 rows"
+    assert str(replace(REPORTS, pod="reports-7d9-x")) == "reports-worker reports-7d9-x as app: 12 rows"
+    assert str(replace(REPORTS, application_name="", address="", rows=1)) == "no application_name local as app: 1 row"
+    assert str(replace(REPORTS, session_role="dba")) == "reports-worker 10.1.4.7 as app (login dba): 12 rows"
+    assert "\x1b" not in str(replace(REPORTS, role="a\x1b[31m"))
+    assert describe_writers([REPORTS] * 5).endswith("; and 2 more")
+
+
+def test_the_gate_passes_without_writers_and_names_them_otherwise() -> None:
+    assert evaluate() == (Verdict.PASS, "every writer writes both sides")
+    verdict, reason = evaluate(replace(REPORTS, open_rows=2), open_rows=2)
+    assert verdict is Verdict.FAIL
+    assert "2 rows differ" in reason
+    assert "reports-worker 10.1.4.7 as app: 12 rows" in reason
+    assert evaluate(REPORTS, now=210.0)[0] is Verdict.PENDING, "copied again, but it may write again"
+    verdict, reason = evaluate(REPORTS)
+    assert verdict is Verdict.PASS
+    assert "reports-worker 10.1.4.7 as app: 12 rows" in reason
+
+
+def test_after_v3_a_row_is_shown_and_not_overwritten() -> None:
+    verdict, reason = evaluate(REPORTS, open_rows=1, mode=WitnessMode.NEW_IS_RIGHT)
+    assert verdict is Verdict.FAIL
+    assert "not overwritten" in reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict", "text"),
+    [
+        ({"missing": ("zdd_x_wor",)}, Verdict.FAIL, "zdd_x_wor is missing or disabled"),
+        ({"open_rows": 3}, Verdict.PENDING, "3 rows differ"),
+        ({"open_rows": 1, "error": "division by zero (22012)"}, Verdict.FAIL, "not copied again"),
+        ({"open_rows": MAX_COUNTED + 5}, Verdict.PENDING, "1,000 or more"),
+    ],
+)
+def test_other_verdicts(changes: dict[str, object], verdict: Verdict, text: str) -> None:
+    found, reason = evaluate(**changes)  # type: ignore[arg-type]
+    assert found is verdict
+    assert text in reason
+
+
+def in_phase(phase: Phase, *done: str, state: ReleaseState = ReleaseState.RUNNING) -> Release:
+    strategy = build_expand_contract(witness=True)
+    index = [spec.name for spec in strategy.phases].index(phase)
+    release = Release("x", "hash", strategy, state, index)
+    for name in done:
+        release = release.with_status(name, StepStatus.DONE)
+    return release
+
+
+def test_rows_are_repaired_from_the_backfill_on_until_v3_rolls_out() -> None:
+    assert witness_mode(in_phase(Phase.DUAL_WRITE, "create-witness")) is WitnessMode.OFF
+    assert witness_mode(in_phase(Phase.BACKFILL)) is WitnessMode.OFF
+    assert witness_mode(in_phase(Phase.BACKFILL, "create-witness")) is WitnessMode.OLD_IS_RIGHT
+    started = in_phase(Phase.CUTOVER, "create-witness").with_status("rollout-v3", StepStatus.STARTED)
+    assert witness_mode(started) is WitnessMode.NEW_IS_RIGHT
+    assert witness_mode(in_phase(Phase.CLEANUP, "create-witness", "rollout-v3", "drop-witness")) is WitnessMode.OFF
+    rolling_back = in_phase(Phase.CUTOVER, "create-witness", state=ReleaseState.ROLLING_BACK)
+    assert witness_mode(rolling_back) is WitnessMode.OFF
+    old_release = Release("x", "hash", build_expand_contract(), ReleaseState.RUNNING, 3)
+    assert witness_mode(old_release) is WitnessMode.OFF
+
+
+def test_down_counts_once_the_trigger_writes_the_old_side() -> None:
+    assert not accepts_down(in_phase(Phase.BACKFILL))
+    assert accepts_down(in_phase(Phase.CUTOVER, "sync-reverse"))
+
+
+def pod(name: str, ip: str) -> PodFacts:
+    return project_pod({"metadata": {"name": name, "uid": name}, "spec": {"containers": []}, "status": {"podIP": ip}})
+
+
+def test_an_address_is_a_pods_unless_several_share_it() -> None:
+    pods = [pod("a", "10.0.0.1"), pod("b", "10.0.0.2"), pod("host-1", "10.9.9.9"), pod("host-2", "10.9.9.9")]
+    found = find_pods(["10.0.0.2", "10.9.9.9", "10.7.7.7", ""], [*pods, pod("pending", "")])
+    assert found == {"10.0.0.2": "b", "10.9.9.9": "", "10.7.7.7": "", "": ""}

@@ -1,0 +1,203 @@
+"""What standing conditions say about the database: one catalog query, and who may have changed an object."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from zdd_tui.backends.postgres.catalog import trigger_names
+from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.model.ddl.lint import created_objects, down_source_columns, up_source_columns
+from zdd_tui.model.ddl.names import ARCHIVE_SCHEMA, archived_name
+from zdd_tui.model.plan.base import Plan
+from zdd_tui.model.release.condition_findings import DatabaseFacts, SchemaObject, TriggerFacts
+from zdd_tui.model.sql import quote_qualified
+
+RECENT_SECONDS = 15.0
+"""A session whose last statement is older than this is not named as the one that changed an object."""
+
+_FACTS = """
+WITH tables AS (
+    SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid = ANY (SELECT to_regclass(t)::oid FROM unnest($2::text[]) AS t))
+SELECT json_build_object(
+'details', (SELECT json_object_agg(name, detail) FROM zdd.step WHERE release_id = $1),
+'triggers', (SELECT coalesce(json_agg(json_build_array(t.tgname, coalesce(x.name, t.tgrelid::regclass::text),
+        t.tgenabled)), '[]')
+    FROM pg_trigger t JOIN tables x ON x.oid = t.tgrelid WHERE t.tgname = ANY ($3::text[])),
+'replica', (SELECT coalesce(json_agg(DISTINCT who), '[]') FROM (
+    SELECT CASE WHEN s.setrole <> 0 THEN 'role ' || pg_get_userbyid(s.setrole)
+           ELSE 'database ' || current_database() END AS who
+    FROM pg_db_role_setting s
+    WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+      AND 'session_replication_role=replica' = ANY (s.setconfig)
+    UNION ALL
+    SELECT 'the whole server' FROM pg_settings WHERE name = 'session_replication_role' AND reset_val = 'replica'
+      AND source NOT IN ('database', 'user', 'database user', 'session')) AS settings),
+'hidden', (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM tables WHERE row_security_active(oid)),
+'columns', (SELECT coalesce(json_agg(json_build_array(x.oid::bigint, a.attnum, a.attname, x.name,
+        format_type(a.atttypid, a.atttypmod) || CASE WHEN a.attcollation <> t.typcollation
+            THEN ' COLLATE ' || a.attcollation::regcollation::text ELSE '' END)), '[]')
+    FROM tables x JOIN pg_attribute a ON a.attrelid = x.oid JOIN pg_type t ON t.oid = a.atttypid
+    WHERE a.attnum > 0 AND NOT a.attisdropped),
+'constraints', (SELECT coalesce(json_agg(json_build_array(k.conname, x.name, k.convalidated,
+        md5(concat_ws('|', k.contype, k.conkey, k.confrelid, k.confkey, k.conbin IS NULL)))), '[]')
+    FROM tables x JOIN pg_constraint k ON k.conrelid = x.oid WHERE k.contype <> 'n'),
+'indexes', (SELECT coalesce(json_agg(json_build_array(format('%I.%I', n.nspname, c.relname), x.name,
+        i.indisvalid AND i.indisready AND i.indislive,
+        md5(concat_ws('|', i.indrelid, i.indkey, i.indclass, i.indcollation, i.indoption, i.indisunique,
+            i.indnkeyatts, i.indpred IS NULL, i.indexprs IS NULL)))), '[]')
+    FROM tables x JOIN pg_index i ON i.indrelid = x.oid JOIN pg_class c ON c.oid = i.indexrelid
+    JOIN pg_namespace n ON n.oid = c.relnamespace)
+)::text
+"""
+
+_CHANGED_BY = """
+SELECT pid, coalesce(usename, '') AS role, coalesce(application_name, '') AS app, coalesce(host(client_addr), 'local')
+       AS address, extract(epoch FROM clock_timestamp() - state_change)::float8 AS age
+FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name NOT LIKE 'zdd agent %'
+  AND query ~* '^\\s*(alter|drop|create|set|do|begin|truncate|comment|reindex)'
+  AND EXISTS (SELECT FROM unnest($1::text[]) AS word WHERE position(lower(word) IN lower(query)) > 0)
+  AND state_change > clock_timestamp() - make_interval(secs => $2)
+ORDER BY state_change DESC LIMIT 1
+"""
+
+_HIDDEN_QUERIES = """
+SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND query = '<insufficient privilege>')
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ReliedObjects:
+    """Names of what a plan relies on in the database.
+
+    Attributes:
+        tables: quoted names of the old table, at both of its places, and of the new one.
+        new_columns, old_columns: of the new and of the old side.
+        own_tables: quoted names of the tables that the plan creates; all their constraints and indexes count.
+        constraints: of the old table, that the plan creates.
+        indexes: quoted names.
+    """
+
+    tables: tuple[str, ...]
+    old_table: str
+    new_table: str
+    triggers: tuple[str, ...]
+    new_columns: tuple[str, ...]
+    old_columns: tuple[str, ...]
+    own_tables: tuple[str, ...]
+    constraints: tuple[str, ...]
+    indexes: tuple[str, ...]
+    archived: dict[str, str]
+
+    @classmethod
+    def from_plan(cls, plan: Plan) -> Self:
+        change, created = plan.change, created_objects(plan)
+        old = quote_qualified(change.table.schema_, change.table.name)
+        new = quote_qualified(change.target_table.schema_, change.target_table.name)
+        return cls(
+            tables=tuple(dict.fromkeys([old, quote_qualified(ARCHIVE_SCHEMA, change.table.name), new])),
+            old_table=old,
+            new_table=new,
+            triggers=trigger_names(plan),
+            new_columns=tuple(dict.fromkeys([*change.up, *down_source_columns(plan)])),
+            old_columns=tuple(dict.fromkeys([*change.down, *up_source_columns(plan)])),
+            own_tables=tuple(quote_qualified(*name) for name in created.tables),
+            constraints=created.constraints,
+            indexes=tuple(quote_qualified(*name) for name in created.indexes),
+            archived=(
+                {column: archived_name(plan, column) for column in change.down} if change.kind == "column" else {}
+            ),
+        )
+
+
+async def read_database_facts(conn: Connection, release_id: int, relied: ReliedObjects | None) -> DatabaseFacts:
+    """Reads everything that the conditions about the database need, in one statement.
+
+    Args:
+        relied: None where the strategy leaves the schema alone; then only the details of the steps are read.
+    """
+    tables, triggers = (relied.tables, relied.triggers) if relied else ((), ())
+    async with conn.transaction(readonly=True):
+        await conn.execute("SET LOCAL search_path = pg_catalog")  # types and names then read the same for every role
+        raw = json.loads(await conn.fetchval(_FACTS, release_id, list(tables), list(triggers)))
+    objects = [
+        SchemaObject("column", f"{oid}.{number}", name, _plain(table), shape)
+        for oid, number, name, table, shape in raw["columns"]
+    ]
+    objects += [
+        SchemaObject("constraint", f"{table}.{name}", name, _plain(table), digest, valid)
+        for name, table, valid, digest in raw["constraints"]
+    ]
+    objects += [
+        SchemaObject("index", name, _plain(name).rpartition(".")[2], _plain(table), digest, valid)
+        for name, table, valid, digest in raw["indexes"]
+    ]
+    return DatabaseFacts(
+        triggers=tuple(TriggerFacts(name, table, enabled) for name, table, enabled in raw["triggers"]),
+        replica_settings=tuple(raw["replica"]),
+        objects=tuple(objects),
+        hidden_tables=tuple(raw["hidden"]),
+        details=raw["details"] or {},
+    )
+
+
+def select_baseline(relied: ReliedObjects, facts: DatabaseFacts, *, with_indexes: bool) -> list[SchemaObject]:
+    """The objects that the release relies on, as they are now.
+
+    Args:
+        with_indexes: the plan's indexes are built.
+    """
+    old, new = _plain(relied.old_table), _plain(relied.new_table)
+    own_tables = {_plain(table) for table in relied.own_tables}
+    chosen = []
+    for each in facts.objects:
+        if each.kind == "column":
+            if each.table == new and each.name in relied.new_columns:
+                chosen.append(each)
+            elif each.table == old and each.name in relied.old_columns:
+                is_old = old != new or each.name in relied.archived
+                chosen.append(SchemaObject(each.kind, each.key, each.name, each.table, each.shape, True, is_old))
+        elif each.kind == "constraint":
+            if each.table in own_tables or (each.table == old and each.name in relied.constraints):
+                chosen.append(each)
+        elif each.table in own_tables or (with_indexes and each.key in {_plain(name) for name in relied.indexes}):
+            chosen.append(each)
+    return chosen
+
+
+def find_missing(relied: ReliedObjects, facts: DatabaseFacts, *, with_indexes: bool) -> list[str]:
+    """The objects that the release relies on and that do not exist: somebody was faster than the first reading."""
+    old, new = _plain(relied.old_table), _plain(relied.new_table)
+    present = {(each.kind, each.table, each.name) for each in facts.objects}
+    wanted = [("column", new, name) for name in relied.new_columns]
+    wanted += [("column", old, name) for name in relied.old_columns]
+    wanted += [("constraint", old, name) for name in relied.constraints]
+    missing = [
+        f"{kind} {name} of {table} is missing" for kind, table, name in wanted if (kind, table, name) not in present
+    ]
+    if with_indexes:
+        indexes = {each.key.replace('"', "") for each in facts.objects if each.kind == "index"}
+        missing += [f"index {_plain(name)} is missing" for name in relied.indexes if _plain(name) not in indexes]
+    return missing
+
+
+async def find_schema_changer(conn: Connection, words: Sequence[str]) -> str:
+    """Who may have run DDL on an object: the newest session of this database whose last statement names it.
+
+    Args:
+        words: names of the object and of its table.
+    """
+    row = await conn.fetchrow(_CHANGED_BY, list(words), RECENT_SECONDS)
+    if row is not None:
+        app = f", application {row['app']}" if row["app"] else ""
+        return f"probably by role {row['role']}{app}, address {row['address']}, pid {row['pid']}"
+    if await conn.fetchval(_HIDDEN_QUERIES):
+        return "by whom is unknown: the agent's role may not see the statements of other roles"
+    return "by whom is unknown: PostgreSQL does not record it, and no session's last statement names it"
+
+
+def _plain(quoted: str) -> str:
+    return quoted.replace('"', "")

@@ -1,0 +1,219 @@
+"""Executes a statement on a scratch database and measures what it does: locks, rewrites, index builds, scans.
+
+Never call it with a connection to a database that somebody uses.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import asyncpg
+
+from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.backends.postgres.schema_snapshot import read_schema_snapshot
+from zdd_tui.model.advice.effects import StatementEffects, TableLock, measured_effects
+from zdd_tui.model.advice.schema import SchemaSnapshot
+from zdd_tui.model.sql import quote_qualified
+
+MAX_HOLDERS = 40
+"""Tables that are held while a statement runs that the server refuses in a transaction; each takes a session."""
+
+_MODES = {"".join(word.capitalize() for word in lock.split()) + "Lock": lock for lock in TableLock}
+_LOCKS = "SELECT relation::bigint AS oid, mode FROM pg_locks WHERE pid = $1 AND locktype = 'relation'"
+_COUNTS = """
+SELECT relid::bigint AS oid,
+  seq_scan + coalesce(idx_scan, 0) + pg_stat_get_vacuum_count(relid) + pg_stat_get_analyze_count(relid) AS scans,
+  n_tup_ins + n_tup_upd + n_tup_del AS written, n_tup_del AS deleted
+FROM {view}
+"""
+_OUTSIDE_TRANSACTION = (asyncpg.ActiveSQLTransactionError, asyncpg.InvalidTransactionTerminationError)
+_DUPLICATE = (
+    *(asyncpg.DuplicateColumnError, asyncpg.DuplicateTableError, asyncpg.DuplicateObjectError),
+    *(asyncpg.DuplicateFunctionError, asyncpg.DuplicateSchemaError, asyncpg.DuplicateAliasError),
+)
+
+
+@dataclass(slots=True)
+class _Observed:
+    locks: dict[int, TableLock] = field(default_factory=dict)
+
+    def add(self, rows: Iterable[asyncpg.Record]) -> None:
+        for row in rows:
+            lock = _MODES.get(row["mode"], TableLock.NONE)
+            if lock.strength > self.locks.get(row["oid"], TableLock.NONE).strength:
+                self.locks[row["oid"]] = lock
+
+
+async def measure_statement(
+    conn: Connection,
+    sql: str,
+    before: SchemaSnapshot,
+    *,
+    open_session: Callable[[], "contextlib.AbstractAsyncContextManager[Connection]"],
+    keep: bool = True,
+    original: SchemaSnapshot | None = None,
+) -> tuple[StatementEffects, SchemaSnapshot]:
+    """Executes one statement and returns its effects, and the schema after it.
+
+    Args:
+        conn: a session of the scratch database, outside of a transaction.
+        open_session: opens further sessions of it, for a statement that the server refuses in a transaction.
+        original: the schema before the migration: what the migration itself has made is left out of the effects.
+        keep: whether the statement's changes stay; a statement outside of a transaction always keeps them.
+    """
+    transaction = conn.transaction()
+    await transaction.start()
+    observed = _Observed()
+    try:
+        # Counts of earlier transactions stay in the view until the session has reported them.
+        counted = await _read_counts(conn, "pg_stat_xact_user_tables")
+        await conn.execute(sql)
+        observed.add(await conn.fetch(_LOCKS, await conn.fetchval("SELECT pg_backend_pid()")))
+        counts = _subtract(await _read_counts(conn, "pg_stat_xact_user_tables"), counted)
+        after = await read_schema_snapshot(conn)
+        if keep:
+            await transaction.commit()
+        else:
+            await transaction.rollback()
+    except _OUTSIDE_TRANSACTION:
+        await transaction.rollback()
+        return await _measure_outside_transaction(conn, sql, before, open_session, original)
+    except asyncpg.PostgresError as error:
+        with contextlib.suppress(asyncpg.PostgresError):
+            await transaction.rollback()
+        return _refused(error), before
+    return _effects(before, after, observed, counts, original, outside_transaction=False), after
+
+
+def _refused(error: BaseException) -> StatementEffects:
+    return StatementEffects(error=str(error).splitlines()[0], is_duplicate=isinstance(error, _DUPLICATE))
+
+
+_Counts = Mapping[int, tuple[int, int, int]]
+"""Scans, rows written and rows deleted, by oid of the table."""
+
+
+async def _read_counts(conn: Connection, view: str) -> _Counts:
+    await conn.execute("SELECT pg_stat_clear_snapshot()")
+    rows = await conn.fetch(_COUNTS.format(view=view))
+    return {row["oid"]: (row["scans"], row["written"], row["deleted"]) for row in rows}
+
+
+async def _report_counts(conn: Connection) -> None:
+    """Makes the session report its counts, which it otherwise does once a second."""
+    if await conn.fetchval("SELECT current_setting('server_version_num')::int >= 150000"):
+        await conn.execute("SELECT pg_stat_force_next_flush()")
+    else:
+        await asyncio.sleep(1.1)
+        await conn.execute("SELECT 1")
+
+
+def _subtract(counts: _Counts, earlier: _Counts) -> _Counts:
+    zero = (0, 0, 0)
+    return {
+        oid: (row[0] - old[0], row[1] - old[1], row[2] - old[2])
+        for oid, row in counts.items()
+        for old in (earlier.get(oid, zero),)
+    }
+
+
+def _effects(
+    before: SchemaSnapshot,
+    after: SchemaSnapshot,
+    observed: _Observed,
+    counts: _Counts,
+    original: SchemaSnapshot | None,
+    *,
+    outside_transaction: bool,
+) -> StatementEffects:
+    return measured_effects(
+        before, after, observed.locks, counts, outside_transaction=outside_transaction, original=original
+    )
+
+
+# --- statements that the server refuses in a transaction: their locks are seen while they wait for ours
+
+
+async def _measure_outside_transaction(
+    conn: Connection,
+    sql: str,
+    before: SchemaSnapshot,
+    open_session: Callable[[], "contextlib.AbstractAsyncContextManager[Connection]"],
+    original: SchemaSnapshot | None,
+) -> tuple[StatementEffects, SchemaSnapshot]:
+    """Other sessions hold every table that the statement could lock. It waits for each, and its locks are read then."""
+    tables = [relation for relation in before.relations.values() if relation.kind in "rp"]
+    named = [each for each in tables if each.name in sql]
+    near = {child.oid for each in named for child in before.children(each.oid)} | {each.oid for each in named}
+    indexed = {each.index_of for each in before.relations.values() if each.index_of and each.name in sql}
+    wanted = [each for each in tables if each.oid in near | indexed] or tables
+    if len(wanted) > MAX_HOLDERS:
+        return StatementEffects(
+            outside_transaction=True, error=f"it may lock {len(wanted)} tables, and at most {MAX_HOLDERS} are observed"
+        ), before
+    observed = _Observed()
+    async with contextlib.AsyncExitStack() as stack:
+        observer = await stack.enter_async_context(open_session())
+        holders: dict[int, _Holder] = {}
+        for relation in wanted:
+            session = await stack.enter_async_context(open_session())
+            holder = _Holder(session, quote_qualified(relation.schema, relation.name))
+            holders[await holder.hold()] = holder
+        pid = await conn.fetchval("SELECT pg_backend_pid()")
+        counted = await _read_counts(observer, "pg_stat_user_tables")
+        running = asyncio.ensure_future(conn.execute(sql))
+        try:
+            while not running.done():
+                await asyncio.wait({running}, timeout=0.002)
+                blocking = await observer.fetchval("SELECT pg_blocking_pids($1)", pid)
+                observed.add(await observer.fetch(_LOCKS, pid))
+                for each in blocking or ():
+                    if each in holders:
+                        await holders[each].loosen()
+            await running
+            await _report_counts(conn)
+        except asyncpg.PostgresError as error:
+            return _refused(error), before
+        finally:
+            for holder in holders.values():
+                await holder.release()
+            if not running.done():
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+        counts = _subtract(await _read_counts(observer, "pg_stat_user_tables"), counted)
+    after = await read_schema_snapshot(conn)
+    return _effects(before, after, observed, counts, original, outside_transaction=True), after
+
+
+class _Holder:
+    """Holds a table in EXCLUSIVE mode, for which every other mode but ACCESS SHARE waits; then in ACCESS SHARE, for
+    which only ACCESS EXCLUSIVE waits; then not at all."""
+
+    def __init__(self, conn: Connection, table: str) -> None:
+        self._conn, self._table, self._steps = conn, table, ["ROLLBACK TO SAVEPOINT stronger", "ROLLBACK"]
+
+    async def hold(self) -> int:
+        """Returns the process id of the session."""
+        await self._conn.execute(f"BEGIN; LOCK TABLE ONLY {self._table} IN ACCESS SHARE MODE; SAVEPOINT stronger")
+        await self._conn.execute(f"LOCK TABLE ONLY {self._table} IN EXCLUSIVE MODE")
+        return int(await self._conn.fetchval("SELECT pg_backend_pid()"))
+
+    async def loosen(self) -> None:
+        if self._steps:
+            await self._conn.execute(self._steps.pop(0))
+
+    async def release(self) -> None:
+        if self._steps:
+            self._steps.clear()
+            await self._conn.execute("ROLLBACK")
+
+
+@contextlib.asynccontextmanager
+async def open_scratch_session(dsn: str, **settings: str) -> AsyncIterator[Connection]:
+    """A session of a scratch database."""
+    conn = await asyncpg.connect(dsn, server_settings={"application_name": "zdd scratch", **settings})
+    try:
+        yield conn
+    finally:
+        conn.terminate()

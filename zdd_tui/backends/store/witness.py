@@ -1,0 +1,232 @@
+"""The tables of the witness: zdd.witness, zdd.witness_record, zdd.witness_row and zdd.witness_writer.
+
+Records are added by the trigger of :mod:`zdd_tui.model.ddl.witness`; everything else is written by the agent, with a
+fenced connection.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from zdd_tui.backends.postgres.connection import Connection, Row
+from zdd_tui.backends.store.backfill import Key
+from zdd_tui.model.ddl.names import witness_triggers
+from zdd_tui.model.plan.base import Plan
+from zdd_tui.model.release.witness import MAX_COUNTED, WitnessRecord, Writer
+
+_BATCH = 5000
+"""Records that are moved in one transaction."""
+
+TRUNCATED: Final[Key] = ()
+"""Stands for the key in the record of a TRUNCATE."""
+
+_MOVE = """
+WITH moved AS (
+    DELETE FROM zdd.witness_record WHERE id IN (
+        SELECT id FROM zdd.witness_record WHERE release_id = $1 ORDER BY id LIMIT $2)
+    RETURNING *)
+INSERT INTO zdd.witness_row AS w (release_id, key, application_name, address, role, side, operation, session_role,
+    is_checked, is_foreign, writes, first_at, last_at, xid)
+SELECT release_id, key, application_name, address, role, (array_agg(side ORDER BY id DESC))[1],
+    (array_agg(operation ORDER BY id DESC))[1], (array_agg(session_role ORDER BY id DESC))[1], bool_or(is_checked),
+    bool_or(is_foreign), count(*), min(at), max(at), max(xid::text::numeric)::text::xid8
+FROM moved GROUP BY release_id, key, application_name, address, role
+ON CONFLICT (release_id, key, application_name, address, role) DO UPDATE SET
+    side = EXCLUDED.side, operation = EXCLUDED.operation, session_role = EXCLUDED.session_role,
+    is_checked = w.is_checked OR EXCLUDED.is_checked, is_foreign = w.is_foreign OR EXCLUDED.is_foreign,
+    writes = w.writes + EXCLUDED.writes, last_at = EXCLUDED.last_at, xid = EXCLUDED.xid, settled_at = NULL,
+    outcome = '', error = ''
+"""
+
+_WRITER_COLUMNS = "application_name, address, role, session_role, rows, open_rows, coalesce(pod, '') AS pod"
+_TIMES = "extract(epoch FROM first_at)::float8 AS first_at, extract(epoch FROM last_at)::float8 AS last_at"
+
+WITNESS_JSON = f"""
+json_build_object(
+    'open_rows', (SELECT count(*) FROM (
+            SELECT FROM zdd.witness_row WHERE release_id = $1 AND settled_at IS NULL LIMIT {MAX_COUNTED}) o)
+        + (SELECT count(*) FROM (
+            SELECT FROM zdd.witness_record WHERE release_id = $1 LIMIT {MAX_COUNTED}) r),
+    'writers', (SELECT coalesce(json_agg(w ORDER BY last_at DESC), '[]') FROM (
+        SELECT {_WRITER_COLUMNS}, {_TIMES} FROM zdd.witness_writer WHERE release_id = $1) w),
+    'error', coalesce((SELECT error FROM zdd.witness_row
+        WHERE release_id = $1 AND settled_at IS NULL AND error <> '' ORDER BY first_at LIMIT 1), ''))
+"""  # noqa: S608  the pieces are constants
+"""What the witness has found, as a JSON expression with the release's id as $1."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRow:
+    """A recorded row that is not settled.
+
+    Attributes:
+        key: `TRUNCATED` for a TRUNCATE.
+        sides: the sides that were written alone, ``old`` and ``new``.
+    """
+
+    key: Key
+    sides: frozenset[str]
+
+
+def parse_witness(raw: Any) -> WitnessRecord:
+    """Converts the JSON of that expression."""
+    return WitnessRecord(raw["open_rows"], tuple(Writer(**writer) for writer in raw["writers"]), raw["error"])
+
+
+async def start_recording(conn: Connection, release_id: int, name: str, counts_from: str) -> None:
+    """Starts recording for a release. Records of an earlier release of the plan are removed.
+
+    Args:
+        counts_from: id of the first transaction whose writer must write both sides.
+    """
+    await conn.execute(
+        "INSERT INTO zdd.witness AS w (name, release_id, counts_from) VALUES ($2, $1, $3::text::xid8)"
+        " ON CONFLICT (name) DO UPDATE SET release_id = EXCLUDED.release_id, counts_from = CASE"
+        " WHEN w.release_id = EXCLUDED.release_id THEN coalesce(w.counts_from, EXCLUDED.counts_from)"
+        " ELSE EXCLUDED.counts_from END",
+        release_id,
+        name,
+        counts_from,
+    )
+
+
+async def stop_recording(conn: Connection, release_id: int) -> None:
+    """Stops recording."""
+    await conn.execute("UPDATE zdd.witness SET counts_from = NULL WHERE release_id = $1", release_id)
+
+
+async def read_continuity(conn: Connection, plan: Plan) -> str:
+    """Returns a text that stays the same while the witness misses nothing.
+
+    It changes when a trigger on the old table was dropped, disabled or changed in between, and when a record could not
+    be written.
+    """
+    missed = await conn.fetchval("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM zdd.witness_missed")
+    triggers = await conn.fetch(
+        "SELECT tgname || ' ' || oid || ' ' || xmin || ' ' || tgenabled::text AS state FROM pg_trigger"
+        " WHERE tgname = ANY ($1::text[]) AND NOT tgisinternal ORDER BY 1",
+        list(witness_triggers(plan, "old")),
+    )
+    return "; ".join([f"missed {missed}", *(row["state"] for row in triggers)])
+
+
+async def move_records(conn: Connection, release_id: int) -> int:
+    """Moves new records to zdd.witness_row, one row for each key and writer. Returns how many were moved at most."""
+    count = await conn.fetchval(
+        "SELECT count(*) FROM (SELECT FROM zdd.witness_record WHERE release_id = $1 LIMIT $2) r", release_id, _BATCH
+    )
+    if count:
+        await conn.execute(_MOVE, release_id, _BATCH)
+    return int(count)
+
+
+async def list_open_rows(conn: Connection, release_id: int, limit: int) -> list[OpenRow]:
+    """Reads recorded rows that are not settled, in no order, so that each gets its turn; failed ones come last."""
+    rows = await conn.fetch(
+        "SELECT key, array_agg(DISTINCT side) AS sides FROM zdd.witness_row"
+        " WHERE release_id = $1 AND settled_at IS NULL GROUP BY key ORDER BY max(error), random() LIMIT $2",
+        release_id,
+        limit,
+    )
+    return [OpenRow(tuple(json.loads(row["key"])), frozenset(row["sides"])) for row in rows]
+
+
+async def settle_rows(conn: Connection, release_id: int, keys: Iterable[Key], outcome: str) -> None:
+    """Marks the open rows of the keys. Rows that no commit found different, and that agree, are removed."""
+    dumped = [json.dumps(list(key)) for key in keys]
+    if not dumped:
+        return
+    if outcome == "agreed":
+        await conn.execute(
+            "DELETE FROM zdd.witness_row WHERE release_id = $1 AND key = ANY ($2::text[]::jsonb[])"
+            " AND settled_at IS NULL AND NOT is_checked",
+            release_id,
+            dumped,
+        )
+    await conn.execute(
+        "UPDATE zdd.witness_row SET settled_at = clock_timestamp(), outcome = $3, error = ''"
+        " WHERE release_id = $1 AND key = ANY ($2::text[]::jsonb[]) AND settled_at IS NULL",
+        release_id,
+        dumped,
+        outcome,
+    )
+
+
+async def mark_different(conn: Connection, release_id: int, keys: Iterable[Key]) -> None:
+    """Records that the sides of the keys' rows differ, also where no commit could compare them."""
+    await conn.execute(
+        "UPDATE zdd.witness_row SET is_checked = true WHERE release_id = $1"
+        " AND key = ANY ($2::text[]::jsonb[]) AND settled_at IS NULL AND NOT is_checked",
+        release_id,
+        [json.dumps(list(key)) for key in keys],
+    )
+
+
+async def save_repair_error(conn: Connection, release_id: int, key: Key, error: str) -> None:
+    """Records why a row could not be copied again."""
+    await conn.execute(
+        "UPDATE zdd.witness_row SET error = $3 WHERE release_id = $1 AND key = $2::text::jsonb AND settled_at IS NULL"
+        " AND error <> $3",
+        release_id,
+        json.dumps(list(key)),
+        error,
+    )
+
+
+async def update_writers(conn: Connection, release_id: int) -> None:
+    """Counts the rows of each writer anew. Writers without a row that counts are removed."""
+    counted = (
+        "SELECT release_id, application_name, address, role, max(session_role) AS session_role, count(*) AS rows,"
+        " count(*) FILTER (WHERE settled_at IS NULL) AS open_rows, min(first_at) AS first_at, max(last_at) AS last_at"
+        " FROM zdd.witness_row WHERE release_id = $1 AND is_checked AND is_foreign"
+        " GROUP BY release_id, application_name, address, role"
+    )
+    await conn.execute(
+        f"DELETE FROM zdd.witness_writer w WHERE release_id = $1 AND NOT EXISTS (SELECT FROM ({counted}) c"  # noqa: S608
+        " WHERE (c.application_name, c.address, c.role) = (w.application_name, w.address, w.role))",
+        release_id,
+    )
+    await conn.execute(
+        "INSERT INTO zdd.witness_writer AS w (release_id, application_name, address, role, session_role, rows,"
+        f" open_rows, first_at, last_at) {counted} ON CONFLICT (release_id, application_name, address, role)"
+        " DO UPDATE SET session_role = EXCLUDED.session_role, rows = EXCLUDED.rows, open_rows = EXCLUDED.open_rows,"
+        " first_at = EXCLUDED.first_at, last_at = EXCLUDED.last_at"
+        " WHERE (w.session_role, w.rows, w.open_rows, w.last_at)"
+        " IS DISTINCT FROM (EXCLUDED.session_role, EXCLUDED.rows, EXCLUDED.open_rows, EXCLUDED.last_at)",
+        release_id,
+    )
+
+
+async def list_unnamed_addresses(conn: Connection, release_id: int) -> list[str]:
+    """Reads the addresses of writers for which no pod was looked up."""
+    rows = await conn.fetch(
+        "SELECT DISTINCT address FROM zdd.witness_writer WHERE release_id = $1 AND pod IS NULL", release_id
+    )
+    return [row["address"] for row in rows]
+
+
+async def save_pods(conn: Connection, release_id: int, pods: Mapping[str, str]) -> None:
+    """Writes the pod of each address; empty for an address that no pod has."""
+    await conn.executemany(
+        "UPDATE zdd.witness_writer SET pod = $3 WHERE release_id = $1 AND address = $2 AND pod IS NULL",
+        [(release_id, address, pod) for address, pod in pods.items()],
+    )
+
+
+async def read_writers_of(conn: Connection, release_id: int, keys: Sequence[Key]) -> list[Writer]:
+    """Reads the writers that the witness knows of the given keys, the last one first."""
+    rows = await conn.fetch(
+        "SELECT application_name, address, role, session_role, count(*) AS rows,"
+        " count(*) FILTER (WHERE settled_at IS NULL) AS open_rows,"
+        " extract(epoch FROM min(first_at))::float8 AS first_at,"
+        " extract(epoch FROM max(last_at))::float8 AS last_at FROM zdd.witness_row"
+        " WHERE release_id = $1 AND key = ANY ($2::text[]::jsonb[]) GROUP BY 1, 2, 3, 4 ORDER BY last_at DESC",
+        release_id,
+        [json.dumps(list(key)) for key in keys],
+    )
+    return [_parse_writer(row) for row in rows]
+
+
+def _parse_writer(row: Row) -> Writer:
+    return Writer(**dict(row))

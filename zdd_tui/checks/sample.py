@@ -1,0 +1,154 @@
+"""Tries a change on real rows before the release: what would fail, and what a rollback would not give back."""
+
+from collections.abc import Iterator, Sequence
+
+from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.backends.postgres.sample_rows import TriedRows, try_sampled_rows
+from zdd_tui.model.ddl.tries import LOSSY_ROLLBACK, RowFailure
+from zdd_tui.model.errors import PlanError
+from zdd_tui.model.plan.base import DualWriteMode, Plan
+
+MAX_SHOWN = 3
+"""Kinds of failures that an error lists."""
+
+_REASONS = {
+    "23502": "a column that is NOT NULL gets NULL",
+    "23503": "it refers to a row that does not exist",
+    "23505": "two rows get the same values under a unique key",
+    "23514": "a check is not satisfied",
+    "23P01": "two rows conflict under an exclusion constraint",
+    "P0001": "a function raises an exception",
+}
+
+
+async def check_sampled_rows(conn: Connection, plan: Plan) -> list[str]:
+    """Copies sampled rows to the new side and back, on scratch tables. Changes nothing, and prints no value.
+
+    Returns:
+        one line for each fact that an operator should see.
+
+    Raises:
+        PlanError: everything that fails, each with its place in the plan.
+        DatabaseError: the try could not be made.
+    """
+    tried = await try_sampled_rows(conn, plan)
+    if tried is None:
+        return []
+    if errors := judge_tried_rows(plan, tried):
+        raise PlanError.join(errors)
+    return describe_tried_rows(plan, tried)
+
+
+def judge_tried_rows(plan: Plan, tried: TriedRows) -> list[PlanError]:
+    """What must be corrected, or accepted, before the release."""
+    return [*_target_errors(plan, tried), *_forward_errors(plan, tried), *_reverse_errors(plan, tried)]
+
+
+def describe_tried_rows(plan: Plan, tried: TriedRows) -> list[str]:
+    """One line for each fact that an operator should see."""
+    if not tried.rows:
+        return [f"note: no row of {plan.change.table} could be tried: the expressions are judged by their types alone"]
+    lines = [
+        f"{tried.rows} sampled rows of {plan.change.table} were copied to the new side and back, on scratch tables"
+    ]
+    if tried.broken:
+        count = sum(failure.rows for failure in tried.broken)
+        lines.append(f"note: {count} sampled rows break rules of the table itself: {_reason(tried.broken[0])}")
+    if tried.forward:
+        lines.append(
+            f"note: {_count(tried.forward)} of {tried.rows} sampled rows cannot be copied, and backfill.max_failed_rows"
+            f" tolerates that: {_reason(tried.forward[0])}"
+        )
+    for column, count in tried.changed.items():
+        reason = plan.accepted_reasons[f"{LOSSY_ROLLBACK}{column}"]
+        lines.append(f"note: accepted: a rollback changes {column} in {count} of {tried.rows} sampled rows: {reason}")
+    return lines
+
+
+def _target_errors(plan: Plan, tried: TriedRows) -> Iterator[PlanError]:
+    target = plan.change.target_table
+    if not tried.has_target_key:
+        key = ", ".join(plan.change.key) or "the primary key of the old table"
+        yield PlanError(
+            f"change.expand: {target} has no unique key on ({key}): a row could not be copied to it",
+            "add PRIMARY KEY or UNIQUE over those columns to its CREATE TABLE; a row of the old table becomes one row",
+        )
+    for column in tried.unfilled:
+        yield PlanError(
+            f"change.expand: column {column} of {target} is NOT NULL, and up does not fill it: no row could be copied",
+            f"add change.up.{column}, or a DEFAULT; NOT NULL may also be set later, in change.constrain",
+        )
+    if tried.old_writes:
+        failing = _listed(tried.old_writes, tried)
+        yield PlanError(
+            f"change.expand: after it an INSERT of the running application would fail: {failing}",
+            "leave the constraint out of change.expand, and add it in change.constrain, when every row is filled",
+        )
+
+
+def _forward_errors(plan: Plan, tried: TriedRows) -> Iterator[PlanError]:
+    is_trigger = plan.change.dual_write is DualWriteMode.TRIGGER
+    what = "the sync trigger and the backfill" if is_trigger else "the backfill"
+    if tried.forward and _count(tried.forward) > plan.backfill.max_failed_rows:
+        yield PlanError(
+            f"{_place('change.up', tried.forward_columns)}: {what} could not copy {_listed(tried.forward, tried)}",
+            "correct the expression, the type or the constraint; or the rows. backfill.max_failed_rows tolerates some",
+        )
+    for column, count in tried.unequal.items():
+        yield PlanError(
+            f"change.up.{column}: {count} of {tried.rows} sampled rows do not have what up gives after the copy",
+            "let nothing else fill that column: look at triggers and generated columns",
+        )
+    for name, count in tried.orphans.items():
+        yield PlanError(
+            f"change.expand: foreign key {name}: {count} of {tried.rows} sampled rows would refer to no row",
+            "add the missing rows first, or correct the expression in change.up",
+        )
+    for plan_key, message in tried.constrain:
+        yield PlanError(
+            f"{plan_key}: PostgreSQL refuses it for the sampled rows: {message}",
+            "correct the statement, or the expression in change.up",
+        )
+
+
+def _reverse_errors(plan: Plan, tried: TriedRows) -> Iterator[PlanError]:
+    if tried.reverse:
+        yield PlanError(
+            f"{_place('change.down', tried.reverse_columns)}: what V3 writes could not be copied back for"
+            f" {_listed(tried.reverse, tried)}",
+            "correct the expression: the old side must accept what down gives, or a rollback loses the row",
+        )
+    for column, count in tried.changed.items():
+        name = f"{LOSSY_ROLLBACK}{column}"
+        if name not in plan.accepted_reasons:
+            yield PlanError(
+                f"change.down.{column}: lossy: of {count} of {tried.rows} sampled rows a rollback would not restore the"
+                f" value once V3 has written the row: down(up(x)) is not x",
+                f"correct down, or accept it in the plan: accept: [{{what: {name}, reason: …}}]",
+            )
+
+
+def _place(section: str, columns: Sequence[RowFailure]) -> str:
+    names = dict.fromkeys(failure.place for failure in columns if failure.place)
+    return f"{section}.{next(iter(names))}" if len(names) == 1 else section
+
+
+def _count(failures: Sequence[RowFailure]) -> int:
+    return sum(failure.rows for failure in failures)
+
+
+def _listed(failures: Sequence[RowFailure], tried: TriedRows) -> str:
+    shown = "; ".join(
+        f"{_reason(failure)} ({failure.rows})" if len(failures) > 1 else _reason(failure)
+        for failure in failures[:MAX_SHOWN]
+    )
+    more = f"; and {len(failures) - MAX_SHOWN} more kinds" if len(failures) > MAX_SHOWN else ""
+    return f"{_count(failures)} of {tried.rows} sampled rows: {shown}{more}"
+
+
+def _reason(failure: RowFailure) -> str:
+    """Without values of the row: the message of a constraint has none, others are masked."""
+    text = _REASONS.get(failure.state, failure.message)
+    names = [failure.rule and f"constraint {failure.rule}", failure.place and f"column {failure.place}"]
+    named = ", ".join(name for name in names if name)
+    return f"{text} ({named})" if named else text

@@ -1,0 +1,46 @@
+"""Copies one row again from the old side, as long as the old side is right."""
+
+import asyncpg
+
+from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.backends.store.backfill import Key
+from zdd_tui.engine.backfill.transaction import (
+    RETRYABLE_ERRORS,
+    ROW_ERRORS,
+    describe_row_error,
+    transaction_settings_sql,
+)
+from zdd_tui.model.ddl.catalog import Catalog
+from zdd_tui.model.ddl.names import SYNC_SETTING
+from zdd_tui.model.ddl.rows import batch_row_statement, has_row_statement, remove_orphan_statements
+from zdd_tui.model.plan.base import Plan
+
+
+async def repair_row(conn: Connection, plan: Plan, catalog: Catalog, key: Key) -> str:
+    """Makes the new side of a row what ``up`` gives; a row that the old side does not have is removed from the new one.
+
+    Args:
+        conn: of an open fenced transaction, in which the caller also writes its record.
+
+    Returns:
+        why the row cannot be copied, without its values; empty when it was copied.
+
+    Raises:
+        asyncpg.PostgresError: one of RETRYABLE_ERRORS: another transaction holds the row.
+    """
+    await conn.execute(transaction_settings_sql(plan, plan.backfill.batch_budget))
+    # The sync trigger of the new side does nothing: the old side stays as it is.
+    await conn.execute(f"SET LOCAL {SYNC_SETTING} = 'old'")
+    try:
+        async with conn.transaction():
+            await conn.execute(batch_row_statement(plan, catalog), *key)
+            if plan.change.kind == "table" and not await conn.fetchval(has_row_statement(catalog), *key):
+                for statement in remove_orphan_statements(catalog):
+                    await conn.execute(statement, *key)
+    except RETRYABLE_ERRORS:
+        raise
+    except ROW_ERRORS as error:
+        return describe_row_error(error)
+    except asyncpg.PostgresError as error:
+        return f"{type(error).__name__.removesuffix('Error')} ({error.sqlstate})"
+    return ""

@@ -1,0 +1,62 @@
+"""Restores what belongs to the release: its flags and its triggers. Every write is fenced."""
+
+from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.backends.postgres.ddl import LadderSettings, run_ddl
+from zdd_tui.engine.context import Context
+from zdd_tui.model.ddl import Direction, sync_statements
+from zdd_tui.model.ddl.names import sync_name
+from zdd_tui.model.flag import parse_flag
+from zdd_tui.model.release.condition import Condition
+
+_TRIES = LadderSettings(lock_timeout=0.2, lock_timeout_max=0.5, max_tries=3, pause=0.05)
+"""Short: progress waits meanwhile, and the next check tries again."""
+
+
+async def restore_flag(ctx: Context, condition: Condition) -> bool:
+    """Writes the release's value back; False where it is there, or is not a flag's value.
+
+    Raises:
+        StaleEpoch: another agent runs the release.
+        FlagStoreError: Redis is unreachable or refuses.
+    """
+    assert condition.restore_to is not None, "a flag of a release has a value"
+    raw = (await ctx.flags.read_raw([condition.subject]))[condition.subject]
+    if raw in condition.allowed:
+        return False
+    try:
+        value = parse_flag(condition.restore_to)
+    except ValueError:
+        return False
+    await ctx.check_lease()
+    await ctx.flags.set(condition.subject, value, epoch=ctx.epoch)
+    return True
+
+
+async def restore_trigger(ctx: Context, condition: Condition) -> bool:
+    """Creates the trigger and its function again, and enables it.
+
+    Raises:
+        StaleEpoch: another agent runs the release.
+        StepFailed: the lock could not be acquired in time, or the statement is refused.
+    """
+    plan = ctx.expand_contract_plan
+    catalog = await ctx.catalog(fresh=True)
+    if condition.subject in catalog.triggers:
+        return False
+    direction: Direction = "forward" if condition.subject == sync_name(plan, "forward") else "reverse"
+
+    async def no_note(_text: str) -> None:
+        """The step that is shown has nothing to do with it."""
+
+    async def no_record(_conn: Connection) -> None:
+        """Nothing is recorded with the effect: the condition's reading is written after it."""
+
+    await run_ddl(
+        ctx.read_connection,
+        ctx.store.fenced,
+        sync_statements(plan, catalog, direction),
+        ladder=_TRIES,
+        on_wait=no_note,
+        record=no_record,
+    )
+    return True

@@ -1,0 +1,213 @@
+"""The sources of standing conditions: watches of Kubernetes and Redis, one catalog query a second of PostgreSQL.
+
+Each source keeps its newest facts and says how current they are. None of them raises: a system that cannot be read has
+an error, and its conditions become unknown.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Generic, TypeVar
+
+from zdd_tui.backends.kubernetes.cluster import Cluster
+from zdd_tui.backends.kubernetes.deployment_watch import DeploymentWatch
+from zdd_tui.backends.kubernetes.errors import KubeApiError
+from zdd_tui.backends.kubernetes.services import SERVICES
+from zdd_tui.backends.kubernetes.watch import Changed, Disconnected, Listed
+from zdd_tui.backends.postgres.condition_queries import ReliedObjects, read_database_facts
+from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS
+from zdd_tui.backends.redis_changes import watch_changes
+from zdd_tui.engine.context import Context
+from zdd_tui.model.errors import BackendError, ZddError
+from zdd_tui.model.plan.base import Plan
+from zdd_tui.model.plan.strategies import BlueGreenPlan
+from zdd_tui.model.release.condition_findings import DatabaseFacts, WorkloadObjects
+from zdd_tui.model.workload.rollout import WorkloadSnapshot
+from zdd_tui.model.workload.second_deployment import ServiceView, project_service
+
+T = TypeVar("T")
+
+READ_INTERVAL = 1.0
+"""Seconds between two catalog queries."""
+
+READ_TIMEOUT = 5.0
+"""Seconds for one reading of a system."""
+
+
+@dataclass(slots=True)
+class SourceState(Generic[T]):
+    """The newest facts of one source.
+
+    Attributes:
+        value: None before the first reading.
+        began_at: monotonic seconds; changes before this time are in `value`.
+        error: why newer facts are missing; empty while the source works.
+        failed_at: monotonic seconds of the first failure since the last success.
+        is_live: a watch keeps `value` current, however old it is.
+    """
+
+    value: T | None = None
+    began_at: float = 0.0
+    error: str = "not read yet"
+    failed_at: float = 0.0
+    is_live: bool = False
+
+    def succeed(self, value: T, began_at: float, *, is_live: bool = False) -> None:
+        self.value, self.began_at, self.error, self.failed_at, self.is_live = value, began_at, "", 0.0, is_live
+
+    def fail(self, reason: str) -> None:
+        if not self.error or not self.failed_at:
+            self.failed_at = time.monotonic()
+        self.error, self.is_live = reason, False
+
+
+class KubernetesSource:
+    """The Deployments of the plan with their pods, and for blue/green the Service that is switched."""
+
+    def __init__(self, ctx: Context, on_change: Callable[[], None]) -> None:
+        self._plan = ctx.plan
+        self._cluster: Cluster = ctx.cluster
+        self._on_change = on_change
+        started = time.monotonic()
+        self.workloads = {name: SourceState[WorkloadObjects](failed_at=started) for name in ctx.plan.workloads}
+        self.service = SourceState[ServiceView | None](failed_at=started)
+
+    async def run(self) -> None:
+        """Watches until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for name in self.workloads:
+                group.create_task(self._watch_workload(name))
+            if isinstance(self._plan, BlueGreenPlan):
+                group.create_task(self._watch_service(self._plan.service))
+
+    async def _watch_workload(self, name: str) -> None:
+        watch = DeploymentWatch(
+            self._cluster, name, service=self._plan.service, container=self._plan.kubernetes.container
+        )
+        observation = self.workloads[name]
+
+        def update(_snapshot: WorkloadSnapshot) -> None:
+            error = None if watch.is_absent else watch.error
+            if error:
+                observation.fail(error)
+            else:
+                observation.succeed(WorkloadObjects(*watch.objects), time.monotonic(), is_live=True)
+            self._on_change()
+
+        await watch.run(update)
+
+    async def _watch_service(self, name: str) -> None:
+        events = self._cluster.watch(*SERVICES, project_service, fields=f"metadata.name={name}")
+        current: ServiceView | None = None
+        async with aclosing(events):
+            async for event in events:
+                match event:
+                    case Disconnected():
+                        self.service.fail(event.reason)
+                    case Listed():
+                        current = event.items[0] if event.items else None
+                    case Changed():
+                        current = None if event.kind == "DELETED" else event.item
+                if not isinstance(event, Disconnected):
+                    self.service.succeed(current, time.monotonic(), is_live=True)
+                self._on_change()
+
+    async def read_workload(self, name: str) -> None:
+        """Reads a Deployment and its pods now, past the watch."""
+        began, observation = time.monotonic(), self.workloads[name]
+        try:
+            async with asyncio.timeout(READ_TIMEOUT):
+                view = await self._cluster.get_deployment(name)
+                sets, pods = await asyncio.gather(
+                    self._cluster.list_replica_sets(view.selector),
+                    self._cluster.list_pods(view.selector, container=self._plan.kubernetes.container),
+                )
+            observation.succeed(WorkloadObjects(view, tuple(sets), tuple(pods)), began, is_live=observation.is_live)
+        except KubeApiError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                observation.fail(error.title)
+            else:
+                observation.succeed(WorkloadObjects(None), began, is_live=observation.is_live)
+        except (BackendError, TimeoutError) as error:
+            observation.fail(_describe(error))
+
+    async def read_service(self, name: str) -> None:
+        """Reads the Service now, past the watch."""
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(READ_TIMEOUT):
+                raw = await self._cluster.http.request_json("GET", self._cluster.path(*SERVICES, name))
+            self.service.succeed(project_service(raw), began, is_live=self.service.is_live)
+        except KubeApiError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                self.service.fail(error.title)
+            else:
+                self.service.succeed(None, began, is_live=self.service.is_live)
+        except (BackendError, TimeoutError) as error:
+            self.service.fail(_describe(error))
+
+
+class FlagSource:
+    """The stored values of the plan's flags."""
+
+    def __init__(self, ctx: Context, on_change: Callable[[], None]) -> None:
+        self._ctx = ctx
+        self._keys = tuple(ctx.plan.flag_roles)
+        self._on_change = on_change
+        self.flags = SourceState[dict[str, str | None]](failed_at=time.monotonic())
+
+    async def run(self) -> None:
+        """Reads after every change, and once a second, until cancelled."""
+        assert self._ctx.plan.redis_url is not None
+        async with aclosing(watch_changes(self._ctx.plan.redis_url.get_secret_value())) as changes:
+            async for _ in changes:
+                await self.read()
+                self._on_change()
+
+    async def read(self) -> None:
+        """Reads the flags now."""
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(READ_TIMEOUT):
+                self.flags.succeed(await self._ctx.flags.read_raw(self._keys), began)
+        except (BackendError, TimeoutError) as error:
+            self.flags.fail(_describe(error))
+
+
+class DatabaseSource:
+    """The catalog, as far as the plan relies on it, and the details of the steps."""
+
+    def __init__(self, ctx: Context, on_change: Callable[[], None]) -> None:
+        self._ctx = ctx
+        self._on_change = on_change
+        self.facts = SourceState[DatabaseFacts](failed_at=time.monotonic())
+        self.relied: ReliedObjects | None = None
+
+    async def run(self) -> None:
+        """Reads once a second, until cancelled."""
+        while True:
+            await self.read()
+            self._on_change()
+            await asyncio.sleep(READ_INTERVAL)
+
+    async def read(self) -> None:
+        """Reads the catalog now."""
+        began = time.monotonic()
+        plan = self._ctx.plan
+        try:
+            if self.relied is None and isinstance(plan, Plan):
+                # Parsing the plan's SQL loads the parser.
+                self.relied = await asyncio.to_thread(ReliedObjects.from_plan, plan)
+            async with asyncio.timeout(READ_TIMEOUT), self._ctx.read_connection() as conn:
+                self.facts.succeed(await read_database_facts(conn, self._ctx.store.release_id, self.relied), began)
+        except (ZddError, TimeoutError, *CONNECTION_ERRORS) as error:
+            self.facts.fail(_describe(error))
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, ZddError):
+        return error.title
+    return f"no response within {READ_TIMEOUT:.0f} s" if isinstance(error, TimeoutError) else type(error).__name__

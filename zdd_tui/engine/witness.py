@@ -1,0 +1,140 @@
+"""Settles what the witness has recorded: rows that agree are closed, and while the old side is right the others are
+copied again. Called before each evaluation of the gates, so that a gate never waits for an older result."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+
+import asyncpg
+
+from zdd_tui.backends.postgres.connection import Connection, is_session_lost
+from zdd_tui.backends.postgres.recent_writes import find_disagreements
+from zdd_tui.backends.store import backfill as rows
+from zdd_tui.backends.store import witness as store
+from zdd_tui.backends.store.backfill import Key
+from zdd_tui.backends.store.witness import TRUNCATED, OpenRow
+from zdd_tui.engine.backfill.repair import repair_row
+from zdd_tui.engine.backfill.transaction import RETRYABLE_ERRORS
+from zdd_tui.engine.context import Context
+from zdd_tui.model.ddl.catalog import Catalog
+from zdd_tui.model.ddl.witness import orphans_statement
+from zdd_tui.model.errors import ClusterError, DatabaseUnavailable, StaleEpoch, ZddError
+from zdd_tui.model.release.records import ReleaseRecord
+from zdd_tui.model.release.witness import WitnessMode, accepts_down, find_pods, witness_mode
+
+MAX_ROWS = 500
+"""Recorded rows that are looked at in one call."""
+
+TIME_BUDGET = 1.0
+"""Seconds for the repairs of one call; the next one continues."""
+
+
+async def settle_recorded_rows(ctx: Context, record: ReleaseRecord) -> bool:
+    """Settles recorded rows, for at most about `TIME_BUDGET` seconds. A row that is locked is tried again later.
+
+    What goes wrong is logged, and the rows stay open: the release must stay able to roll back.
+
+    Returns:
+        whether there were any.
+    """
+    mode = witness_mode(record.release)
+    if mode is WitnessMode.OFF or not record.witness.open_rows:
+        return False
+    try:
+        await _settle(ctx, record, mode)
+    except (StaleEpoch, DatabaseUnavailable):
+        raise
+    except (ZddError, asyncpg.PostgresError) as error:
+        if is_session_lost(error):
+            raise
+        ctx.log(f"rows that the witness recorded: {type(error).__name__}: {error}")
+    return True
+
+
+async def _settle(ctx: Context, record: ReleaseRecord, mode: WitnessMode) -> None:
+    release_id = ctx.store.release_id
+    async with ctx.store.fenced() as conn:
+        moved = await store.move_records(conn, release_id)
+        found = await store.list_open_rows(conn, release_id, MAX_ROWS)
+        if moved:
+            await store.update_writers(conn, release_id)
+            unnamed = await store.list_unnamed_addresses(conn, release_id)
+    if moved and unnamed:
+        await _name_pods(ctx, unnamed)
+    if not found:
+        return
+    catalog = await ctx.catalog(fresh=True)
+    if catalog.is_dropped or catalog.new is None:
+        return
+    differing = await _find_differing(ctx, catalog, [row for row in found if row.key != TRUNCATED], record)
+    agreed = {row.key for row in found} - differing - {TRUNCATED}
+    is_truncated = any(row.key == TRUNCATED for row in found) and await _has_orphans(ctx, catalog)
+    if not is_truncated:
+        agreed.add(TRUNCATED)
+    async with ctx.store.fenced() as conn:
+        await store.settle_rows(conn, release_id, agreed, "agreed")
+        await store.mark_different(conn, release_id, [*differing, *([TRUNCATED] if is_truncated else [])])
+        if is_truncated:
+            await store.save_repair_error(conn, release_id, TRUNCATED, "one of the two tables was truncated")
+    if mode is WitnessMode.OLD_IS_RIGHT and not ctx.is_paused():
+        # From cutover on a row of which only the new side was written is not the old side's to correct.
+        reads_new = record.release.status("read-flag-on").has_effect
+        repairable = [row.key for row in found if row.key in differing and not (reads_new and "new" in row.sides)]
+        await _repair(ctx, catalog, repairable)
+    async with ctx.store.fenced() as conn:
+        await store.update_writers(conn, release_id)
+
+
+async def _name_pods(ctx: Context, addresses: Sequence[str]) -> None:
+    """Saves which pods have the addresses, while they exist. Without Kubernetes the addresses stay."""
+    with suppress(ClusterError):
+        pods = find_pods(addresses, await ctx.cluster.list_pods(""))
+        async with ctx.store.fenced() as conn:
+            await store.save_pods(conn, ctx.store.release_id, pods)
+
+
+async def _find_differing(
+    ctx: Context, catalog: Catalog, open_rows: Sequence[OpenRow], record: ReleaseRecord
+) -> set[Key]:
+    keys = [row.key for row in open_rows]
+    async with ctx.read_connection() as conn:
+        found = await find_disagreements(
+            conn, ctx.expand_contract_plan, catalog, keys, either=accepts_down(record.release)
+        )
+        tolerated = await _tolerated_keys(ctx, conn) if found else frozenset()
+    return {each.key for each in found} - tolerated
+
+
+async def _tolerated_keys(ctx: Context, conn: Connection) -> frozenset[Key]:
+    """Rows that the backfill could not copy, where the plan tolerates them."""
+    if not ctx.expand_contract_plan.backfill.max_failed_rows:
+        return frozenset()
+    return frozenset(await rows.list_failed_keys(conn, ctx.store.release_id))
+
+
+async def _has_orphans(ctx: Context, catalog: Catalog) -> bool:
+    """Whether a row exists on one side only. A large table that takes too long may have some."""
+    try:
+        async with ctx.read_connection() as conn, conn.transaction(readonly=True):
+            await conn.execute("SET LOCAL statement_timeout = '1s'")
+            return bool(await conn.fetchval(orphans_statement(catalog)))
+    except RETRYABLE_ERRORS:
+        return True
+
+
+async def _repair(ctx: Context, catalog: Catalog, keys: Sequence[Key]) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + TIME_BUDGET
+    release_id = ctx.store.release_id
+    for key in keys:
+        if loop.time() > deadline or ctx.is_paused():
+            return
+        try:
+            async with ctx.store.fenced() as conn:
+                error = await repair_row(conn, ctx.expand_contract_plan, catalog, key)
+                if error:
+                    await store.save_repair_error(conn, release_id, key, error)
+                else:
+                    await store.settle_rows(conn, release_id, [key], "repaired")
+        except RETRYABLE_ERRORS:
+            continue

@@ -1,0 +1,109 @@
+"""Standing conditions: what a release relies on, and the reading of one that does not hold."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from zdd_tui.model.errors import HINT_PREFIX
+
+
+class ConditionKind(StrEnum):
+    """What a condition is about, and so where it is observed."""
+
+    IMAGE = "image"
+    PODS = "pods"
+    SELECTOR = "selector"
+    WEIGHT = "weight"
+    FLAG = "flag"
+    TRIGGER = "trigger"
+    SCHEMA = "schema"
+    ROWS_VISIBLE = "rows-visible"
+
+
+class ConditionStatus(StrEnum):
+    """Whether a condition holds. ``rechecking``: it holds again, and what it may have affected is verified again."""
+
+    HOLDS = "holds"
+    BREACHED = "breached"
+    RECHECKING = "rechecking"
+    UNKNOWN = "unknown"
+
+    @property
+    def stops_progress(self) -> bool:
+        """No step starts, and a running one stops. Unknown does not stop a step, but opens nothing."""
+        return self in (ConditionStatus.BREACHED, ConditionStatus.RECHECKING)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Something that must hold while the release is at this point.
+
+    Attributes:
+        name: unique in the release, such as ``image users-api``.
+        subject: a Deployment, Service, HTTPRoute, flag or trigger; empty where there is only one subject.
+        allowed: the values that it may have; None is a flag that does not exist.
+        restore_to: the value that the agent writes back after a breach, with its fence; None where the subject belongs
+            to others, or nothing is to be written.
+        affects_rows: while it did not hold, rows may have been written on one side only.
+    """
+
+    name: str
+    kind: ConditionKind
+    subject: str = ""
+    allowed: tuple[str | None, ...] = ()
+    restore_to: str | None = None
+    affects_rows: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionFinding:
+    """Why a condition does not hold.
+
+    Attributes:
+        text: what was found and what is expected, in one line.
+        who: who changed it and when, as far as it is recorded; a sentence where it is not.
+        hint: what to do, with a command that exists.
+    """
+
+    text: str
+    who: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionReading:
+    """A condition as stored.
+
+    Attributes:
+        text, who, hint: as :class:`ConditionFinding`; of the last breach where it holds again.
+        restored: the agent has written the release's own value back.
+        since: when the status last changed, seconds since the epoch by the database's clock.
+        affects_rows: as :class:`Condition`.
+    """
+
+    name: str
+    status: ConditionStatus
+    text: str = ""
+    who: str = ""
+    hint: str = ""
+    restored: bool = False
+    affects_rows: bool = False
+    since: float = field(default=0.0, compare=False)
+
+    @property
+    def title(self) -> str:
+        """What changed and who did it, in one line."""
+        parts = [self.text, *([self.who] if self.who else []), *(["restored by the agent"] if self.restored else [])]
+        return "; ".join(parts)
+
+    @property
+    def message(self) -> str:
+        """The title, and the hint on a line of its own."""
+        return f"{self.title}\n{HINT_PREFIX}{self.hint}" if self.hint else self.title
+
+
+def unmet_readings(readings: Iterable[ConditionReading]) -> tuple[ConditionReading, ...]:
+    """Those that do not hold, breaches first."""
+    order = list(ConditionStatus)
+    unmet = [reading for reading in readings if reading.status is not ConditionStatus.HOLDS]
+    return tuple(sorted(unmet, key=lambda reading: (-reading.status.stops_progress, order.index(reading.status))))

@@ -1,0 +1,310 @@
+"""Judges standing conditions: what was observed against what is allowed. Pure functions; None means that it holds."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from zdd_tui.model.flag import flag_key, parse_flag
+from zdd_tui.model.plan.base import BasePlan
+from zdd_tui.model.release.condition import Condition, ConditionFinding
+from zdd_tui.model.workload.managers import FieldManager
+from zdd_tui.model.workload.pod import PodFacts
+from zdd_tui.model.workload.rollout import DeploymentView, ReplicaSetView, select_own_pods
+from zdd_tui.model.workload.route import percent_of_pods
+from zdd_tui.model.workload.second_deployment import ServiceView
+
+_ENDED_PHASES = ("Succeeded", "Failed")
+"""Pods that run nothing any more."""
+
+NOT_RECORDED = "Kubernetes does not record who"
+
+
+# --- Kubernetes -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadObjects:
+    """One Deployment with its ReplicaSets and pods; `deployment` is None where it does not exist."""
+
+    deployment: DeploymentView | None
+    replica_sets: tuple[ReplicaSetView, ...] = ()
+    pods: tuple[PodFacts, ...] = ()
+
+
+def find_wrong_image(plan: BasePlan, condition: Condition, facts: WorkloadObjects) -> ConditionFinding | None:
+    """The image of the plan's container against the allowed ones."""
+    names, view = plan.kubernetes, facts.deployment
+    expected = _join(condition.allowed)
+    if view is None:
+        return ConditionFinding(
+            f"Deployment {condition.subject} does not exist in namespace {names.namespace}, expected image {expected}",
+            NOT_RECORDED,
+            "create the Deployment again from its manifest, or: zdd rollback PLAN",
+        )
+    image = view.images.get(names.container)
+    if image is not None and any(plan.is_image(str(allowed), image) for allowed in condition.allowed):
+        return None
+    manager = view.image_managers.get(names.container)
+    if len(condition.allowed) > 1 and manager and view.epoch_manager and manager.name == view.epoch_manager.name:
+        return None  # an admission webhook has changed the image in our own patch: the rollout's step judges it
+    return ConditionFinding(
+        f"Deployment {condition.subject} has image {image or 'no such container'}, expected {expected}",
+        describe_manager(manager),
+        image_hint(plan, condition.subject, manager, expected),
+    )
+
+
+def describe_manager(manager: FieldManager | None) -> str:
+    return f"set by {manager}" if manager else NOT_RECORDED
+
+
+def image_hint(
+    plan: BasePlan,
+    deployment: str,
+    manager: FieldManager | None,
+    expected: str,
+    then: str = "the release continues then",
+) -> str:
+    """What to do about an image that another client has set: zdd does not set it again, the other would, too."""
+    name = manager.name if manager else "the other client"
+    command = (
+        f"kubectl -n {plan.kubernetes.namespace} set image deployment/{deployment}"
+        f" {plan.kubernetes.container}={expected}"
+    )
+    if name.startswith("kubectl"):
+        return f"{command}; {then}, or: zdd rollback PLAN"
+    return (
+        f"set {expected} where {name} takes the image from (its Git repository), or suspend its sync of {deployment}"
+        f" and {command}; {then}, or: zdd rollback PLAN"
+    )
+
+
+def find_wrong_pods(plan: BasePlan, condition: Condition, facts: WorkloadObjects) -> ConditionFinding | None:
+    """The versions of all existing pods, terminating ones included; by the template that they were created from."""
+    view = facts.deployment
+    if view is None:
+        return None  # the condition about the image says so
+    container = plan.kubernetes.container
+    images = {each.template_hash: each.images.get(container, "") for each in facts.replica_sets}
+    own = select_own_pods(view, facts.replica_sets, facts.pods)
+    versions = {
+        pod.name: plan.version_of(images.get(pod.template_hash) or pod.image)
+        for pod in own
+        if pod.phase not in _ENDED_PHASES
+    }
+    wrong = sorted(name for name, version in versions.items() if version not in condition.allowed)
+    if not wrong:
+        return None
+    found = ", ".join(sorted({versions[name].upper() for name in wrong}))
+    expected = " or ".join(str(version).upper() for version in condition.allowed)
+    names = f"{', '.join(wrong[:3])}{' ...' if len(wrong) > 3 else ''}"
+    place = f"kubectl -n {plan.kubernetes.namespace}"
+    is_allowed = plan.version_of(view.images.get(container, "")) in condition.allowed  # the pods are from before it
+    return ConditionFinding(
+        f"{len(wrong)} of {len(versions)} pods of {condition.subject} run {found}, expected {expected}: {names}",
+        "" if is_allowed else describe_manager(view.image_managers.get(container)),
+        f"{place} rollout status deployment/{condition.subject}; the release continues when those pods are gone",
+    )
+
+
+def find_wrong_selector(plan: BasePlan, condition: Condition, service: ServiceView | None) -> ConditionFinding | None:
+    """The value of the label by which a Service is switched."""
+    expected = _join(condition.allowed)
+    if service is None:
+        return ConditionFinding(
+            f"Service {condition.subject} does not exist, expected selector {expected}",
+            NOT_RECORDED,
+            "create the Service again from its manifest, or: zdd rollback PLAN",
+        )
+    label = str(condition.allowed[0]).partition("=")[0]
+    current = f"{label}={service.selector.get(label, '')}"
+    if current in condition.allowed:
+        return None
+    return ConditionFinding(
+        f"Service {condition.subject} selects {current}, expected {expected}",
+        describe_manager(service.selector_manager),
+        f"set the selector of service {condition.subject} to {expected} where it is managed; the release continues"
+        " then, or: zdd rollback PLAN",
+    )
+
+
+def find_wrong_weight(
+    plan: BasePlan, condition: Condition, canary: DeploymentView | None, stable: DeploymentView | None, tolerance: int
+) -> ConditionFinding | None:
+    """The canary's share of the wanted pods."""
+    if canary is None or stable is None:
+        return None  # the conditions about their images say so
+    weight = int(condition.allowed[0] or 0)
+    total = canary.desired + stable.desired
+    share = percent_of_pods(canary.desired, stable.desired) if total else 0.0
+    if total and abs(share - weight) <= tolerance:
+        return None
+    changed = max((canary, stable), key=lambda view: view.replicas_manager.at or 0.0 if view.replicas_manager else 0.0)
+    return ConditionFinding(
+        f"{canary.desired} of {total} wanted pods are new: {share:.0f}%, expected {weight}%",
+        f"replicas of {changed.name} {describe_manager(changed.replicas_manager)}",
+        f"kubectl -n {plan.kubernetes.namespace} scale deployment/{changed.name} to the replicas from before, or:"
+        " zdd rollback PLAN",
+    )
+
+
+# --- flags ----------------------------------------------------------------------------------------------------------
+
+
+def find_wrong_flag(condition: Condition, raw: str | None) -> ConditionFinding | None:
+    """A flag's stored value against the allowed ones; ``25%`` and ``25`` are the same."""
+    value = raw
+    if raw is not None:
+        try:
+            value = parse_flag(raw).to_redis
+        except ValueError:
+            value = raw[:40]
+    if value in condition.allowed:
+        return None
+    current = "missing" if value is None else f"{value!r}"
+    return ConditionFinding(
+        f"flag {flag_key(condition.subject)} is {current}, expected {_join(condition.allowed)}",
+        hint=f"find the client that writes {flag_key(condition.subject)}, then zdd status PLAN; the agent writes the"
+        " flag again",
+    )
+
+
+# --- PostgreSQL -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerFacts:
+    """A trigger.
+
+    Attributes:
+        enabled: as ``pg_trigger.tgenabled``: O and A fire in the application's sessions, R and D do not.
+    """
+
+    name: str
+    table: str
+    enabled: str
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaObject:
+    """A column, index or constraint that a release relies on, as it was when the release began to.
+
+    Attributes:
+        kind: ``column``, ``index`` or ``constraint``.
+        key: what identifies it while it is renamed: relation and number of a column; of others its qualified name.
+        shape: what must not change: the type of a column, a digest of the definition of others.
+        is_valid: an index is valid and ready, a constraint is validated.
+        is_old: a column of the old side, which the release itself archives.
+    """
+
+    kind: str
+    key: str
+    name: str
+    table: str
+    shape: str
+    is_valid: bool = True
+    is_old: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        return cls(**document)
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseFacts:
+    """What the catalog says at one time.
+
+    Attributes:
+        triggers: those of the release that exist.
+        replica_settings: roles and databases whose sessions fire no ordinary trigger (session_replication_role).
+        objects: the columns of the plan's tables, its indexes and constraints.
+        hidden_tables: tables of which this role may not see every row.
+        details: of the steps, by name.
+    """
+
+    triggers: tuple[TriggerFacts, ...]
+    replica_settings: tuple[str, ...]
+    objects: tuple[SchemaObject, ...]
+    hidden_tables: tuple[str, ...]
+    details: Mapping[str, Mapping[str, Any]]
+
+
+def find_disabled_trigger(condition: Condition, facts: DatabaseFacts) -> ConditionFinding | None:
+    """A trigger that is missing, disabled, or does not fire in sessions of some role."""
+    found = next((trigger for trigger in facts.triggers if trigger.name == condition.subject), None)
+    if found is None:
+        return ConditionFinding(f"trigger {condition.subject} is missing", hint=_TRIGGER_HINT)
+    if found.enabled not in "OA":
+        state = "disabled" if found.enabled == "D" else "enabled for replica sessions only"
+        return ConditionFinding(f"trigger {condition.subject} on {found.table} is {state}", hint=_TRIGGER_HINT)
+    if facts.replica_settings and found.enabled != "A":
+        return ConditionFinding(
+            f"session_replication_role is replica for {', '.join(facts.replica_settings)}: trigger {condition.subject}"
+            " does not fire there",
+            hint="reset it in psql: ALTER ROLE, ALTER DATABASE or ALTER SYSTEM with RESET session_replication_role,"
+            " then end the sessions that still have it",
+        )
+    return None
+
+
+_TRIGGER_HINT = "find who changes triggers, then zdd status PLAN; the agent creates and enables the trigger again"
+
+
+def find_changed_schema(
+    baseline: Sequence[SchemaObject],
+    facts: DatabaseFacts,
+    *,
+    archived: Mapping[str, str],
+    old_side_needed: bool,
+    missing: Sequence[str] = (),
+) -> ConditionFinding | None:
+    """Objects that are missing, renamed, changed or invalid.
+
+    Args:
+        baseline: as they were when the condition was established.
+        archived: the name under which the release archives each old column.
+        old_side_needed: the old side is not dropped yet.
+        missing: objects that were missing already when the condition was established, as texts.
+    """
+    current = {(each.kind, each.key): each for each in facts.objects}
+    wrong = list(missing)
+    for expected in baseline:
+        if expected.is_old and not old_side_needed:
+            continue
+        label = f"{expected.kind} {expected.name} of {expected.table}"
+        found = current.get((expected.kind, expected.key))
+        if found is None:
+            wrong.append(f"{label} is missing")
+        elif found.name not in (expected.name, archived.get(expected.name) if expected.is_old else expected.name):
+            wrong.append(f"{label} was renamed to {found.name}")
+        elif found.shape != expected.shape:
+            what = f"is {found.shape} now, it was {expected.shape}" if expected.kind == "column" else "was changed"
+            wrong.append(f"{label} {what}")
+        elif not found.is_valid:
+            wrong.append(f"{label} is not valid")
+    if not wrong:
+        return None
+    more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    return ConditionFinding(
+        f"{'; '.join(wrong[:3])}{more}",
+        hint="restore it in psql as change.expand and change.indexes define it; the release continues then, or:"
+        " zdd rollback PLAN",
+    )
+
+
+def find_hidden_rows(facts: DatabaseFacts) -> ConditionFinding | None:
+    """Row-level security that hides rows from the agent's role."""
+    if not facts.hidden_tables:
+        return None
+    return ConditionFinding(
+        f"row-level security of {', '.join(facts.hidden_tables)} is in effect for the agent's role:"
+        " it may not see every row",
+        hint="give the role of database.dsn BYPASSRLS, or run ALTER TABLE with NO FORCE ROW LEVEL SECURITY, in psql",
+    )
+
+
+def _join(values: Iterable[str | None]) -> str:
+    return " or ".join("missing" if value is None else value for value in dict.fromkeys(values))

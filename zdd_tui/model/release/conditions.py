@@ -1,0 +1,304 @@
+"""Which standing conditions hold when: a pure function of the plan and of the steps that have run.
+
+A condition begins with the step that establishes it and ends with the last step that needs it. While a step changes
+its subject, both the value before and the value after are allowed. During a rollback there are none: it undoes them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from zdd_tui.model.ddl.names import lock_order_name, sync_name
+from zdd_tui.model.flag import OFF, ON, FlagValue, parse_flag
+from zdd_tui.model.plan.base import BasePlan, Plan
+from zdd_tui.model.plan.strategies import BlueGreenPlan, CanaryPlan, DarkLaunchPlan, SingleImagePlan
+from zdd_tui.model.release.condition import Condition, ConditionKind
+from zdd_tui.model.release.gate import GateReading, Verdict
+from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
+
+StepDetails = Mapping[str, Mapping[str, Any]]
+"""What the steps have stored, by their names."""
+
+NEW_SCHEMA = "new schema"
+ALL_ROWS = "all rows visible"
+
+
+def required_conditions(plan: BasePlan, release: Release, details: StepDetails) -> tuple[Condition, ...]:
+    """What the release relies on now.
+
+    Args:
+        details: of the steps; a condition whose values are in a detail begins when the detail is stored.
+    """
+    if release.state not in (ReleaseState.RUNNING, ReleaseState.WAITING, ReleaseState.FAILED):
+        return ()
+    steps = _Steps(release, details)
+    found: Iterable[Condition | None]
+    match plan:
+        case Plan():
+            found = _expand_contract(plan, steps)
+        case BlueGreenPlan():
+            found = _blue_green(plan, steps)
+        case CanaryPlan():
+            found = _canary(plan, steps)
+        case SingleImagePlan():
+            found = _single_image(plan, steps)
+        case _:
+            raise TypeError(type(plan).__name__)
+    return tuple(condition for condition in found if condition is not None)
+
+
+def withhold_verdicts(readings: Sequence[GateReading], release: Release) -> list[GateReading]:
+    """The readings of gates as they count while a condition is not met: pass is pending, or unknown."""
+    if not release.unmet:
+        return list(readings)
+    first = release.unmet[0]
+    verdict = Verdict.PENDING if first.status.stops_progress else Verdict.UNKNOWN
+    return [
+        replace(reading, verdict=verdict, reason=f"withdrawn: {first.text}")
+        if reading.verdict is Verdict.PASS
+        else reading
+        for reading in readings
+    ]
+
+
+class _Steps:
+    """The statuses and details of the steps. A step that the strategy does not have is pending."""
+
+    def __init__(self, release: Release, details: StepDetails) -> None:
+        self._statuses = {
+            spec.name: status for spec, status in zip(release.strategy.steps, release.statuses, strict=True)
+        }
+        self._details = details
+        self.specs = release.strategy.steps
+
+    def status(self, name: str) -> StepStatus:
+        return self._statuses.get(name, StepStatus.PENDING)
+
+    def detail(self, name: str) -> Mapping[str, Any]:
+        return self._details.get(name, {})
+
+    def is_done(self, name: str) -> bool:
+        return self.status(name) is StepStatus.DONE
+
+    def has_effect(self, name: str) -> bool:
+        return self.status(name).has_effect
+
+    def has_run(self, name: str) -> bool:
+        """As `has_effect`, for a step whose effect commits with its record: a failed one has had none."""
+        return self.has_effect(name) and self.status(name) is not StepStatus.FAILED
+
+    def with_handler(self, key: str) -> list[tuple[str, FlagValue]]:
+        """Name and value of each step that a handler runs, in order."""
+        return [(spec.name, FlagValue(spec.value or 0)) for spec in self.specs if spec.registry_key == key]
+
+
+def _expand_contract(plan: Plan, steps: _Steps) -> Iterable[Condition | None]:
+    names, images = plan.kubernetes, plan.kubernetes.images
+    rollouts = [("rollout-v2", images.v2), ("rollout-v3", images.v3)]
+    yield _image(steps, names.deployment, rollouts, steps.detail("rollout-v2").get("image_before"), is_writer=True)
+    yield _pods(plan, steps, rollouts)
+    yield from _expand_contract_flags(plan, steps)
+    for name in required_triggers(plan, steps):
+        yield Condition(f"trigger {name}", ConditionKind.TRIGGER, name, affects_rows=True)
+    if steps.is_done("expand-schema"):
+        yield Condition(NEW_SCHEMA, ConditionKind.SCHEMA, affects_rows=True)
+    if steps.is_done("lint-ddl") and not steps.is_done("drop-archive"):
+        yield Condition(ALL_ROWS, ConditionKind.ROWS_VISIBLE, affects_rows=True)
+
+
+def required_triggers(plan: Plan, steps: _Steps) -> list[str]:
+    """Names of the triggers that must exist and be enabled."""
+    if steps.has_run("drop-archive"):
+        return []
+    names = [sync_name(plan, "forward")] if steps.is_done("sync-forward") else []
+    if steps.is_done("sync-reverse"):
+        names.append(sync_name(plan, "reverse"))
+        if plan.change.kind == "table":
+            names.append(lock_order_name(plan))
+    return names
+
+
+def _expand_contract_flags(plan: Plan, steps: _Steps) -> Iterable[Condition | None]:
+    if steps.has_effect("delete-flags"):
+        return
+    created = steps.detail("rollout-v2").get("flags_before", {})
+    reads = [*steps.with_handler("read-ramp"), ("read-flag-on", ON)]
+    for key, changes in ((plan.flags.write, [("write-flag-on", ON)]), (plan.flags.read, reads)):
+        yield _flag(steps, key, changes, created.get(key), steps.is_done("rollout-v2"), affects_rows=True)
+
+
+def _single_image(plan: SingleImagePlan, steps: _Steps) -> Iterable[Condition | None]:
+    rollouts = [("rollout-new", plan.kubernetes.image)]
+    yield _image(steps, plan.kubernetes.deployment, rollouts, _image_before(steps))
+    yield _pods(plan, steps, rollouts)
+    if isinstance(plan, DarkLaunchPlan):
+        created, has_begun = steps.detail("rollout-new").get("flags_before", {}), steps.is_done("rollout-new")
+        if not steps.has_effect("shadow-off"):
+            shadow, changes = plan.flags.shadow, steps.with_handler("set-shadow")
+            yield _flag(steps, shadow, changes, created.get(shadow), has_begun)
+        read = plan.flags.read
+        yield _flag(steps, read, steps.with_handler("set-read"), created.get(read), has_begun)
+
+
+def _canary(plan: CanaryPlan, steps: _Steps) -> Iterable[Condition | None]:
+    yield from _single_image(plan, steps)
+    weights = steps.with_handler("set-weight")
+    if plan.canary.flag is not None:
+        key = plan.canary.flag.key
+        created = steps.detail("rollout-new").get("flags_before", {}).get(key)
+        yield _flag(steps, key, weights, created, steps.is_done("rollout-new"))
+        return
+    if steps.is_done("create-canary") and not steps.has_effect("remove-canary"):
+        yield _fixed_image(plan.canary_deployment, plan.kubernetes.image)
+    last = next((name for name, _ in reversed(weights) if steps.has_effect(name)), None)
+    if last is None or not steps.is_done(last) or steps.has_effect("rollout-new") or plan.canary.by != "replicas":
+        return
+    weight = dict(weights)[last].percent
+    yield Condition(f"weight {plan.canary_deployment}", ConditionKind.WEIGHT, plan.canary_deployment, (str(weight),))
+
+
+def _blue_green(plan: BlueGreenPlan, steps: _Steps) -> Iterable[Condition | None]:
+    yield from _single_image(plan, steps)
+    if steps.is_done("create-green") and not steps.has_effect("remove-green"):
+        yield _fixed_image(plan.green_deployment, plan.kubernetes.image)
+    switch = steps.detail("acquire-service").get("switch")
+    if not steps.is_done("acquire-service") or steps.has_effect("release-service") or not switch:
+        return
+    label, first, second = switch
+    allowed = _allowed_values(steps, [("switch-to-green", second), ("switch-to-stable", first)], first)
+    yield Condition(
+        f"selector {plan.service}",
+        ConditionKind.SELECTOR,
+        plan.service,
+        tuple(f"{label}={value}" for value in allowed),
+    )
+
+
+def _image_before(steps: _Steps) -> str | None:
+    value = steps.detail("record-workload").get("image_before") if steps.is_done("record-workload") else None
+    return str(value) if value else None
+
+
+def _allowed_values(steps: _Steps, changes: Sequence[tuple[str, str]], before: str | None) -> tuple[str | None, ...]:
+    """The value of the last change that is done; while one runs or has failed, also the value that it sets."""
+    allowed: tuple[str | None, ...] = (before,)
+    for name, value in changes:
+        if steps.is_done(name):
+            allowed = (value,)
+        elif steps.has_effect(name):
+            return (allowed[0], value)
+    return allowed
+
+
+def _image(
+    steps: _Steps,
+    deployment: str,
+    rollouts: Sequence[tuple[str, str]],
+    before: str | None,
+    *,
+    is_writer: bool = False,
+) -> Condition | None:
+    """The image of a Deployment, from the first rollout on; where the image before the release is known, from then."""
+    allowed = _allowed_values(steps, rollouts, before)
+    if None in allowed or steps.is_done("remove-annotations"):
+        return None
+    if is_writer and not steps.has_effect(rollouts[0][0]):
+        return None
+    return Condition(f"image {deployment}", ConditionKind.IMAGE, deployment, allowed, affects_rows=is_writer)
+
+
+def _fixed_image(deployment: str, image: str) -> Condition:
+    return Condition(f"image {deployment}", ConditionKind.IMAGE, deployment, (image,))
+
+
+def _pods(plan: BasePlan, steps: _Steps, rollouts: Sequence[tuple[str, str]]) -> Condition | None:
+    """The versions of the existing pods, once the first rollout is done: then no older pod is left."""
+    if not steps.is_done(rollouts[0][0]) or steps.is_done("remove-annotations"):
+        return None
+    allowed = _allowed_values(steps, rollouts, None)
+    versions = tuple(plan.version_of(image) for image in allowed if image is not None)
+    deployment = plan.kubernetes.deployment
+    return Condition(
+        f"pods {deployment}", ConditionKind.PODS, deployment, versions, affects_rows=isinstance(plan, Plan)
+    )
+
+
+def _flag(
+    steps: _Steps,
+    key: str,
+    changes: Sequence[tuple[str, FlagValue]],
+    before: str | None,
+    has_begun: bool,
+    *,
+    affects_rows: bool = False,
+) -> Condition | None:
+    """The value of a flag, from the rollout of the image that reads it.
+
+    Args:
+        changes: the steps that change it, in order.
+        before: the stored value before the release; None for a flag that the release creates.
+        has_begun: the rollout is done; the flag exists since then.
+    """
+    if not has_begun:
+        return None
+    current = OFF.to_redis if before is None else _stored_value(before)
+    allowed: tuple[str, ...] = ()
+    for name, value in changes:
+        # A step that holds its share for a while stores the end of that time once the flag is set.
+        if steps.is_done(name) or (steps.status(name) is StepStatus.STARTED and steps.detail(name).get("until")):
+            current = value.to_redis
+        elif steps.has_effect(name):
+            allowed = (value.to_redis,)
+            break
+    return Condition(f"flag {key}", ConditionKind.FLAG, key, (current, *allowed), current, affects_rows)
+
+
+def _stored_value(raw: str) -> str:
+    try:
+        return parse_flag(raw).to_redis
+    except ValueError:
+        return raw
+
+
+# --- what a breach withdraws ----------------------------------------------------------------------------------------
+
+_VERIFICATION = "verify-rows"
+
+
+def set_verification_back(release: Release) -> Release | None:
+    """The release whose verification must run again, because rows may have been written on one side only.
+
+    None where nothing is verified yet, or where the phase of the backfill is left: then the rows are compared again
+    without a step, see :func:`needs_comparison`.
+    """
+    phase = release.current_phase
+    if phase is None or all(spec.name != _VERIFICATION for spec in phase.steps):
+        return None
+    if not release.status(_VERIFICATION).has_effect:
+        return None
+    if release.state is ReleaseState.FAILED:
+        return release
+    return replace(release.with_status(_VERIFICATION, StepStatus.PENDING), state=ReleaseState.RUNNING)
+
+
+def needs_comparison(release: Release) -> bool:
+    """Whether the rows must be compared again before progress: verified, no longer in the backfill's phase, and the old
+    side is still at its place."""
+    names = {spec.name for spec in release.strategy.steps}
+    phase = release.current_phase
+    if _VERIFICATION not in names or phase is None or any(spec.name == _VERIFICATION for spec in phase.steps):
+        return False
+    return release.status(_VERIFICATION) is StepStatus.DONE and not release.status("archive-old-side").has_effect
+
+
+def started_steps(release: Release) -> tuple[str, ...]:
+    """The steps of the current phase that have started and not ended."""
+    phase = release.current_phase
+    return tuple(
+        spec.name for spec in (phase.steps if phase else ()) if release.status(spec.name) is StepStatus.STARTED
+    )
+
+
+def timed_steps(release: Release, details: StepDetails) -> tuple[str, ...]:
+    """The started steps that wait for a time: the wait starts again after a breach."""
+    return tuple(name for name in started_steps(release) if details.get(name, {}).get("until"))

@@ -1,0 +1,161 @@
+"""Who wrote only one side of a row, as the witness recorded it. Pure; the rules of its gate and its text are here."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from zdd_tui.model.duration import format_duration
+from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.release.state import Release, StepStatus
+from zdd_tui.model.release.strategy import Phase
+from zdd_tui.model.workload.pod import PodFacts
+
+MAX_SHOWN_WRITERS = 3
+MAX_COUNTED = 1000
+"""New records are counted up to this number."""
+
+
+class WitnessMode(StrEnum):
+    """What is done about a row whose two sides differ."""
+
+    OFF = "off"
+    OLD_IS_RIGHT = "old-is-right"
+    """The row is copied again, from the old side."""
+    NEW_IS_RIGHT = "new-is-right"
+    """V3 writes the new side: the row is shown, and never overwritten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """A client that wrote only one side.
+
+    Attributes:
+        address: client address; empty for a local socket.
+        role: the role in effect; ``session_role`` is the one that logged in.
+        rows: number of rows.
+        open_rows: of them, rows whose sides still differ.
+        first_at, last_at: seconds since the epoch, by the database's clock.
+        pod: the pod that has the address, where it is known.
+    """
+
+    application_name: str
+    address: str
+    role: str
+    session_role: str
+    rows: int
+    open_rows: int
+    first_at: float
+    last_at: float
+    pod: str = ""
+
+    @property
+    def name(self) -> str:
+        """``reports-worker 10.1.4.7 as app``; a pod's name stands for its address."""
+        role = self.role if self.role == self.session_role else f"{self.role} (login {self.session_role})"
+        text = f"{self.application_name or 'no application_name'} {self.pod or self.address or 'local'} as {role}"
+        # The name of a role may hold control characters.
+        return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.rows:,} row{'' if self.rows == 1 else 's'}"
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessRecord:
+    """What the witness has found so far.
+
+    Attributes:
+        open_rows: rows whose two sides differ, or whose comparison is not done.
+        writers: the last to write first.
+        error: why a row could not be copied again; else empty.
+    """
+
+    open_rows: int = 0
+    writers: tuple[Writer, ...] = ()
+    error: str = ""
+
+
+NOTHING_RECORDED = WitnessRecord()
+
+
+def witness_mode(release: Release) -> WitnessMode:
+    """What the agent does about recorded rows now.
+
+    During dual-write nothing is repaired: the backfill copies every row, and ``recent-rows-agree`` must see what the
+    application does.
+    """
+    statuses = dict(zip((step.name for step in release.strategy.steps), release.statuses, strict=True))
+    # A sync trigger records the rows that it could not copy, without a witness.
+    first, last = (
+        ("create-witness", "drop-witness") if "create-witness" in statuses else ("sync-forward", "drop-archive")
+    )
+    phases = [phase.name for phase in release.strategy.phases]
+    if (
+        statuses.get(first) is not StepStatus.DONE
+        or release.state.has_ended
+        or release.state.is_rolling_back
+        or release.phase < phases.index(Phase.BACKFILL)
+        or statuses[last].has_effect
+    ):
+        return WitnessMode.OFF
+    return WitnessMode.NEW_IS_RIGHT if statuses["rollout-v3"].has_effect else WitnessMode.OLD_IS_RIGHT
+
+
+def accepts_down(release: Release) -> bool:
+    """Whether a row also agrees when ``down`` gives its old side: from the trigger on that writes the old side so."""
+    names = [step.name for step in release.strategy.steps]
+    return "sync-reverse" in names and release.status("sync-reverse").has_effect
+
+
+def find_pods(addresses: Iterable[str], pods: Iterable[PodFacts]) -> dict[str, str]:
+    """The name of the pod that has each address; empty where none has it, or several that share their node's."""
+    names: dict[str, list[str]] = {}
+    for pod in pods:
+        names.setdefault(pod.ip, []).append(pod.name)
+    found = {address: names.get(address, []) if address else [] for address in addresses}
+    return {address: each[0] if len(each) == 1 else "" for address, each in found.items()}
+
+
+def describe_writers(writers: Sequence[Writer]) -> str:
+    """``reports-worker 10.1.4.7 as app: 12 rows``, the last writer first."""
+    text = "; ".join(str(writer) for writer in writers[:MAX_SHOWN_WRITERS])
+    more = len(writers) - MAX_SHOWN_WRITERS
+    return text + (f"; and {more} more" if more > 0 else "")
+
+
+def evaluate_witness(
+    found: WitnessRecord, *, mode: WitnessMode, now: float, quiet: float, missing: Sequence[str]
+) -> tuple[Verdict, str]:
+    """The verdict of the gate ``witness-empty``.
+
+    A writer whose rows were copied again is not corrected yet: it passes only after it has been quiet for a while.
+
+    Args:
+        now: seconds since the epoch, by the database's clock.
+        quiet: seconds.
+        missing: triggers of the witness that do not exist, or are disabled.
+    """
+    if missing:
+        return Verdict.FAIL, f"trigger {missing[0]} is missing or disabled: writers of one side go unseen"
+    writers = describe_writers(found.writers)
+    if found.open_rows:
+        count = f"{found.open_rows:,}" if found.open_rows < MAX_COUNTED else f"{MAX_COUNTED:,} or more"
+        what = f"{count} row{'' if found.open_rows == 1 else 's'} differ after a write of one side"
+        if mode is WitnessMode.NEW_IS_RIGHT:
+            what += "; V3 writes the new side, so they are not overwritten"
+        parts = [
+            what,
+            *([writers] if writers else []),
+            *([f"not copied again: {found.error}"] if found.error else []),
+        ]
+        return (Verdict.FAIL if writers or found.error else Verdict.PENDING), ": ".join(parts)
+    if not writers:
+        return Verdict.PASS, "every writer writes both sides"
+    left = quiet - (now - max(writer.last_at for writer in found.writers))
+    if left > 0:
+        return (
+            Verdict.PENDING,
+            f"wrote only one side, copied again: {writers}; passes when quiet for {format_duration(quiet)}",
+        )
+    since = format_duration(now - max(writer.last_at for writer in found.writers))
+    return Verdict.PASS, f"no row differs; quiet for {since}: {writers}"

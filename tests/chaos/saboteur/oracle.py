@@ -13,8 +13,9 @@ NEW = {
     "table": "SELECT id, full_name, email FROM public.people",
 }
 
-COLUMNS = """
-SELECT attname, format_type(atttypid, atttypmod), attnotnull, attidentity::text, pg_get_expr(adbin, adrelid)
+COLUMNS = r"""
+SELECT attname, format_type(atttypid, atttypmod), attnotnull, attidentity::text,
+  regexp_replace(pg_get_expr(adbin, adrelid), '^nextval\(.*', 'nextval')
 FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
 WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped"""
 CONSTRAINTS = """
@@ -81,8 +82,7 @@ def expected_schema(before: TableSchema, kind: str, *, has_not_null: bool, index
     def renamed(rows: set[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
         return {(row[0].replace("users", index_table), row[1].replace("users", index_table), row[2]) for row in rows}
 
-    default = "nextval('users_id_seq'::regclass)"
-    columns = {("id", "bigint", True, "", default), ("email", "text", False, "", None), new_column}
+    columns = {("id", "bigint", True, "", "nextval"), ("email", "text", False, "", None), new_column}
     index = ("people_full_name_idx", "CREATE INDEX people_full_name_idx ON public.people USING btree (full_name)", True)
     return TableSchema(
         columns, renamed(before.constraints), renamed(before.indexes) | {index}, before.grants, set(), before.owner

@@ -142,7 +142,7 @@ class Writers:
         before = self.counts
         try:
             async with asyncio.timeout(timeout):
-                while self.counts["done"] < before["done"] + count or self.counts["created"] == before["created"]:
+                while self.counts["done"] < before["done"] + count or self.counts["created"] == before["created"]:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
         except TimeoutError:
             return False

@@ -27,15 +27,17 @@ CAUSES = {
     "write-by-hand": r"intern",
     "drop-index": r"index|full_name_idx",
     "rename-column": r"full_name|first_name|last_name",
-    "scale": r"replicas|\bpods?\b",
+    "scale": r"replicas|surge|available",
     "end-sessions": r"session|connection|terminat|PostgreSQL|database",
-    "kill-agent": r"agent|lease",
+    "kill-agent": r"\blease\b|no agent",
     "kill-postgres": r"PostgreSQL|database|connection|recovery|starting up",
     "kill-redis": r"Redis|flag|ff:",
-    "freeze-kubernetes": r"Kubernetes|API|\bpods?\b|timeout|deadline|timed out",
+    "freeze-kubernetes": r"Kubernetes|API|timeout|deadline|timed out",
 }
 """By act: a pattern for the text of a stop that the act may have caused."""
 
+NOT_A_CAUSE = re.compile(r"; by whom is unknown.*|; restored by the agent")
+"""Parts of a text that name no cause."""
 ROWS_DIFFER = r"differ|mismatch|only one side|agree"
 """Rows that differ are a right cause for acts that let clients write one side only."""
 ONE_SIDED = (
@@ -75,6 +77,7 @@ class DoneAct:
     is_repaired: bool = False
 
     def may_have_caused(self, text: str) -> bool:
+        text = NOT_A_CAUSE.sub("", text)
         patterns = [CAUSES[self.name], *([CASCADE[self.name]] if self.name in CASCADE else [])]
         if self.name in ONE_SIDED:
             patterns.append(ROWS_DIFFER)
@@ -248,36 +251,39 @@ class Saboteur:
 
     # --- PostgreSQL
 
-    async def _find_trigger(self, connection: asyncpg.Connection, draw: float) -> tuple[str, str, str]:
+    async def _find_trigger(self, connection: asyncpg.Connection, draw: float) -> tuple[str, str, str, str]:
         rows = await connection.fetch(
-            """SELECT tgname, tgrelid::regclass::text AS relation, pg_get_triggerdef(oid) AS definition FROM pg_trigger
+            """SELECT tgname, tgrelid::regclass::text AS relation, pg_get_triggerdef(oid) AS definition,
+              CASE tgenabled WHEN 'A' THEN 'ENABLE ALWAYS' ELSE 'ENABLE' END AS enabled FROM pg_trigger
             WHERE NOT tgisinternal AND tgrelid IN (to_regclass('users'), to_regclass('people')) ORDER BY 1, 2"""
         )
         if not rows:
             raise NotPossible("there is no trigger")
         row = rows[int(draw * len(rows))]
-        return row["tgname"], row["relation"], row["definition"]
+        enable = f'ALTER TABLE {row["relation"]} {row["enabled"]} TRIGGER "{row["tgname"]}"'
+        return row["tgname"], row["relation"], enable, row["definition"]
 
     async def _disable_trigger(self, draw: float) -> tuple[str, Callable[[], Awaitable[str]] | None]:
         async with self.production.connect("psql") as connection:
-            name, relation, _ = await self._find_trigger(connection, draw)
+            name, relation, enable, _ = await self._find_trigger(connection, draw)
             await connection.execute(f'ALTER TABLE {relation} DISABLE TRIGGER "{name}"', timeout=5)
 
         async def repair() -> str:
             async with self.production.connect("psql") as connection:
-                await connection.execute(f'ALTER TABLE {relation} ENABLE TRIGGER "{name}"', timeout=5)
+                await connection.execute(enable, timeout=5)
             return f"trigger {name} enabled again"
 
         return f"DISABLE TRIGGER {name} on {relation}", repair
 
     async def _drop_trigger(self, draw: float) -> tuple[str, Callable[[], Awaitable[str]] | None]:
         async with self.production.connect("psql") as connection:
-            name, relation, definition = await self._find_trigger(connection, draw)
+            name, relation, enable, definition = await self._find_trigger(connection, draw)
             await connection.execute(f'DROP TRIGGER "{name}" ON {relation}', timeout=5)
 
         async def repair() -> str:
             async with self.production.connect("psql") as connection:
                 await connection.execute(definition, timeout=5)
+                await connection.execute(enable, timeout=5)
             return f"trigger {name} created again"
 
         return f"DROP TRIGGER {name} on {relation}", repair

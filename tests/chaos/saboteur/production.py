@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import redis.asyncio
 
 from tests.chaos.saboteur.ledger import Content
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.demo import environment as demo
 from zdd_tui.demo import manifests
 from zdd_tui.demo.environment import DemoOptions, Environment
+from zdd_tui.model.errors import ClusterError
 from zdd_tui.testbed.servers import postgres_server, redis_server
 
 HAND_ROWS = 30
@@ -96,7 +98,8 @@ class Production:
             return await cluster.http.request_json(method, where, **options)
 
     async def prepare(self, kind: str, mode: str, rows: int, soak: int, rows_per_second: int | None) -> None:
-        """The state before a release: fresh tables, no flags, pods of V1, the plan's file."""
+        """The state before a release: fresh tables, no flags, pods of V1, the plan's file; nothing of an older one."""
+        await self._remove_workload()
         options = DemoOptions(
             rows=rows,
             kind=kind,
@@ -122,6 +125,21 @@ class Production:
             )
             await connection.execute(f"SELECT setval('users_id_seq', {rows}); ANALYZE users")
         await self._deploy(kind, mode)
+
+    async def _remove_workload(self) -> None:
+        for path in (f"deployments/{manifests.NAME}", f"services/{manifests.NAME}"):
+            with suppress(ClusterError):
+                await self.request("DELETE", path)
+
+        async def is_gone() -> bool:
+            return not (await self.request("GET", "pods"))["items"]
+
+        assert await demo.poll_until(is_gone, 60), "pods of the run before are left"
+        client = redis.asyncio.Redis.from_url(self.env.redis.url)
+        try:
+            await client.flushall()
+        finally:
+            await client.aclose()
 
     async def _deploy(self, kind: str, mode: str) -> None:
         manifest = manifests.deployment_manifest(

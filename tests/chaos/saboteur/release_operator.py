@@ -210,7 +210,10 @@ class ReleaseOperator:
 
     async def _when_stalled(self, store: Store, record: ReleaseRecord) -> None:
         self._changed_at = time.monotonic()
-        text = re.sub(r"\s+", " ", self.status)[:1500]
+        closed = closed_gates(record.release, record.gates, record.now)
+        steps = [f"{step.name}: {step.note} {step.error}" for step in record.steps if step.note or step.error]
+        gates = [f"{gate.name} {gate.verdict}: {gate.reason}" for gate in closed]
+        text = "; ".join([*gates, *steps[-2:]]) or "no cause is given"
         self._stop("stalled", text)
         await self._repair(text)
         await self._roll_back_if_hopeless(store, record)

@@ -116,8 +116,9 @@ class Saboteur:
         self._hand = {n: self.production.seeded[n] for n in range(1, HAND_ROWS + 1)}
 
     def has_act_before_leaving(self, phase: str) -> bool:
-        """The operator waits for an act in this phase."""
-        return any(each.phase == phase and each.is_awaited for each in self.pending)
+        """The operator waits for an act in this phase. One after the phase's steps does not come before they end."""
+        can_come = [each for each in self.pending if not each.after_steps or self.position.steps_ended is not None]
+        return any(each.phase == phase and each.is_awaited for each in can_come)
 
     async def run(self) -> None:
         """Until every act is done, or the release has ended."""
@@ -155,16 +156,16 @@ class Saboteur:
 
     async def _try(self, name: str, moment: Moment) -> None:
         act = getattr(self, "_" + name.replace("-", "_"))
-        at = time.time()
+        begun = DoneAct(name, time.time(), moment.phase, "under way")
+        self.done.append(begun)  # the release may stop before the act has ended
         try:
-            text, repair = await act(moment.draw)
+            begun.text, begun.repair = await act(moment.draw)
         except NotPossible:
+            self.done.remove(begun)
             raise
         except Exception as error:  # such as a lock that the release holds, or a server that is being restarted
-            self.say(f"saboteur: {name} failed: {type(error).__name__}: {error}")
-            return
-        self.say(f"saboteur: {text}")
-        self.done.append(DoneAct(name, at, moment.phase, text, repair))
+            begun.text = f"{name} failed: {type(error).__name__}: {error}"
+        self.say(f"saboteur: {begun.text}")
 
     # --- Kubernetes
 

@@ -12,6 +12,7 @@ import asyncpg
 import redis.asyncio
 
 from tests.chaos.saboteur.ledger import Content
+from tests.chaos.saboteur.script import Script, Size
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.demo import environment as demo
 from zdd_tui.demo import manifests
@@ -97,15 +98,16 @@ class Production:
             where = cluster.path(group, resource, name) if name else cluster.path(group, resource)
             return await cluster.http.request_json(method, where, **options)
 
-    async def prepare(self, kind: str, mode: str, rows: int, soak: int, rows_per_second: int | None) -> None:
+    async def prepare(self, script: Script, size: Size) -> None:
         """The state before a release: fresh tables, no flags, pods of V1, the plan's file; nothing of an older one."""
+        kind, mode, rows = script.kind, script.mode, size.rows
         await self._remove_workload()
         options = DemoOptions(
             rows=rows,
             kind=kind,
             mode=mode,
-            soak=f"{soak}ms",
-            max_rows_per_second=rows_per_second,
+            soak=f"{script.soak}ms",
+            max_rows_per_second=script.rows_per_second,
             is_fast=True,  # type: ignore[arg-type]
         )
         self.env.options = options
@@ -124,7 +126,7 @@ class Production:
                 rows,
             )
             await connection.execute(f"SELECT setval('users_id_seq', {rows}); ANALYZE users")
-        await self._deploy(kind, mode)
+        await self._deploy(kind, mode, size.replicas)
 
     async def _remove_workload(self) -> None:
         for path in (f"deployments/{manifests.NAME}", f"services/{manifests.NAME}"):
@@ -141,23 +143,25 @@ class Production:
         finally:
             await client.aclose()
 
-    async def _deploy(self, kind: str, mode: str) -> None:
+    async def _deploy(self, kind: str, mode: str, replicas: int) -> None:
         manifest = manifests.deployment_manifest(
             dsn=self.env.postgres.dsn,
             redis_url=self.env.redis.url,
             kind=kind,  # type: ignore[arg-type]
             dual_write=mode,  # type: ignore[arg-type]
-            replicas=2,
+            replicas=replicas,
             drain=0,
         )
         manifest["spec"]["minReadySeconds"] = 0
-        manifest["spec"]["template"]["spec"]["containers"][0]["lifecycle"] = {"preStop": {"sleep": {"seconds": 1}}}
+        manifest["spec"]["template"]["spec"]["containers"][0]["lifecycle"] = {
+            "preStop": {"sleep": {"seconds": replicas - 1}}
+        }
         await self.request("POST", "deployments", body=manifest)
         await self.request("POST", "services", body=manifests.service_manifest())
 
         async def is_available() -> bool:
             status = (await self.request("GET", f"deployments/{manifests.NAME}")).get("status", {})
-            return bool(status.get("availableReplicas", 0) >= 2)
+            return bool(status.get("availableReplicas", 0) >= replicas)
 
         assert await demo.poll_until(is_available, 60), "the pods of V1 were not ready within 60 s"
 

@@ -143,7 +143,7 @@ class ReleaseOperator:
     async def _act(self, store: Store, record: ReleaseRecord) -> None:
         release = record.release
         breach = getattr(release, "breach", None)
-        if breach is not None:
+        if breach is not None and "holds again" not in breach.title:  # the end of a stop that was told before
             self._stop(f"condition {breach.name}", breach.title)
         if await self._asked_rollback(store, record):
             return
@@ -197,6 +197,7 @@ class ReleaseOperator:
             if self._has_lasted("gate:" + failing[0].name):
                 self._stop("gate", text)
                 await self._repair(text)
+                await self._correct_rows(text)
                 await self._roll_back_if_hopeless(store, record)
 
     def _has_lasted(self, name: str) -> bool:
@@ -222,6 +223,7 @@ class ReleaseOperator:
         if not self._has_lasted(f"retry:{record.release.error}"):
             return
         await self._repair(record.release.error)
+        await self._correct_rows(record.release.error)
         if kind is CommandKind.ADVANCE and self._retries >= MAX_RETRIES:
             self.chose_rollback = True
             await self._send(store, record, CommandKind.ROLLBACK)
@@ -273,6 +275,9 @@ class ReleaseOperator:
                 self.say(f"operator: {await act.repair()}")
             except Exception as error:  # such as an object that the agent has restored, or that is gone
                 self.say(f"operator: no repair of {act.name}: {type(error).__name__}: {error}")
+
+    async def _correct_rows(self, text: str) -> None:
+        """Only where a gate or a failed step says that rows differ."""
         if re.search(ROWS_DIFFER, text):
             with suppress(OSError, TimeoutError):
                 count = await self.correct_rows()

@@ -79,9 +79,10 @@ async def run_seed(production: Production, seed: int, size_name: str) -> RunResu
     log: list[str] = []
 
     def say(text: str) -> None:
-        log.append(f"{time.monotonic() - began:6.1f}  {text}")
+        if not log or not log[-1].endswith(text):
+            log.append(f"{time.monotonic() - began:6.1f}  {text}")
 
-    await production.prepare(script.kind, script.mode, size.rows, script.soak, script.rows_per_second)
+    await production.prepare(script, size)
     async with production.connect() as connection:
         before = await read_schema(connection, "public.users")
     folder = production.env.folder

@@ -49,6 +49,7 @@ class Size:
     Attributes:
         rows: seeded rows.
         rate: write requests a second of all writers.
+        replicas: pods of the application before anybody changes that.
         acts: fewest and most acts.
         seconds: limit for the whole run, from the first advance.
     """
@@ -57,9 +58,10 @@ class Size:
     rate: float
     acts: tuple[int, int]
     seconds: float
+    replicas: int
 
 
-SIZES = {"short": Size(300, 20, (1, 2), 75), "long": Size(1500, 40, (2, 5), 180)}
+SIZES = {"short": Size(300, 20, (1, 2), 75, replicas=1), "long": Size(1500, 40, (2, 5), 180, replicas=2)}
 
 
 @dataclass(frozen=True)

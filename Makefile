@@ -12,12 +12,13 @@ SIZE ?= long
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check chaos test-cluster cluster-assets bench schema format clean
+.PHONY: help demo test test-all check chaos test-cluster cluster-assets bench schema format clean
 
 help:
 	@echo "make demo           a live demo: PostgreSQL, Redis, a cluster, a load, the dashboard"
 	@echo "make demo ARGS='--headless --json'    the same by itself, with a report"
-	@echo "make test           all tests that need no cluster"
+	@echo "make test           all tests that need no cluster, but for the slowest ones"
+	@echo "make test-all       these too"
 	@echo "make check          ruff, mypy, import contracts"
 	@echo "make chaos SEEDS=200   releases in which somebody interferes at random moments; SEED=17 repeats one"
 	@echo "make test-cluster   tests/cluster on the embedded cluster and on KUBEBUILDER_ASSETS"
@@ -28,6 +29,9 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist load --maxschedchunk 1 $(ARGS)
+
+test-all: $(VENV)/.dev
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist load --maxschedchunk 1 -m "" $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

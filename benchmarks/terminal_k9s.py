@@ -40,7 +40,7 @@ PROBES = 12
 DELAY_TIMEOUT = 20.0
 """Seconds after which a change counts as lost."""
 
-ROW = b"users-api-6d4f9c7b5d-0"
+ROW = b"-6d4f9c7b5d-0"
 ALPHABETS = ("ABCDEFGHIJKLM", "NOPQRSTUVWXYZ")
 """Words alternate between the two: no letter is the same as before, so every cell of the next word is drawn."""
 

@@ -79,6 +79,7 @@ async def test_a_release_survives_a_kill_at_every_boundary(tmp_path: Path) -> No
         await assert_no_failures(env)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 async def test_a_rollback_survives_a_kill_at_every_boundary(tmp_path: Path) -> None:
     async with start_production(tmp_path, kind="table", mode="trigger") as (env, store):
@@ -105,6 +106,7 @@ async def test_a_rollback_survives_a_kill_at_every_boundary(tmp_path: Path) -> N
         await assert_no_failures(env)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 async def test_a_canary_survives_a_kill_at_every_boundary_there_and_back(tmp_path: Path) -> None:
     async with start_production(tmp_path, strategy="canary", name="users-canary") as (env, store):

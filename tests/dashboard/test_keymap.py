@@ -8,8 +8,15 @@ from hypothesis import strategies as st
 
 from zdd_tui.cli.keys import KeymapError, default_keymap_path, format_bindings, load_dashboard_keys, show_keys
 from zdd_tui.dashboard.app import ZddApp
-from zdd_tui.dashboard.keymap import UNBOUND_KEY, ResolvedKeymap, build_dashboard_keys, find_conflicts, resolve_keymap
-from zdd_tui.dashboard.screens.bindings import can_be_active_together, key_problem, known_bindings, textual_key_name
+from zdd_tui.dashboard.keymap import (
+    UNBOUND_KEY,
+    ResolvedKeymap,
+    build_dashboard_keys,
+    find_conflicts,
+    key_problem,
+    known_bindings,
+    resolve_keymap,
+)
 from zdd_tui.model.actions import ACTIONS
 
 KNOWN = known_bindings(ZddApp)
@@ -23,9 +30,6 @@ def resolve(document: object) -> ResolvedKeymap:
         KNOWN,
         source="keys.yaml",
         lines={str(name): at for at, name in enumerate(document, 1)} if isinstance(document, dict) else {},
-        key_problem=key_problem,
-        conflicts=can_be_active_together,
-        expand_key_name=textual_key_name,
     )
 
 
@@ -46,7 +50,7 @@ def test_no_default_key_is_reserved_or_sent_as_another_key() -> None:
 def test_no_defaults_conflict_on_the_main_screen() -> None:
     intended = {("zdd.help", "help.close"), ("zdd.copy", "confirm.yes")}  # a dialog's own key comes first in it
     main = frozenset(action.binding_id for action in ACTIONS)
-    found = {(first.id, second.id) for _, first, second in find_conflicts(KNOWN, main, can_be_active_together)}
+    found = {(first.id, second.id) for _, first, second in find_conflicts(KNOWN, main)}
     elsewhere = {pair for pair in found if "main screen" not in (BY_ID[pair[0]].scope, BY_ID[pair[1]].scope)}
     assert elsewhere <= intended
     assert found <= elsewhere

@@ -66,7 +66,7 @@ async def test_with_a_gateway_the_second_deployment_has_a_service_of_its_own(tmp
             )
             for pod in cluster.api.list(kinds.POD, "default"):
                 ready = {"phase": "Running", "podIP": "127.0.0.9", "conditions": [{"type": "Ready", "status": "True"}]}
-                cluster.api.set_status(kinds.POD, pod, {**pod["status"], **ready})
+                cluster.api.write(kinds.POD, pod, "status", {**pod["status"], **ready})
             there = await wait_for_board(
                 feeds,
                 lambda b: all(

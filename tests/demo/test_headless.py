@@ -65,6 +65,7 @@ async def test_the_guard_rolls_a_broken_version_back_without_a_command(fault: st
     assert f"✔ fault {fault}: rolled-back" in text
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_a_dark_launch_that_returns_different_results_fails_its_gate_and_is_rolled_back(tmp_path: Path) -> None:
     report, text = await run_small(
@@ -82,6 +83,7 @@ async def test_a_dark_launch_that_returns_different_results_fails_its_gate_and_i
     assert f"gate             {report['gate']}" in text
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 async def test_a_later_region_is_refused_until_the_first_is_done_and_soaked(tmp_path: Path) -> None:
     report, text = await run_small(

@@ -76,6 +76,7 @@ async def test_a_rollback_is_one_patch_while_the_first_deployment_is_running(tmp
             await assert_as_before(env, driver, before, last)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 async def test_a_rollback_after_the_promotion_then_the_whole_release(tmp_path: Path) -> None:
     async with start_production(tmp_path, strategy="blue-green") as (env, store):

@@ -36,6 +36,7 @@ async def read_canary_percentages(env: Environment) -> list[float]:
         return canary_percentages(await get_route(cluster, manifests.ROUTE), FIRST, CANARY)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 async def test_each_phase_sets_the_weights_and_a_rollback_resets_them_at_once(tmp_path: Path) -> None:
     async with start_production(tmp_path, strategy="canary", canary_by="gateway", name="users-canary", rate=60) as (

@@ -27,6 +27,7 @@ from zdd_tui.model.shadow import ShadowQuery, ShadowSample
 PHASES = ("rollout", "shadow-20", "shadow-100", "ramp-50", "ramp-100", "cleanup")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 async def test_rollback_from_every_phase_then_the_release(tmp_path: Path) -> None:
     async with start_production(tmp_path, strategy="dark-launch", rate=100) as (env, store):

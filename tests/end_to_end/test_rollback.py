@@ -19,9 +19,9 @@ PHASES = ("expand", "dual-write", "backfill", "cutover", "contract")
     ("kind", "mode", "phases", "more"),
     [
         ("column", "application", PHASES, ""),
-        ("table", "trigger", PHASES, ""),
+        pytest.param("table", "trigger", PHASES, "", marks=pytest.mark.slow),
         ("column", "trigger", PHASES[-2:-1], "cutover: {ramp: [30, 70], hold: 500ms}"),
-        ("table", "application", PHASES[-1:], ""),
+        pytest.param("table", "application", PHASES[-1:], "", marks=pytest.mark.slow),
     ],
 )
 async def test_rollback_from_every_phase(

@@ -37,8 +37,8 @@ async def assert_as_before(env: Environment, before: EnvironmentState, where: st
     ("strategy", "by", "phases", "first_step"),
     [
         ("rolling", "", ("rollout", "soak"), "rollout-new"),
-        ("canary", "replicas", ("canary-33", "canary-50", "promote"), "weight-33"),
-        ("canary", "flag", ("rollout", "canary-50", "promote"), "rollout-new"),
+        pytest.param("canary", "replicas", ("canary-33", "canary-50", "promote"), "weight-33", marks=pytest.mark.slow),
+        pytest.param("canary", "flag", ("rollout", "canary-50", "promote"), "rollout-new", marks=pytest.mark.slow),
     ],
 )
 async def test_rollback_from_every_phase(

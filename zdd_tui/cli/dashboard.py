@@ -57,7 +57,7 @@ def run_dashboard(
         threading.Thread(target=_ensure_agent, args=(loaded, source), name="zdd-ensure-agent", daemon=True).start()
     try:
         app = ZddApp(source, read_only=read_only, display_options=display, unlock_seconds=unlock_seconds, keys=keys)
-        return app.run().code
+        return app.run()
     finally:
         source.stop()
         if recorder is not None:

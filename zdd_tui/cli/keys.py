@@ -8,8 +8,14 @@ from platformdirs import user_config_path
 
 from zdd_tui.backends.files import read_text
 from zdd_tui.dashboard.app import ZddApp
-from zdd_tui.dashboard.keymap import DashboardKeys, KeyBinding, ResolvedKeymap, build_dashboard_keys, resolve_keymap
-from zdd_tui.dashboard.screens.bindings import can_be_active_together, key_problem, known_bindings, textual_key_name
+from zdd_tui.dashboard.keymap import (
+    DashboardKeys,
+    KeyBinding,
+    ResolvedKeymap,
+    build_dashboard_keys,
+    known_bindings,
+    resolve_keymap,
+)
 from zdd_tui.model.actions import key_name
 from zdd_tui.model.errors import ZddError
 
@@ -91,12 +97,4 @@ def _load_keymap(path: Path, bindings: tuple[KeyBinding, ...]) -> ResolvedKeymap
     lines = (
         {str(key.value): key.start_mark.line + 1 for key, _ in node.value} if isinstance(node, yaml.MappingNode) else {}
     )
-    return resolve_keymap(
-        document,
-        bindings,
-        source=str(path),
-        lines=lines,
-        key_problem=key_problem,
-        conflicts=can_be_active_together,
-        expand_key_name=textual_key_name,
-    )
+    return resolve_keymap(document, bindings, source=str(path), lines=lines)

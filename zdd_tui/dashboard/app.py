@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from contextvars import Context, copy_context
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rich.console import COLOR_SYSTEMS
@@ -58,21 +57,8 @@ class SystemClock:
         return time.strftime("%H:%M:%S", time.localtime(at))
 
 
-@dataclass(frozen=True, slots=True)
-class ExitInfo:
-    """How the dashboard ended.
-
-    Attributes:
-        code: exit code: 0 after `q`, 128 plus the signal number after a signal, 1 after a bug.
-        reason: one sentence for the operator.
-    """
-
-    code: int
-    reason: str
-
-
-class ZddApp(App[ExitInfo]):
-    """The dashboard of one release.
+class ZddApp(App[int]):
+    """The dashboard of one release. Its result is the exit code.
 
     Args:
         source: provides states and accepts commands; see :class:`zdd_tui.dashboard.live_source.LiveSource`.
@@ -226,7 +212,7 @@ class ZddApp(App[ExitInfo]):
         self.action_leave()
 
     def action_leave(self) -> None:
-        self.exit(ExitInfo(0, "quit by the operator"))
+        self.exit(0)
 
     def on_copy_requested(self, message: CopyRequested) -> None:
         """Copies the selected text into the clipboard of the operator's own machine."""
@@ -246,13 +232,17 @@ class ZddApp(App[ExitInfo]):
         if self.terminal is not None:
             self.terminal.send_sequence(sequence)
 
-    def run(self, **options: Any) -> ExitInfo:
-        """Runs until the operator quits, the terminal is closed or a signal ends it."""
+    def run(self, **options: Any) -> int:
+        """Runs until the operator quits, the terminal is closed or a signal ends it.
+
+        Returns:
+            The exit code: 0 after `q`, 128 plus the signal number after a signal, 1 after a bug.
+        """
         with TerminalWatcher(self._end_by_signal) as watcher:
             result = super().run(**options)
         if watcher.signal:
-            return ExitInfo(128 + watcher.signal, f"ended by signal {watcher.signal}")
-        return result or ExitInfo(self.return_code or 0, "ended")
+            return 128 + watcher.signal
+        return (self.return_code or 0) if result is None else result
 
     def _end_by_signal(self, number: int) -> None:
         if self._ui_loop is not None:

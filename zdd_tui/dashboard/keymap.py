@@ -1,19 +1,37 @@
-"""Custom keys: a keymap file, its errors, and the keys that result.
+"""Custom keys: all bindings of screens and widgets, a keymap file, its errors, and the keys that result.
 
 A keymap maps the id of an action or a binding to a key or a list of keys. An invalid entry is reported with its place
 and a hint, and the default is used: an invalid keymap never prevents the use of the dashboard.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import importlib
+import pkgutil
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from itertools import combinations
 from typing import Any
 
-from zdd_tui.model.actions import ACTIONS, default_keys, key_name
+from textual.app import App
+from textual.binding import Binding
+from textual.dom import DOMNode
+from textual.keys import KEY_NAME_REPLACEMENTS, Keys
+from textual.screen import Screen
+
+from zdd_tui.dashboard import screens, widgets
+from zdd_tui.dashboard.screens.base import ActionScreen
+from zdd_tui.dashboard.screens.release import ReleaseScreen
+from zdd_tui.model.actions import ACTIONS, KEY_NAMES, default_keys, key_name
 
 UNBOUND_KEY = "no-key"
 """Key of a binding without keys; no terminal sends it."""
+
+_MODIFIERS = ("ctrl", "shift", "alt", "super")
+_KEY_ALIASES = {"ctrl+i": "tab", "ctrl+m": "enter", "ctrl+j": "enter", "ctrl+h": "backspace"}
+"""Keys that a terminal sends as another key."""
+
+_KEY_NAMES = frozenset(key.value for key in Keys if not key.value.startswith("<")) | frozenset(KEY_NAMES)
 
 MUST_STAY_BOUND = ("zdd.rollback", "app.leave")
 """Bindings that may get other keys, but must have one."""
@@ -42,14 +60,14 @@ class KeyBinding:
         keys: defaults.
         help: one line for the operator.
         scope: where it works: ``everywhere``, ``main screen``, ``table``.
-        owner: name of the class that defines it; decides which bindings can be active at the same time.
+        owner: the class that defines it; decides which bindings can be active at the same time.
     """
 
     id: str
     keys: tuple[str, ...]
     help: str
     scope: str
-    owner: str
+    owner: type[DOMNode]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +85,8 @@ class ResolvedKeymap:
     problems: tuple[str, ...] = ()
 
 
-ConflictTest = Callable[[KeyBinding, KeyBinding], bool]
-"""Whether two bindings can be active at the same time, so that one key for both would hide one of them."""
-
-
 def resolve_keymap(
-    document: object,
-    bindings: Sequence[KeyBinding],
-    *,
-    source: str,
-    lines: Mapping[str, int],
-    key_problem: Callable[[str], str],
-    conflicts: ConflictTest,
-    expand_key_name: Callable[[str], str] = str,
+    document: object, bindings: Sequence[KeyBinding], *, source: str, lines: Mapping[str, int]
 ) -> ResolvedKeymap:
     """Applies the valid entries of a keymap file to the default keys.
 
@@ -88,9 +95,6 @@ def resolve_keymap(
         bindings: all bindings.
         source: the file's name, for messages.
         lines: line of each id in the file.
-        key_problem: returns why the name of a key is invalid, with a hint; empty for a valid one.
-        conflicts: see :data:`ConflictTest`.
-        expand_key_name: returns the name that bindings use for a key.
     """
     by_id = {binding.id: binding for binding in bindings}
     defaults = {binding.id: binding.keys for binding in bindings}
@@ -109,15 +113,14 @@ def resolve_keymap(
         if binding_id is None:
             problems.append(f"{place}: unknown action or binding{_suggest_binding(str(name), by_id)}")
             continue
-        keys, problem = _parse_keys(value, binding_id, key_problem)
-        keys = tuple(expand_key_name(key) for key in keys)
+        keys, problem = _parse_keys(value, binding_id)
         if problem:
             problems.append(f"{place}: {problem}")
         elif binding_id in requested:
             problems.append(f"{place}: duplicate entry for {_action_id(binding_id)}; the first one is used")
         else:
             requested[binding_id], line_numbers[binding_id] = keys, lines.get(str(name), 1)
-    return _resolve_conflicts(defaults, requested, line_numbers, bindings, problems, source, conflicts)
+    return _resolve_conflicts(defaults, requested, line_numbers, bindings, problems, source)
 
 
 def _find_binding_id(name: str, by_id: Mapping[str, KeyBinding]) -> str | None:
@@ -137,7 +140,7 @@ def _suggest_binding(name: str, by_id: Mapping[str, KeyBinding]) -> str:
     return f"; did you mean {matches[0]}?" if matches else "; `zdd keys` lists them all"
 
 
-def _parse_keys(value: Any, binding_id: str, key_problem: Callable[[str], str]) -> tuple[tuple[str, ...], str]:
+def _parse_keys(value: Any, binding_id: str) -> tuple[tuple[str, ...], str]:
     """Keys, and why they are invalid."""
     entries = [] if value is None else value if isinstance(value, list) else [value]
     keys: list[str] = []
@@ -147,7 +150,7 @@ def _parse_keys(value: Any, binding_id: str, key_problem: Callable[[str], str]) 
             return (), f"{entry!r} is not a key; quote it if it is one of yes, no, on, off"
         if problem := key_problem(text):
             return (), problem
-        keys.append(text)
+        keys.append(textual_key_name(text))
     if not keys and binding_id in MUST_STAY_BOUND:
         return (), "it must have a key"
     return tuple(keys), ""
@@ -160,14 +163,13 @@ def _resolve_conflicts(
     bindings: Sequence[KeyBinding],
     problems: list[str],
     source: str,
-    conflicts: ConflictTest,
 ) -> ResolvedKeymap:
     """Restores defaults until no two bindings conflict."""
     accepted = dict(requested)
     while True:
         keys = {**defaults, **accepted}
         resolved = [replace(binding, keys=keys[binding.id]) for binding in bindings]
-        conflict = next(find_conflicts(resolved, frozenset(accepted), conflicts), None)
+        conflict = next(find_conflicts(resolved, frozenset(accepted)), None)
         if conflict is None:
             changed = frozenset(name for name, chosen in accepted.items() if chosen != defaults[name])
             return ResolvedKeymap(keys, changed, tuple(problems))
@@ -183,7 +185,7 @@ def _resolve_conflicts(
 
 
 def find_conflicts(
-    bindings: Iterable[KeyBinding], changed: frozenset[str], conflicts: ConflictTest
+    bindings: Iterable[KeyBinding], changed: frozenset[str]
 ) -> Iterator[tuple[str, KeyBinding, KeyBinding]]:
     """Pairs of bindings on one key that can be active at the same time, of which at least one was changed."""
     return (
@@ -191,7 +193,7 @@ def find_conflicts(
         for first, second in combinations(bindings, 2)
         if first.id in changed or second.id in changed
         for key in first.keys
-        if key in second.keys and not _are_exclusive(first, second) and conflicts(first, second)
+        if key in second.keys and not _are_exclusive(first, second) and can_be_active_together(first, second)
     )
 
 
@@ -219,3 +221,86 @@ def _format_warnings(keymap: ResolvedKeymap) -> tuple[str, ...]:
         return ()
     more = f" (and {len(keymap.problems) - 1} more: zdd keys --check FILE)" if len(keymap.problems) > 1 else ""
     return (f"keymap: {keymap.problems[0]}{more}",)
+
+
+# --- the bindings of all screens and widgets -------------------------------------------------------------------------
+
+
+def known_bindings(app: type[App[Any]]) -> tuple[KeyBinding, ...]:
+    """Every binding with an id, the registry's first; each id once, from its first declaration."""
+    for package in (widgets, screens):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
+    bindings: dict[str, KeyBinding] = {}
+    owners: list[type[DOMNode]] = [
+        ReleaseScreen,
+        ActionScreen,
+        app,
+        *sorted(_own_classes(DOMNode), key=lambda each: (each.__module__, each.__name__)),
+    ]
+    for owner in owners:
+        for binding in _declared_bindings(owner):
+            if binding.id and binding.id not in bindings:
+                home = ActionScreen if binding.id in _SHARED_IDS else owner
+                keys = tuple(textual_key_name(key.strip()) for key in binding.key.split(","))
+                bindings[binding.id] = KeyBinding(binding.id, keys, binding.description, _describe_place(home), home)
+    return tuple(bindings.values())
+
+
+def _declared_bindings(owner: type[DOMNode]) -> list[Binding]:
+    return [each for each in owner.__dict__.get("BINDINGS", ()) if isinstance(each, Binding)]
+
+
+_SHARED_IDS = frozenset(each.id for each in _declared_bindings(ActionScreen))
+
+
+def _own_classes(base: type[Any]) -> Iterator[type[DOMNode]]:
+    for each in base.__subclasses__():
+        if each.__module__.startswith("zdd_tui."):
+            yield each
+        yield from _own_classes(each)
+
+
+def _describe_place(owner: type[DOMNode]) -> str:
+    """Where bindings of a class work, as shown."""
+    if owner is ActionScreen or issubclass(owner, App):
+        return "everywhere"
+    if owner is ReleaseScreen:
+        return "main screen"
+    words = owner.__name__.removesuffix("Screen").removesuffix("Pane") or owner.__name__
+    return f"{'screen' if issubclass(owner, Screen) else 'in'} {words.lower()}"
+
+
+def can_be_active_together(first: KeyBinding, second: KeyBinding) -> bool:
+    """Whether both can be active at the same time: one works everywhere, or a screen shows the other's widget."""
+    if "everywhere" in (first.scope, second.scope):
+        return True
+    one, other = first.owner, second.owner
+    if issubclass(one, other) or issubclass(other, one):
+        return True
+    if issubclass(one, Screen) == issubclass(other, Screen):
+        return False
+    screen, widget = (one, other) if issubclass(one, Screen) else (other, one)
+    return (screen is ReleaseScreen) is widget.__module__.startswith("zdd_tui.dashboard.widgets.")
+
+
+def textual_key_name(key: str) -> str:
+    """Textual's name of a key: ``question_mark`` for ``?``."""
+    if len(key) != 1 or key.isalnum():
+        return key
+    name = unicodedata.name(key, key).lower().replace("-", "_").replace(" ", "_")
+    return KEY_NAME_REPLACEMENTS.get(name, name)
+
+
+def key_problem(key: str) -> str:
+    """Why a key's name is invalid, and the correct form; empty for a key that a terminal can send."""
+    *modifiers, last = key.split("+") if len(key) > 1 else [key]
+    unknown = next((each for each in modifiers if each not in _MODIFIERS), None)
+    if unknown is not None or not last:
+        return f"{key!r} is not a key; write modifiers as ctrl+x or shift+f3"
+    if key in _KEY_ALIASES:
+        return f"a terminal sends {key} as {_KEY_ALIASES[key]}; choose another key"
+    if last in _KEY_NAMES or (key_name(textual_key_name(last)) == last if len(last) == 1 else key_name(last) != last):
+        return ""
+    near = get_close_matches(last, _KEY_NAMES, n=1, cutoff=0.5)
+    return f"{key!r} is not a key" + (f"; did you mean {near[0]}?" if near else "; write it as x, ctrl+x, f5 or pageup")

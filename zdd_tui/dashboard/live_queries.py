@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+DISCONNECTED_LOG = LogView(state="lost", error="the cluster is not connected yet", hint="wait a moment and retry")
+"""The log while the thread does not run."""
+
 NOT_CONNECTED = ("the database is not connected yet", "wait a moment and retry")
 
 
@@ -56,7 +59,8 @@ class LiveQueries:
         self._stack = AsyncExitStack()
         self._cluster: Cluster | None = None
         self._connecting = asyncio.Lock()
-        self._tails: set[_LiveLogTail] = set()
+        self.tails: set[_LiveLogTail] = set()
+        """The followed logs."""
         self._shadow: ShadowReader | None = None
 
     async def execute(self, query: Query[T], store: "Store | None", release_id: int | None) -> T:
@@ -130,15 +134,9 @@ class LiveQueries:
         loop.call_soon_threadsafe(tail.start)
         return tail
 
-    def add_tail(self, tail: "_LiveLogTail") -> None:
-        self._tails.add(tail)
-
-    def remove_tail(self, tail: "_LiveLogTail") -> None:
-        self._tails.discard(tail)
-
     async def aclose(self) -> None:
         """Closes every followed log and the connection."""
-        tails = list(self._tails)
+        tails = list(self.tails)
         for tail in tails:
             tail.cancel()
         await asyncio.gather(*(tail.wait_closed() for tail in tails))
@@ -167,8 +165,8 @@ class _LiveLogTail:
     def start(self) -> None:
         if not self._is_closed:
             self._task = self._loop.create_task(self._run())
-            self._queries.add_tail(self)
-            self._task.add_done_callback(lambda _: self._queries.remove_tail(self))
+            self._queries.tails.add(self)
+            self._task.add_done_callback(lambda _: self._queries.tails.discard(self))
 
     def cancel(self) -> None:
         if self._task is not None:
@@ -185,16 +183,6 @@ class _LiveLogTail:
             await follow_log(await self._queries.connect_cluster(), self._query, self._buffer)
         except Exception as error:
             self._buffer.set_state("ended", *describe_error("log", error))
-
-
-class DisconnectedTail:
-    """The log while the thread does not run."""
-
-    def snapshot(self) -> LogView:
-        return LogView(state="lost", error="the cluster is not connected yet", hint="wait a moment and retry")
-
-    def close(self) -> None:
-        """Does nothing."""
 
 
 def _with_plan_file(plan: PlanText, path: str) -> PlanText:

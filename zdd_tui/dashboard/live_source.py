@@ -15,9 +15,9 @@ from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from zdd_tui.dashboard.live_queries import NOT_CONNECTED, DisconnectedTail, LiveQueries, failed_future
+from zdd_tui.dashboard.live_queries import DISCONNECTED_LOG, NOT_CONNECTED, LiveQueries, failed_future
 from zdd_tui.dashboard.live_views import EventCache, FlagCache, build_plan_view, describe_error, observe_pods
-from zdd_tui.dashboard.state import DashboardState, Observed
+from zdd_tui.dashboard.state import DashboardState, Observed, UnavailableLog
 from zdd_tui.model.errors import DatabaseError, ZddError
 from zdd_tui.model.plan.base import BasePlan, Plan
 from zdd_tui.model.queries import LogQuery, LogTail, Query
@@ -145,7 +145,7 @@ class LiveSource:
 
     def follow_log(self, query: LogQuery) -> LogTail:
         loop = self._running_loop()
-        return DisconnectedTail() if loop is None else self._live_queries.follow_log(query, loop)
+        return UnavailableLog(DISCONNECTED_LOG) if loop is None else self._live_queries.follow_log(query, loop)
 
     def _running_loop(self) -> asyncio.AbstractEventLoop | None:
         return None if self._loop is None or self._loop.is_closed() else self._loop

@@ -71,15 +71,6 @@ def observe_pods(snapshot: WorkloadSnapshot) -> Observed[WorkloadSnapshot]:
     return Observed(snapshot, snapshot.observed_at, snapshot.error or "", _CLUSTER_HINT if snapshot.error else "")
 
 
-def build_flag_view(key: str, role: str, raw: str | None) -> FlagView:
-    if raw is None:
-        return FlagView(key, role, None)
-    try:
-        return FlagView(key, role, parse_flag(raw))
-    except ValueError as error:
-        return FlagView(key, role, None, str(error))
-
-
 def describe_error(source_name: str, error: BaseException) -> tuple[str, str]:
     """Title and hint of the error that ended a source. Of a bug only the type is shown: its text may hold a secret."""
     while isinstance(error, ExceptionGroup):
@@ -150,15 +141,15 @@ class FlagCache:
             if key in self._values and self._values[key] != value:
                 self._changed_at[key] = now
             self._values[key] = value
-        return tuple(
-            replace(
-                build_flag_view(key, role, values[key]),
-                owner=self._owner,
-                expires=self._expires,
-                changed_at=self._changed_at.get(key),
-            )
-            for key, role in self._roles.items()
-        )
+        return tuple(self._view(key, role, values[key]) for key, role in self._roles.items())
+
+    def _view(self, key: str, role: str, raw: str | None) -> FlagView:
+        value, problem = None, ""
+        try:
+            value = None if raw is None else parse_flag(raw)
+        except ValueError as error:
+            problem = str(error)
+        return FlagView(key, role, value, problem, self._owner, self._expires, self._changed_at.get(key))
 
 
 def _find_owner(plan: BasePlan) -> tuple[str, str]:

@@ -5,10 +5,12 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.widgets import Input
 
-from zdd_tui.dashboard.app import ExitInfo, ZddApp
+from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.recording.player import Player
+from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.terminal.display_options import DisplayOptions
-from zdd_tui.dashboard.widgets.bars.replay import ReplayLine
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, justify, line_width
+from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.model.errors import ZddError
 
 REPAINT_INTERVAL = 0.1
@@ -16,6 +18,47 @@ REPAINT_INTERVAL = 0.1
 
 JUMP_SECONDS = 10.0
 """Seconds that one arrow key moves."""
+
+_KEY_HINTS: Line = (
+    *(("space", TextStyle.KEY), (" pause  ", TextStyle.DIM), ("← →", TextStyle.KEY), (" 10s  ", TextStyle.DIM)),
+    *(("< >", TextStyle.KEY), (" speed  ", TextStyle.DIM), ("n N", TextStyle.KEY), (" event", TextStyle.DIM)),
+)
+_SHORT_KEY_HINTS: Line = (("space arrows <> nN", TextStyle.KEY),)
+
+
+class ReplayLine(LineView):
+    """The first line: ``REPLAY  14:02:11  3:05 of 12:00  ×4  ▶ playing``."""
+
+    DEFAULT_CSS = """
+    ReplayLine { padding: 0 1; }
+    """
+
+    def __init__(self, playback: Player) -> None:
+        super().__init__()
+        self._playback = playback
+
+    def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+        return [replay_line(self._playback, context, cells)]
+
+
+def replay_line(playback: Player, context: RenderContext, cells: int) -> Line:
+    """A narrow terminal shows the keys without their meaning."""
+    word = "ended" if playback.position >= playback.length else "playing" if playback.playing else "paused"
+    glyph = {"ended": "■", "playing": "▶", "paused": "‖"}[word]
+    text: Line = (
+        (" REPLAY ", TextStyle.ROLLED_BACK),
+        (f"  {context.clock.time_of_day(context.wall)}", TextStyle.STRONG),
+        (f"  {format_position(playback.position)} of {format_position(playback.length)}", TextStyle.NORMAL),
+        (f"  ×{playback.speed:g}  {glyph} {word}", TextStyle.NORMAL),
+    )
+    return justify(text, _KEY_HINTS if line_width(text) + line_width(_KEY_HINTS) < cells else _SHORT_KEY_HINTS, cells)
+
+
+def format_position(seconds: float) -> str:
+    """``3:05`` or ``1:03:05``."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class ReplayApp(ZddApp):
@@ -67,7 +110,7 @@ class ReplayApp(ZddApp):
             super().repaint()
         except ZddError as error:
             self.error = error
-            self.exit(ExitInfo(error.exit_code, error.title))
+            self.exit(error.exit_code)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action in self._MAIN_SCREEN_ACTIONS and (
@@ -108,7 +151,7 @@ def run_replay(player: Player, display_options: DisplayOptions) -> int:
         ZddError: a line of the recording cannot be shown.
     """
     app = ReplayApp(player, display_options=display_options)
-    code = app.run().code
+    code = app.run()
     if app.error is not None:
         raise app.error
     return code

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from zdd_tui.model.actions import default_keys
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.production_lock import UNLOCK_SECONDS, UNRESTRICTED, ProductionLock, is_production
-from zdd_tui.model.queries import ChangeView, LogQuery, LogTail, Query, RuleView
+from zdd_tui.model.queries import ChangeView, LogQuery, LogTail, LogView, Query, RuleView
 from zdd_tui.model.release.records import CommandRequest, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import CommandKind, Precondition
 from zdd_tui.model.workload.rollout import WorkloadSnapshot
@@ -146,6 +146,11 @@ class DashboardState:
     is_doctor_running: bool = False
     second_workload: Observed[WorkloadSnapshot] = Observed()
 
+    @property
+    def workloads(self) -> list[WorkloadSnapshot]:
+        """The Deployments that are known: the first one, then the second one of a canary or blue/green release."""
+        return [source.value for source in (self.workload, self.second_workload) if source.value is not None]
+
     def server_now(self, now: float) -> float | None:
         """The database's clock in seconds since the epoch, extrapolated from the last reading; None before one."""
         record, age = self.release.value, self.release.age(now)
@@ -156,9 +161,22 @@ class DashboardState:
         if self.release.value is None:
             return None
         release = self.release.value.release
-        seen = [source.value.deployment for source in (self.workload, self.second_workload) if source.value is not None]
+        seen = (workload.deployment for workload in self.workloads)
         objects = tuple((view.name, view.uid) for view in seen if view is not None)
         return Precondition(release.plan_hash, release.state, release.phase, objects)
+
+
+@dataclass(frozen=True, slots=True)
+class UnavailableLog:
+    """In place of a followed log: the reason why there is none."""
+
+    view: LogView
+
+    def snapshot(self) -> LogView:
+        return self.view
+
+    def close(self) -> None:
+        """Does nothing."""
 
 
 class StateSource(Protocol):

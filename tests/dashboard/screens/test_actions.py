@@ -7,8 +7,7 @@ import pytest
 
 from tests.dashboard.screens.test_keys import AppDriver
 from tests.support.states import board, dashboard_situations, record, release
-from zdd_tui.dashboard.keymap import DashboardKeys, build_dashboard_keys, resolve_keymap
-from zdd_tui.dashboard.screens.bindings import can_be_active_together, key_problem, known_bindings, textual_key_name
+from zdd_tui.dashboard.keymap import DashboardKeys, build_dashboard_keys, known_bindings, resolve_keymap
 from zdd_tui.dashboard.state import DashboardState
 from zdd_tui.model.actions import ACTIONS
 from zdd_tui.model.release.state import CommandKind, ReleaseState
@@ -38,9 +37,6 @@ def keys(document: dict[str, object]) -> DashboardKeys:
         known,
         source="k",
         lines={},
-        key_problem=key_problem,
-        conflicts=can_be_active_together,
-        expand_key_name=textual_key_name,
     )
     return build_dashboard_keys(chosen)
 

@@ -19,11 +19,10 @@ from textual.widget import Widget
 
 from tests.support.states import FixedClock, FixedSource, dashboard_situations, pod, workload
 from tests.support.strategy_states import guard_situations
-from zdd_tui.dashboard.app import ExitInfo, ZddApp
+from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.state import DashboardState, Observed
 from zdd_tui.dashboard.terminal.ansi_writer import RESET, Piece, encode_pieces
-from zdd_tui.dashboard.widgets.drawing.cached_widget import CachedWidget
-from zdd_tui.dashboard.widgets.drawing.fast_paint import missing_private_names
+from zdd_tui.dashboard.widgets.drawing.fast_paint import CachedWidget, missing_private_names
 from zdd_tui.model.workload.pod import PodState
 
 
@@ -101,7 +100,7 @@ def change_state(state: DashboardState, clock: FixedClock, rng: random.Random) -
 
 
 async def run_state_changes(
-    state: DashboardState, columns: int, rows: int, then: Callable[[Pilot[ExitInfo], int], Awaitable[None]]
+    state: DashboardState, columns: int, rows: int, then: Callable[[Pilot[int], int], Awaitable[None]]
 ) -> TerminalScreen:
     clock, source, rng = FixedClock(), FixedSource(state), random.Random(7)
     app = ZddApp(source, clock=clock)
@@ -119,7 +118,7 @@ async def run_state_changes(
     return screen
 
 
-async def wait_until_painted(pilot: Pilot[ExitInfo]) -> None:
+async def wait_until_painted(pilot: Pilot[int]) -> None:
     """Waits until Textual has painted everything."""
     idle_checks = 0
     while idle_checks < 2:
@@ -130,7 +129,7 @@ async def wait_until_painted(pilot: Pilot[ExitInfo]) -> None:
         idle_checks = 0 if is_busy else idle_checks + 1
 
 
-async def no_change(pilot: Pilot[ExitInfo], step: int) -> None:
+async def no_change(pilot: Pilot[int], step: int) -> None:
     """Only the state changes."""
 
 
@@ -151,7 +150,7 @@ async def test_changes_without_colours(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_keys_panes_and_dialogs_between_changes() -> None:
     keys = ["tab", "down", "z", "z", "slash", "a", "escape", "s", "S", "question_mark", "escape", "R", "escape", "t"]
 
-    async def press(pilot: Pilot[ExitInfo], step: int) -> None:
+    async def press(pilot: Pilot[int], step: int) -> None:
         await pilot.press(keys[step % len(keys)])
 
     screen = await run_state_changes(dashboard_situations()["backfill"], 120, 36, press)
@@ -159,7 +158,7 @@ async def test_keys_panes_and_dialogs_between_changes() -> None:
 
 
 async def test_a_toast_over_a_pane_stays_whole() -> None:
-    async def show_toast(pilot: Pilot[ExitInfo], step: int) -> None:
+    async def show_toast(pilot: Pilot[int], step: int) -> None:
         if step % 5 == 1:
             pilot.app.notify("copied 12 lines", markup=False, timeout=600)
 
@@ -213,7 +212,7 @@ async def test_without_a_private_name_the_screen_is_the_same(
     monkeypatch.setattr(owner, name, HiddenFromZdd(owner, name), raising=False)
     keys = ["tab", "z", "z", "down", "question_mark", "escape"]
 
-    async def press(pilot: Pilot[ExitInfo], step: int) -> None:
+    async def press(pilot: Pilot[int], step: int) -> None:
         if step % 2:
             await pilot.press(keys[step // 2 % len(keys)])
 

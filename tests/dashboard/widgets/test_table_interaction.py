@@ -12,8 +12,8 @@ from tests.support.screen_text import screen_text
 from tests.support.states import MONOTONIC, board, dashboard_situations, pod, record, release, workload
 from tests.support.states import events as audit_events
 from zdd_tui.dashboard.state import DashboardState, Observed
+from zdd_tui.dashboard.widgets.panes.backfill import FailedRowsPane
 from zdd_tui.dashboard.widgets.panes.events import EventPane
-from zdd_tui.dashboard.widgets.panes.failed_rows import FailedRowsPane
 from zdd_tui.dashboard.widgets.panes.filter import MAX_LENGTH, FilterInput
 from zdd_tui.dashboard.widgets.panes.pane import Pane, RowSelected
 from zdd_tui.dashboard.widgets.panes.pods import PodPane

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.support.states import EPOCH, FixedClock, backfill, board, dashboard_situations, pod, workload
 from zdd_tui.dashboard.state import FlagView, Observed
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, find_changed_spans, line_width
-from zdd_tui.dashboard.widgets.panes.backfill import _extra_lines, backfill_lines
+from zdd_tui.dashboard.widgets.panes.backfill import _extra_lines, backfill_lines, failed_rows_columns
 from zdd_tui.dashboard.widgets.panes.columns import (
     PaneColumn,
     filter_texts,
@@ -19,7 +19,6 @@ from zdd_tui.dashboard.widgets.panes.columns import (
     searchable_columns,
     title_line,
 )
-from zdd_tui.dashboard.widgets.panes.failed_rows import failed_rows_columns
 from zdd_tui.dashboard.widgets.panes.filter import MAX_LENGTH, FilterError, FilterLine, parse_filter
 from zdd_tui.dashboard.widgets.panes.flags import days_left, flag_columns
 from zdd_tui.dashboard.widgets.panes.pod_rows import PodRow, PodRowCache, measure_widths, sorted_pod_rows

@@ -6,16 +6,33 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from zdd_tui.dashboard.recording.queries import LIVE_HINT, answer_query, not_recorded_text
+from pydantic import TypeAdapter, ValidationError
+
 from zdd_tui.dashboard.recording.reader import Recording
-from zdd_tui.dashboard.state import DashboardState
+from zdd_tui.dashboard.state import DashboardState, UnavailableLog
 from zdd_tui.model.errors import ZddError
-from zdd_tui.model.queries import LogQuery, LogTail, LogView, Query
-from zdd_tui.model.release.records import CommandRequest, StoredCommand
+from zdd_tui.model.queries import (
+    AuditLog,
+    AuditLogQuery,
+    BackfillQuery,
+    LogQuery,
+    LogTail,
+    LogView,
+    ObjectQuery,
+    PlanQuery,
+    PlanText,
+    Query,
+)
+from zdd_tui.model.release.records import CommandRequest, Event, StoredCommand
+from zdd_tui.model.shadow import ShadowQuery
 
 T = TypeVar("T")
 
 PLAYBACK_SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+
+_EVENTS_ADAPTER: TypeAdapter[tuple[Event, ...]] = TypeAdapter(tuple[Event, ...])
+
+_LIVE_HINT = "`zdd open PLAN` shows live data"
 
 
 class Player:
@@ -137,16 +154,46 @@ class Player:
         return result
 
     def follow_log(self, query: LogQuery) -> LogTail:
-        return _EmptyLogTail()
+        return UnavailableLog(LogView(state="ended", error="the recording has no logs", hint=_LIVE_HINT))
 
 
-class _EmptyLogTail:
-    """Logs are not recorded."""
+def answer_query(query: Query[Any], state: DashboardState, recording: Recording) -> Any:
+    """The result of a query at a recorded state.
 
-    _view = LogView(state="ended", error=not_recorded_text("logs"), hint=LIVE_HINT)
+    Raises:
+        ZddError: the data is not recorded.
+    """
+    missing = "these details"
+    match query:
+        case AuditLogQuery():
+            return _audit_log(query, state, recording)
+        case PlanQuery():
+            record = state.release.value
+            if record is not None and record.plan_text:
+                return PlanText(record.plan_text, record.created_at, record.release.plan_hash)
+            missing = "text of the plan"
+        case ObjectQuery(kind=kind):
+            missing = f"API object of the {kind.lower()}"
+        case BackfillQuery():
+            missing = "ranges, rows and SQL of the backfill"
+        case ShadowQuery():
+            missing = "samples of differences"
+    raise ZddError(f"the recording has no {missing}", _LIVE_HINT)
 
-    def snapshot(self) -> LogView:
-        return self._view
 
-    def close(self) -> None:
-        """Does nothing."""
+def _audit_log(query: AuditLogQuery, state: DashboardState, recording: Recording) -> AuditLog:
+    """The audit log up to the newest event of a state, as far back as the recording goes."""
+    record = state.release.value
+    if record is None:
+        raise ZddError("the release was not read yet at this position", "move forward in the recording")
+    last = max((event.id for event in record.events), default=0)
+    known = sorted(event_id for event_id in recording.events if event_id <= last)
+    selected = known[-query.limit :]
+    try:
+        events = _EVENTS_ADAPTER.validate_python([recording.events[event_id] for event_id in selected])
+    except ValidationError as error:
+        raise ZddError(f"{recording.file} has an event that cannot be shown: {error.errors()[0]['msg']}") from None
+    earlier = len(known) - len(selected)
+    is_whole = earlier or (events and events[0].kind == "release")
+    since = None if is_whole else events[0].at if events else record.now
+    return AuditLog(events, tuple(sorted(record.commands, key=lambda command: command.id)), earlier, since)

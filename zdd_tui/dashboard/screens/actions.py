@@ -6,16 +6,15 @@ the progress of the last one.
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 from textual.app import App
 from textual.message import Message
 from textual.screen import Screen
 
-from zdd_tui.dashboard.screens.confirm import ConfirmResult, ConfirmScreen, confirm_fields
+from zdd_tui.dashboard.screens.confirm import ConfirmResult, ConfirmScreen, UnlockScreen, confirm_fields
 from zdd_tui.dashboard.screens.details.backfill import BackfillScreen
 from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen
 from zdd_tui.dashboard.screens.details.flag import FlagScreen
@@ -25,9 +24,9 @@ from zdd_tui.dashboard.screens.details.rule import RuleScreen
 from zdd_tui.dashboard.screens.doctor import DoctorScreen
 from zdd_tui.dashboard.screens.help import HelpScreen, help_sections
 from zdd_tui.dashboard.screens.palette import PaletteScreen
+from zdd_tui.dashboard.screens.release import ReleaseScreen
 from zdd_tui.dashboard.screens.status_details import StatusDetailsScreen
 from zdd_tui.dashboard.screens.tune import TuneRequest, TuneScreen
-from zdd_tui.dashboard.screens.unlock import UnlockScreen
 from zdd_tui.dashboard.state import Clock, DashboardState, FlagView, RenderContext, StateSource
 from zdd_tui.dashboard.widgets.bars.command_progress import CommandProgress
 from zdd_tui.dashboard.widgets.bars.footer import disabled_reason
@@ -68,15 +67,6 @@ _DETAIL_SCREENS = {
     "backfill-detail": ("backfill", "BackfillScreen"),
     "plan": ("plan", "PlanScreen"),
 }
-
-
-@runtime_checkable
-class HasPanes(Protocol):
-    """A screen with panes."""
-
-    def run_pane_action(self, action: Action) -> None:
-        """Focuses a pane, or runs an action in one; shows why where it is not possible."""
-        ...
 
 
 class QuitRequested(Message):
@@ -162,7 +152,7 @@ class ActionController:
         if isinstance(front, ConfirmScreen):
             if front.kind is kind:
                 return
-            front.action_no()
+            front.dismiss()
         reason = disabled_reason(board, context, kind)
         if reason:
             self._refuse(kind, reason)
@@ -173,11 +163,7 @@ class ActionController:
             return
 
         def decided(result: ConfirmResult | None) -> None:
-            if result is None or not result.is_confirmed:
-                return
-            if not self.is_offered(kind.value):
-                self._refuse(kind, "the unlock expired; nothing was sent")
-            else:
+            if result is not None and self._is_still_offered(kind):
                 self._close_screens()
                 targets = board.previews.get(kind, ())
                 self._send(CommandRequest(kind, result.reason, expected, result.typed, targets), expected)
@@ -211,11 +197,7 @@ class ActionController:
             return
 
         def decided(request: TuneRequest | None) -> None:
-            if request is None:
-                return
-            if not self.is_offered("tune"):
-                self._refuse(CommandKind.TUNE, "the unlock expired; nothing was sent")
-            else:
+            if request is not None and self._is_still_offered(CommandKind.TUNE):
                 self._send_tuning(request)
 
         self._app.push_screen(TuneScreen(board, context, changes), decided)
@@ -228,6 +210,13 @@ class ActionController:
             CommandRequest(CommandKind.TUNE, request.reason, before, None, (request.text,), tuning=request.changes),
             before,
         )
+
+    def _is_still_offered(self, kind: CommandKind) -> bool:
+        """Refuses a command whose unlock has expired while its dialog was open."""
+        if self.is_offered(kind.value):
+            return True
+        self._refuse(kind, "the unlock expired; nothing was sent")
+        return False
 
     def _refuse(self, kind: CommandKind, reason: str) -> None:
         now = self._clock.monotonic()
@@ -309,7 +298,7 @@ class ActionController:
         """Runs an action in the panes of the main screen, which comes to the front."""
         self._close_screens()
         screen = self._app.screen
-        if isinstance(screen, HasPanes):
+        if isinstance(screen, ReleaseScreen):
             screen.run_pane_action(action)
 
     def _close_screens(self) -> None:
@@ -339,8 +328,7 @@ class RepaintRequested(Message):
         return isinstance(message, RepaintRequested)
 
 
-@dataclass(frozen=True, slots=True)
-class CopiedText:
+class CopiedText(NamedTuple):
     """A text to copy, and its description."""
 
     label: str

@@ -1,35 +1,32 @@
-"""The confirmation dialog: exactly what will run, on which systems, then yes or no."""
+"""The dialogs before a change: the confirmation of a command, and the unlock of production."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
-from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input
 
-from zdd_tui.dashboard.screens.base import ActionScreen
-from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, KeyHints, PageView
-from zdd_tui.dashboard.state import DashboardState, RenderContext
+from zdd_tui.dashboard.screens.dialog import Dialog, KeyHints, PageView, target_lines, text_field
+from zdd_tui.dashboard.state import DashboardState, PlanView, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, sanitize, wrap
 from zdd_tui.model.actions import Action, find_action
+from zdd_tui.model.duration import format_duration
 from zdd_tui.model.release.state import CommandKind, Release, ReleaseState, StepStatus, requires_name
 
 
 @dataclass(frozen=True, slots=True)
 class ConfirmResult:
-    """The operator's decision.
+    """The operator has confirmed.
 
     Attributes:
         typed: the release's name, where it is required.
         reason: for the audit.
     """
 
-    is_confirmed: bool
-    typed: str | None = None
-    reason: str = ""
+    typed: str | None
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +53,17 @@ class ConfirmField:
         return "" if is_accepted or not self.required else f"“{typed}” is not {self.title.removeprefix('type ')}"
 
 
-class ConfirmScreen(ActionScreen[ConfirmResult], ModalScreen[ConfirmResult], HasPage):
-    """Enter confirms, Escape cancels. Enter works only after the dialog was painted.
+class ConfirmScreen(Dialog[ConfirmResult]):
+    """Exactly what will run, and on which systems. Enter confirms, Escape cancels.
+
+    Enter works only after the dialog was painted.
 
     All required text is typed on this screen, never in a second dialog.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,y", "yes", "Confirm", show=False, id="confirm.yes"),
-        Binding("escape,n", "no", "Cancel", show=False, id="confirm.no"),
+        Binding("escape,n", "dismiss", "Cancel", show=False, id="confirm.no"),
         # The page scrolls while a text field has the focus.
         Binding("up", "scroll(-1)", "Scroll up", show=False, id="confirm.up"),
         Binding("down", "scroll(1)", "Scroll down", show=False, id="confirm.down"),
@@ -72,33 +71,21 @@ class ConfirmScreen(ActionScreen[ConfirmResult], ModalScreen[ConfirmResult], Has
         Binding("pagedown", "scroll(10)", "Ten lines down", show=False, id="confirm.page-down"),
     ]
 
-    CSS = DIALOG_CSS.format(name="ConfirmScreen")
-
-    def __init__(
-        self, board: DashboardState, context: RenderContext, action: Action, *, shown: tuple[str, ...] | None = None
-    ) -> None:
-        super().__init__()
-        self._board, self._opened_with = board, context
+    def __init__(self, board: DashboardState, context: RenderContext, action: Action) -> None:
+        super().__init__(board, context)
         self.kind = CommandKind(action.id)
-        self._preview = board.previews.get(self.kind, ()) if shown is None else shown
         self._expected = board.build_precondition()
         self._fields = confirm_fields(board, context, self.kind)
         self._is_armed = False
         self._error = ""
         self._conflict = ""
 
-    def compose(self) -> ComposeResult:
-        with Vertical(id="dialog"):
-            yield PageView()
-            for each in self._fields:
-                line = Input(id=each.id)
-                line.border_title = Content(sanitize(each.title))
-                yield line
-            yield KeyHints()
+    def compose_dialog(self) -> ComposeResult:
+        yield PageView()
+        yield from (text_field(each.id, each.title) for each in self._fields)
+        yield KeyHints()
 
     def on_mount(self) -> None:
-        self.query_one(f"#{self._fields[0].id}" if self._fields else PageView).focus()
-        self._draw()
         self.call_after_refresh(self._enable_enter)
 
     def _enable_enter(self) -> None:
@@ -115,32 +102,21 @@ class ConfirmScreen(ActionScreen[ConfirmResult], ModalScreen[ConfirmResult], Has
         if board.build_precondition() != self._expected:
             return "State changed since you confirmed: press Esc and review"
         if not any(each.id == "environment" for each in self._fields):
+            opened = self._last_shown[1]
             is_available = context.production_lock.is_available(find_action(self.kind.value), context.now)
             if not is_available or (
-                context.production_lock.is_locked(context.now)
-                and not self._opened_with.production_lock.is_locked(self._opened_with.now)
+                context.production_lock.is_locked(context.now) and not opened.production_lock.is_locked(opened.now)
             ):
                 return "The unlock expired: press Esc and unlock again"
         return ""
 
-    def _draw(self) -> None:
-        self.query_one(PageView).show(self._board, self._opened_with)
-        self.query_one(KeyHints).show(self._board, self._opened_with)
-
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
-        rows = self.query_one(PageView).content_size.height
-        return confirm_lines(board, self.kind, cells, rows, preview=self._preview)
+        return confirm_lines(board, self.kind, cells, self.query_one(PageView).content_size.height)
 
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         if self._conflict:
             return wrap(f"✗ {self._conflict}", cells, TextStyle.BAD)
-        required = (
-            (("type ", TextStyle.NORMAL), (each.required, TextStyle.STRONG), (", ", TextStyle.NORMAL))
-            for each in self._fields
-            if each.required
-        )
-        error = wrap(f"✗ {self._error}", cells, TextStyle.BAD) if self._error else []
-        return [*error, (*(span for spans in required for span in spans), *_CONFIRM_HINTS)]
+        return _typing_hints(self._fields, "confirm", self._error, cells)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
@@ -156,21 +132,72 @@ class ConfirmScreen(ActionScreen[ConfirmResult], ModalScreen[ConfirmResult], Has
                 self.query_one(f"#{each.id}").focus()
                 self._draw()
                 return
-        self.dismiss(ConfirmResult(True, self._board.plan.name if "name" in typed else None, typed.get("reason", "")))
+        self.dismiss(ConfirmResult(self._last_shown[0].plan.name if "name" in typed else None, typed.get("reason", "")))
 
     def action_scroll(self, lines: int) -> None:
         self.query_one(PageView).scroll_relative(y=lines, animate=False)
 
-    def action_no(self) -> None:
-        self.dismiss(ConfirmResult(False))
+
+class UnlockScreen(Dialog[bool]):
+    """Unlocks production for a time: True once the environment's name was typed, None when cancelled."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss", "Cancel", show=False, id="unlock.leave"),
+    ]
+
+    def __init__(self, board: DashboardState, context: RenderContext) -> None:
+        super().__init__(board, context)
+        self._field = _environment_field(board.plan)
+        self._error = ""
+
+    def compose_dialog(self) -> ComposeResult:
+        yield PageView()
+        yield text_field(self._field.id, self._field.title)
+        yield KeyHints()
+
+    def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+        text = (
+            f"For {format_duration(context.production_lock.unlock_seconds)}, keys that change the release work in this"
+            f" dashboard. It then locks automatically; {context.key_names['lock']} locks it at once. The agent, the"
+            " command line and other dashboards are not affected."
+            f" {self.key_label('rollback')} rolls back without an unlock, here too."
+        )
+        return [*target_lines(board, "unlock", cells), (), *wrap(text, cells)]
+
+    def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+        return _typing_hints((self._field,), "unlock", self._error, cells)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self._error = self._field.validate(event.value.strip())
+        if self._error:
+            self._draw()
+        else:
+            self.dismiss(True)
 
 
-_CONFIRM_HINTS: Line = (
-    ("Enter", TextStyle.KEY),
-    (" confirm   ", TextStyle.NORMAL),
-    ("Esc", TextStyle.KEY),
-    (" cancel", TextStyle.NORMAL),
-)
+def _typing_hints(fields: Sequence[ConfirmField], verb: str, error: str, cells: int) -> list[Line]:
+    """``type PRODUCTION, Enter confirm   Esc cancel``, below the error."""
+    required = (
+        (("type ", TextStyle.NORMAL), (each.required, TextStyle.STRONG), (", ", TextStyle.NORMAL))
+        for each in fields
+        if each.required
+    )
+    hints: Line = (
+        *(span for spans in required for span in spans),
+        *(("Enter", TextStyle.KEY), (f" {verb}   ", TextStyle.NORMAL)),
+        *(("Esc", TextStyle.KEY), (" cancel", TextStyle.NORMAL)),
+    )
+    return [*(wrap(f"✗ {error}", cells, TextStyle.BAD) if error else []), hints]
+
+
+def _environment_field(plan: PlanView) -> ConfirmField:
+    return ConfirmField(
+        "environment",
+        "type the environment name",
+        sanitize(plan.environment).strip(),
+        "the environment name is missing",
+    )
 
 
 def confirm_fields(board: DashboardState, context: RenderContext, kind: CommandKind) -> tuple[ConfirmField, ...]:
@@ -182,14 +209,7 @@ def confirm_fields(board: DashboardState, context: RenderContext, kind: CommandK
     plan, record = board.plan, board.release.value
     fields: list[ConfirmField] = []
     if context.production_lock.is_locked(context.now):
-        fields.append(
-            ConfirmField(
-                "environment",
-                "type the environment name",
-                sanitize(plan.environment).strip(),
-                "the environment name is missing",
-            )
-        )
+        fields.append(_environment_field(plan))
     if record is not None and requires_name(record.release, kind):
         fields.append(ConfirmField("name", "type the release name", plan.name, "the release name is missing"))
     if kind is CommandKind.ROLLBACK:
@@ -200,30 +220,18 @@ def confirm_fields(board: DashboardState, context: RenderContext, kind: CommandK
     return tuple(fields)
 
 
-def confirm_lines(
-    board: DashboardState, kind: CommandKind, cells: int, rows: int = 0, *, preview: tuple[str, ...] | None = None
-) -> list[Line]:
+def confirm_lines(board: DashboardState, kind: CommandKind, cells: int, rows: int = 0) -> list[Line]:
     """Title, target, and the steps with their statements; where that exceeds `rows`, an overview of the steps first."""
-    plan, record = board.plan, board.release.value
-    lines: list[Line] = []
-    if record is None:
-        return lines
-    release = record.release
-    environment = (f" ■ {plan.environment.upper()} ", TextStyle.ALARM if plan.is_production else TextStyle.STRONG)
-    lines += [
-        ((f"{_title(release, kind)} ", TextStyle.STRONG), environment),
-        ((plan.name, TextStyle.STRONG), (f"  {plan.target}", TextStyle.NORMAL)),
-    ]
-    for name, place in (("database", plan.database), ("cluster", plan.cluster), ("flags", plan.flags)):
-        if place:
-            lines += wrap(f"{name:<9} {place}", cells, TextStyle.DIM)
+    if board.release.value is None:
+        return []
+    release = board.release.value.release
+    lines = target_lines(board, _title(release, kind), cells)
     if requires_name(release, kind):
         lines += wrap(
             "✗ this phase ends with an irreversible step: rollback is not possible afterwards", cells, TextStyle.BAD
         )
     lines.append(())
-    preview = board.previews.get(kind, ()) if preview is None else preview
-    if preview:
+    if preview := board.previews.get(kind, ()):
         shown = [line for text in preview for line in _preview_line(text, cells)]
         return lines + (shown if len(lines) + len(shown) <= rows else [*_overview(preview, cells), *shown])
     for label, irreversible in _steps(release, kind):

@@ -3,10 +3,17 @@
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widget import Widget
+from textual.widgets import Input
 
+from zdd_tui.dashboard.screens.base import ActionScreen, ResultT
 from zdd_tui.dashboard.state import DashboardState, RenderContext
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, justify
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, justify, sanitize, wrap
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 
 
@@ -72,7 +79,7 @@ def key_hints_line(hints: Iterable[tuple[str, str]]) -> Line:
 
 
 class HasPage:
-    """A dialog that provides the lines of its page and of its footer."""
+    """A screen that provides the lines of its page and of its footer."""
 
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
         raise NotImplementedError
@@ -81,12 +88,70 @@ class HasPage:
         raise NotImplementedError
 
 
-DIALOG_CSS = """
-{name} {{
-    align: center middle;
-    background: $background;
-    #dialog {{ width: 100%; max-width: 110; height: 100%; max-height: 40; border: heavy $secondary; padding: 0 1; }}
-    Input {{ height: 3; border: round $warning; padding: 0 1; }}
-    &.-production #dialog {{ border: heavy $error; }}
-}}
-"""
+class Dialog(ActionScreen[ResultT], ModalScreen[ResultT], HasPage):
+    """A framed page over the main screen, which shows the state that it was opened with."""
+
+    SCOPED_CSS = False  # the rules are for the class Dialog, not for the name of a subclass
+    CSS = """
+    Dialog {
+        align: center middle;
+        background: $background;
+        #dialog { width: 100%; max-width: 110; height: 100%; max-height: 40; border: heavy $secondary; padding: 0 1; }
+        Input { height: 3; border: round $warning; padding: 0 1; }
+        &.-production #dialog { border: heavy $error; }
+    }
+    """
+
+    def __init__(self, board: DashboardState, context: RenderContext) -> None:
+        super().__init__()
+        self._last_shown = (board, context)
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="dialog"):
+            yield from self.compose_dialog()
+
+    def compose_dialog(self) -> ComposeResult:
+        """What is inside the frame; a dialog with text fields adds them."""
+        yield PageView()
+        yield KeyHints()
+
+    def initial_focus(self) -> Widget:
+        """The first text field, else the page."""
+        return next(iter(self.query(Input)), self.query_one(PageView))
+
+    def on_mount(self) -> None:
+        self.initial_focus().focus()
+        self._draw()
+
+    def _draw(self) -> None:
+        self.query_one(PageView).show(*self._last_shown)
+        self.query_one(KeyHints).show(*self._last_shown)
+
+
+class FollowingDialog(Dialog[ResultT]):
+    """A dialog that follows the state."""
+
+    def show(self, board: DashboardState, context: RenderContext) -> None:
+        self._last_shown = (board, context)
+        self._draw()
+
+
+def text_field(id: str, title: str) -> Input:
+    """A text field with its title in the frame."""
+    field = Input(id=id)
+    field.border_title = Content(sanitize(title))
+    return field
+
+
+def target_lines(board: DashboardState, title: str, cells: int) -> list[Line]:
+    """What a dialog is about: its title, the environment, the release, and the systems that it uses."""
+    plan = board.plan
+    badge = (f" ■ {plan.environment.upper()} ", TextStyle.ALARM if plan.is_production else TextStyle.STRONG)
+    lines: list[Line] = [
+        ((f"{title} ", TextStyle.STRONG), badge),
+        ((plan.name, TextStyle.STRONG), (f"  {plan.target}", TextStyle.NORMAL)),
+    ]
+    for name, place in (("database", plan.database), ("cluster", plan.cluster), ("flags", plan.flags)):
+        if place:
+            lines += wrap(f"{name:<9} {place}", cells, TextStyle.DIM)
+    return lines

@@ -3,16 +3,21 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
-from textual.screen import ModalScreen
 
-from zdd_tui.dashboard.screens.base import ActionScreen
-from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, KeyHints, PageView, key_hints_line
+from zdd_tui.dashboard.screens.dialog import FollowingDialog, PageView, key_hints_line
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, justify, truncate, wrap
+from zdd_tui.dashboard.widgets.drawing.line import (
+    Line,
+    TextStyle,
+    error_lines,
+    format_age,
+    hang,
+    justify,
+    truncate,
+    wrap,
+)
 from zdd_tui.model.release.gate import Verdict
 
 if TYPE_CHECKING:
@@ -21,7 +26,7 @@ if TYPE_CHECKING:
 _VERDICT_WIDTH = max(len(verdict) for verdict in Verdict)
 
 
-class DoctorScreen(ActionScreen[None], ModalScreen[None], HasPage):
+class DoctorScreen(FollowingDialog[None]):
     """Two pages. Checks run when it is opened and on request.
 
     Args:
@@ -34,33 +39,18 @@ class DoctorScreen(ActionScreen[None], ModalScreen[None], HasPage):
         Binding("r", "refresh", "Check again", show=False, id="doctor.refresh"),
     ]
 
-    CSS = DIALOG_CSS.format(name="DoctorScreen")
-
     def __init__(self, board: DashboardState, context: RenderContext, run_doctor: Callable[[], None]) -> None:
-        super().__init__()
-        self._last_shown = (board, context)
+        super().__init__(board, context)
         self._run_doctor = run_doctor
         self._shows_checklist = False
 
-    def compose(self) -> ComposeResult:
-        with Vertical(id="dialog"):
-            yield PageView()
-            yield KeyHints()
-
     def on_mount(self) -> None:
-        self.query_one(PageView).focus()
         self._run_doctor()
-        self.show(*self._last_shown)
-
-    def show(self, board: DashboardState, context: RenderContext) -> None:
-        self._last_shown = (board, context)
-        self.query_one(PageView).show(board, context)
-        self.query_one(KeyHints).show(board, context)
 
     def action_turn(self) -> None:
         self._shows_checklist = not self._shows_checklist
         self.query_one(PageView).scroll_home(animate=False)
-        self.show(*self._last_shown)
+        self._draw()
 
     def action_refresh(self) -> None:
         self._run_doctor()
@@ -90,9 +80,7 @@ def doctor_lines(
         (f"  {board.plan.name}", TextStyle.NORMAL),
     )
     lines = [justify(title, ((checked, TextStyle.DIM),), cells)]
-    if source.error:
-        lines += wrap(f"✗ {source.error}", cells, TextStyle.BAD)
-        lines += wrap(f"→ Fix: {source.hint}", cells, TextStyle.STRONG) if source.hint else []
+    lines += error_lines(source.error, source.hint, cells)
     if report is None:
         text = "It checks the cluster, the database, Redis, DNS and git in parallel; this takes some seconds."
         waiting = text if board.is_doctor_running else "" if source.error else "Not checked yet: press r."
@@ -110,12 +98,9 @@ def _pitfall_lines(report: "Report", cells: int) -> list[Line]:
         for each in finding.observations:
             glyph, style = VERDICT_GLYPHS[each.verdict]
             passes = each.verdict is Verdict.PASS
-            first, *rest = wrap(each.text, cells - 4, TextStyle.DIM if passes else TextStyle.NORMAL)
-            lines.append((("  ", TextStyle.NORMAL), (f"{glyph} ", style), *first))
-            lines += [(("    ", TextStyle.NORMAL), *line) for line in rest]
-            lines += (
-                wrap(f"→ Fix: {each.hint}", cells, TextStyle.STRONG, indent="    ") if each.hint and not passes else []
-            )
+            text = wrap(each.text, cells - 4, TextStyle.DIM if passes else TextStyle.NORMAL)
+            lines += hang((("  ", TextStyle.NORMAL), (f"{glyph} ", style)), text)
+            lines += error_lines("", "" if passes else each.hint, cells, indent="    ")
     return lines
 
 

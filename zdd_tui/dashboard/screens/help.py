@@ -1,18 +1,15 @@
 """Help: the keys that work on the current screen, then every other key, and the legend."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
-from textual.screen import ModalScreen, Screen
+from textual.screen import Screen
 
 from zdd_tui.dashboard.screens.base import ActionScreen
-from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, KeyHints, PageView, key_hints_line
+from zdd_tui.dashboard.screens.dialog import Dialog, key_hints_line
 from zdd_tui.dashboard.state import DashboardState, RenderContext
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, fit, wrap
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, fit, hang, wrap
 from zdd_tui.model.actions import ACTIONS, Action, Confirmation, key_name
 
 _LEGEND = (
@@ -30,19 +27,11 @@ _MAX_NAME_WIDTH = 20
 """Width of key and name in cells."""
 
 
-@dataclass(frozen=True, slots=True)
-class HelpSection:
-    """The keys of the focused pane, or of the screen.
-
-    Attributes:
-        hints: names of keys, and their effects.
-    """
-
-    title: str
-    hints: tuple[tuple[str, str], ...]
+HelpSections = Mapping[str, Sequence[tuple[str, str]]]
+"""Names of keys and their effects, by the title of a section: of the focused pane, and of the screen."""
 
 
-class HelpScreen(ActionScreen[None], ModalScreen[None], HasPage):
+class HelpScreen(Dialog[None]):
     """A page of keys and glyphs.
 
     Args:
@@ -53,23 +42,9 @@ class HelpScreen(ActionScreen[None], ModalScreen[None], HasPage):
         Binding("escape,question_mark,q,enter", "dismiss", "Close", show=False, id="help.close"),
     ]
 
-    CSS = DIALOG_CSS.format(name="HelpScreen")
-
-    def __init__(self, board: DashboardState, context: RenderContext, sections: Sequence[HelpSection] = ()) -> None:
-        super().__init__()
-        self._shown = (board, context)
+    def __init__(self, board: DashboardState, context: RenderContext, sections: HelpSections) -> None:
+        super().__init__(board, context)
         self._sections = sections
-
-    def compose(self) -> ComposeResult:
-        with Vertical(id="dialog"):
-            yield PageView()
-            yield KeyHints()
-
-    def on_mount(self) -> None:
-        page = self.query_one(PageView)
-        page.focus()
-        page.show(*self._shown)
-        self.query_one(KeyHints).show(*self._shown)
 
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         return help_lines(context, cells, self._sections)
@@ -78,7 +53,7 @@ class HelpScreen(ActionScreen[None], ModalScreen[None], HasPage):
         return [key_hints_line((("↑ ↓", "scroll"), ("Esc", "close")))]
 
 
-def help_sections(screen: Screen[Any]) -> tuple[HelpSection, ...]:
+def help_sections(screen: Screen[Any]) -> HelpSections:
     """The current keys of the focused pane and of the screen, remapped ones included.
 
     Those of the registry are left out: the help page lists them with their descriptions.
@@ -93,10 +68,7 @@ def help_sections(screen: Screen[Any]) -> tuple[HelpSection, ...]:
         title = f"in {_node_label(active.node)}"
         keys, _ = sections.setdefault(title, {}).setdefault(binding.id, ([], binding.description))
         keys.append(key_name(key))
-    return tuple(
-        HelpSection(title, tuple((" ".join(keys), text) for keys, text in hints.values()))
-        for title, hints in sections.items()
-    )
+    return {title: [(" ".join(keys), text) for keys, text in hints.values()] for title, hints in sections.items()}
 
 
 def _node_label(node: object) -> str:
@@ -105,11 +77,11 @@ def _node_label(node: object) -> str:
     return f"the pane {named}" if named else "this screen" if isinstance(node, Screen) else "this page"
 
 
-def help_lines(context: RenderContext, cells: int, sections: Sequence[HelpSection] = ()) -> list[Line]:
+def help_lines(context: RenderContext, cells: int, sections: HelpSections) -> list[Line]:
     lines: list[Line] = []
-    for section in sections:
-        lines.append(((section.title, TextStyle.DIM),))
-        for key, text in section.hints:
+    for title, hints in sections.items():
+        lines.append(((title, TextStyle.DIM),))
+        for key, text in hints:
             lines += _hint_lines(key, "", text, cells)
         lines.append(())
     lines.append((("everywhere", TextStyle.DIM),))
@@ -158,5 +130,4 @@ def _hint_lines(key: str, label: str, text: str, cells: int) -> list[Line]:
         if label
         else ((fit(key, _MAX_NAME_WIDTH), TextStyle.KEY),)
     )
-    first, *rest = wrap(text, cells - _MAX_NAME_WIDTH)
-    return [(*head, *first), *(((" " * _MAX_NAME_WIDTH, TextStyle.NORMAL), *line) for line in rest)]
+    return hang(head, wrap(text, cells - _MAX_NAME_WIDTH))

@@ -5,13 +5,11 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
 from textual.fuzzy import Matcher
-from textual.screen import ModalScreen
 from textual.widgets import Input
 
-from zdd_tui.dashboard.screens.base import ActionRequested, ActionScreen
-from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, KeyHints, PageView, key_hints_line
+from zdd_tui.dashboard.screens.base import ActionRequested
+from zdd_tui.dashboard.screens.dialog import Dialog, PageView, key_hints_line
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.bars.footer import action_disabled_reason, offered_actions
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, fit, line_width, truncate, wrap
@@ -30,32 +28,23 @@ class PaletteEntry:
     disabled_reason: str = ""
 
 
-class PaletteScreen(ActionScreen[None], ModalScreen[None], HasPage):
+class PaletteScreen(Dialog[None]):
     """Type to search, select with the arrows, run with Enter."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "Close", show=False, id="palette.close"),
+        Binding("escape", "dismiss", "Close", show=False, id="palette.close"),
         Binding("up", "move(-1)", "Previous", show=False, id="palette.up"),
         Binding("down", "move(1)", "Next", show=False, id="palette.down"),
     ]
 
-    CSS = DIALOG_CSS.format(name="PaletteScreen")
-
     def __init__(self, board: DashboardState, context: RenderContext) -> None:
-        super().__init__()
-        self._last_shown = (board, context)
+        super().__init__(board, context)
         self._matches: tuple[PaletteEntry, ...] = palette_entries(board, context)
         self._selected = 0
 
-    def compose(self) -> ComposeResult:
-        with Vertical(id="dialog"):
-            yield Input(placeholder="Search actions")
-            yield PageView()
-            yield KeyHints()
-
-    def on_mount(self) -> None:
-        self.query_one(Input).focus()
-        self.show(*self._last_shown)
+    def compose_dialog(self) -> ComposeResult:
+        yield Input(placeholder="Search actions")
+        yield from super().compose_dialog()
 
     def show(self, board: DashboardState, context: RenderContext) -> None:
         """Follows the state: possible actions change while the palette is open; the selection stays on its action."""
@@ -64,10 +53,6 @@ class PaletteScreen(ActionScreen[None], ModalScreen[None], HasPage):
         self._matches = filter_entries(palette_entries(board, context), self.query_one(Input).value)
         self._selected = next((at for at, each in enumerate(self._matches) if each.action.id == selected_id), 0)
         self._draw()
-
-    def _draw(self) -> None:
-        self.query_one(PageView).show(*self._last_shown)
-        self.query_one(KeyHints).show(*self._last_shown)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
@@ -90,9 +75,6 @@ class PaletteScreen(ActionScreen[None], ModalScreen[None], HasPage):
             if not first <= self._selected < first + rows:
                 page.scroll_to(y=self._selected if by < 0 else self._selected - rows + 1, animate=False)
             self._draw()
-
-    def action_leave(self) -> None:
-        self.dismiss(None)
 
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         if not self._matches:

@@ -2,13 +2,9 @@
 
 from typing import ClassVar
 
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
-from textual.screen import ModalScreen
 
-from zdd_tui.dashboard.screens.base import ActionScreen
-from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, KeyHints, PageView, key_hints_line
+from zdd_tui.dashboard.screens.dialog import FollowingDialog, key_hints_line
 from zdd_tui.dashboard.state import (
     FLAGS_STALE_SECONDS,
     PODS_STALE_SECONDS,
@@ -19,39 +15,31 @@ from zdd_tui.dashboard.state import (
 )
 from zdd_tui.dashboard.widgets.bars.command_progress import CommandProgress, command_progress_lines
 from zdd_tui.dashboard.widgets.drawing.glyphs import STEP_GLYPHS, VERDICT_GLYPHS, step_status_text
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, format_source_age, sanitize, wrap
+from zdd_tui.dashboard.widgets.drawing.line import (
+    Line,
+    TextStyle,
+    error_lines,
+    format_age,
+    format_source_age,
+    sanitize,
+    wrap,
+)
 from zdd_tui.dashboard.widgets.panes.events import event_line
 from zdd_tui.dashboard.widgets.panes.guard import guard_readings
 from zdd_tui.model.release.records import ReleaseRecord, StepRecord
 from zdd_tui.model.release.summary import list_current_gates, summarize_release
 
 
-class StatusDetailsScreen(ActionScreen[None], ModalScreen[None], HasPage):
+class StatusDetailsScreen(FollowingDialog[None]):
     """A page that follows the state."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,e,q,enter", "dismiss", "Close", show=False, id="details.close"),
     ]
 
-    CSS = DIALOG_CSS.format(name="StatusDetailsScreen")
-
     def __init__(self, board: DashboardState, context: RenderContext, progress: CommandProgress | None = None) -> None:
-        super().__init__()
-        self._last_shown = (board, context)
+        super().__init__(board, context)
         self._progress = progress
-
-    def compose(self) -> ComposeResult:
-        with Vertical(id="dialog"):
-            yield PageView()
-            yield KeyHints()
-
-    def on_mount(self) -> None:
-        self.query_one(PageView).focus()
-        self.show(*self._last_shown)
-
-    def show(self, board: DashboardState, context: RenderContext) -> None:
-        self.query_one(PageView).show(board, context)
-        self.query_one(KeyHints).show(board, context)
 
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         return status_detail_lines(board, context, cells, self._progress)
@@ -87,13 +75,8 @@ def _gate_lines(record: ReleaseRecord, now: float, cells: int) -> list[Line]:
     lines: list[Line] = []
     for label, reading in list_current_gates(record, now):
         glyph, style = VERDICT_GLYPHS[reading.verdict]
-        lines.append(
-            (
-                (f"{glyph} {reading.verdict}  ", style),
-                (label, TextStyle.STRONG),
-                (f"  {format_age(reading.age(now))} old", TextStyle.DIM),
-            )
-        )
+        age = f"  {format_age(reading.age(now))} old"
+        lines.append(((f"{glyph} {reading.verdict}  ", style), (label, TextStyle.STRONG), (age, TextStyle.DIM)))
         lines += wrap(f"{reading.name}: {reading.reason}", cells, indent="    ")
     return [(("gates", TextStyle.DIM),), *lines, ()] if lines else []
 
@@ -103,14 +86,9 @@ def _guard_lines(board: DashboardState, now: float, cells: int) -> list[Line]:
     lines: list[Line] = []
     for reading in guard_readings(board, now):
         glyph, style = VERDICT_GLYPHS[reading.verdict]
+        rule = sanitize(reading.rule)
         acted = f", the guard triggered {reading.action_taken}" if reading.action_taken else ""
-        lines += [
-            (
-                (f"{glyph} {reading.verdict}  ", style),
-                (sanitize(reading.rule), TextStyle.STRONG),
-                (acted, TextStyle.WARN),
-            )
-        ]
+        lines.append(((f"{glyph} {reading.verdict}  ", style), (rule, TextStyle.STRONG), (acted, TextStyle.WARN)))
         lines += wrap(reading.reason, cells, indent="    ")
     return [(("guard", TextStyle.DIM),), *lines, ()] if lines else []
 
@@ -143,24 +121,20 @@ def _refused_command_lines(record: ReleaseRecord, context: RenderContext, cells:
 def _source_lines(board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
     plan = board.plan
     lines: list[Line] = [(("sources", TextStyle.DIM),)]
-    sources: tuple[tuple[str, str, Observed[object], float], ...] = (
+    sources: list[tuple[str, str, Observed[object], float]] = [
         ("database", plan.database, board.release, RELEASE_STALE_SECONDS),
         ("cluster", plan.cluster, board.workload, PODS_STALE_SECONDS),
-        *((("flags", plan.flags, board.flags, FLAGS_STALE_SECONDS),) if plan.has_flags else ()),
-        *(
-            (side, f"deployment {name}", board.second_workload, PODS_STALE_SECONDS)
-            for side, name in plan.deployment_roles[1:]
-        ),
-    )
+    ]
+    if plan.has_flags:
+        sources.append(("flags", plan.flags, board.flags, FLAGS_STALE_SECONDS))
+    for side, name in plan.deployment_roles[1:]:
+        sources.append((side, f"deployment {name}", board.second_workload, PODS_STALE_SECONDS))
     for name, place, source, limit in sources:
         age = source.age(context.now)
         stale = source.is_stale(context.now, limit)
         text = "never read" if age is None else f"{format_source_age(age, stale=stale)} old"
-        lines += wrap(
-            f"{'✗' if stale else '✔'} {name:<9} {text:<14} {place}",
-            cells,
-            TextStyle.WARN if stale else TextStyle.NORMAL,
-        )
+        glyph, style = ("✗", TextStyle.WARN) if stale else ("✔", TextStyle.NORMAL)
+        lines += wrap(f"{glyph} {name:<9} {text:<14} {place}", cells, style)
         lines += wrap(source.error, cells, TextStyle.BAD, indent="    ") if source.error else []
-        lines += wrap(f"→ Fix: {source.hint}", cells, TextStyle.STRONG, indent="    ") if source.hint else []
+        lines += error_lines("", source.hint, cells, indent="    ")
     return lines

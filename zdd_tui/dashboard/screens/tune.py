@@ -5,13 +5,11 @@ from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
+from textual.widget import Widget
 from textual.widgets import Input
 
-from zdd_tui.dashboard.screens.base import ActionScreen
-from zdd_tui.dashboard.screens.dialog import DIALOG_CSS, HasPage, KeyHints, PageView, key_hints_line
+from zdd_tui.dashboard.screens.dialog import FollowingDialog, KeyHints, PageView, key_hints_line, text_field
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.bars.footer import disabled_reason
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, fit, sanitize, truncate, wrap
@@ -42,7 +40,7 @@ class TuneRequest:
     reason: str = ""
 
 
-class TuneScreen(ActionScreen[TuneRequest], ModalScreen[TuneRequest], HasPage):
+class TuneScreen(FollowingDialog[TuneRequest]):
     """Arrows select a limit; Enter stages the typed value, and with an empty field sends the staged changes.
 
     Args:
@@ -50,46 +48,33 @@ class TuneScreen(ActionScreen[TuneRequest], ModalScreen[TuneRequest], HasPage):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "Cancel", show=False, id="tune.leave"),
+        Binding("escape", "dismiss", "Cancel", show=False, id="tune.leave"),
         Binding("up", "move(-1)", "Previous limit", show=False, id="tune.up"),
         Binding("down", "move(1)", "Next limit", show=False, id="tune.down"),
     ]
 
-    CSS = DIALOG_CSS.format(name="TuneScreen")
-
     def __init__(self, board: DashboardState, context: RenderContext, changes: dict[str, object] | None = None) -> None:
-        super().__init__()
-        self._last_shown = (board, context)
+        super().__init__(board, context)
         self._staged: dict[str, object] = dict(changes or {})
         self._selected = 0
         self._error = ""
 
-    def compose(self) -> ComposeResult:
-        with Vertical(id="dialog"):
-            yield PageView()
-            yield Input(id="value")
-            if self._is_reason_required:
-                reason = Input(id="reason")
-                reason.border_title = "reason (required by the plan)"
-                yield reason
-            yield KeyHints()
+    def compose_dialog(self) -> ComposeResult:
+        yield PageView()
+        yield Input(id="value")
+        if self._is_reason_required:
+            yield text_field("reason", "reason (required by the plan)")
+        yield KeyHints()
 
     @property
     def _is_reason_required(self) -> bool:
         return CommandKind.TUNE.value in self._last_shown[0].plan.commands_needing_reason
 
+    def initial_focus(self) -> Widget:
+        return self.query_one("#reason" if self._staged and self._is_reason_required else "#value")
+
     def on_mount(self) -> None:
-        self.query_one("#reason" if self._staged and self._is_reason_required else "#value").focus()
         self._select(0)
-
-    def show(self, board: DashboardState, context: RenderContext) -> None:
-        """Follows the state: another operator may tune too."""
-        self._last_shown = (board, context)
-        self._draw()
-
-    def _draw(self) -> None:
-        self.query_one(PageView).show(*self._last_shown)
-        self.query_one(KeyHints).show(*self._last_shown)
 
     def action_move(self, by: int) -> None:
         self._select(min(max(0, self._selected + by), len(LIMITS) - 1))
@@ -152,9 +137,6 @@ class TuneScreen(ActionScreen[TuneRequest], ModalScreen[TuneRequest], HasPage):
             return ""
         tuning = apply_tuning(record.plan_limits, record.tuning, self._staged)
         return describe_limit_changes(record.plan_limits, record.tuning, tuning) if tuning != record.tuning else ""
-
-    def action_leave(self) -> None:
-        self.dismiss(None)
 
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         return tune_lines(board, cells, self._selected, self._staged)

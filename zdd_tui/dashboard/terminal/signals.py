@@ -12,7 +12,7 @@ import sys
 import termios
 import threading
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Self
 
 SHUTDOWN_TIMEOUT = 2.0
@@ -43,7 +43,7 @@ class TerminalWatcher:
         with contextlib.suppress(termios.error, OSError, ValueError):
             self._attributes = termios.tcgetattr(sys.stdin.fileno())
         for number in _SIGNALS:
-            self._previous_handlers[number] = signal.signal(number, self._on_signal)
+            self._previous_handlers[number] = signal.signal(number, lambda number, _frame: self._request_end(number))
         threading.Thread(target=self._watch_stdin, name="zdd-terminal", daemon=True).start()
         return self
 
@@ -61,9 +61,6 @@ class TerminalWatcher:
             if not _is_writable(descriptor):
                 with open(os.devnull, "r+b") as null:
                     os.dup2(null.fileno(), descriptor)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._request_end(number)
 
     def _watch_stdin(self) -> None:
         try:

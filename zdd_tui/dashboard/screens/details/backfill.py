@@ -5,9 +5,8 @@ from typing import ClassVar
 
 from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, TextFormatter
 from zdd_tui.dashboard.state import DashboardState, Observed, RenderContext, StateSource
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, sanitize, wrap
-from zdd_tui.dashboard.widgets.panes.backfill import backfill_lines
-from zdd_tui.dashboard.widgets.panes.failed_rows import FailedRowsPane
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, sanitize, wrap
+from zdd_tui.dashboard.widgets.panes.backfill import FailedRowsPane, backfill_lines
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.plan.strategies import strategy_title
 from zdd_tui.model.queries import BackfillDetail, BackfillQuery, RangeView
@@ -60,19 +59,19 @@ class BackfillScreen(DetailScreen):
         failed_rows.set_failed_rows(Observed(failed, result.observed_at, result.error, result.hint))
         failed_rows.show(self._source.state(), self._get_context())
 
-    def body(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
+    def body(self, board: DashboardState, context: RenderContext, formatter: TextFormatter) -> Sequence[Line]:
         if not board.plan.has_backfill:
-            return wrap(f"a {strategy_title(board.plan.strategy)} release has no backfill", cells)
+            return wrap(f"a {strategy_title(board.plan.strategy)} release has no backfill", formatter.cells)
         record = board.release.value
         state = record.backfill if record else None
-        lines = [*backfill_lines(state, cells), *_batch_lines(state, context, cells), ()]
-        lines += self.query_error_lines(self._query, cells)
+        lines = [*backfill_lines(state, formatter.cells), *_batch_lines(state, context, formatter), ()]
+        lines += self.query_error_lines(self._query, formatter)
         if self._query.value is None:
             return lines
-        return lines + backfill_detail_lines(self._query.value, cells, self.format_text)
+        return lines + backfill_detail_lines(self._query.value, formatter)
 
 
-def _batch_lines(state: BackfillRecord | None, context: RenderContext, cells: int) -> list[Line]:
+def _batch_lines(state: BackfillRecord | None, context: RenderContext, formatter: TextFormatter) -> list[Line]:
     """Average time and size of a batch without pauses, and the last batches, the newest first."""
     if state is None or not state.batches:
         return []
@@ -81,53 +80,42 @@ def _batch_lines(state: BackfillRecord | None, context: RenderContext, cells: in
     text = (
         f"{state.batches:,} batches in {format_duration(state.seconds)}: {1000 * each:.0f} ms and {rows:,.0f} rows each"
     )
-    lines: list[Line] = [clip(((text, TextStyle.NORMAL),), cells)]
+    lines: list[Line] = [formatter.clip(((text, TextStyle.NORMAL),))]
     for batch in reversed(state.recent[-SHOWN_BATCHES:]):
-        when = context.clock.time_of_day(batch.at)
-        lines.append(
-            (
-                (f"  {when} ", TextStyle.DIM),
-                (f"{batch.rows:>7,} rows {1000 * batch.seconds:>6.0f} ms", TextStyle.NORMAL),
-            )
-        )
+        when = (f"  {context.clock.time_of_day(batch.at)} ", TextStyle.DIM)
+        lines.append((when, (f"{batch.rows:>7,} rows {1000 * batch.seconds:>6.0f} ms", TextStyle.NORMAL)))
     return lines
 
 
-def backfill_detail_lines(detail: BackfillDetail, cells: int, format_text: TextFormatter) -> list[Line]:
+def backfill_detail_lines(detail: BackfillDetail, formatter: TextFormatter) -> list[Line]:
     """Ranges, limits, mismatches, SQL and its query plan."""
     lines: list[Line] = [(("ranges", TextStyle.DIM),)]
-    lines += [line for each in detail.ranges for line in _range_lines(each, cells, format_text)] or [
-        (("none yet", TextStyle.DIM),)
-    ]
+    lines += [line for each in detail.ranges for line in _range_lines(each, formatter)]
+    lines += [] if detail.ranges else [(("none yet", TextStyle.DIM),)]
     if detail.limits:
         limits = ", ".join(f"{name} {value}" for name, value in sorted(detail.limits.items()))
-        lines += [(), (("limits changed at run time", TextStyle.DIM),), *format_text(limits, cells)]
+        lines += [(), (("limits changed at run time", TextStyle.DIM),), *formatter(limits)]
     if detail.mismatches:
         lines += [(), (("mismatched rows (key: reason)", TextStyle.BAD),)]
         for row in detail.mismatches:
             columns = f" [{', '.join(row.columns)}]" if row.columns else ""
-            lines += format_text(f"{', '.join(row.key)}: {row.reason}{columns}", cells)
+            lines += formatter(f"{', '.join(row.key)}: {row.reason}{columns}")
     lines += [(), (("statement of a batch", TextStyle.DIM),)]
-    lines += [line for text in detail.statement.splitlines() for line in format_text(text, cells)]
+    lines += formatter(detail.statement)
     lines += [(), (("EXPLAIN (not executed)", TextStyle.DIM),)]
-    lines += format_text(f"? {detail.explain_error}", cells, TextStyle.WARN) if detail.explain_error else []
-    return lines + [line for text in detail.query_plan for line in format_text(text, cells, _plan_line_style(text))]
+    lines += formatter(f"? {detail.explain_error}", TextStyle.WARN) if detail.explain_error else []
+    return lines + [line for text in detail.query_plan for line in formatter(text, _plan_line_style(text))]
 
 
-def _range_lines(range_view: RangeView, cells: int, format_text: TextFormatter) -> list[Line]:
-    glyph, style = (
-        ("✔", TextStyle.GOOD)
-        if range_view.done
-        else ("▶", TextStyle.RUNNING)
-        if range_view.cursor
-        else ("○", TextStyle.DIM)
-    )
+def _range_lines(range_view: RangeView, formatter: TextFormatter) -> list[Line]:
+    glyph, style = ("▶", TextStyle.RUNNING) if range_view.cursor else ("○", TextStyle.DIM)
+    if range_view.done:
+        glyph, style = "✔", TextStyle.GOOD
     place = f"({_key_text(range_view.lo, 'start')} … {_key_text(range_view.hi, 'end')}]"
     at = "" if range_view.done else f" at {_key_text(range_view.cursor, 'its start')}"
-    first, *rest = format_text(
-        f"{range_view.kind} {range_view.id} {sanitize(place)}{at}, {range_view.rows:,} rows", max(10, cells - 2)
+    return formatter.beside(
+        ((f"{glyph} ", style),), f"{range_view.kind} {range_view.id} {sanitize(place)}{at}, {range_view.rows:,} rows"
     )
-    return [((f"{glyph} ", style), *first), *((("  ", TextStyle.NORMAL), *line) for line in rest)]
 
 
 def _key_text(key: tuple[str, ...] | None, none: str) -> str:

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Generic, TypeVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -21,7 +21,9 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     TextStyle,
     clip,
     contains,
+    error_lines,
     format_source_age,
+    hang,
     highlight_matches,
     join,
     justify,
@@ -30,7 +32,7 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     wrap,
 )
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
-from zdd_tui.model.queries import AuditLog, Query
+from zdd_tui.model.queries import AuditLog, AuditLogQuery, Query
 from zdd_tui.model.release.records import ReleaseRecord
 
 T = TypeVar("T")
@@ -39,12 +41,44 @@ ContextSource = Callable[[], RenderContext]
 """Provides time, lock and keys for drawing."""
 
 
-class TextFormatter(Protocol):
-    """Makes lines of a text: wrapped or truncated, as the operator has chosen."""
+LABEL_WIDTH = 12
+"""Width in cells of a label and the blanks around it."""
 
-    def __call__(
-        self, text: str, cells: int, style: TextStyle = TextStyle.NORMAL, *, indent: str = ""
-    ) -> list[Line]: ...
+MAX_CHANGES = 6
+"""Changes of a verdict that are shown, the newest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextFormatter:
+    """Makes lines of a text: wrapped or truncated, as the operator has chosen.
+
+    Attributes:
+        cells: width of the page.
+    """
+
+    cells: int
+    is_wrapped: bool
+
+    def __call__(self, text: str, style: TextStyle = TextStyle.NORMAL, *, indent: str = "") -> list[Line]:
+        if self.is_wrapped:
+            return wrap(text, self.cells, style, indent=indent)
+        return [self.clip(((indent + sanitize(part), style),)) for part in text.splitlines() or [""]]
+
+    def beside(self, head: Line, text: str, style: TextStyle = TextStyle.NORMAL) -> list[Line]:
+        """A text beside a head; further lines are aligned with the first."""
+        return hang(head, replace(self, cells=max(10, self.cells - line_width(head)))(text, style))
+
+    def labelled(self, name: str, text: str, style: TextStyle = TextStyle.NORMAL) -> list[Line]:
+        """A text beside its label."""
+        return self.beside(((f"  {name:<{LABEL_WIDTH - 2}}", TextStyle.DIM),), text, style)
+
+    def clip(self, line: Line) -> Line:
+        """Truncates a line to the page."""
+        return clip(line, self.cells)
+
+    def heading(self, head: Line, age: str) -> Line:
+        """A line with the age of its values at the right edge."""
+        return justify(self.clip(head), ((age, TextStyle.DIM),), self.cells)
 
 
 FreshnessCheck = Callable[[DashboardState, T], bool]
@@ -161,7 +195,7 @@ class DetailScreen(ActionScreen[None], HasPage):
         """The heading of the page."""
         raise NotImplementedError
 
-    def body(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
+    def body(self, board: DashboardState, context: RenderContext, formatter: TextFormatter) -> Sequence[Line]:
         """The page's lines."""
         raise NotImplementedError
 
@@ -184,20 +218,15 @@ class DetailScreen(ActionScreen[None], HasPage):
         self._queries.append(polled_query)
         return polled_query
 
-    def format_text(
-        self, text: str, cells: int, style: TextStyle = TextStyle.NORMAL, *, indent: str = ""
-    ) -> list[Line]:
-        """A text, wrapped or truncated, as the operator has chosen."""
-        if self.is_wrapped:
-            return wrap(text, cells, style, indent=indent)
-        return [clip(((indent + sanitize(part), style),), cells) for part in text.splitlines() or [""]]
+    def add_audit_query(self) -> PolledQuery[AuditLog]:
+        """Adds the query for the audit, which is repeated when it has a newer event."""
+        return self.add_query(AuditLogQuery(), "the audit", is_same_audit_log)
 
-    def query_error_lines(self, query: PolledQuery[Any], cells: int) -> list[Line]:
+    def query_error_lines(self, query: PolledQuery[Any], formatter: TextFormatter) -> list[Line]:
         """Why there is no result, or no newer one; empty without an error."""
         result = query.result
         if result.error:
-            lines = wrap(f"✗ {query.name}: {result.error}", cells, TextStyle.BAD)
-            return lines + (wrap(f"→ Fix: {result.hint}", cells, TextStyle.STRONG) if result.hint else [])
+            return error_lines(f"{query.name}: {result.error}", result.hint, formatter.cells)
         return [] if result.value is not None else [((f"… reading {query.name}", TextStyle.DIM),)]
 
     # --- drawing -----------------------------------------------------------------------------------------------------
@@ -247,7 +276,7 @@ class DetailScreen(ActionScreen[None], HasPage):
         return justify(((sanitize(self.heading(board)), TextStyle.STRONG),), right, cells)
 
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
-        lines = self.body(board, context, cells)
+        lines = self.body(board, context, TextFormatter(cells, self.is_wrapped))
         if not self._search_text:
             return lines
         return LazyLines((), len(lines), lambda at: highlight_matches(lines[at], self._search_text))
@@ -317,19 +346,23 @@ def _hint_line(pairs: Sequence[tuple[str, str]]) -> Line:
 
 
 class RecordScreen(DetailScreen):
-    """A page made from the release's record."""
+    """A page made from the release's record and its audit."""
+
+    def __init__(self, source: StateSource, get_context: ContextSource) -> None:
+        super().__init__(source, get_context)
+        self._audit = self.add_audit_query()
 
     def age_source(self, board: DashboardState) -> tuple[Observed[object], float]:
         return board.release, RELEASE_STALE_SECONDS
 
-    def body(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
+    def body(self, board: DashboardState, context: RenderContext, formatter: TextFormatter) -> Sequence[Line]:
         record, now = board.release.value, board.server_now(context.now)
         if record is None or now is None:
             return [(("… connecting", TextStyle.DIM),)]
-        return self.record_body(board, record, now, context, cells)
+        return self.record_body(board, record, now, context, formatter)
 
     def record_body(
-        self, board: DashboardState, record: ReleaseRecord, now: float, context: RenderContext, cells: int
+        self, board: DashboardState, record: ReleaseRecord, now: float, context: RenderContext, formatter: TextFormatter
     ) -> Sequence[Line]:
         """The page's lines.
 
@@ -337,3 +370,27 @@ class RecordScreen(DetailScreen):
             now: seconds since the epoch, by the database's clock.
         """
         raise NotImplementedError
+
+
+def verdict_change_lines(
+    kind: str,
+    name: str,
+    audit_log: AuditLog,
+    context: RenderContext,
+    formatter: TextFormatter,
+    style: TextStyle = TextStyle.NORMAL,
+    *,
+    indent: str,
+) -> list[Line]:
+    """Changes of the verdict of a gate or of a rule, with their reasons, the newest first.
+
+    Args:
+        kind: of the audit events: ``gate``, or ``guard``, which also has the guard's actions.
+    """
+    prefix = f"{name}: "
+    changes = [event for event in audit_log.events if event.kind == kind and event.message.startswith(prefix)]
+    lines: list[Line] = []
+    for event in reversed(changes[-MAX_CHANGES:]):
+        when, what = context.clock.time_of_day(event.at), sanitize(event.message.removeprefix(prefix))
+        lines += formatter(f"{when} {what}: {event.reason}", style, indent=indent)
+    return lines

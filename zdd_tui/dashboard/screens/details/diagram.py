@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen
+from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, TextFormatter
 from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, Observed, RenderContext, StateSource
 from zdd_tui.dashboard.widgets.diagrams.shadow import shadow_sample_lines
 from zdd_tui.dashboard.widgets.diagrams.strategy import diagram_lines
@@ -29,9 +29,11 @@ class DiagramScreen(DetailScreen):
     def age_source(self, board: DashboardState) -> tuple[Observed[object], float]:
         return board.release, RELEASE_STALE_SECONDS
 
-    def body(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
+    def body(self, board: DashboardState, context: RenderContext, formatter: TextFormatter) -> Sequence[Line]:
         query = self._samples
         if query is None:
-            return diagram_lines(board, context, cells)
-        samples = shadow_sample_lines(query.result, query.stale_after, context, cells, in_full=self.is_wrapped)
-        return diagram_lines(board, context, cells, samples)
+            return diagram_lines(board, context, formatter.cells)
+        samples = shadow_sample_lines(
+            query.result, query.stale_after, context, formatter.cells, in_full=self.is_wrapped
+        )
+        return diagram_lines(board, context, formatter.cells, samples)

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, TextFormatter, is_same_audit_log
+from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, TextFormatter
 from zdd_tui.dashboard.state import FLAGS_STALE_SECONDS, DashboardState, FlagView, Observed, RenderContext, StateSource
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, sanitize
-from zdd_tui.model.queries import AuditLog, AuditLogQuery
+from zdd_tui.model.queries import AuditLog
 from zdd_tui.model.release.records import Event
 from zdd_tui.model.release.strategy import Strategy
 from zdd_tui.model.release.timeline import StepAttempt, build_timeline
@@ -34,7 +34,7 @@ class FlagScreen(DetailScreen):
     def __init__(self, source: StateSource, get_context: ContextSource, key: str) -> None:
         super().__init__(source, get_context)
         self._key = key
-        self._query = self.add_query(AuditLogQuery(), "the audit", is_same_audit_log)
+        self._query = self.add_audit_query()
 
     def heading(self, board: DashboardState) -> str:
         return f"flag {self._key}"
@@ -42,35 +42,34 @@ class FlagScreen(DetailScreen):
     def age_source(self, board: DashboardState) -> tuple[Observed[object], float]:
         return board.flags, FLAGS_STALE_SECONDS
 
-    def body(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
+    def body(self, board: DashboardState, context: RenderContext, formatter: TextFormatter) -> Sequence[Line]:
         flag = next((each for each in board.flags.value or () if each.key == self._key), None)
         if flag is None:
             return [(("the release has no such flag", TextStyle.WARN),)]
         lines = [
             _value_text(flag),
-            *self._description_lines(flag, board, context, cells),
+            *_description_lines(flag, board, context, formatter),
             (),
             (("changes", TextStyle.DIM),),
         ]
-        lines += self.query_error_lines(self._query, cells)
+        lines += self.query_error_lines(self._query, formatter)
         record = board.release.value
         if self._query.value is not None and record is not None:
-            lines += flag_history_lines(
-                flag, record.release.strategy, self._query.value, context, cells, self.format_text
-            )
+            lines += flag_history_lines(flag, record.release.strategy, self._query.value, context, formatter)
         return lines
 
-    def _description_lines(
-        self, flag: FlagView, board: DashboardState, context: RenderContext, cells: int
-    ) -> list[Line]:
-        lines = self.format_text(f"ff:{flag.key} at {board.plan.flags or '?'}", cells, TextStyle.DIM)
-        if meaning := _ROLE_DESCRIPTIONS.get(flag.role):
-            lines += self.format_text(f"{flag.role}: {meaning}", cells)
-        lines += self.format_text(f"owner {flag.owner or 'none'}, expires {flag.expires or 'never'}", cells)
-        if flag.changed_at is not None:
-            ago = format_age(max(0.0, context.wall - flag.changed_at))
-            lines += self.format_text(f"changed {ago} ago (seen by this dashboard)", cells, TextStyle.DIM)
-        return lines
+
+def _description_lines(
+    flag: FlagView, board: DashboardState, context: RenderContext, formatter: TextFormatter
+) -> list[Line]:
+    lines = formatter(f"ff:{flag.key} at {board.plan.flags or '?'}", TextStyle.DIM)
+    if meaning := _ROLE_DESCRIPTIONS.get(flag.role):
+        lines += formatter(f"{flag.role}: {meaning}")
+    lines += formatter(f"owner {flag.owner or 'none'}, expires {flag.expires or 'never'}")
+    if flag.changed_at is not None:
+        ago = format_age(max(0.0, context.wall - flag.changed_at))
+        lines += formatter(f"changed {ago} ago (seen by this dashboard)", TextStyle.DIM)
+    return lines
 
 
 def _value_text(flag: FlagView) -> Line:
@@ -83,12 +82,7 @@ def _value_text(flag: FlagView) -> Line:
 
 
 def flag_history_lines(
-    flag: FlagView,
-    strategy: Strategy,
-    audit_log: AuditLog,
-    context: RenderContext,
-    cells: int,
-    format_text: TextFormatter,
+    flag: FlagView, strategy: Strategy, audit_log: AuditLog, context: RenderContext, formatter: TextFormatter
 ) -> list[Line]:
     """The attempts of the steps that change the flag, newest first, with the command that caused each."""
     registry_keys = _STEPS_BY_ROLE.get(flag.role, ())
@@ -105,12 +99,12 @@ def flag_history_lines(
     for item in reversed(attempts):
         verb, style = ("reverted", TextStyle.WARN) if item.is_undo else ("done", TextStyle.NORMAL)
         report = verb if item.outcome == "done" else item.outcome
-        lines += format_text(f"{context.clock.time_of_day(item.started_at)} {item.label}: {report}", cells, style)
-        lines += format_text(f"✗ {item.error}", cells, TextStyle.BAD, indent="         ") if item.error else []
+        lines += formatter(f"{context.clock.time_of_day(item.started_at)} {item.label}: {report}", style)
+        lines += formatter(f"✗ {item.error}", TextStyle.BAD, indent="         ") if item.error else []
         command = _command_before(audit_log.events, item.started_at)
         if command is not None:
             reason = f": “{command.reason}”" if command.reason else ""
-            lines += format_text(f"requested by {command.actor}{reason}", cells, TextStyle.DIM, indent="         ")
+            lines += formatter(f"requested by {command.actor}{reason}", TextStyle.DIM, indent="         ")
     return lines
 
 

@@ -6,11 +6,11 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen
+from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, TextFormatter
 from zdd_tui.dashboard.screens.dialog import PageView
 from zdd_tui.dashboard.state import PODS_STALE_SECONDS, Clock, DashboardState, Observed, RenderContext, StateSource
 from zdd_tui.dashboard.terminal.display_options import DisplayOptions
-from zdd_tui.dashboard.widgets.drawing.line import LazyLines, Line, TextStyle, clip, sanitize, wrap
+from zdd_tui.dashboard.widgets.drawing.line import LazyLines, Line, TextStyle, clip, error_lines, sanitize
 from zdd_tui.model.queries import LogLine, LogQuery, LogTail, LogView
 
 REFRESH_INTERVAL = 0.25
@@ -90,12 +90,11 @@ class LogScreen(DetailScreen):
         stopped = f"‖ not following, {newest.total - self._shown.total:,} newer lines"
         return clip((*head, (stopped, TextStyle.WARN), *_dropped_text(newest)), cells)
 
-    def body(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
+    def body(self, board: DashboardState, context: RenderContext, formatter: TextFormatter) -> Sequence[Line]:
         view = self._shown
         head: list[Line] = []
         if view.error:
-            head += wrap(f"✗ {view.error}", cells, TextStyle.WARN)
-            head += wrap(f"→ Fix: {view.hint}", cells, TextStyle.STRONG) if view.hint else []
+            head += error_lines(view.error, view.hint, formatter.cells, TextStyle.WARN)
         if not view.lines and view.state == "following":
             head.append((("no lines yet", TextStyle.DIM),))
         if view.dropped:
@@ -103,7 +102,7 @@ class LogScreen(DetailScreen):
         clock = context.clock if self._shows_times else None
         if self.is_wrapped:
             lines = view.lines[-MAX_WRAPPED_LINES:]
-            return head + [piece for line in lines for piece in _wrap_log_line(log_line(line, clock), cells)]
+            return head + [piece for line in lines for piece in _wrap_log_line(log_line(line, clock), formatter.cells)]
         return LazyLines(head, len(view.lines), lambda at: log_line(view.lines[at], clock))
 
     def own_hints(self) -> tuple[tuple[str, str], ...]:

@@ -2,14 +2,15 @@
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
 from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, TextFormatter
-from zdd_tui.dashboard.screens.details.yaml import yaml_line
+from zdd_tui.dashboard.screens.details.yaml import yaml_lines
 from zdd_tui.dashboard.state import DashboardState, RenderContext, StateSource
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, wrap
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age
 from zdd_tui.model.queries import PlanQuery, PlanText
 
 
@@ -34,58 +35,45 @@ class PlanScreen(DetailScreen):
     def own_hints(self) -> tuple[tuple[str, str], ...]:
         return (("Tab", "as stored" if self._shows_difference else "difference"), ("y", "copy"))
 
-    def body(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
-        lines = self.query_error_lines(self._query, cells)
+    def body(self, board: DashboardState, context: RenderContext, formatter: TextFormatter) -> Sequence[Line]:
+        lines = self.query_error_lines(self._query, formatter)
         plan = self._query.value
         if plan is None:
             return lines
-        lines += [*_file_status_lines(plan, context, cells, wrap), ()]
-        return lines + (
-            diff_lines(plan, cells, self.format_text) if self._shows_difference else self._stored_lines(plan, cells)
-        )
-
-    def _stored_lines(self, plan: PlanText, cells: int) -> list[Line]:
-        if self.is_wrapped:
-            return [piece for line in plan.stored.splitlines() for piece in self.format_text(line, cells)]
-        return [yaml_line(line) for line in plan.stored.splitlines()]
+        lines += [*_file_status_lines(plan, context, replace(formatter, is_wrapped=True)), ()]
+        return lines + (diff_lines(plan, formatter) if self._shows_difference else yaml_lines(plan.stored, formatter))
 
     def action_turn(self) -> None:
         self._shows_difference = not self._shows_difference
         self.redraw()
 
 
-def _file_status_lines(plan: PlanText, context: RenderContext, cells: int, format_text: TextFormatter) -> list[Line]:
+def _file_status_lines(plan: PlanText, context: RenderContext, formatter: TextFormatter) -> list[Line]:
     """Whether the file has changed since the release was registered."""
-    head = format_text(
-        f"registered {context.clock.time_of_day(plan.at)}, sha256 {plan.hash[:12]}", cells, TextStyle.DIM
-    )
+    head = formatter(f"registered {context.clock.time_of_day(plan.at)}, sha256 {plan.hash[:12]}", TextStyle.DIM)
     if not plan.path:
-        return head + format_text("this dashboard was opened without a plan file", cells, TextStyle.DIM)
+        return head + formatter("this dashboard was opened without a plan file", TextStyle.DIM)
     if plan.file is None:
-        return head + format_text(f"? {plan.file_error}", cells, TextStyle.WARN)
+        return head + formatter(f"? {plan.file_error}", TextStyle.WARN)
     if plan.file == plan.stored:
-        return head + format_text(f"✔ {plan.path} is identical", cells, TextStyle.GOOD)
+        return head + formatter(f"✔ {plan.path} is identical", TextStyle.GOOD)
     when = ""
     if plan.file_changed_at is not None and plan.file_changed_at > plan.at:
         when = f", changed {format_age(context.wall - plan.file_changed_at)} ago, after the release was registered"
-    lines = format_text(f"✗ {plan.path} differs{when}", cells, TextStyle.WARN)
-    return (
-        head
-        + lines
-        + format_text("the release uses the stored plan; the file is used by the next release", cells, TextStyle.DIM)
-    )
+    head += formatter(f"✗ {plan.path} differs{when}", TextStyle.WARN)
+    return head + formatter("the release uses the stored plan; the file is used by the next release", TextStyle.DIM)
 
 
-def diff_lines(plan: PlanText, cells: int, format_text: TextFormatter) -> list[Line]:
+def diff_lines(plan: PlanText, formatter: TextFormatter) -> list[Line]:
     """A unified diff: - stored, + file."""
     if plan.file is None:
-        return format_text("no file to compare with", cells, TextStyle.WARN)
+        return formatter("no file to compare with", TextStyle.WARN)
     if plan.file == plan.stored:
-        return format_text("no difference", cells, TextStyle.GOOD)
+        return formatter("no difference", TextStyle.GOOD)
     diff = difflib.unified_diff(
         plan.stored.splitlines(), plan.file.splitlines(), "as stored", plan.path, n=3, lineterm=""
     )
-    return [line for text in diff for line in format_text(text, cells, _diff_style(text))]
+    return [line for text in diff for line in formatter(text, _diff_style(text))]
 
 
 def _diff_style(line: str) -> TextStyle:

@@ -9,7 +9,7 @@ from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, 
 from zdd_tui.dashboard.screens.details.log import LogScreen, log_line, log_status_line
 from zdd_tui.dashboard.screens.details.yaml import YamlScreen
 from zdd_tui.dashboard.state import Clock, DashboardState, RenderContext, StateSource
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, fit, format_age, sanitize, truncate
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, fit, format_age, sanitize, truncate
 from zdd_tui.dashboard.widgets.panes.pod_rows import POD_GLYPHS
 from zdd_tui.model.json_access import JsonObject, get_bool, get_number, get_object, get_objects, get_text
 from zdd_tui.model.json_access import get_timestamp as seconds_of
@@ -31,7 +31,7 @@ class PodScreen(DetailScreen):
         Binding("v", "yaml", "The object as YAML", show=False, id="pod.yaml"),
     ]
 
-    hints: ClassVar[tuple[tuple[str, str], ...]] = (("l", "log"), ("v", "YAML"))
+    hints = (("l", "log"), ("v", "YAML"))
 
     def __init__(self, source: StateSource, get_context: ContextSource, pod: str) -> None:
         super().__init__(source, get_context)
@@ -49,21 +49,21 @@ class PodScreen(DetailScreen):
     def heading(self, board: DashboardState) -> str:
         return f"pod {self._pod}"
 
-    def body(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
-        lines = self.query_error_lines(self._query, cells)
+    def body(self, board: DashboardState, context: RenderContext, formatter: TextFormatter) -> Sequence[Line]:
+        lines = self.query_error_lines(self._query, formatter)
         detail = self._query.value
         if detail is None:
-            lines += pod_board_lines(board, self._pod, context, self.format_text, cells)
+            lines += pod_board_lines(board, self._pod, context, formatter)
         else:
             snapshot = board.workload.value
             now = context.wall + (snapshot.clock_skew if snapshot else 0.0)
-            lines += pod_lines(detail, now, self.format_text, cells)
+            lines += pod_lines(detail, now, formatter)
         if self._tail is not None:
             view = self._tail.snapshot()
-            lines += [(), clip((("log  ", TextStyle.DIM), *log_status_line(view)), cells)]
-            lines += self.format_text(f"✗ {view.error}", cells, TextStyle.WARN) if view.error else []
-            lines += [clip(log_line(line, context.clock), cells) for line in view.lines[-SHOWN_LOG_LINES:]]
-        return lines + (pod_event_lines(detail, context.clock, self.format_text, cells) if detail else [])
+            lines += [(), formatter.clip((("log  ", TextStyle.DIM), *log_status_line(view)))]
+            lines += formatter(f"✗ {view.error}", TextStyle.WARN) if view.error else []
+            lines += [formatter.clip(log_line(line, context.clock)) for line in view.lines[-SHOWN_LOG_LINES:]]
+        return lines + (pod_event_lines(detail, context.clock, formatter) if detail else [])
 
     def action_log(self) -> None:
         self.app.push_screen(LogScreen(self._source, self._get_context, self._pod))
@@ -72,27 +72,21 @@ class PodScreen(DetailScreen):
         self.app.push_screen(YamlScreen(self._source, self._get_context, ObjectQuery("Pod", self._pod)))
 
 
-def pod_board_lines(
-    board: DashboardState, name: str, context: RenderContext, format_text: TextFormatter, cells: int
-) -> list[Line]:
+def pod_board_lines(board: DashboardState, name: str, context: RenderContext, formatter: TextFormatter) -> list[Line]:
     """A pod by the dashboard's state, while there is no result of the API."""
-    snapshots = [source.value for source in (board.workload, board.second_workload) if source.value is not None]
-    for snapshot in snapshots:
+    for snapshot in board.workloads:
+        now = context.wall + snapshot.clock_skew
         for pod in (*snapshot.pods, *snapshot.gone):
             if pod.name == name:
                 glyph, style = POD_GLYPHS[pod.state]
-                age = (
-                    ""
-                    if pod.created_at is None
-                    else f"  {format_age(context.wall + snapshot.clock_skew - pod.created_at)} old"
-                )
+                age = "" if pod.created_at is None else f"  {format_age(now - pod.created_at)} old"
                 lines: list[Line] = [(), ((f"{glyph} {pod.state}", style), (age, TextStyle.NORMAL))]
-                lines += format_text(f"image {pod.image}  node {pod.node or '-'}  {pod.restarts} restarts", cells)
-                return lines + (format_text(pod.reason, cells, TextStyle.WARN) if pod.reason else [])
+                lines += formatter(f"image {pod.image}  node {pod.node or '-'}  {pod.restarts} restarts")
+                return lines + (formatter(pod.reason, TextStyle.WARN) if pod.reason else [])
     return []
 
 
-def pod_lines(detail: ObjectDetail, now: float, format_text: TextFormatter, cells: int) -> list[Line]:
+def pod_lines(detail: ObjectDetail, now: float, formatter: TextFormatter) -> list[Line]:
     """State, conditions and containers.
 
     Args:
@@ -100,52 +94,42 @@ def pod_lines(detail: ObjectDetail, now: float, format_text: TextFormatter, cell
     """
     pod = detail.document
     status, spec = get_object(pod, "status"), get_object(pod, "spec")
-    created, deadline = (
-        seconds_of(pod, "metadata", "creationTimestamp"),
-        seconds_of(pod, "metadata", "deletionTimestamp"),
-    )
+    created = seconds_of(pod, "metadata", "creationTimestamp")
+    deadline = seconds_of(pod, "metadata", "deletionTimestamp")
     age = "" if created is None else f"  {format_age(now - created)} old"
     node, ip = sanitize(get_text(spec, "nodeName")) or "-", sanitize(get_text(status, "podIP")) or "-"
-    lines: list[Line] = [
-        (
-            (get_text(status, "phase") or "?", TextStyle.STRONG),
-            (f"{age}  node {node}  ip {ip}", TextStyle.NORMAL),
-        )
-    ]
+    phase = get_text(status, "phase") or "?"
+    lines: list[Line] = [((phase, TextStyle.STRONG), (f"{age}  node {node}  ip {ip}", TextStyle.NORMAL))]
     owners = ", ".join(
         f"{get_text(o, 'kind')} {get_text(o, 'name')}" for o in get_objects(pod, "metadata", "ownerReferences")
     )
-    lines += format_text(f"owner {owners}", cells, TextStyle.DIM) if owners else []
+    lines += formatter(f"owner {owners}", TextStyle.DIM) if owners else []
     if deadline is not None:
         grace = get_number(pod, "metadata", "deletionGracePeriodSeconds")
         left = deadline - now
         when = f"{format_age(left)} left of {grace}s" if left >= 0 else f"{format_age(-left)} past its deadline"
-        lines += format_text(f"▽ terminating: {when}", cells, TextStyle.WARN)
+        lines += formatter(f"▽ terminating: {when}", TextStyle.WARN)
     if reason := get_text(status, "reason"):
-        lines += format_text(f"✗ {reason}: {get_text(status, 'message')}", cells, TextStyle.BAD)
+        lines += formatter(f"✗ {reason}: {get_text(status, 'message')}", TextStyle.BAD)
     lines += [(), (("conditions", TextStyle.DIM),)]
-    lines += [
-        line for each in get_objects(status, "conditions") for line in _condition_lines(each, now, format_text, cells)
-    ]
+    lines += [line for each in get_objects(status, "conditions") for line in _condition_lines(each, now, formatter)]
     lines += [(), (("containers", TextStyle.DIM),)]
     specs = {get_text(each, "name"): each for each in get_objects(spec, "containers")}
     for each in (*get_objects(status, "initContainerStatuses"), *get_objects(status, "containerStatuses")):
-        lines += _container_lines(each, specs.get(get_text(each, "name"), {}), now, format_text, cells)
+        lines += _container_lines(each, specs.get(get_text(each, "name"), {}), now, formatter)
     return lines
 
 
-def pod_event_lines(detail: ObjectDetail, clock: Clock, format_text: TextFormatter, cells: int) -> list[Line]:
+def pod_event_lines(detail: ObjectDetail, clock: Clock, formatter: TextFormatter) -> list[Line]:
     """The pod's events, newest first."""
     lines: list[Line] = [(), (("events", TextStyle.DIM),)]
-    lines += format_text(f"✗ {detail.events_error}", cells, TextStyle.BAD) if detail.events_error else []
+    lines += formatter(f"✗ {detail.events_error}", TextStyle.BAD) if detail.events_error else []
     if not detail.events and not detail.events_error:
         lines.append((("no events (expired)", TextStyle.DIM),))
-    return lines + [
-        line for event in reversed(detail.events) for line in _event_lines(event, clock, format_text, cells)
-    ]
+    return lines + [line for event in reversed(detail.events) for line in _event_lines(event, clock, formatter)]
 
 
-def _condition_lines(condition: JsonObject, now: float, format_text: TextFormatter, cells: int) -> list[Line]:
+def _condition_lines(condition: JsonObject, now: float, formatter: TextFormatter) -> list[Line]:
     good = get_text(condition, "status") == "True"
     since = seconds_of(condition, "lastTransitionTime")
     age = "" if since is None else format_age(now - since)
@@ -155,40 +139,34 @@ def _condition_lines(condition: JsonObject, now: float, format_text: TextFormatt
         (f" {age:>4}", TextStyle.DIM),
     )
     why = ": ".join(part for part in (get_text(condition, "reason"), get_text(condition, "message")) if part)
-    return [clip(head, cells), *(format_text(why, cells, TextStyle.NORMAL, indent="    ") if why and not good else [])]
+    return [formatter.clip(head), *(formatter(why, indent="    ") if why and not good else [])]
 
 
-def _container_lines(
-    status: JsonObject, spec: Mapping[str, Any], now: float, format_text: TextFormatter, cells: int
-) -> list[Line]:
+def _container_lines(status: JsonObject, spec: Mapping[str, Any], now: float, formatter: TextFormatter) -> list[Line]:
     state = get_object(status, "state")
     word, detail = _container_state_text(state, now)
     good = word == "running" and get_bool(status, "ready") is True
     restarts = get_number(status, "restartCount")
-    lines: list[Line] = [
-        clip(
-            (
-                (("● " if good else "✗ " if word == "waiting" else "○ "), TextStyle.GOOD if good else TextStyle.WARN),
-                (f"{sanitize(get_text(status, 'name'))}  ", TextStyle.STRONG),
-                (f"{word}{detail}  {'ready' if get_bool(status, 'ready') else 'not ready'}  ", TextStyle.NORMAL),
-                (f"{restarts} restarts", TextStyle.WARN if restarts else TextStyle.DIM),
-            ),
-            cells,
-        )
-    ]
-    lines += format_text(f"image {get_text(status, 'image')}", cells, TextStyle.DIM, indent="    ")
+    head: Line = (
+        (("● " if good else "✗ " if word == "waiting" else "○ "), TextStyle.GOOD if good else TextStyle.WARN),
+        (f"{sanitize(get_text(status, 'name'))}  ", TextStyle.STRONG),
+        (f"{word}{detail}  {'ready' if get_bool(status, 'ready') else 'not ready'}  ", TextStyle.NORMAL),
+        (f"{restarts} restarts", TextStyle.WARN if restarts else TextStyle.DIM),
+    )
+    lines = [formatter.clip(head)]
+    lines += formatter(f"image {get_text(status, 'image')}", TextStyle.DIM, indent="    ")
     waiting = get_object(state, "waiting")
     if message := get_text(waiting, "message"):
-        lines += format_text(message, cells, TextStyle.BAD, indent="    ")
+        lines += formatter(message, TextStyle.BAD, indent="    ")
     last = get_object(status, "lastState", "terminated")
     if last:
-        lines += format_text(f"previous: {_termination_text(last, now)}", cells, TextStyle.WARN, indent="    ")
+        lines += formatter(f"previous: {_termination_text(last, now)}", TextStyle.WARN, indent="    ")
     probes = [
         f"{name.removesuffix('Probe')} {_probe_text(get_object(spec, name))}"
         for name in _PROBES
         if get_object(spec, name)
     ]
-    return lines + (format_text("probes " + ", ".join(probes), cells, TextStyle.DIM, indent="    ") if probes else [])
+    return lines + (formatter("probes " + ", ".join(probes), TextStyle.DIM, indent="    ") if probes else [])
 
 
 _PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
@@ -217,12 +195,9 @@ def _probe_text(probe: JsonObject) -> str:
     return f"{what} every {period}s, {failures}×"
 
 
-def _event_lines(event: EventView, clock: Clock, format_text: TextFormatter, cells: int) -> list[Line]:
+def _event_lines(event: EventView, clock: Clock, formatter: TextFormatter) -> list[Line]:
     when = "--:--:--" if event.at is None else clock.time_of_day(event.at)
     count = f" ({event.count}×)" if event.count > 1 else ""
     glyph, style = ("✗ ", TextStyle.BAD) if event.warning else ("· ", TextStyle.NORMAL)
-    first, *rest = format_text(f"{truncate(event.reason, 24)}{count}: {event.message}", max(10, cells - 11), style)
-    return [
-        ((f"{when} ", TextStyle.DIM), (glyph, style), *first),
-        *(((" " * 11, TextStyle.NORMAL), *line) for line in rest),
-    ]
+    head: Line = ((f"{when} ", TextStyle.DIM), (glyph, style))
+    return formatter.beside(head, f"{truncate(event.reason, 24)}{count}: {event.message}", style)

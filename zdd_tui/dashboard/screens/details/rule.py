@@ -3,18 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from zdd_tui.dashboard.screens.details.base import ContextSource, RecordScreen, TextFormatter, is_same_audit_log
-from zdd_tui.dashboard.screens.details.gate import LABEL_WIDTH, MAX_CHANGES, labelled_lines
+from zdd_tui.dashboard.screens.details.base import (
+    LABEL_WIDTH,
+    ContextSource,
+    RecordScreen,
+    TextFormatter,
+    verdict_change_lines,
+)
 from zdd_tui.dashboard.state import DashboardState, RenderContext, StateSource
 from zdd_tui.dashboard.widgets.drawing.chart import draw_chart
 from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, format_age, justify, sanitize
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, sanitize
 from zdd_tui.dashboard.widgets.panes.guard import guard_readings, headroom
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.guard.decisions import decide_actions
 from zdd_tui.model.guard.rules import format_value
 from zdd_tui.model.plan.guard import GuardAction
-from zdd_tui.model.queries import AuditLog, AuditLogQuery, RuleView
+from zdd_tui.model.queries import RuleView
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import GuardReading, ReleaseRecord
 from zdd_tui.model.release.state import CommandKind, ReleaseState
@@ -32,116 +37,93 @@ class RuleScreen(RecordScreen):
     def __init__(self, source: StateSource, get_context: ContextSource, rule: str) -> None:
         super().__init__(source, get_context)
         self._rule = rule
-        self._query = self.add_query(AuditLogQuery(), "the audit", is_same_audit_log)
 
     def heading(self, board: DashboardState) -> str:
         return f"guard rule {self._rule}"
 
     def record_body(
-        self, board: DashboardState, record: ReleaseRecord, now: float, context: RenderContext, cells: int
+        self, board: DashboardState, record: ReleaseRecord, now: float, context: RenderContext, formatter: TextFormatter
     ) -> Sequence[Line]:
         reading = next((each for each in guard_readings(board, now) if each.rule == self._rule), None)
         if reading is None:
             return [(("the release has no such rule", TextStyle.WARN),)]
         view = next((each for each in board.plan.guard_rules if each.name == self._rule), RuleView(self._rule))
         was_evaluated = any(each.rule == self._rule for each in record.guard)
-        lines = verdict_lines(reading, was_evaluated, now, cells, self.format_text)
-        lines += [(), *number_lines(reading, view, cells, self.format_text)]
-        lines += [(), *rule_action_lines(reading, view, record, cells, self.format_text)]
-        lines += [
-            (),
-            *(line for word, text in view.properties for line in labelled_lines(word, text, cells, self.format_text)),
-        ]
+        lines = verdict_lines(reading, was_evaluated, now, formatter)
+        lines += [(), *number_lines(reading, view, formatter)]
+        lines += [(), *rule_action_lines(reading, view, record, formatter)]
+        lines += [(), *(line for word, text in view.properties for line in formatter.labelled(word, text))]
         if not view.properties:
-            lines += labelled_lines("query", "not in this recording", cells, self.format_text, TextStyle.DIM)
-        lines += [(), (("changes of the verdict", TextStyle.DIM),), *self.query_error_lines(self._query, cells)]
-        if self._query.value is not None:
-            lines += rule_change_lines(self._rule, self._query.value, context, cells, self.format_text)
+            lines += formatter.labelled("query", "not in this recording", TextStyle.DIM)
+        lines += [(), (("changes of the verdict", TextStyle.DIM),), *self.query_error_lines(self._audit, formatter)]
+        if self._audit.value is not None:
+            lines += verdict_change_lines("guard", self._rule, self._audit.value, context, formatter, indent="  ") or [
+                (("  none in this release", TextStyle.DIM),)
+            ]
         return lines
 
 
-def verdict_lines(
-    reading: GuardReading, evaluated: bool, now: float, cells: int, format_text: TextFormatter
-) -> list[Line]:
+def verdict_lines(reading: GuardReading, evaluated: bool, now: float, formatter: TextFormatter) -> list[Line]:
     """Verdict, age and reason."""
     glyph, style = VERDICT_GLYPHS[reading.verdict]
     head: Line = ((f"{glyph} {reading.verdict}  ", style), (sanitize(reading.rule), TextStyle.STRONG))
     age = f"{format_age(reading.age(now))} old, counts for {format_age(reading.max_age)}" if evaluated else ""
     return [
-        justify(clip(head, cells), ((age, TextStyle.DIM),), cells),
-        *format_text(
-            reading.reason, cells, style if reading.verdict is Verdict.FAIL else TextStyle.NORMAL, indent="  "
-        ),
+        formatter.heading(head, age),
+        *formatter(reading.reason, style if reading.verdict is Verdict.FAIL else TextStyle.NORMAL, indent="  "),
     ]
 
 
-def number_lines(reading: GuardReading, view: RuleView, cells: int, format_text: TextFormatter) -> list[Line]:
+def number_lines(reading: GuardReading, view: RuleView, formatter: TextFormatter) -> list[Line]:
     """Value, the old version's value, limit, headroom and history."""
-
-    def value(number: float) -> str:
-        return format_value(number, reading.unit)
-
-    lines: list[Line] = []
-    current = "no value" if reading.value is None else value(reading.value)
+    unit = reading.unit
+    current = "no value" if reading.value is None else format_value(reading.value, unit)
     if reading.samples:
         current += f" of {reading.samples:,} samples"
-    lines += labelled_lines("value", current, cells, format_text)
+    lines = formatter.labelled("value", current)
     if reading.baseline is not None:
-        lines += labelled_lines("old", f"{value(reading.baseline)}{_ratio_text(reading)}", cells, format_text)
+        ratio = ""
+        if reading.value is not None and reading.baseline:
+            ratio = f": new is {reading.value / reading.baseline:.2f} times old"
+        lines += formatter.labelled("old", f"{format_value(reading.baseline, unit)}{ratio}")
     if reading.limit is not None:
-        lines += labelled_lines("limit", value(reading.limit), cells, format_text)
+        lines += formatter.labelled("limit", format_value(reading.limit, unit))
     unused = headroom(reading)
     if unused is not None:
-        share = min(1.0, max(0.0, unused))
-        full = int(_BAR_WIDTH * share + 0.5)
+        full = int(_BAR_WIDTH * min(1.0, max(0.0, unused)) + 0.5)
         style = TextStyle.BAD if unused < 0 else TextStyle.WARN if unused < 0.1 else TextStyle.GOOD
         text = f"over by {-100 * unused:.0f}% of the limit" if unused < 0 else f"{int(100 * unused)}% of the limit"
         bar: Line = (("█" * full, style), ("░" * (_BAR_WIDTH - full), TextStyle.DIM), (f" {text}", TextStyle.STRONG))
-        lines.append(clip(((f"  {'headroom':<{LABEL_WIDTH - 2}}", TextStyle.DIM), *bar), cells))
-    if reading.series:
-        lines += [(), *_history_lines(reading, view, cells)]
-    return lines
+        lines.append(formatter.clip(((f"  {'headroom':<{LABEL_WIDTH - 2}}", TextStyle.DIM), *bar)))
+    return lines + ([(), *_history_lines(reading, view, formatter)] if reading.series else [])
 
 
-def _ratio_text(reading: GuardReading) -> str:
-    """The ratio of the new version's value to the old one's."""
-    if reading.value is None or not reading.baseline:
-        return ""
-    return f": new is {reading.value / reading.baseline:.2f} times old"
+def _history_lines(reading: GuardReading, view: RuleView, formatter: TextFormatter) -> list[Line]:
+    def value(number: float) -> str:
+        return format_value(number, reading.unit)
 
-
-def _history_lines(reading: GuardReading, view: RuleView, cells: int) -> list[Line]:
-    bars = draw_chart(
-        reading.series, reading.limit, cells - 2, CHART_ROWS, lambda number: format_value(number, reading.unit)
-    )
+    bars = draw_chart(reading.series, reading.limit, formatter.cells - 2, CHART_ROWS, value)
     caption = f"last {len(reading.series)} samples"
     if view.interval:
         caption += f", one every {format_duration(view.interval)}"
-    known = [value for value in reading.series if value is not None]
+    known = [number for number in reading.series if number is not None]
     if known:
-        caption += (
-            f": {format_value(min(known), reading.unit)} to {format_value(max(known), reading.unit)}, the newest last"
-        )
-    return [*((("  ", TextStyle.NORMAL), *line) for line in bars), clip(((f"  {caption}", TextStyle.DIM),), cells)]
+        caption += f": {value(min(known))} to {value(max(known))}, the newest last"
+    return [*((("  ", TextStyle.NORMAL), *line) for line in bars), formatter.clip(((f"  {caption}", TextStyle.DIM),))]
 
 
 def rule_action_lines(
-    reading: GuardReading, view: RuleView, record: ReleaseRecord, cells: int, format_text: TextFormatter
+    reading: GuardReading, view: RuleView, record: ReleaseRecord, formatter: TextFormatter
 ) -> list[Line]:
     """The guard's action for a breach: the one taken, or the one that it would take now."""
     if reading.action_taken:
-        lines = labelled_lines(
-            "action", f"triggered {reading.action_taken} (once per breach)", cells, format_text, TextStyle.WARN
-        )
+        lines = formatter.labelled("action", f"triggered {reading.action_taken} (once per breach)", TextStyle.WARN)
     else:
-        lines = labelled_lines("on breach", predict_action(reading, view, record), cells, format_text, TextStyle.STRONG)
+        lines = formatter.labelled("on breach", predict_action(reading, view, record), TextStyle.STRONG)
     action = view.action if view.properties else reading.action
-    gates = (
-        "closes the gate “guard” of every phase until it passes"
-        if action is not GuardAction.ALERT
-        else "closes no gate"
-    )
-    return lines + labelled_lines("gates", gates, cells, format_text)
+    closes_gate = action is not GuardAction.ALERT
+    gates = "closes the gate “guard” of every phase until it passes" if closes_gate else "closes no gate"
+    return lines + formatter.labelled("gates", gates)
 
 
 def predict_action(reading: GuardReading, view: RuleView, record: ReleaseRecord) -> str:
@@ -162,19 +144,5 @@ def predict_action(reading: GuardReading, view: RuleView, record: ReleaseRecord)
     if decision.command is CommandKind.PAUSE:
         instead = "" if action is GuardAction.PAUSE else f" ({action} is no longer possible)"
         return f"pause the release{instead} and notify"
-    return "notify only: " + (
-        "the release is paused already" if action is not GuardAction.ALERT else "an alert changes nothing"
-    )
-
-
-def rule_change_lines(
-    rule: str, audit_log: AuditLog, context: RenderContext, cells: int, format_text: TextFormatter
-) -> list[Line]:
-    """Changes of the verdict and actions of the guard, the newest first."""
-    prefix = f"{rule}: "
-    changes = [event for event in audit_log.events if event.kind == "guard" and event.message.startswith(prefix)]
-    lines: list[Line] = []
-    for event in reversed(changes[-MAX_CHANGES:]):
-        when, what = context.clock.time_of_day(event.at), sanitize(event.message.removeprefix(prefix))
-        lines += format_text(f"{when} {what}: {event.reason}", cells, indent="  ")
-    return lines or [(("  none in this release", TextStyle.DIM),)]
+    is_alert = action is GuardAction.ALERT
+    return f"notify only: {'an alert changes nothing' if is_alert else 'the release is paused already'}"

@@ -5,12 +5,12 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, TextFormatter, is_same_audit_log
+from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, TextFormatter
 from zdd_tui.dashboard.state import DashboardState, RenderContext, StateSource
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, fit, line_width, sanitize
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, fit, line_width, sanitize
 from zdd_tui.dashboard.widgets.panes.events import event_line
 from zdd_tui.model.duration import format_duration
-from zdd_tui.model.queries import AuditLog, AuditLogQuery
+from zdd_tui.model.queries import AuditLog
 from zdd_tui.model.release.records import Event, ReleaseRecord
 from zdd_tui.model.release.timeline import PhaseSpan, StepAttempt, build_timeline
 
@@ -26,6 +26,11 @@ _OUTCOMES = {
     "cut off": ("~", TextStyle.WARN),
     "stopped": ("◁", TextStyle.WARN),
 }
+_EVENT_STYLES = {
+    **dict.fromkeys(("refused", "error"), TextStyle.BAD),
+    **dict.fromkeys(("lease", "gate", "release"), TextStyle.DIM),
+    "guard": TextStyle.WARN,
+}
 _ENDINGS = {"cut off": "  interrupted: the agent was lost", "stopped": "  stopped by the rollback"}
 
 
@@ -38,7 +43,7 @@ class TimelineScreen(DetailScreen):
 
     def __init__(self, source: StateSource, get_context: ContextSource) -> None:
         super().__init__(source, get_context)
-        self._query = self.add_query(AuditLogQuery(), "the audit", is_same_audit_log)
+        self._query = self.add_audit_query()
         self._shows_gates = False
 
     def heading(self, board: DashboardState) -> str:
@@ -47,14 +52,12 @@ class TimelineScreen(DetailScreen):
     def own_hints(self) -> tuple[tuple[str, str], ...]:
         return (("g", f"{'hide' if self._shows_gates else 'show'} verdicts"),)
 
-    def body(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
-        lines = self.query_error_lines(self._query, cells)
+    def body(self, board: DashboardState, context: RenderContext, formatter: TextFormatter) -> Sequence[Line]:
+        lines = self.query_error_lines(self._query, formatter)
         record, now = board.release.value, board.server_now(context.now)
         if self._query.value is None or record is None or now is None:
             return lines
-        return lines + timeline_lines(
-            record, self._query.value, now, context, cells, self.format_text, gates=self._shows_gates
-        )
+        return lines + timeline_lines(record, self._query.value, now, context, formatter, gates=self._shows_gates)
 
     def action_gates(self) -> None:
         self._shows_gates = not self._shows_gates
@@ -66,8 +69,7 @@ def timeline_lines(
     audit_log: AuditLog,
     now: float,
     context: RenderContext,
-    cells: int,
-    format_text: TextFormatter,
+    formatter: TextFormatter,
     *,
     gates: bool,
 ) -> list[Line]:
@@ -84,46 +86,45 @@ def timeline_lines(
         lines.append(((f"… {audit_log.earlier_count:,} earlier audit events are not shown", TextStyle.WARN),))
     if audit_log.recorded_since is not None:
         when = context.clock.time_of_day(audit_log.recorded_since)
-        lines += format_text(
-            f"… the recording starts at {when}; earlier events are not available", cells, TextStyle.WARN
-        )
+        lines += formatter(f"… the recording starts at {when}; earlier events are not available", TextStyle.WARN)
     registered = context.clock.time_of_day(record.created_at)
     finished = f", finished after {format_duration(end - record.created_at)}" if record.finished_at else ""
-    lines += format_text(
-        f"registered {registered}, {format_duration(now - record.created_at)} ago{finished}", cells, TextStyle.DIM
+    lines += formatter(
+        f"registered {registered}, {format_duration(now - record.created_at)} ago{finished}", TextStyle.DIM
     )
     previous_end: float | None = None
     for span in spans:
         if previous_end is not None and span.started_at - previous_end >= 1:
             waited = format_duration(span.started_at - previous_end)
             lines.append(((f"{'':9}waited {waited} for gates and approval", TextStyle.DIM),))
-        lines += [(), _phase_line(span, record.created_at, end, context, cells)]
+        lines += [(), _phase_line(span, record.created_at, end, context, formatter)]
         for item in span.items:
             if isinstance(item, StepAttempt):
-                lines += _attempt_lines(item, record, now, context, cells, format_text)
+                lines += _attempt_lines(item, record, now, context, formatter)
             else:
-                lines += _event_lines(item, context, cells, format_text)
+                lines += _event_lines(item, context, formatter)
         previous_end = span.ended_at
     next_phases = [phase.name for phase in record.release.strategy.phases[record.release.phase + 1 :]]
     if next_phases and not record.release.state.has_ended and not record.release.state.is_rolling_back:
-        lines += [(), *format_text(f"○ not started: {', '.join(next_phases)}", cells, TextStyle.DIM)]
+        lines += [(), *formatter(f"○ not started: {', '.join(next_phases)}", TextStyle.DIM)]
     return lines
 
 
-def _phase_line(span: PhaseSpan, first: float, end: float, context: RenderContext, cells: int) -> Line:
+def _phase_line(span: PhaseSpan, first: float, end: float, context: RenderContext, formatter: TextFormatter) -> Line:
     duration = (span.ended_at or end) - span.started_at
+    offset = f"+{format_duration(max(0.0, span.started_at - first))}"
     is_rollback = span.name == "rollback"
     name = "before start" if span.name == "before" else span.name
     glyph = "◀" if is_rollback else "▶" if span.ended_at is None else "■"
     head: Line = (
         (f"{context.clock.time_of_day(span.started_at)} ", TextStyle.DIM),
         (f"{glyph} {fit(name, 12)} ", TextStyle.ROLLED_BACK if is_rollback else TextStyle.STRONG),
-        (f"{_offset_text(span.started_at, first):>8}", TextStyle.DIM),
+        (f"{offset:>8}", TextStyle.DIM),
         (f"  {'running for' if span.ended_at is None else 'duration'} {format_duration(duration)}", TextStyle.NORMAL),
     )
-    if cells < WIDE_FROM:
-        return clip(head, cells)
-    blank = " " * max(1, cells - BAR_WIDTH - line_width(head))
+    if formatter.cells < WIDE_FROM:
+        return formatter.clip(head)
+    blank = " " * max(1, formatter.cells - BAR_WIDTH - line_width(head))
     return (*head, (blank, TextStyle.NORMAL), *bar(span.started_at, span.ended_at or end, first, end))
 
 
@@ -140,12 +141,7 @@ def bar(started: float, ended: float, first: float, end: float) -> Line:
 
 
 def _attempt_lines(
-    attempt: StepAttempt,
-    record: ReleaseRecord,
-    now: float,
-    context: RenderContext,
-    cells: int,
-    format_text: TextFormatter,
+    attempt: StepAttempt, record: ReleaseRecord, now: float, context: RenderContext, formatter: TextFormatter
 ) -> list[Line]:
     glyph, style = _OUTCOMES[attempt.outcome]
     duration = format_duration(
@@ -162,23 +158,12 @@ def _attempt_lines(
         (number + ending, TextStyle.WARN),
     )
     return [
-        clip(line, cells),
-        *(format_text(f"✗ {attempt.error}", cells, TextStyle.BAD, indent=" " * 21) if attempt.error else []),
+        formatter.clip(line),
+        *(formatter(f"✗ {attempt.error}", TextStyle.BAD, indent=" " * 21) if attempt.error else []),
     ]
 
 
-def _event_lines(event: Event, context: RenderContext, cells: int, format_text: TextFormatter) -> list[Line]:
+def _event_lines(event: Event, context: RenderContext, formatter: TextFormatter) -> list[Line]:
     spans = event_line(event, context.clock)
     text = "".join(part for part, _ in spans)
-    style = (
-        TextStyle.BAD
-        if event.kind in ("refused", "error")
-        else TextStyle.WARN
-        if event.kind == "guard"
-        else TextStyle.KEY
-    )
-    return format_text(text, cells, style if event.kind not in ("lease", "gate", "release") else TextStyle.DIM)
-
-
-def _offset_text(at: float, first: float) -> str:
-    return f"+{format_duration(max(0.0, at - first))}"
+    return formatter(text, _EVENT_STYLES.get(event.kind, TextStyle.KEY))

@@ -5,7 +5,7 @@ from typing import ClassVar, cast, get_args
 
 from textual.binding import Binding, BindingType
 
-from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen
+from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, TextFormatter
 from zdd_tui.dashboard.state import DashboardState, RenderContext, StateSource
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, sanitize
 from zdd_tui.model.json_access import get_objects, get_text
@@ -20,7 +20,7 @@ class YamlScreen(DetailScreen):
     ]
 
     refresh_interval = 5.0
-    hints: ClassVar[tuple[tuple[str, str], ...]] = (("o", "owner"), ("y", "copy"))
+    hints = (("o", "owner"), ("y", "copy"))
 
     def __init__(self, source: StateSource, get_context: ContextSource, query: ObjectQuery) -> None:
         super().__init__(source, get_context)
@@ -31,14 +31,10 @@ class YamlScreen(DetailScreen):
     def heading(self, board: DashboardState) -> str:
         return f"{self._query.kind.lower()}/{self._query.name}  secrets masked"
 
-    def body(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
-        lines = self.query_error_lines(self._polled_query, cells)
+    def body(self, board: DashboardState, context: RenderContext, formatter: TextFormatter) -> Sequence[Line]:
+        lines = self.query_error_lines(self._polled_query, formatter)
         detail = self._polled_query.value
-        if detail is None:
-            return lines
-        if self.is_wrapped:
-            return lines + [piece for line in detail.yaml.splitlines() for piece in self.format_text(line, cells)]
-        return lines + [yaml_line(line) for line in detail.yaml.splitlines()]
+        return lines if detail is None else lines + yaml_lines(detail.yaml, formatter)
 
     def action_owner(self) -> None:
         detail = self._polled_query.value
@@ -49,6 +45,11 @@ class YamlScreen(DetailScreen):
                 self.app.push_screen(YamlScreen(self._source, self._get_context, query))
                 return
         self.notify("no owner that this dashboard can read", timeout=3)
+
+
+def yaml_lines(text: str, formatter: TextFormatter) -> list[Line]:
+    """A YAML text; keys are highlighted where lines are not wrapped."""
+    return formatter(text) if formatter.is_wrapped else [yaml_line(line) for line in text.splitlines()]
 
 
 def yaml_line(line: str) -> Line:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, wrap
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
-from zdd_tui.model.release.records import StoredCommand
+from zdd_tui.model.release.records import ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import CommandKind, Precondition, Release, ReleaseState, StepStatus, closed_gates
 from zdd_tui.model.release.summary import has_no_agent
 from zdd_tui.model.tuning import Tuning
@@ -71,14 +71,25 @@ class CommandProgress:
         record, now = board.release.value, board.server_now(context.now)
         if self.stage not in (CommandStage.ACCEPTED, CommandStage.RUNNING) or record is None or now is None:
             return self
-        release = record.release
-        if self.kind in _PROGRESS_BY_COMMAND:
-            stage, text = _PROGRESS_BY_COMMAND[self.kind](release, self)
-        elif self.kind is CommandKind.ADVANCE and release.state is ReleaseState.WAITING and self._has_effect(release):
-            stage, text = _gates_progress(release, tuple(g.name for g in closed_gates(release, record.gates, now)))
-        else:
-            stage, text = self._advance_progress(release)
+        stage, text = self._current_stage(record, now)
         return replace(self, stage=stage, text=text, finished_at=context.now if stage.is_final else 0.0)
+
+    def _current_stage(self, record: ReleaseRecord, now: float) -> tuple[CommandStage, str]:
+        """Stage and text by the state of the release; the known ones while it shows no effect."""
+        release = record.release
+        match self.kind:
+            case CommandKind.PAUSE if release.paused:
+                return CommandStage.SUCCEEDED, "Paused"
+            case CommandKind.RESUME if not release.paused:
+                return CommandStage.SUCCEEDED, "Resumed"
+            case CommandKind.TUNE if self.target_tuning is not None and release.tuning == self.target_tuning:
+                # Limits are effective within one batch after the release has them.
+                return CommandStage.SUCCEEDED, f"Applied: {self.text}"
+            case CommandKind.ROLLBACK:
+                return self._rollback_stage(release)
+            case CommandKind.ADVANCE if self._has_effect(release):
+                return self._advance_stage(record, now)
+        return self.stage, self.text
 
     def _has_effect(self, release: Release) -> bool:
         """The release's state shows an effect."""
@@ -86,9 +97,8 @@ class CommandProgress:
             return True
         return (release.state, release.phase) != (self.expected.state, self.expected.phase)
 
-    def _advance_progress(self, release: Release) -> tuple[CommandStage, str]:
-        if not self._has_effect(release):
-            return self.stage, self.text
+    def _advance_stage(self, record: ReleaseRecord, now: float) -> tuple[CommandStage, str]:
+        release = record.release
         if release.state.is_rolling_back:
             return CommandStage.CANCELLED, "Advance cancelled: rolling back"
         if release.state is ReleaseState.FAILED:
@@ -98,56 +108,25 @@ class CommandProgress:
         phase = release.current_phase
         if phase is None:
             return self.stage, self.text
+        if release.state is ReleaseState.WAITING:
+            if closed := [gate.name for gate in closed_gates(release, record.gates, now)]:
+                return CommandStage.RUNNING, f"{phase.name} has run; gates pending: {', '.join(closed)}"
+            return CommandStage.SUCCEEDED, f"Advance completed: {phase.name} has run, all gates pass"
         done = sum(release.status(step.name) is StepStatus.DONE for step in phase.steps)
         at = min(done, len(phase.steps) - 1)
-        verb = "paused at" if release.paused else "running"
-        return (
-            CommandStage.RUNNING,
-            f"{verb} step {at + 1} of {len(phase.steps)} of {phase.name}: {phase.steps[at].label}",
-        )
+        place = f"step {at + 1} of {len(phase.steps)} of {phase.name}: {phase.steps[at].label}"
+        return CommandStage.RUNNING, f"{'paused at' if release.paused else 'running'} {place}"
 
-
-def _gates_progress(release: Release, closed: tuple[str, ...]) -> tuple[CommandStage, str]:
-    phase = release.current_phase
-    assert phase is not None
-    if closed:
-        return CommandStage.RUNNING, f"{phase.name} has run; gates pending: {', '.join(closed)}"
-    return CommandStage.SUCCEEDED, f"Advance completed: {phase.name} has run, all gates pass"
-
-
-def _rollback_progress(release: Release, progress: CommandProgress) -> tuple[CommandStage, str]:
-    if release.state is ReleaseState.ROLLED_BACK:
-        return CommandStage.SUCCEEDED, "Rollback completed: all steps are reverted"
-    if release.state is ReleaseState.ROLLBACK_FAILED and progress._has_effect(release):
-        return CommandStage.FAILED, f"failed: {release.error}"
-    if release.state is not ReleaseState.ROLLING_BACK:
-        return progress.stage, progress.text
-    left = sum(status.has_effect for status in release.statuses)
-    total = left + sum(status is StepStatus.UNDONE for status in release.statuses)
-    return CommandStage.RUNNING, f"reverting step {min(total, total - left + 1)} of {total}, newest first"
-
-
-def _pause_progress(release: Release, progress: CommandProgress) -> tuple[CommandStage, str]:
-    return (CommandStage.SUCCEEDED, "Paused") if release.paused else (progress.stage, progress.text)
-
-
-def _resume_progress(release: Release, progress: CommandProgress) -> tuple[CommandStage, str]:
-    return (progress.stage, progress.text) if release.paused else (CommandStage.SUCCEEDED, "Resumed")
-
-
-def _tune_progress(release: Release, progress: CommandProgress) -> tuple[CommandStage, str]:
-    """Limits are effective within one batch after the release has them."""
-    if progress.target_tuning is None or release.tuning != progress.target_tuning:
-        return progress.stage, progress.text
-    return CommandStage.SUCCEEDED, f"Applied: {progress.text}"
-
-
-_PROGRESS_BY_COMMAND = {
-    CommandKind.ROLLBACK: _rollback_progress,
-    CommandKind.PAUSE: _pause_progress,
-    CommandKind.RESUME: _resume_progress,
-    CommandKind.TUNE: _tune_progress,
-}
+    def _rollback_stage(self, release: Release) -> tuple[CommandStage, str]:
+        if release.state is ReleaseState.ROLLED_BACK:
+            return CommandStage.SUCCEEDED, "Rollback completed: all steps are reverted"
+        if release.state is ReleaseState.ROLLBACK_FAILED and self._has_effect(release):
+            return CommandStage.FAILED, f"failed: {release.error}"
+        if release.state is not ReleaseState.ROLLING_BACK:
+            return self.stage, self.text
+        left = sum(status.has_effect for status in release.statuses)
+        total = left + sum(status is StepStatus.UNDONE for status in release.statuses)
+        return CommandStage.RUNNING, f"reverting step {min(total, total - left + 1)} of {total}, newest first"
 
 
 def command_progress_lines(
@@ -157,6 +136,7 @@ def command_progress_lines(
     kind, text = progress.kind, progress.text
     record = board.release.value
     ago = format_age(context.now - progress.sent_at)
+    is_old = context.now - progress.finished_at > SUCCESS_SHOWN_SECONDS
     match progress.stage:
         case CommandStage.SENT if record is not None and has_no_agent(record.lease):
             return wrap(f"… {kind} sent {ago} ago; no agent to accept it", cells, TextStyle.WARN)
@@ -166,9 +146,7 @@ def command_progress_lines(
             return wrap(f"… {kind} accepted by the agent{f': {text}' if text else ''}", cells, TextStyle.RUNNING)
         case CommandStage.RUNNING:
             return wrap(f"▶ {kind} {text}", cells, TextStyle.RUNNING)
-        case CommandStage.SUCCEEDED | CommandStage.CANCELLED if (
-            context.now - progress.finished_at > SUCCESS_SHOWN_SECONDS
-        ):
+        case CommandStage.SUCCEEDED | CommandStage.CANCELLED if is_old:
             return []
         case CommandStage.SUCCEEDED:
             return wrap(f"✔ {text}", cells, TextStyle.GOOD)

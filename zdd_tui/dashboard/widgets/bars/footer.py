@@ -5,7 +5,7 @@ from itertools import groupby
 
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, line_width
-from zdd_tui.dashboard.widgets.drawing.line_view import LineView
+from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
 from zdd_tui.dashboard.widgets.panes.pane import missing_pane_reason
 from zdd_tui.model.actions import ACTIONS, Action
 from zdd_tui.model.release.next_commands import explain_refusal, pause_or_resume
@@ -15,13 +15,10 @@ _GAP = ("  ", TextStyle.NORMAL)
 _DIGITS = tuple("0123456789")
 
 
-class Footer(LineView):
+class Footer(ReleaseView):
     """``a advance  p pause  R rollback  ? help``."""
 
     is_coloured_in_production = True
-
-    def dependencies(self, board: DashboardState) -> tuple[object, ...]:
-        return board.plan, board.release
 
     def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         return [footer_line(board, context, cells)]

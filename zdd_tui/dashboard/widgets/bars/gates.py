@@ -14,19 +14,16 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     sanitize,
     truncate,
 )
-from zdd_tui.dashboard.widgets.drawing.line_view import LineView
+from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.state import ReleaseState
 from zdd_tui.model.release.summary import list_current_gates
 
 
-class GateSummary(LineView):
+class GateSummary(ReleaseView):
     """Verdict, reason and age of each gate."""
 
     auto_height = 4
-
-    def dependencies(self, board: DashboardState) -> tuple[object, ...]:
-        return board.plan, board.release
 
     def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         return gate_lines(board, context, cells)

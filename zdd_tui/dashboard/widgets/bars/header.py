@@ -10,20 +10,17 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     justify,
     line_width,
 )
-from zdd_tui.dashboard.widgets.drawing.line_view import LineView
+from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
 from zdd_tui.model.plan.strategies import strategy_title
 from zdd_tui.model.release.summary import has_no_agent
 
 _GAP = ("  ", TextStyle.NORMAL)
 
 
-class Header(LineView):
+class Header(ReleaseView):
     """In production it is a coloured bar, the upper edge of the frame."""
 
     is_coloured_in_production = True
-
-    def dependencies(self, board: DashboardState) -> tuple[object, ...]:
-        return board.plan, board.release
 
     def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         return [header_line(board, context, cells)]

@@ -1,7 +1,6 @@
 """Bell and notification: conditions that need attention, each reported once."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import sanitize
@@ -43,12 +42,10 @@ def attention_items(board: DashboardState, context: RenderContext) -> dict[str, 
 
 def _overdue_pods(board: DashboardState) -> dict[str, str]:
     """Pods that are past their deadline."""
-    shown = [source.value for source in (board.workload, board.second_workload) if source.value is not None]
-    late = [pod for workload in shown for pod in workload.pods if pod.state is PodState.OVERDUE]
+    late = [pod for workload in board.workloads for pod in workload.pods if pod.state is PodState.OVERDUE]
     return {f"pod {pod.uid}": f"pod {pod.name} is overdue" for pod in late}
 
 
-@dataclass
 class NotificationTracker:
     """Reports each condition once, when it starts.
 
@@ -56,7 +53,7 @@ class NotificationTracker:
     conditions are kept.
     """
 
-    _known: Mapping[str, str] | None = field(default=None)
+    _known: Mapping[str, str] | None = None
 
     def pop_new_text(self, items: Mapping[str, str] | None) -> str:
         """The text of the conditions that have started since the last call; empty for none."""

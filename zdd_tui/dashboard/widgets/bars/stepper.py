@@ -2,17 +2,14 @@
 
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, join, line_width
-from zdd_tui.dashboard.widgets.drawing.line_view import LineView
+from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
 from zdd_tui.dashboard.widgets.panes.backfill import done_percent
 from zdd_tui.model.release.state import Release, ReleaseState
 from zdd_tui.model.release.strategy import Phase
 
 
-class Stepper(LineView):
+class Stepper(ReleaseView):
     """One line: ``✔ expand ─ ▶ dual-write ─ ○ backfill``."""
-
-    def dependencies(self, board: DashboardState) -> tuple[object, ...]:
-        return board.plan, board.release
 
     def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         return [stepper_line(board, cells)]

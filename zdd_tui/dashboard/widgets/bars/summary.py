@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, RenderContext
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, line_width, wrap
-from zdd_tui.dashboard.widgets.drawing.line_view import LineView
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, error_lines, format_age, hang, line_width, wrap
+from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import ReleaseState
 from zdd_tui.model.release.summary import ReleaseSummary, Severity, has_no_agent, summarize_release
@@ -22,21 +22,17 @@ SEVERITY_STYLES = {
 _BADGE_STYLES = {
     Severity.ERROR: TextStyle.ALARM,
     Severity.SUCCESS: TextStyle.DONE,
-    "rolled back": TextStyle.ROLLED_BACK,
 }
-"""Badges of failed and finished releases, so that they differ from running ones."""
+"""Badges of failed and finished releases, so that they differ from running ones; a rolled-back one has its own."""
 
 GRACE_SECONDS = 1.5
 """Seconds without a connection that are not reported: most connections recover within that time."""
 
 
-class SummaryLines(LineView):
+class SummaryLines(ReleaseView):
     """Up to eight lines; the rest is in the details."""
 
     auto_height = 8
-
-    def dependencies(self, board: DashboardState) -> tuple[object, ...]:
-        return board.plan, board.release
 
     def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         return summary_lines(board, context, cells)
@@ -62,15 +58,13 @@ def summary_lines(board: DashboardState, context: RenderContext, cells: int, lim
         tail += wrap(f"✗ No agent is running this release{waiting}. Fix: zdd agent PLAN", cells, TextStyle.BAD)
     elif stale:
         hint = f"Fix: {board.release.hint}; " if board.release.hint else ""
-        tail += wrap(
-            f"→ {hint}this screen reconnects automatically, the agent is not affected", cells, TextStyle.STRONG
-        )
+        text = f"→ {hint}this screen reconnects automatically, the agent is not affected"
+        tail += wrap(text, cells, TextStyle.STRONG)
     elif summary.next_action:
-        tail += [
-            (("→ ", TextStyle.KEY), *line)
-            for line in wrap(_next_action_text(summary, context), cells - 2, TextStyle.STRONG)
-        ]
-    notes = [line for note in summary.notes for line in wrap(note, cells, _note_style(summary.severity), indent="  ")]
+        action = wrap(_next_action_text(summary, context), cells - 2, TextStyle.STRONG)
+        tail += [(("→ ", TextStyle.KEY), *line) for line in action]
+    note_style = TextStyle.BAD if summary.severity is Severity.ERROR else TextStyle.WARN
+    notes = [line for note in summary.notes for line in wrap(note, cells, note_style, indent="  ")]
     room = max(1, limit - len(lines) - len(tail))
     if len(notes) > room:
         key = (context.key_names["details"], TextStyle.KEY)
@@ -100,28 +94,19 @@ def _state_lines(record: ReleaseRecord, summary: ReleaseSummary, cells: int, *, 
     """The badge, the guard's cause, and what is done now."""
     if summary.severity in (Severity.WORKING, Severity.ROLLING_BACK) and has_no_agent(record.lease) and not stale:
         summary = replace(summary, severity=Severity.ERROR, glyph="✗", state_label="STALLED")
-    badge: Line = (
-        (f"{summary.glyph} {summary.state_label}", SEVERITY_STYLES[summary.severity]),
-        ("  ", TextStyle.NORMAL),
-    )
-    badge_style = _BADGE_STYLES.get(
-        "rolled back" if record.release.state is ReleaseState.ROLLED_BACK else summary.severity
-    )
-    if badge_style:
-        badge = ((f" {summary.glyph} {summary.state_label} ", badge_style), (" ", TextStyle.NORMAL))
+    label = f"{summary.glyph} {summary.state_label}"
+    badge: Line = ((label, SEVERITY_STYLES[summary.severity]), ("  ", TextStyle.NORMAL))
+    is_rolled_back = record.release.state is ReleaseState.ROLLED_BACK
+    if badge_style := TextStyle.ROLLED_BACK if is_rolled_back else _BADGE_STYLES.get(summary.severity):
+        badge = ((f" {label} ", badge_style), (" ", TextStyle.NORMAL))
     room = cells - line_width(badge)
     first = wrap(summary.cause, room, TextStyle.BAD) if summary.cause else []
     first += wrap(summary.text, room, TextStyle.STRONG)
-    return [(*badge, *first[0]), *(((" " * line_width(badge), TextStyle.NORMAL), *line) for line in first[1:])]
-
-
-def _note_style(severity: Severity) -> TextStyle:
-    return TextStyle.BAD if severity is Severity.ERROR else TextStyle.WARN
+    return hang(badge, first)
 
 
 def _no_record_lines(board: DashboardState, cells: int) -> list[Line]:
     source = board.release
     if not source.error:
         return wrap(f"… connecting to PostgreSQL {board.plan.database}", cells, TextStyle.DIM)
-    lines = wrap(f"✗ {source.error}", cells, TextStyle.BAD)
-    return lines + (wrap(f"→ Fix: {source.hint}", cells, TextStyle.STRONG) if source.hint else [])
+    return error_lines(source.error, source.hint, cells)

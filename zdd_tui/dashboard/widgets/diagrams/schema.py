@@ -47,12 +47,8 @@ def schema_diagram_lines(board: DashboardState, record: ReleaseRecord, cells: in
 def _side_boxes(board: DashboardState, record: ReleaseRecord, change: ChangeView, cells: int) -> list[Line]:
     room = (cells - _ARROW_WIDTH) // 2
     release = record.release
-    old = _side_box(
-        "OLD SIDE", change.old_table, [name for name, _ in change.old_columns], describe_old_state(release), room
-    )
-    new = _side_box(
-        "NEW SIDE", change.new_table, [name for name, _ in change.new_columns], describe_new_state(release), room
-    )
+    old = _side_box("OLD SIDE", change.old_table, change.old_columns, describe_old_state(release), room)
+    new = _side_box("NEW SIDE", change.new_table, change.new_columns, describe_new_state(release), room)
     uses = [describe_old_users(board, release), describe_new_users(board, release)]
     arrows = _data_movement(record)
     height = max(len(old), len(new), 3 + len(arrows))
@@ -62,16 +58,14 @@ def _side_boxes(board: DashboardState, record: ReleaseRecord, change: ChangeView
         left = old[at] if at < len(old) else ((" " * room, TextStyle.NORMAL),)
         right = new[at] if at < len(new) else ()
         lines.append((*left, (f"{arrow[0]:^{_ARROW_WIDTH}}", arrow[1]), *right))
-    for word, text in zip(("writes:", "reads: "), zip(*uses, strict=True), strict=True):
-        texts = [fit(f"{word} {each}", room) for each in text]
-        lines.append(
-            ((texts[0], TextStyle.NORMAL), (" " * _ARROW_WIDTH, TextStyle.NORMAL), (texts[1], TextStyle.NORMAL))
-        )
+    for word, of_sides in zip(("writes:", "reads: "), zip(*uses, strict=True), strict=True):
+        texts = (fit(f"{word} {each}", room) for each in of_sides)
+        lines.append((((" " * _ARROW_WIDTH).join(texts), TextStyle.NORMAL),))
     return [clip(line, cells) for line in lines]
 
 
-def _side_box(title: str, table: str, columns: list[str], state: str, room: int) -> list[Line]:
-    shown = columns[:_MAX_COLUMNS]
+def _side_box(title: str, table: str, columns: Sequence[tuple[str, str]], state: str, room: int) -> list[Line]:
+    shown = [name for name, _ in columns[:_MAX_COLUMNS]]
     more = [f"… and {len(columns) - _MAX_COLUMNS} more"] if len(columns) > _MAX_COLUMNS else []
     exists = state == _EXISTS
     body: list[tuple[str, TextStyle]] = [(f"{title}  {sanitize(table)}", TextStyle.STRONG)]
@@ -167,8 +161,7 @@ def _versions(board: DashboardState, cells: int) -> Line:
         return clip(((f"pods: {board.workload.error or 'unknown'}", TextStyle.WARN),), cells)
     counts = Counter(pod.version for pod in snapshot.pods if pod.state is not PodState.GONE)
     serving = Counter(pod.version for pod in snapshot.pods if pod.state is PodState.SERVING)
-    each = (f"{count} of version {version} ({serving[version]} serving)" for version, count in sorted(counts.items()))
-    text = ", ".join(each)
+    text = ", ".join(f"{count} of version {key} ({serving[key]} serving)" for key, count in sorted(counts.items()))
     return clip((("pods  ", TextStyle.DIM), (sanitize(text) or "none", TextStyle.NORMAL)), cells)
 
 

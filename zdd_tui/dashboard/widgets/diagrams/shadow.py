@@ -5,15 +5,17 @@ A field that the application masks shows its shape instead of its value, such as
 
 from collections.abc import Iterable, Sequence
 
-from rich.cells import cell_len
+from rich.cells import cell_len, chop_cells
 
 from zdd_tui.dashboard.state import Observed, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import (
     Line,
     TextStyle,
     clip,
+    error_lines,
     fit,
     format_source_age,
+    hang,
     justify,
     line_width,
     truncate,
@@ -44,16 +46,10 @@ def shadow_sample_lines(
     age = source.age(context.now)
     stale = source.is_stale(context.now, limit)
     text = "" if age is None else f"{format_source_age(age, stale=stale)} old"
-    lines = [
-        justify(
-            (("different results, newest first", TextStyle.DIM),),
-            ((text, TextStyle.WARN if stale else TextStyle.DIM),),
-            cells,
-        )
-    ]
+    age_text: Line = ((text, TextStyle.WARN if stale else TextStyle.DIM),)
+    lines = [justify((("different results, newest first", TextStyle.DIM),), age_text, cells)]
     if source.error:
-        lines += wrap(f"✗ the pods' logs: {source.error}", cells, TextStyle.BAD)
-        lines += wrap(f"→ Fix: {source.hint}", cells, TextStyle.STRONG) if source.hint else []
+        lines += error_lines(f"the pods' logs: {source.error}", source.hint, cells)
     samples = source.value
     if samples is None:
         return lines if source.error else [*lines, (("… reading the pods' logs", TextStyle.DIM),)]
@@ -110,14 +106,8 @@ def _field_lines(sample: ShadowSample, field: int, room: int) -> list[Line]:
         old, new = align_at_difference(escape_invisible(each.old), escape_invisible(each.new), room)
         how: Line = ((f"  {escape_invisible(each.difference)}", TextStyle.DIM),) if each.difference else ()
         name = f"{fit(escape_invisible(each.name), field)} "
-        rows.append(
-            (
-                (name, TextStyle.KEY),
-                (f"{fit(old, room)} ", TextStyle.NORMAL),
-                (truncate(new, room), TextStyle.WARN),
-                *how,
-            )
-        )
+        values: Line = ((f"{fit(old, room)} ", TextStyle.NORMAL), (truncate(new, room), TextStyle.WARN))
+        rows.append(((name, TextStyle.KEY), *values, *how))
     if sample.omitted_fields:
         rows.append(((f"and {sample.omitted_fields} more fields", TextStyle.DIM),))
     return rows
@@ -132,14 +122,10 @@ def _full_lines(sample: ShadowSample, context: RenderContext, cells: int) -> lis
     if not sample.fields:
         return lines + wrap(_failure_text(sample), cells, TextStyle.BAD, indent="  ")
     for each in sample.fields:
-        lines += wrap(
-            f"{escape_invisible(each.name)}{f': {escape_invisible(each.difference)}' if each.difference else ''}",
-            cells,
-            indent="  ",
-        )
-        lines += _value_lines("old", each.old, cells, TextStyle.NORMAL) + _value_lines(
-            "new", each.new, cells, TextStyle.WARN
-        )
+        how_text = f": {escape_invisible(each.difference)}" if each.difference else ""
+        lines += wrap(f"{escape_invisible(each.name)}{how_text}", cells, indent="  ")
+        lines += _value_lines("old", each.old, cells, TextStyle.NORMAL)
+        lines += _value_lines("new", each.new, cells, TextStyle.WARN)
     if sample.omitted_fields:
         lines += wrap(f"and {sample.omitted_fields} more fields", cells, TextStyle.DIM, indent="  ")
     return lines
@@ -147,18 +133,8 @@ def _full_lines(sample: ShadowSample, context: RenderContext, cells: int) -> lis
 
 def _value_lines(side: str, value: str, cells: int, style: TextStyle) -> list[Line]:
     """Keeps blanks: they may be the only difference."""
-    text, room = escape_invisible(value), max(8, cells - 10)
-    pieces = []
-    while text:
-        piece = ""
-        while text and cell_len(piece + text[0]) <= room:
-            piece, text = piece + text[0], text[1:]
-        pieces.append(piece)
-    head = f"    {side}   "
-    return [
-        ((head if at == 0 else " " * len(head), TextStyle.DIM), (piece, style))
-        for at, piece in enumerate(pieces or [""])
-    ]
+    pieces = chop_cells(escape_invisible(value), max(8, cells - 10)) or [""]
+    return hang(((f"    {side}   ", TextStyle.DIM),), [((piece, style),) for piece in pieces])
 
 
 def _failure_text(sample: ShadowSample) -> str:

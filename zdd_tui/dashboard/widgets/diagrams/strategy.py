@@ -161,7 +161,7 @@ def _canary_diagram(board: DashboardState, record: ReleaseRecord, now: float, ce
     share = 100 if promoted else weight
     lines = [share_bar("new image", share, cells), (), (("weights", TextStyle.DIM),)]
     lines += [_step_line(step, record, cells) for step in (*weights, *promotion)]
-    pods = [pod for found in (board.workload.value, board.second_workload.value) if found for pod in found.pods]
+    pods = [pod for workload in board.workloads for pod in workload.pods]
     old, new = _split_by_image(board, list({pod.uid: pod for pod in pods}.values()))
     lines += [(), *_pod_row("old", old, cells), *_pod_row("new", new, cells), ()]
     return [

@@ -6,18 +6,18 @@ costs 15 times the bytes (1,870 instead of 130 a second) and 1.7 times the proce
 
 Interface:
     :class:`Painter` paints changes of a screen's views while the screen shows a new state.
+    :class:`CachedWidget` keeps its rendering while nothing of it has changed.
     :func:`crop_partial_updates` makes Textual's own updates of a screen begin and end at the changed cells.
-    :func:`drawn_row` and :func:`mark_dirty` read and invalidate the rows that Textual has cached of a widget.
 
 Every private name is checked before the first use (:func:`missing_private_names`). If a Textual release lacks one, the
 painter takes no change: its views call the public ``refresh``, which draws the same cells at the cost above.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -29,9 +29,6 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from zdd_tui.dashboard.terminal.ansi_writer import Piece
-
-if TYPE_CHECKING:
-    from zdd_tui.dashboard.widgets.drawing.cached_widget import CachedWidget
 
 
 def missing_private_names(screen: Screen[Any]) -> tuple[str, ...]:
@@ -49,6 +46,64 @@ def missing_private_names(screen: Screen[Any]) -> tuple[str, ...]:
 
 
 # --- direct painting -------------------------------------------------------------------------------------------------
+
+
+class CachedWidget(Widget):
+    """A widget that keeps its last rendering until a refresh, another style or another size.
+
+    For each changed cell Textual asks every widget on the screen for all its lines. It caches the lines, but what it
+    computes around them (backgrounds, titles, borders) costs more than the change.
+
+    It must be the last base of a class: Textual takes default styles from the first one only.
+    """
+
+    _cached_lines: tuple[Region, list[Strip]] | None = None
+    _ignores_refresh = False
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        if self._cached_lines is None or self._cached_lines[0] != crop:
+            self._cached_lines = crop, super().render_lines(crop)
+        return self._cached_lines[1]
+
+    def render_pieces(self, regions: Iterable[Region], place: Region) -> Iterator[Piece]:
+        """Renders parts of the widget again, and yields the cells of each that differ from before.
+
+        Args:
+            regions: relative to the content.
+            place: region of the widget on the screen.
+        """
+        self._cached_lines = None
+        offset, whole = self.content_offset, place.size.region
+        rows_before: dict[int, Strip | None] = {}
+        for region in regions:
+            part = region.translate(offset).intersection(whole)
+            for y in part.line_range:
+                rows_before.setdefault(y, drawn_row(self, y))
+            mark_dirty(self, part)
+            for y in part.line_range:
+                strip = super().render_lines(Region(0, y, place.width, 1))[0]
+                start, stop = changed_span_within(rows_before[y], drawn_row(self, y) or strip, *part.column_span)
+                if start < stop:
+                    yield place.x + start, place.y + y, strip.crop(start, stop)
+
+    @contextmanager
+    def without_refresh(self) -> Iterator[None]:
+        """Ignores refreshes within it, such as that of a new title; the caller requests a paint of what has changed."""
+        self._ignores_refresh = True
+        try:
+            yield
+        finally:
+            self._ignores_refresh = False
+
+    def refresh(self, *regions: Region, **options: Any) -> Self:
+        if self._ignores_refresh:
+            return self
+        self._cached_lines = None
+        return super().refresh(*regions, **options)
+
+    def notify_style_update(self) -> None:
+        self._cached_lines = None
+        super().notify_style_update()
 
 
 @runtime_checkable
@@ -85,7 +140,7 @@ class Painter:
             if changes:
                 self._paint(changes, views)
 
-    def add_change(self, view: "CachedWidget", region: Region) -> bool:
+    def add_change(self, view: CachedWidget, region: Region) -> bool:
         """Takes a change of a view; False where the view must refresh itself.
 
         Args:
@@ -95,10 +150,11 @@ class Painter:
             self._changes.setdefault(view, []).append(region)
         return self._is_batching
 
-    def _paint(self, changes: "dict[CachedWidget, list[Region]]", views: Sequence[Widget]) -> None:
+    def _paint(self, changes: dict[CachedWidget, list[Region]], views: Sequence[Widget]) -> None:
         screen, app = self._screen, self._screen.app
         is_in_front = app.screen is screen  # `is_current` is also true behind a dialog
-        is_steady = is_in_front and not app._batch_count and not _is_layout_changing(screen, views)
+        is_layout_changing = any(node._layout_required for node in (screen, *views)) or screen._scroll_required
+        is_steady = is_in_front and not app._batch_count and not is_layout_changing
         pieces: list[Piece] = []
         for view, regions in changes.items():
             region = _uncovered_region(screen, view) if is_steady else None
@@ -108,10 +164,6 @@ class Painter:
                 pieces += view.render_pieces(regions, region)
         if pieces and isinstance(app, CellTarget):
             app.draw_cells(pieces)
-
-
-def _is_layout_changing(screen: Screen[Any], views: Sequence[Widget]) -> bool:
-    return screen._layout_required or screen._scroll_required or any(view._layout_required for view in views)
 
 
 def _uncovered_region(screen: Screen[Any], view: Widget) -> Region | None:

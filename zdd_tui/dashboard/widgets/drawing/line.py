@@ -125,6 +125,19 @@ def wrap(text: str, cells: int, style: TextStyle = TextStyle.NORMAL, *, indent: 
     return lines
 
 
+def hang(head: Line, lines: Sequence[Line]) -> list[Line]:
+    """Lines beside a head: it is before the first one, the others are aligned with the first."""
+    first, *rest = lines
+    blank = (" " * line_width(head), TextStyle.NORMAL)
+    return [(*head, *first), *((blank, *line) for line in rest)]
+
+
+def error_lines(error: str, hint: str, cells: int, style: TextStyle = TextStyle.BAD, *, indent: str = "") -> list[Line]:
+    """An error and its hint; nothing for those that are empty."""
+    lines = wrap(f"✗ {error}", cells, style, indent=indent) if error else []
+    return lines + (wrap(f"→ Fix: {hint}", cells, TextStyle.STRONG, indent=indent) if hint else [])
+
+
 def clip(line: Line, cells: int) -> Line:
     """Truncates a line to a width."""
     if line_width(line) <= cells:

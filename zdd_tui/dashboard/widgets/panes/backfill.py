@@ -1,24 +1,28 @@
-"""The backfill: progress, rate, time left, throttle and verification."""
+"""The backfill: progress, rate, time left, throttle and verification; and the rows that it could not copy."""
 
 from collections.abc import Sequence
 
-from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, Observed, RenderContext
+from zdd_tui.dashboard.state import Clock, DashboardState, Observed, RenderContext
 from zdd_tui.dashboard.widgets.drawing.chart import sparkline
 from zdd_tui.dashboard.widgets.drawing.line import (
     Line,
     Span,
     TextStyle,
+    dim,
     format_count,
     join,
     justify,
     line_width,
+    sanitize,
     truncate,
     wrap,
 )
-from zdd_tui.dashboard.widgets.panes.pane import Pane, RowSelected
+from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
+from zdd_tui.dashboard.widgets.panes.pane import Pane, RowSelected, unread_source_lines
+from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.backfill import EtaEstimator, estimate_eta, format_eta
 from zdd_tui.model.duration import format_duration
-from zdd_tui.model.release.records import BackfillRecord
+from zdd_tui.model.release.records import BackfillRecord, FailedRow
 from zdd_tui.model.tuning import describe_tuning
 
 _STATES = {
@@ -37,34 +41,28 @@ class BackfillPane(Pane):
     """Five lines, and more where there is room."""
 
     pane_name = "backfill"
-    shows_error = False
-    stale_after = RELEASE_STALE_SECONDS
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self) -> None:
+        super().__init__()
         self._eta_estimator = EtaEstimator()
-
-    def source(self, board: DashboardState) -> Observed[object]:
-        return board.release
 
     def dependencies(self, board: DashboardState) -> tuple[object, ...]:
         record, error = board.release.value, board.release.error
         return error, (record.backfill, record.tuning, record.plan_limits) if record else None, self.is_maximised
 
-    def body(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+    def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         record = board.release.value
-        backfill = record.backfill if record else None
+        if record is None:
+            return unread_source_lines(board.release, cells)
+        backfill = record.backfill
         self._eta_estimator.add_reading(backfill)
         rates = self._eta_estimator.rates(backfill) if backfill else ()
-        workers = record.limits.workers if record is not None and record.limits is not None else 1
-        tuned = (
-            tuple(describe_tuning(record.plan_limits, record.tuning))
-            if record is not None and record.plan_limits
-            else ()
-        )
+        workers = record.limits.workers if record.limits is not None else 1
+        tuned = tuple(describe_tuning(record.plan_limits, record.tuning)) if record.plan_limits else ()
         strip = rates if self.shows_history else ()
         lines = backfill_lines(backfill, cells, strip, eta_from=rates, workers=workers, tuned=tuned)
-        return lines if backfill is None else [*lines, *_extra_lines(backfill, tuned, strip, cells)]
+        lines += _extra_lines(backfill, tuned, strip, cells) if backfill is not None else []
+        return [dim(line) for line in lines] if self.is_uncertain(board, context) else lines
 
     def action_filter(self) -> None:
         """Opens the search of its screen: the pane has no rows to filter."""
@@ -150,14 +148,8 @@ def _extra_lines(backfill: BackfillRecord, tuned: Sequence[str], rates: Sequence
         line for text in tuned[is_shown_above:] for line in wrap(f"tuned: {text}", cells, TextStyle.WARN)
     ]
     last = f", last {format_duration(backfill.recent[-1].seconds)}" if backfill.recent else ""
-    lines.append(
-        (
-            (
-                truncate(f"{backfill.batches} batches in {format_duration(backfill.seconds)}{last}", cells),
-                TextStyle.NORMAL,
-            ),
-        )
-    )
+    batches = f"{backfill.batches} batches in {format_duration(backfill.seconds)}{last}"
+    lines.append(((truncate(batches, cells), TextStyle.NORMAL),))
     if rates:
         strip = sparkline(rates, None, cells - 12)
         lines.append((("rate ", TextStyle.DIM), *strip, (f" {format_count(max(rates))}/s", TextStyle.DIM)))
@@ -174,10 +166,7 @@ def _rate_line(
 ) -> Line:
     """Rate, its history, time left, size of the next batch."""
     if backfill.status == "done":
-        return (
-            (f"in {format_duration(backfill.seconds)} ", TextStyle.NORMAL),
-            (f"{backfill.batches} batches", TextStyle.NORMAL),
-        )
+        return ((f"in {format_duration(backfill.seconds)} {backfill.batches} batches", TextStyle.NORMAL),)
     if backfill.status != "running":
         return (batch,)
     rate = (f"{format_count(backfill.rate)}/s ", TextStyle.NORMAL)
@@ -196,8 +185,66 @@ def _verification_line(backfill: BackfillRecord) -> Line:
     rows = format_count(backfill.verified_rows)
     if backfill.verified:
         return ((f"✔ verified {rows}, 0 mismatches", TextStyle.GOOD),)
-    return (
-        ((f"▶ verifying {rows}", TextStyle.RUNNING),)
-        if backfill.verified_rows
-        else (("○ not verified yet", TextStyle.DIM),)
-    )
+    if backfill.verified_rows:
+        return ((f"▶ verifying {rows}", TextStyle.RUNNING),)
+    return (("○ not verified yet", TextStyle.DIM),)
+
+
+# --- failed rows ---------------------------------------------------------------------------------------------------
+
+
+class FailedRowsPane(TablePane[FailedRow, Clock]):
+    """One row per failed row. They are not part of the dashboard's state: :meth:`set_failed_rows` provides them."""
+
+    pane_name = "failed rows"
+    shows_error = True
+    stale_after = 15.0
+    titles_from_height = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._failed_rows: Observed[Sequence[FailedRow]] = Observed()
+
+    def heading(self, board: DashboardState, context: RenderContext) -> str:
+        count = len(self._failed_rows.value or ())
+        return f"{count} {'row' if count == 1 else 'rows'} failed"
+
+    def set_failed_rows(self, failed_rows: Observed[Sequence[FailedRow]]) -> None:
+        self._failed_rows = failed_rows
+        self.redraw()
+
+    def source(self, board: DashboardState) -> Observed[object]:
+        return self._failed_rows
+
+    def rows(self, board: DashboardState, context: RenderContext) -> Sequence[FailedRow]:
+        return self._failed_rows.value or ()
+
+    def columns(
+        self, board: DashboardState, rows: Sequence[FailedRow], cells: int
+    ) -> Sequence[PaneColumn[FailedRow, Clock]]:
+        return failed_rows_columns(rows)
+
+    def cell_context(self, board: DashboardState, context: RenderContext) -> Clock:
+        return context.clock
+
+    def identity(self, row: FailedRow) -> str:
+        return key_text(row)
+
+    def empty_line(self, board: DashboardState) -> Line:
+        return (("✔ no failed rows", TextStyle.GOOD),)
+
+
+def key_text(row: FailedRow) -> str:
+    return ", ".join(row.key)
+
+
+def failed_rows_columns(rows: Sequence[FailedRow]) -> list[PaneColumn[FailedRow, Clock]]:
+    """The columns for these rows. The cell context is a clock."""
+    longest = min(36, max((len(sanitize(key_text(row))) for row in rows), default=3))
+    return [
+        PaneColumn("key", "KEY", lambda row, _: key_text(row), min(8, longest), longest, find=key_text),
+        PaneColumn("reason", "REASON", lambda row, _: row.reason, 16, 10_000, style=lambda _row, _: TextStyle.BAD,
+               find=lambda row: row.reason),
+        PaneColumn("time", "AT", lambda row, clock: clock.time_of_day(row.at), 8, drop_order=1,
+               style=dim_style, sort=lambda row: row.at),
+    ]  # fmt: skip

@@ -7,7 +7,7 @@ from textual.layout import Layout as TextualLayout
 from textual.widget import Widget
 
 from zdd_tui.dashboard.state import DashboardState
-from zdd_tui.dashboard.widgets.drawing.cached_widget import CachedWidget
+from zdd_tui.dashboard.widgets.drawing.fast_paint import CachedWidget
 from zdd_tui.dashboard.widgets.panes.backfill import BackfillPane
 from zdd_tui.dashboard.widgets.panes.events import EventPane
 from zdd_tui.dashboard.widgets.panes.flags import FlagPane

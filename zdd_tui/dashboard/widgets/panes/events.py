@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, Clock, DashboardState, Observed, RenderContext
+from zdd_tui.dashboard.state import Clock, DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import Line, Span, TextStyle, line_width, sanitize, truncate
 from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.table import TablePane
@@ -28,16 +28,11 @@ class EventPane(TablePane[Event, Clock]):
     """One row per event."""
 
     pane_name = "events"
-    shows_error = False
-    stale_after = RELEASE_STALE_SECONDS
     titles_from_height = 9
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self) -> None:
+        super().__init__()
         self._sorted_events: tuple[object, list[Event]] = (None, [])
-
-    def source(self, board: DashboardState) -> Observed[object]:
-        return board.release
 
     def dependencies(self, board: DashboardState) -> tuple[object, ...]:
         record = board.release.value
@@ -76,31 +71,12 @@ def event_columns(rows: Sequence[Event], cells: int) -> list[PaneColumn[Event, C
                sort=lambda row: row.at),
         PaneColumn("who", "WHO", lambda row, _: _actor_text(row, full), min(5, longest), longest, style=dim_style,
                find=lambda row: str(row.actor)),
+        PaneColumn("kind", "KIND", lambda row, _: row.kind, min(8, kind), min(12, kind), style=dim_style,
+               find=lambda row: row.kind),
+        PaneColumn("what", "WHAT", lambda row, _: row.message, 16, 10_000, draw=_draw_event,
+               find=lambda row: f"{_KIND_PREFIXES.get(row.kind, ('', None))[0]}{row.message} {row.reason}"),
     ]  # fmt: skip
-    if full:
-        columns.append(
-            PaneColumn(
-                "kind",
-                "KIND",
-                lambda row, _: row.kind,
-                min(8, kind),
-                min(12, kind),
-                find=lambda row: row.kind,
-                style=dim_style,
-            )
-        )
-    columns.append(
-        PaneColumn(
-            "what",
-            "WHAT",
-            lambda row, _: row.message,
-            16,
-            10_000,
-            draw=_draw_event,
-            find=lambda row: f"{_KIND_PREFIXES.get(row.kind, ('', None))[0]}{row.message} {row.reason}",
-        )
-    )
-    return columns
+    return [column for column in columns if full or column.key != "kind"]
 
 
 def _actor_text(event: Event, full: bool) -> str:

@@ -15,6 +15,7 @@ class FlagPane(TablePane[FlagView, float]):
     """One row per flag: role, value, key, last change, expiry and owner."""
 
     pane_name = "flags"
+    shows_error = True
     stale_after = FLAGS_STALE_SECONDS
     titles_from_height = 3
 
@@ -62,6 +63,7 @@ def flag_columns(rows: Sequence[FlagView], changes: Mapping[str, float | None]) 
         at = changes.get(row.key)
         return "" if at is None else format_age(now - at)
 
+    longest = max([5, *(len(row.owner) for row in rows)])
     columns: list[PaneColumn[FlagView, float]] = [
         PaneColumn(
             "role", "ROLE", lambda row, _: row.role, max((len(row.role) for row in rows), default=5),
@@ -76,33 +78,13 @@ def flag_columns(rows: Sequence[FlagView], changes: Mapping[str, float | None]) 
         ),
         PaneColumn("since", "SINCE", since, 5, align_right=True, drop_order=1, style=dim_style,
                sort=lambda row: changes.get(row.key)),
+        PaneColumn("expires", "EXPIRES", _expiry_text, 8, drop_order=2, style=_expiry_style,
+               sort=lambda row: row.expires or None),
+        PaneColumn("owner", "OWNER", lambda row, _: row.owner, min(8, longest), longest, drop_order=3,
+               find=lambda row: row.owner),
     ]  # fmt: skip
-    if any(row.expires for row in rows):
-        columns.append(
-            PaneColumn(
-                "expires",
-                "EXPIRES",
-                _expiry_text,
-                8,
-                drop_order=2,
-                style=_expiry_style,
-                sort=lambda row: row.expires or None,
-            )
-        )
-    if any(row.owner for row in rows):
-        longest = max(5, *(len(row.owner) for row in rows))
-        columns.append(
-            PaneColumn(
-                "owner",
-                "OWNER",
-                lambda row, _: row.owner,
-                min(8, longest),
-                longest,
-                drop_order=3,
-                find=lambda row: row.owner,
-            )
-        )
-    return columns
+    empty = {"expires": not any(row.expires for row in rows), "owner": not any(row.owner for row in rows)}
+    return [column for column in columns if not empty.get(column.key)]
 
 
 def _value_cell(flag: FlagView) -> tuple[str, str, TextStyle]:

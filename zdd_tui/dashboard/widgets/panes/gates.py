@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.cells import cell_len
 
-from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, Observed, RenderContext
+from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS, VERDICT_ORDER
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, sanitize
 from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
@@ -26,19 +26,15 @@ class GatePane(TablePane[GateRow, float]):
     """
 
     pane_name = "gates"
-    shows_error = False
-    stale_after = RELEASE_STALE_SECONDS
+    is_final_at_end = True
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self) -> None:
+        super().__init__()
         self._known: dict[str, GateRow] = {}
         self._revealed: tuple[str, int] | None = None
         """The phase that was scrolled into view, and the number of visible rows at that time."""
         self._auto_cursor = ""
         """Identity of the row that the cursor was placed on automatically."""
-
-    def source(self, board: DashboardState) -> Observed[object]:
-        return board.release
 
     def dependencies(self, board: DashboardState) -> tuple[object, ...]:
         record = board.release.value
@@ -73,10 +69,6 @@ class GatePane(TablePane[GateRow, float]):
 
     def labels(self, row: GateRow) -> Mapping[str, str]:
         return {"phase": row.phase, "verdict": row.status_text, "place": str(row.position)}
-
-    def is_uncertain(self, board: DashboardState, context: RenderContext) -> bool:
-        record = board.release.value
-        return super().is_uncertain(board, context) or (record is not None and record.release.state.has_ended)
 
     def empty_line(self, board: DashboardState) -> Line:
         return (("the strategy has no gates", TextStyle.DIM),)
@@ -140,8 +132,7 @@ def gate_columns(rows: Sequence[GateRow], cells: int) -> list[PaneColumn[GateRow
         PaneColumn("gate", "GATE", lambda row, _: row.gate.name, min(8, name), name, style=_gate_style,
                find=lambda row: f"{row.gate.name} {row.gate.label}", sort=lambda row: row.gate.name),
         PaneColumn("verdict", _VERDICT_TITLE if wide else "", lambda row, _: _verdict(row, wide), verdict,
-               style=lambda row, _: verdict_of(row)[2], find=lambda row: row.status_text,
-               sort=_urgency),
+               style=lambda row, _: verdict_of(row)[2], find=lambda row: row.status_text, sort=_urgency),
         PaneColumn("age", "AGE", _age, 4, align_right=True, drop_order=3, style=dim_style,
                sort=lambda row: -row.reading.observed_at if row.reading is not None else None),
         # A filter searches results only: the expectation of an unchecked gate may contain words such as `fail`.

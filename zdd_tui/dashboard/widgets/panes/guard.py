@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from rich.cells import cell_len
 
-from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, Observed, RenderContext
+from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.chart import sparkline
 from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS, VERDICT_ORDER
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, sanitize, truncate
@@ -24,13 +24,9 @@ class GuardPane(TablePane[GuardReading, bool]):
     """Two lines per rule, or one where the screen is low; the most urgent first."""
 
     pane_name = "guard"
-    shows_error = False
-    stale_after = RELEASE_STALE_SECONDS
+    is_final_at_end = True
     is_compact = False
     _lines_per_row = 2
-
-    def source(self, board: DashboardState) -> Observed[object]:
-        return board.release
 
     def dependencies(self, board: DashboardState) -> tuple[object, ...]:
         record, error = board.release.value, board.release.error
@@ -69,10 +65,6 @@ class GuardPane(TablePane[GuardReading, bool]):
 
     def labels(self, row: GuardReading) -> Mapping[str, str]:
         return {"action": str(row.action), "verdict": str(row.verdict)}
-
-    def is_uncertain(self, board: DashboardState, context: RenderContext) -> bool:
-        record = board.release.value
-        return super().is_uncertain(board, context) or (record is not None and record.release.state.has_ended)
 
     def empty_line(self, board: DashboardState) -> Line:
         return (("the plan has no rules", TextStyle.DIM),)
@@ -137,41 +129,22 @@ def guard_columns(
         PaneColumn("rule", "RULE", lambda row, _: row.rule, min(6, name), min(name, 40), find=lambda row: row.rule,
                style=lambda _row, _: TextStyle.STRONG),
         PaneColumn("value", "VALUE", lambda row, _: _value_text(row), max(5 if with_titles else 3, value),
-               align_right=True, style=_value_style,
-               sort=lambda row: row.value),
+               align_right=True, style=_value_style, sort=lambda row: row.value),
         PaneColumn("limit", "LIMIT", lambda row, _: limit_text(row), max(5, limit), align_right=with_titles,
                drop_order=2, style=dim_style, sort=lambda row: row.limit),
         PaneColumn("headroom", "HEADROOM", lambda row, _: _headroom_text(row), 8, align_right=True, drop_order=3,
-               style=_headroom_style,
-               sort=headroom),
+               style=_headroom_style, sort=headroom),
+        PaneColumn("old", "OLD", lambda row, _: _baseline_text(row), max(3, old), align_right=True, drop_order=5,
+               style=dim_style, sort=lambda row: row.baseline),
+        PaneColumn("trend", "TREND", lambda _row, _: "", 6, min(series, 40), drop_order=4,
+               draw=lambda row, _, cells: sparkline(row.series, row.limit, cells)),
     ]  # fmt: skip
-    columns = columns if with_titles else columns[:-1]
-    if old and with_titles:
-        columns.append(
-            PaneColumn(
-                "old",
-                "OLD",
-                lambda row, _: _baseline_text(row),
-                max(3, old),
-                align_right=True,
-                drop_order=5,
-                style=dim_style,
-                sort=lambda row: row.baseline,
-            )
-        )
-    if with_sparklines and series:
-        columns.append(
-            PaneColumn(
-                "trend",
-                "TREND",
-                lambda _row, _: "",
-                6,
-                min(series, 40),
-                drop_order=4,
-                draw=lambda row, _, cells: sparkline(row.series, row.limit, cells),
-            )
-        )
-    return columns
+    shown = {
+        "headroom": with_titles,
+        "old": with_titles and old > 0,
+        "trend": with_sparklines and series > 0,
+    }
+    return [column for column in columns if shown.get(column.key, True)]
 
 
 def headroom(reading: GuardReading) -> float | None:
@@ -188,13 +161,9 @@ def _headroom_text(reading: GuardReading) -> str:
 
 def _headroom_style(reading: GuardReading, _two: bool) -> TextStyle:
     left = headroom(reading)
-    return (
-        TextStyle.BAD
-        if left is not None and left < 0
-        else TextStyle.WARN
-        if left is not None and left < 0.1
-        else TextStyle.NORMAL
-    )
+    if left is None or left >= 0.1:
+        return TextStyle.NORMAL
+    return TextStyle.BAD if left < 0 else TextStyle.WARN
 
 
 def _verdict_text(reading: GuardReading, wide: bool) -> str:
@@ -226,12 +195,8 @@ def _baseline_text(reading: GuardReading) -> str:
 def second_line(reading: GuardReading, columns: Collection[str], cells: int) -> Line:
     """What the visible columns do not show of a rule; its reason where there is no verdict."""
     if reading.verdict in (Verdict.UNKNOWN, Verdict.INCONCLUSIVE) or not reading.is_applicable:
-        return (
-            (
-                truncate(f"  {sanitize(reading.reason)}", cells),
-                TextStyle.WARN if reading.is_applicable else TextStyle.DIM,
-            ),
-        )
+        style = TextStyle.WARN if reading.is_applicable else TextStyle.DIM
+        return ((truncate(f"  {sanitize(reading.reason)}", cells), style),)
     text = [f"limit {_limit_text(reading)}"] if reading.limit is not None and "limit" not in columns else []
     if reading.baseline is not None and "old" not in columns:
         text.append(f"old {_baseline_text(reading)}")
@@ -240,10 +205,5 @@ def second_line(reading: GuardReading, columns: Collection[str], cells: int) -> 
     many = f"{reading.samples:,} sample{'s' if reading.samples > 1 else ''}"
     if reading.samples and len("  ".join([*text, many])) + 2 <= cells:
         text.append(many)  # the first to go where it does not fit
-    failing = reading.verdict is Verdict.FAIL
-    return (
-        (
-            truncate("  " + ("  ".join(text) or sanitize(reading.reason)), cells),
-            TextStyle.WARN if failing else TextStyle.DIM,
-        ),
-    )
+    style = TextStyle.WARN if reading.verdict is Verdict.FAIL else TextStyle.DIM
+    return ((truncate("  " + ("  ".join(text) or sanitize(reading.reason)), cells), style),)

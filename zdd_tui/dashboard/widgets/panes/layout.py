@@ -3,7 +3,7 @@
 Lines are those inside a pane's border; rows and columns are cells of the screen, borders included.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from zdd_tui.dashboard.state import DashboardState
@@ -126,8 +126,7 @@ def request_layout(board: DashboardState, rows: int, max_pods: int = 0) -> Layou
 
 def pod_count(board: DashboardState) -> int:
     """Rows of the pods' table."""
-    snapshots = [source.value for source in (board.workload, board.second_workload) if source.value is not None]
-    return sum(len(snapshot.pods) + len(snapshot.gone) for snapshot in snapshots)
+    return sum(len(snapshot.pods) + len(snapshot.gone) for snapshot in board.workloads)
 
 
 def _backfill_request(board: DashboardState) -> PaneRequest:
@@ -192,11 +191,8 @@ def place_panes(request: LayoutRequest, width: int, height: int) -> Mapping[str,
         width: columns for all panes.
         height: rows for all panes.
     """
-    min_events = (
-        min(max(_MIN_EVENT_ROWS[0], height // 3), _MIN_EVENT_ROWS[1])
-        if height >= _MIN_EVENT_ROWS[0] + _MIN_PANE_ROWS
-        else 0
-    )
+    lowest, highest = _MIN_EVENT_ROWS
+    min_events = min(max(lowest, height // 3), highest) if height >= lowest + _MIN_PANE_ROWS else 0
     for_events = max(min_events, min(request.events + BORDER_ROWS, height // 3))
     right = _fit_right_column(request, height - for_events)
     right_rows = _total_maximum(right)
@@ -247,13 +243,9 @@ def share_rows(requests: Sequence[PaneRequest], rows: int) -> list[int]:
         if rows >= _MIN_PANE_ROWS or at == 0:
             heights[at] = min(_MIN_PANE_ROWS, rows)
             rows -= heights[at]
-    wanted: tuple[Callable[[PaneRequest], int], ...] = (
-        lambda request: request.minimum,
-        lambda request: request.maximum,
-    )
-    for lines in wanted:
+    for wanted in ([request.minimum for request in requests], [request.maximum for request in requests]):
         while rows > 0:
-            short = [at for at, request in enumerate(requests) if 0 < heights[at] < lines(request) + BORDER_ROWS]
+            short = [at for at, lines in enumerate(wanted) if 0 < heights[at] < lines + BORDER_ROWS]
             if not short:
                 break
             heights[min(short, key=heights.__getitem__)] += 1

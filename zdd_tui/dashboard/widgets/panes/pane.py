@@ -1,6 +1,6 @@
 """A framed view of one source. The title shows the source's age, and STALE when it is too old."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -8,15 +8,12 @@ from textual.content import Content
 from textual.geometry import Region
 from textual.message import Message
 
-from zdd_tui.dashboard.state import DashboardState, Observed, PlanView, RenderContext
+from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, Observed, PlanView, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import (
-    LazyLines,
     Line,
     TextStyle,
-    dim,
     format_source_age,
     sanitize,
-    truncate,
     wrap,
 )
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
@@ -69,15 +66,15 @@ class RowSelected(Message):
 
 
 class Pane(LineView, can_focus=True):
-    """A frame with a title. Tab focuses it; arrow and page keys scroll it."""
+    """A frame with a title. Tab focuses it; arrow and page keys scroll it. Its source is the release by default."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "line_up", "Up", show=False, id="pane.up"),
-        Binding("down,j", "line_down", "Down", show=False, id="pane.down"),
-        Binding("pageup", "pane_up", "Page up", show=False, id="pane.page-up"),
-        Binding("pagedown", "pane_down", "Page down", show=False, id="pane.page-down"),
-        Binding("home", "first_line", "Top", show=False, id="pane.top"),
-        Binding("end", "last_line", "End", show=False, id="pane.end"),
+        Binding("up,k", "scroll_up", "Up", show=False, id="pane.up"),
+        Binding("down,j", "scroll_down", "Down", show=False, id="pane.down"),
+        Binding("pageup", "page_up", "Page up", show=False, id="pane.page-up"),
+        Binding("pagedown", "page_down", "Page down", show=False, id="pane.page-down"),
+        Binding("home", "scroll_home", "Top", show=False, id="pane.top"),
+        Binding("end", "scroll_end", "End", show=False, id="pane.end"),
         Binding("enter", "open", "Open the row", show=False, id="pane.open"),
         *pane_bindings("pane"),
         Binding("escape", "back", "Back: filter, maximised pane, focus", show=False, id="pane.back"),
@@ -102,17 +99,14 @@ class Pane(LineView, can_focus=True):
             super().__init__()
             self.pane = pane
 
-    shows_error: ClassVar[bool] = True
-    """An error is shown above the last known values; False where the summary shows it."""
-
     pane_name: ClassVar[str] = ""
 
-    stale_after: ClassVar[float] = 5.0
+    stale_after: ClassVar[float] = RELEASE_STALE_SECONDS
     """Seconds after which the source is stale."""
 
     def source(self, board: DashboardState) -> Observed[object]:
         """The source whose age the title shows."""
-        raise NotImplementedError
+        return board.release
 
     def dependencies(self, board: DashboardState) -> tuple[object, ...]:
         return (self.source(board),)
@@ -121,29 +115,10 @@ class Pane(LineView, can_focus=True):
         """The title after name and age; a narrow pane cuts it off."""
         return ""
 
-    def body(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
-        """Lines; called only when the source has a value."""
-        raise NotImplementedError
-
-    def lines(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
+    def is_uncertain(self, board: DashboardState, context: RenderContext) -> bool:
+        """The values may be out of date, and are dimmed."""
         source = self.source(board)
-        error_lines = wrap(f"✗ {source.error}", cells, TextStyle.BAD) if source.error else []
-        if source.value is None:
-            return error_lines or [(("… connecting", TextStyle.DIM),)]
-        body = self.body(board, context, cells)
-        if source.error or source.is_stale(context.now, self.stale_after):
-            body = _dim_lines(body)
-        if not self.shows_error:
-            return body
-        # The last known values stay visible below one or two lines of the error; the details show all of it.
-        head = (
-            error_lines[:2]
-            if len(body) <= 3
-            else [((truncate(f"✗ {source.error}", cells), TextStyle.BAD),)]
-            if error_lines
-            else []
-        )
-        return LazyLines(head, len(body), body.__getitem__)
+        return bool(source.error) or source.is_stale(context.now, self.stale_after)
 
     def draw(self, board: DashboardState, context: RenderContext) -> None:
         super().draw(board, context)
@@ -157,30 +132,12 @@ class Pane(LineView, can_focus=True):
         name = name_with_key(self.pane_name, context.key_names)
         self._update_title(f"{name}{text}{f' · {heading}' if heading else ''}")
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self) -> None:
+        super().__init__()
         self._shown_title = ""
         self._shown_position = ""
 
     # --- keys --------------------------------------------------------------------------------------------------------
-
-    def action_line_up(self) -> None:
-        self.scroll_up()
-
-    def action_line_down(self) -> None:
-        self.scroll_down()
-
-    def action_pane_up(self) -> None:
-        self.scroll_page_up()
-
-    def action_pane_down(self) -> None:
-        self.scroll_page_down()
-
-    def action_first_line(self) -> None:
-        self.scroll_home()
-
-    def action_last_line(self) -> None:
-        self.scroll_end()
 
     def action_open(self) -> None:
         self.post_message(RowSelected(self.pane_name, ""))
@@ -230,5 +187,6 @@ class Pane(LineView, can_focus=True):
             self.request_paint(Region(-across, self.outer_size.height - down - 1, self.outer_size.width, 1))
 
 
-def _dim_lines(lines: Sequence[Line]) -> LazyLines:
-    return LazyLines((), len(lines), lambda at: dim(lines[at]))
+def unread_source_lines(source: Observed[object], cells: int) -> list[Line]:
+    """Shown while a source has no value."""
+    return wrap(f"✗ {source.error}", cells, TextStyle.BAD) if source.error else [(("… connecting", TextStyle.DIM),)]

@@ -129,8 +129,7 @@ def _version(plan: PlanView, pod: Pod) -> str:
 
 def sorted_pod_rows(board: DashboardState) -> list[PodRow]:
     """The pods, the most urgent first, then by name."""
-    plan = board.plan
-    snapshots = [found for found in (board.workload.value, board.second_workload.value) if found is not None]
+    plan, snapshots = board.plan, board.workloads
     sides = [side for side, _ in plan.deployment_roles] or [""]
     is_complete = [plan.is_blue_green and each.rollout is not None and each.rollout.done for each in snapshots]
     rows: list[PodRow] = []

@@ -24,10 +24,11 @@ class PodPane(TablePane[PodRow, float]):
     """One row per pod, the most urgent first; above them what a rollout waits for."""
 
     pane_name = "pods"
+    shows_error = True
     stale_after = PODS_STALE_SECONDS
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self) -> None:
+        super().__init__()
         self._pods = PodRowCache()
 
     def source(self, board: DashboardState) -> Observed[object]:
@@ -102,8 +103,7 @@ def deployments_heading(plan: PlanView, first: WorkloadSnapshot, second: Workloa
 
 def pod_notes(board: DashboardState, cells: int) -> list[Line]:
     """A line for the second Deployment's error, and one for each rollout in progress."""
-    plan, second = board.plan, board.second_workload
-    snapshots = [found for found in (board.workload.value, second.value) if found is not None]
+    plan, second, snapshots = board.plan, board.second_workload, board.workloads
     sides = [side for side, _ in plan.deployment_roles] or [""]
     lines: list[Line] = []
     if second.error and plan.deployment_roles:
@@ -127,15 +127,9 @@ def pod_columns(widths: ColumnWidths, *, with_restarts: bool = True) -> Sequence
     longest, side, node = widths.name, widths.side, widths.node
     reason = widths.reason + 6 if widths.reason else 0
     columns: list[PaneColumn[PodRow, float]] = [
-        PaneColumn(
-            "pod", "POD", lambda row, _: row.pod.name, 12, longest, keep_end=True, style=_name_style, find=_name
-        ),
-    ]
-    if side:
-        columns.append(
-            PaneColumn("side", "SIDE", lambda row, _: row.deployment_label, side, find=lambda row: row.deployment_label)
-        )
-    columns += [
+        PaneColumn("pod", "POD", lambda row, _: row.pod.name, 12, longest, keep_end=True, style=_name_style,
+               find=lambda row: row.pod.name),
+        PaneColumn("side", "SIDE", lambda row, _: row.deployment_label, side, find=lambda row: row.deployment_label),
         PaneColumn("version", "VERSION", lambda row, _: row.version, 7, style=_version_style,
                find=lambda row: row.version),
         # A problem, and restarts without a column, take the place of state, drain and the column after it.
@@ -155,26 +149,11 @@ def pod_columns(widths: ColumnWidths, *, with_restarts: bool = True) -> Sequence
             find=lambda row: str(row.pod.restarts), sort=lambda row: row.pod.restarts,
         ),
         PaneColumn("age", "AGE", _age, 3, 4, align_right=True, style=dim_style, sort=_start_sort_key, drop_order=1),
+        PaneColumn("node", "NODE", lambda row, _: row.pod.node, min(6, node), min(30, node), drop_order=3,
+               keep_end=True, style=dim_style, find=lambda row: row.pod.node),
     ]  # fmt: skip
-    if node:
-        columns.append(
-            PaneColumn(
-                "node",
-                "NODE",
-                lambda row, _: row.pod.node,
-                min(6, node),
-                min(30, node),
-                drop_order=3,
-                keep_end=True,
-                style=dim_style,
-                find=lambda row: row.pod.node,
-            )
-        )
-    return columns
-
-
-def _name(row: PodRow) -> str:
-    return row.pod.name
+    empty = {"side": not side, "node": not node}
+    return [column for column in columns if not empty.get(column.key)]
 
 
 def _name_style(row: PodRow, _now: float) -> TextStyle:

@@ -23,7 +23,7 @@ from zdd_tui.dashboard.widgets.panes.columns import (
     title_line,
 )
 from zdd_tui.dashboard.widgets.panes.filter import Filter, FilterInput, FilterLine
-from zdd_tui.dashboard.widgets.panes.pane import Pane, RowSelected, pane_bindings
+from zdd_tui.dashboard.widgets.panes.pane import Pane, RowSelected, pane_bindings, unread_source_lines
 from zdd_tui.dashboard.widgets.panes.rows import RowStore
 
 R = TypeVar("R")
@@ -53,8 +53,14 @@ class TablePane(Pane, Generic[R, C]):
     titles_from_height: ClassVar[int] = 4
     """Height of the content from which the titles are shown."""
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
+    shows_error: ClassVar[bool] = False
+    """An error is shown above the last known values; that of the release is not, because the summary shows it."""
+
+    is_final_at_end: ClassVar[bool] = False
+    """The rows are not updated after the end of the release."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self._store: RowStore[R] = RowStore(self.identity)
         self._header_lines: Sequence[Line] = ()
         self._fitted: FittedColumns[R, C] = ()
@@ -104,9 +110,9 @@ class TablePane(Pane, Generic[R, C]):
         return []
 
     def is_uncertain(self, board: DashboardState, context: RenderContext) -> bool:
-        """The rows may be out of date, and are dimmed."""
-        source = self.source(board)
-        return bool(source.error) or source.is_stale(context.now, self.stale_after)
+        record = board.release.value
+        is_final = self.is_final_at_end and record is not None and record.release.state.has_ended
+        return is_final or super().is_uncertain(board, context)
 
     def empty_line(self, board: DashboardState) -> Line:
         """Shown where there are no rows."""
@@ -137,9 +143,7 @@ class TablePane(Pane, Generic[R, C]):
         if source.value is None:
             self._store.update(())
             self._has_titles = False
-            self._header_lines = (
-                wrap(f"✗ {source.error}", room, TextStyle.BAD) if source.error else [(("… connecting", TextStyle.DIM),)]
-            )
+            self._header_lines = unread_source_lines(source, room)
             return LazyLines(self._header_lines, 0, self._header_lines.__getitem__)
         rows, cell_context = self.rows(board, context), self.cell_context(board, context)
         columns = self.columns(board, rows, room)
@@ -211,9 +215,9 @@ class TablePane(Pane, Generic[R, C]):
         height = self.content_size.height
         # The last known values stay visible below one or two lines of the error; the details show all of it.
         if error:
-            header_lines += (
-                wrap(f"✗ {error}", cells, TextStyle.BAD)[:2] if total + 3 <= height else [_one_line_error(error, cells)]
-            )
+            has_room = total + 3 <= height
+            one_line: Line = ((truncate(f"✗ {error}", cells), TextStyle.BAD),)
+            header_lines += wrap(f"✗ {error}", cells, TextStyle.BAD)[:2] if has_room else [one_line]
         header_lines += notes
         self._has_titles = self.has_room_for_titles(total, height - len(header_lines))
         if self._has_titles:
@@ -310,22 +314,22 @@ class TablePane(Pane, Generic[R, C]):
         self._store.move_cursor(self._store.cursor_index + rows)
         self._paint_changes()
 
-    def action_line_up(self) -> None:
+    def action_scroll_up(self) -> None:
         self._move_cursor(-1)
 
-    def action_line_down(self) -> None:
+    def action_scroll_down(self) -> None:
         self._move_cursor(1)
 
-    def action_pane_up(self) -> None:
+    def action_page_up(self) -> None:
         self._move_cursor(-self._store.visible_rows)
 
-    def action_pane_down(self) -> None:
+    def action_page_down(self) -> None:
         self._move_cursor(self._store.visible_rows)
 
-    def action_first_line(self) -> None:
+    def action_scroll_home(self) -> None:
         self._move_cursor(-len(self._store.shown))
 
-    def action_last_line(self) -> None:
+    def action_scroll_end(self) -> None:
         self._move_cursor(len(self._store.shown))
 
     def action_open(self) -> None:
@@ -423,7 +427,3 @@ class TablePane(Pane, Generic[R, C]):
 def _with_margin(line: Line, *, has_cursor: bool = False) -> Line:
     """A line with a left margin, which holds the cursor's mark."""
     return (("▸", TextStyle.KEY) if has_cursor else (" ", TextStyle.NORMAL), *line)
-
-
-def _one_line_error(error: str, cells: int) -> Line:
-    return ((truncate(f"✗ {error}", cells), TextStyle.BAD),)

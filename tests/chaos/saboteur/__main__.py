@@ -7,6 +7,7 @@ interrupted run continues; ``--again`` forgets them.
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import time
 from dataclasses import asdict
@@ -69,7 +70,10 @@ async def run_many(args: argparse.Namespace) -> list[RunResult]:
             if not result.is_good:
                 print("".join(f"        {problem[:300]}\n" for problem in result.problems[:5]), end="", flush=True)
 
-    await asyncio.gather(*(work() for _ in range(args.jobs)))
+    working = asyncio.gather(*(work() for _ in range(args.jobs)))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, working.cancel)  # and the runs end their servers
+    await working
     return [known[seed] for seed in wanted]
 
 
@@ -93,7 +97,7 @@ async def _run_in_process(seed: int, size: str) -> RunResult:
     finally:
         if process.returncode is None:
             process.terminate()
-            await process.wait()
+            await asyncio.shield(process.wait())
     return RunResult(seed, make_script(seed, SIZES[size]).title, "stopped without cause", "unknown", [problem])
 
 
@@ -106,7 +110,11 @@ def main() -> int:
             if args.keep:
                 print(f"logs: {folder}")
         return 0 if result.is_good else 1
-    results = asyncio.run(run_many(args))
+    try:
+        results = asyncio.run(run_many(args))
+    except asyncio.CancelledError:
+        print("interrupted; the same command continues", flush=True)
+        return 130
     print(summary_table(results, SIZES[args.size]))
     failed = [each for each in results if not each.is_good]
     for each in failed:

@@ -338,10 +338,13 @@ class Saboteur:
         return f"{count} sessions of {only} ended", None
 
     async def _kill_postgres(self, draw: float) -> tuple[str, Callable[[], Awaitable[str]] | None]:
+        if draw < 0.3:
+            await self.production.env.postgres.restart()
+            return "PostgreSQL was restarted", None
         await self.production.env.postgres.kill()
         await asyncio.sleep(draw)
-        await self.production.env.postgres.restart()
-        return "PostgreSQL was killed", None
+        await self.production.env.postgres.start()
+        return "PostgreSQL was killed and started again", None
 
     async def _write_by_hand(self, draw: float) -> tuple[str, Callable[[], Awaitable[str]] | None]:
         """Three statements on the old columns, by a role of its own, each acknowledged or not."""

@@ -48,6 +48,7 @@ class Size:
 
     Attributes:
         rows: seeded rows.
+        soaks: milliseconds, of which a plan has one.
         rate: write requests a second of all writers.
         replicas: pods of the application before anybody changes that.
         acts: fewest and most acts.
@@ -59,9 +60,13 @@ class Size:
     acts: tuple[int, int]
     seconds: float
     replicas: int
+    soaks: tuple[int, ...]
 
 
-SIZES = {"short": Size(300, 20, (1, 2), 75, replicas=1), "long": Size(1500, 40, (2, 5), 180, replicas=2)}
+SIZES = {
+    "short": Size(300, 20, (1, 2), 75, replicas=1, soaks=(200, 400)),
+    "long": Size(1500, 40, (2, 5), 180, replicas=2, soaks=(200, 1000, 2000)),
+}
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,7 @@ def make_script(seed: int, size: Size) -> Script:
         seed,
         kind,
         mode,
-        rng.choice((200, 1000, 2000)),
+        rng.choice(size.soaks),
         rng.choice((None, size.rows // 2)),
         rollback,
         tuple(moments),

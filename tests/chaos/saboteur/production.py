@@ -167,10 +167,11 @@ class Production:
 
 
 def _with_constraints(plan: str) -> str:
-    """The demo's plan; the new table gets the constraint and the index that the old one has."""
+    """The demo's plan; the new table gets the constraint, the index and the rights that the old one has."""
     plan = re.sub(
-        r"\n      email text\n",
-        "\n      email text CONSTRAINT people_email_check CHECK (email LIKE '%@%')\n",
+        r"\n      email text\n    \)\n",
+        "\n      email text CONSTRAINT people_email_check CHECK (email LIKE '%@%')\n    );\n"
+        "    GRANT SELECT, INSERT, UPDATE, DELETE ON people TO intern;\n    GRANT SELECT ON people TO reports\n",
         plan,
     )
     index = "    - CREATE INDEX CONCURRENTLY people_full_name_idx ON people (full_name)\n"

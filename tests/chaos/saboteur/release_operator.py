@@ -102,7 +102,11 @@ class ReleaseOperator:
         now = time.monotonic()
         if not self._restart_at:
             log = (env.folder / "logs" / "agent.log").read_text(errors="replace").strip().splitlines()
-            self.agent_exits.append(f"exit {process.returncode}: {log[-1][:300] if log else 'no output'}")
+            lines = " | ".join(line.strip() for line in log[-12:]) if log else "no output"
+            self.agent_exits.append(f"exit {process.returncode}: {lines[:1500]}")
+            if not self._release_id and len(self.agent_exits) >= MAX_RETRIES:
+                self._stop("refused at the start", lines)
+                self.seconds = 0.0
             self.say(f"agent ended: {self.agent_exits[-1]}")
             self._restart_at = now + 0.5
         elif now >= self._restart_at:

@@ -6,10 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 JOBS ?= 3
+SEEDS ?= 20
+SEED ?=
+SIZE ?= long
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check test-cluster cluster-assets bench schema format clean
+.PHONY: help demo test test-all check chaos test-cluster cluster-assets bench schema format clean
 
 help:
 	@echo "make demo           a live demo: PostgreSQL, Redis, a cluster, a load, the dashboard"
@@ -17,6 +20,7 @@ help:
 	@echo "make test           all tests that need no cluster, but for the slowest ones"
 	@echo "make test-all       these too"
 	@echo "make check          ruff, mypy, import contracts"
+	@echo "make chaos SEEDS=200   releases in which somebody interferes at random moments; SEED=17 repeats one"
 	@echo "make test-cluster   tests/cluster on the embedded cluster and on KUBEBUILDER_ASSETS"
 	@echo "make bench          the figures of benchmarks/README.md"
 
@@ -34,6 +38,9 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+chaos: $(VENV)/.dev
+	$(BIN)/python -m tests.chaos.saboteur --size $(SIZE) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGS)
 
 test-cluster: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/cluster --override-ini 'addopts=-ra --strict-markers --strict-config' $(ARGS)

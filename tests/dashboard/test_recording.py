@@ -228,7 +228,7 @@ def test_other_files_are_refused(tmp_path: Path, text: str, error: str) -> None:
     (tmp_path / "z.gz").write_bytes(gzip.compress(text.encode()))
     with pytest.raises(ZddError, match=error):
         load_recording(tmp_path / "z.gz")
-    with pytest.raises(ZddError, match="there is no recording"):
+    with pytest.raises(ZddError, match="there is no file"):
         load_recording(tmp_path / "nowhere")
 
 

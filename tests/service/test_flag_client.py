@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
-from zdd_tui.service.flags import FlagClient, FlagState
+from zdd_tui.service.flags import FlagClient, FlagState, bucket
 from zdd_tui.testbed.servers import RedisServer, redis_server
 
 
@@ -144,3 +144,26 @@ async def test_case_a3_a_process_that_finds_a_declared_flag_missing_is_not_loade
         await wait_until(lambda: flags.snapshot().flags["write"].problem == "missing")
         assert flags.is_loaded, "a process that has read the flags keeps its values and stays in rotation"
         assert flags.is_on("write", 1)
+
+
+class _Unprintable:
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize(
+    "unit", ["\ud800", "a\udfffb", 10**5000, None, _Unprintable()], ids=["surrogate", "inside", "long", "none", "error"]
+)
+def test_d_a_bad_unit_gets_the_default(unit: object) -> None:
+    flags = FlagClient("redis://unused", ["half", "on", "off", "sure"], defaults={"sure": 100})
+    flags._apply_values(["50", "true", "false", "50"], 0.0)
+    assert [flags.is_on(key, unit) for key in ("half", "on", "off", "sure")] == [False, True, False, True]  # type: ignore[arg-type]
+
+
+def test_ordinary_units_are_as_before() -> None:
+    flags = FlagClient("redis://unused", ["half"])
+    flags._apply_values(["50"], 0.0)
+    for unit in ("ana", "", 7, -1, "\N{SNOWMAN}" * 100_000):
+        assert flags.is_on("half", unit) is (bucket("half", str(unit)) < 50)
+    with pytest.raises(KeyError):
+        flags.is_on("other", "\ud800")

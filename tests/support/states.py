@@ -318,6 +318,7 @@ def dashboard_situations() -> dict[str, DashboardState]:
                 release(ReleaseState.WAITING, Phase.CONTRACT),
                 gates=dict(
                     [
+                        gate("catalog-diff", Verdict.PASS, "the new side has what the old side has"),
                         gate("no-old-snapshot", Verdict.PASS, "oldest started after cutover"),
                         gate("serving-v3", Verdict.PASS, "4 of 4 pods serve V3"),
                         gate("no-older-pod", Verdict.PASS, "none"),
@@ -399,6 +400,7 @@ def _open() -> DashboardState:
             gates=dict(
                 [
                     gate("schema-valid", Verdict.PASS, "users.full_name text"),
+                    gate("catalog-diff", Verdict.PASS, "the new side has what the old side has"),
                     gate("no-waiters", Verdict.PASS, "No blocked sessions"),
                 ]
             ),

@@ -10,7 +10,12 @@ from zdd_tui.model.release.records import Actor
 def this_actor() -> Actor:
     """Returns the user of this terminal, also behind sudo."""
     name = os.environ.get("SUDO_USER") or _login_name()
-    return Actor(name, socket.gethostname())
+    return Actor(_as_name(name), _as_name(socket.gethostname()))
+
+
+def _as_name(text: str) -> str:
+    """At most 60 characters that PostgreSQL accepts; a variable may hold bytes that are no UTF-8."""
+    return text[:60].encode("utf-8", "replace").decode()
 
 
 def _login_name() -> str:

@@ -32,6 +32,7 @@ from redis.exceptions import (
 
 from zdd_tui.model.errors import FlagStoreError, StaleEpoch
 from zdd_tui.model.flag import OFF, ON, FlagValue, flag_key, parse_flag
+from zdd_tui.model.masking import is_readable_address
 
 T = TypeVar("T")
 
@@ -44,9 +45,13 @@ if ARGV[2] then redis.call('SET', KEYS[1], ARGV[2]) else redis.call('DEL', KEYS[
 return -1
 """
 
+AGENT_COMMANDS = ("PING", "GET", "MGET", "SET", "DEL", "EVAL", "EXPIRE")
+"""What steps and undos use, on ``ff:*`` and ``zdd:epoch:*``; ``config/redis/acl`` grants it (a test compares them).
+GET, SET and DEL are called by the script of EVAL."""
+
 FENCE_TTL_SECONDS = 86_400
-REQUIRED_RIGHTS = "~ff:* ~zdd:epoch:* +ping +get +mget +set +del +eval +expire"
-"""What steps and undos use, in the words of ACL SETUSER."""
+REQUIRED_RIGHTS = " ".join(("~ff:*", "~zdd:epoch:*", *(f"+{command.lower()}" for command in AGENT_COMMANDS)))
+"""The same in the words of ACL SETUSER."""
 CONNECTIONS = 4
 """A burst of writes waits for one of these connections, to protect a server that may be overloaded."""
 _UNREACHABLE_HINT = "check that it runs and that flags.url names the right host and port"
@@ -59,13 +64,12 @@ def fence_key(key: str) -> str:
 
 def describe_redis_url(url: str) -> str:
     """Returns ``host:port/db`` (or the path of the socket) without user and password, safe for screens."""
-    try:
-        parts = urlsplit(url)
-        if parts.scheme == "unix":
-            return parts.path or "?"
-        return f"{parts.hostname or 'localhost'}:{parts.port or 6379}/{parts.path.strip('/') or '0'}"
-    except ValueError:
+    if not is_readable_address(url):
         return "an unreadable address"
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return parts.path or "?"
+    return f"{parts.hostname or 'localhost'}:{parts.port or 6379}/{parts.path.strip('/') or '0'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,8 @@ class FlagStore:
                 encoding_errors="replace",
                 retry=Retry(ExponentialBackoff(cap=0.2, base=0.05), 2),
             )
+            if not is_readable_address(url):
+                raise ValueError
         except ValueError:
             # Not chained: that error may quote the URL with its password.
             raise FlagStoreError(
@@ -296,7 +302,7 @@ def _to_flag_store_error(error: RedisError, address: str) -> FlagStoreError:
         case _ if isinstance(error, NoPermissionError) or "user executing the script" in str(error):
             return FlagStoreError(
                 f"Redis {address} forbids a command: {error}",
-                f"the user needs these rights: {REQUIRED_RIGHTS}",
+                f"the agent's user needs these rights: {REQUIRED_RIGHTS}; see config/redis/acl",
             )
         case AuthenticationError() | AuthorizationError():
             return FlagStoreError(f"Redis {address} refuses the login", "check user and password in flags.url")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from zdd_tui.backends.files import read_text
+from zdd_tui.backends.files import MAX_SQL_BYTES, read_text
 from zdd_tui.checks.locks import JudgedMigration, LockMeasurement, judge_migration, lock_lines
 from zdd_tui.model.advice.locks import select_breaking
 from zdd_tui.model.advice.migration import Statement
@@ -73,7 +73,7 @@ def read_migration_texts(loaded: LoadedPlan) -> list[tuple[str, str]]:
     sources = []
     for number, file in enumerate(_migration_files(loaded)):
         try:
-            sources.append((read_text(str(file)), str(file)))
+            sources.append((read_text(str(file), max_bytes=MAX_SQL_BYTES), str(file)))
         except PlanError as error:
             line = loaded.lines.get(f"migrations[{number}]", loaded.lines.get("migrations", 1))
             raise PlanError(

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from zdd_tui.backends.files import read_text
+from zdd_tui.backends.files import MAX_SQL_BYTES, read_text
 from zdd_tui.backends.postgres.connection import connect, translate_errors
 from zdd_tui.backends.postgres.squawk import SquawkViolation, run_squawk
 from zdd_tui.checks.catalog_diff import compare_planned_side
@@ -89,7 +89,7 @@ async def analyze_change(request: AdviseRequest) -> AdviseResult:
     Raises:
         ZddError: an input cannot be read or used; names the first one, with its location.
     """
-    sources = [(read_text(file), file) for file in request.sql]
+    sources = [(read_text(file, max_bytes=MAX_SQL_BYTES), file) for file in request.sql]
     statements = (await judge_migration(sources)).statements
     files = [(file, read_text(file)) for file in request.manifests]
     manifests = read_manifests(files, container=request.target.container)

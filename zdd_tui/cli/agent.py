@@ -19,6 +19,7 @@ from zdd_tui.cli.measurement import lock_measurement
 from zdd_tui.engine.agent import LEASE_TTL, Agent
 from zdd_tui.engine.runner import StepHook
 from zdd_tui.model.errors import HINT_PREFIX, BackendError, ZddError
+from zdd_tui.model.masking import mask_urls
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.records import Actor
 from zdd_tui.model.release.regions import require_same_region
@@ -126,7 +127,7 @@ async def _check(loaded: LoadedPlan) -> list[str]:
 def log_to_stderr(line: str) -> None:
     """Writes one line to stderr, with the time in UTC."""
     stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
-    sys.stderr.write(f"{stamp}Z {line}\n")
+    sys.stderr.write(f"{stamp}Z {mask_urls(line)}\n")
     sys.stderr.flush()
 
 

@@ -9,9 +9,10 @@ from typing import TextIO
 
 import yaml
 
-from zdd_tui.backends.files import read_text
+from zdd_tui.backends.files import MAX_SQL_BYTES, read_text
 from zdd_tui.cli.advise import AdviseRequest, AdviseResult, analyze_change, require_new_file, require_plan, write_plan
 from zdd_tui.cli.advise_report import build_request
+from zdd_tui.cli.output import escape_controls
 from zdd_tui.model.advice.manifest import read_manifests
 from zdd_tui.model.advice.migration import read_migration
 from zdd_tui.model.advice.plan_from_migration import MissingInput
@@ -116,7 +117,7 @@ class _Interview:
 
     def _ask(self, question: str) -> str:
         try:
-            return self.prompt(question).strip()
+            return self.prompt(escape_controls(question)).strip()
         except EOFError:
             raise ZddError(
                 "the input ended before the plan was complete", "answer all questions, or give options: zdd init --help"
@@ -141,7 +142,7 @@ class _Interview:
             files = tuple(self._ask(question).split())
             try:
                 for file in files:
-                    read(file, read_text(file))
+                    read(file, read_text(file, max_bytes=MAX_SQL_BYTES))
                 return files
             except ZddError as error:
                 self.out.write(f"{error}\n")

@@ -18,6 +18,7 @@ from zdd_tui.dashboard.keymap import (
 )
 from zdd_tui.model.actions import key_name
 from zdd_tui.model.errors import ZddError
+from zdd_tui.model.yaml_limits import CONSTRUCTION_ERRORS, LimitedLoader, load_yaml
 
 
 class KeymapError(ZddError):
@@ -87,13 +88,14 @@ def format_bindings(bindings: tuple[KeyBinding, ...], keymap: ResolvedKeymap, so
 def _load_keymap(path: Path, bindings: tuple[KeyBinding, ...]) -> ResolvedKeymap:
     text = read_text(path, missing_hint="see config/keymap.example.yaml", error_type=KeymapError)
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        document = yaml.safe_load(text)
+        node = yaml.compose(text, Loader=LimitedLoader)
+        document = load_yaml(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise KeymapError(f"{path}:{line}: not valid YAML: {error.problem}", "quote keys such as '[' or ':'") from None
-    except yaml.YAMLError as error:
-        raise KeymapError(f"{path}: not valid YAML: {str(error).splitlines()[0]}", "save it as UTF-8 text") from None
+    except CONSTRUCTION_ERRORS as error:
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise KeymapError(f"{path}: not valid YAML: {what}", "save it as UTF-8 text") from None
     lines = (
         {str(key.value): key.start_mark.line + 1 for key, _ in node.value} if isinstance(node, yaml.MappingNode) else {}
     )

@@ -9,7 +9,8 @@ Exit codes:
          of the agent (the command stays queued)
     130  interrupted
 
-PLAN is the release's YAML file; ${NAME} in it is filled from the environment.
+PLAN is the release's YAML file, by default the one that ZDD_PLAN names; ${NAME}
+in it is filled from the environment.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeAlias
 
 from zdd_tui import __version__
@@ -38,14 +40,19 @@ from zdd_tui.cli.options import (
     parse_seconds,
     read_display_options,
 )
+from zdd_tui.cli.output import guard_streams
 from zdd_tui.model.actions import ACTIONS, Confirmation, find_action
-from zdd_tui.model.errors import ZddError
-from zdd_tui.model.plan.file import LoadedPlan, load_plan
+from zdd_tui.model.errors import PlanError, ZddError
+from zdd_tui.model.masking import hide_values, mask_urls
+from zdd_tui.model.plan.file import LoadedPlan, find_placeholders, load_plan
 from zdd_tui.model.plan.region_rules import require_region
 from zdd_tui.model.release.records import CommandRequest
 from zdd_tui.model.release.state import CommandKind
 
 CommandHandler = Callable[[argparse.Namespace], int]
+PLAN_VARIABLE = "ZDD_PLAN"
+"""The environment variable with the plan file that is used where the command line names none."""
+
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -54,14 +61,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without ✔ must not lose the output
-    arguments = build_parser().parse_args(argv)
+    with guard_streams():
+        return _run_verb(build_parser().parse_args(argv))
+
+
+def _run_verb(arguments: argparse.Namespace) -> int:
     verb: CommandHandler = arguments.verb
     try:
+        if getattr(arguments, "takes_plan", False):
+            _fill_plan_from_environment(arguments)
         code = verb(arguments)
         sys.stdout.flush()  # here, where a reader that has closed the pipe is no error
         return code
     except ZddError as error:
-        print(f"zdd: {error}", file=sys.stderr)
+        print(f"zdd: {mask_urls(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -69,6 +82,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         # `zdd status | head`: the reader has closed the pipe. Python would report it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _fill_plan_from_environment(arguments: argparse.Namespace) -> None:
+    """Takes PLAN from $ZDD_PLAN where the command line names none.
+
+    Raises:
+        PlanError: there is neither.
+    """
+    default = os.environ.get(PLAN_VARIABLE)
+    changes = getattr(arguments, "changes", None)
+    if (
+        default
+        and changes is not None
+        and arguments.plan
+        and "=" in arguments.plan
+        and not Path(arguments.plan).exists()
+    ):
+        arguments.changes, arguments.plan = [arguments.plan, *changes], None  # zdd tune speed=50
+    if arguments.plan is None:
+        if not default:
+            raise PlanError("no PLAN was given", f"name the plan file, or export {PLAN_VARIABLE}=FILE")
+        arguments.plan = default
 
 
 def load_plan_file(file: str, region: str = "") -> LoadedPlan:
@@ -81,7 +116,11 @@ def load_plan_file(file: str, region: str = "") -> LoadedPlan:
         PlanError: it cannot be read, or it is invalid.
     """
     text = read_text(file, missing_hint="create one with `zdd init`, or see config/plan.example.yaml")
-    return load_plan(text, source=file, environment=os.environ, region=region)
+    loaded = load_plan(text, source=file, environment=os.environ, region=region)
+    # Errors of the server and of SQL parsers quote the plan's SQL, and a preview shows it.
+    names = find_placeholders(loaded.document.get("change"))
+    hide_values({name: os.environ[name] for name in names if name in os.environ}, shown=text)
+    return loaded
 
 
 def _load_current_region(arguments: argparse.Namespace) -> LoadedPlan:
@@ -271,7 +310,9 @@ def _add_command(verbs: Verbs, name: str, verb: CommandHandler, text: str) -> ar
 
 def _add_plan_command(verbs: Verbs, name: str, verb: CommandHandler, text: str) -> argparse.ArgumentParser:
     added = _add_command(verbs, name, verb, text)
-    added.add_argument("plan", metavar="PLAN", help="the release's YAML file")
+    help_text = f"the release's YAML file (default: ${PLAN_VARIABLE})"
+    added.add_argument("plan", metavar="PLAN", nargs="?", help=help_text)
+    added.set_defaults(takes_plan=True)
     added.add_argument("--region", default="", metavar="NAME", help="one region of the plan; default: the current one")
     return added
 

@@ -33,6 +33,7 @@ from zdd_tui.dashboard.terminal.driver import ZddDriver
 from zdd_tui.dashboard.terminal.osc import clipboard_sequence, notification_sequence, truncate_for_clipboard
 from zdd_tui.dashboard.terminal.signals import TerminalWatcher
 from zdd_tui.dashboard.widgets.bars.notifications import NotificationTracker, attention_items
+from zdd_tui.dashboard.widgets.drawing.line import sanitize
 from zdd_tui.dashboard.widgets.panes.pane import RowSelected
 from zdd_tui.model.production_lock import ProductionLock
 from zdd_tui.model.rate_limiter import RateLimiter
@@ -221,6 +222,10 @@ class ZddApp(App[int]):
         self._send_sequence(clipboard_sequence(copied.text, os.environ))
         text = f"copied {copied.label}, {len(copied.text.splitlines())} lines"
         self.notify(text if is_whole else f"{text}: truncated", markup=False, timeout=3)
+
+    def notify(self, message: str, **options: Any) -> None:
+        """Shows a notification; its text may come from outside."""
+        super().notify(sanitize(message), **options)
 
     def action_suspend_process(self) -> None:
         if self.terminal is not None and not self.terminal.can_suspend:

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from zdd_tui.backends.files import read_text
 from zdd_tui.dashboard.live_views import describe_error
-from zdd_tui.model.errors import DatabaseError, ZddError
+from zdd_tui.model.errors import DatabaseError, PlanError, ZddError
 from zdd_tui.model.log_buffer import LogBuffer
 from zdd_tui.model.masking import mask_secrets, mask_text
 from zdd_tui.model.plan.base import BasePlan, Plan
@@ -189,10 +190,11 @@ def _with_plan_file(plan: PlanText, path: str) -> PlanText:
     """The stored plan, with the present content of the plan's file."""
     if not path:
         return plan
-    file = Path(path)
     try:
-        changed_at = file.stat().st_mtime
-        text = str(mask_secrets(file.read_text(encoding="utf-8", errors="replace")))
+        changed_at = Path(path).stat().st_mtime
+        text = str(mask_secrets(read_text(path)))
     except OSError as error:
         return replace(plan, path=path, file_error=f"{path}: {error.strerror or type(error).__name__}")
+    except PlanError as error:
+        return replace(plan, path=path, file_error=error.title)
     return replace(plan, path=path, file=text, file_changed_at=changed_at)

@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.demo import manifests
@@ -151,6 +152,19 @@ class Environment:
         """DATABASE_URL, REDIS_URL and KUBECONFIG of this production."""
         return {"DATABASE_URL": self.postgres.dsn, "REDIS_URL": self.redis.url, "KUBECONFIG": str(self.kubeconfig)}
 
+    @property
+    def tool_variables(self) -> dict[str, str]:
+        """What psql and zdd read where their command line names neither database nor plan."""
+        parts = urlsplit(self.postgres.dsn)
+        return {
+            "PGHOST": parts.hostname or "",
+            "PGPORT": str(parts.port),
+            "PGUSER": unquote(parts.username or ""),
+            "PGPASSWORD": unquote(parts.password or ""),
+            "PGDATABASE": parts.path.lstrip("/"),
+            "ZDD_PLAN": str(self.plan_file),
+        }
+
     def read_load_report(self) -> dict[str, Any]:
         """The newest report of the load; its keys are in :mod:`zdd_tui.demo.load.stats`."""
         report: dict[str, Any] = json.loads(self.load_report_file.read_text())
@@ -283,6 +297,7 @@ async def _deploy(env: Environment) -> None:
         replicas=2 if options.is_fast else 4,
         drain=1 if options.is_fast else 2,
         fault_file=str(env.fault_file) if options.has_guard else "",
+        requires_flags=options.changes_schema,
     )
     async with Cluster.connect(str(env.kubeconfig), None, "default") as cluster:
         await cluster.http.request_json("POST", cluster.path("apis/apps/v1", "deployments"), body=deployment)

@@ -26,12 +26,14 @@ def deployment_manifest(
     drain: int = 2,
     namespace: str = "default",
     fault_file: str = "",
+    requires_flags: bool = False,
 ) -> dict[str, Any]:
     """
     Args:
         dsn, redis_url: with their passwords, in plain env, which only a demo may do. In production: secretKeyRef.
         drain: seconds of preStop, and as many of serving late requests after it.
         fault_file: file in which versions above 1 read the name of a fault; empty for none.
+        requires_flags: version 2 is not ready while one of its flags is missing.
     """
     env = {
         "DATABASE_URL": dsn,
@@ -44,6 +46,7 @@ def deployment_manifest(
         # preStop has already waited for the routers; together they stay well inside the grace period.
         "DRAIN_SECONDS": str(drain),
         "INJECT_FILE": fault_file,
+        "ZDD_FLAGS_REQUIRED": "1" if requires_flags else "",
     }
     container = {
         "name": CONTAINER,

@@ -206,16 +206,22 @@ async def _run_dashboard(env: Environment, stopping: asyncio.Event, options: Seq
 
 def _print_access_help(folder: Path, envs: tuple[Environment, ...]) -> None:
     """Prints how other tools reach the productions; also to a file, since the dashboard will cover this."""
-    variables = envs[0].connection_variables | envs[0].region_variables
-    lines = [f"export {name}={shlex.quote(value)}" for name, value in sorted(variables.items())]
+    lines = export_lines(envs)
     file = folder / ENV_FILE
     file.touch(mode=0o600)
     file.write_text("\n".join(lines) + "\n")
-    hints = ['in another terminal: eval "$(zdd demo --env)"']
+    hints = ['in another terminal: eval "$(zdd demo --env)"; then zdd status, kubectl get pods, psql,']
+    hints += ['redis-cli -u "$REDIS_URL"']
     for region, file in ((env.options.region, env.plan_file) for env in envs if env.options.region):
         hints += [f"region {region}: zdd open --no-agent --region {region} {file}"]
     sys.stderr.write("\n".join(["", *lines, "", *hints, ""]))
     sys.stderr.flush()
+
+
+def export_lines(envs: Sequence[Environment]) -> list[str]:
+    """What a shell evaluates to reach the first production: zdd, kubectl, psql and redis-cli work as they are typed."""
+    variables = envs[0].connection_variables | envs[0].tool_variables | envs[0].region_variables
+    return [f"export {name}={shlex.quote(value)}" for name, value in sorted(variables.items())]
 
 
 def _print_progress(text: str) -> None:

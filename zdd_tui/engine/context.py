@@ -121,7 +121,7 @@ class StepHandle:
         self.value = value
         self.retry_command = "zdd rollback PLAN" if is_undo else "zdd advance PLAN, or zdd rollback PLAN"
         """What an operator can do after a failure; a rollback that failed cannot be advanced."""
-        self.detail: dict[str, Any] = dict(stored.detail)
+        self.detail: dict[str, Any] = dict(stored.require_detail())
         self._last_note = stored.note
         self._write_note = write_note
         self._write_detail = write_detail

@@ -7,6 +7,7 @@ PostgreSQL.
 """
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 from zdd_tui.backends.backoff import Backoff
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.kubernetes.workload_cache import WorkloadCache
+from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS
 from zdd_tui.backends.redis_flags import FlagStore
 from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.backends.store.client import Store
@@ -31,7 +33,7 @@ from zdd_tui.engine.preconditions import (
 from zdd_tui.engine.runner import ReleaseHolder, Runner, StepHook
 from zdd_tui.engine.steps.rollout import recall_admitted_images
 from zdd_tui.engine.witness import settle_recorded_rows
-from zdd_tui.model.errors import BackendError, DatabaseUnavailable, Refused, ZddError
+from zdd_tui.model.errors import BackendError, DatabaseError, DatabaseUnavailable, Refused, StaleEpoch, ZddError
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.plan.guard import Guard
 from zdd_tui.model.release.conditions import withhold_verdicts
@@ -267,9 +269,20 @@ class LeaseSession:
                     await self._stop_step_for_rollback(command)
                 await self._apply_command(stored, command)
         except Refused as refusal:
-            await self._store.complete_command(stored.id, refused=True, outcome=str(refusal), release=None)
-            self._log(f"refused {stored.kind} by {stored.actor}: {refusal.title}")
+            await self._refuse(stored, refusal)
+        except (StaleEpoch, DatabaseError, *CONNECTION_ERRORS):
+            raise  # nothing can be answered now; the next session takes the command again
+        except ZddError as error:
+            await self._refuse(stored, error)
+        except Exception as error:
+            # It stays queued: without an answer it would end every agent that takes it.
+            self._log("".join(traceback.format_exception(error)))
+            await self._refuse(stored, Refused(f"bug in zdd: {type(error).__name__}", "see the log of the agent"))
         self._state_changed.set()
+
+    async def _refuse(self, stored: StoredCommand, error: ZddError) -> None:
+        await self._store.complete_command(stored.id, refused=True, outcome=str(error), release=None)
+        self._log(f"refused {stored.kind} by {stored.actor}: {error.title}")
 
     async def _require_checked_plan(self, advance: Command) -> None:
         """Refuses to start a release that `zdd check` refuses. The plan or a system may have changed since it was

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from zdd_tui.backends.kubernetes.services import SERVICES, get_raw_object
-from zdd_tui.backends.kubernetes.workload_cache import WorkloadObjects
+from zdd_tui.backends.kubernetes.workload_cache import WorkloadReading
 from zdd_tui.backends.metrics.scrape import read_shadow_counters
 from zdd_tui.engine.context import Context
 from zdd_tui.model.errors import MetricsError
@@ -65,12 +65,12 @@ async def evaluate_view(
     return evaluate_rollout(view, replica_sets, own, ignored_condition=ignored_condition)
 
 
-async def read_workload(ctx: Context) -> WorkloadObjects:
+async def read_workload(ctx: Context) -> WorkloadReading:
     """The plan's Deployment with its pods and the endpoints of the Service."""
     return await ctx.workloads.read(ctx.plan.kubernetes.deployment, ctx.plan.service)
 
 
-async def list_serving_pods(ctx: Context, workload: WorkloadObjects) -> Sequence[PodFacts]:
+async def list_serving_pods(ctx: Context, workload: WorkloadReading) -> Sequence[PodFacts]:
     """The pods that the Service sends requests to; of a workload without a Service the ready ones."""
     names = ctx.plan.kubernetes
     if (

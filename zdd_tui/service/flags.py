@@ -110,7 +110,8 @@ class FlagClient:
         # A poll starts half of max_staleness after the last one and takes at most the other half.
         self._period = max_staleness / 2
         self._url = url
-        self._flags = {key: FlagState((defaults or {}).get(key, 0), "not read yet") for key in self.keys}
+        self._defaults = {key: (defaults or {}).get(key, 0) for key in self.keys}
+        self._flags = {key: FlagState(percent, "not read yet") for key, percent in self._defaults.items()}
         self._unread = set(keys) - set(optional)
         self._read_at: float | None = None
         self._loaded = asyncio.Event()
@@ -154,12 +155,21 @@ class FlagClient:
     def is_on(self, key: str, unit: str | int) -> bool:
         """Whether the flag is on for this unit. Reads memory only; never fails for a declared key.
 
+        A unit that cannot be hashed (None, a lone surrogate, a number without end) gets the default: a default of 100
+        is on, any other is off. A flag that is fully on or off is so for every unit.
+
         Two calls without an ``await`` between them read the same values.
 
         Raises:
             KeyError: the key was not declared in the constructor.
         """
-        return bucket(key, str(unit)) < self._flags[key].percent
+        percent = self._flags[key].percent
+        if percent in (0, 100):
+            return percent == 100
+        try:
+            return bucket(key, str(unit)) < percent if unit is not None else self._defaults[key] == 100
+        except Exception:  # whatever the unit's own str() raises
+            return self._defaults[key] == 100
 
     def snapshot(self) -> FlagSnapshot:
         return FlagSnapshot(dict(self._flags), self.age)

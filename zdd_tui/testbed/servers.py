@@ -207,7 +207,8 @@ class RedisServer(_Server):
     @property
     def url(self) -> str:
         """With the password in it: never print it whole except where the demo says so."""
-        return f"redis://:{self._password}@{LOOPBACK}:{self.port}/0"
+        # With the user's name: redis-cli sends an empty one otherwise, and is refused.
+        return f"redis://default:{self._password}@{LOOPBACK}:{self.port}/0"
 
     async def kill(self) -> None:
         if self._child is not None:

@@ -150,3 +150,33 @@ async def test_expired_credentials_are_read_again(tmp_path: Path) -> None:
             write_config(tmp_path, url, token="second")
             views = await asyncio.gather(*(cluster.get_deployment("users") for _ in range(5)))
     assert {view.name for view in views} == {"users"}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        'pods "api-1" is forbidden: exceeded quota: q, requested: pods=1, used: pods=4, limited: pods=4',
+        'admission webhook "policy.example" denied the request: images must be signed',
+    ],
+)
+async def test_a_refusal_by_admission_says_why(tmp_path: Path, message: str) -> None:
+    async def refuse(_: web.Request) -> web.Response:
+        return web.json_response({"kind": "Status", "reason": "Forbidden", "message": message, "code": 403}, status=403)
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", refuse)
+    async with serving(application) as url, Cluster.connect(write_config(tmp_path, url), None, "shop") as cluster:
+        with pytest.raises(KubeApiError) as caught:
+            await cluster.get_deployment("users")
+    assert message in caught.value.title
+
+
+@pytest.mark.parametrize("command", ["no-such-auth-plugin", "/nowhere/aws-iam-authenticator"])
+async def test_d_a_credential_plugin_that_is_not_installed_is_named(tmp_path: Path, command: str) -> None:
+    plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": command}
+    path = write_config(tmp_path, "https://127.0.0.1:1", exec=plugin)
+    with pytest.raises(ClusterError, match=command) as caught:
+        async with Cluster.connect(path, None, "default"):
+            pass
+    assert path in caught.value.title
+    assert "install" in caught.value.hint

@@ -259,6 +259,7 @@ async def limited_role_dsn(pg_dsn: str, db: asyncpg.Connection) -> AsyncIterator
     await db.execute("GRANT USAGE ON SCHEMA zdd TO deputy")
     await db.execute("GRANT ALL ON ALL TABLES IN SCHEMA zdd TO deputy")
     await db.execute("GRANT ALL ON ALL SEQUENCES IN SCHEMA zdd TO deputy")
+    await db.execute("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA zdd TO deputy")
     parts = urlsplit(pg_dsn)
     yield f"postgresql://deputy:deputy-secret@127.0.0.1:{parts.port}{parts.path}"
     await db.execute("DROP OWNED BY deputy; DROP ROLE deputy")

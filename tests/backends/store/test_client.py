@@ -29,6 +29,9 @@ from zdd_tui.model.release.strategies import build_strategy
 
 # --- releases --------------------------------------------------------------------------------------------------
 
+BY_ANA = Actor(ANA.name, ANA.host, "postgres")
+"""Ana, through the role of the tests."""
+
 
 async def test_a_registered_release_is_read_as_it_was_planned(pg_dsn: str) -> None:
     async with open_store(pg_dsn) as (store, release_id):
@@ -305,7 +308,7 @@ async def test_a_command_reaches_the_agent_and_its_result_the_client(pg_dsn: str
             )
             stored = await agent.next_command()
             assert stored is not None
-            assert (stored.id, stored.request.reason, stored.actor) == (first, "all is calm", ANA)
+            assert (stored.id, stored.request.reason, stored.actor) == (first, "all is calm", BY_ANA)
             assert stored.request.targets == ("one", "two")
             assert stored.to_command.expected == Precondition("hash-1", ReleaseState.PLANNED, -1)
             assert stored.to_command.typed == "users-full-name"
@@ -330,9 +333,9 @@ async def test_a_command_reaches_the_agent_and_its_result_the_client(pg_dsn: str
         record = await store.read_release(release_id)
         assert (record.release.state, record.release.phase) == (ReleaseState.RUNNING, 0)
         assert [(event.kind, str(event.actor), event.message, event.reason) for event in record.events[-3:]] == [
-            ("command", "ana@bastion", "advance: expand begins", "all is calm"),
+            ("command", "ana@bastion as postgres", "advance: expand begins", "all is calm"),
             ("phase", "agent@pod-1", "expand", ""),
-            ("refused", "bob@laptop", "resume: the release is not paused", ""),
+            ("refused", "bob@laptop as postgres", "resume: the release is not paused", ""),
         ]
 
 
@@ -352,7 +355,7 @@ async def test_a_command_of_a_newer_zdd_is_refused_and_blocks_nothing(pg_dsn: st
             assert following is not None
             assert following.id == known
         text = (await store.read_release(release_id)).events[-1]
-        assert (text.kind, str(text.actor)) == ("refused", "ana@bastion")
+        assert (text.kind, str(text.actor)) == ("refused", "ana@bastion as postgres")
         assert "the zdd that sent 'teleport'" in text.message
 
 

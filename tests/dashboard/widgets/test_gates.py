@@ -61,10 +61,10 @@ async def test_zoom_restores_too_and_tab_goes_to_the_next_pane() -> None:
 
 async def test_filter_and_order() -> None:
     async with AppDriver(walking()) as desk:
-        assert "1 of 13" in await desk.press("6", "slash", *"fail")
+        assert "1 of 15" in await desk.press("6", "slash", *"fail")
         assert gates(desk)[1:] == ["cutover serving-v3"]
-        assert "3 of 13" in await desk.press("ctrl+u", *"phase:con", "enter")
-        assert [row.split()[0] for row in gates(desk)[1:]] == ["contract"] * 3
+        assert "4 of 15" in await desk.press("ctrl+u", *"phase:con", "enter")
+        assert [row.split()[0] for row in gates(desk)[1:]] == ["contract"] * 4
         await desk.press("escape")
         assert visible_panes(desk) == ["gates"], "the filter goes first"
         assert "VERDICT▲" in await desk.press("s", "s", "s")

@@ -84,6 +84,14 @@ def test_b9_the_start_time_of_the_process_tells_a_worker_from_a_restart() -> Non
     assert (stats.requests, stats.is_unsteady) == (3 + 5, False)
 
 
+def test_b9_traffic_that_grows_at_once_counts_after_some_samples() -> None:
+    series = MetricSeries(retention=60, silence_timeout=5)
+    for at, total in enumerate((1000, 1010, 1020, 1030, *range(2000, 9001, 1000))):
+        series.observe(at, [OLD], {"pod-a": counts(total)})
+        assert series.window_stats(at, 60)["v1"].unsteady_target == ""
+    assert series.window_stats(11, 60)["v1"].requests == 8000
+
+
 def test_b9_a_process_that_restarts_once_counts_again_after_some_samples() -> None:
     series = MetricSeries(retention=60, silence_timeout=5)
     totals = (100, 110, 120, 5, 15, 25, 35, 45, 55, 65)

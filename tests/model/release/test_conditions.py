@@ -17,12 +17,12 @@ from zdd_tui.model.release.condition import (
 )
 from zdd_tui.model.release.condition_findings import (
     DatabaseFacts,
+    DeploymentFacts,
     SchemaObject,
     TriggerFacts,
-    WorkloadObjects,
     find_changed_schema,
     find_disabled_trigger,
-    find_hidden_rows,
+    find_row_security,
     find_wrong_flag,
     find_wrong_image,
     find_wrong_pods,
@@ -209,13 +209,13 @@ def test_the_newest_manager_of_the_image_is_named() -> None:
     assert str(find_image_manager(raw, "app")) == "argocd-controller at 2026-11-29 11:00:00 UTC"
     plan = make_plan(kubernetes={"container": "app"})
     condition = Condition("image users-api", ConditionKind.IMAGE, "users-api", ("a:2",))
-    finding = find_wrong_image(plan, condition, WorkloadObjects(project_deployment(raw)))
+    finding = find_wrong_image(plan, condition, DeploymentFacts(project_deployment(raw)))
     assert finding is not None
     assert finding.text == "Deployment users-api has image a:1, expected a:2"
     assert finding.who == "set by argocd-controller at 2026-11-29 11:00:00 UTC"
     assert "suspend its sync" in finding.hint
-    assert find_wrong_image(plan, condition, WorkloadObjects(project_deployment(deployment("a:2")))) is None
-    gone = find_wrong_image(plan, condition, WorkloadObjects(None))
+    assert find_wrong_image(plan, condition, DeploymentFacts(project_deployment(deployment("a:2")))) is None
+    gone = find_wrong_image(plan, condition, DeploymentFacts(None))
     assert gone is not None
     assert "does not exist" in gone.text
 
@@ -250,8 +250,8 @@ def test_pods_are_judged_by_the_template_that_they_come_from() -> None:
     view = project_deployment(deployment("a:2"))
     condition = Condition("pods users-api", ConditionKind.PODS, "users-api", ("v2",))
     pods = (make("p1", "two"), make("p2", "one", "Failed"))
-    assert find_wrong_pods(plan, condition, WorkloadObjects(view, sets, pods)) is None
-    finding = find_wrong_pods(plan, condition, WorkloadObjects(view, sets, (*pods, make("p3", "one"))))
+    assert find_wrong_pods(plan, condition, DeploymentFacts(view, sets, pods)) is None
+    finding = find_wrong_pods(plan, condition, DeploymentFacts(view, sets, (*pods, make("p3", "one"))))
     assert finding is not None
     assert finding.text == "1 of 2 pods of users-api run V1, expected V2: p3"
 
@@ -319,8 +319,8 @@ def test_objects_that_were_changed_by_hand() -> None:
 
 
 def test_hidden_rows() -> None:
-    assert find_hidden_rows(facts()) is None
-    finding = find_hidden_rows(facts(hidden_tables=("public.users",)))
+    assert find_row_security(facts()) is None
+    finding = find_row_security(facts(hidden_tables=("public.users",)))
     assert finding is not None
     assert "may not see every row" in finding.text
 
@@ -367,7 +367,7 @@ def test_verdicts_are_withheld() -> None:
     readings = [*passing(waiting).values(), GateReading("x", Verdict.FAIL, "no", NOW)]
     assert withhold_verdicts(readings, waiting) == readings
     withheld = withhold_verdicts(readings, replace(waiting, unmet=(BREACH,)))
-    assert [each.verdict for each in withheld] == [Verdict.PENDING, Verdict.PENDING, Verdict.FAIL]
+    assert [each.verdict for each in withheld] == [*[Verdict.PENDING] * len(waiting.gates), Verdict.FAIL]
     assert withheld[0].reason == "withdrawn: wrong image"
     unknown = replace(BREACH, status=ConditionStatus.UNKNOWN)
     assert withhold_verdicts(readings, replace(waiting, unmet=(unknown,)))[0].verdict is Verdict.UNKNOWN

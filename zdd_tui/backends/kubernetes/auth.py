@@ -127,6 +127,16 @@ def _has_kubeconfig(source: str) -> bool:
     return any(Path(part).expanduser().is_file() for part in source.split(os.pathsep) if part)
 
 
+def _missing_file_error(source: str, name: str, reason: str) -> ClusterError:
+    """The error for a certificate or an exec plugin that `source` names and that cannot be used."""
+    if os.sep in name:
+        return ClusterError(f"{source} names {name}: {reason}", "install or correct it; check with: kubectl version")
+    return ClusterError(
+        f"the credential plugin {name} that {source} names is not installed",
+        f"install {name} or put it on PATH; check with: kubectl version",
+    )
+
+
 async def _load_credentials(
     load: Callable[[Any], Awaitable[str]],
     configuration: Any,
@@ -146,6 +156,10 @@ async def _load_credentials(
             title = f"the credential plugin named in {source} failed"
             raise ClusterError(title, "run it with: kubectl version") from None
         raise ClusterError(f"cannot use {source}: {error}", "check it with: kubectl config view") from error
+    except OSError as error:
+        if error.filename is None:
+            raise ClusterError(f"cannot use {source}: {error.strerror}", "check it with: kubectl version") from None
+        raise _missing_file_error(source, str(error.filename), error.strerror or "cannot be used") from None
     except Exception as error:  # plugins, YAML and base64 raise errors of many types
         # The text of such an error may quote credentials: show only its type.
         raise ClusterError(

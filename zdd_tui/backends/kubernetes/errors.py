@@ -48,7 +48,7 @@ def build_api_error(status: int, body: Any, method: str, path: str, session: "Ap
         case HTTPStatus.UNAUTHORIZED:
             title = f"{session.server} does not accept the credentials of {session.source}"
             hint = "log in to the cluster again"
-        case HTTPStatus.FORBIDDEN if message and not _is_missing_permission(message):
+        case HTTPStatus.FORBIDDEN if not _is_missing_permission(message):
             # Admission (a quota, a policy, a webhook) forbids it: only its message says why.
             title, hint = f"cannot {verb} {target}{where}: {message}", ""
         case HTTPStatus.FORBIDDEN:
@@ -63,8 +63,12 @@ def build_api_error(status: int, body: Any, method: str, path: str, session: "Ap
 
 
 def _is_missing_permission(message: str) -> bool:
-    """Whether a refusal comes from authorization: `User "x" cannot patch resource "deployments" in API group …`."""
-    return " cannot " in message and " resource " in message
+    """Whether a refusal comes from authorization: `… is forbidden: User "x" cannot patch resource "deployments" …`.
+
+    Admission gives another reason, or says that a webhook or policy denied the request.
+    """
+    reason = message if "denied" in message else message.partition(" is forbidden: ")[2]
+    return not reason or " cannot " in reason
 
 
 def _permission_hint(verb: str, resource: str, namespace: str) -> str:

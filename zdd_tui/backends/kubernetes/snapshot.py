@@ -120,7 +120,7 @@ class _PodIndex:
         if len(raw_pods) != len(before):
             return False
         changed = list(compress(range(len(raw_pods)), map(is_not, raw_pods, before)))
-        if any(not _has_same_identity(before[index], raw_pods[index]) for index in changed):
+        if any(not _counts_the_same(before[index], raw_pods[index]) for index in changed):
             return False
         self._raw_pods = raw_pods
         outdated = {*changed, *self._time_dependent}
@@ -183,13 +183,15 @@ class _PodIndex:
         return classified
 
 
-def _has_same_identity(old: PodFacts, new: PodFacts) -> bool:
-    return (old.uid, old.name, old.template_hash, old.owner_uid) == (
-        new.uid,
-        new.name,
-        new.template_hash,
-        new.owner_uid,
-    )
+def _counts_the_same(old: PodFacts, new: PodFacts) -> bool:
+    """Whether everything that the status of a rollout is made of is as before."""
+    return _rollout_facts(old) == _rollout_facts(new)
+
+
+def _rollout_facts(pod: PodFacts) -> tuple[object, ...]:
+    identity = (pod.uid, pod.name, pod.template_hash, pod.owner_uid)
+    running = (pod.ready, pod.phase, pod.deletion_deadline, pod.containers, pod.init_containers)
+    return *identity, *running, pod.image, pod.scheduled, pod.unschedulable_message, pod.status_reason
 
 
 class SnapshotBuilder:

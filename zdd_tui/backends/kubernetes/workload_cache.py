@@ -33,7 +33,7 @@ MAX_AGE = 6.0
 
 
 @dataclass(frozen=True)
-class WorkloadObjects:
+class WorkloadReading:
     """A Deployment and everything that belongs to it, at one time. Derived values are computed once.
 
     Attributes:
@@ -91,7 +91,7 @@ class _Watched:
     watch: DeploymentWatch
     task: asyncio.Task[None]
     source: tuple[object, ...] = ()
-    objects: WorkloadObjects | None = None
+    objects: WorkloadReading | None = None
 
 
 class WorkloadCache:
@@ -120,7 +120,7 @@ class WorkloadCache:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def read(self, deployment: str, service: str) -> WorkloadObjects:
+    async def read(self, deployment: str, service: str) -> WorkloadReading:
         """A Deployment with its pods, and the endpoints of a Service.
 
         Raises:
@@ -141,13 +141,13 @@ class WorkloadCache:
             scope.age = max(scope.age, age)
         return self._objects_of(watched)
 
-    def _objects_of(self, watched: _Watched) -> WorkloadObjects:
+    def _objects_of(self, watched: _Watched) -> WorkloadReading:
         view, sets, pods = watched.watch.objects
         endpoints = watched.watch.endpoints
         source = (view, sets, pods, endpoints)
         if watched.objects is None or any(a is not b for a, b in zip(source, watched.source, strict=True)):
             assert view is not None, "an absent Deployment is read directly"
-            watched.source, watched.objects = source, WorkloadObjects(view, sets, pods, endpoints)
+            watched.source, watched.objects = source, WorkloadReading(view, sets, pods, endpoints)
         return watched.objects
 
     def _start(self, deployment: str, service: str) -> _Watched:
@@ -163,10 +163,10 @@ class WorkloadCache:
         self._watched[deployment, service] = watched
         return watched
 
-    async def _read_directly(self, deployment: str, service: str) -> WorkloadObjects:
+    async def _read_directly(self, deployment: str, service: str) -> WorkloadReading:
         """The Deployment is read first: once its rollout is complete, no pod of an older template can appear."""
         view = await self._cluster.get_deployment(deployment)
         sets = await self._cluster.list_replica_sets(view.selector)
         pods = await self._cluster.list_pods(view.selector, container=self._container)
         endpoints = await self._cluster.list_endpoint_slices(service)
-        return WorkloadObjects(view, tuple(sets), tuple(pods), tuple(endpoints))
+        return WorkloadReading(view, tuple(sets), tuple(pods), tuple(endpoints))

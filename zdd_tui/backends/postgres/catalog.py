@@ -2,7 +2,10 @@
 present place of the old side."""
 
 import json
+from contextlib import suppress
 from typing import Any
+
+import asyncpg
 
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.model.ddl.catalog import (
@@ -115,16 +118,27 @@ ORDER BY 1, 2, 3, 4
 
 
 # A domain's checks act when a value is assigned, inside the trigger.
+_ROW_CHECKS = """
+SELECT k.conname::text AS name, pg_get_expr(k.conbin, k.conrelid) AS expression,
+  ARRAY(SELECT a.attname::text FROM pg_attribute a
+        WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)) AS columns
+FROM pg_constraint k WHERE k.conrelid = $1::bigint::oid AND k.contype = 'c'
+  AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)
+              AND a.attname = ANY ($2::text[]))
+ORDER BY 1
+"""
+
+_LOCK_TIMEOUT = "100ms"
+
 _ROW_RULES = """
 SELECT k.contype::text AS kind, k.conname::text AS name,
   ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY AS c (attnum, n)
         JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = c.attnum ORDER BY c.n) AS columns,
-  CASE k.contype WHEN 'c' THEN pg_get_expr(k.conbin, k.conrelid)
-    ELSE (SELECT format('%I.%I', n.nspname, r.relname) FROM pg_class r JOIN pg_namespace n ON n.oid = r.relnamespace
-          WHERE r.oid = k.confrelid) END AS definition,
+  (SELECT format('%I.%I', n.nspname, r.relname) FROM pg_class r JOIN pg_namespace n ON n.oid = r.relnamespace
+   WHERE r.oid = k.confrelid) AS target,
   ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY AS c (attnum, n)
         JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = c.attnum ORDER BY c.n) AS targets
-FROM pg_constraint k WHERE k.conrelid = $1::bigint::oid AND k.contype IN ('c', 'f')
+FROM pg_constraint k WHERE k.conrelid = $1::bigint::oid AND k.contype = 'f'
 UNION ALL
 SELECT 'u', x.relname::text,
   ARRAY(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS c (attnum, n)
@@ -223,21 +237,30 @@ async def _read_catalog(conn: Connection, plan: Plan) -> Catalog:
         sequences=await _read_sequences(conn, plan, found, target),
         archive_in_use=bool(archive_in_use),
         attached=await _read_attached(conn, plan, found) if found and is_archived else (),
-        **(await _read_row_rules(conn, found["oid"]) if found and change.into is None else {}),
+        **(await _read_row_rules(conn, plan, found["oid"]) if found and change.into is None else {}),
         required_columns=tuple(column["name"] for column in (found or {}).get("columns") or [] if column["not_null"]),
     )
 
 
-async def _read_row_rules(conn: Connection, oid: int) -> dict[str, Any]:
+async def _read_row_rules(conn: Connection, plan: Plan, oid: int) -> dict[str, Any]:
     """What the table itself will refuse after a trigger has filled columns of a row."""
     rows = await conn.fetch(_ROW_RULES, oid)
-    by_kind: dict[str, list[Any]] = {kind: [row for row in rows if row["kind"] == kind] for kind in ("c", "f", "u")}
+    filled = [*plan.change.up, *plan.change.down, *(archived_name(plan, column) for column in plan.change.down)]
+    checks: list[Any] = []
+    # The server locks the table to print an expression. Where another session holds it, the table alone tests a row.
+    with suppress(asyncpg.LockNotAvailableError):
+        async with conn.transaction():
+            before = await conn.fetchval("SELECT current_setting('lock_timeout')")
+            await conn.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+            checks = await conn.fetch(_ROW_CHECKS, oid, filled)
+            await conn.execute("SELECT set_config('lock_timeout', $1, true)", before)
     return {
-        "row_checks": tuple(RowCheck(row["name"], tuple(row["columns"]), row["definition"]) for row in by_kind["c"]),
-        "row_keys": tuple(RowKey(row["name"], tuple(row["columns"])) for row in by_kind["u"]),
+        "row_checks": tuple(RowCheck(row["name"], tuple(row["columns"]), row["expression"]) for row in checks),
+        "row_keys": tuple(RowKey(row["name"], tuple(row["columns"])) for row in rows if row["kind"] == "u"),
         "row_references": tuple(
-            RowReference(row["name"], tuple(row["columns"]), row["definition"], tuple(row["targets"]))
-            for row in by_kind["f"]
+            RowReference(row["name"], tuple(row["columns"]), row["target"], tuple(row["targets"]))
+            for row in rows
+            if row["kind"] == "f"
         ),
     }
 

@@ -17,6 +17,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from zdd_tui.model.errors import DatabaseError, DatabaseUnavailable
+from zdd_tui.model.masking import mask_error
 
 T = TypeVar("T")
 
@@ -51,7 +52,6 @@ def describe_dsn(dsn: str) -> str:
         parts = urlsplit(dsn)
     except ValueError:
         return UNPARSABLE_DSN_TEXT
-    # An unescaped / ? or # in a password ends the address early: the rest would be shown as the database.
     if parts.scheme not in ("postgresql", "postgres") or parts.fragment or "@" in parts.path + parts.query:
         return UNPARSABLE_DSN_TEXT
     login, _, hosts = parts.netloc.rpartition("@")
@@ -207,7 +207,7 @@ _ERROR_TEXTS: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
     (
         (asyncpg.InsufficientPrivilegeError,),
         "denies it to role {user}: {error}",
-        "use the role that owns the zdd schema, or grant its rights to this role",
+        "use the role that owns the zdd schema, or grant its rights to this role; see config/postgres/roles.sql",
     ),
     ((asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError), *POOLER_ERROR),
     (
@@ -262,15 +262,12 @@ def pooler_error(dsn: str) -> DatabaseError:
 
 def _mask_dsn(text: str, dsn: str) -> str:
     try:
-        parts = urlsplit(dsn)
-        raw = parts.netloc.rpartition("@")[0].partition(":")[2]
-        given = parse_qs(parts.query).get("password", [""])[-1]
+        urlsplit(dsn)
     except ValueError:
         return "details withheld: the dsn cannot be read"
-    for secret in sorted({raw, unquote(raw), given, os.environ.get("PGPASSWORD", "")}, key=len, reverse=True):
-        if secret:
-            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
-    return text
+    if from_environment := os.environ.get("PGPASSWORD"):
+        text = re.sub(rf"(?<!\w){re.escape(from_environment)}(?!\w)", "***", text)
+    return mask_error(text, dsn)
 
 
 # --- poolers ---------------------------------------------------------------------------------------------------

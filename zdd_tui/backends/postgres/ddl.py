@@ -151,6 +151,37 @@ async def drop_index(conn_factory: Connections, schema: str, name: str, *, on_wa
             await _execute(conn, f"DROP INDEX CONCURRENTLY IF EXISTS {quote_qualified(schema, name)}")
 
 
+_OWNER = """
+SELECT pg_get_userbyid(c.relowner)::text AS owner, current_user::text AS role
+FROM pg_class c JOIN pg_roles r ON r.rolname = current_user
+WHERE c.oid = to_regclass($1) AND NOT r.rolsuper AND c.relowner <> r.oid AND pg_has_role(c.relowner, 'MEMBER')
+  AND has_schema_privilege(c.relowner, (SELECT oid FROM pg_namespace WHERE nspname = $2), 'CREATE')
+"""
+
+
+async def find_creating_owner(conn: Connection, table: str, schema: str) -> tuple[str, str] | None:
+    """The owner of a table, as whom new objects beside it are created, and this role; None to create them as this role.
+
+    As the owner where this role is only a member of it: what it creates in `schema` then belongs to the owner, with the
+    owner's default privileges. Else the role of an agent of least privilege would own the new table, and the
+    application could not use it.
+
+    Args:
+        table: qualified and quoted.
+    """
+    row = await conn.fetchrow(_OWNER, table, schema)
+    return None if row is None else (row["owner"], row["role"])
+
+
+async def as_owner(conn: Connection, table: str, schema: str, statements: Iterable[str]) -> tuple[str, ...]:
+    """The statements, run as :func:`find_creating_owner` says."""
+    found = await find_creating_owner(conn, table, schema)
+    if found is None:
+        return tuple(statements)
+    owner, role = (quote_identifier(name) for name in found)
+    return (f"SET LOCAL ROLE {owner}", *statements, f"SET LOCAL ROLE {role}")
+
+
 async def list_blockers(conn: Connection, pid: int) -> list[str]:
     """Returns the sessions that block a session, oldest first: ``pid 4711 (app, idle in transaction, 12s)``.
 

@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 
 from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.backends.postgres.ddl import find_creating_owner
 from zdd_tui.backends.postgres.table_objects import LOCK_TIMEOUT, publication_text, read_table_objects
 from zdd_tui.model.ddl.canonical import TablePair
 from zdd_tui.model.ddl.lint import created_objects, read_constrain, resolve_name
@@ -85,12 +86,17 @@ class Scratch:
         self.names = ScratchNames.for_plan(plan)
         self.resolved: dict[TablePair, TableName] = {}
         self.made: set[str] = set()
+        self.owner = planned_owner(plan)
 
     async def expand(self) -> None:
         """Runs the statements of expand and indexes on the copies."""
         await self.conn.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
         await self.conn.execute(f"SET LOCAL search_path = {search_path(self.plan)}")
         await self.conn.execute("SET LOCAL client_min_messages = warning")
+        if self.plan.change.into is not None and not self.owner:
+            table = quote_qualified(self.plan.change.table.schema_, self.plan.change.table.name)
+            found = await find_creating_owner(self.conn, table, self.plan.change.target_table.schema_)
+            self.owner = found[0] if found is not None else ""
         if self.plan.change.into is None:
             await self.copy_table(TableName(schema_=self.old.schema, name=self.old.name))
             await self._remove_planned()
@@ -191,7 +197,7 @@ class Scratch:
             objects=tuple(objects),
             aliases=aliases,
             grants=grants,
-            owner=planned_owner(self.plan) or found.owner,
+            owner=self.owner or found.owner,
             sequences=tuple(self._translate_sequence(each, found) for each in found.sequences),
             columns=tuple(
                 replace(column, sequence=self._sequence_name(column.sequence, found)) if column.sequence else column

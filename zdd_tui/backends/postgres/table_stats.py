@@ -57,18 +57,32 @@ FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_databa
 """
 
 
+_LOCK_TIMEOUT = "2s"
+"""Of a session that only reads: to measure a table takes ACCESS SHARE, which waits behind another session's DDL."""
+
+
 async def read_schema(dsn: str, *, timeout: float = 5.0) -> SchemaSnapshot:
     """Reads the schema of a database, with the search_path of a session of this role; takes no lock on its tables.
 
     Raises:
         DatabaseError: the database cannot be read.
     """
-    conn = await connect(dsn, application_name="zdd advise", timeout=timeout, default_transaction_read_only="on")
+    conn = await _connect(dsn, timeout)
     try:
         with translate_errors(dsn):
             return await read_schema_snapshot(conn)
     finally:
         await conn.close()
+
+
+async def _connect(dsn: str, timeout: float) -> Connection:
+    return await connect(
+        dsn,
+        application_name="zdd advise",
+        timeout=timeout,
+        default_transaction_read_only="on",
+        lock_timeout=_LOCK_TIMEOUT,
+    )
 
 
 async def read_database_stats(dsn: str, tables: Iterable[TableName], *, timeout: float = 5.0) -> DatabaseStats:
@@ -77,14 +91,13 @@ async def read_database_stats(dsn: str, tables: Iterable[TableName], *, timeout:
     Raises:
         DatabaseError: the database cannot be read.
     """
-    conn = await connect(dsn, application_name="zdd advise", timeout=timeout)
+    conn = await _connect(dsn, timeout)
     tables_found: dict[str, LiveTableStats] = {}
     missing = []
     try:
         with translate_errors(dsn):
             # Definitions and types then come with their schemas.
             await conn.execute("SET search_path = pg_catalog")
-            await conn.execute("SET default_transaction_read_only = on")
             for table in dict.fromkeys(tables):
                 stats = await _read_table_stats(conn, table)
                 if stats is None:

@@ -27,6 +27,7 @@ from zdd_tui.backends.postgres.connection import (
     translate_errors,
 )
 from zdd_tui.backends.store import records, writes
+from zdd_tui.backends.store.row_values import MalformedRow
 from zdd_tui.model.errors import DatabaseError, StaleEpoch
 from zdd_tui.model.release.gate import GateReading
 from zdd_tui.model.release.records import Actor, NewEvent, ReleaseRecord, StepChange, StoredCommand
@@ -299,7 +300,7 @@ class AgentStore:
         return record
 
     async def next_command(self) -> StoredCommand | None:
-        """Returns the oldest queued command. Refuses commands of a newer zdd that this version does not know."""
+        """Returns the oldest queued command. Refuses rows that are none, and commands of a newer zdd."""
         while True:
             with translate_errors(self._dsn):
                 row = await self.pool.fetchrow(
@@ -307,9 +308,16 @@ class AgentStore:
                     " ORDER BY id LIMIT 1",
                     self.release_id,
                 )
-            if row is None or records.is_known(row["kind"]):
-                return records.parse_command(row) if row else None
-            outcome = f"this agent is older than the zdd that sent {row['kind']!r} and does not know it: update it"
+            if row is None:
+                return None
+            if records.is_known(row["kind"]):
+                try:
+                    return records.parse_command(row)
+                except MalformedRow as error:
+                    outcome = f"malformed command: {error.title}"
+            else:
+                kind = row["kind"][:40]
+                outcome = f"this agent is older than the zdd that sent {kind!r} and does not know it: update it"
             await self.complete_command(row["id"], refused=True, outcome=outcome, release=None)
 
     # --- writing -----------------------------------------------------------------------------------------------

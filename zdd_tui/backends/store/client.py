@@ -260,21 +260,31 @@ class Store:
     # --- commands ----------------------------------------------------------------------------------------------
 
     async def send_command(self, release_id: int, request: CommandRequest, *, actor: Actor) -> int:
-        """Queues a command for the agent and returns its id."""
+        """Queues a command for the agent and returns its id. The server records the database role of the sender.
+
+        Raises:
+            DatabaseError: unreachable, no such release, a role that may not send commands, or a text that is too long.
+        """
         with translate_errors(self._dsn):
             try:
                 sent = await self._pool.fetchval(
-                    "INSERT INTO zdd.command (release_id, kind, args, reason, actor, host)"
-                    " VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
+                    "SELECT zdd.send_command($1, $2, $3, $4, $5, $6)",
                     release_id,
                     str(request.kind),
-                    json.dumps(records.command_args(request)),
+                    records.dump_args(request),
                     records.strip_nul(request.reason),
-                    actor.name,
-                    actor.host,
+                    records.strip_nul(actor.name),
+                    records.strip_nul(actor.host),
                 )
             except asyncpg.ForeignKeyViolationError:
                 raise self._release_not_found(release_id) from None
+            except asyncpg.InsufficientPrivilegeError:
+                raise DatabaseError(
+                    f"{self.address}: this role may not send commands; nothing was sent",
+                    "use a member of the operator role (GRANT zdd_operator TO …; see config/postgres/roles.sql)",
+                ) from None
+            except asyncpg.InvalidParameterValueError as error:
+                raise DatabaseError(f"the command was not sent: {error}", "shorten it, then retry") from None
         return int(sent)
 
     async def read_command(self, command_id: int) -> StoredCommand:

@@ -36,7 +36,7 @@ async def read_audit_log(pool: Pool, release_id: int, limit: int) -> AuditLog:
     )
     return AuditLog(
         tuple(records.parse_event(row) for row in reversed(rows)),
-        tuple(records.parse_command(row) for row in reversed(commands)),
+        records.parse_known_commands(reversed(commands)),
         max(0, earlier),
     )
 

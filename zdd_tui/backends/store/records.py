@@ -1,12 +1,25 @@
 """One statement that reads everything about a release, and the conversion of rows to model values."""
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
 from zdd_tui.backends.postgres.connection import Connection, Pool, Row
+from zdd_tui.backends.store.row_values import (
+    MAX_ARGS_CHARACTERS,
+    MalformedRow,
+    decode_json,
+    expect_flag,
+    expect_integer,
+    expect_object,
+    expect_scalars,
+    expect_text,
+    expect_texts,
+    finite,
+)
 from zdd_tui.backends.store.witness import WITNESS_JSON, parse_witness
 from zdd_tui.model.duration import parse_duration
 from zdd_tui.model.masking import mask_secrets
@@ -30,6 +43,7 @@ from zdd_tui.model.release.records import (
 from zdd_tui.model.release.state import CommandKind, Precondition, Release, ReleaseState, StepStatus
 from zdd_tui.model.release.strategy import Strategy
 from zdd_tui.model.release.witness import NOTHING_RECORDED
+from zdd_tui.model.tuning import Tuning
 
 MAX_COMMANDS = 20
 """Number of commands in a record: the newest. Queued ones are newer than all answered ones."""
@@ -37,9 +51,12 @@ MAX_COMMANDS = 20
 _STRATEGY: Final = TypeAdapter(Strategy)
 _KNOWN_KINDS: Final = frozenset(kind.value for kind in CommandKind)
 
-EVENT_COLUMNS = "id, extract(epoch FROM at)::float8 AS at, actor, host, kind, message, reason"
+EVENT_COLUMNS = "id, extract(epoch FROM at)::float8 AS at, actor, host, role, kind, message, reason"
+# Texts of any length and JSON of any form may be in it: the JSON of one row must not make the others unreadable.
 COMMAND_COLUMNS = (
-    "id, kind, args, reason, actor, host, extract(epoch FROM created_at)::float8 AS created_at, status, outcome"
+    f"id, left(kind, 100) AS kind, left(args::text, {MAX_ARGS_CHARACTERS + 1}) AS args, left(reason, 16384) AS reason,"
+    " left(actor, 256) AS actor, left(host, 256) AS host, role,"
+    " extract(epoch FROM created_at)::float8 AS created_at, status, outcome"
 )
 LEASE_COLUMNS = (
     "epoch, holder, host, pid, ttl, greatest(0, extract(epoch FROM clock_timestamp() - renewed_at))::float8 AS age"
@@ -50,13 +67,13 @@ _READ = f"""
 SELECT json_build_object(
     'now', extract(epoch FROM clock_timestamp())::float8,
     'release', (SELECT row_to_json(r) FROM (
-        SELECT id, name, environment, region, plan_text, plan_hash, strategy, state, phase, paused, error, cause,
-               tuning, document->'backfill' AS backfill, document->'gates' AS waits,
+        SELECT id, name, environment, region, plan_text, plan_hash, strategy::text, state, phase, paused, error, cause,
+               tuning::text, (document->'backfill')::text AS backfill, (document->'gates')::text AS waits,
                extract(epoch FROM created_at)::float8 AS created_at,
                extract(epoch FROM finished_at)::float8 AS finished_at
         FROM zdd.release WHERE id = $1) r),
     'steps', (SELECT coalesce(json_agg(s ORDER BY position), '[]') FROM (
-        SELECT position, name, status, detail, note, error,
+        SELECT position, name, status, detail::text, note, error,
                extract(epoch FROM started_at)::float8 AS started_at, extract(epoch FROM ended_at)::float8 AS ended_at
         FROM zdd.step WHERE release_id = $1) s),
     'gates', (SELECT coalesce(json_agg(g), '[]') FROM (
@@ -75,7 +92,7 @@ SELECT json_build_object(
     'lease', (SELECT row_to_json(l) FROM (SELECT {LEASE_COLUMNS} FROM zdd.lease WHERE release_id = $1) l),
     'backfill', (SELECT row_to_json(b) FROM (
         SELECT status, rows_total, rows_done, batches, batch_rows, seconds, rate, throttle, failed_rows,
-               verified_rows, mismatches, verified, recent, extract(epoch FROM updated_at)::float8 AS updated_at
+               verified_rows, mismatches, verified, recent::text, extract(epoch FROM updated_at)::float8 AS updated_at
         FROM zdd.backfill WHERE release_id = $1) b),
     'conditions', (SELECT coalesce(json_agg(c ORDER BY since, name), '[]') FROM (
         SELECT name, status, text, who, hint, restored, affects_rows, extract(epoch FROM since)::float8 AS since
@@ -92,41 +109,61 @@ async def read_release(connection: Connection | Pool, release_id: int, events: i
 
 
 def parse_release_record(raw: Mapping[str, Any]) -> ReleaseRecord:
-    """Converts the JSON of that statement."""
+    """Converts the JSON of that statement. A reading that cannot be used is unknown, other details are left out.
+
+    Raises:
+        MalformedRow: without the damaged part nothing could be said about the release.
+    """
+    try:
+        return _parse_release_record(raw)
+    except (MalformedRow, ValueError, TypeError, KeyError) as error:
+        reason = error.title if isinstance(error, MalformedRow) else str(error).splitlines()[0][:200]
+        raise MalformedRow(
+            f"the rows of release {raw['release']['id']} cannot be used: {reason}",
+            "update zdd, if a newer version wrote them; else find out who changed the tables of the zdd schema",
+        ) from None
+
+
+def _parse_release_record(raw: Mapping[str, Any]) -> ReleaseRecord:
     row = raw["release"]
     conditions = tuple(_parse_condition(each) for each in raw["conditions"])
+    waits = _as_section(row["waits"])
     release = Release(
         name=row["name"],
         plan_hash=row["plan_hash"],
-        strategy=_STRATEGY.validate_python(row["strategy"]),
+        strategy=_parse_strategy(row["strategy"]),
         state=ReleaseState(row["state"]),
         phase=row["phase"],
         statuses=tuple(StepStatus(step["status"]) for step in raw["steps"]),
         paused=row["paused"],
         error=row["error"],
-        tuning=tuple(sorted(row["tuning"].items())),
+        tuning=_parse_tuning(row["tuning"]),
         unmet=unmet_readings(conditions),
     )
+    if [step["name"] for step in raw["steps"]] != [step.name for step in release.strategy.steps]:
+        raise MalformedRow("zdd.step does not have the steps of the strategy")
+    if release.phase >= len(release.strategy.phases) and not release.state.has_ended:
+        raise MalformedRow(f"phase {release.phase} is not one of the strategy's {len(release.strategy.phases)}")
     return ReleaseRecord(
         id=row["id"],
         release=release,
         environment=row["environment"],
         plan_text=row["plan_text"],
-        created_at=row["created_at"],
-        finished_at=row["finished_at"],
+        created_at=finite(row["created_at"], 0.0),
+        finished_at=None if row["finished_at"] is None else finite(row["finished_at"], 0.0),
         now=raw["now"],
         steps=tuple(_parse_step(step) for step in raw["steps"]),
         gates={gate["name"]: _parse_gate(gate) for gate in raw["gates"]},
         events=tuple(parse_event(row) for row in raw["events"]),
-        commands=tuple(parse_command(row) for row in raw["commands"] if is_known(row["kind"])),
+        commands=parse_known_commands(raw["commands"]),
         lease=parse_lease(raw["lease"]) if raw["lease"] else None,
         backfill=_parse_backfill(raw["backfill"]) if raw["backfill"] else None,
         guard=tuple(_parse_guard_reading(reading) for reading in raw["guard"]),
         cause=row["cause"],
         region=row["region"],
-        plan_limits=_parse_plan_limits(release.strategy, row["backfill"]),
-        owner=(row["waits"] or {}).get("owner") or "",
-        wait_limit=_parse_wait_limit(row["waits"] or {}),
+        plan_limits=_parse_plan_limits(release.strategy, _as_section(row["backfill"])),
+        owner=str(waits.get("owner") or ""),
+        wait_limit=_parse_wait_limit(waits),
         conditions=conditions,
         witness=parse_witness(raw["witness"]) if "witness" in raw else NOTHING_RECORDED,
     )
@@ -134,6 +171,34 @@ def parse_release_record(raw: Mapping[str, Any]) -> ReleaseRecord:
 
 def _parse_condition(row: Mapping[str, Any]) -> ConditionReading:
     return ConditionReading(**{**row, "status": ConditionStatus(row["status"])})
+
+
+def _as_section(raw: Any) -> Mapping[str, Any]:
+    """A section of the stored plan; empty where there is none, or another value."""
+    try:
+        section = decode_json(raw, "zdd.release.document")
+    except MalformedRow:
+        return {}
+    return section if isinstance(section, Mapping) else {}
+
+
+def _parse_strategy(raw: Any) -> Strategy:
+    try:
+        return _STRATEGY.validate_python(decode_json(raw, "zdd.release.strategy"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise MalformedRow(f"zdd.release.strategy: {place}: {first['msg']}") from None
+
+
+def _parse_tuning(raw: Any) -> Tuning:
+    """Returns the changed limits; none where they cannot be used: then the plan's own are in effect."""
+    try:
+        values = expect_scalars(decode_json(raw, "zdd.release.tuning"), "zdd.release.tuning")
+    except MalformedRow:
+        return ()
+    kept = {key: value for key, value in values.items() if not isinstance(value, str | bool)}
+    return tuple(sorted(kept.items(), key=lambda item: item[0]))
 
 
 def _parse_plan_limits(strategy: Strategy, section: Any) -> Backfill | None:
@@ -151,7 +216,7 @@ def _parse_wait_limit(section: Mapping[str, Any]) -> float | None:
     limit = section.get("wait_limit")
     try:
         return None if limit is None else parse_duration(limit)
-    except ValueError:
+    except (ValueError, TypeError):
         return None
 
 
@@ -161,7 +226,8 @@ def dump_strategy(strategy: Strategy) -> str:
 
 
 def parse_event(row: Row) -> Event:
-    return Event(row["id"], row["at"], Actor(row["actor"], row["host"]), row["kind"], row["message"], row["reason"])
+    actor = Actor(row["actor"], row["host"], row["role"])
+    return Event(row["id"], finite(row["at"], 0.0), actor, row["kind"], row["message"], row["reason"])
 
 
 def is_known(kind: str) -> bool:
@@ -190,31 +256,75 @@ def command_args(request: CommandRequest) -> dict[str, Any]:
     return args
 
 
-def _request(kind: CommandKind, reason: str, args: Mapping[str, Any]) -> CommandRequest:
-    stored, expected = args.get("expected"), None
-    if stored:
-        objects = tuple(stored.get("objects", {}).items())
-        expected = Precondition(stored["plan_hash"], ReleaseState(stored["state"]), stored["phase"], objects)
+def dump_args(request: CommandRequest) -> str:
+    """The arguments as JSON that the server accepts: without NULs and lone surrogates, passwords masked."""
+    return json.dumps(_map_texts(command_args(request)))
+
+
+def _map_texts(value: Any) -> Any:
+    if isinstance(value, str):
+        return strip_nul(value)
+    if isinstance(value, Mapping):
+        return {strip_nul(key): _map_texts(item) for key, item in value.items()}
+    return [_map_texts(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _request(kind: CommandKind, reason: str, raw: Any) -> CommandRequest:
+    args = expect_object(decode_json(raw, "args"), "args")
+    typed, tuning = args.get("typed"), args.get("tuning")
     return CommandRequest(
         kind,
         reason,
-        expected,
-        args.get("typed"),
-        tuple(args.get("targets", ())),
-        bool(args.get("unrehearsed")),
-        args.get("tuning"),
+        _parse_precondition(args.get("expected")),
+        None if typed is None else expect_text(typed, "args.typed"),
+        expect_texts(args.get("targets", ()), "args.targets"),
+        expect_flag(args.get("unrehearsed", False), "args.unrehearsed"),
+        None if tuning is None else expect_scalars(tuning, "args.tuning"),
+    )
+
+
+def _parse_precondition(stored: Any) -> Precondition | None:
+    if stored is None:
+        return None
+    expected, name = expect_object(stored, "args.expected"), "args.expected."
+    state = expect_text(expected.get("state"), f"{name}state")
+    if state not in set(ReleaseState):
+        raise MalformedRow(f"{name}state is not a state of a release")
+    objects = expect_object(expected.get("objects", {}), f"{name}objects")
+    return Precondition(
+        expect_text(expected.get("plan_hash"), f"{name}plan_hash"),
+        ReleaseState(state),
+        expect_integer(expected.get("phase"), f"{name}phase"),
+        tuple((key, expect_text(uid, f"{name}objects")) for key, uid in objects.items()),
     )
 
 
 def parse_command(row: Row) -> StoredCommand:
-    return StoredCommand(
-        id=row["id"],
-        request=_request(CommandKind(row["kind"]), row["reason"], _decode_json(row["args"])),
-        actor=Actor(row["actor"], row["host"]),
-        created_at=row["created_at"],
-        status=row["status"],
-        outcome=row["outcome"],
-    )
+    """
+    Raises:
+        MalformedRow: an unknown kind, or arguments that are not those of a command.
+    """
+    if not is_known(row["kind"]):
+        raise MalformedRow(f"{row['kind'][:40]!r} is no kind of command that this version knows")
+    return _build_command(row, _request(CommandKind(row["kind"]), row["reason"], row["args"]))
+
+
+def parse_known_commands(rows: Iterable[Row]) -> tuple[StoredCommand, ...]:
+    """The commands for a screen: without those of an unknown kind; malformed arguments are left out."""
+    commands = []
+    for row in rows:
+        if is_known(row["kind"]):
+            try:
+                commands.append(parse_command(row))
+            except MalformedRow:
+                commands.append(_build_command(row, CommandRequest(CommandKind(row["kind"]), row["reason"])))
+    return tuple(commands)
+
+
+def _build_command(row: Row, request: CommandRequest) -> StoredCommand:
+    actor = Actor(row["actor"], row["host"], row["role"])
+    created_at = finite(row["created_at"], 0.0)
+    return StoredCommand(row["id"], request, actor, created_at, row["status"], row["outcome"])
 
 
 def parse_lease(row: Row) -> Lease:
@@ -222,18 +332,36 @@ def parse_lease(row: Row) -> Lease:
 
 
 def _parse_backfill(row: Row) -> BackfillRecord:
-    return BackfillRecord(**dict(row) | {"recent": tuple(BatchRecord(*batch) for batch in row["recent"])})
+    values = {key: finite(row[key], 0.0) for key in ("seconds", "rate", "updated_at")}
+    return BackfillRecord(**dict(row) | values | {"recent": _parse_batches(row["recent"])})
+
+
+def _parse_batches(raw: Any) -> tuple[BatchRecord, ...]:
+    """Returns the last batches, which a screen shows; none where they cannot be used."""
+    try:
+        batches = decode_json(raw, "zdd.backfill.recent")
+        return tuple(BatchRecord(finite(at, 0.0), int(rows), finite(took, 0.0)) for at, rows, took in batches)
+    except (MalformedRow, TypeError, ValueError, OverflowError):
+        return ()
 
 
 def parse_failed_row(row: Row) -> FailedRow:
-    return FailedRow(_decode_json(row["key"]), row["reason"], row["at"])
+    key = decode_json(row["key"], "zdd.failed_row.key")
+    parts = key if isinstance(key, list) else [key]
+    return FailedRow([part if isinstance(part, str) else json.dumps(part) for part in parts], row["reason"], row["at"])
 
 
 def _parse_step(row: Row) -> StepRecord:
+    detail, detail_error = {}, ""
+    try:
+        detail = dict(expect_object(decode_json(row["detail"], "zdd.step.detail"), "zdd.step.detail"))
+    except MalformedRow as error:
+        detail_error = error.title
     return StepRecord(
         name=row["name"],
         status=StepStatus(row["status"]),
-        detail=row["detail"],
+        detail=detail,
+        detail_error=detail_error,
         note=row["note"],
         error=row["error"],
         started_at=row["started_at"],
@@ -242,24 +370,26 @@ def _parse_step(row: Row) -> StepRecord:
 
 
 def _parse_gate(row: Row) -> GateReading:
-    return GateReading(**dict(row) | {"verdict": Verdict(row["verdict"])})
+    numbers = {key: finite(row[key], 0.0) for key in ("observed_at", "max_age", "since")}
+    return GateReading(**dict(row) | numbers | {"verdict": Verdict(row["verdict"])})
 
 
 def _parse_guard_reading(row: Row) -> GuardReading:
     return GuardReading(
         **dict(row)
+        | {key: _finite_or_none(row[key]) for key in ("value", "baseline", "limit")}
+        | {key: finite(row[key], 0.0) for key in ("observed_at", "max_age")}
         | {
             "verdict": Verdict(row["verdict"]),
             "unit": MetricUnit(row["unit"]),
             "action": GuardAction(row["action"]),
-            "series": tuple(row["series"]),
+            "series": tuple(_finite_or_none(value) for value in row["series"]),
         }
     )
 
 
-def _decode_json(value: Any) -> Any:
-    # asyncpg returns jsonb as text; in the JSON of the one statement it is decoded already.
-    return json.loads(value) if isinstance(value, str) else value
+def _finite_or_none(value: Any) -> float | None:
+    return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def strip_nul(text: str) -> str:

@@ -103,15 +103,17 @@ async def insert_events(
     actors = [line.actor or default_actor for line in lines]
     # One statement: one round trip for many lines.
     await connection.execute(
-        "INSERT INTO zdd.event (release_id, actor, host, kind, message, reason)"
-        " SELECT $1, n.actor, n.host, n.kind, n.message, n.reason FROM unnest($2::text[], $3::text[], $4::text[],"
-        " $5::text[], $6::text[]) WITH ORDINALITY AS n(actor, host, kind, message, reason, nr) ORDER BY n.nr",
+        "INSERT INTO zdd.event (release_id, actor, host, kind, message, reason, role)"
+        " SELECT $1, n.actor, n.host, n.kind, n.message, n.reason, n.role FROM unnest($2::text[], $3::text[],"
+        " $4::text[], $5::text[], $6::text[], $7::text[])"
+        " WITH ORDINALITY AS n(actor, host, kind, message, reason, role, nr) ORDER BY n.nr",
         release_id,
         [actor.name for actor in actors],
         [actor.host for actor in actors],
         [line.kind for line in lines],
         [strip_nul(line.message) for line in lines],
         [strip_nul(line.reason) for line in lines],
+        [actor.role for actor in actors],
     )
 
 
@@ -125,7 +127,10 @@ async def complete_command(
     """
     row = await connection.fetchrow(
         "UPDATE zdd.command SET status = $3, outcome = $4, answered_at = clock_timestamp()"
-        " WHERE id = $1 AND release_id = $2 AND status = 'queued' RETURNING kind, reason, actor, host",
+        " WHERE id = $1 AND release_id = $2 AND status = 'queued'"
+        " RETURNING left(kind, 100) AS kind, left(reason, 16384) AS reason, left(actor, 256) AS actor,"
+        # The guard's own commands come from the agent's role.
+        " left(host, 256) AS host, CASE WHEN actor = 'guard' AND role = session_user THEN '' ELSE role END AS role",
         command_id,
         release_id,
         "refused" if refused else "done",
@@ -134,4 +139,4 @@ async def complete_command(
     if row is None:
         raise DatabaseError(f"command {command_id} of release {release_id} was answered before")
     kind = "refused" if refused else "command"
-    return NewEvent(kind, f"{row['kind']}: {outcome}", row["reason"], Actor(row["actor"], row["host"]))
+    return NewEvent(kind, f"{row['kind']}: {outcome}", row["reason"], Actor(row["actor"], row["host"], row["role"]))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from zdd_tui.backends.files import open_regular
 from zdd_tui.dashboard.recording.codec import Decoder
 from zdd_tui.dashboard.recording.delta import Json, apply_delta
 from zdd_tui.dashboard.recording.writer import FORMAT_VERSION
@@ -16,6 +17,11 @@ from zdd_tui.dashboard.state import DashboardState
 from zdd_tui.model.errors import ZddError
 
 _RECORD_HINT = "record one with `zdd open PLAN --record FILE`"
+
+MAX_BYTES = 256 << 20
+"""Of a whole recording, unpacked; a day of a busy release has a tenth of it."""
+MAX_LINE_BYTES = 32 << 20
+"""Of one line; a state with 5,000 pods has a tenth of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +121,7 @@ def load_recording(path: Path) -> Recording:
                 raise ValueError("time runs backwards")
             at = float(line["t"])
             fields = apply_line(fields, line)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError, AttributeError, IndexError) as error:
             pending = (number, f"no {error}" if isinstance(error, KeyError) else str(error))
             continue  # the last line may be truncated by a crash
         times.append(at)
@@ -154,7 +160,7 @@ def _parse_header(path: Path, text: str) -> RecordingHeader:
             raise ValueError
         version = fields["version"]
         header = RecordingHeader(fields["plan"], float(fields["wall"]), float(fields["monotonic"]))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise ZddError(f"{path} line 1 is not the header of a recording", _RECORD_HINT) from None
     if version != FORMAT_VERSION:
         raise ZddError(
@@ -165,15 +171,22 @@ def _parse_header(path: Path, text: str) -> RecordingHeader:
 
 
 def _read_lines(path: Path) -> Iterator[str]:
-    try:
-        with path.open("rb") as raw:
-            is_compressed = raw.read(2) == b"\x1f\x8b"
-        with gzip.open(path) if is_compressed else path.open("rb") as stream:
-            for line in stream:
-                yield line.decode(errors="replace")
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        return  # truncated by a crash: the lines before are whole
-    except FileNotFoundError:
-        raise ZddError(f"there is no recording at {path}", _RECORD_HINT) from None
-    except OSError as error:
-        raise ZddError(f"{path} cannot be read: {error.strerror}", "check its permissions") from None
+    remaining = MAX_BYTES
+    with open_regular(path, missing_hint=_RECORD_HINT, error_type=ZddError) as raw:
+        is_compressed = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        try:
+            with gzip.open(raw) if is_compressed else raw as stream:
+                while line := stream.readline(min(remaining, MAX_LINE_BYTES) + 1):
+                    remaining -= len(line)
+                    if remaining < 0 or len(line) > MAX_LINE_BYTES:
+                        raise ZddError(
+                            f"{path} is no recording: it unpacks to more than {MAX_BYTES >> 20} MB,"
+                            f" or has a line of more than {MAX_LINE_BYTES >> 20} MB",
+                            _RECORD_HINT,
+                        )
+                    yield line.decode(errors="replace")
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            return  # truncated by a crash: the lines before are whole
+        except OSError as error:
+            raise ZddError(f"{path} cannot be read: {error.strerror}", "check its permissions") from None

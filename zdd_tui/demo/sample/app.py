@@ -74,7 +74,8 @@ def _make_dual_users(settings: Settings) -> "tuple[FlagClient, UserStore]":
     from zdd_tui.service.dual_write import DualWrite  # noqa: PLC0415
     from zdd_tui.service.flags import FlagClient  # noqa: PLC0415
 
-    flags = FlagClient(settings.redis_url, [settings.write_flag, settings.read_flag])
+    keys = [settings.write_flag, settings.read_flag]
+    flags = FlagClient(settings.redis_url, keys, optional=() if settings.requires_flags else keys)
     by_trigger = settings.dual_write == "trigger"
     dual = DualWrite(flags, write_key=None if by_trigger else settings.write_flag, read_key=settings.read_flag)
     new = NewTableUsers() if settings.kind == "table" else NewColumnUsers()

@@ -16,6 +16,8 @@ class Settings:
         version: 1 to 5, the tag of the image.
         shadow_flag, dark_flag: of versions 4 and 5: share of requests compared, share of users on the new path.
         drain_seconds: how long requests are still served after SIGTERM.
+        requires_flags: version 2 is not ready while a flag is missing: its release changes the schema. Else it does
+            what version 1 does while its flags are unset.
     """
 
     version: int
@@ -32,6 +34,7 @@ class Settings:
     pod: str
     image: str
     drain_seconds: float
+    requires_flags: bool = False
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Settings":
@@ -57,6 +60,7 @@ class Settings:
             pod=env.get("POD_NAME", "users-api"),
             image=image,
             drain_seconds=float(env.get("DRAIN_SECONDS", "2")),
+            requires_flags=env.get("ZDD_FLAGS_REQUIRED", "") == "1",
         )
 
 

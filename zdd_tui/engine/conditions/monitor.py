@@ -36,7 +36,7 @@ from zdd_tui.model.release.condition_findings import (
     SchemaObject,
     find_changed_schema,
     find_disabled_trigger,
-    find_hidden_rows,
+    find_row_security,
     find_wrong_flag,
     find_wrong_image,
     find_wrong_pods,
@@ -261,7 +261,7 @@ class ConditionMonitor:
                 )
             case ConditionKind.ROWS_VISIBLE:
                 assert facts is not None
-                return find_hidden_rows(facts)
+                return find_row_security(facts)
 
     def _has_effect(self, step: str) -> bool:
         return self._holder.release.status(step).has_effect

@@ -24,7 +24,7 @@ from zdd_tui.engine.context import Context
 from zdd_tui.model.errors import BackendError, ZddError
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.plan.strategies import BlueGreenPlan
-from zdd_tui.model.release.condition_findings import DatabaseFacts, WorkloadObjects
+from zdd_tui.model.release.condition_findings import DatabaseFacts, DeploymentFacts
 from zdd_tui.model.workload.rollout import WorkloadSnapshot
 from zdd_tui.model.workload.second_deployment import ServiceView, project_service
 
@@ -72,7 +72,7 @@ class KubernetesSource:
         self._cluster: Cluster = ctx.cluster
         self._on_change = on_change
         started = time.monotonic()
-        self.workloads = {name: SourceState[WorkloadObjects](failed_at=started) for name in ctx.plan.workloads}
+        self.workloads = {name: SourceState[DeploymentFacts](failed_at=started) for name in ctx.plan.workloads}
         self.service = SourceState[ServiceView | None](failed_at=started)
 
     async def run(self) -> None:
@@ -94,7 +94,7 @@ class KubernetesSource:
             if error:
                 observation.fail(error)
             else:
-                observation.succeed(WorkloadObjects(*watch.objects), time.monotonic(), is_live=True)
+                observation.succeed(DeploymentFacts(*watch.objects), time.monotonic(), is_live=True)
             self._on_change()
 
         await watch.run(update)
@@ -125,12 +125,12 @@ class KubernetesSource:
                     self._cluster.list_replica_sets(view.selector),
                     self._cluster.list_pods(view.selector, container=self._plan.kubernetes.container),
                 )
-            observation.succeed(WorkloadObjects(view, tuple(sets), tuple(pods)), began, is_live=observation.is_live)
+            observation.succeed(DeploymentFacts(view, tuple(sets), tuple(pods)), began, is_live=observation.is_live)
         except KubeApiError as error:
             if error.status != HTTPStatus.NOT_FOUND:
                 observation.fail(error.title)
             else:
-                observation.succeed(WorkloadObjects(None), began, is_live=observation.is_live)
+                observation.succeed(DeploymentFacts(None), began, is_live=observation.is_live)
         except (BackendError, TimeoutError) as error:
             observation.fail(_describe(error))
 

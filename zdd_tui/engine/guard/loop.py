@@ -6,6 +6,7 @@ paused.
 
 import asyncio
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -135,13 +136,17 @@ class GuardLoop:
         snapshot = await guard_store.load_snapshot(self._store)
         now = asyncio.get_running_loop().time()
         states: dict[str, RuleState] = {}
-        if "rule_states" in snapshot:
-            states, pairs = load_rule_states(*snapshot["rule_states"], now)
-            self._pairs = {name: deque(samples) for name, samples in pairs.items()}
-        if "counters" in snapshot:
-            load_series(snapshot["counters"][0], self._series, snapshot["counters"][1], now)
-            for source in self._sources.values():
-                source.restore_from_series()
+        try:
+            if "rule_states" in snapshot:
+                states, pairs = load_rule_states(*snapshot["rule_states"], now)
+                self._pairs = {name: deque(samples) for name, samples in pairs.items()}
+            if "counters" in snapshot:
+                load_series(snapshot["counters"][0], self._series, snapshot["counters"][1], now)
+                for source in self._sources.values():
+                    source.restore_from_series()
+        except (ValueError, TypeError, LookupError, AttributeError, zlib.error) as error:
+            # Its windows are filled again within a minute; a snapshot that ends the agent would end every next one.
+            self._log(f"the saved state of the guard cannot be used ({type(error).__name__}); it starts again")
         self._rule_states = {
             rule.name: resume_rule_state(readings.get(rule.name), states.get(rule.name), now)
             for rule in self._guard.rules

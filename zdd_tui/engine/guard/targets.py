@@ -7,7 +7,7 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from zdd_tui.backends.kubernetes.errors import KubeApiError
-from zdd_tui.backends.kubernetes.workload_cache import WorkloadCache, WorkloadObjects
+from zdd_tui.backends.kubernetes.workload_cache import WorkloadCache, WorkloadReading
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.guard.series import CounterSample, MetricTarget
 from zdd_tui.model.plan.base import BasePlan
@@ -58,7 +58,7 @@ class PodTargets:
         self.has_listed = True
 
     @staticmethod
-    async def _read(cache: WorkloadCache, deployment: str, service: str, *, must_exist: bool) -> WorkloadObjects | None:
+    async def _read(cache: WorkloadCache, deployment: str, service: str, *, must_exist: bool) -> WorkloadReading | None:
         try:
             return await cache.read(deployment, service)
         except KubeApiError as error:

@@ -171,7 +171,7 @@ async def _set_route_weight(ctx: Context, step: StepHandle, weight: int) -> None
 async def _read_original_rules(ctx: Context) -> list[dict[str, object]] | None:
     """The rules that create-canary saved; None if it has not saved them."""
     stored = find_step_record(await ctx.store.read(), "create-canary")
-    return stored.detail.get("route_rules") if stored else None
+    return stored.require_detail().get("route_rules") if stored else None
 
 
 def _route_name(plan: CanaryPlan) -> str:

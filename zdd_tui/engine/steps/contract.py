@@ -1,13 +1,14 @@
 """Contract and cleanup: the old side is archived (a rename, undone in an instant), and cleanup drops the archive."""
 
 from zdd_tui.backends.kubernetes.workload_cache import read_scope
+from zdd_tui.backends.postgres.ddl import as_owner
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.observations import read_workload
 from zdd_tui.engine.retry import with_retry
-from zdd_tui.engine.steps.expand import change_schema
+from zdd_tui.engine.steps.expand import change_schema, run_statements
 from zdd_tui.engine.steps.flags import restore_flags, save_flag_values
 from zdd_tui.engine.steps.new_side import require_new_side_complete
-from zdd_tui.model.ddl import archive_statements, drop_archive_statements, restore_archive_statements
+from zdd_tui.model.ddl import Catalog, archive_statements, drop_archive_statements, restore_archive_statements
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.sql import quote_qualified
 from zdd_tui.model.workload.rollout import container_image
@@ -65,13 +66,28 @@ class DeleteFlags:
         await restore_flags(ctx, step)
 
 
+async def _create_as_owner(ctx: Context, catalog: Catalog, statements: tuple[str, ...]) -> tuple[str, ...]:
+    """Has the new table's sequence created by the owner of the table: PostgreSQL requires that both have one owner."""
+    if catalog.new is None or all(not each.startswith("CREATE SEQUENCE") for each in statements):
+        return statements
+    table = catalog.new_table
+    prepared: list[str] = []
+    async with ctx.read_connection() as conn:
+        for statement in statements:
+            is_new = statement.startswith("CREATE SEQUENCE")
+            prepared += await as_owner(conn, table.sql, table.schema, (statement,)) if is_new else (statement,)
+    return tuple(prepared)
+
+
 class DropArchive:
     """Drops the archive: the one step that cannot be undone."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         await require_only_v3_pods(ctx)
         await require_new_side_complete(ctx)
-        await change_schema(ctx, step, lambda catalog: drop_archive_statements(ctx.expand_contract_plan, catalog))
+        catalog = await ctx.catalog(fresh=True)
+        statements = await _create_as_owner(ctx, catalog, drop_archive_statements(ctx.expand_contract_plan, catalog))
+        await run_statements(ctx, step, statements)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         """Nothing to undo: a drop that succeeded is recorded in its transaction, and no rollback starts after it."""

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from zdd_tui.backends.postgres.connection import Connection
-from zdd_tui.backends.postgres.ddl import LadderSettings, create_index, drop_index, run_ddl
+from zdd_tui.backends.postgres.ddl import LadderSettings, as_owner, create_index, drop_index, run_ddl
 from zdd_tui.checks.catalog_diff import check_new_side
 from zdd_tui.checks.schema import check_change, run_squawk_checks
 from zdd_tui.engine.context import Context, StepHandle
@@ -19,6 +19,7 @@ from zdd_tui.model.ddl import (
     undo_expand_statements,
 )
 from zdd_tui.model.ddl.lint import created_objects
+from zdd_tui.model.ddl.scratch_copy import planned_owner
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.sql import quote_qualified
 
@@ -108,8 +109,13 @@ class ExpandSchema:
     async def run(self, ctx: Context, step: StepHandle) -> None:
         # Recorded in the same transaction: if it fails because another client created such a column meanwhile,
         # the undo must not drop that column.
-        created = created_objects(ctx.expand_contract_plan).to_json()
-        await run_statements(ctx, step, expand_statements(ctx.expand_contract_plan), created=created)
+        plan = ctx.expand_contract_plan
+        created, statements = created_objects(plan).to_json(), expand_statements(plan)
+        if plan.change.into is not None and not planned_owner(plan):
+            table, schema = quote_qualified(plan.change.table.schema_, plan.change.table.name), plan.change.into.schema_
+            async with ctx.read_connection() as conn:
+                statements = await as_owner(conn, table, schema, statements)
+        await run_statements(ctx, step, statements, created=created)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         created = CreatedObjects.from_json(step.detail.get("created", {}))

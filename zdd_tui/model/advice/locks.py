@@ -1,7 +1,7 @@
 """Which lock each kind of statement takes, the work done under it, and whether it breaks running code.
 
 Sources: PostgreSQL documentation, "Explicit Locking" (13.3.1) and the notes of ALTER TABLE, CREATE INDEX, REINDEX,
-VACUUM and CLUSTER. tests/model/advice/test_locks.py compares the table with a real server.
+VACUUM and CLUSTER. tests/model/advice/test_lock_table.py compares the table with a real server.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -141,7 +141,7 @@ LOCK_RULES: dict[ActionKind, LockRule] = {
 }
 
 
-class Source(StrEnum):
+class VerdictSource(StrEnum):
     """Where a verdict comes from."""
 
     MEASURED = "measured"
@@ -182,7 +182,7 @@ class StatementVerdict:
     rule: LockRule
     lock_seconds: tuple[float, float] | None
     tables: tuple[TableRuling, ...] = ()
-    source: Source = Source.RULE
+    source: VerdictSource = VerdictSource.RULE
     note: str = ""
 
     @property
@@ -297,7 +297,7 @@ def _build_verdict(
     rulings: tuple[TableRuling, ...],
 ) -> StatementVerdict:
     table = stats.find_table(action.table) if stats is not None else None
-    source, note = Source.RULE, ""
+    source, note = VerdictSource.RULE, ""
     if effects is not None and effects.error:
         note = effects.error
         if action.kind in OPAQUE_KINDS:
@@ -305,7 +305,7 @@ def _build_verdict(
         if not effects.is_duplicate and not rule.breaking_reason and not action.on_new_table:
             rule = replace(rule, breaking_reason=f"it cannot be shown to be harmless: {effects.error}")
     elif effects is not None:
-        source = Source.MEASURED
+        source = VerdictSource.MEASURED
         rule = _measured_rule(statement, action, rule, effects, rulings)
     seconds = estimate_lock_seconds(rule.work, None if action.on_new_table else table)
     own = next((each for each in rulings if action.table is None or each.table == str(action.table)), None)

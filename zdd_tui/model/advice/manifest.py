@@ -10,6 +10,7 @@ from zdd_tui.model.doctor.facts import WorkloadFacts
 from zdd_tui.model.doctor.workload import extract_traffic_facts, extract_workload_facts
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.json_access import get_object, get_objects, get_text
+from zdd_tui.model.yaml_limits import CONSTRUCTION_ERRORS, LimitedLoader, YamlLimitError
 
 _HINT = "name a file with a Deployment (apps/v1), such as `kubectl get deployment NAME -o yaml` prints"
 
@@ -47,31 +48,37 @@ def _read_objects(source_text: str, source: str) -> list[tuple[str, Mapping[str,
     Raises:
         PlanError: not YAML, or not Kubernetes objects; names file and line.
     """
-    loader = yaml.SafeLoader(source_text)
     objects: list[tuple[str, Mapping[str, Any]]] = []
     try:
-        while loader.check_node():
-            if (node := loader.get_node()) is None:
-                break
-            location = f"{source}:{node.start_mark.line + 1}"
-            document = loader.construct_document(node)
-            if document is None:
-                continue
+        for location, document in _read_documents(source_text, source):
             for each in get_objects(document, "items") if get_text(document, "kind") == "List" else [document]:
                 if not get_text(each, "kind") or not get_text(each, "apiVersion"):
                     raise PlanError(f"{location}: no Kubernetes manifest: apiVersion and kind are missing", _HINT)
                 objects.append((location, each))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
+        if isinstance(error, YamlLimitError):
+            raise PlanError(f"{source}:{line}: this is no manifest: {error.problem}", _HINT) from None
         raise PlanError(f"{source}:{line}: not valid YAML: {error.problem}", "check indentation and quotes") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except CONSTRUCTION_ERRORS as error:
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise PlanError(f"{source}: not valid YAML: {what}", "save it as UTF-8 text") from None
-    finally:
-        loader.dispose()
     if not objects:
         raise PlanError(f"{source}: there is no Kubernetes manifest in it", _HINT)
     return objects
+
+
+def _read_documents(source_text: str, source: str) -> Iterator[tuple[str, Any]]:
+    loader = LimitedLoader(source_text)
+    try:
+        while loader.check_node():
+            if (node := loader.get_node()) is None:
+                break
+            document = loader.construct_document(node)
+            if document is not None:
+                yield f"{source}:{node.start_mark.line + 1}", document
+    finally:
+        loader.dispose()
 
 
 def read_manifests(files: Iterable[tuple[str, str]], *, container: str = "") -> tuple[Manifest, ...]:

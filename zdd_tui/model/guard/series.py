@@ -160,6 +160,10 @@ HOLD_SAMPLES = 6
 """Samples after a fall without an explanation until it counts as a restart: that two processes answer by chance with
 the same one so often in a row is rare, one in 32."""
 
+MIN_JUMP, JUMP_SHARE, JUMP_FACTOR = 500.0, 0.2, 5.0
+"""A rise is in doubt like a fall where the counter was at least the first, the rise is at least the second as a share
+of it, and its rate is more than the third times every rate before: another process answers, or traffic has grown."""
+
 MIN_SAMPLES = 3
 """The first increase of a target may be the difference of two processes; a third sample shows it."""
 
@@ -174,7 +178,9 @@ class Steadiness:
     Attributes:
         samples: how many there are.
         fallen_from: the counter before the last fall that is in doubt.
-        doubtful_samples: samples until that fall counts as a restart.
+        doubtful_samples: samples until that fall counts as a restart, or that jump as traffic.
+        highest_rate: a second, between two samples.
+        observed_at: monotonic time of the last sample.
         alternates_until: monotonic time until which the target counts as several processes; 0 for one.
     """
 
@@ -183,6 +189,8 @@ class Steadiness:
     doubtful_samples: int = 0
     alternates_until: float = 0.0
     process_seen_at: float = 0.0
+    highest_rate: float = 0.0
+    observed_at: float = 0.0
 
     def observe(
         self, now: float, last: CounterSample | None, sample: CounterSample, *, has_restarted: bool, memory: float
@@ -193,27 +201,38 @@ class Steadiness:
         """
         self.samples += 1
         if last is None or has_restarted:
-            self.fallen_from, self.doubtful_samples, self.alternates_until = 0.0, 0, 0.0
+            self.fallen_from, self.doubtful_samples, self.alternates_until, self.highest_rate = 0.0, 0, 0.0, 0.0
             self.process_seen_at = now
+        elif sample.process_started and last.process_started:
+            self._observe_process(now, last.process_started, sample.process_started, memory)
+        else:
+            self._observe_value(now, _size(last), _size(sample), memory)
+        self.observed_at = now
+
+    def _observe_process(self, now: float, before: float, started: float, memory: float) -> None:
+        if started == before:
             return
-        before, value = _size(last), _size(sample)
-        if sample.process_started and last.process_started and sample.process_started != last.process_started:
-            age = now - self.process_seen_at
-            self.process_seen_at = now
-            if sample.process_started - last.process_started > max(1.0, age):
-                self.doubtful_samples = 0  # it started after the other one was seen: a restart
-            else:
+        age, self.process_seen_at = now - self.process_seen_at, now
+        if started - before <= max(1.0, age):  # else it started after the other one was seen: a restart
+            self.alternates_until = now + memory
+
+    def _observe_value(self, now: float, before: float, value: float, memory: float) -> None:
+        rise = value - before
+        rate = rise / max(now - self.observed_at, 0.001)
+        is_jump = before >= MIN_JUMP and rise >= JUMP_SHARE * before and rate > JUMP_FACTOR * self.highest_rate
+        if rise < 0:
+            if self.doubtful_samples or self.alternates_until > now:
                 self.alternates_until = now + memory
-        elif value < before and self.doubtful_samples:
-            self.alternates_until, self.doubtful_samples = now + memory, HOLD_SAMPLES
-        elif value < before:
             self.fallen_from, self.doubtful_samples = before, HOLD_SAMPLES
-            if self.alternates_until > now:
-                self.alternates_until = now + memory
-        elif self.doubtful_samples:
+            return
+        if self.doubtful_samples:
             self.doubtful_samples -= 1
-            if value >= self.fallen_from:
+            if 0 < self.fallen_from <= value:
                 self.alternates_until, self.doubtful_samples = now + memory, 0
+        elif is_jump:
+            self.fallen_from, self.doubtful_samples = 0.0, HOLD_SAMPLES
+        if not is_jump:
+            self.highest_rate = max(self.highest_rate, rate)
 
     def is_doubtful(self, now: float) -> bool:
         return bool(self.doubtful_samples) or self.alternates_until > now

@@ -175,13 +175,15 @@ def _pack_steadiness(one: Steadiness, now: float) -> list[float]:
         one.doubtful_samples,
         now - one.alternates_until if one.alternates_until else 0.0,
         now - one.process_seen_at,
+        one.highest_rate,
+        now - one.observed_at,
     ]
 
 
 def _unpack_steadiness(packed: Sequence[float], base: float) -> Steadiness:
-    samples, fallen_from, doubtful, alternates_age, process_age = packed
+    samples, fallen_from, doubtful, alternates_age, process_age, rate, observed_age = packed
     until = base - alternates_age if alternates_age else 0.0
-    return Steadiness(int(samples), fallen_from, int(doubtful), until, base - process_age)
+    return Steadiness(int(samples), fallen_from, int(doubtful), until, base - process_age, rate, base - observed_age)
 
 
 def _unpack_sample(packed: Sequence[Any], bounds: Sequence[Sequence[float]]) -> CounterSample:

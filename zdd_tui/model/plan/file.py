@@ -24,10 +24,14 @@ from zdd_tui.model.plan.region_rules import (
     variables_not_needed,
 )
 from zdd_tui.model.plan.strategies import PLAN_CLASSES, normalize_strategy
+from zdd_tui.model.yaml_limits import CONSTRUCTION_ERRORS, LimitedLoader, YamlLimitError
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _PLAN_KEY = re.compile(r"[a-z_]+(\.\w+)*")
 _UNTERMINATED_VARIABLE = re.compile(r"\$\{(?![A-Za-z_][A-Za-z0-9_]*\})")
+
+_NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
+"""PostgreSQL refuses NUL, and a lone surrogate has no UTF-8."""
 
 EXAMPLE = "config/plan.example.yaml"
 
@@ -171,7 +175,10 @@ def format_key_path(path: KeyPath) -> str:
 
 def _parse_yaml_nodes(text: str, source: str) -> yaml.Node:
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=LimitedLoader)
+    except YamlLimitError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise PlanError(f"{source}:{line}: this is no plan: {error.problem}", f"see {EXAMPLE}") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise PlanError(f"{source}:{line}: not valid YAML: {error.problem}", "check indentation and quotes") from None
@@ -192,7 +199,7 @@ def _build_value(node: yaml.Node, path: KeyPath, lines: _LineMap) -> Any:
             if not isinstance(key_node, yaml.ScalarNode):
                 line = key_node.start_mark.line + 1
                 raise PlanError(f"{lines.source}:{line}: a key must be a word", "quote it if it has special characters")
-            key = key_node.value
+            key = _require_storable(key_node.value, path, lines)
             here = (*path, key)
             if key in result:
                 line = key_node.start_mark.line + 1
@@ -203,10 +210,22 @@ def _build_value(node: yaml.Node, path: KeyPath, lines: _LineMap) -> Any:
     if isinstance(node, yaml.SequenceNode):
         return [_build_value(child, (*path, index), lines) for index, child in enumerate(node.value)]
     try:
-        return yaml.SafeLoader("").construct_object(node)
-    except (ValueError, yaml.YAMLError):  # a date in the 13th month, an unknown tag
+        value = yaml.SafeLoader("").construct_object(node)
+        return _require_storable(value, path, lines) if isinstance(value, str) else value
+    except PlanError:
+        raise
+    except CONSTRUCTION_ERRORS:  # a date in the 13th month, an unknown tag
         hint = "write it in quotes, without a tag"
-        raise PlanError(f"{lines.locate(path)}: {node.value!r} is not of its type {node.tag!r}", hint) from None
+        value = str(node.value)[:60]
+        raise PlanError(f"{lines.locate(path)}: {value!r} is not of its type {node.tag!r}", hint) from None
+
+
+def _require_storable(text: str, path: KeyPath, lines: _LineMap) -> str:
+    if match := _NOT_STORABLE.search(text):
+        raise PlanError(
+            f"{lines.locate(path)}: it has the character {match[0]!r}, which PostgreSQL cannot store", "leave it out"
+        )
+    return text
 
 
 def _substitute_variables(
@@ -231,6 +250,10 @@ def _substitute_variables(
     def look_up(match: re.Match[str]) -> str:
         name = match[1]
         if replacement := environment.get(name):
+            if _NOT_STORABLE.search(replacement):
+                raise PlanError(
+                    f"{lines.locate(path)}: the environment variable {name} is not UTF-8 text", "correct it"
+                )
             return replacement
         if is_exempt(path):
             return match[0]

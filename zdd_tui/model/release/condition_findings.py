@@ -23,7 +23,7 @@ NOT_RECORDED = "Kubernetes does not record who"
 
 
 @dataclass(frozen=True, slots=True)
-class WorkloadObjects:
+class DeploymentFacts:
     """One Deployment with its ReplicaSets and pods; `deployment` is None where it does not exist."""
 
     deployment: DeploymentView | None
@@ -31,7 +31,7 @@ class WorkloadObjects:
     pods: tuple[PodFacts, ...] = ()
 
 
-def find_wrong_image(plan: BasePlan, condition: Condition, facts: WorkloadObjects) -> ConditionFinding | None:
+def find_wrong_image(plan: BasePlan, condition: Condition, facts: DeploymentFacts) -> ConditionFinding | None:
     """The image of the plan's container against the allowed ones."""
     names, view = plan.kubernetes, facts.deployment
     expected = _join(condition.allowed)
@@ -79,7 +79,7 @@ def image_hint(
     )
 
 
-def find_wrong_pods(plan: BasePlan, condition: Condition, facts: WorkloadObjects) -> ConditionFinding | None:
+def find_wrong_pods(plan: BasePlan, condition: Condition, facts: DeploymentFacts) -> ConditionFinding | None:
     """The versions of all existing pods, terminating ones included; by the template that they were created from."""
     view = facts.deployment
     if view is None:
@@ -295,7 +295,7 @@ def find_changed_schema(
     )
 
 
-def find_hidden_rows(facts: DatabaseFacts) -> ConditionFinding | None:
+def find_row_security(facts: DatabaseFacts) -> ConditionFinding | None:
     """Row-level security that hides rows from the agent's role."""
     if not facts.hidden_tables:
         return None

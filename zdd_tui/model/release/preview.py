@@ -30,6 +30,7 @@ from zdd_tui.model.ddl.witness import (
 )
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.flag import FlagValue
+from zdd_tui.model.masking import mask_urls
 from zdd_tui.model.plan.base import BasePlan, Plan
 from zdd_tui.model.plan.strategies import CanaryPlan
 from zdd_tui.model.release.state import CommandKind, Release, ReleaseState, StepStatus
@@ -284,9 +285,9 @@ def preview_command(
     """
     match kind:
         case CommandKind.ADVANCE:
-            return _preview_advance(plan, release, catalog)
+            return tuple(mask_urls(line) for line in _preview_advance(plan, release, catalog))
         case CommandKind.ROLLBACK:
-            return _preview_rollback(plan, release, missing)
+            return tuple(mask_urls(line) for line in _preview_rollback(plan, release, missing))
         case CommandKind.PAUSE:
             return ("no further step starts; the backfill stops within one batch",)
         case CommandKind.RESUME:

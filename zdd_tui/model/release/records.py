@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.plan.guard import GuardAction, MetricUnit
 from zdd_tui.model.release.condition import ConditionReading
@@ -15,13 +16,20 @@ from zdd_tui.model.tuning import Tuning, effective_limits
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """A person, the agent or the guard, and the host."""
+    """A person, the agent or the guard, and the host.
+
+    Attributes:
+        name: as the program gave it.
+        role: the database role that sent the command, by the server; empty for what the agent itself does.
+    """
 
     name: str
     host: str
+    role: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name}@{self.host}"
+        """``ana@bastion``, or ``ana@bastion as app`` where the server knows another name."""
+        return f"{self.name}@{self.host}{f' as {self.role}' if self.role not in ('', self.name) else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +151,7 @@ class StepRecord:
     Attributes:
         detail: what the step's undo needs, such as the image before the rollout.
         note: what it does now, such as the PIDs that block a lock.
+        detail_error: why the stored detail cannot be used; else empty.
     """
 
     name: str
@@ -152,6 +161,20 @@ class StepRecord:
     error: str = ""
     started_at: float | None = None
     ended_at: float | None = None
+    detail_error: str = ""
+
+    def require_detail(self) -> dict[str, Any]:
+        """The detail, for what must not go on without it: an undo would leave something behind and report success.
+
+        Raises:
+            StepFailed: it cannot be used.
+        """
+        if self.detail_error:
+            raise StepFailed(
+                f"the detail of step {self.name} cannot be used: {self.detail_error}",
+                "correct the detail of that step in the zdd schema, then retry",
+            )
+        return self.detail
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,7 +142,7 @@ class Release:
 
     @property
     def current_phase(self) -> PhaseSpec | None:
-        return self.strategy.phases[self.phase] if self.phase >= 0 else None
+        return self.strategy.phases[self.phase] if 0 <= self.phase < len(self.strategy.phases) else None
 
     @property
     def gates(self) -> tuple[GateSpec, ...]:

@@ -49,7 +49,7 @@ _RULES = (
         ("argocd.argoproj.io/tracking-id", "argocd.argoproj.io/instance"),
         ("argocd*", "argo-cd*"),
         _SETS_BACK,
-        "switch off auto-sync of its application for the release (argocd app set NAME --sync-policy none), or put the"
+        "switch off auto-sync of its application for the time of the release, or put the"
         " image under ignoreDifferences with RespectIgnoreDifferences=true",
     ),
     _OwnerRule(

@@ -80,7 +80,8 @@ def event_columns(rows: Sequence[Event], cells: int) -> list[PaneColumn[Event, C
 
 
 def _actor_text(event: Event, full: bool) -> str:
-    return str(event.actor) if full or event.actor.name not in _OWN_ACTORS else event.actor.name
+    is_own = event.actor.name in _OWN_ACTORS and not event.actor.role
+    return str(event.actor) if full or not is_own else event.actor.name
 
 
 def _event_text(event: Event) -> Line:

@@ -171,7 +171,8 @@ def _with_constraints(plan: str) -> str:
     plan = re.sub(
         r"\n      email text\n    \)\n",
         "\n      email text CONSTRAINT people_email_check CHECK (email LIKE '%@%')\n    );\n"
-        "    GRANT SELECT, INSERT, UPDATE, DELETE ON people TO intern;\n    GRANT SELECT ON people TO reports\n",
+        "    GRANT SELECT, INSERT, UPDATE, DELETE ON people TO intern;\n    GRANT SELECT ON people TO reports;\n"
+        "    GRANT USAGE ON SEQUENCE users_id_seq TO intern\n",
         plan,
     )
     index = "    - CREATE INDEX CONCURRENTLY people_full_name_idx ON people (full_name)\n"

@@ -14,7 +14,14 @@ from zdd_tui.model.release.state import ReleaseState, StepStatus
 
 PHASES = ("expand", "dual-write", "backfill", "cutover", "contract", "cleanup")
 BOUNDARIES = ("started", "effect", "record")
-ONE_COMMIT = {"expand-schema", "sync-forward", "sync-reverse", "archive-old-side", "drop-archive"}
+ONE_COMMIT = {
+    "expand-schema",
+    "sync-forward",
+    "sync-reverse",
+    "constrain-new-side",
+    "archive-old-side",
+    "drop-archive",
+}
 """Steps whose effect and record commit together: who dies after the effect has recorded it already."""
 
 

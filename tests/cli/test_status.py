@@ -155,7 +155,7 @@ def test_an_expired_lease_counts_as_no_agent() -> None:
 
 def test_stale_gates_count_as_unknown() -> None:
     stale = replace(WAITING, now=NOW + 60)
-    assert [gate["verdict"] for gate in status_to_dict(stale)["gates"]] == ["unknown", "unknown"]
+    assert {gate["verdict"] for gate in status_to_dict(stale)["gates"]} == {"unknown"}
     assert wait_result(stale, "expand") is None
     assert "runs dual-write, once all gates pass" in " ".join(format_status(stale).split())
 

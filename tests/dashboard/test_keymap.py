@@ -184,7 +184,7 @@ def test_the_default_path_follows_xdg(tmp_path: Path, monkeypatch: pytest.Monkey
     ("content", "text"),
     [
         (b"advance: [", "not valid YAML"),
-        (b"\xff\xfe\x00", "is not UTF-8 text"),
+        (b"\xff\xfe", "is not UTF-8 text"),
         (b"advance: \x07", "not valid YAML"),
         (None, "there is no file"),
     ],

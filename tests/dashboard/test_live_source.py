@@ -184,7 +184,7 @@ async def test_a_command_is_sent_and_its_answer_comes_back(pg_dsn: str, refused:
                 if (requested := await agent.next_command()) is not None:
                     break
             assert requested is not None
-            assert (requested.kind, requested.actor) == (CommandKind.ADVANCE, ANA)
+            assert (requested.kind, requested.actor) == (CommandKind.ADVANCE, replace(ANA, role="postgres"))
             assert requested.request == CommandRequest(
                 CommandKind.ADVANCE, "", expected, "users-full-name", ("one", "two")
             )

@@ -50,17 +50,18 @@ async def test_rollback_from_cleanup_while_the_old_data_is_still_there(tmp_path:
     async with start_production(tmp_path) as (env, store):
         connection = await asyncpg.connect(env.postgres.dsn)
         try:
-            await connection.execute("CREATE VIEW public.forgotten AS SELECT id, first_name FROM public.users")
             before = await read_environment_state(env)
             driver = ReleaseDriver(env, store, ignore_progress)
             await driver.start_release()
             for phase in PHASES:
                 await driver.run_phase(phase)
+            await connection.execute("CREATE VIEW public.forgotten AS SELECT * FROM public.users")
             await driver.start_phase("cleanup")
             with pytest.raises(StepFailed, match="forgotten"):
                 await driver.wait_for_phase("cleanup")
             await driver.roll_back()
             await env.stop("agent")
+            await connection.execute("DROP VIEW public.forgotten")
             assert describe_differences(before, await read_environment_state(env)) == []
             await assert_no_failures(env)
         finally:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from zdd_tui.backends.files import read_text
 from zdd_tui.dashboard.live_views import describe_error
 from zdd_tui.model.errors import DatabaseError, PlanError, ZddError
 from zdd_tui.model.log_buffer import LogBuffer
@@ -188,6 +187,8 @@ class _LiveLogTail:
 
 def _with_plan_file(plan: PlanText, path: str) -> PlanText:
     """The stored plan, with the present content of the plan's file."""
+    from zdd_tui.backends.files import read_text  # noqa: PLC0415
+
     if not path:
         return plan
     try:

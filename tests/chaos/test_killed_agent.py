@@ -17,10 +17,13 @@ BOUNDARIES = ("started", "effect", "record")
 ONE_COMMIT = {
     "expand-schema",
     "sync-forward",
+    "create-witness",
     "sync-reverse",
+    "extend-witness",
     "constrain-new-side",
     "archive-old-side",
     "drop-archive",
+    "drop-witness",
 }
 """Steps whose effect and record commit together: who dies after the effect has recorded it already."""
 

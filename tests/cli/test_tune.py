@@ -5,9 +5,12 @@ import signal
 from pathlib import Path
 
 import pytest
+import redis
 
 from tests.support.command_line import CliEnvironment, make_environment, read_record, wait_until
+from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.store.client import Store
+from zdd_tui.demo import manifests
 from zdd_tui.demo.data import insert_seed_rows
 from zdd_tui.model.plan.file import load_plan
 from zdd_tui.model.release.records import Actor
@@ -29,6 +32,11 @@ async def registered_in_backfill(here: CliEnvironment) -> None:
             loaded.plan, text=text, document=loaded.document, plan_hash=loaded.hash, actor=Actor("ana", "here")
         )
     await here.fetchval("ALTER TABLE users ADD COLUMN full_name text")
+    await here.fetchval("CREATE INDEX users_full_name_idx ON users (full_name)")
+    async with Cluster.connect(here.environ["KUBECONFIG"], None, "default") as cluster:
+        await cluster.set_image(manifests.NAME, "app", loaded.plan.kubernetes.images.v2, epoch=0, reason="test")
+    with redis.Redis.from_url(here.environ["REDIS_URL"]) as client:
+        client.mset({"ff:users_full_name_write": "true", "ff:users_full_name_read": "false"})
     await here.fetchval(
         "UPDATE zdd.step SET status = 'done' WHERE release_id = $1 AND position < (SELECT position FROM zdd.step"
         " WHERE release_id = $1 AND name = 'prepare-backfill')",

@@ -98,7 +98,7 @@ async def test_a_whole_release_by_keys(tmp_path: Path) -> None:
         async with dashboard(env) as terminal:
             await advance(terminal, "cutover", "turn the read flag on", "roll out V3")
             assert running_agents(env) == [agent], "a second agent was started"
-            await advance(terminal, "contract", "RENAME COLUMN")
+            await advance(terminal, "contract", "archive the old schema and its data")
             await leave_contract(terminal)
             await terminal.wait_for("✔ DONE", "all 6 phases are complete", "agent not needed", "q quits")
             terminal.press("q")

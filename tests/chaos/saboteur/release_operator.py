@@ -166,6 +166,8 @@ class ReleaseOperator:
                     await self._retry(store, record, CommandKind.ROLLBACK)
         if breach is not None and self._is_quiet(record) and self._has_lasted("breach:" + breach.title):
             await self._repair(breach.title)
+            if breach.name == "rows agree":
+                await self._correct_rows(breach.title)
         if breach is None:
             self._seen = {name: at for name, at in self._seen.items() if not name.startswith("breach:")}
         if time.monotonic() - self._changed_at > STALL_SECONDS and not release.state.has_ended:
@@ -281,7 +283,7 @@ class ReleaseOperator:
                 self.say(f"operator: no repair of {act.name}: {type(error).__name__}: {error}")
 
     async def _correct_rows(self, text: str) -> None:
-        """Only where a gate or a failed step says that rows differ."""
+        """Only where a gate, a failed step or a condition says that rows differ."""
         if re.search(ROWS_DIFFER, text):
             with suppress(OSError, TimeoutError):
                 count = await self.correct_rows()

@@ -169,7 +169,7 @@ async def test_the_second_region_waits_for_the_first(
         await refused("region pending: region eu is not started")
         assert await zdd("status", file) == 2
         text = capsys.readouterr()
-        assert "▶ ○ 1 eu  not begun" in text.out
+        assert "▶ ○ 1 eu  not started" in text.out
         assert "zdd agent " in text.err
         assert "--region eu" in text.err
         async with two_regions.eu() as first:

@@ -8,7 +8,7 @@ import pytest
 from tests.support.release import assert_no_failures, ignore_progress, start_production
 from zdd_tui.demo.release_driver import ReleaseDriver
 from zdd_tui.demo.state_snapshot import describe_differences, read_environment_state
-from zdd_tui.model.errors import StepFailed
+from zdd_tui.model.errors import ZddError
 from zdd_tui.model.release.state import ReleaseState
 
 PHASES = ("expand", "dual-write", "backfill", "cutover", "contract")
@@ -45,8 +45,8 @@ async def test_rollback_from_every_phase(
 
 
 @pytest.mark.timeout(200)
-async def test_rollback_from_cleanup_while_the_old_data_is_still_there(tmp_path: Path) -> None:
-    """A view keeps the old data from being dropped: the step fails and names it, and a rollback is possible."""
+async def test_a_view_on_the_old_data_closes_cleanup_and_a_rollback_is_possible(tmp_path: Path) -> None:
+    """A view would keep the old data from being dropped: the gate names it before anything is."""
     async with start_production(tmp_path) as (env, store):
         connection = await asyncpg.connect(env.postgres.dsn)
         try:
@@ -55,10 +55,13 @@ async def test_rollback_from_cleanup_while_the_old_data_is_still_there(tmp_path:
             await driver.start_release()
             for phase in PHASES:
                 await driver.run_phase(phase)
-            await connection.execute("CREATE VIEW public.forgotten AS SELECT * FROM public.users")
-            await driver.start_phase("cleanup")
-            with pytest.raises(StepFailed, match="forgotten"):
-                await driver.wait_for_phase("cleanup")
+            old = await connection.fetchval(
+                "SELECT string_agg(quote_ident(column_name), ', ') FROM information_schema.columns"
+                " WHERE table_schema = 'public' AND table_name = 'users' AND column_name <> 'full_name'"
+            )
+            await connection.execute(f"CREATE VIEW public.forgotten AS SELECT {old} FROM public.users")
+            with pytest.raises(ZddError, match=r"view public\.forgotten"):
+                await driver.start_phase("cleanup")
             await driver.roll_back()
             await env.stop("agent")
             await connection.execute("DROP VIEW public.forgotten")

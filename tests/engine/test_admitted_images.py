@@ -10,9 +10,10 @@ from tests.support.kubelet import api_server
 from tests.support.mutating_proxy import mutating_webhook
 from tests.support.schema_change import make_plan, open_leased_store
 from zdd_tui.backends.kubernetes.cluster import Cluster
+from zdd_tui.backends.redis_flags import FlagStore
 from zdd_tui.demo import manifests
 from zdd_tui.engine.context import Context, StepHandle
-from zdd_tui.engine.observations import list_serving_pods
+from zdd_tui.engine.observations import list_serving_pods, read_workload
 from zdd_tui.engine.steps.dual_write import RolloutV2
 from zdd_tui.engine.steps.rollout import recall_admitted_images, roll_out, save_current_image
 from zdd_tui.model.errors import StepFailed
@@ -36,8 +37,12 @@ async def create_deployment(cluster: Cluster, replicas: int = 0) -> None:
     await cluster.http.request_json("POST", cluster.path("apis/apps/v1", "deployments"), body=body)
 
 
-def context(plan: Plan, store: Any, cluster: Cluster) -> Context:
-    return Context(plan, store, None, cluster, lambda: False, lambda _line: None)
+def context(plan: Plan, store: Any, cluster: Cluster, flags: FlagStore | None = None) -> Context:
+    return Context(plan, store, flags, cluster, lambda: False, lambda _line: None)
+
+
+async def serving_names(ctx: Context) -> list[str]:
+    return [pod.name for pod in await list_serving_pods(ctx, await read_workload(ctx))]
 
 
 @pytest.mark.parametrize(
@@ -48,16 +53,19 @@ def context(plan: Plan, store: Any, cluster: Cluster) -> Context:
         lambda image: f"mirror.example/users@sha256:{image[-1] * 64}",
     ],
 )
-async def test_c3_a_release_with_a_webhook(pg_dsn: str, tmp_path: Path, rewrite: Callable[[str], str]) -> None:
+async def test_c3_a_release_with_a_webhook(
+    pg_dsn: str, redis_url: str, tmp_path: Path, rewrite: Callable[[str], str]
+) -> None:
     plan = make_plan(dsn=pg_dsn, kubernetes=IMAGES)
     async with (
         api_server(tmp_path) as kubeconfig,
         mutating_webhook(kubeconfig, tmp_path, rewrite) as proxied,
         Cluster.connect(proxied, None, "default") as cluster,
+        await FlagStore.connect(redis_url) as flags,
         open_leased_store(pg_dsn, plan) as store,
     ):
         await create_deployment(cluster)
-        ctx = context(plan, store, cluster)
+        ctx = context(plan, store, cluster, flags)
         second, third = step_handle("rollout-v2"), step_handle("rollout-v3")
         await RolloutV2().run(ctx, second)
         admitted = (await cluster.get_deployment(manifests.NAME)).images["app"]
@@ -75,17 +83,18 @@ async def test_c3_a_release_with_a_webhook(pg_dsn: str, tmp_path: Path, rewrite:
         assert plan.version_of((await cluster.get_deployment(manifests.NAME)).images["app"]) == "v2"
 
 
-async def test_c3_a_webhook_that_keeps_the_old_image(pg_dsn: str, tmp_path: Path) -> None:
+async def test_c3_a_webhook_that_keeps_the_old_image(pg_dsn: str, redis_url: str, tmp_path: Path) -> None:
     plan = make_plan(dsn=pg_dsn, kubernetes=IMAGES)
     async with (
         api_server(tmp_path) as kubeconfig,
         mutating_webhook(kubeconfig, tmp_path, lambda _: "shop/users-api:1") as proxied,
         Cluster.connect(proxied, None, "default") as cluster,
+        await FlagStore.connect(redis_url) as flags,
         open_leased_store(pg_dsn, plan) as store,
     ):
         await create_deployment(cluster)
         with pytest.raises(StepFailed, match="changes shop/users-api:2 back to shop/users-api:1"):
-            await RolloutV2().run(context(plan, store, cluster), step_handle("rollout-v2"))
+            await RolloutV2().run(context(plan, store, cluster, flags), step_handle("rollout-v2"))
 
 
 async def test_e8_a_worker_without_a_service_is_judged_by_readiness(pg_dsn: str, tmp_path: Path) -> None:
@@ -110,5 +119,5 @@ async def test_e8_a_worker_without_a_service_is_judged_by_readiness(pg_dsn: str,
                 body={"status": {"phase": "Running", "conditions": conditions}},
                 content_type="application/merge-patch+json",
             )
-        assert [pod.name for pod in await list_serving_pods(context(plan, store, cluster))] == ["pod-0"]
-        assert await list_serving_pods(context(named, store, cluster)) == [], "a Service that the plan names must exist"
+        assert await serving_names(context(plan, store, cluster)) == ["pod-0"]
+        assert await serving_names(context(named, store, cluster)) == [], "a Service that the plan names must exist"

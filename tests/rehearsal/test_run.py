@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from zdd_tui.model.errors import DatabaseError, PlanError, Refused
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.plan.file import LoadedPlan, load_plan
 from zdd_tui.model.release.records import Actor, CommandRequest, StoredCommand
-from zdd_tui.model.release.state import CommandKind
+from zdd_tui.model.release.state import CommandKind, Release
 from zdd_tui.rehearsal.copy import RehearsalOptions, SchemaCopy, copy_session, make_copy
 from zdd_tui.rehearsal.expected_rows import CREATE_EXPECTED, ExpectedRows, RowDiff
 from zdd_tui.rehearsal.fake_cluster import fake_cluster
@@ -276,13 +277,12 @@ async def test_an_agent_refuses_the_advance_and_writes_down_who_went_without(pro
     """The rule is asked where commands are taken: one refused, one with a waiver that lands in the audit."""
     loaded = plan_of(production)
     async with make_planned_release(loaded) as (ctx, store, release_id):
-        session = make_lease_session(ctx, loaded)
         refused = await store.send_command(release_id, CommandRequest(CommandKind.ADVANCE), actor=ANA)
         waived = await store.send_command(
             release_id, CommandRequest(CommandKind.ADVANCE, "the index is on fire", unrehearsed=True), actor=ANA
         )
         record = await store.read_release(release_id)
-        session._holder.release = record.release
+        session = make_lease_session(ctx, loaded, record.release)
         for _ in range(2):
             stored = await ctx.store.next_command()
             assert stored is not None
@@ -294,15 +294,17 @@ async def test_an_agent_refuses_the_advance_and_writes_down_who_went_without(pro
         record = await store.read_release(release_id)
         assert record.release.phase == 0
         trace = [event for event in record.events if event.kind == "rehearsal"]
-        assert [(event.actor, event.reason) for event in trace] == [(ANA, "the index is on fire")]
+        assert [(event.actor, event.reason) for event in trace] == [
+            (replace(ANA, role="postgres"), "the index is on fire")
+        ]
 
 
-def make_lease_session(ctx: Context, loaded: LoadedPlan) -> Any:
+def make_lease_session(ctx: Context, loaded: LoadedPlan, release: Release) -> Any:
     """A session that is connected, and whose loops do not run."""
     from zdd_tui.engine.lease_session import LeaseSession
     from zdd_tui.engine.runner import ReleaseHolder
 
     session = LeaseSession(loaded.plan, ctx.store, None, ignore_progress)
     session._ctx = ctx
-    session._holder = ReleaseHolder(None)  # type: ignore[arg-type]
+    session._holder = ReleaseHolder(release)
     return session

@@ -18,7 +18,7 @@ from zdd_tui.model.release.condition_findings import (
     DatabaseFacts,
     find_changed_schema,
     find_disabled_trigger,
-    find_hidden_rows,
+    find_row_security,
 )
 
 FORWARD = "zdd_users-full-name_fwd"
@@ -63,7 +63,7 @@ async def test_every_change_by_hand_is_seen(kind: str, pg_dsn: str, db: asyncpg.
             return finding.text if finding else ""
 
         facts = await read()
-        assert (schema(facts), trigger(facts), find_hidden_rows(facts)) == ("", "", None)
+        assert (schema(facts), trigger(facts), find_row_security(facts)) == ("", "", None)
         table, place = _target(kind), f"public.{_target(kind)}"
         for statement, undo, text in (
             (f"ALTER TABLE {table} RENAME full_name TO x", f"ALTER TABLE {table} RENAME x TO full_name",
@@ -112,9 +112,9 @@ async def test_a_role_that_may_not_see_all_rows(pg_dsn: str, db: asyncpg.Connect
             " GRANT SELECT ON ALL TABLES IN SCHEMA zdd TO limited; ALTER TABLE users ENABLE ROW LEVEL SECURITY"
         )
         try:
-            assert find_hidden_rows(await read_database_facts(db, store.release_id, relied)) is None, "a superuser"
+            assert find_row_security(await read_database_facts(db, store.release_id, relied)) is None, "a superuser"
             await db.execute("SET ROLE limited")
-            finding = find_hidden_rows(await read_database_facts(db, store.release_id, relied))
+            finding = find_row_security(await read_database_facts(db, store.release_id, relied))
             assert finding is not None
             assert "public.users" in finding.text
         finally:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.demo.environment import DemoOptions, Environment, start_environment
@@ -29,6 +30,8 @@ async def test_a_rollout_fails_no_request(server_folder: Path) -> None:
         start_environment(folder, DemoOptions(rows=2000, rate=150), lambda _: None) as env,
         Cluster.connect(str(env.kubeconfig), None, "default") as cluster,
     ):
+        with redis.Redis.from_url(env.redis.url) as client:  # V2 is ready once it has read its flags
+            client.mset({"ff:users_full_name_write": "false", "ff:users_full_name_read": "false"})
         before = set((await wait_for_report(env, lambda report: len(report["endpoints"]) == 4))["endpoints"])
         view = await cluster.set_image(NAME, CONTAINER, image_name(2), epoch=1, reason="test")
         deadline = time.monotonic() + 180  # beside other tests, each pod may take ten times as long as alone

@@ -34,9 +34,9 @@ async def make_user(pod: SamplePod) -> dict[str, Any]:
 async def test_the_new_path_is_compared_and_seen_by_nobody(
     version: int, result: str, start_pod: StartPod, set_flags: SetFlags, db: asyncpg.Connection
 ) -> None:
+    await set_flags(users_sql_name_shadow="true", users_sql_name_read="false")
     pod = await start_pod(version)
     user = await make_user(pod)
-    await set_flags(pod, users_sql_name_shadow="true", users_sql_name_read="false")
     for _ in range(5):
         assert (await pod.call("GET", f"/users/{user['id']}"))[1] == user
         await asyncio.sleep(0)
@@ -49,6 +49,7 @@ async def test_the_new_path_is_compared_and_seen_by_nobody(
 async def test_by_the_read_flag_users_get_the_new_path_and_without_flags_the_old_one(
     start_pod: StartPod, set_flags: SetFlags, db: asyncpg.Connection
 ) -> None:
+    await set_flags(users_sql_name_shadow="false", users_sql_name_read="false")
     pod = await start_pod(5)
     user = await make_user(pod)
     assert (await pod.call("GET", f"/users/{user['id']}"))[1]["name"] == NAME

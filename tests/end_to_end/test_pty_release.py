@@ -65,7 +65,7 @@ async def wait_until_running(terminal: Emulator, command: str) -> None:
 
 async def advance(terminal: Emulator, phase: str, *shows: str) -> None:
     """Presses `a` when the screen offers it, reads the dialog, and says yes."""
-    await terminal.wait_for(f"a runs {phase}", "a advance")
+    await terminal.wait_for(f"a runs {phase}", "a advance", without="once all gates pass")
     terminal.press("a")
     await terminal.wait_for(f"run {phase}", *shows, "Enter confirm")
     terminal.press(ENTER)

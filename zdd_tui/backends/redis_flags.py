@@ -2,7 +2,7 @@
 
 Each flag of a release has two keys: ``ff:<key>`` holds the value that applications read, ``zdd:epoch:<key>`` the epoch
 of the agent that wrote it last. A write carries its epoch; one atomic script refuses it when a newer epoch has
-written (design, invariant 2).
+written (architecture.md, invariant 2).
 """
 
 import contextlib

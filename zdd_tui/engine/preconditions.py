@@ -16,7 +16,7 @@ from zdd_tui.model.tuning import apply_tuning, describe_limit_changes
 
 
 async def require_same_objects(cluster: Cluster, command: StoredCommand) -> None:
-    """Compares the uids that the command froze with the cluster (design, invariant 10).
+    """Compares the uids that the command froze with the cluster (architecture.md, invariant 10).
 
     A rollback continues when the cluster is unreachable or a Deployment is gone: it undoes what it can.
 

@@ -1,4 +1,4 @@
-"""A sync trigger never makes a statement of the application fail (case A9, design, invariant 13): the write goes
+"""A sync trigger never makes a statement of the application fail (case A9, invariant 13): the write goes
 through, and the row is recorded as one whose two sides differ."""
 
 import json

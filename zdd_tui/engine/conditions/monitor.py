@@ -394,7 +394,7 @@ class ConditionMonitor:
                 async with self._ctx.read_connection() as conn:
                     return await find_schema_changer(conn, words)
         except (TimeoutError, BackendError, *CONNECTION_ERRORS):
-            return "by whom could not be read"
+            return "changed by: unknown"
 
     async def _restore_breached(self, required: list[Condition]) -> None:
         """Restores the release's own flags and triggers. Nothing that belongs to others is written."""

@@ -40,7 +40,7 @@ class ArchiveOldSide:
     """Moves the old side into the archive by renaming it."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        # The gate has passed, but another client may have rolled out since then (design, invariant 6).
+        # The gate has passed, but another client may have rolled out since then (architecture.md, invariant 6).
         await require_only_v3_pods(ctx)
         await require_new_side_complete(ctx)
         await change_schema(ctx, step, lambda catalog: archive_statements(ctx.expand_contract_plan, catalog))

@@ -3,7 +3,7 @@
 Column kind: BEFORE ROW triggers fill the other columns of the same row. Table kind: AFTER ROW triggers upsert the
 row of the other table. None of them changes a row whose sides agree, so a lossy ``down`` never damages old data.
 
-None of them makes a statement of the application fail (design, invariant 13): an error ends the copy of that row alone,
+None of them makes a statement of the application fail (invariant 13): an error ends the copy of that row alone,
 which is recorded in zdd.witness_record, as a row whose sides differ. The functions run with the rights of their owner:
 the application's roles need none on the other table, and none in the schema zdd.
 """

@@ -78,7 +78,7 @@ class CommandKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Precondition:
-    """What the operator saw when confirming; rechecked before the command takes effect (design, invariant 10).
+    """What the operator saw when confirming; rechecked before the command takes effect (architecture.md, invariant 10).
 
     Attributes:
         objects: name and uid of each Deployment that was there.

@@ -1,7 +1,7 @@
 """A Deployment's rollout: its progress, and whether it is complete.
 
 `kubectl rollout status` reports success while old pods still terminate. Those can still write with the old code, so
-here a rollout is done only when no pod of an older template exists (design, invariant 6).
+here a rollout is done only when no pod of an older template exists (architecture.md, invariant 6).
 Rules: Kubernetes documentation, "Deployments" (status, progress deadline, paused).
 """
 

@@ -14,7 +14,7 @@ from zdd_tui.testbed.cluster.kinds import ResourceType
 from zdd_tui.testbed.cluster.meta import Json, name_of, namespace_of, owner_references, uid_of
 from zdd_tui.testbed.cluster.selectors import ObjectMatch
 
-# Writes kept for watches that resume, some 10 KB each: minutes of a demo's busiest rollout. Older ones responds 410.
+# Writes kept for watches that resume, some 10 KB each: minutes of a demo's busiest rollout. Older ones get a 410.
 HISTORY_LENGTH = 5_000
 # Numbering does not begin at 1, so that a version of another cluster is not mistaken for ours.
 FIRST_VERSION = 100

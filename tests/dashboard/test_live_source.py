@@ -103,15 +103,19 @@ class TcpRelay:
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        there, back = await asyncio.open_connection(*self._target)
+        sinks = [writer]
         try:
+            there, back = await asyncio.open_connection(*self._target)
+            sinks.append(back)
             async with asyncio.TaskGroup() as group:
                 for source, sink in ((reader, back), (there, writer)):
                     copying = group.create_task(_copy(source, sink))
                     self._tasks.add(copying)
                     copying.add_done_callback(self._tasks.discard)
+        except asyncio.CancelledError:
+            pass  # the relay was cut; the server's callback would report a cancelled handler as an error
         finally:
-            for sink in (back, writer):
+            for sink in sinks:
                 sink.close()
 
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,9 @@ class TcpRelay:
         finally:
             for sink in sinks:
                 sink.close()
+            for sink in sinks:
+                with suppress(ConnectionError):
+                    await sink.wait_closed()
 
 
 async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:

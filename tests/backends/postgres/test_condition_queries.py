@@ -135,3 +135,20 @@ async def test_who_may_have_changed_an_object(pg_dsn: str, db: asyncpg.Connectio
         assert "S3cret" not in text
     finally:
         await other.close()
+
+
+async def test_an_index_whose_name_is_quoted_is_watched(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(USERS)
+    change = {
+        "expand": "ALTER TABLE users ADD COLUMN full_name text",
+        "indexes": ['CREATE INDEX CONCURRENTLY "Users_FullName" ON users (full_name)'],
+    }
+    plan = make_plan("column", "application", pg_dsn, change=change)
+    relied = ReliedObjects.from_plan(plan)
+    async with open_leased_store(pg_dsn, plan) as store:
+        await run_expand(store, plan)
+        await db.execute('CREATE INDEX IF NOT EXISTS "Users_FullName" ON users (full_name)')
+        facts = await read_database_facts(db, store.release_id, relied)
+        assert find_missing(relied, facts, with_indexes=True) == []
+        watched = {each.name for each in select_baseline(relied, facts, with_indexes=True)}
+        assert "Users_FullName" in {name.strip('"') for name in watched}

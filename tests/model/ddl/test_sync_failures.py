@@ -95,6 +95,16 @@ async def test_a9_column_kind(db: asyncpg.Connection, pg_dsn: str, expand: str, 
         assert await db.fetchval("SELECT DISTINCT role FROM zdd.witness_record") == role
 
 
+async def test_a_recorded_key_reads_the_same_in_every_session(db: asyncpg.Connection, pg_dsn: str) -> None:
+    plan = make_plan("column", "trigger", pg_dsn, change={"expand": COLUMN.format("varchar(3)")})
+    await db.execute("CREATE TABLE users (day date PRIMARY KEY, first_name text NOT NULL, last_name text NOT NULL)")
+    async with open_leased_store(pg_dsn, plan) as store:
+        await run_expand(store, plan, forward=True)
+        await db.execute("SET DateStyle = 'German'")
+        await db.execute("INSERT INTO users VALUES ('2026-11-30', 'Ana', 'Lee')")
+        assert [key for key, *_ in await recorded(db)] == [["2026-11-30"]]
+
+
 @pytest.mark.parametrize("kind", ["column", "table"])
 async def test_a_reverse_copy_that_the_old_side_refuses(db: asyncpg.Connection, pg_dsn: str, kind: str) -> None:
     await db.execute(USERS + "; ALTER TABLE users ADD CONSTRAINT short CHECK (length(first_name) < 5)")

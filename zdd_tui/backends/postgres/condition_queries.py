@@ -152,6 +152,7 @@ def select_baseline(relied: ReliedObjects, facts: DatabaseFacts, *, with_indexes
     """
     old, new = _plain(relied.old_table), _plain(relied.new_table)
     own_tables = {_plain(table) for table in relied.own_tables}
+    indexes = {_plain(name) for name in relied.indexes} if with_indexes else set()
     chosen = []
     for each in facts.objects:
         if each.kind == "column":
@@ -163,7 +164,7 @@ def select_baseline(relied: ReliedObjects, facts: DatabaseFacts, *, with_indexes
         elif each.kind == "constraint":
             if each.table in own_tables or (each.table == old and each.name in relied.constraints):
                 chosen.append(each)
-        elif each.table in own_tables or (with_indexes and each.key in {_plain(name) for name in relied.indexes}):
+        elif each.table in own_tables or _plain(each.key) in indexes:
             chosen.append(each)
     return chosen
 
@@ -179,7 +180,7 @@ def find_missing(relied: ReliedObjects, facts: DatabaseFacts, *, with_indexes: b
         f"{kind} {name} of {table} is missing" for kind, table, name in wanted if (kind, table, name) not in present
     ]
     if with_indexes:
-        indexes = {each.key.replace('"', "") for each in facts.objects if each.kind == "index"}
+        indexes = {_plain(each.key) for each in facts.objects if each.kind == "index"}
         missing += [f"index {_plain(name)} is missing" for name in relied.indexes if _plain(name) not in indexes]
     return missing
 

@@ -27,8 +27,8 @@ from zdd_tui.engine.backfill.transaction import (
 from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.ddl.rows import (
     batch_row_statement,
-    delete_extra_row_statement,
     page_statement,
+    remove_orphan_statements,
     verify_keys_statement,
     verify_statement,
 )
@@ -187,12 +187,13 @@ class Verifier:
         """Copies the rows again; returns those that still differ."""
         copy = batch_row_statement(self._plan, self._catalog)
         for mismatch in mismatches:
-            statement = copy if mismatch.has_old else delete_extra_row_statement(self._catalog)
+            statements = (copy,) if mismatch.has_old else remove_orphan_statements(self._catalog)
             # A row that cannot be copied, or is locked for long, stays a mismatch.
             with suppress(*ROW_ERRORS, *RETRYABLE_ERRORS):
                 async with self._store.fenced() as conn:
                     await conn.execute(transaction_settings_sql(self._plan, self._limits().batch_budget))
-                    await conn.execute(statement, *mismatch.key)
+                    for statement in statements:
+                        await conn.execute(statement, *mismatch.key)
         return await self._recheck(mismatches)
 
     async def _recheck(self, mismatches: list[RowMismatch]) -> list[RowMismatch]:

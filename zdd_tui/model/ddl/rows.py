@@ -113,22 +113,6 @@ def _is_key(catalog: Catalog, table: Table) -> str:
     return f"({key}) = ({values})"
 
 
-def delete_extra_row_statement(catalog: Catalog) -> str:
-    """Deletes a row of the new table that the old one does not have. Parameters: its key."""
-    name = quote_identifier(catalog.new_table.name)
-    key = " AND ".join(
-        f"{name}.{quote_identifier(column.name)} = ${number}::text::{column.type}"
-        for number, column in enumerate(catalog.key, 1)
-    )
-    same = " AND ".join(
-        f"zdd_old.{quote_identifier(column.name)} = {name}.{quote_identifier(column.name)}" for column in catalog.key
-    )
-    return (
-        f"DELETE FROM {catalog.new_table.sql} WHERE {key}\n"
-        f"  AND NOT EXISTS (SELECT FROM {catalog.old.sql} AS zdd_old WHERE {same})"
-    )
-
-
 def _batch(plan: Plan, catalog: Catalog, page: str, target_is_empty: bool = False) -> str:
     columns = new_columns(plan, catalog)
     names = quote_names(column.name for column in columns)

@@ -155,13 +155,20 @@ END
 """
 
 
+def portable_key_text(column: CatalogColumn, value: str) -> str:
+    """A key's value as text that another session reads alike, whatever the DateStyle of this one."""
+    if column.type.startswith(("date", "timestamp")):
+        return f"to_jsonb({value}) #>> '{{}}'"
+    return f"{value}::text"
+
+
 def _record_failure(plan: Plan, catalog: Catalog, direction: Direction) -> str:
     """Records the row; where that fails too, it is counted, so that the next comparison reads every row."""
     setting = "current_setting('role')"
     side = "old" if direction == "forward" else "new"
 
     def insert(record: str) -> str:
-        key = ", ".join(f"{record}.{quote_identifier(name)}::text" for name in catalog.key_names)
+        key = ", ".join(portable_key_text(column, f"{record}.{column.sql}") for column in catalog.key)
         return f"""      INSERT INTO zdd.witness_record (release_id, key, side, operation, is_checked, is_foreign, xid,
         role, session_role, application_name, address, pid)
       SELECT r.id, jsonb_build_array({key}), {quote_literal(side)}, TG_OP, false, true, pg_current_xact_id(),

@@ -23,6 +23,7 @@ from zdd_tui.model.ddl.sync import (
     new_fields,
     old_fields,
     old_table_sql,
+    portable_key_text,
     stored_value,
 )
 from zdd_tui.model.plan.base import Plan
@@ -233,13 +234,6 @@ def _lock_timeout(plan: Plan) -> str:
     return quote_literal(f"{min(LOCK_TIMEOUT_MS, max(1, round(plan.database.lock_timeout * 1000)))}ms")
 
 
-def _key_text(column: CatalogColumn, value: str) -> str:
-    """A key's value as text that another session reads alike, whatever the DateStyle of this one."""
-    if column.type.startswith(("date", "timestamp")):
-        return f"to_jsonb({value}) #>> '{{}}'"
-    return f"{value}::text"
-
-
 def _record_sql(plan: Plan, key: str, side: str, is_checked: str) -> str:
     setting = "current_setting('role')"
     return f"""INSERT INTO zdd.witness_record (release_id, key, side, operation, is_checked, is_foreign, xid, role,
@@ -272,7 +266,7 @@ def _row_body(plan: Plan, catalog: Catalog, side: Side, either: bool, archived: 
     same_key = " AND ".join(
         f"OLD.{quote_identifier(name)} = NEW.{quote_identifier(name)}" for name in catalog.key_names
     )
-    key = f"jsonb_build_array({', '.join(map(_key_text, catalog.key, keys))})"
+    key = f"jsonb_build_array({', '.join(map(portable_key_text, catalog.key, keys))})"
     written, first_turn = quote_literal(side), 1
     watched = _changed(plan, catalog, _watched_columns(plan, catalog, side), archived, side)
     if plan.change.kind == "column":

@@ -130,6 +130,7 @@ class DeploymentWatch:
         self._views: tuple[tuple[_Event, ...], tuple[EventView, ...]] = ((), ())
         self._flattened: tuple[tuple[EndpointSlice, ...], tuple[EndpointFacts, ...]] = ((), ())
         self._deleted_pods: dict[str, tuple[float, PodFacts]] = {}
+        self._keeps_deleted_pods = False  # snapshots show them for a while, and drop them
         self._snapshot_builder = SnapshotBuilder()
         self._changed = asyncio.Event()
         self._started = time.monotonic()
@@ -141,23 +142,23 @@ class DeploymentWatch:
 
         The first call comes when everything was listed once, or when a list failed.
         """
+        self._keeps_deleted_pods = True
+        await self.follow(lambda: on_change(self.snapshot()))
+
+    async def follow(self, on_change: Callable[[], None] | None = None) -> None:
+        """Keeps the objects current, and calls back as :meth:`run` does, without snapshots. Ends by cancellation."""
         self._started = time.monotonic()
         limiter = RateLimiter(MIN_INTERVAL, MIN_INTERVAL / 2)
         async with asyncio.TaskGroup() as group:
             self._start_watches(group)
-            while True:
+            while on_change is not None:
                 await self._wait_for_change()
                 if wait := limiter.seconds_until_allowed(time.monotonic()):
                     await asyncio.sleep(wait)
                 self._changed.clear()
                 if self.is_complete or self.error:
                     limiter.record(time.monotonic())
-                    on_change(self.snapshot())
-
-    async def follow(self) -> None:
-        """Keeps the objects current without snapshots. Ends only by cancellation."""
-        async with asyncio.TaskGroup() as group:
-            self._start_watches(group)
+                    on_change()
 
     def _start_watches(self, group: asyncio.TaskGroup) -> None:
         group.create_task(self._watch_deployment(group))
@@ -197,7 +198,7 @@ class DeploymentWatch:
             async for event in events:
                 now = time.monotonic()
                 for item in source.handle_event(event, now):
-                    if isinstance(item, PodFacts):
+                    if self._keeps_deleted_pods and isinstance(item, PodFacts):
                         self._deleted_pods[item.uid] = (now, item)
                 self._changed.set()
 

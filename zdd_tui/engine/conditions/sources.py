@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.kubernetes.deployment_watch import DeploymentWatch
 from zdd_tui.backends.kubernetes.errors import KubeApiError
-from zdd_tui.backends.kubernetes.services import SERVICES
+from zdd_tui.backends.kubernetes.services import SERVICES, get_raw_object
 from zdd_tui.backends.kubernetes.watch import Changed, Disconnected, Listed
 from zdd_tui.backends.postgres.condition_queries import ReliedObjects, read_database_facts
 from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS
@@ -25,7 +25,6 @@ from zdd_tui.model.errors import BackendError, ZddError
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.plan.strategies import BlueGreenPlan
 from zdd_tui.model.release.condition_findings import DatabaseFacts, DeploymentFacts
-from zdd_tui.model.workload.rollout import WorkloadSnapshot
 from zdd_tui.model.workload.second_deployment import ServiceView, project_service
 
 T = TypeVar("T")
@@ -85,11 +84,15 @@ class KubernetesSource:
 
     async def _watch_workload(self, name: str) -> None:
         watch = DeploymentWatch(
-            self._cluster, name, service=self._plan.service, container=self._plan.kubernetes.container
+            self._cluster,
+            name,
+            service=self._plan.service,
+            container=self._plan.kubernetes.container,
+            with_events=False,
         )
         observation = self.workloads[name]
 
-        def update(_snapshot: WorkloadSnapshot) -> None:
+        def update() -> None:
             error = None if watch.is_absent else watch.error
             if error:
                 observation.fail(error)
@@ -97,7 +100,7 @@ class KubernetesSource:
                 observation.succeed(DeploymentFacts(*watch.objects), time.monotonic(), is_live=True)
             self._on_change()
 
-        await watch.run(update)
+        await watch.follow(update)
 
     async def _watch_service(self, name: str) -> None:
         events = self._cluster.watch(*SERVICES, project_service, fields=f"metadata.name={name}")
@@ -139,13 +142,8 @@ class KubernetesSource:
         began = time.monotonic()
         try:
             async with asyncio.timeout(READ_TIMEOUT):
-                raw = await self._cluster.http.request_json("GET", self._cluster.path(*SERVICES, name))
-            self.service.succeed(project_service(raw), began, is_live=self.service.is_live)
-        except KubeApiError as error:
-            if error.status != HTTPStatus.NOT_FOUND:
-                self.service.fail(error.title)
-            else:
-                self.service.succeed(None, began, is_live=self.service.is_live)
+                raw = await get_raw_object(self._cluster, SERVICES, name)
+            self.service.succeed(None if raw is None else project_service(raw), began, is_live=self.service.is_live)
         except (BackendError, TimeoutError) as error:
             self.service.fail(_describe(error))
 

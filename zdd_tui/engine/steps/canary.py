@@ -216,7 +216,7 @@ async def _scale_canary(ctx: Context, step: StepHandle, replicas: int) -> None:
         if not replicas:
             # A controller that has given up on the new image must not fail the drain.
             return build_status(f"{pods} pods of {name} are draining" if pods else "")
-        status = await rollout.read()
+        status = await rollout.evaluate(view)
         if pods != replicas and not status.failed and status.cause is None:
             return build_status(f"{pods} pods of {name} exist, {replicas} expected")
         return status

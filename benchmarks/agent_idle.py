@@ -18,6 +18,7 @@ from pathlib import Path
 
 import asyncpg
 
+from benchmarks.pseudo_terminal import cpu_seconds
 from benchmarks.terminal_k9s import register_release, start_databases, start_pod_server
 from zdd_tui.backends.store.agent import acquire_lease
 from zdd_tui.backends.store.client import Store
@@ -55,12 +56,6 @@ async def put_into_dual_write(dsn: str, name: str) -> None:
         await agent.release_lease()
 
 
-def processor_seconds(pid: int) -> float:
-    """User and system time of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 async def measure(folder: Path, pods: int) -> float:
     """Percent of a core."""
     with start_pod_server(pods, folder) as server:
@@ -80,9 +75,9 @@ def measure_process(argv: list[str], env: Mapping[str, str], log: Path) -> float
         process = subprocess.Popen(argv, env=env, stdout=output, stderr=subprocess.STDOUT)
         try:
             time.sleep(WARM_UP_SECONDS)
-            before, began = processor_seconds(process.pid), time.monotonic()
+            before, began = cpu_seconds(process.pid), time.monotonic()
             time.sleep(MEASURED_SECONDS)
-            used, elapsed = processor_seconds(process.pid) - before, time.monotonic() - began
+            used, elapsed = cpu_seconds(process.pid) - before, time.monotonic() - began
             assert process.poll() is None, log.read_text()
             return 100 * used / elapsed
         finally:

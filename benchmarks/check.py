@@ -1,9 +1,9 @@
-"""Seconds of `zdd check` and `zdd advise` with a database of 50 tables, locks measured on a copy of its schema.
+"""Seconds of `zdd advise` with a database of 50 tables, locks measured on a copy of its schema.
 
     python -m benchmarks.check
 
-The plan is a rolling one that ships with twenty statements, so that the cluster's part is small. The same command with
---offline shows what of it is Python. Prints medians of three rounds.
+The migration has twenty statements. The same command without --dsn shows what of it is Python. Prints medians of three
+rounds.
 """
 
 import asyncio

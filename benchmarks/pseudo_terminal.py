@@ -68,15 +68,8 @@ class PseudoTerminal:
         return count
 
     def cpu_seconds(self) -> float:
-        """Processor time of the program's threads in seconds, exact to the nanosecond.
-
-        The ticks of /proc/PID/stat are samples: a program that wakes with the clock is counted too often, or never.
-        """
-        used = 0
-        for path in Path(f"/proc/{self.process.pid}/task").glob("*/schedstat"):
-            with contextlib.suppress(OSError):  # the thread has ended
-                used += int(path.read_text().split()[0])
-        return used / 1e9
+        """Processor time of the program's threads in seconds."""
+        return cpu_seconds(self.process.pid)
 
     def measure_cost(self, intervals: int, seconds: float) -> tuple[float, float]:
         """Bytes per second and percent of a core, medians of so many intervals of so many seconds."""
@@ -105,3 +98,15 @@ class PseudoTerminal:
             with contextlib.suppress(OSError):  # the program has closed it
                 return os.read(self.master, 65536)
         return b""
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process's threads in seconds, exact to the nanosecond.
+
+    The ticks of /proc/PID/stat are samples: a program that wakes with the clock is counted too often, or never.
+    """
+    used = 0
+    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):  # the thread has ended
+            used += int(path.read_text().split()[0])
+    return used / 1e9

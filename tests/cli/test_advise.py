@@ -47,6 +47,17 @@ spec:
           livenessProbe: {httpGet: {path: /health, port: 8080}}
 """
 IMAGES = ["--v2", "shop/api:2", "--v3", "shop/api:3"]
+PLAN_OPTIONS = [
+    "--sql",
+    "m.sql",
+    "--manifest",
+    "deploy.yaml",
+    *IMAGES,
+    "--dsn",
+    "${DATABASE_URL}",
+    "--plan",
+    "plan.yaml",
+]
 
 
 @pytest.fixture
@@ -107,6 +118,14 @@ async def test_what_a_database_tells(shop: str, db: asyncpg.Connection) -> None:
     assert table.writes >= 0
 
 
+async def write_plan() -> Plan:
+    """The plan that is written for m.sql and deploy.yaml."""
+    assert await _in_thread(*PLAN_OPTIONS) == 0
+    plan = load_plan_file("plan.yaml").plan
+    assert isinstance(plan, Plan)
+    return plan
+
+
 @pytest.mark.parametrize(
     ("sql", "up"),
     [
@@ -123,18 +142,7 @@ async def test_a_derived_plan_passes_every_check(
 ) -> None:
     await db.execute(USERS)
     write("m.sql", sql)
-    options = [
-        "--sql",
-        "m.sql",
-        "--manifest",
-        "deploy.yaml",
-        *IMAGES,
-        "--dsn",
-        "${DATABASE_URL}",
-        "--plan",
-        "plan.yaml",
-    ]
-    assert await _in_thread(*options) == 0
+    assert await _in_thread(*PLAN_OPTIONS) == 0
     output = capsys.readouterr().out
     assert output.startswith("expand-contract   cost: medium")
     assert max(len(line) for line in output.splitlines()) <= 80
@@ -157,20 +165,7 @@ async def test_a6_the_plan_that_advise_writes_loses_nothing(
         "COMMENT ON COLUMN accounts.acct IS 'whose'"
     )
     write("m.sql", "ALTER TABLE accounts RENAME COLUMN acct TO account")
-    options = [
-        "--sql",
-        "m.sql",
-        "--manifest",
-        "deploy.yaml",
-        *IMAGES,
-        "--dsn",
-        "${DATABASE_URL}",
-        "--plan",
-        "plan.yaml",
-    ]
-    assert await _in_thread(*options) == 0
-    plan = load_plan_file("plan.yaml").plan
-    assert isinstance(plan, Plan)
+    plan = await write_plan()
     assert "FOREIGN KEY (account) REFERENCES public.owners (id) ON DELETE CASCADE NOT VALID" in str(
         plan.change.constrain
     )
@@ -188,20 +183,7 @@ async def test_a7_the_plan_that_advise_writes_keeps_the_collation(
         "CREATE TABLE users (id bigint PRIMARY KEY, email text COLLATE ci UNIQUE)"
     )
     write("m.sql", "ALTER TABLE users RENAME COLUMN email TO mail")
-    options = [
-        "--sql",
-        "m.sql",
-        "--manifest",
-        "deploy.yaml",
-        *IMAGES,
-        "--dsn",
-        "${DATABASE_URL}",
-        "--plan",
-        "plan.yaml",
-    ]
-    assert await _in_thread(*options) == 0
-    plan = load_plan_file("plan.yaml").plan
-    assert isinstance(plan, Plan)
+    plan = await write_plan()
     assert "COLLATE public.ci" in plan.change.expand
     assert plan.change.expand.count("ADD COLUMN") == 1
     await check_new_side(db, plan)

@@ -21,8 +21,7 @@ from zdd_tui.model.advice.migration import (
     mark_new_tables,
     read_migration,
 )
-from zdd_tui.model.ddl import expand_statements
-from zdd_tui.model.ddl.expand import index_statements
+from zdd_tui.model.ddl.scratch_copy import scratch_statements
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.plan.base import Plan, TableName
 
@@ -142,19 +141,11 @@ async def check_change_locks(plan: Plan, measurement: LockMeasurement | None) ->
     Raises:
         PlanError: a statement rewrites or reads a table under such a lock, or breaks running code.
     """
-    texts = [*expand_statements(plan), *index_statements(plan)]
-    count = len(expand_statements(plan))
-    sources = [
-        (
-            text,
-            f"change.expand statement {number}" if number < count else f"change.indexes statement {number - count + 1}",
-        )
-        for number, text in enumerate(texts)
-    ]
+    sources = [(text, key) for key, text in scratch_statements(plan, constrain=False)]
     schemas = dict.fromkeys([plan.change.target_table.schema_, plan.change.table.schema_, "public"])
     database = plan.database
     judged = await judge_migration(
-        sources[1:],
+        sources,
         database.dsn.get_secret_value(),
         measurement,
         timeout=database.connect_timeout,

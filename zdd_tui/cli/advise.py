@@ -90,7 +90,7 @@ async def analyze_change(request: AdviseRequest) -> AdviseResult:
         ZddError: an input cannot be read or used; names the first one, with its location.
     """
     sources = [(read_text(file, max_bytes=MAX_SQL_BYTES), file) for file in request.sql]
-    statements = (await judge_migration(sources)).statements
+    judged = await judge_migration(sources)
     files = [(file, read_text(file)) for file in request.manifests]
     manifests = read_manifests(files, container=request.target.container)
     target, changes, manifest = _fill_target_from_manifests(request.target, manifests)
@@ -98,8 +98,8 @@ async def analyze_change(request: AdviseRequest) -> AdviseResult:
         raise ZddError(f"the old and the new image are both {request.old_image}", "name two images: --image OLD NEW")
     if (variable := DSN_VARIABLE.match(request.dsn)) is not None:
         target = replace(target, dsn=f"${{{variable[1]}}}")
-    dsn = resolve_dsn(request.dsn, "--dsn") if statements else ""
-    judged = await judge_migration(sources, dsn, lock_measurement(request.scratch_dsn) if dsn else None)
+    if judged.statements and (dsn := resolve_dsn(request.dsn, "--dsn")):
+        judged = await judge_migration(sources, dsn, lock_measurement(request.scratch_dsn))
     stats, statements = judged.stats, judged.statements
     if request.intended_strategy:
         refuse_destructive(statements, request.intended_strategy, stats, judged.measured)

@@ -101,11 +101,11 @@ async def _find_differing(
         found = await find_disagreements(
             conn, ctx.expand_contract_plan, catalog, keys, either=accepts_down(record.release)
         )
-        tolerated = await _tolerated_keys(ctx, conn) if found else frozenset()
+        tolerated = await tolerated_keys(ctx, conn) if found else frozenset()
     return {each.key for each in found} - tolerated
 
 
-async def _tolerated_keys(ctx: Context, conn: Connection) -> frozenset[Key]:
+async def tolerated_keys(ctx: Context, conn: Connection) -> frozenset[Key]:
     """Rows that the backfill could not copy, where the plan tolerates them."""
     if not ctx.expand_contract_plan.backfill.max_failed_rows:
         return frozenset()

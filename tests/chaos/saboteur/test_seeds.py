@@ -12,7 +12,7 @@ from zdd_tui.testbed.processes import scratch_folder
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(150)]
 
 SEEDS = (1, 2, 7, 13, 15, 17, 22, 24, 26, 58)
-"""Between them every act, every kind of release, and two rollbacks."""
+"""Between them every act, every kind of release, and three rollbacks."""
 
 
 @pytest.fixture(scope="module")

@@ -87,16 +87,16 @@ def test_what_has_no_successor_is_lost_and_takes_its_indexes_along() -> None:
 
 def test_what_cannot_be_read_is_lost() -> None:
     check = CatalogObject(ObjectKind.CHECK, "c", "CHECK ((a >< 1)) SYNTAX OF TOMORROW", ("a",))
-    twin = replace(check, name="d", definition="CHECK ((b >< 1)) SYNTAX OF TOMORROW", columns=("b",))
-    assert compare(plan_of(), OLD, NEW, check, twin) == {"check c": "lost"}
+    other = replace(check, name="d", definition="CHECK ((b >< 1)) SYNTAX OF TOMORROW", columns=("b",))
+    assert compare(plan_of(), OLD, NEW, check, other) == {"check c": "lost"}
 
 
 def test_a_constraint_counts_only_when_it_is_valid() -> None:
     check = CatalogObject(ObjectKind.CHECK, "c", "CHECK ((a <> ''::text))", ("a",))
-    twin = CatalogObject(ObjectKind.CHECK, "d", "CHECK ((b <> ''::text)) NOT VALID", ("b",), is_valid=False)
-    assert compare(plan_of(), OLD, NEW, check, twin) == {"check c": "lost"}
-    assert compare(plan_of(), OLD, NEW, replace(check, is_valid=False), twin) == {"check c": "carried"}
-    assert compare(plan_of(), OLD, NEW, check, replace(twin, is_valid=True)) == {"check c": "carried"}
+    other = CatalogObject(ObjectKind.CHECK, "d", "CHECK ((b <> ''::text)) NOT VALID", ("b",), is_valid=False)
+    assert compare(plan_of(), OLD, NEW, check, other) == {"check c": "lost"}
+    assert compare(plan_of(), OLD, NEW, replace(check, is_valid=False), other) == {"check c": "carried"}
+    assert compare(plan_of(), OLD, NEW, check, replace(other, is_valid=True)) == {"check c": "carried"}
 
 
 def test_rights_on_the_table_include_its_new_columns() -> None:

@@ -5,9 +5,9 @@ from typing import Any
 
 from zdd_tui.backends.kubernetes.cluster import STRATEGIC_MERGE_PATCH, ApiResource, Cluster
 from zdd_tui.backends.kubernetes.errors import KubeApiError
+from zdd_tui.backends.kubernetes.services import DEPLOYMENTS
 from zdd_tui.model.json_access import get_object, get_objects
 
-DEPLOYMENTS: ApiResource = "apis/apps/v1", "deployments"
 PODS: ApiResource = "api/v1", "pods"
 QUOTAS: ApiResource = "api/v1", "resourcequotas"
 AUTOSCALERS: ApiResource = "apis/autoscaling/v2", "horizontalpodautoscalers"

@@ -75,7 +75,7 @@ async def run_ddl(
     *,
     ladder: LadderSettings,
     on_wait: WaitCallback,
-    record: Callable[[Connection], Awaitable[None]],
+    record: Callable[[Connection], Awaitable[None]] | None = None,
 ) -> None:
     """Runs the statements and ``record`` in one fenced transaction, so that effect and record commit together.
 
@@ -95,7 +95,8 @@ async def run_ddl(
                     for statement in statements:
                         await _execute(conn, statement)
                 await conn.execute("SET LOCAL lock_timeout = 0")
-                await record(conn)
+                if record is not None:
+                    await record(conn)
         except _RETRIED_ERRORS as error:
             who = ", ".join(blockers) or "a session that could not be identified in time"
             await on_wait(f"try {attempt + 1} of {ladder.max_tries}: blocked by {who}")

@@ -83,7 +83,7 @@ async def measure_statement(
         with contextlib.suppress(asyncpg.PostgresError):
             await transaction.rollback()
         return _refused(error), before
-    return _effects(before, after, observed, counts, original, outside_transaction=False), after
+    return measured_effects(before, after, observed.locks, counts, original=original), after
 
 
 def _refused(error: BaseException) -> StatementEffects:
@@ -116,20 +116,6 @@ def _subtract(counts: _Counts, earlier: _Counts) -> _Counts:
         for oid, row in counts.items()
         for old in (earlier.get(oid, zero),)
     }
-
-
-def _effects(
-    before: SchemaSnapshot,
-    after: SchemaSnapshot,
-    observed: _Observed,
-    counts: _Counts,
-    original: SchemaSnapshot | None,
-    *,
-    outside_transaction: bool,
-) -> StatementEffects:
-    return measured_effects(
-        before, after, observed.locks, counts, outside_transaction=outside_transaction, original=original
-    )
 
 
 # --- statements that the server refuses in a transaction: their locks are seen while they wait for ours
@@ -183,7 +169,8 @@ async def _measure_outside_transaction(
                 await asyncio.gather(running, return_exceptions=True)
         counts = _subtract(await _read_counts(observer, "pg_stat_user_tables"), counted)
     after = await read_schema_snapshot(conn)
-    return _effects(before, after, observed, counts, original, outside_transaction=True), after
+    effects = measured_effects(before, after, observed.locks, counts, original=original, outside_transaction=True)
+    return effects, after
 
 
 class _Holder:

@@ -15,6 +15,7 @@ from typing import TypeAlias, TypeVar
 import asyncpg
 
 from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.backends.postgres.row_visibility import count_blocks
 from zdd_tui.model.ddl.catalog import Catalog, Table
 from zdd_tui.model.ddl.names import search_path
 from zdd_tui.model.ddl.rows import block_keys_statement
@@ -189,8 +190,7 @@ async def _list_relations(connections: Connections, table: Table) -> list[str]:
 
 async def _count_blocks(connections: Connections, relation: str) -> int:
     async with connections() as conn:
-        size = "SELECT pg_relation_size(to_regclass($1)) / current_setting('block_size')::bigint"
-        return int(await conn.fetchval(size, relation) or 0)
+        return await count_blocks(conn, relation)
 
 
 async def _read_keys(

@@ -211,10 +211,8 @@ ORDER BY 1
 
 _SEQUENCES = """
 SELECT DISTINCT n.nspname AS schema, s.relname AS name, format_type(q.seqtypid, NULL) AS type, a.attname AS column,
-  coalesce(own.deptype = 'i', false) AS identity, q.seqincrement AS increment, q.seqmax AS max_value,
+  coalesce(own.deptype = 'i', false) AS identity, q.seqincrement AS increment,
   coalesce(o.attname, '') AS owner_column,
-  CASE WHEN has_sequence_privilege(s.oid, 'SELECT') OR has_sequence_privilege(s.oid, 'USAGE')
-       THEN pg_sequence_last_value(s.oid) END AS last_value,
   (SELECT coalesce(array_agg(CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END
                    || ' ' || g.privilege_type), '{}')
    FROM aclexplode(s.relacl) g WHERE g.grantee <> s.relowner) AS grants
@@ -300,14 +298,15 @@ async def _read(conn: Connection, oid: int, with_dependents: bool) -> TableObjec
     )
     sequences = await _read_sequences(conn, oid)
     columns, checks = await _read_columns(conn, table["columns"] or [], sequences)
-    objects = [*await _read_own_objects(conn, oid), *checks]
+    names = [column.name for column in columns]
+    objects = [*await _read_own_objects(conn, oid, names), *checks]
     objects += [
         CatalogObject(ObjectKind.DEPENDENT, f"generated column {name}", definition, used, is_attached=True)
         for name, definition, used in await _read_generated(conn, oid)
     ]
     if with_dependents:
         objects += await _read_publications(conn, oid)
-        objects += await _read_dependents(conn, oid, name)
+        objects += await _read_dependents(conn, oid, name, names)
     index = table["replica_index"] or "NOTHING"
     return TableObjects(
         schema=schema,
@@ -371,7 +370,6 @@ async def _read_columns(
             TableColumn(
                 name=column["name"],
                 type=base["type"],
-                domain=domains[0]["type"] if domains else "",
                 collation=column["collation"] or "",
                 not_null=column["not_null"] or any(level["not_null"] for level in domains),
                 default="" if column["generated"] else (expression or default or ""),
@@ -402,7 +400,7 @@ def _storage_settings(column: dict[str, Any]) -> tuple[str, ...]:
     return tuple(settings)
 
 
-async def _read_own_objects(conn: Connection, oid: int) -> list[CatalogObject]:
+async def _read_own_objects(conn: Connection, oid: int, names: list[str]) -> list[CatalogObject]:
     objects = []
     for row in await conn.fetch(_CONSTRAINTS, oid):
         columns = tuple(dict.fromkeys([*row["columns"], *row["predicate"], *row["own_targets"]]))
@@ -437,7 +435,7 @@ async def _read_own_objects(conn: Connection, oid: int) -> list[CatalogObject]:
         for row in await conn.fetch(_POLICIES, oid)
     ]
     for row in await conn.fetch(_TRIGGERS, oid):
-        named = _columns_in_trigger_body(row["source"], await _column_names(conn, oid))
+        named = _columns_in_trigger_body(row["source"], names)
         columns = tuple(dict.fromkeys([*row["columns"], *named]))
         objects.append(
             CatalogObject(ObjectKind.TRIGGER, row["name"], row["definition"], columns, row["enabled"] in ("O", "A"))
@@ -473,14 +471,6 @@ def _policy_sql(row: Any) -> str:
     if row["using"] is not None:
         text += f" USING ({row['using']})"
     return text + (f" WITH CHECK ({row['check']})" if row["check"] is not None else "")
-
-
-async def _column_names(conn: Connection, oid: int) -> list[str]:
-    rows = await conn.fetch(
-        "SELECT attname::text FROM pg_attribute WHERE attrelid = $1::bigint::oid AND attnum > 0 AND NOT attisdropped",
-        oid,
-    )
-    return [row["attname"] for row in rows]
 
 
 def _columns_in_trigger_body(source: str, names: list[str]) -> list[str]:
@@ -529,13 +519,12 @@ def publication_text(scope: str, columns: list[str], row_filter: str) -> str:
     return json.dumps({"scope": scope, "columns": columns, "filter": row_filter})
 
 
-async def _read_dependents(conn: Connection, oid: int, table: str) -> list[CatalogObject]:
+async def _read_dependents(conn: Connection, oid: int, table: str, names: list[str]) -> list[CatalogObject]:
     objects = []
     kinds = {"v": ObjectKind.VIEW, "m": ObjectKind.MATERIALIZED_VIEW}
     for row in await conn.fetch(_DEPENDENTS, oid):
         kind = kinds.get(row["view_kind"]) or (ObjectKind.FUNCTION if row["function"] else ObjectKind.DEPENDENT)
         objects.append(CatalogObject(kind, row["name"], row["definition"], tuple(row["columns"]), is_attached=True))
-    names = await _column_names(conn, oid)
     for row in await conn.fetch(_FUNCTION_BODIES, table):
         words = set(re.findall(r"[\w$]+", row["source"].lower()))
         if table.lower() in words:
@@ -553,9 +542,7 @@ async def _read_sequences(conn: Connection, oid: int) -> tuple[SequenceObject, .
             column=row["column"],
             owner_column=row["owner_column"],
             is_identity=row["identity"],
-            last_value=row["last_value"],
             increment=row["increment"],
-            max_value=row["max_value"],
             grants=tuple((role, privilege) for role, _, privilege in (g.rpartition(" ") for g in row["grants"])),
         )
         for row in await conn.fetch(_SEQUENCES, oid)

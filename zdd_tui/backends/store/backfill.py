@@ -218,6 +218,11 @@ async def add_failed_row(conn: Connection, release_id: int, key: Key, reason: st
     )
 
 
+async def count_failed_rows(conn: Connection, release_id: int) -> int:
+    """The number of rows that could not be copied."""
+    return int(await conn.fetchval("SELECT count(*) FROM zdd.failed_row WHERE release_id = $1", release_id))
+
+
 async def list_failed_keys(conn: Connection, release_id: int) -> list[Key]:
     """Reads the keys of the failed rows, in no order."""
     rows = await conn.fetch("SELECT key FROM zdd.failed_row WHERE release_id = $1", release_id)

@@ -66,7 +66,7 @@ class BackfillWorker:
     async def require_few_failed_rows(self) -> None:
         """Raises StepFailed where more rows have failed than the plan allows: the gate would not open at the end."""
         async with self._store.fenced() as conn:
-            failed = len(await rows.list_failed_keys(conn, self._store.release_id))
+            failed = await rows.count_failed_rows(conn, self._store.release_id)
         allowed = self._plan.backfill.max_failed_rows
         if failed > allowed:
             raise StepFailed(

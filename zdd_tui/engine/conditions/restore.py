@@ -1,6 +1,5 @@
 """Restores what belongs to the release: its flags and its triggers. Every write is fenced."""
 
-from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.ddl import LadderSettings, run_ddl
 from zdd_tui.engine.context import Context
 from zdd_tui.model.ddl import Direction, sync_statements
@@ -48,15 +47,11 @@ async def restore_trigger(ctx: Context, condition: Condition) -> bool:
     async def no_note(_text: str) -> None:
         """The step that is shown has nothing to do with it."""
 
-    async def no_record(_conn: Connection) -> None:
-        """Nothing is recorded with the effect: the condition's reading is written after it."""
-
     await run_ddl(
         ctx.read_connection,
         ctx.store.fenced,
         sync_statements(plan, catalog, direction),
         ladder=_TRIES,
         on_wait=no_note,
-        record=no_record,
     )
     return True

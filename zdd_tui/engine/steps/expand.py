@@ -62,17 +62,12 @@ async def run_statements(
 
 async def run_batch(ctx: Context, step: StepHandle, statements: tuple[str, ...]) -> None:
     """Runs DDL with the ladder of lock timeouts, before the step's last transaction. It may be repeated."""
-
-    async def record(_conn: Connection) -> None:
-        """Nothing to record: only the last transaction ends the step."""
-
     await run_ddl(
         ctx.read_connection,
         ctx.store.fenced,
         statements,
         ladder=LadderSettings.from_database(ctx.plan.database),
         on_wait=step.set_note,
-        record=record,
     )
 
 

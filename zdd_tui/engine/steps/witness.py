@@ -2,7 +2,6 @@
 
 from zdd_tui.backends.postgres.gate_queries import list_enabled_triggers
 from zdd_tui.backends.postgres.recent_writes import Disagreement, RecentWrites, compare_recent_writes
-from zdd_tui.backends.store import backfill as rows
 from zdd_tui.backends.store import witness as store
 from zdd_tui.backends.store.backfill import Key
 from zdd_tui.engine.backfill.repair import repair_row
@@ -10,6 +9,7 @@ from zdd_tui.engine.backfill.transaction import RETRYABLE_ERRORS
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.observations import find_step_record
 from zdd_tui.engine.steps.expand import change_schema
+from zdd_tui.engine.witness import tolerated_keys
 from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.ddl.witness import (
     create_witness_statements,
@@ -97,14 +97,14 @@ class CompareRecentWrites:
         since = await self._marker(ctx, record)
         await step.set_note("comparing every row" if since is None else "comparing rows written since the verification")
         async with ctx.read_connection() as conn:
-            ignored = await rows.list_failed_keys(conn, ctx.store.release_id)
+            ignored = await tolerated_keys(ctx, conn)
         return await compare_recent_writes(
             ctx.read_connection,
             plan,
             catalog,
             since,
             either=accepts_down(record.release),
-            ignored=frozenset(ignored) if plan.backfill.max_failed_rows else frozenset(),
+            ignored=ignored,
             on_progress=step.set_note,
         )
 

@@ -185,11 +185,6 @@ class StatementVerdict:
     source: VerdictSource = VerdictSource.RULE
     note: str = ""
 
-    @property
-    def other_tables(self) -> tuple[TableRuling, ...]:
-        """The rulings for tables beside the action's own."""
-        return tuple(each for each in self.tables if each.table != str(self.action.table))
-
 
 def evaluate_statements(
     statements: Iterable[Statement],

@@ -13,6 +13,7 @@ TablePair = tuple[str, str]
 """Schema and name; the schema is empty where a name is written without one."""
 
 _PLACEHOLDER = "zdd"
+_NO_TABLE: TablePair = ("", _PLACEHOLDER)
 _ROW_ALIASES = ("old", "new")
 
 
@@ -85,59 +86,22 @@ def constraint_form(definition: str, renaming: Renaming) -> str | None:
     return deparse(tree)
 
 
-def index_form(definition: str, renaming: Renaming) -> str | None:
-    """An index without its name, on no table in particular; None where it cannot be read."""
-    try:
-        tree = parse_sql(definition)
-    except SqlSyntaxError:
-        return None
-    renaming.apply(tree)
-    index = tree.stmts[0].stmt.index_stmt
-    index.idxname, index.concurrent, index.if_not_exists = _PLACEHOLDER, False, False
-    index.relation.schemaname, index.relation.relname = "", _PLACEHOLDER
-    return deparse(tree)
-
-
-def policy_form(definition: str, renaming: Renaming) -> str | None:
-    """A policy without its name."""
-    return _named_form(definition, renaming, "create_policy_stmt", "policy_name", "table")
-
-
-def trigger_form(definition: str, renaming: Renaming) -> str | None:
-    """A trigger without its name."""
-    return _named_form(definition, renaming, "create_trig_stmt", "trigname", "relation")
+def object_form(definition: str, renaming: Renaming) -> str | None:
+    """An index, policy or trigger without its name, on no table in particular; None where it cannot be read."""
+    tree = _rewrite(definition, renaming, _PLACEHOLDER, _NO_TABLE)
+    return None if tree is None else deparse(tree)
 
 
 def statistics_form(definition: str, renaming: Renaming) -> str | None:
-    """A statistics object without its name."""
-    try:
-        tree = parse_sql(definition)
-    except SqlSyntaxError:
+    """As :func:`object_form`, for a statistics object: the order of its columns has no meaning."""
+    tree = _rewrite(definition, renaming, _PLACEHOLDER, _NO_TABLE)
+    if tree is None:
         return None
-    renaming.apply(tree)
     statement = tree.stmts[0].stmt.create_stats_stmt
-    del statement.defnames[:-1]
-    statement.defnames[0].string.sval = _PLACEHOLDER
-    table = statement.relations[0].range_var
-    table.schemaname, table.relname = "", _PLACEHOLDER
-    # The order of columns has no meaning.
     order = sorted(range(len(statement.exprs)), key=lambda n: str(statement.exprs[n]))
     elements = [type(statement.exprs[0]).FromString(statement.exprs[n].SerializeToString()) for n in order]
     del statement.exprs[:]
     statement.exprs.extend(elements)
-    return deparse(tree)
-
-
-def _named_form(definition: str, renaming: Renaming, kind: str, name: str, relation: str) -> str | None:
-    try:
-        tree = parse_sql(definition)
-    except SqlSyntaxError:
-        return None
-    renaming.apply(tree)
-    statement = getattr(tree.stmts[0].stmt, kind)
-    setattr(statement, name, _PLACEHOLDER)
-    table = getattr(statement, relation)
-    table.schemaname, table.relname = "", _PLACEHOLDER
     return deparse(tree)
 
 
@@ -162,19 +126,21 @@ def renamed_constraint(definition: str, renaming: Renaming) -> str | None:
 
 def renamed_index(definition: str, renaming: Renaming, name: str, table: TablePair) -> str | None:
     """CREATE INDEX CONCURRENTLY of the same index on the other side."""
-    try:
-        tree = parse_sql(definition)
-    except SqlSyntaxError:
+    tree = _rewrite(definition, renaming, name, table)
+    if tree is None:
         return None
-    renaming.apply(tree)
-    index = tree.stmts[0].stmt.index_stmt
-    index.idxname, index.concurrent, index.if_not_exists = name, True, False
-    index.relation.schemaname, index.relation.relname = table
+    tree.stmts[0].stmt.index_stmt.concurrent = True
     return deparse(tree)
 
 
 def renamed_statement(definition: str, renaming: Renaming, name: str, table: TablePair) -> str | None:
     """CREATE POLICY, TRIGGER or STATISTICS of the same object on the other side."""
+    tree = _rewrite(definition, renaming, name, table)
+    return None if tree is None else deparse(tree)
+
+
+def _rewrite(definition: str, renaming: Renaming, name: str, table: TablePair) -> Any | None:
+    """The tree of CREATE INDEX, POLICY, TRIGGER or STATISTICS, with names replaced, under a name and on a table."""
     try:
         tree = parse_sql(definition)
     except SqlSyntaxError:
@@ -182,6 +148,10 @@ def renamed_statement(definition: str, renaming: Renaming, name: str, table: Tab
     renaming.apply(tree)
     statement = tree.stmts[0].stmt
     match statement.WhichOneof("node"):
+        case "index_stmt":
+            index = statement.index_stmt
+            index.idxname, index.concurrent, index.if_not_exists = name, False, False
+            relation = index.relation
         case "create_policy_stmt":
             statement.create_policy_stmt.policy_name = name
             relation = statement.create_policy_stmt.table
@@ -195,4 +165,4 @@ def renamed_statement(definition: str, renaming: Renaming, name: str, table: Tab
         case _:
             return None
     relation.schemaname, relation.relname = table
-    return deparse(tree)
+    return tree

@@ -17,13 +17,11 @@ from zdd_tui.model.ddl.canonical import (
     TablePair,
     constraint_form,
     expression_form,
-    index_form,
-    policy_form,
+    object_form,
     renamed_constraint,
     renamed_index,
     renamed_statement,
     statistics_form,
-    trigger_form,
 )
 from zdd_tui.model.ddl.lint import check_expression
 from zdd_tui.model.ddl.names import old_column_name
@@ -239,9 +237,9 @@ _DESCRIBED: Mapping[ObjectKind, Callable[[str, Renaming], str | None]] = {
         ),
         constraint_form,
     ),
-    ObjectKind.INDEX: index_form,
-    ObjectKind.POLICY: policy_form,
-    ObjectKind.TRIGGER: trigger_form,
+    ObjectKind.INDEX: object_form,
+    ObjectKind.POLICY: object_form,
+    ObjectKind.TRIGGER: object_form,
     ObjectKind.STATISTICS: statistics_form,
 }
 _GOES_WITH_COLUMN = (ObjectKind.INDEX, ObjectKind.STATISTICS)
@@ -658,19 +656,19 @@ class _Comparison:
             and form(each.definition, self.new_names) == expected
         ]
         if not found and old.kind is ObjectKind.UNIQUE:
-            index = index_form(old.index, self.old_names)
+            index = object_form(old.index, self.old_names)
             found = [
                 each
                 for each in self.new.of_kind(ObjectKind.INDEX)
                 if index is not None
                 and "DEFERRABLE" not in old.definition
-                and index_form(each.definition, self.new_names) == index
+                and object_form(each.definition, self.new_names) == index
             ]
         if not found and old.kind is ObjectKind.INDEX:
             found = [
                 each
                 for each in self.new.of_kind(ObjectKind.UNIQUE, ObjectKind.PRIMARY_KEY)
-                if each.index and index_form(each.index, self.new_names) == expected
+                if each.index and object_form(each.index, self.new_names) == expected
             ]
         return next((each for each in found if each.is_valid), found[0] if found else None)
 
@@ -839,13 +837,13 @@ class _Comparison:
         if old == "DEFAULT":
             return
         is_index = old not in ("FULL", "NOTHING")
-        expected = index_form(old, self.old_names) if is_index else old
+        expected = object_form(old, self.old_names) if is_index else old
         if not self.is_table:
-            used = is_index and expected != index_form(old, Renaming())
+            used = is_index and expected != object_form(old, Renaming())
             if not used:
                 return
         new = self.new.replica_identity
-        actual = index_form(new, self.new_names) if new not in ("FULL", "NOTHING", "DEFAULT") else new
+        actual = object_form(new, self.new_names) if new not in ("FULL", "NOTHING", "DEFAULT") else new
         if expected is not None and expected == actual:
             self._add("replica-identity", SideVerdict.CARRIED, "the new side has it", old=old, new=new)
             return

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zdd_tui.model.ddl.canonical import TablePair
+from zdd_tui.model.ddl.expand import index_statements
 from zdd_tui.model.ddl.lint import created_objects, read_constrain, resolve_name
 from zdd_tui.model.plan.base import Plan, TableName
 from zdd_tui.model.sql import (
@@ -72,10 +73,7 @@ def scratch_statements(plan: Plan, *, constrain: bool) -> tuple[tuple[str, str],
     if constrain:
         return tuple((f"change.constrain statement {n}", each.text) for n, each in enumerate(read_constrain(plan), 1))
     expand = [(f"change.expand statement {n}", sql) for n, sql in enumerate(split_statements(plan.change.expand), 1)]
-    indexes = [
-        (f"change.indexes statement {n}", sql.strip().rstrip(";").strip())
-        for n, sql in enumerate(plan.change.indexes, 1)
-    ]
+    indexes = [(f"change.indexes statement {n}", sql) for n, sql in enumerate(index_statements(plan), 1)]
     return (*expand, *indexes)
 
 

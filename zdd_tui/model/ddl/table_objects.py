@@ -35,9 +35,8 @@ class TableColumn:
     """A column.
 
     Attributes:
-        type: as ``format_type`` prints it; of a domain, the type that it is based on.
-        domain: qualified; empty for another type. Its checks are objects of the table, its default and its NOT NULL
-            are those of the column.
+        type: as ``format_type`` prints it; of a domain, the type that it is based on. The domain's checks are
+            objects of the table, its default and its NOT NULL are those of the column.
         collation: qualified; empty for a type that has none.
         not_null: a constraint that is not valid does not count.
         default: expression; empty for none, for an identity and for a generated column.
@@ -49,7 +48,6 @@ class TableColumn:
 
     name: str
     type: str
-    domain: str = ""
     collation: str = ""
     not_null: bool = False
     default: str = ""
@@ -104,7 +102,6 @@ class SequenceObject:
 
     Attributes:
         owner_column: the column of this table that owns it; empty where another one does, or none.
-        last_value: the last value that it gave; None before the first, and where the role may not read it.
         grants: role and privilege.
     """
 
@@ -114,9 +111,7 @@ class SequenceObject:
     column: str
     owner_column: str = ""
     is_identity: bool = False
-    last_value: int | None = None
     increment: int = 1
-    max_value: int = 2**63 - 1
     grants: tuple[tuple[str, str], ...] = ()
 
     @property

@@ -13,9 +13,6 @@ from zdd_tui.model.workload.rollout import DeploymentView, ReplicaSetView, selec
 from zdd_tui.model.workload.route import percent_of_pods
 from zdd_tui.model.workload.second_deployment import ServiceView
 
-_ENDED_PHASES = ("Succeeded", "Failed")
-"""Pods that run nothing any more."""
-
 NOT_RECORDED = "Kubernetes does not record who"
 
 
@@ -88,9 +85,7 @@ def find_wrong_pods(plan: BasePlan, condition: Condition, facts: DeploymentFacts
     images = {each.template_hash: each.images.get(container, "") for each in facts.replica_sets}
     own = select_own_pods(view, facts.replica_sets, facts.pods)
     versions = {
-        pod.name: plan.version_of(images.get(pod.template_hash) or pod.image)
-        for pod in own
-        if pod.phase not in _ENDED_PHASES
+        pod.name: plan.version_of(images.get(pod.template_hash) or pod.image) for pod in own if not pod.is_terminal
     }
     wrong = sorted(name for name, version in versions.items() if version not in condition.allowed)
     if not wrong:

@@ -7,6 +7,7 @@ from typing import Any
 from zdd_tui.model.image import has_same_repository, is_same_image
 from zdd_tui.model.json_access import get_bool, get_number, get_object, get_objects, get_text
 from zdd_tui.model.workload.owners import find_workload_owners
+from zdd_tui.model.workload.pod import TERMINAL_PHASES
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,7 @@ def is_terminating(namespace: Any) -> bool:
 
 def is_finished_pod(raw: Any) -> bool:
     """Whether a pod has ended for good, such as an evicted one: it serves nothing and writes nothing."""
-    return get_text(raw, "status", "phase") in ("Succeeded", "Failed")
+    return get_text(raw, "status", "phase") in TERMINAL_PHASES
 
 
 def is_paused(raw: Any) -> bool:

@@ -78,7 +78,7 @@ def writer_lines(found: WitnessRecord, cells: int) -> list[Line]:
     shown = found.writers[:MAX_SHOWN_WRITERS]
     lines: list[Line] = [((truncate(f"{glyph} one side only: {writer}", cells), style),) for writer in shown]
     if more := len(found.writers) - len(shown):
-        lines.append(((truncate(f"  and {more} more writers", cells), style),))
+        lines.append(((truncate(f"  and {more} more writer{'s' if more > 1 else ''}", cells), style),))
     return lines
 
 

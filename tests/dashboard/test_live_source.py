@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,41 +85,43 @@ class TcpRelay:
         self._target = (host, port)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         self.port = 0
 
     async def restore(self) -> None:
-        self._server = await asyncio.start_server(self._relay, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def cut(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self._tasks:
+        if self._server is not None:
+            self._server.close()
+        self._server = None
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        writers = list(self._writers)  # also those of tasks that were cancelled before they began
+        for writer in writers:
+            writer.close()
+        await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
+        self._writers.difference_update(writers)
 
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Relays a connection; closes one that the server had accepted when the relay was cut."""
+        if self._server is None:
+            writer.transport.abort()
+            return
+        self._writers.add(writer)
+        task = asyncio.get_running_loop().create_task(self._relay(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        sinks = [writer]
-        try:
-            there, back = await asyncio.open_connection(*self._target)
-            sinks.append(back)
-            async with asyncio.TaskGroup() as group:
-                for source, sink in ((reader, back), (there, writer)):
-                    copying = group.create_task(_copy(source, sink))
-                    self._tasks.add(copying)
-                    copying.add_done_callback(self._tasks.discard)
-        except asyncio.CancelledError:
-            pass  # the relay was cut; the server's callback would report a cancelled handler as an error
-        finally:
-            for sink in sinks:
-                sink.close()
-            for sink in sinks:
-                with suppress(ConnectionError):
-                    await sink.wait_closed()
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(*self._target)
+        self._writers.add(back)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_copy(reader, back))
+            group.create_task(_copy(there, writer))
 
 
 async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:

@@ -1,6 +1,7 @@
 """The live source on real servers: what it reads, what it keeps when a server is lost, and how it ends."""
 
 import asyncio
+import socket
 import subprocess
 import sys
 import threading
@@ -79,44 +80,51 @@ async def wait_for_board(
 
 
 class TcpRelay:
-    """A TCP relay to a server, which a test can cut and restore."""
+    """A TCP relay to a server, which a test can cut and restore.
+
+    It accepts by itself: asyncio's server, closed while a connection is being accepted, leaves that socket open.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._accepted: set[socket.socket] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self.port = 0
 
     async def restore(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._listener.setblocking(False)
+        self.port = self._listener.getsockname()[1]
+        asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
     async def cut(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        self._server = None
-        tasks = list(self._tasks)
-        for task in tasks:
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+        for task in (tasks := list(self._tasks)):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        writers = list(self._writers)  # also those of tasks that were cancelled before they began
-        for writer in writers:
+        for writer in self._writers:
             writer.close()
-        await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
-        self._writers.difference_update(writers)
+        await asyncio.gather(*(writer.wait_closed() for writer in self._writers), return_exceptions=True)
+        self._writers.clear()
+        for connection in self._accepted:  # those of tasks that were cancelled before they began
+            connection.close()
+        self._accepted.clear()
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Relays a connection; closes one that the server had accepted when the relay was cut."""
-        if self._server is None:
-            writer.transport.abort()
-            return
-        self._writers.add(writer)
-        task = asyncio.get_running_loop().create_task(self._relay(reader, writer))
+    def _accept(self, listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        self._accepted.add(connection)
+        task = asyncio.get_running_loop().create_task(self._relay(connection))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _relay(self, connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=connection)
+        self._writers.add(writer)
         there, back = await asyncio.open_connection(*self._target)
         self._writers.add(back)
         async with asyncio.TaskGroup() as group:

@@ -3,6 +3,6 @@
 import json
 from pathlib import Path
 
-from zdd_tui.model.plan.strategies import build_plan_schema
+from zdd_tui.model.plan.registry import build_plan_schema
 
 Path(__file__).with_name("plan.schema.json").write_text(json.dumps(build_plan_schema(), indent=2) + "\n")

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 import zdd_tui
 from zdd_tui.cli.parser import build_parser
 from zdd_tui.model.actions import ACTIONS, KEY_NAMES, key_name
-from zdd_tui.model.plan.strategies import PLAN_CLASSES, build_plan_schema
+from zdd_tui.model.plan.registry import PLAN_CLASSES, build_plan_schema
 
 ROOT = Path(__file__).parents[1]
 ACTION_IDS = {action.id for action in ACTIONS}

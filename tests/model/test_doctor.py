@@ -23,7 +23,7 @@ from zdd_tui.model.doctor.facts import (
 )
 from zdd_tui.model.doctor.pitfalls import redact_query, references_old_side
 from zdd_tui.model.doctor.workload import STICKY_ANNOTATIONS, extract_traffic_facts, extract_workload_facts
-from zdd_tui.model.plan.strategies import PLAN_CLASSES
+from zdd_tui.model.plan.registry import PLAN_CLASSES
 from zdd_tui.model.release.gate import Verdict
 
 NOW = 1_800_000_000.0

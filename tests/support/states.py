@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from zdd_tui.dashboard.state import DashboardState, FlagView, Observed, PlanView
 from zdd_tui.model.flag import OFF, ON, FlagValue
+from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.queries import LogQuery, LogView, Query
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
@@ -23,7 +24,7 @@ from zdd_tui.model.release.records import (
     StoredCommand,
 )
 from zdd_tui.model.release.state import CommandKind, Release, ReleaseState, StepStatus
-from zdd_tui.model.release.strategy import Phase, build_expand_contract
+from zdd_tui.model.release.strategy import build_expand_contract
 from zdd_tui.model.workload.pod import Pod, PodState
 from zdd_tui.model.workload.rollout import DeploymentView, RolloutStatus, WorkloadSnapshot
 

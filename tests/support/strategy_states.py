@@ -19,6 +19,7 @@ from tests.support.states import (
 )
 from zdd_tui.dashboard.state import DashboardState, Observed, PlanView
 from zdd_tui.model.flag import OFF, ON, FlagValue
+from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.guard import GuardAction, MetricUnit
 from zdd_tui.model.plan.strategies import CanaryPlan, DarkLaunchPlan
 from zdd_tui.model.release.gate import Verdict
@@ -31,7 +32,7 @@ from zdd_tui.model.release.strategies import (
     build_dark_launch,
     build_rolling,
 )
-from zdd_tui.model.release.strategy import Phase, Strategy
+from zdd_tui.model.release.strategy import Strategy
 from zdd_tui.model.workload.pod import Pod, PodState
 from zdd_tui.model.workload.rollout import WorkloadSnapshot
 

@@ -14,7 +14,7 @@ from zdd_tui.model.ddl import Catalog
 from zdd_tui.model.errors import ClusterError, PlanError, Refused, ZddError, with_hint
 from zdd_tui.model.plan.base import BasePlan, Plan
 from zdd_tui.model.plan.file import LoadedPlan
-from zdd_tui.model.plan.strategies import strategy_title
+from zdd_tui.model.plan.registry import strategy_title
 from zdd_tui.model.release.preview import describe_target, preview_command
 from zdd_tui.model.release.records import CommandRequest, ReleaseRecord
 from zdd_tui.model.release.regions import require_same_region

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from zdd_tui.dashboard.terminal.display_options import DisplayOptions, check_terminal, is_utf8_locale
 from zdd_tui.model.duration import parse_duration
-from zdd_tui.model.plan.strategies import PLAN_CLASSES, normalize_strategy
+from zdd_tui.model.plan.registry import PLAN_CLASSES, normalize_strategy
 from zdd_tui.model.tuning import LIMITS
 
 

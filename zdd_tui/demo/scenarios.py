@@ -27,7 +27,7 @@ from zdd_tui.model.doctor.facts import WORST_FIRST
 from zdd_tui.model.duration import parse_duration
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.plan.file import load_plan
-from zdd_tui.model.plan.strategies import strategy_title
+from zdd_tui.model.plan.registry import strategy_title
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.state import CommandKind, ReleaseState, closed_gates
 from zdd_tui.model.shadow import ShadowSample

@@ -339,3 +339,25 @@ def name_sql(*parts: str) -> str:
     for field, part in zip(column.column_ref.fields, parts, strict=True):
         field.string.sval = part
     return expression_sql(column)
+
+
+def single_command_sql(node: Any, command: Any) -> str:
+    """An ALTER TABLE with one of its commands only."""
+    tree = parse_sql("ALTER TABLE a ADD b int")
+    alter = tree.stmts[0].stmt.alter_table_stmt
+    alter.CopyFrom(node)
+    del alter.cmds[:]
+    alter.cmds.add().CopyFrom(command)
+    return deparse(tree)
+
+
+_STABLE_FUNCTIONS = {"now", "transaction_timestamp", "statement_timestamp", "lower", "upper"}
+"""Functions that are not volatile: a default that calls them is computed once. Any other may be volatile."""
+
+
+def may_be_volatile(default: Any) -> bool:
+    """Whether a default calls a function that is not known to give one result for a whole statement."""
+    return any(
+        schema not in ("", "pg_catalog") or name not in _STABLE_FUNCTIONS
+        for schema, name, _ in called_functions(default)
+    )

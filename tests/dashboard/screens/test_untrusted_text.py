@@ -20,9 +20,9 @@ from tests.support.states import (
 from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.state import FlagView, Observed
 from zdd_tui.model.errors import DatabaseError
+from zdd_tui.model.phase import Phase
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.state import CommandKind, ReleaseState, StepStatus
-from zdd_tui.model.release.strategy import Phase
 from zdd_tui.model.workload.pod import PodState
 
 EVIL = "[/var/log/app] [bold]x[/] [@click=app.quit]y[/] $text {z} \x1b[2J\x1b]0;title\x07\x00\u202e\u200b\r\n\t漢字"

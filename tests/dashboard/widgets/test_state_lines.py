@@ -29,9 +29,9 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     wrap,
 )
 from zdd_tui.dashboard.widgets.panes.backfill import backfill_lines, done_percent
+from zdd_tui.model.phase import Phase
 from zdd_tui.model.release.records import Lease
 from zdd_tui.model.release.state import CommandKind, ReleaseState, StepStatus
-from zdd_tui.model.release.strategy import Phase
 from zdd_tui.model.release.summary import Severity, summarize_release
 
 HOSTILE = st.text(st.characters(codec="utf-8"), max_size=60)

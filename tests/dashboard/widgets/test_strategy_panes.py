@@ -32,10 +32,10 @@ from zdd_tui.dashboard.widgets.panes.layout import request_layout
 from zdd_tui.dashboard.widgets.panes.pod_rows import build_pod_rows, measure_widths, sorted_pod_rows
 from zdd_tui.dashboard.widgets.panes.pods import deployments_heading, pod_columns, pod_notes
 from zdd_tui.model.actions import default_keys
+from zdd_tui.model.phase import Phase
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import GuardReading
 from zdd_tui.model.release.state import ReleaseState, StepStatus
-from zdd_tui.model.release.strategy import Phase
 from zdd_tui.model.release.summary import summarize_release
 from zdd_tui.model.workload.pod import PodState
 from zdd_tui.model.workload.rollout import RolloutStatus

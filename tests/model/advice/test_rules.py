@@ -21,7 +21,7 @@ from zdd_tui.model.advice.rules import (
     refuse_destructive,
 )
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.plan.strategies import PLAN_CLASSES
+from zdd_tui.model.plan.registry import PLAN_CLASSES
 
 facts = st.builds(
     ChangeFacts,

@@ -9,7 +9,7 @@ from zdd_tui.model.duration import format_duration, parse_duration
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.plan.base import TableName
 from zdd_tui.model.plan.file import find_placeholders, load_plan
-from zdd_tui.model.plan.strategies import build_plan_schema
+from zdd_tui.model.plan.registry import build_plan_schema
 
 EXAMPLE = (Path(__file__).parents[3] / "config" / "plan.example.yaml").read_text()
 ENVIRON = {"DATABASE_URL": "postgresql://app:s3cret@db/shop", "REDIS_URL": "redis://:s3cret@cache/0"}

@@ -10,7 +10,7 @@ from zdd_tui.engine.steps.registry import STEPS
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.plan.file import load_plan
-from zdd_tui.model.plan.strategies import PLAN_CLASSES, normalize_strategy, strategy_title
+from zdd_tui.model.plan.registry import PLAN_CLASSES, normalize_strategy, strategy_title
 from zdd_tui.model.release.preview import preview_command, preview_step, preview_undo
 from zdd_tui.model.release.state import CommandKind, Release
 from zdd_tui.model.release.strategies import build_strategy

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.schema_change import make_plan
 from zdd_tui.model.errors import Refused
-from zdd_tui.model.plan.strategies import PLAN_CLASSES
+from zdd_tui.model.plan.registry import PLAN_CLASSES
 from zdd_tui.model.release.condition import (
     Condition,
     ConditionKind,

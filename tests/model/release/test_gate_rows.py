@@ -21,11 +21,12 @@ from zdd_tui.dashboard.widgets.panes.columns import (
 from zdd_tui.dashboard.widgets.panes.filter import parse_filter
 from zdd_tui.dashboard.widgets.panes.gates import gate_columns, gates_heading, verdict_of
 from zdd_tui.dashboard.widgets.panes.rows import sort_rows
+from zdd_tui.model.phase import Phase
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.gate_rows import BEFORE_FIRST_PHASE, GateRow, PhasePosition, build_gate_rows
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import ReleaseState
-from zdd_tui.model.release.strategy import GateSpec, Phase
+from zdd_tui.model.release.strategy import GateSpec
 from zdd_tui.model.release.summary import list_current_gates
 
 BOARDS = dashboard_situations() | guard_situations()

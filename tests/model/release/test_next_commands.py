@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from zdd_tui.model.errors import Refused
+from zdd_tui.model.phase import Phase
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.next_commands import NextCommand, explain_refusal, next_commands, pause_or_resume
 from zdd_tui.model.release.state import (
@@ -16,7 +17,7 @@ from zdd_tui.model.release.state import (
     apply_command,
     requires_name,
 )
-from zdd_tui.model.release.strategy import Phase, build_expand_contract
+from zdd_tui.model.release.strategy import build_expand_contract
 
 NOW = 1_700_000_000.0
 STRATEGY = build_expand_contract()

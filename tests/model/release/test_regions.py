@@ -18,7 +18,8 @@ from zdd_tui.model.errors import PlanError, Refused
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.plan.file import LoadedPlan, load_plan
 from zdd_tui.model.plan.region_rules import require_region
-from zdd_tui.model.plan.strategies import PLAN_CLASSES, CanaryPlan, DarkLaunchPlan
+from zdd_tui.model.plan.registry import PLAN_CLASSES
+from zdd_tui.model.plan.strategies import CanaryPlan, DarkLaunchPlan
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.regions import (
     REGION_GATE,

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from zdd_tui.model.phase import Phase
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
-from zdd_tui.model.release.strategy import Phase, build_expand_contract
+from zdd_tui.model.release.strategy import build_expand_contract
 from zdd_tui.model.release.witness import (
     MAX_COUNTED,
     WitnessMode,

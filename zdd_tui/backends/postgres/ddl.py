@@ -75,9 +75,13 @@ async def run_ddl(
     *,
     ladder: LadderSettings,
     on_wait: WaitCallback,
+    first: Callable[[Connection], Awaitable[None]] | None = None,
     record: Callable[[Connection], Awaitable[None]] | None = None,
 ) -> None:
     """Runs the statements and ``record`` in one fenced transaction, so that effect and record commit together.
+
+    Args:
+        first: reads what the undo needs, in the same transaction, before the statements.
 
     Raises:
         StepFailed: a statement is refused, or the lock could not be acquired; it names the blockers.
@@ -92,6 +96,8 @@ async def run_ddl(
                 await conn.execute("SET LOCAL statement_timeout = 0")
                 await conn.execute(f"SET LOCAL lock_timeout = {quote_literal(f'{timeout * 1000:.0f}ms')}")
                 async with _report_blockers(connections, conn, timeout / 2, on_wait, blockers):
+                    if first is not None:
+                        await first(conn)
                     for statement in statements:
                         await _execute(conn, statement)
                 await conn.execute("SET LOCAL lock_timeout = 0")

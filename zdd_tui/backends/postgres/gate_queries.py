@@ -19,7 +19,7 @@ from zdd_tui.model.ddl.rows import (
     recent_rows_statement,
     verify_keys_statement,
 )
-from zdd_tui.model.plan.base import DualWriteMode, Plan
+from zdd_tui.model.plan.base import DualWriteMode, Plan, TableName
 from zdd_tui.model.sql import quote_qualified
 
 TAIL_BLOCKS = 256
@@ -188,9 +188,13 @@ async def count_hidden_sessions(conn: Connection) -> int:
     return int(count)
 
 
-async def find_waiters(conn: Connection, plan: Plan) -> list[Blocker]:
-    """Returns the sessions that wait for a lock that an agent holds on the plan's tables, oldest first."""
-    tables = [quote_qualified(table.schema_, table.name) for table in (plan.change.table, plan.change.target_table)]
+async def find_waiters(conn: Connection, tables: Sequence[TableName] | None = None) -> list[Blocker]:
+    """Returns the sessions that wait for a lock that an agent holds, oldest first.
+
+    Args:
+        tables: only locks on these; None for all.
+    """
+    names = [quote_qualified(table.schema_, table.name) for table in tables or ()]
     rows = await conn.fetch(
         "SELECT DISTINCT a.pid, coalesce(a.application_name, '') AS app, coalesce(a.state, '') AS state,"
         " coalesce(extract(epoch FROM clock_timestamp() - a.query_start)::float8, 0) AS age"
@@ -198,9 +202,10 @@ async def find_waiters(conn: Connection, plan: Plan) -> list[Blocker]:
         " WHERE NOT l.granted AND a.datname = current_database() AND a.application_name NOT LIKE 'zdd agent %'"
         " AND EXISTS (SELECT FROM unnest(pg_blocking_pids(l.pid)) AS b (pid)"
         "             JOIN pg_stat_activity g ON g.pid = b.pid AND g.application_name LIKE 'zdd agent %'"
-        "             JOIN pg_locks h ON h.pid = b.pid AND h.relation = ANY ($1::text[]::regclass[]::oid[]))"
+        "             JOIN pg_locks h ON h.pid = b.pid AND ($2 OR h.relation = ANY ($1::text[]::regclass[]::oid[])))"
         " ORDER BY age DESC",
-        [table for table in tables if await conn.fetchval("SELECT to_regclass($1) IS NOT NULL", table)],
+        [table for table in names if await conn.fetchval("SELECT to_regclass($1) IS NOT NULL", table)],
+        tables is None,
     )
     return [Blocker(*row) for row in rows]
 

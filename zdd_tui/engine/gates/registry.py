@@ -16,6 +16,7 @@ from zdd_tui.backends.postgres.gate_queries import (
     find_waiters,
     list_enabled_triggers,
 )
+from zdd_tui.backends.postgres.operations import is_valid_index
 from zdd_tui.backends.postgres.row_visibility import count_blocks
 from zdd_tui.backends.regions import read_region_statuses
 from zdd_tui.checks.catalog_diff import describe_losses, find_losses
@@ -36,11 +37,13 @@ from zdd_tui.engine.observations import find_step_record
 from zdd_tui.model.ddl.witness import expected_triggers
 from zdd_tui.model.errors import DatabaseUnavailable, StaleEpoch, ZddError
 from zdd_tui.model.guard.decisions import evaluate_guard_gate
+from zdd_tui.model.phase import Phase
+from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.regions import REGION_GATE, evaluate_regions
 from zdd_tui.model.release.state import StepStatus
-from zdd_tui.model.release.strategy import WITNESS_GATE, Phase
+from zdd_tui.model.release.strategy import WITNESS_GATE
 from zdd_tui.model.release.witness import describe_writers, evaluate_witness, witness_mode
 
 GATE_TIMEOUT = 5.0
@@ -124,8 +127,9 @@ async def _evaluate_catalog_diff(ctx: Context, record: ReleaseRecord) -> GateRes
 
 
 async def _evaluate_no_waiters(ctx: Context, _record: ReleaseRecord) -> GateResult:
+    change = ctx.plan.change if isinstance(ctx.plan, Plan) else None
     async with ctx.read_connection() as conn:
-        waiters = await find_waiters(conn, ctx.expand_contract_plan)
+        waiters = await find_waiters(conn, (change.table, change.target_table) if change else None)
     return pass_or_fail(not waiters, format_list(waiters) or "no session waits for a lock that the agent holds")
 
 
@@ -220,6 +224,15 @@ async def _evaluate_no_old_snapshot(ctx: Context, record: ReleaseRecord) -> Gate
     return pass_or_pending(not older, format_list(older) or "no transaction is older than the cutover")
 
 
+async def _evaluate_operations_valid(ctx: Context, record: ReleaseRecord) -> GateResult:
+    """The indexes that the phase has built are valid. What ran in a transaction is there or is not."""
+    made = [name for step in record.steps for name in step.detail.get("made", ())]
+    async with ctx.read_connection() as conn:
+        invalid = [f"{schema}.{name}" for schema, name in made if not await is_valid_index(conn, schema, name)]
+    reason = f"not valid: {format_list(invalid)}" if invalid else "every statement has run, every index is valid"
+    return pass_after(record, ["run-operation"], not invalid, reason)
+
+
 async def _evaluate_cleanup_complete(ctx: Context, record: ReleaseRecord) -> GateResult:
     plan = ctx.expand_contract_plan
     async with ctx.read_connection() as conn:
@@ -250,5 +263,6 @@ GATES: Mapping[str, GateEvaluator] = {
     WITNESS_GATE: _evaluate_witness,
     "serving-v3": _evaluate_serving_v3,
     "no-old-snapshot": _evaluate_no_old_snapshot,
+    "operations-valid": _evaluate_operations_valid,
     "cleanup-complete": _evaluate_cleanup_complete,
 }

@@ -36,12 +36,14 @@ async def run_statements(
     step: StepHandle,
     statements: tuple[str, ...],
     *,
+    first: Callable[[Connection], Awaitable[None]] | None = None,
     then: Callable[[Connection], Awaitable[None]] | None = None,
     **facts: Any,
 ) -> None:
     """Runs DDL with the ladder of lock timeouts. It commits together with the step's record, which gets ``facts``.
 
     Args:
+        first: reads what the undo needs, before the statements.
         then: what else belongs to the transaction.
     """
 
@@ -56,6 +58,7 @@ async def run_statements(
         statements,
         ladder=LadderSettings.from_database(ctx.plan.database),
         on_wait=step.set_note,
+        first=first,
         record=record,
     )
 

@@ -14,6 +14,7 @@ from zdd_tui.engine.steps import (
     dual_write,
     expand,
     new_side,
+    operations,
     witness,
     workload,
 )
@@ -53,6 +54,8 @@ STEPS: Mapping[str, Step] = {
     "drop-archive": contract.DropArchive(),
     "analyze": contract.AnalyzeTable(),
     "remove-annotations": contract.RemoveAnnotations(),
+    "check-rows": operations.CheckRows(),
+    "run-operation": operations.RunOperation(),
     "record-workload": workload.RecordWorkload(),
     "rollout-new": workload.RolloutNew(),
     "create-canary": canary.CreateCanary(),

@@ -13,12 +13,13 @@ from zdd_tui.model.plan.base import TableName
 from zdd_tui.model.sql import (
     SqlSyntaxError,
     called_functions,
-    deparse,
     enum_name,
     expression_sql,
     is_serial,
+    may_be_volatile,
     node_class,
     parse_sql,
+    single_command_sql,
     string_values,
     tokens,
     type_sql,
@@ -358,9 +359,6 @@ _HARMLESS_NODES = {
     *("composite_type_stmt", "create_domain_stmt", "create_role_stmt", "listen_stmt", "unlisten_stmt"),
     *("notify_stmt", "discard_stmt", "create_range_stmt", "create_plang_stmt"),
 }
-_STABLE_FUNCTIONS = {"now", "transaction_timestamp", "statement_timestamp", "lower", "upper"}
-"""Functions that are not volatile: a default that calls them is computed once. Any other may be volatile."""
-
 _INDEX_KINDS = {
     *(ActionKind.DROP_INDEX, ActionKind.DROP_INDEX_CONCURRENTLY, ActionKind.REINDEX, ActionKind.REINDEX_CONCURRENTLY),
     *(ActionKind.CREATE_INDEX, ActionKind.CREATE_INDEX_CONCURRENTLY),
@@ -481,7 +479,7 @@ def _alter_table(node: Any) -> Iterator[StatementAction]:
         cascade = enum_name(cmd, "behavior") == "DROP_CASCADE"
         if subtype == "AT_AddColumn":
             added = _add_column(table, definition.column_def, if_not_exists=cmd.missing_ok)
-            action = replace(added, definition=_single_command_sql(node, each))
+            action = replace(added, definition=single_command_sql(node, each))
         elif subtype == "AT_AlterColumnType":
             column = definition.column_def
             using = expression_sql(column.raw_default) if column.HasField("raw_default") else ""
@@ -535,16 +533,6 @@ def _alter_otherwise(table: TableName, subtype: str, cmd: Any, definition: Any) 
     return StatementAction(kind, table, name=cmd.name, others=others, detail=subtype)
 
 
-def _single_command_sql(node: Any, command: Any) -> str:
-    """An ALTER TABLE with one of its commands only."""
-    tree = parse_sql("ALTER TABLE a ADD b int")
-    alter = tree.stmts[0].stmt.alter_table_stmt
-    alter.CopyFrom(node)
-    del alter.cmds[:]
-    alter.cmds.add().CopyFrom(command)
-    return deparse(tree)
-
-
 def _add_column(table: TableName, column: Any, *, if_not_exists: bool) -> StatementAction:
     constraints = {enum_name(each.constraint, "contype"): each.constraint for each in column.constraints}
     default, generated = constraints.get("CONSTR_DEFAULT"), constraints.get("CONSTR_GENERATED")
@@ -577,14 +565,6 @@ def _add_column(table: TableName, column: Any, *, if_not_exists: bool) -> Statem
         type=type_sql(column.type_name),
         others=others,
         detail=("if not exists " if if_not_exists else "") + detail.strip(),
-    )
-
-
-def may_be_volatile(default: Any) -> bool:
-    """Whether a default calls a function that is not known to give one result for a whole statement."""
-    return any(
-        schema not in ("", "pg_catalog") or name not in _STABLE_FUNCTIONS
-        for schema, name, _ in called_functions(default)
     )
 
 

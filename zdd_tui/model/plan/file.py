@@ -23,7 +23,7 @@ from zdd_tui.model.plan.region_rules import (
     require_known_region,
     variables_not_needed,
 )
-from zdd_tui.model.plan.strategies import PLAN_CLASSES, normalize_strategy
+from zdd_tui.model.plan.registry import PLAN_CLASSES, normalize_strategy, plan_class
 from zdd_tui.model.yaml_limits import CONSTRUCTION_ERRORS, LimitedLoader, YamlLimitError
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -124,7 +124,7 @@ def select_plan_class(document: Mapping[str, Any], lines: "_LineMap") -> type[Ba
     """
     given = document.get("strategy", "expand-contract")
     if isinstance(given, str) and given in PLAN_CLASSES:
-        return PLAN_CLASSES[given]
+        return plan_class(document, given)
     near = difflib.get_close_matches(str(given), PLAN_CLASSES, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(PLAN_CLASSES)}"
     raise PlanError(f"{lines.locate(('strategy',))}: there is no strategy {given!r}", hint)

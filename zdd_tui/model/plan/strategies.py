@@ -1,16 +1,14 @@
-"""The plans of the strategies that leave the schema alone, and the registry of all strategies.
+"""The plans of the strategies that leave the schema alone.
 
-Expand/contract is in :mod:`zdd_tui.model.plan.base`.
+Expand/contract is in :mod:`zdd_tui.model.plan.base` and :mod:`zdd_tui.model.plan.operations`.
 """
 
-import re
-from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr, TypeAdapter, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from zdd_tui.model.duration import Duration
-from zdd_tui.model.plan.base import BasePlan, Plan, SingleImageWorkload
+from zdd_tui.model.plan.base import BasePlan, SingleImageWorkload
 from zdd_tui.model.plan.section import FlagKey, FlagSection, PartialShares, PlanSection, Shares, Strings
 
 
@@ -199,41 +197,3 @@ class DarkLaunchPlan(SingleImagePlan):
     @property
     def flag_roles(self) -> dict[str, str]:
         return {self.flags.shadow: "shadow", self.flags.read: "read"}
-
-
-PLAN_CLASSES: Mapping[str, type[BasePlan]] = {
-    "expand-contract": Plan,
-    "rolling": RollingPlan,
-    "canary": CanaryPlan,
-    "blue-green": BlueGreenPlan,
-    "dark-launch": DarkLaunchPlan,
-}
-"""By the value of `strategy`; a plan without it is an expand/contract plan."""
-
-
-_TITLES = {
-    "expand-contract": "Expand/Contract",
-    "rolling": "Rolling",
-    "canary": "Canary",
-    "blue-green": "Blue/Green",
-    "dark-launch": "Dark launch",
-}
-
-
-def strategy_title(name: str) -> str:
-    """A strategy's name as screens and reports show it: ``Blue/Green`` for ``blue-green``."""
-    return _TITLES.get(name, name)
-
-
-def normalize_strategy(text: str) -> str:
-    """The name that plans, command line and code use, from any form that is shown: ``Blue/Green``, ``blue/green``."""
-    return "-".join(re.split(r"[/\s]+", text.strip().lower()))
-
-
-def build_plan_schema() -> dict[str, object]:
-    """The JSON Schema of a plan file of any strategy.
-
-    A plan file is validated by its strategy's class alone, so that an error names the keys of that class.
-    """
-    either = Plan | RollingPlan | CanaryPlan | BlueGreenPlan | DarkLaunchPlan
-    return TypeAdapter(Annotated[either, Field(discriminator="strategy")]).json_schema()

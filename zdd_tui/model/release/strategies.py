@@ -2,7 +2,10 @@
 
 from dataclasses import replace
 
+from zdd_tui.model.operations.registry import numbered_steps
+from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.base import BasePlan, DualWriteMode, Plan
+from zdd_tui.model.plan.operations import OperationsPlan
 from zdd_tui.model.plan.strategies import BlueGreenPlan, CanaryPlan, DarkLaunchPlan, RollingPlan
 from zdd_tui.model.release.regions import REGION_GATE
 from zdd_tui.model.release.strategy import GateSpec, PhaseSpec, StepSpec, Strategy, build_expand_contract
@@ -51,6 +54,8 @@ def _build_phases(plan: BasePlan) -> Strategy:
                 constrain=bool(plan.change.constrain),
                 witness=plan.change.has_witness,
             )
+        case OperationsPlan():
+            return build_operations(plan)
         case RollingPlan():
             return build_rolling()
         case CanaryPlan():
@@ -60,6 +65,46 @@ def _build_phases(plan: BasePlan) -> Strategy:
         case DarkLaunchPlan():
             return build_dark_launch(plan)
     raise TypeError(type(plan).__name__)
+
+
+def build_operations(plan: OperationsPlan) -> Strategy:
+    """Expand, the rollout of the new image as cutover, contract and cleanup, with the steps of the plan's operations.
+
+    A phase to which no operation brings a step is left out, but for the rollout and the last one.
+    """
+    rollout = build_rolling().phases[0]
+    expand, contract, cleanup = (
+        _operation_steps(plan, phase) for phase in (Phase.EXPAND, Phase.CONTRACT, Phase.CLEANUP)
+    )
+    valid = GateSpec("operations-valid", "every statement has run, every index is valid")
+    phases = [
+        PhaseSpec(
+            Phase.EXPAND,
+            (StepSpec("check-rows", "count the rows that the constraints would refuse"), *expand),
+            (valid, GateSpec("no-waiters", "no blocked sessions")),
+        ),
+        PhaseSpec(Phase.CUTOVER, (*rollout.steps, _SOAK), (*rollout.gates, _SOAK_PASSED, _HEALTHY)),
+    ]
+    if contract:
+        again = StepSpec("check-rows-again", "count the rows that the constraints would refuse", handler="check-rows")
+        gates = (valid, _SERVING_NEW, _NO_OLDER_POD)
+        phases.append(PhaseSpec(Phase.CONTRACT, (again, *contract), gates, typed_confirm=bool(cleanup)))
+    return Strategy(
+        "expand-contract", (*phases, replace(_CLEANUP, name=Phase.CLEANUP, steps=(*cleanup, *_CLEANUP.steps)))
+    )
+
+
+def _operation_steps(plan: OperationsPlan, phase: Phase) -> tuple[StepSpec, ...]:
+    return tuple(
+        StepSpec(
+            f"{phase}-{position}",
+            step.label,
+            irreversible=phase is Phase.CLEANUP,
+            handler="run-operation",
+            value=number,
+        )
+        for position, (number, step) in enumerate(numbered_steps(plan, phase), 1)
+    )
 
 
 def build_rolling() -> Strategy:

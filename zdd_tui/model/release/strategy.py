@@ -5,18 +5,8 @@ the choice by plan, are in :mod:`zdd_tui.model.release.strategies`.
 """
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
-
-class Phase(StrEnum):
-    """The six phases of expand/contract."""
-
-    EXPAND = "expand"
-    DUAL_WRITE = "dual-write"
-    BACKFILL = "backfill"
-    CUTOVER = "cutover"
-    CONTRACT = "contract"
-    CLEANUP = "cleanup"
+from zdd_tui.model.phase import Phase
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from zdd_tui.model.duration import format_duration
+from zdd_tui.model.phase import Phase
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.state import Release, StepStatus
-from zdd_tui.model.release.strategy import Phase
 from zdd_tui.model.workload.pod import PodFacts
 
 MAX_SHOWN_WRITERS = 3

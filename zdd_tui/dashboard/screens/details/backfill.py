@@ -8,7 +8,7 @@ from zdd_tui.dashboard.state import DashboardState, Observed, RenderContext, Sta
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, sanitize, wrap
 from zdd_tui.dashboard.widgets.panes.backfill import FailedRowsPane, backfill_lines
 from zdd_tui.model.duration import format_duration
-from zdd_tui.model.plan.strategies import strategy_title
+from zdd_tui.model.plan.registry import strategy_title
 from zdd_tui.model.queries import BackfillDetail, BackfillQuery, RangeView
 from zdd_tui.model.release.records import BackfillRecord
 

@@ -8,7 +8,7 @@ from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, Obser
 from zdd_tui.dashboard.widgets.diagrams.shadow import shadow_sample_lines
 from zdd_tui.dashboard.widgets.diagrams.strategy import diagram_lines
 from zdd_tui.dashboard.widgets.drawing.line import Line
-from zdd_tui.model.plan.strategies import strategy_title
+from zdd_tui.model.plan.registry import strategy_title
 from zdd_tui.model.shadow import ShadowQuery
 
 

@@ -11,7 +11,7 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     line_width,
 )
 from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
-from zdd_tui.model.plan.strategies import strategy_title
+from zdd_tui.model.plan.registry import strategy_title
 from zdd_tui.model.release.summary import has_no_agent
 
 _GAP = ("  ", TextStyle.NORMAL)

@@ -4,8 +4,8 @@ from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, join, line_width
 from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
 from zdd_tui.dashboard.widgets.panes.backfill import done_percent
+from zdd_tui.model.phase import Phase
 from zdd_tui.model.release.state import Release, ReleaseState
-from zdd_tui.model.release.strategy import Phase
 
 
 class Stepper(ReleaseView):

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from zdd_tui.dashboard.state import DashboardState
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, fit, sanitize, wrap
 from zdd_tui.dashboard.widgets.panes.backfill import done_percent
+from zdd_tui.model.phase import Phase
 from zdd_tui.model.queries import ChangeView
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import Release, StepStatus
-from zdd_tui.model.release.strategy import Phase
 from zdd_tui.model.workload.pod import PodState
 
 _ARROW_WIDTH = 15

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from zdd_tui.dashboard.state import DashboardState
-from zdd_tui.model.release.strategy import Phase
+from zdd_tui.model.phase import Phase
 from zdd_tui.model.tuning import describe_tuning
 
 FULL_LAYOUT_ROWS = 32

@@ -1,0 +1,95 @@
+"""A migration of several statements, as a release under load: forward as the plain migration, and back as before.
+
+The judge is pg_dump.
+"""
+
+import subprocess
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+import yaml
+
+from tests.support.release import assert_no_failures, ignore_progress, start_production
+from zdd_tui.demo.environment import Environment
+from zdd_tui.demo.release_driver import ReleaseDriver
+from zdd_tui.model.release.state import ReleaseState
+
+BEFORE = """
+CREATE TABLE teams (id int PRIMARY KEY);
+CREATE TABLE notes (id bigserial PRIMARY KEY, user_id bigint, body text, legacy text NOT NULL DEFAULT 'x', kind text);
+CREATE INDEX notes_old_idx ON notes (kind);
+CREATE TABLE unused (id int);
+INSERT INTO notes (user_id, body, kind) SELECT n, 'note ' || n, 'a' FROM generate_series(1, 500) n;
+"""
+MIGRATION = [
+    "ALTER TABLE notes ADD COLUMN priority int NOT NULL DEFAULT 3 CHECK (priority > 0), ADD COLUMN team int REFERENCES teams",
+    "CREATE INDEX ON notes (lower(body), id)",
+    "ALTER TABLE notes ALTER COLUMN user_id SET NOT NULL, ADD UNIQUE (user_id)",
+    "ALTER TABLE notes DROP COLUMN legacy; DROP TABLE unused",
+    "ALTER TABLE notes ALTER COLUMN kind SET DEFAULT 'b'; DROP INDEX notes_old_idx",
+    "CREATE TABLE tags (note_id bigint REFERENCES notes, tag text, PRIMARY KEY (note_id, tag))",
+]
+
+
+async def execute(dsn: str, *statements: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def dump(env: Environment, dsn: str) -> list[str]:
+    """The definitions of a database as pg_dump writes them, without the agent's own schema."""
+    program = env.postgres.programs_folder / "pg_dump"
+    command = [str(program), "--schema-only", "--exclude-schema=zdd", "--restrict-key=x", dsn]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return [line for line in text.splitlines() if line and not line.startswith("--")]
+
+
+async def dump_plainly_migrated(env: Environment) -> list[str]:
+    """The definitions after the same migration on a copy, as the team would run it without zdd."""
+    copy = urlunsplit(urlsplit(env.postgres.dsn)._replace(path="/plain"))
+    await execute(env.postgres.dsn, "CREATE DATABASE plain")
+    try:
+        await execute(
+            copy, "\n".join(dump(env, env.postgres.dsn)).replace("\\restrict x", "").replace("\\unrestrict x", "")
+        )
+        await execute(copy, "SET search_path = public", *MIGRATION)
+        return dump(env, copy)
+    finally:
+        await execute(env.postgres.dsn, "DROP DATABASE plain WITH (FORCE)")
+
+
+def write_plan(env: Environment) -> None:
+    plan = yaml.safe_load(env.plan_file.read_text())
+    plan["strategy"], plan["operations"] = "expand-contract", MIGRATION
+    env.plan_file.write_text(yaml.safe_dump(plan, sort_keys=False))
+
+
+@pytest.mark.timeout(300)
+async def test_a_migration_ends_as_the_plain_one_and_is_undone_from_every_phase(tmp_path: Path) -> None:
+    async with start_production(tmp_path, strategy="rolling", name="notes-migration") as (env, store):
+        await execute(env.postgres.dsn, BEFORE)
+        write_plan(env)
+        before, expected = dump(env, env.postgres.dsn), await dump_plainly_migrated(env)
+        for last in ("expand", "cutover", "contract"):
+            driver = ReleaseDriver(env, store, ignore_progress)
+            await driver.start_release()
+            for phase in ("expand", "cutover", "contract"):
+                await driver.run_phase(phase)
+                if phase == last:
+                    break
+            await driver.roll_back()
+            await env.stop("agent")
+            assert (await driver.read_record()).release.state is ReleaseState.ROLLED_BACK
+            assert dump(env, env.postgres.dsn) == before, last
+        driver = ReleaseDriver(env, store, ignore_progress)
+        await driver.start_release()
+        for phase in await driver.phase_names():
+            await driver.run_phase(phase)
+        await assert_no_failures(env)
+        assert dump(env, env.postgres.dsn) == expected

@@ -1,0 +1,66 @@
+"""What the steps of operations read from the catalog and from the tables."""
+
+from collections.abc import Iterable
+
+import asyncpg
+
+from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.model.errors import StepFailed
+from zdd_tui.model.operations.base import MAX_VIOLATIONS, Violation
+from zdd_tui.model.sql import quote_qualified
+
+_INDEX = """
+SELECT n.nspname::text, c.relname::text, pg_get_indexdef(c.oid)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relname = $2 AND c.relkind IN ('i', 'I')
+  AND CASE WHEN $1 = '' THEN pg_table_is_visible(c.oid) ELSE n.nspname = $1 END
+"""
+
+
+async def table_schema(conn: Connection, table: str) -> str:
+    """The schema of a table whose name is SQL.
+
+    Raises:
+        StepFailed: there is no such table.
+    """
+    found = await conn.fetchval(
+        "SELECT n.nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.oid = to_regclass($1)",
+        table,
+    )
+    if found is None:
+        raise StepFailed(f"there is no table {table}", "correct the operation's name of it")
+    return str(found)
+
+
+async def find_index(conn: Connection, schema: str, name: str) -> tuple[str, str, str] | None:
+    """Schema, name and definition of an index.
+
+    Args:
+        schema: empty to look in the search path.
+    """
+    row = await conn.fetchrow(_INDEX, schema, name)
+    return None if row is None else (row[0], row[1], row[2])
+
+
+async def is_valid_index(conn: Connection, schema: str, name: str) -> bool:
+    """Whether there is such an index, and queries can use it."""
+    return bool(
+        await conn.fetchval(
+            "SELECT indisvalid AND indisready FROM pg_index WHERE indexrelid = to_regclass($1)",
+            quote_qualified(schema, name),
+        )
+    )
+
+
+async def count_violations(conn: Connection, violations: Iterable[Violation]) -> list[str]:
+    """What violates, with the number of rows; empty where nothing does."""
+    found = []
+    for violation in violations:
+        try:
+            count = await conn.fetchval(violation.query)
+        except (asyncpg.UndefinedColumnError, asyncpg.UndefinedTableError):
+            continue  # an earlier operation of the plan adds it
+        if count:
+            found.append(f"{violation.what}: {count:,}{' or more' if count >= MAX_VIOLATIONS else ''} rows")
+    return found

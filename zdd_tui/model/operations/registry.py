@@ -1,0 +1,133 @@
+"""From SQL to operations: the reader of each kind of statement."""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from zdd_tui.model.errors import PlanError
+from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep
+from zdd_tui.model.operations.columns import (
+    read_add_column,
+    read_column_default,
+    read_drop_column,
+    read_set_not_null,
+)
+from zdd_tui.model.operations.constraints import add_table_constraint, read_drop_constraint
+from zdd_tui.model.operations.indexes import read_create_index, read_drop_index
+from zdd_tui.model.operations.statements import read_own_statement
+from zdd_tui.model.operations.tables import read_create_table, read_drop_table
+from zdd_tui.model.phase import Phase
+from zdd_tui.model.plan.operations import OperationSection, OperationsPlan
+from zdd_tui.model.sql import SqlSyntaxError, enum_name, parse_sql, single_command_sql, split_statements, string_values
+
+Reader = Callable[[Any, str, OperationOptions], tuple[Operation, ...]]
+CommandReader = Callable[[Any, Any, str, OperationOptions], tuple[Operation, ...]]
+
+
+def plan_operations(plan: OperationsPlan) -> tuple[Operation, ...]:
+    """The operations of a plan, in their order.
+
+    Raises:
+        PlanError: names the operation that cannot be executed.
+    """
+    return _read_sections(plan.operations)
+
+
+@lru_cache(maxsize=16)
+def _read_sections(sections: tuple[OperationSection, ...]) -> tuple[Operation, ...]:
+    found: list[Operation] = []
+    for number, section in enumerate(sections):
+        try:
+            found += read_operations(section.sql, OperationOptions(True, section.undo, section.phase))
+        except PlanError as error:
+            raise PlanError(f"operations[{number}]: {error.title}", error.hint) from None
+    return tuple(found)
+
+
+def numbered_steps(plan: OperationsPlan, phase: Phase) -> tuple[tuple[int, OperationStep], ...]:
+    """The steps of all operations in a phase, in their order, each with its number in the plan."""
+    return tuple((number, step) for number, step in enumerate(_all_steps(plan)) if step.phase is phase)
+
+
+def find_step(plan: OperationsPlan, number: int) -> OperationStep:
+    """The step with a number that :func:`numbered_steps` returned."""
+    return _all_steps(plan)[number]
+
+
+def _all_steps(plan: OperationsPlan) -> list[OperationStep]:
+    return [step for operation in plan_operations(plan) for step in operation.steps]
+
+
+def read_operations(sql: str, options: OperationOptions) -> tuple[Operation, ...]:
+    """The operations of one or several statements, in their order.
+
+    Raises:
+        PlanError: a statement cannot be executed online, or not be undone.
+    """
+    try:
+        statements = split_statements(sql)
+        trees = [parse_sql(statement).stmts for statement in statements]
+    except SqlSyntaxError as error:
+        raise PlanError(f"PostgreSQL cannot read it: {error.reason}", "correct the SQL") from None
+    operations: list[Operation] = []
+    for text, found in zip(statements, trees, strict=True):
+        for each in found:
+            operations += _read_statement(each.stmt, text, options)
+    return tuple(operations)
+
+
+def _read_statement(node: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    kind = node.WhichOneof("node")
+    if options.undo is not None or kind not in _READERS:
+        return (read_own_statement(text, options),)
+    return _READERS[kind](getattr(node, kind), text, options)
+
+
+def _read_alter_table(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    if enum_name(statement, "objtype") != "OBJECT_TABLE":
+        return (read_own_statement(text, options),)
+    operations: list[Operation] = []
+    for each in statement.cmds:
+        subtype = enum_name(each.alter_table_cmd, "subtype")
+        own = single_command_sql(statement, each)
+        if subtype not in _COMMAND_READERS:
+            operations.append(read_own_statement(own, options))
+        else:
+            operations += _COMMAND_READERS[subtype](statement, each, own, options)
+    return tuple(operations)
+
+
+def _read_add_constraint(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    constraint = getattr(command.alter_table_cmd, "def").constraint
+    return (add_table_constraint(alter.relation, constraint, text, options),)
+
+
+def _read_drop(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    cascade = enum_name(statement, "behavior") == "DROP_CASCADE"
+    operations = []
+    for each in statement.objects:
+        match enum_name(statement, "remove_type"):
+            case "OBJECT_TABLE":
+                operations.append(read_drop_table(string_values(each.list.items), text, cascade=cascade))
+            case "OBJECT_INDEX":
+                names = string_values(each.list.items)
+                operations.append(read_drop_index(names, text, missing_ok=statement.missing_ok))
+            case _:
+                return (read_own_statement(text, options),)
+    return tuple(operations)
+
+
+_READERS: Mapping[str, Reader] = {
+    "alter_table_stmt": _read_alter_table,
+    "create_stmt": read_create_table,
+    "drop_stmt": _read_drop,
+    "index_stmt": read_create_index,
+}
+_COMMAND_READERS: Mapping[str, CommandReader] = {
+    "AT_AddColumn": read_add_column,
+    "AT_AddConstraint": _read_add_constraint,
+    "AT_ColumnDefault": read_column_default,
+    "AT_DropColumn": read_drop_column,
+    "AT_DropConstraint": read_drop_constraint,
+    "AT_SetNotNull": read_set_not_null,
+}

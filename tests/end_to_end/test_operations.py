@@ -24,7 +24,8 @@ CREATE TABLE unused (id int);
 INSERT INTO notes (user_id, body, kind) SELECT n, 'note ' || n, 'a' FROM generate_series(1, 500) n;
 """
 MIGRATION = [
-    "ALTER TABLE notes ADD COLUMN priority int NOT NULL DEFAULT 3 CHECK (priority > 0), ADD COLUMN team int REFERENCES teams",
+    "ALTER TABLE notes ADD COLUMN priority int NOT NULL DEFAULT 3 CHECK (priority > 0),"
+    " ADD COLUMN team int REFERENCES teams",
     "CREATE INDEX ON notes (lower(body), id)",
     "ALTER TABLE notes ALTER COLUMN user_id SET NOT NULL, ADD UNIQUE (user_id)",
     "ALTER TABLE notes DROP COLUMN legacy; DROP TABLE unused",

@@ -152,11 +152,18 @@ async def check_change_locks(plan: Plan, measurement: LockMeasurement | None) ->
         search_path=tuple(schemas),
     )
     for verdict in judged.verdicts:
-        _refuse_long_work(verdict, judged)
+        refuse_long_work(verdict, judged)
     return list(lock_lines(judged))
 
 
-def _refuse_long_work(verdict: StatementVerdict, judged: JudgedMigration) -> None:
+def refuse_long_work(verdict: StatementVerdict, judged: JudgedMigration, *, may_break: bool = False) -> None:
+    """
+    Args:
+        may_break: the statement runs when nothing uses what it takes away.
+
+    Raises:
+        PlanError: the statement rewrites or reads a table under a lock that blocks writers, or breaks running code.
+    """
     place = verdict.statement.location.rpartition(":")[0]
     for ruling in verdict.tables:
         if ruling.lock.blocks_writes and ruling.work in (TableWork.SCAN, TableWork.INDEX, TableWork.REWRITE):
@@ -167,7 +174,7 @@ def _refuse_long_work(verdict: StatementVerdict, judged: JudgedMigration) -> Non
             )
     measured = judged.measured
     effects = measured.effects.get((verdict.statement.location, verdict.statement.text)) if measured else None
-    if effects is not None and effects.breaking:
+    if effects is not None and effects.breaking and not may_break:
         raise PlanError(
             f"{place}: it breaks running code: {'; '.join(effects.breaking)} ({judged.source})",
             "expand may only add; what running code loses belongs to contract",

@@ -14,14 +14,17 @@ from zdd_tui.checks.cluster import check_cluster
 from zdd_tui.checks.flags import try_flags
 from zdd_tui.checks.locks import LockMeasurement, check_change_locks
 from zdd_tui.checks.migrations import check_migrations
+from zdd_tui.checks.operations import check_operation_locks, check_operation_rows
 from zdd_tui.checks.sample import check_sampled_rows
 from zdd_tui.checks.schema import check_change, run_squawk_checks
 from zdd_tui.model.ddl.lint import lint_plan_sql
 from zdd_tui.model.errors import MetricsError, PlanError, ZddError
 from zdd_tui.model.guard.rules import require_scipy
+from zdd_tui.model.operations.registry import plan_operations
 from zdd_tui.model.plan.base import BasePlan, Plan
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.plan.guard import Guard, Metric
+from zdd_tui.model.plan.operations import OperationsPlan
 
 
 async def check_plan(loaded: LoadedPlan, *, offline: bool, measurement: LockMeasurement | None = None) -> list[str]:
@@ -96,6 +99,9 @@ async def _check_file(plan: BasePlan, *, offline: bool) -> list[str]:
     if plan.production is None:
         kind = "production" if plan.is_production else "not production"
         lines.append(f"note: environment {plan.environment} counts as {kind} by its name; `production:` decides it")
+    if isinstance(plan, OperationsPlan):
+        count = len(plan_operations(plan))
+        lines.append(f"{count} operation{'' if count == 1 else 's'} can be executed online")
     if isinstance(plan, Plan):
         lint_plan_sql(plan, has_catalog=not offline)
         await run_squawk_checks(plan)
@@ -111,6 +117,14 @@ async def _check_database(loaded: LoadedPlan, measurement: LockMeasurement | Non
         with translate_errors(dsn):
             await refuse_pooler(conn, dsn)
             await migrations.check_can_migrate(conn, dsn)
+            if isinstance(plan, OperationsPlan):
+                if await _has_started(conn, plan):
+                    return [f"PostgreSQL {describe_dsn(dsn)}: the release has started"]
+                lines = [
+                    f"PostgreSQL {describe_dsn(dsn)}: the migration can be executed",
+                    *await check_operation_rows(conn, plan),
+                ]
+                return [*lines, *await check_operation_locks(plan, measurement)]
             if not isinstance(plan, Plan):
                 return [f"PostgreSQL {describe_dsn(dsn)}: stores the release's record, nothing else"]
             has_started = await _has_started(conn, plan)
@@ -135,7 +149,7 @@ async def _check_new_side(conn: Connection, plan: Plan) -> list[str]:
     return (await check_new_side(conn, plan)).lines(plan)
 
 
-async def _has_started(conn: Connection, plan: Plan) -> bool:
+async def _has_started(conn: Connection, plan: BasePlan) -> bool:
     """Whether a release of this plan has started and not ended: then the objects that it creates may exist."""
     if not await conn.fetchval("SELECT to_regclass('zdd.release') IS NOT NULL"):
         return False

@@ -34,6 +34,11 @@ class RunOperation:
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         spec = self._spec(ctx, step)
+        if spec.only_if and "is_needed" not in step.detail:
+            async with ctx.read_connection() as conn:
+                await step.save_detail(is_needed=bool(await conn.fetchval(spec.only_if)))
+        if not step.detail.get("is_needed", True):
+            return
         match spec.mode:
             case StepMode.TRANSACTION:
                 await self._run_transaction(ctx, step, spec)
@@ -44,6 +49,8 @@ class RunOperation:
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         spec = self._spec(ctx, step)
+        if not step.detail.get("is_needed", True):
+            return
         match spec.mode:
             case StepMode.TRANSACTION:
                 await run_statements(ctx, step, (*step.detail.get("undo", ()), *spec.undo))

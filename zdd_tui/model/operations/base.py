@@ -33,6 +33,7 @@ class OperationStep:
         table: of the index that is built, as SQL.
         schema: of the index that is dropped; empty where the statement names none.
         is_optional: IF EXISTS or IF NOT EXISTS of an index.
+        only_if: a query of one truth value; where it is false, nothing runs and nothing is undone.
     """
 
     phase: Phase
@@ -45,6 +46,7 @@ class OperationStep:
     table: str = ""
     schema: str = ""
     is_optional: bool = False
+    only_if: str = ""
 
     @property
     def undo_lines(self) -> tuple[str, ...]:
@@ -108,6 +110,18 @@ MAX_VIOLATIONS = 1000
 def relation_sql(relation: Any) -> str:
     """The name of a RangeVar as SQL, with its schema where it has one."""
     return name_sql(*(part for part in (relation.schemaname, relation.relname) if part))
+
+
+def column_exists(table: str, column: str) -> str:
+    """A query for ``only_if``.
+
+    Args:
+        table: as SQL.
+    """
+    return (
+        f"SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass({quote_literal(table)})"
+        f" AND attname = {quote_literal(column)} AND NOT attisdropped)"
+    )
 
 
 def exists_query(relation: str, statement: str) -> str:

@@ -5,7 +5,7 @@
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, relation_sql
+from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, column_exists, relation_sql
 from zdd_tui.model.operations.constraints import add_table_constraint, set_not_null_steps
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import (
@@ -58,16 +58,12 @@ def read_add_column(alter: Any, command: Any, text: str, options: OperationOptio
     column.constraints.extend(kept)
     drop = f"ALTER TABLE {table} DROP COLUMN {name_sql(column.colname)}"
     is_optional = command.alter_table_cmd.missing_ok
-    query = (
-        f"SELECT {quote_literal(drop)} WHERE NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid ="
-        f" to_regclass({quote_literal(table)}) AND attname = {quote_literal(column.colname)} AND NOT attisdropped)"
-    )
     step = OperationStep(
         Phase.EXPAND,
         f"add column {what}",
         (single_command_sql(alter, command),),
-        undo=() if is_optional else (drop,),
-        undo_query=query if is_optional else "",
+        undo=(drop,),
+        only_if=f"SELECT NOT ({column_exists(table, column.colname)})" if is_optional else "",
     )
     added = Operation(text, step.label, (step,))
     others = [add_table_constraint(alter.relation, each, text, options, column=column.colname) for each in separate]
@@ -81,7 +77,8 @@ def read_drop_column(alter: Any, command: Any, text: str, options: OperationOpti
     and comes back with a rollback.
     """
     table, column = relation_sql(alter.relation), name_sql(command.alter_table_cmd.name)
-    archived = name_sql(f"zdd_old_{command.alter_table_cmd.name}")
+    old = f"zdd_old_{command.alter_table_cmd.name}"
+    archived, is_optional = name_sql(old), command.alter_table_cmd.missing_ok
     what, steps = f"{table}.{column}", []
     behavior = enum_name(command.alter_table_cmd, "behavior")
     if behavior == "DROP_CASCADE":
@@ -93,6 +90,7 @@ def read_drop_column(alter: Any, command: Any, text: str, options: OperationOpti
                 f"{what} may be NULL",
                 (f"ALTER TABLE {table} ALTER COLUMN {column} DROP NOT NULL",),
                 undo_query=_was_not_null(table, command.alter_table_cmd.name),
+                only_if=column_exists(table, command.alter_table_cmd.name) if is_optional else "",
             )
         )
     steps += [
@@ -101,10 +99,23 @@ def read_drop_column(alter: Any, command: Any, text: str, options: OperationOpti
             f"archive column {what}",
             (f"ALTER TABLE {table} RENAME COLUMN {column} TO {archived}",),
             (f"ALTER TABLE {table} RENAME COLUMN {archived} TO {column}",),
+            only_if=column_exists(table, command.alter_table_cmd.name) if is_optional else "",
         ),
-        OperationStep(Phase.CLEANUP, f"drop column {what}", (f"ALTER TABLE {table} DROP COLUMN {archived}",)),
+        OperationStep(
+            Phase.CLEANUP,
+            f"drop column {what}",
+            (f"ALTER TABLE {table} DROP COLUMN {'IF EXISTS ' if is_optional else ''}{archived}",),
+        ),
     ]
     return (Operation(text, f"drop column {what}", tuple(steps), removes=(f"column {what}",)),)
+
+
+def read_drop_not_null(alter: Any, command: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
+    """In expand: a new version may write NULL."""
+    table, column = relation_sql(alter.relation), command.alter_table_cmd.name
+    label = f"{table}.{name_sql(column)} may be NULL"
+    step = OperationStep(Phase.EXPAND, label, (text,), undo_query=_was_not_null(table, column))
+    return (Operation(text, label, (step,)),)
 
 
 def _was_not_null(table: str, column: str) -> str:

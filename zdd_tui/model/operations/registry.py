@@ -5,17 +5,20 @@ from functools import lru_cache
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep
+from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, StepMode
 from zdd_tui.model.operations.columns import (
     read_add_column,
     read_column_default,
     read_drop_column,
+    read_drop_not_null,
     read_set_not_null,
 )
 from zdd_tui.model.operations.constraints import add_table_constraint, read_drop_constraint
 from zdd_tui.model.operations.indexes import read_create_index, read_drop_index
+from zdd_tui.model.operations.objects import OBJECT_READERS, read_drop
+from zdd_tui.model.operations.settings import SETTING_READERS
 from zdd_tui.model.operations.statements import read_own_statement
-from zdd_tui.model.operations.tables import read_create_table, read_drop_table
+from zdd_tui.model.operations.tables import read_create_table
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import OperationSection, OperationsPlan
 from zdd_tui.model.sql import SqlSyntaxError, enum_name, parse_sql, single_command_sql, split_statements, string_values
@@ -73,6 +76,20 @@ def read_operations(sql: str, options: OperationOptions) -> tuple[Operation, ...
     for text, found in zip(statements, trees, strict=True):
         for each in found:
             operations += _read_statement(each.stmt, text, options)
+    return _require_distinct_indexes(operations)
+
+
+def _require_distinct_indexes(operations: list[Operation]) -> tuple[Operation, ...]:
+    """
+    Raises:
+        PlanError: two indexes would get the same name.
+    """
+    seen: set[tuple[str, str]] = set()
+    for step in (step for operation in operations for step in operation.steps if step.mode is StepMode.BUILD_INDEX):
+        key = (step.table.rpartition(".")[0], step.index)
+        if key in seen:
+            raise PlanError(f"two indexes would have the name {step.index}", "name them: CREATE INDEX name ON …")
+        seen.add(key)
     return tuple(operations)
 
 
@@ -103,31 +120,28 @@ def _read_add_constraint(alter: Any, command: Any, text: str, options: Operation
 
 
 def _read_drop(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
-    cascade = enum_name(statement, "behavior") == "DROP_CASCADE"
-    operations = []
-    for each in statement.objects:
-        match enum_name(statement, "remove_type"):
-            case "OBJECT_TABLE":
-                operations.append(read_drop_table(string_values(each.list.items), text, cascade=cascade))
-            case "OBJECT_INDEX":
-                names = string_values(each.list.items)
-                operations.append(read_drop_index(names, text, missing_ok=statement.missing_ok))
-            case _:
-                return (read_own_statement(text, options),)
-    return tuple(operations)
+    if enum_name(statement, "remove_type") != "OBJECT_INDEX":
+        return read_drop(statement, text, options)
+    return tuple(
+        read_drop_index(string_values(each.list.items), text, missing_ok=statement.missing_ok)
+        for each in statement.objects
+    )
 
 
 _READERS: Mapping[str, Reader] = {
+    **OBJECT_READERS,
     "alter_table_stmt": _read_alter_table,
     "create_stmt": read_create_table,
     "drop_stmt": _read_drop,
     "index_stmt": read_create_index,
 }
 _COMMAND_READERS: Mapping[str, CommandReader] = {
+    **SETTING_READERS,
     "AT_AddColumn": read_add_column,
     "AT_AddConstraint": _read_add_constraint,
     "AT_ColumnDefault": read_column_default,
     "AT_DropColumn": read_drop_column,
     "AT_DropConstraint": read_drop_constraint,
+    "AT_DropNotNull": read_drop_not_null,
     "AT_SetNotNull": read_set_not_null,
 }

@@ -113,6 +113,20 @@ def add_advise_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _ADVISE_EPILOG
 
 
+def add_plan_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `zdd plan`."""
+    parser.add_argument("files", metavar="FILE", nargs="+", help="the migration's SQL, in order")
+    parser.add_argument("--deployment", required=True, metavar="NAME", help="the Deployment that serves")
+    parser.add_argument("--image", required=True, metavar="IMAGE", help="the version that needs the new schema")
+    parser.add_argument("--name", default="", help="of the release; default: from the last file's name")
+    parser.add_argument("--environment", default="production")
+    parser.add_argument("--namespace", default="", metavar="NAME")
+    parser.add_argument("--container", default="", metavar="NAME")
+    parser.add_argument("--dsn", default="", metavar="'${NAME}'", help="default: '${DATABASE_URL}'")
+    parser.add_argument("--output", "-o", default="", metavar="PLAN", help="the file to write; default: print the plan")
+    parser.add_argument("--force", action="store_true", help="overwrite the plan file")
+
+
 def add_init_options(parser: argparse.ArgumentParser) -> None:
     """The options of `zdd init`."""
     parser.add_argument("plan", metavar="PLAN", nargs="?", default="plan.yaml", help="default: %(default)s")

@@ -32,6 +32,7 @@ from zdd_tui.cli.options import (
     add_display_options,
     add_init_options,
     add_keys_options,
+    add_plan_options,
     add_record_option,
     add_replay_options,
     add_scratch_option,
@@ -260,6 +261,12 @@ def _run_replay(arguments: argparse.Namespace) -> int:
     return run_replay(open_player(arguments.file, arguments.speed, arguments.at), display)
 
 
+def _run_plan(arguments: argparse.Namespace) -> int:
+    from zdd_tui.cli.plan import run_plan
+
+    return run_plan(arguments, sys.stdout)
+
+
 def _run_advise(arguments: argparse.Namespace) -> int:
     from zdd_tui.cli.advise_report import run_advise
 
@@ -405,6 +412,9 @@ def _add_release_commands(verbs: Verbs) -> None:
 def _add_advice_commands(verbs: Verbs) -> None:
     add_advise_options(
         _add_command(verbs, "advise", _run_advise, "Read a change and recommend a strategy, with reasons and a plan.")
+    )
+    add_plan_options(
+        _add_command(verbs, "plan", _run_plan, "Write the plan that executes a migration online, phase by phase.")
     )
     add_init_options(
         _add_command(

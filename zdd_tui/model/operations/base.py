@@ -1,5 +1,7 @@
 """What an operation is: steps by phase, each one effect with its undo."""
 
+# ruff: noqa: S608  names are quoted by the parser's own rules, values are literals
+
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any

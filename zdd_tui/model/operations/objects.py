@@ -47,7 +47,7 @@ _RESTORE_VIEW = (
 """A view that has got columns cannot be replaced by one without them: then it is created anew, with its rights."""
 
 
-def read_view(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
+def _read_view(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
     name = relation_sql(statement.view)
     if not statement.replace:
         return _create("VIEW", name, text)
@@ -62,7 +62,7 @@ def read_view(statement: Any, text: str, _options: OperationOptions) -> tuple[Op
     return (_replace(f"view {name}", text, before),)
 
 
-def read_function(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
+def _read_function(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
     """A function or procedure; one that exists is replaced, and its definition comes back with a rollback."""
     inputs = [
         type_sql(each.function_parameter.arg_type)
@@ -85,56 +85,56 @@ def _replace(what: str, text: str, before: str) -> Operation:
     return Operation(text, step.label, (step,))
 
 
-def read_table_as(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
+def _read_table_as(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
     word = "MATERIALIZED VIEW" if enum_name(statement, "objtype") == "OBJECT_MATVIEW" else "TABLE"
     return _create(word, relation_sql(statement.into.rel), text, is_optional=statement.if_not_exists)
 
 
-def read_type(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
+def _read_type(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
     names = string_values(statement.type_name)
     return _create("TYPE", name_sql(*names), text)
 
 
-def read_composite_type(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
+def _read_composite_type(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
     return _create("TYPE", relation_sql(statement.typevar), text)
 
 
-def read_domain(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
+def _read_domain(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
     return _create("DOMAIN", name_sql(*string_values(statement.domainname)), text)
 
 
-def read_sequence(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
+def _read_sequence(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
     return _create("SEQUENCE", relation_sql(statement.sequence), text, is_optional=statement.if_not_exists)
 
 
-def read_schema(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+def _read_schema(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     if not statement.schemaname or statement.schema_elts:
         return (read_own_statement(text, options),)
     return _create("SCHEMA", name_sql(statement.schemaname), text, is_optional=statement.if_not_exists)
 
 
-def read_extension(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
+def _read_extension(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
     return _create("EXTENSION", name_sql(statement.extname), text, is_optional=statement.if_not_exists)
 
 
-def read_statistics(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+def _read_statistics(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     names = string_values(statement.defnames)
     if not names:
         return (read_own_statement(text, options),)
     return _create("STATISTICS", name_sql(*names), text, is_optional=statement.if_not_exists)
 
 
-def read_trigger(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+def _read_trigger(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     if statement.replace or statement.isconstraint:
         return (read_own_statement(text, options),)
     return _create("TRIGGER", name_sql(statement.trigname), text, on=relation_sql(statement.relation))
 
 
-def read_policy(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
+def _read_policy(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
     return _create("POLICY", name_sql(statement.policy_name), text, on=relation_sql(statement.table))
 
 
-def read_enum_value(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+def _read_enum_value(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     """ADD VALUE. PostgreSQL has no way to take it back, and an unused value harms nobody."""
     if statement.old_val:
         return (read_own_statement(text, options),)
@@ -156,7 +156,7 @@ _ADDRESSES = {
 """Names of pg_get_object_address, for objects that a list of names identifies."""
 
 
-def read_comment(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+def _read_comment(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     if (kind := _ADDRESSES.get(enum_name(statement, "objtype"))) is None:
         return (read_own_statement(text, options),)
     names = string_values(statement.object.list.items)
@@ -176,8 +176,8 @@ def read_comment(statement: Any, text: str, options: OperationOptions) -> tuple[
 _TABLE_PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
 
 
-def read_grant(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
-    """Rights on tables. GRANT belongs to expand, REVOKE to contract; the undo changes only what the statement changed."""
+def _read_grant(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    """Rights on tables. GRANT belongs to expand, REVOKE to contract; the undo changes what the statement changed."""
     privileges = [each.access_priv for each in statement.privileges]
     tables = [each.range_var for each in statement.objects]
     roles = [each.role_spec for each in statement.grantees]
@@ -299,20 +299,20 @@ def _drop_statistics(names: list[str], text: str) -> Operation:
 
 
 OBJECT_READERS: Mapping[str, Any] = {
-    "comment_stmt": read_comment,
-    "composite_type_stmt": read_composite_type,
-    "create_domain_stmt": read_domain,
-    "create_enum_stmt": read_type,
-    "create_extension_stmt": read_extension,
-    "create_function_stmt": read_function,
-    "create_policy_stmt": read_policy,
-    "create_range_stmt": read_type,
-    "create_schema_stmt": read_schema,
-    "create_seq_stmt": read_sequence,
-    "create_stats_stmt": read_statistics,
-    "create_table_as_stmt": read_table_as,
-    "create_trig_stmt": read_trigger,
-    "alter_enum_stmt": read_enum_value,
-    "grant_stmt": read_grant,
-    "view_stmt": read_view,
+    "comment_stmt": _read_comment,
+    "composite_type_stmt": _read_composite_type,
+    "create_domain_stmt": _read_domain,
+    "create_enum_stmt": _read_type,
+    "create_extension_stmt": _read_extension,
+    "create_function_stmt": _read_function,
+    "create_policy_stmt": _read_policy,
+    "create_range_stmt": _read_type,
+    "create_schema_stmt": _read_schema,
+    "create_seq_stmt": _read_sequence,
+    "create_stats_stmt": _read_statistics,
+    "create_table_as_stmt": _read_table_as,
+    "create_trig_stmt": _read_trigger,
+    "alter_enum_stmt": _read_enum_value,
+    "grant_stmt": _read_grant,
+    "view_stmt": _read_view,
 }

@@ -100,6 +100,19 @@ def _read_statement(node: Any, text: str, options: OperationOptions) -> tuple[Op
     return _READERS[kind](getattr(node, kind), text, options)
 
 
+def _read_nothing(_statement: Any, _text: str, _options: OperationOptions) -> tuple[Operation, ...]:
+    """BEGIN and COMMIT: each step has a transaction of its own."""
+    return ()
+
+
+_OWN_SETTINGS = {"lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout", "client_min_messages"}
+"""Settings that each step has a value for, or that change nothing."""
+
+
+def _read_set(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    return () if statement.name in _OWN_SETTINGS else (read_own_statement(text, options),)
+
+
 def _read_alter_table(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     if enum_name(statement, "objtype") != "OBJECT_TABLE":
         return (read_own_statement(text, options),)
@@ -130,6 +143,8 @@ def _read_drop(statement: Any, text: str, options: OperationOptions) -> tuple[Op
 
 _READERS: Mapping[str, Reader] = {
     **OBJECT_READERS,
+    "transaction_stmt": _read_nothing,
+    "variable_set_stmt": _read_set,
     "alter_table_stmt": _read_alter_table,
     "create_stmt": read_create_table,
     "drop_stmt": _read_drop,

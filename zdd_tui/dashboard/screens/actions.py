@@ -65,7 +65,7 @@ _DETAIL_SCREENS = {
     "topology": ("diagram", "DiagramScreen"),
     "gates": ("gate", "GateScreen"),
     "backfill-detail": ("backfill", "BackfillScreen"),
-    "plan": ("plan", "PlanScreen"),
+    "stored-plan": ("plan", "PlanScreen"),
 }
 
 

@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 import yaml
 
+from tests.support.command_line import CliEnvironment
 from tests.support.release import assert_no_failures, ignore_progress, start_production
 from zdd_tui.demo.environment import Environment
 from zdd_tui.demo.release_driver import ReleaseDriver
@@ -90,7 +91,14 @@ async def test_a_migration_ends_as_the_plain_one_and_is_undone_from_every_phase(
             assert dump(env, env.postgres.dsn) == before, last
         driver = ReleaseDriver(env, store, ignore_progress)
         await driver.start_release()
-        for phase in await driver.phase_names():
-            await driver.run_phase(phase)
+        here = CliEnvironment(env.folder, env.environ)
+        arrived = await here.run_zdd("run", "--until", "cutover")
+        assert (arrived.code, arrived.out.splitlines()[-1]) == (0, "notes-migration waits after cutover"), arrived.err
+        stopped = await here.run_zdd("run")
+        assert (stopped.code, "add --confirm notes-migration" in stopped.err) == (1, True), stopped.output
+        unknown = await here.run_zdd("run", "--until", "cutovr")
+        assert (unknown.code, "no such phase" in unknown.err) == (2, True), unknown.output
+        ended = await here.run_zdd("run", "--confirm", "notes-migration")
+        assert (ended.code, ended.out.splitlines()[-1]) == (0, "notes-migration is done"), ended.err
         await assert_no_failures(env)
         assert dump(env, env.postgres.dsn) == expected

@@ -175,6 +175,14 @@ def _run_status(arguments: argparse.Namespace) -> int:
     return asyncio.run(show_all_regions(loaded, **options))
 
 
+def _run_release(arguments: argparse.Namespace) -> int:
+    from zdd_tui.cli.run import RunOptions, run_release
+
+    loaded = load_plan_file(arguments.plan, arguments.region)
+    options = RunOptions(arguments.until, arguments.confirm, arguments.reason, arguments.unrehearsed, arguments.timeout)
+    return asyncio.run(run_release(loaded, options))
+
+
 def _run_command(arguments: argparse.Namespace) -> int:
     from zdd_tui.cli.commands import run_command
 
@@ -384,6 +392,17 @@ def _add_read_commands(verbs: Verbs) -> None:
 
 
 def _add_release_commands(verbs: Verbs) -> None:
+    run = _add_plan_command(
+        verbs,
+        "run",
+        _run_release,
+        "For pipelines: advance while gates open, stop at the first that does not.",
+    )
+    run.add_argument("--until", default="", metavar="PHASE", help="stop after this phase (default: the end)")
+    run.add_argument("--confirm", metavar="NAME", help="the release's name: required where a step cannot be undone")
+    run.add_argument("--reason", default="", metavar="TEXT", help="stored in the audit with each advance")
+    run.add_argument("--unrehearsed", action="store_true", help="start without a rehearsal; needs --reason")
+    _add_timeout_option(run, 600, "how long the gates of one phase may take")
     for each in ACTIONS:
         if not each.has_cli_command:
             continue

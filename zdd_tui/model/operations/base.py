@@ -2,12 +2,15 @@
 
 # ruff: noqa: S608  names are quoted by the parser's own rules, values are literals
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import name_sql, quote_literal
+
+_DROPS_DATA = re.compile(r"^DROP TABLE |^ALTER TABLE .* DROP COLUMN ")
 
 
 class StepMode(StrEnum):
@@ -58,7 +61,8 @@ class OperationStep:
         if self.mode is StepMode.DROP_INDEX:
             return (f"builds {self.index} again, concurrently",)
         restored = ("restores what the database held before",) if self.undo_query else ()
-        return (*restored, *self.undo) or ("nothing to undo",)
+        undo = (f"{sql}, with the data in it" if _DROPS_DATA.search(sql) else sql for sql in self.undo)
+        return (*restored, *undo) or ("nothing to undo",)
 
 
 @dataclass(frozen=True, slots=True)

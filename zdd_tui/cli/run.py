@@ -1,0 +1,171 @@
+"""`zdd run`: a release without a person, for pipelines: it advances while gates open, and stops where one does not."""
+
+import asyncio
+import sys
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+
+from zdd_tui.backends.actor import this_actor
+from zdd_tui.backends.store.client import Store
+from zdd_tui.cli.agent import ensure_agent
+from zdd_tui.cli.commands import EXIT_TIMEOUT, build_precondition, open_store
+from zdd_tui.model.errors import DatabaseError, PlanError, Refused
+from zdd_tui.model.plan.file import LoadedPlan
+from zdd_tui.model.release.preview import preview_command
+from zdd_tui.model.release.records import CommandRequest, ReleaseRecord
+from zdd_tui.model.release.state import CommandKind, ReleaseState, closed_gates, requires_name
+
+RECHECK_SECONDS = 1.0
+"""How long a change may go unnoticed: the age of a gate's reading grows without one."""
+
+POLL_SECONDS = 0.2
+"""While the agent registers the release."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What the command line says.
+
+    Attributes:
+        until: the phase after whose gates the run stops; empty for the end of the release.
+        typed: the release's name, without which it stops before a step that cannot be undone.
+        timeout: seconds that the gates of one phase may take.
+    """
+
+    until: str = ""
+    typed: str | None = None
+    reason: str = ""
+    unrehearsed: bool = False
+    timeout: float = 600.0
+
+
+async def run_release(loaded: LoadedPlan, options: RunOptions) -> int:
+    """Starts an agent if none is at work, and advances the release phase by phase.
+
+    Progress goes to stdout, a line for each phase; the reason of a stop to stderr. The agent stays when the run stops.
+
+    Returns:
+        0 when the release is there, 1 when it failed, was refused or was rolled back, 4 when a gate stays closed.
+
+    Raises:
+        ZddError: no agent could be started, or there is no such phase.
+    """
+    agent = asyncio.create_task(ensure_agent(loaded, Path(loaded.source)))
+    drive = asyncio.create_task(_drive(loaded, options))
+    try:
+        await asyncio.wait({agent, drive}, return_when=asyncio.FIRST_COMPLETED)
+        if agent.done() and not drive.done():
+            agent.result()  # raises why there is no agent
+        return await drive
+    finally:
+        for task in (agent, drive):
+            task.cancel()
+        await asyncio.gather(agent, drive, return_exceptions=True)
+
+
+async def _drive(loaded: LoadedPlan, options: RunOptions) -> int:
+    async with await open_store(loaded) as store:
+        record = await store.read_release(await _wait_for_release(store, loaded))
+        if record.release.plan_hash != loaded.hash:
+            raise Refused(
+                f"{loaded.source} is not the plan that release {record.release.name} runs",
+                "use the file it was started with, or roll back and start the new one",
+            )
+        names = [phase.name for phase in record.release.strategy.phases]
+        if options.until and options.until not in names:
+            raise PlanError(f"--until {options.until}: no such phase", f"one of: {', '.join(names)}")
+        while True:
+            record = await _wait_for_gates(store, record, options.timeout)
+            release = record.release
+            if (code := _result(record, options.until)) is not None:
+                return code
+            if requires_name(release, CommandKind.ADVANCE) and options.typed is None:
+                following = release.next_phase.name if release.next_phase else "the end"
+                _say_error(f"{following} has steps that cannot be undone: add --confirm {release.name}")
+                return 1
+            if not await _advance(store, loaded, record, options):
+                return 1
+
+
+async def _wait_for_release(store: Store, loaded: LoadedPlan) -> int:
+    """The id of the release, which the agent registers when it starts."""
+    while True:
+        if await store.schema_version() and (found := await store.find_release(loaded.plan.name)) is not None:
+            return found
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def _result(record: ReleaseRecord, until: str) -> int | None:
+    """The exit code where the release is over, has arrived or cannot go on; else None."""
+    release = record.release
+    if release.state is ReleaseState.DONE:
+        sys.stdout.write(f"{release.name} is done\n")
+        return 0
+    if release.state is ReleaseState.PLANNED and not closed_gates(release, record.gates, record.now):
+        return None
+    if release.state is not ReleaseState.WAITING:
+        _say_error(f"{release.name} is {release.state}{f': {release.error}' if release.error else ''}")
+        return 1
+    phase = release.current_phase.name if release.current_phase else release.name
+    if closed := closed_gates(release, record.gates, record.now):
+        _say_error(f"{phase}: gate {closed[0].name}: {closed[0].verdict}: {closed[0].reason}")
+        return EXIT_TIMEOUT
+    if phase == until:
+        sys.stdout.write(f"{release.name} waits after {phase}\n")
+        return 0
+    return None
+
+
+async def _wait_for_gates(store: Store, record: ReleaseRecord, timeout: float) -> ReleaseRecord:
+    """The record when the release waits with open gates or cannot go on; or after the timeout, with closed gates."""
+    try:
+        async with aclosing(store.watch_changes(record.id, idle_timeout=RECHECK_SECONDS)) as changes:
+            waiting_since: float | None = None
+            async for _ in changes:
+                try:
+                    record = await store.read_release(record.id)
+                except DatabaseError:
+                    continue  # a server that is away stops no release: the agent is the one that works
+                release = record.release
+                if release.state not in (ReleaseState.RUNNING, ReleaseState.WAITING, ReleaseState.PLANNED):
+                    if not release.state.is_rolling_back:
+                        return record
+                    continue
+                if release.state is ReleaseState.RUNNING:
+                    waiting_since = None
+                    continue
+                if release.next_phase is not None and not closed_gates(release, record.gates, record.now):
+                    return record
+                waiting_since = record.now if waiting_since is None else waiting_since
+                if record.now - waiting_since > timeout:
+                    return record
+    except asyncio.CancelledError:
+        _say_error("interrupted; the release stays as it is, its agent goes on")
+        raise
+    return record
+
+
+async def _advance(store: Store, loaded: LoadedPlan, record: ReleaseRecord, options: RunOptions) -> bool:
+    """Sends one advance; False where it was refused."""
+    targets = preview_command(loaded.plan, record.release, CommandKind.ADVANCE)
+    request = CommandRequest(
+        CommandKind.ADVANCE,
+        options.reason,
+        build_precondition(record),
+        options.typed,
+        targets=targets,
+        unrehearsed=options.unrehearsed,
+    )
+    answer = await store.wait_command(await store.send_command(record.id, request, actor=this_actor()), 60.0)
+    if answer.status == "done":
+        sys.stdout.write(f"{answer.outcome}\n")
+        sys.stdout.flush()
+        return True
+    _say_error(f"advance {answer.status}: {answer.outcome or 'the agent has not answered within 60 s'}")
+    return False
+
+
+def _say_error(text: str) -> None:
+    sys.stderr.write(f"zdd: {text}\n")
+    sys.stderr.flush()

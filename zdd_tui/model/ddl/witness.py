@@ -7,12 +7,11 @@ added. A record that cannot be written is counted in a sequence.
 
 # ruff: noqa: S608  names are quoted, expressions have passed the lint, values are parameters
 
-from typing import Literal
-
 from zdd_tui.model.ddl.catalog import Catalog, CatalogColumn
 from zdd_tui.model.ddl.names import (
     SCHEMA,
     WITNESS_SETTING,
+    Side,
     old_column_name,
     search_path,
     witness_functions,
@@ -28,8 +27,6 @@ from zdd_tui.model.ddl.sync import (
 )
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.sql import dollar_quoted, quote_identifier, quote_literal, quote_qualified, with_record
-
-Side = Literal["old", "new"]
 
 _SIDES: tuple[Side, Side] = ("new", "old")
 

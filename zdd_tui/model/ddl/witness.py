@@ -14,6 +14,7 @@ from zdd_tui.model.ddl.names import (
     Side,
     old_column_name,
     search_path,
+    sync_name,
     witness_functions,
     witness_triggers,
 )
@@ -83,6 +84,18 @@ def reduce_witness_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
         *_drop_triggers(plan, catalog, "new"),
         *_function_statements(plan, catalog, either=False, archived=catalog.is_archived),
         *_trigger_statements(plan, catalog, "old", catalog.is_archived),
+    )
+
+
+def restore_trigger_statements(plan: Plan, catalog: Catalog, trigger: str) -> tuple[str, ...]:
+    """Makes one trigger of the witness anew, with the functions, whatever is left of them."""
+    side: Side = "old" if trigger in witness_triggers(plan, "old") else "new"
+    both_sides = side == "new" or bool({*witness_triggers(plan, "new"), sync_name(plan, "reverse")} & catalog.triggers)
+    table = _watched_table(plan, catalog, side, catalog.is_archived)
+    return (
+        *_function_statements(plan, catalog, either=both_sides, archived=catalog.is_archived),
+        f"DROP TRIGGER IF EXISTS {quote_identifier(trigger)} ON {table}",
+        *_trigger_statements(plan, catalog, side, catalog.is_archived, only=trigger),
     )
 
 
@@ -394,8 +407,8 @@ END
 # --- triggers -----------------------------------------------------------------------------------------------------
 
 
-def _trigger_statements(plan: Plan, catalog: Catalog, side: Side, archived: bool) -> tuple[str, ...]:
-    """The triggers of one side that do not exist yet. In the column kind both sides are in one table.
+def _trigger_statements(plan: Plan, catalog: Catalog, side: Side, archived: bool, *, only: str = "") -> tuple[str, ...]:
+    """The triggers of one side that do not exist yet, or ``only`` one. In the column kind both sides are in one table.
 
     There is no WHEN: it is parsed anew by each statement of the application, which costs more than the function.
     """
@@ -421,7 +434,7 @@ def _trigger_statements(plan: Plan, catalog: Catalog, side: Side, archived: bool
     return tuple(
         statement
         for name, create in made.items()
-        if name not in catalog.triggers
+        if (name == only if only else name not in catalog.triggers)
         # Also for sessions that skip ordinary triggers, with session_replication_role = replica.
         for statement in (create, f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {quote_identifier(name)}")
     )

@@ -41,7 +41,8 @@ class Condition:
     Attributes:
         name: unique in the release, such as ``image users-api``.
         subject: a Deployment, Service, HTTPRoute, flag or trigger; empty where there is only one subject.
-        allowed: the values that it may have; None is a flag that does not exist.
+        allowed: the values that it may have, of a trigger those of ``pg_trigger.tgenabled``; None is a flag that does
+            not exist.
         restore_to: the value that the agent writes back after a breach, with its fence; None where the subject belongs
             to others, or nothing is to be written.
         affects_rows: while it did not hold, rows may have been written on one side only.

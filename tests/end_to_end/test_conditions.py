@@ -174,6 +174,7 @@ async def test_case_a3_a_lost_flag_is_restored_and_audited(tmp_path: Path) -> No
         record = await driver.read_record()
         assert any("restored by the agent" in line for line in audit(record, "holds again"))
         assert any("last command" in line or "by whom" in line for line in audit(record, "breach: flag"))
+        await driver.wait_for_phase("dual-write")  # the sample of recent rows has started again
         await finish(driver, "backfill")
         await assert_both_sides_agree(env)
 

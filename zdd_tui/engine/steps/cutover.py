@@ -38,7 +38,8 @@ class SyncReverse:
             if lost.differing:
                 await save_differing(ctx, lost)
                 raise StepFailed(
-                    f"{await describe_differing(ctx, lost)}; V3 wrote the new side, which this rollback drops",
+                    f"{await describe_differing(ctx, lost)}; V3 may have written the new side alone, and this"
+                    " rollback drops it",
                     "correct the rows in zdd.mismatch so that both sides agree, then: zdd rollback PLAN",
                 )
         await change_schema(ctx, step, lambda catalog: undo_reverse_statements(ctx.expand_contract_plan, catalog))

@@ -13,6 +13,7 @@ from zdd_tui.model.release.condition import (
     ConditionKind,
     ConditionReading,
     ConditionStatus,
+    recheck_reading,
     unmet_readings,
 )
 from zdd_tui.model.release.condition_findings import (
@@ -306,6 +307,16 @@ def test_flags(raw: str | None, text: str | None) -> None:
 
 def facts(**changes: Any) -> DatabaseFacts:
     return replace(DatabaseFacts((), (), (), (), {}), **changes)
+
+
+def test_a_condition_that_holds_again_still_says_what_was_broken_and_by_whom() -> None:
+    waiting = recheck_reading(BREACH, "waiting for the pods")
+    assert waiting is not None
+    comparing = recheck_reading(waiting, "the rows are compared again")
+    assert comparing is not None
+    assert comparing.title == "wrong image; it holds again: the rows are compared again; set by argocd"
+    assert comparing.status.stops_progress
+    assert recheck_reading(comparing, "the rows are compared again") is None
 
 
 def test_triggers() -> None:

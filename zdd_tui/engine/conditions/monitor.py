@@ -36,6 +36,7 @@ from zdd_tui.model.release.condition import (
     ConditionKind,
     ConditionReading,
     ConditionStatus,
+    recheck_reading,
     unmet_readings,
 )
 from zdd_tui.model.release.condition_findings import (
@@ -77,8 +78,6 @@ ROWS_AGREE = "rows agree"
 
 STOPPED_NOTE = "stopped until every condition holds"
 COMPARING = "the rows of both sides are compared again"
-HOLDS_AGAIN = "; it holds again: "
-"""Follows what was broken, in the text of a condition whose effects are verified again."""
 
 
 @dataclass(slots=True)
@@ -506,12 +505,12 @@ class ConditionMonitor:
         if condition.kind is ConditionKind.FLAG:
             until = self._wait_until.setdefault(condition.name, time.monotonic() + 2 * self._ctx.plan.flag_staleness)
             if time.monotonic() < until:
-                return _rechecking(known, "waiting until every pod has seen the flag")
+                return recheck_reading(known, "waiting until every pod has seen the flag")
         release = self._holder.release
         if condition.affects_rows and needs_comparison(release):
             if not self._may_write_one_side():
                 self._comparison.start()
-            return _rechecking(known, COMPARING)
+            return recheck_reading(known, COMPARING)
         if condition.affects_rows:
             await self._restart_sample(release)
         return replace(known, status=ConditionStatus.HOLDS)
@@ -582,11 +581,3 @@ def _breach_reading(condition: Condition, finding: ConditionFinding) -> Conditio
         finding.hint,
         affects_rows=condition.affects_rows,
     )
-
-
-def _rechecking(known: ConditionReading, why: str) -> ConditionReading | None:
-    broken = known.text.partition(HOLDS_AGAIN)[0]
-    text = f"{broken}{HOLDS_AGAIN}{why}"
-    if known.status is ConditionStatus.RECHECKING and known.text == text:
-        return None
-    return replace(known, status=ConditionStatus.RECHECKING, text=text)

@@ -1,7 +1,7 @@
 """Standing conditions: what a release relies on, and the reading of one that does not hold."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from zdd_tui.model.errors import HINT_PREFIX
@@ -101,6 +101,23 @@ class ConditionReading:
     def message(self) -> str:
         """The title, and the hint on a line of its own."""
         return f"{self.title}\n{HINT_PREFIX}{self.hint}" if self.hint else self.title
+
+
+_HOLDS_AGAIN = "; it holds again: "
+
+
+def recheck_reading(reading: ConditionReading, why: str) -> ConditionReading | None:
+    """The reading of a condition that holds again, while what it may have affected is verified; None where it is that.
+
+    Its text still says what was broken; who did it stays, too.
+
+    Args:
+        why: what is done, or waited for.
+    """
+    text = f"{reading.text.partition(_HOLDS_AGAIN)[0]}{_HOLDS_AGAIN}{why}"
+    if reading.status is ConditionStatus.RECHECKING and reading.text == text:
+        return None
+    return replace(reading, status=ConditionStatus.RECHECKING, text=text)
 
 
 def unmet_readings(readings: Iterable[ConditionReading]) -> tuple[ConditionReading, ...]:

@@ -42,11 +42,12 @@ async def restore_trigger(ctx: Context, condition: Condition) -> bool:
     """
     plan = ctx.expand_contract_plan
     async with ctx.read_connection() as conn:
-        if await read_trigger_state(conn, condition.subject) in condition.allowed:
-            return False
+        state = await read_trigger_state(conn, condition.subject)
+    if state in condition.allowed:
+        return False
     catalog = await ctx.catalog(fresh=True)
     if condition.subject in (*witness_triggers(plan, "old"), *witness_triggers(plan, "new")):
-        statements = restore_trigger_statements(plan, catalog, condition.subject)
+        statements = restore_trigger_statements(plan, catalog, condition.subject, exists=state is not None)
     else:
         statements = sync_statements(
             plan, catalog, "forward" if condition.subject == sync_name(plan, "forward") else "reverse"

@@ -87,16 +87,17 @@ def reduce_witness_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
     )
 
 
-def restore_trigger_statements(plan: Plan, catalog: Catalog, trigger: str) -> tuple[str, ...]:
-    """Makes one trigger of the witness anew, with the functions, whatever is left of them."""
+def restore_trigger_statements(plan: Plan, catalog: Catalog, trigger: str, *, exists: bool) -> tuple[str, ...]:
+    """Creates one trigger of the witness, or enables the one that exists, and restores the functions.
+
+    A trigger that exists is not dropped: that would need a lock that blocks readers too.
+    """
     side: Side = "old" if trigger in witness_triggers(plan, "old") else "new"
     both_sides = side == "new" or bool({*witness_triggers(plan, "new"), sync_name(plan, "reverse")} & catalog.triggers)
-    table = _watched_table(plan, catalog, side, catalog.is_archived)
-    return (
-        *_function_statements(plan, catalog, either=both_sides, archived=catalog.is_archived),
-        f"DROP TRIGGER IF EXISTS {quote_identifier(trigger)} ON {table}",
-        *_trigger_statements(plan, catalog, side, catalog.is_archived, only=trigger),
-    )
+    functions = _function_statements(plan, catalog, either=both_sides, archived=catalog.is_archived)
+    if exists:
+        return (*functions, _enable_sql(_watched_table(plan, catalog, side, catalog.is_archived), trigger))
+    return (*functions, *_trigger_statements(plan, catalog, side, catalog.is_archived, only=trigger))
 
 
 def drop_witness_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
@@ -455,9 +456,13 @@ def _trigger_statements(plan: Plan, catalog: Catalog, side: Side, archived: bool
         statement
         for name, create in made.items()
         if (name == only if only else name not in catalog.triggers)
-        # Also for sessions that skip ordinary triggers, with session_replication_role = replica.
-        for statement in (create, f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {quote_identifier(name)}")
+        for statement in (create, _enable_sql(table, name))
     )
+
+
+def _enable_sql(table: str, trigger: str) -> str:
+    """Also for sessions that skip ordinary triggers, with session_replication_role = replica."""
+    return f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {quote_identifier(trigger)}"
 
 
 def _drop_triggers(plan: Plan, catalog: Catalog, side: Side) -> tuple[str, ...]:

@@ -447,11 +447,11 @@ def overriding_clause(table: Table, key: tuple[str, ...]) -> str:
     return " OVERRIDING SYSTEM VALUE" if always else ""
 
 
-def upsert_clause(key: tuple[str, ...], columns: Sequence[CatalogColumn], alias: str, condition: str = "") -> str:
-    """ON CONFLICT … that updates only where something differs, or where ``condition`` holds."""
+def upsert_clause(key: tuple[str, ...], columns: Sequence[CatalogColumn], alias: str) -> str:
+    """ON CONFLICT … that updates only where something differs."""
     sets = ", ".join(f"{column.sql} = EXCLUDED.{column.sql}" for column in columns)
     differs = " OR ".join(distinct_condition(each, f"{alias}.{each.sql}", f"EXCLUDED.{each.sql}") for each in columns)
-    return f"ON CONFLICT ({quote_names(key)}) DO UPDATE SET {sets}\n  WHERE {condition or differs}"
+    return f"ON CONFLICT ({quote_names(key)}) DO UPDATE SET {sets}\n  WHERE {differs}"
 
 
 def _copy_to_table(plan: Plan, catalog: Catalog, source: Side, archived: bool, is_two_way: bool) -> str:

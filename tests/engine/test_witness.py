@@ -9,13 +9,19 @@ import pytest
 from tests.support.schema_change import count_disagreements
 from tests.support.witness import KINDS, WatchedRelease, watched_release
 from zdd_tui.backends.postgres.catalog import read_catalog
-from zdd_tui.backends.postgres.recent_writes import read_horizon
+from zdd_tui.backends.postgres.gate_queries import list_enabled_triggers
+from zdd_tui.backends.postgres.recent_writes import RecentWrites, read_horizon
 from zdd_tui.backends.store import backfill as rows
 from zdd_tui.backends.store.witness import read_continuity
+from zdd_tui.engine.conditions.comparison import RowComparison
+from zdd_tui.engine.conditions.restore import restore_trigger
 from zdd_tui.engine.context import StepHandle
 from zdd_tui.engine.gates.registry import GATES
 from zdd_tui.engine.steps.registry import STEPS
+from zdd_tui.model.ddl.witness import expected_triggers
 from zdd_tui.model.errors import StepFailed
+from zdd_tui.model.release.condition import Condition, ConditionKind
+from zdd_tui.model.release.conditions import ALWAYS_ENABLED
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import StepChange, StepRecord
 from zdd_tui.model.release.state import StepStatus
@@ -81,8 +87,12 @@ async def test_after_v3_a_foreign_write_is_shown_and_not_overwritten(pg_dsn: str
         verdict, reason = await GATES[WITNESS_GATE](made.ctx, record)
         assert verdict is Verdict.FAIL
         assert "reports-worker" in reason
-        # Somebody decides for one of the two values.
+        # V3 writes the row again: its sides still differ, and both writes are there.
         await made.admin.execute(f"UPDATE {new} SET full_name = full_name || '!' WHERE id = 2")
+        assert await made.admin.fetchval("SELECT first_name FROM users WHERE id = 2") == "Old"
+        assert (await made.settle(*AFTER_V3, phase="cutover")).witness.open_rows == 1
+        # Somebody decides for one of the two values.
+        await made.admin.execute(f"UPDATE {new} SET full_name = 'Old Last 2' WHERE id = 2")
         record = await made.settle(*AFTER_V3, phase="cutover")
         assert record.witness.open_rows == 0
 
@@ -160,22 +170,20 @@ async def verified(made: WatchedRelease, *done: str) -> None:
     await made.store.save(release, step=StepChange("verify-rows", detail=detail))
 
 
-async def run_comparison(made: WatchedRelease) -> dict[str, Any]:
-    notes: list[str] = []
-    saved: dict[str, Any] = {}
-
-    async def note(text: str) -> None:
-        notes.append(text)
+def step_handle(name: str, saved: dict[str, Any]) -> StepHandle:
+    async def note(_text: str) -> None: ...
 
     async def detail(facts: dict[str, Any]) -> None:
         saved.update(facts)
 
     async def done(*_: Any) -> None: ...
 
-    handle = StepHandle(
-        StepRecord("compare-recent-writes", StepStatus.STARTED), write_note=note, write_detail=detail, write_done=done
-    )
-    await STEPS["compare-recent-writes"].run(made.ctx, handle)
+    return StepHandle(StepRecord(name, StepStatus.STARTED), write_note=note, write_detail=detail, write_done=done)
+
+
+async def run_comparison(made: WatchedRelease) -> dict[str, Any]:
+    saved: dict[str, Any] = {}
+    await STEPS["compare-recent-writes"].run(made.ctx, step_handle("compare-recent-writes", saved))
     return saved
 
 
@@ -201,6 +209,89 @@ async def test_after_v3_it_fails_with_the_key_and_the_writer_and_no_value(pg_dsn
         assert "reports-worker" in failed.value.title
         assert "SecretName" not in str(failed.value)
         assert "Last 150" not in str(failed.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_rollback_keeps_the_new_side_while_v3_wrote_what_the_old_side_lacks(pg_dsn: str, kind: str) -> None:
+    async with watched_release(pg_dsn, kind, rows=20) as made, made.writer("v3") as v3, made.writer("psql") as psql:
+        await verified(made, "sync-reverse", "extend-witness", "read-flag-on", "rollout-v3")
+        release = (await made.store.read()).release
+        await made.store.save(release, step=StepChange("rollout-v3", detail={"image_before": "a:2"}))
+        await made.extend()
+        new = "people" if kind == "table" else "users"
+        await psql.execute("UPDATE users SET first_name = 'Old' WHERE id IN (2, 3)")
+        await v3.execute(f"UPDATE {new} SET full_name = 'New' WHERE id IN (3, 4)")  # 3: in conflict, 4: copied
+        undo = STEPS["sync-reverse"].undo
+        with pytest.raises(StepFailed) as failed:
+            await undo(made.ctx, step_handle("sync-reverse", {}))
+        assert "1 of " in failed.value.title, "row 2 is right on the old side, which stays"
+        assert "for example key 3 (" in failed.value.title
+        assert "v3 " in failed.value.title
+        assert await made.admin.fetchval("SELECT key FROM zdd.mismatch") == '["3"]'
+        assert "zdd_users-full-name_rev" in (await read_catalog(made.admin, made.plan)).triggers
+        await made.admin.execute("UPDATE users SET first_name = 'New', last_name = '' WHERE id = 3")
+        await undo(made.ctx, step_handle("sync-reverse", {}))
+        assert "zdd_users-full-name_rev" not in (await read_catalog(made.admin, made.plan)).triggers
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("damage", ["dropped", "disabled", "not always enabled", "functions dropped"])
+async def test_a_trigger_of_the_witness_is_made_anew(pg_dsn: str, kind: str, damage: str) -> None:
+    async with watched_release(pg_dsn, kind) as made, made.writer() as worker:
+        await made.extend()
+        names = expected_triggers(made.plan, both_sides=True)
+        for name in names:
+            table = await made.admin.fetchval("SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname = $1", name)
+            function = await made.admin.fetchval(
+                "SELECT tgfoid::regprocedure::text FROM pg_trigger WHERE tgname = $1", name
+            )
+            if function is None:
+                continue  # its trigger was dropped with a function that two of them use
+            statements = {
+                "dropped": f'DROP TRIGGER "{name}" ON {table}',
+                "disabled": f'ALTER TABLE {table} DISABLE TRIGGER "{name}"',
+                "not always enabled": f'ALTER TABLE {table} ENABLE TRIGGER "{name}"',
+                "functions dropped": f"DROP FUNCTION {function} CASCADE",
+            }
+            await made.admin.execute(statements[damage])
+        for name in names:
+            condition = Condition(f"trigger {name}", ConditionKind.TRIGGER, name, ALWAYS_ENABLED)
+            assert await restore_trigger(made.ctx, condition)
+            assert not await restore_trigger(made.ctx, condition), "it is there"
+        assert await list_enabled_triggers(made.admin, names) == set(names)
+        new = "people" if kind == "table" else "users"
+        await worker.execute("UPDATE users SET first_name = 'Old' WHERE id = 2")
+        await worker.execute(f"UPDATE {new} SET full_name = NULL WHERE id = 3")
+        assert [(key, side) for key, side, *_ in await made.recorded()] == [('["2"]', "old")], "3 agrees by down"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_comparison_after_a_breach_reads_recent_rows_and_accepts_down(pg_dsn: str, kind: str) -> None:
+    async with watched_release(pg_dsn, kind, rows=50) as made, made.writer("v3") as v3:
+        await verified(made, "sync-reverse", "extend-witness", "read-flag-on")
+        await made.extend()
+        new = "people" if kind == "table" else "users"
+        await v3.execute(f"UPDATE {new} SET full_name = NULL WHERE id = 7")  # up gives '', down gives the old side
+
+        async def compare() -> RecentWrites:
+            ended = asyncio.Event()
+            comparison = RowComparison(made.ctx, ended.set)
+            comparison.start()
+            await ended.wait()
+            result = comparison.result()
+            assert result is not None
+            return result
+
+        result = await compare()
+        assert (result.rows, result.differing, result.is_whole) == (1, (), False)
+        await made.admin.execute(
+            "SET session_replication_role = replica; UPDATE users SET first_name = 'x' WHERE id = 8"
+        )
+        assert [each.key for each in (await compare()).differing] == [("8",)]
+        assert await made.admin.fetchval("SELECT key FROM zdd.mismatch") == '["8"]'
+        # Deletes of V3 have no record on the old side: in the table kind every row is compared.
+        await verified(made, *AFTER_V3)
+        assert (await compare()).is_whole == (kind == "table")
 
 
 @pytest.mark.parametrize(

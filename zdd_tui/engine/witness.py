@@ -20,7 +20,7 @@ from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.ddl.witness import orphans_statement
 from zdd_tui.model.errors import ClusterError, DatabaseUnavailable, StaleEpoch, ZddError
 from zdd_tui.model.release.records import ReleaseRecord
-from zdd_tui.model.release.witness import WitnessMode, accepts_down, find_pods, witness_mode
+from zdd_tui.model.release.witness import WitnessMode, accepts_down, describe_writers, find_pods, witness_mode
 
 MAX_ROWS = 500
 """Recorded rows that are looked at in one call."""
@@ -103,6 +103,23 @@ async def _find_differing(
         )
         tolerated = await tolerated_keys(ctx, conn) if found else frozenset()
     return {each.key for each in found} - tolerated
+
+
+async def move_all_records(ctx: Context) -> None:
+    """Moves every new record, also in a release that settles none any more, as in a rollback."""
+    while True:
+        async with ctx.store.fenced() as conn:
+            if not await store.move_records(conn, ctx.store.release_id):
+                await store.update_writers(conn, ctx.store.release_id)
+                return
+
+
+async def name_writers(ctx: Context, keys: Sequence[Key]) -> str:
+    """``, written by reports-worker 10.1.4.7 as app: 1 row`` of the keys; empty where nobody was recorded."""
+    await move_all_records(ctx)
+    async with ctx.read_connection() as conn:
+        writers = await store.read_writers_of(conn, ctx.store.release_id, keys)
+    return f", written by {describe_writers(writers)}" if writers else ""
 
 
 async def tolerated_keys(ctx: Context, conn: Connection) -> frozenset[Key]:

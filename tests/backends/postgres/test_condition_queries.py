@@ -8,6 +8,7 @@ from zdd_tui.backends.postgres.condition_queries import (
     ReliedObjects,
     find_missing,
     find_schema_changer,
+    has_planned_indexes,
     read_database_facts,
     select_baseline,
 )
@@ -53,13 +54,16 @@ async def test_every_change_by_hand_is_seen(kind: str, pg_dsn: str, db: asyncpg.
         baseline = await load_baseline(db, store.release_id)
         names = {(each.kind, each.name) for each in baseline}
         assert {("column", "full_name"), ("column", "first_name"), ("index", "by_name")} <= names
+        assert has_planned_indexes(relied, baseline)
+        before = [each for each in baseline if each.name != "by_name"]
+        assert not has_planned_indexes(relied, before), "the key of a new table is no index of the plan"
 
         def schema(facts: DatabaseFacts) -> str:
             finding = find_changed_schema(baseline, facts, archived=relied.archived, old_side_needed=True)
             return finding.text if finding else ""
 
         def trigger(facts: DatabaseFacts) -> str:
-            finding = find_disabled_trigger(Condition("t", ConditionKind.TRIGGER, FORWARD), facts)
+            finding = find_disabled_trigger(Condition("t", ConditionKind.TRIGGER, FORWARD, ("O", "A")), facts)
             return finding.text if finding else ""
 
         facts = await read()

@@ -13,6 +13,7 @@ from zdd_tui.model.release.condition import (
     ConditionKind,
     ConditionReading,
     ConditionStatus,
+    recheck_reading,
     unmet_readings,
 )
 from zdd_tui.model.release.condition_findings import (
@@ -29,6 +30,8 @@ from zdd_tui.model.release.condition_findings import (
 )
 from zdd_tui.model.release.conditions import (
     ALL_ROWS,
+    ALWAYS_ENABLED,
+    ENABLED,
     NEW_SCHEMA,
     needs_comparison,
     required_conditions,
@@ -98,6 +101,37 @@ def test_each_condition_begins_and_ends_with_its_steps() -> None:
         NEW_SCHEMA: ["expand-schema", "remove-annotations"],
         ALL_ROWS: ["lint-ddl", "delete-flags"],
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (
+            "column",
+            {"wor": ["create-witness", "sync-reverse"], "wnr": ["extend-witness", "delete-flags"]},
+        ),
+        (
+            "table",
+            {
+                "wor": ["create-witness", "delete-flags"],
+                "wot": ["create-witness", "delete-flags"],
+                "wnr": ["extend-witness", "delete-flags"],
+                "wnt": ["extend-witness", "delete-flags"],
+            },
+        ),
+    ],
+)
+def test_the_triggers_of_the_witness_are_relied_on(kind: str, expected: dict[str, list[str]]) -> None:
+    plan = make_plan(kind)
+    spans: dict[str, list[str]] = {}
+    for spec in build_strategy(plan).steps:
+        for name in required(plan, spec.name):
+            if name.startswith("trigger zdd_users-full-name_w"):
+                spans.setdefault(name.rpartition("_")[2], []).append(spec.name)
+    assert {name: [steps[0], steps[-1]] for name, steps in spans.items()} == expected
+    started = required(plan, "extend-witness", StepStatus.STARTED)
+    assert any("_wor" in name for name in started) == (kind == "table"), "the step replaces the one of the column kind"
+    assert not any("_w" in name for name in required(plan, "drop-witness", StepStatus.STARTED))
 
 
 def test_while_a_step_changes_a_value_both_are_allowed() -> None:
@@ -275,10 +309,21 @@ def facts(**changes: Any) -> DatabaseFacts:
     return replace(DatabaseFacts((), (), (), (), {}), **changes)
 
 
-def test_triggers() -> None:
-    condition = Condition("trigger t", ConditionKind.TRIGGER, "t")
+def test_a_condition_that_holds_again_still_says_what_was_broken_and_by_whom() -> None:
+    waiting = recheck_reading(BREACH, "waiting for the pods")
+    assert waiting is not None
+    comparing = recheck_reading(waiting, "the rows are compared again")
+    assert comparing is not None
+    assert comparing.title == "wrong image; it holds again: the rows are compared again; set by argocd"
+    assert comparing.status.stops_progress
+    assert recheck_reading(comparing, "the rows are compared again") is None
 
-    def text(enabled: str | None, *replica: str) -> str | None:
+
+def test_triggers() -> None:
+    sync = Condition("trigger t", ConditionKind.TRIGGER, "t", ENABLED)
+    witness = Condition("trigger t", ConditionKind.TRIGGER, "t", ALWAYS_ENABLED)
+
+    def text(enabled: str | None, *replica: str, condition: Condition = sync) -> str | None:
         triggers = (TriggerFacts("t", "public.users", enabled),) if enabled else ()
         finding = find_disabled_trigger(condition, facts(triggers=triggers, replica_settings=replica))
         return finding.text if finding else None
@@ -289,6 +334,8 @@ def test_triggers() -> None:
     assert text("O") is None
     assert text("A", "role app") is None
     assert text("O", "role app") == ("session_replication_role is replica for role app: trigger t does not fire there")
+    assert text("A", condition=witness) is None
+    assert "not enabled for sessions" in str(text("O", condition=witness))
 
 
 def test_objects_that_were_changed_by_hand() -> None:

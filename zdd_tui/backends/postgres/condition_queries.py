@@ -1,7 +1,7 @@
 """What standing conditions say about the database: one catalog query, and who may have changed an object."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -183,6 +183,12 @@ def find_missing(relied: ReliedObjects, facts: DatabaseFacts, *, with_indexes: b
         indexes = {_plain(each.key) for each in facts.objects if each.kind == "index"}
         missing += [f"index {_plain(name)} is missing" for name in relied.indexes if _plain(name) not in indexes]
     return missing
+
+
+def has_planned_indexes(relied: ReliedObjects, baseline: Iterable[SchemaObject]) -> bool:
+    """Whether a baseline was taken after the plan's indexes were built. A new table has others from the start."""
+    noted = {_plain(each.key) for each in baseline if each.kind == "index"}
+    return {_plain(name) for name in relied.indexes} <= noted
 
 
 async def find_schema_changer(conn: Connection, words: Sequence[str]) -> str:

@@ -5,19 +5,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import asyncpg
-
 from zdd_tui.backends.postgres.catalog import read_catalog, trigger_names
 from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.backends.postgres.recent_writes import Key, find_disagreements
 from zdd_tui.model.ddl.catalog import Catalog, Table
 from zdd_tui.model.ddl.lint import created_objects
-from zdd_tui.model.ddl.names import ARCHIVE_SCHEMA, SCHEMA, archived_name, search_path, sync_name
+from zdd_tui.model.ddl.names import ARCHIVE_SCHEMA, SCHEMA, archived_name, sync_name
 from zdd_tui.model.ddl.rows import (
     MARKER_AGE_SQL,
     last_key_statement,
     not_copied_statement,
     recent_rows_statement,
-    verify_keys_statement,
 )
 from zdd_tui.model.plan.base import DualWriteMode, Plan, TableName
 from zdd_tui.model.sql import quote_qualified
@@ -37,13 +35,18 @@ class RecentSample:
         mismatches: rows whose new side differs from what ``up`` makes of the old side.
         not_copied: rows that are not on the new side yet. Before the backfill this is no mismatch for a row older than
             the marker: a writer that changes another column of it need not write the new side.
-        example_key: of a mismatch, readable.
+        example: key of a mismatch.
     """
 
     rows: int
     mismatches: int
     not_copied: int = 0
-    example_key: str | None = None
+    example: Key | None = None
+
+    @property
+    def example_key(self) -> str | None:
+        """Readable."""
+        return ", ".join(self.example) if self.example else None
 
     @property
     def matches(self) -> int:
@@ -94,21 +97,25 @@ async def compare_recent_rows(
         inserted_after: result of :func:`read_newest_key` at the marker; a row above it must be on the new side.
     """
     tables = [catalog.old] if plan.change.kind == "column" else [catalog.old, catalog.new_table]
-    keys: dict[tuple[str, ...], None] = {}
+    keys: dict[Key, None] = {}
     for table in tables:
         keys |= dict.fromkeys(await _read_recent_keys(conn, catalog, table, marker, plan.gates.sample_rows))
     sample = list(keys)[: plan.gates.sample_rows]
-    wrong = await find_mismatches(conn, plan, catalog, sample)
+    wrong = await _find_differing(conn, plan, catalog, sample)
     if wrong:
-        wrong = await find_mismatches(conn, plan, catalog, wrong)
+        wrong = await _find_differing(conn, plan, catalog, wrong)
     not_copied = set(await _find_not_copied(conn, plan, catalog, wrong, inserted_after))
     wrong = [key for key in wrong if key not in not_copied]
-    return RecentSample(len(sample), len(wrong), len(not_copied), ", ".join(wrong[0]) if wrong else None)
+    return RecentSample(len(sample), len(wrong), len(not_copied), wrong[0] if wrong else None)
+
+
+async def _find_differing(conn: Connection, plan: Plan, catalog: Catalog, keys: Sequence[Key]) -> list[Key]:
+    return [each.key for each in await find_disagreements(conn, plan, catalog, keys, either=False)]
 
 
 async def _find_not_copied(
-    conn: Connection, plan: Plan, catalog: Catalog, keys: Sequence[tuple[str, ...]], inserted_after: int | None
-) -> list[tuple[str, ...]]:
+    conn: Connection, plan: Plan, catalog: Catalog, keys: Sequence[Key], inserted_after: int | None
+) -> list[Key]:
     older = [key for key in keys if inserted_after is None or int(key[0]) <= inserted_after]
     if not older:
         return []
@@ -116,32 +123,7 @@ async def _find_not_copied(
     return [tuple(json.loads(row["key"])) for row in rows]
 
 
-async def find_mismatches(
-    conn: Connection, plan: Plan, catalog: Catalog, keys: Sequence[tuple[str, ...]]
-) -> list[tuple[str, ...]]:
-    """Returns those of the keys whose two sides differ, or for which ``up`` fails."""
-    if not keys:
-        return []
-    statement = verify_keys_statement(plan, catalog)
-    try:
-        async with conn.transaction():
-            await conn.execute(f"SET LOCAL search_path = {search_path(plan)}")
-            await conn.execute("SET LOCAL enable_seqscan = off")
-            rows = await conn.fetch(statement, *(list(column) for column in zip(*keys, strict=True)))
-            return [tuple(json.loads(row["key"])) for row in rows]
-    except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.RaiseError):
-        if len(keys) == 1:
-            return list(keys)
-        middle = len(keys) // 2
-        return [
-            *await find_mismatches(conn, plan, catalog, keys[:middle]),
-            *await find_mismatches(conn, plan, catalog, keys[middle:]),
-        ]
-
-
-async def _read_recent_keys(
-    conn: Connection, catalog: Catalog, table: Table, marker: str, limit: int
-) -> list[tuple[str, ...]]:
+async def _read_recent_keys(conn: Connection, catalog: Catalog, table: Table, marker: str, limit: int) -> list[Key]:
     xid = marker.partition("@")[0]
     blocks = await conn.fetchval(
         "SELECT pg_relation_size(to_regclass($1)) / current_setting('block_size')::bigint", table.sql
@@ -250,6 +232,14 @@ async def list_enabled_triggers(conn: Connection, names: Sequence[str]) -> set[s
         list(names),
     )
     return {row["tgname"] for row in rows}
+
+
+async def read_trigger_state(conn: Connection, name: str) -> str | None:
+    """Returns ``pg_trigger.tgenabled`` of a trigger of ours; None where it does not exist."""
+    state = await conn.fetchval(
+        "SELECT tgenabled::text FROM pg_trigger WHERE tgname = $1 AND NOT tgisinternal LIMIT 1", name
+    )
+    return None if state is None else str(state)
 
 
 async def find_invalid_objects(conn: Connection, plan: Plan) -> list[str]:

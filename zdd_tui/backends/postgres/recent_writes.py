@@ -61,16 +61,16 @@ class Disagreement:
     has_old: bool = True
     has_new: bool = True
 
-    def __str__(self) -> str:
+    @property
+    def reason(self) -> str:
         if not self.has_old:
-            reason = "only the new side has the row"
-        elif not self.has_new:
-            reason = "the row is missing on the new side"
-        elif self.columns:
-            reason = f"{', '.join(self.columns)} differs"
-        else:
-            reason = "change.up fails"
-        return f"{', '.join(self.key)} ({reason})"
+            return "only the new side has the row"
+        if not self.has_new:
+            return "the row is missing on the new side"
+        return f"{', '.join(self.columns)} differs" if self.columns else "change.up fails"
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.key)} ({self.reason})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -254,21 +254,7 @@ async def save_verified_page(
     """Writes one page of a verification; stores at most ``max_kept`` mismatches in all and counts the rest."""
     differing = list(mismatches)
     if differing:
-        await conn.execute(
-            "INSERT INTO zdd.mismatch (release_id, key, old, new)"
-            " SELECT $1, key::jsonb, old::jsonb, new::jsonb"
-            " FROM unnest($2::text[], $3::text[], $4::text[]) AS mismatches (key, old, new)"
-            " LIMIT greatest(0, $5 - (SELECT count(*) FROM zdd.mismatch WHERE release_id = $1))"
-            " ON CONFLICT (release_id, key) DO NOTHING",
-            release_id,
-            [_dump_key(mismatch.key) for mismatch in differing],
-            [json.dumps({"present": mismatch.has_old}) for mismatch in differing],
-            [
-                json.dumps({"present": mismatch.has_new, "differs": list(mismatch.columns), "reason": mismatch.reason})
-                for mismatch in differing
-            ],
-            max_kept,
-        )
+        await _add_mismatches(conn, release_id, differing, max_kept)
     await conn.execute(
         "UPDATE zdd.backfill SET verified_rows = verified_rows + $2, mismatches = coalesce(mismatches, 0) + $3,"
         " verified = $4, updated_at = clock_timestamp() WHERE release_id = $1",
@@ -276,6 +262,31 @@ async def save_verified_page(
         rows,
         len(differing),
         done,
+    )
+
+
+async def replace_mismatches(conn: Connection, release_id: int, mismatches: Sequence[RowMismatch]) -> None:
+    """Replaces the rows that differ by those of a comparison that was no verification."""
+    await conn.execute("DELETE FROM zdd.mismatch WHERE release_id = $1", release_id)
+    if mismatches:
+        await _add_mismatches(conn, release_id, mismatches, len(mismatches))
+
+
+async def _add_mismatches(conn: Connection, release_id: int, differing: Sequence[RowMismatch], max_kept: int) -> None:
+    await conn.execute(
+        "INSERT INTO zdd.mismatch (release_id, key, old, new)"
+        " SELECT $1, key::jsonb, old::jsonb, new::jsonb"
+        " FROM unnest($2::text[], $3::text[], $4::text[]) AS mismatches (key, old, new)"
+        " LIMIT greatest(0, $5 - (SELECT count(*) FROM zdd.mismatch WHERE release_id = $1))"
+        " ON CONFLICT (release_id, key) DO NOTHING",
+        release_id,
+        [_dump_key(mismatch.key) for mismatch in differing],
+        [json.dumps({"present": mismatch.has_old}) for mismatch in differing],
+        [
+            json.dumps({"present": mismatch.has_new, "differs": list(mismatch.columns), "reason": mismatch.reason})
+            for mismatch in differing
+        ],
+        max_kept,
     )
 
 

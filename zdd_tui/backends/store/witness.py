@@ -45,7 +45,8 @@ _TIMES = "extract(epoch FROM first_at)::float8 AS first_at, extract(epoch FROM l
 WITNESS_JSON = f"""
 json_build_object(
     'open_rows', (SELECT count(*) FROM (
-            SELECT FROM zdd.witness_row WHERE release_id = $1 AND settled_at IS NULL LIMIT {MAX_COUNTED}) o)
+            SELECT DISTINCT key FROM zdd.witness_row WHERE release_id = $1 AND settled_at IS NULL
+            LIMIT {MAX_COUNTED}) o)
         + (SELECT count(*) FROM (
             SELECT FROM zdd.witness_record WHERE release_id = $1 LIMIT {MAX_COUNTED}) r),
     'writers', (SELECT coalesce(json_agg(w ORDER BY last_at DESC), '[]') FROM (
@@ -130,6 +131,17 @@ async def list_open_rows(conn: Connection, release_id: int, limit: int) -> list[
         limit,
     )
     return [OpenRow(tuple(json.loads(row["key"])), frozenset(row["sides"])) for row in rows]
+
+
+async def read_open_sides(conn: Connection, release_id: int, keys: Iterable[Key]) -> dict[Key, frozenset[str]]:
+    """Reads which sides of the keys' rows were written alone, for those that are not settled."""
+    rows = await conn.fetch(
+        "SELECT key, array_agg(DISTINCT side) AS sides FROM zdd.witness_row"
+        " WHERE release_id = $1 AND key = ANY ($2::text[]::jsonb[]) AND settled_at IS NULL GROUP BY key",
+        release_id,
+        [json.dumps(list(key)) for key in keys],
+    )
+    return {tuple(json.loads(row["key"])): frozenset(row["sides"]) for row in rows}
 
 
 async def settle_rows(conn: Connection, release_id: int, keys: Iterable[Key], outcome: str) -> None:

@@ -10,7 +10,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from zdd_tui.backends.postgres.condition_queries import find_missing, find_schema_changer, select_baseline
+from zdd_tui.backends.postgres.condition_queries import (
+    find_missing,
+    find_schema_changer,
+    has_planned_indexes,
+    select_baseline,
+)
 from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS
 from zdd_tui.backends.postgres.gate_queries import read_newest_key, snapshot_marker
 from zdd_tui.backends.redis_changes import find_flag_writer
@@ -19,6 +24,7 @@ from zdd_tui.engine.conditions.comparison import RowComparison
 from zdd_tui.engine.conditions.restore import restore_flag, restore_trigger
 from zdd_tui.engine.conditions.sources import DatabaseSource, FlagSource, KubernetesSource, SourceState
 from zdd_tui.engine.context import Context
+from zdd_tui.engine.recent_writes import describe_differing
 from zdd_tui.engine.runner import ReleaseHolder
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import BackendError, StaleEpoch, StepFailed
@@ -30,6 +36,7 @@ from zdd_tui.model.release.condition import (
     ConditionKind,
     ConditionReading,
     ConditionStatus,
+    recheck_reading,
     unmet_readings,
 )
 from zdd_tui.model.release.condition_findings import (
@@ -117,7 +124,6 @@ class ConditionMonitor:
         self._breached_at: dict[str, float] = {}
         self._wait_until: dict[str, float] = {}
         self._baseline: list[SchemaObject] = []
-        self._baseline_has_indexes = False
         self._missing: list[str] = []
         self._cluster = KubernetesSource(ctx, self._changed.set)
         self._flags = FlagSource(ctx, self._changed.set) if ctx.flag_store is not None else None
@@ -135,7 +141,6 @@ class ConditionMonitor:
             self._readings = {reading.name: reading for reading in record.conditions}
             async with self._ctx.read_connection() as conn:
                 self._baseline = await load_baseline(conn, self._ctx.store.release_id)
-            self._baseline_has_indexes = any(each.kind == "index" for each in self._baseline)
         tasks = [asyncio.create_task(self._cluster.run()), asyncio.create_task(self._database.run())]
         if self._flags is not None:
             tasks.append(asyncio.create_task(self._flags.run()))
@@ -322,7 +327,7 @@ class ConditionMonitor:
         if entry is None or facts.value is None or relied is None or facts.began_at < entry.since:
             return
         with_indexes = self._has_built_indexes()
-        if self._baseline and (self._baseline_has_indexes or not with_indexes):
+        if self._baseline and (not with_indexes or has_planned_indexes(relied, self._baseline)):
             self._missing = []
             return
         self._missing = find_missing(relied, facts.value, with_indexes=with_indexes)
@@ -331,7 +336,6 @@ class ConditionMonitor:
         fresh = select_baseline(relied, facts.value, with_indexes=with_indexes)
         known = {(each.kind, each.key) for each in self._baseline}
         self._baseline += [each for each in fresh if (each.kind, each.key) not in known]
-        self._baseline_has_indexes = with_indexes
         await save_baseline(self._ctx.store, self._baseline)
 
     def _has_built_indexes(self) -> bool:
@@ -501,12 +505,12 @@ class ConditionMonitor:
         if condition.kind is ConditionKind.FLAG:
             until = self._wait_until.setdefault(condition.name, time.monotonic() + 2 * self._ctx.plan.flag_staleness)
             if time.monotonic() < until:
-                return _rechecking(known, "waiting until every pod has seen the flag")
+                return recheck_reading(known, "waiting until every pod has seen the flag")
         release = self._holder.release
         if condition.affects_rows and needs_comparison(release):
             if not self._may_write_one_side():
                 self._comparison.start()
-            return _rechecking(known, COMPARING)
+            return recheck_reading(known, COMPARING)
         if condition.affects_rows:
             await self._restart_sample(release)
         return replace(known, status=ConditionStatus.HOLDS)
@@ -537,9 +541,8 @@ class ConditionMonitor:
             if differing is not None and differing.status.stops_progress and ROWS_AGREE not in self._required:
                 self._comparison.start(delay=True)
             return
-        if result.mismatches:
-            example = f", for example key {result.samples[0]}" if result.samples else ""
-            text = f"{result.mismatches} of {result.rows} rows differ{example}"
+        if result.differing:
+            text = await describe_differing(self._ctx, result)
             if differing is None or differing.status is not ConditionStatus.BREACHED or differing.text != text:
                 reading = ConditionReading(
                     ROWS_AGREE,
@@ -565,7 +568,7 @@ class ConditionMonitor:
             held = replace(reading, status=ConditionStatus.HOLDS)
             changed.append(held)
             events.append(self._end_event(held))
-        if result.mismatches:
+        if result.differing:
             self._comparison.start(delay=True)
 
 
@@ -578,10 +581,3 @@ def _breach_reading(condition: Condition, finding: ConditionFinding) -> Conditio
         finding.hint,
         affects_rows=condition.affects_rows,
     )
-
-
-def _rechecking(known: ConditionReading, why: str) -> ConditionReading | None:
-    text = f"{known.name} holds again; {why}"
-    if known.status is ConditionStatus.RECHECKING and known.text == text:
-        return None
-    return replace(known, status=ConditionStatus.RECHECKING, text=text)

@@ -1,9 +1,11 @@
 """Restores what belongs to the release: its flags and its triggers. Every write is fenced."""
 
 from zdd_tui.backends.postgres.ddl import LadderSettings, run_ddl
+from zdd_tui.backends.postgres.gate_queries import read_trigger_state
 from zdd_tui.engine.context import Context
-from zdd_tui.model.ddl import Direction, sync_statements
-from zdd_tui.model.ddl.names import sync_name
+from zdd_tui.model.ddl import sync_statements
+from zdd_tui.model.ddl.names import sync_name, witness_triggers
+from zdd_tui.model.ddl.witness import restore_trigger_statements
 from zdd_tui.model.flag import parse_flag
 from zdd_tui.model.release.condition import Condition
 
@@ -39,10 +41,17 @@ async def restore_trigger(ctx: Context, condition: Condition) -> bool:
         StepFailed: the lock could not be acquired in time, or the statement is refused.
     """
     plan = ctx.expand_contract_plan
-    catalog = await ctx.catalog(fresh=True)
-    if condition.subject in catalog.triggers:
+    async with ctx.read_connection() as conn:
+        state = await read_trigger_state(conn, condition.subject)
+    if state in condition.allowed:
         return False
-    direction: Direction = "forward" if condition.subject == sync_name(plan, "forward") else "reverse"
+    catalog = await ctx.catalog(fresh=True)
+    if condition.subject in (*witness_triggers(plan, "old"), *witness_triggers(plan, "new")):
+        statements = restore_trigger_statements(plan, catalog, condition.subject, exists=state is not None)
+    else:
+        statements = sync_statements(
+            plan, catalog, "forward" if condition.subject == sync_name(plan, "forward") else "reverse"
+        )
 
     async def no_note(_text: str) -> None:
         """The step that is shown has nothing to do with it."""
@@ -50,7 +59,7 @@ async def restore_trigger(ctx: Context, condition: Condition) -> bool:
     await run_ddl(
         ctx.read_connection,
         ctx.store.fenced,
-        sync_statements(plan, catalog, direction),
+        statements,
         ladder=_TRIES,
         on_wait=no_note,
     )

@@ -34,6 +34,7 @@ from zdd_tui.engine.gates.result import (
 )
 from zdd_tui.engine.gates.workload import WORKLOAD_GATES, evaluate_serving_version
 from zdd_tui.engine.observations import find_step_record
+from zdd_tui.engine.witness import name_writers
 from zdd_tui.model.ddl.witness import expected_triggers
 from zdd_tui.model.errors import DatabaseUnavailable, StaleEpoch, ZddError
 from zdd_tui.model.guard.decisions import evaluate_guard_gate
@@ -149,7 +150,8 @@ async def _evaluate_recent_rows(ctx: Context, record: ReleaseRecord) -> GateResu
         )
     if sample.mismatches:
         differ = f"{sample.mismatches} of {sample.rows} recent rows differ"
-        return Verdict.FAIL, f"{differ}, for example key {sample.example_key}"
+        writers = await name_writers(ctx, [sample.example] if sample.example else [])
+        return Verdict.FAIL, f"{differ}, for example key {sample.example_key}{writers}"
     required = ctx.plan.gates.min_recent_rows
     if sample.matches < required:
         written = f"{sample.matches} rows written on both sides since the flag is on"

@@ -4,23 +4,45 @@ import asyncio
 
 from zdd_tui.backends.postgres.gate_queries import snapshot_marker
 from zdd_tui.engine.context import Context, StepHandle
-from zdd_tui.engine.steps.expand import install_sync, remove_sync
+from zdd_tui.engine.recent_writes import (
+    describe_differing,
+    find_rows_without_old_side,
+    has_written_new_side_alone,
+    save_differing,
+)
+from zdd_tui.engine.steps.expand import change_schema, install_sync
 from zdd_tui.engine.steps.flags import save_flag_values, set_flag_and_wait, undo_flag_share
 from zdd_tui.engine.steps.new_side import advance_sequences
 from zdd_tui.engine.steps.rollout import roll_out, save_current_image
 from zdd_tui.engine.steps.undo import roll_back
+from zdd_tui.model.ddl import undo_reverse_statements
 from zdd_tui.model.duration import format_duration
+from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.flag import ON, FlagValue
 
 
 class SyncReverse:
-    """Installs the trigger that copies changes of the new side to the old side, so that rollback stays possible."""
+    """Installs the trigger that copies changes of the new side to the old side, so that rollback stays possible.
+
+    The undo drops nothing while V3 has written a row that the trigger did not copy: the rollback would lose it. Reads
+    and pods are back on the old side by then.
+    """
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         await install_sync(ctx, step, "reverse")
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
-        await remove_sync(ctx, step, "reverse")
+        record = await ctx.store.read()
+        if has_written_new_side_alone(record.steps):
+            lost = await find_rows_without_old_side(ctx, record, step.set_note)
+            if lost.differing:
+                await save_differing(ctx, lost)
+                raise StepFailed(
+                    f"{await describe_differing(ctx, lost)}; V3 may have written the new side alone, and this"
+                    " rollback drops it",
+                    "correct the rows in zdd.mismatch so that both sides agree, then: zdd rollback PLAN",
+                )
+        await change_schema(ctx, step, lambda catalog: undo_reverse_statements(ctx.expand_contract_plan, catalog))
 
 
 class ReadRamp:

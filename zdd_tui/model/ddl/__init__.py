@@ -8,7 +8,7 @@ from zdd_tui.model.ddl.catalog import Catalog, CatalogColumn, KeySequence, Table
 from zdd_tui.model.ddl.expand import CreatedObjects, expand_statements, index_statements, undo_expand_statements
 from zdd_tui.model.ddl.names import ARCHIVE_SCHEMA, Direction, archived_name, search_path, sync_name
 from zdd_tui.model.ddl.rows import batch_statement
-from zdd_tui.model.ddl.sync import drop_sync_statements, sync_statements
+from zdd_tui.model.ddl.sync import drop_sync_statements, sync_statements, undo_reverse_statements
 
 __all__ = [
     "ARCHIVE_SCHEMA",
@@ -30,4 +30,5 @@ __all__ = [
     "sync_name",
     "sync_statements",
     "undo_expand_statements",
+    "undo_reverse_statements",
 ]

@@ -14,6 +14,7 @@ WITNESS_SETTING = "zdd.witness"
 """Setting of a transaction: ``off`` in ours, whose writes need no witness."""
 
 Direction = Literal["forward", "reverse"]
+Side = Literal["old", "new"]
 
 
 def sync_name(plan: Plan, direction: Direction) -> str:

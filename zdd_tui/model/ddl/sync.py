@@ -3,6 +3,10 @@
 Column kind: BEFORE ROW triggers fill the other columns of the same row. Table kind: AFTER ROW triggers upsert the
 row of the other table. None of them changes a row whose sides agree, so a lossy ``down`` never damages old data.
 
+From cutover on both sides are written, by V3 and by whoever still runs an older version. Then no trigger overwrites
+what it did not copy itself: where the two sides of a row differed before the statement, each keeps its own, the row is
+recorded, and a person decides. Before cutover the old side is right, and the forward trigger overwrites the new one.
+
 None of them makes a statement of the application fail (invariant 13): an error ends the copy of that row alone,
 which is recorded in zdd.witness_record, as a row whose sides differ. The functions run with the rights of their owner:
 the application's roles need none on the other table, and none in the schema zdd.
@@ -11,7 +15,6 @@ the application's roles need none on the other table, and none in the schema zdd
 # ruff: noqa: S608  names are quoted, expressions have passed the lint, values are parameters
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from zdd_tui.model.ddl.catalog import Catalog, CatalogColumn, Table
 from zdd_tui.model.ddl.names import (
@@ -19,6 +22,7 @@ from zdd_tui.model.ddl.names import (
     SCHEMA,
     SYNC_SETTING,
     Direction,
+    Side,
     archived_name,
     lock_order_name,
     old_column_name,
@@ -75,19 +79,26 @@ def sync_statements(
         scratch_schema: a schema for functions that try the copy on scratch tables: an error is not caught there.
     """
     archived = catalog.is_archived if archived is None else archived
-    if plan.change.kind == "column":
-        body = (_column_forward if direction == "forward" else _column_reverse)(plan, catalog, archived)
-    else:
-        body = (_table_forward if direction == "forward" else _table_reverse)(plan, catalog, archived)
-    text = body.complete(plan, catalog, direction, is_scratch=bool(scratch_schema))
+    is_two_way = direction == "reverse" or sync_name(plan, "reverse") in catalog.triggers
     schema = scratch_schema or SCHEMA
-    statements = (
-        _function_sql(plan, schema, sync_name(plan, direction), text),
+    statements = [
+        _sync_function(plan, catalog, direction, archived, is_two_way=is_two_way, scratch_schema=scratch_schema),
         _trigger_sql(plan, catalog, direction, archived, schema),
-    )
-    if plan.change.kind == "table" and direction == "reverse" and not scratch_schema:
-        return (*_lock_order_statements(plan, catalog, archived), *statements)
-    return statements
+    ]
+    if direction == "reverse" and not scratch_schema:
+        if plan.change.kind == "table":
+            statements = [*_lock_order_statements(plan, catalog, archived), *statements]
+        if sync_name(plan, "forward") in catalog.triggers:
+            statements.insert(0, _sync_function(plan, catalog, "forward", archived, is_two_way=True))
+    return tuple(statements)
+
+
+def undo_reverse_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
+    """Removes the reverse direction; the old side alone is right again."""
+    drops = drop_sync_statements(plan, catalog, "reverse")
+    if sync_name(plan, "forward") not in catalog.triggers:
+        return drops
+    return (*drops, _sync_function(plan, catalog, "forward", catalog.is_archived, is_two_way=False))
 
 
 def drop_sync_statements(
@@ -120,39 +131,39 @@ def _function_sql(plan: Plan, schema: str, name: str, body: str) -> str:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _SyncBody:
-    """The body of a sync function.
+def _sync_function(
+    plan: Plan, catalog: Catalog, direction: Direction, archived: bool, *, is_two_way: bool, scratch_schema: str = ""
+) -> str:
+    """The function of one direction. In a scratch schema nothing is caught, so that the check sees the error.
 
-    Attributes:
-        begin: runs first; may end the function.
-        copy: copies the row; an error ends it alone.
-        restore: takes back what an interrupted copy has assigned to NEW.
-        end: ends the function.
-        declare: variables.
+    Every name of a column is inside the block that catches: one that somebody has renamed or dropped fails there.
+
+    Args:
+        is_two_way: both directions exist: a row whose sides differed before the statement is not overwritten.
     """
-
-    begin: str
-    copy: str
-    restore: str
-    end: str
-    declare: str = ""
-
-    def complete(self, plan: Plan, catalog: Catalog, direction: Direction, *, is_scratch: bool) -> str:
-        """The whole text. In a scratch schema nothing is caught, so that the check sees the error."""
-        copy = self.copy
-        if not is_scratch:
-            copy = f"""
-  BEGIN{copy}
-  EXCEPTION WHEN OTHERS THEN{self.restore}
+    is_column = plan.change.kind == "column"
+    if is_column:
+        build = _column_forward if direction == "forward" else _column_reverse
+        statements = build(plan, catalog, archived, is_two_way)
+    else:
+        statements = _copy_to_table(plan, catalog, "old" if direction == "forward" else "new", archived, is_two_way)
+    given = "  zdd_given := NEW;\n" if is_column else ""
+    if not scratch_schema:
+        restore = "\n    NEW := zdd_given;" if is_column else ""
+        statements = f"""
+  BEGIN{statements}
+  EXCEPTION WHEN OTHERS THEN{restore}
 {_record_failure(plan, catalog, direction)}
   END;"""
-        return f"""
+    body = f"""
 #variable_conflict use_column
-{self.declare}BEGIN{self.begin}{copy}
-{self.end}
+{"DECLARE zdd_given record;" if is_column else ""}
+BEGIN
+{given}{statements}
+  RETURN {"NEW" if is_column else "NULL"};
 END
 """
+    return _function_sql(plan, scratch_schema or SCHEMA, sync_name(plan, direction), body)
 
 
 def portable_key_text(column: CatalogColumn, value: str) -> str:
@@ -270,10 +281,34 @@ def _written_condition(columns: Sequence[CatalogColumn]) -> str:
     return " OR ".join(f"NEW.{column.sql} IS NOT NULL" for column in columns)
 
 
-def _disagrees_condition(plan: Plan, new: Sequence[CatalogColumn]) -> str:
-    """Whether the new columns of NEW differ from what ``up`` computes."""
+def _disagrees_condition(plan: Plan, new: Sequence[CatalogColumn], record: str = "NEW") -> str:
+    """Whether the new columns of a record differ from what ``up`` computes."""
     stored = ((column, stored_value(column, plan.change.up[column.name])) for column in new)
-    return " OR ".join(distinct_condition(column, value, f"NEW.{column.sql}") for column, value in stored)
+    return " OR ".join(distinct_condition(column, value, f"{record}.{column.sql}") for column, value in stored)
+
+
+def _agree_condition(plan: Plan, catalog: Catalog, archived: bool, old: str, new: str) -> str:
+    """Whether the old side in one record and the new side in another agree: by ``up``, or by ``down``.
+
+    As the witness compares from cutover on: a lossy expression makes one of the two fail.
+    """
+    fields, change = old_fields(plan, catalog, archived), plan.change
+    up_differs = _disagrees_condition(plan, _columns(catalog.new_table, change.up), new)
+    down_differs = " OR ".join(
+        distinct_condition(
+            column, stored_value(column, change.down[column.name]), f"{old}.{quote_identifier(fields[column.name])}"
+        )
+        for column in _columns(catalog.old, change.down)
+    )
+    from_old = row_source(old, fields, change.table.name)
+    from_new = row_source(new, new_fields(plan, catalog), change.target_table.name)
+    return (
+        f"(EXISTS (SELECT FROM {from_old} WHERE NOT ({up_differs}))\n"
+        f"      OR EXISTS (SELECT FROM {from_new} WHERE NOT ({down_differs})))"
+    )
+
+
+_RAISE_CONFLICT = "RAISE EXCEPTION 'the two sides of the row differed before'"
 
 
 def _expressions(columns: Sequence[CatalogColumn], expressions: Mapping[str, str]) -> str:
@@ -282,19 +317,6 @@ def _expressions(columns: Sequence[CatalogColumn], expressions: Mapping[str, str
 
 def _columns(table: Table, names: Iterable[str]) -> list[CatalogColumn]:
     return [column for name in names if (column := table.column(name)) is not None]
-
-
-def _assign(columns: Iterable[str], record: str = "") -> str:
-    """Assignments to columns of NEW: those of a record, or NULL."""
-    names = [quote_identifier(name) for name in columns]
-    return " ".join(f"NEW.{name} := {f'{record}.{name}' if record else 'NULL'};" for name in names)
-
-
-def _restore(columns: Iterable[str]) -> str:
-    """Takes back assignments to columns that were NULL in an INSERT, and unchanged in an UPDATE."""
-    columns = list(columns)
-    return f"""
-    IF TG_OP = 'INSERT' THEN {_assign(columns)} ELSE {_assign(columns, "OLD")} END IF;"""
 
 
 def _require_storable(plan: Plan, catalog: Catalog, columns: Iterable[str], archived: bool) -> str:
@@ -361,29 +383,24 @@ def _renamed_expression(expression: str, renamed: Mapping[str, str]) -> str:
     return text.strip().removeprefix("CHECK").strip()
 
 
-def _column_forward(plan: Plan, catalog: Catalog, archived: bool) -> _SyncBody:
+def _column_forward(plan: Plan, catalog: Catalog, archived: bool, is_two_way: bool) -> str:
     old = old_fields(plan, catalog, archived)
     reads = _columns(catalog.old, dict.fromkeys([*plan.change.down, *catalog.up_source_columns]))
     new = _columns(catalog.new_table, plan.change.up)
     names = [column.name for column in new]
-    return _SyncBody(
-        begin=f"""
-  IF TG_OP = 'INSERT' THEN
-    IF {_written_condition(new)} THEN RETURN NEW; END IF;
-  ELSIF NOT ({_changed_condition(reads, old)})
-     OR {_changed_condition(new)} THEN
-    RETURN NEW;
-  END IF;""",
-        copy=f"""
+    return f"""
+    IF TG_OP = 'INSERT' THEN
+      IF {_written_condition(new)} THEN RETURN NEW; END IF;
+    ELSIF NOT ({_changed_condition(reads, old)})
+       OR {_changed_condition(new)} THEN
+      RETURN NEW;
+    END IF;{_column_conflict(plan, catalog, archived) if is_two_way else ""}
     SELECT {_expressions(new, plan.change.up)}
       INTO {quote_names(names, "NEW.")}
-      FROM {row_source("NEW", old, plan.change.table.name)};{_require_storable(plan, catalog, names, archived)}""",
-        restore=_restore(names),
-        end="  RETURN NEW;",
-    )
+      FROM {row_source("NEW", old, plan.change.table.name)};{_require_storable(plan, catalog, names, archived)}"""
 
 
-def _column_reverse(plan: Plan, catalog: Catalog, archived: bool) -> _SyncBody:
+def _column_reverse(plan: Plan, catalog: Catalog, archived: bool, _is_two_way: bool) -> str:
     old = old_fields(plan, catalog, archived)
     new = _columns(catalog.new_table, plan.change.up)
     old_columns = _columns(catalog.old, plan.change.down)
@@ -391,31 +408,33 @@ def _column_reverse(plan: Plan, catalog: Catalog, archived: bool) -> _SyncBody:
     required = (quote_identifier(old[column.name]) for column in old_columns if column.is_required)
     unknown = " OR ".join(f"NEW.{name} IS NULL" for name in required) or "false"
     names = [old[column.name] for column in old_columns]
-    storable = _require_storable(plan, catalog, names, archived)
-    return _SyncBody(
-        begin=f"""
-  IF TG_OP = 'INSERT' THEN
-    IF NOT ({_written_condition(new)} OR {unknown}) THEN RETURN NEW; END IF;
-  ELSIF NOT ({_changed_condition(new)})
-     OR {_changed_condition(old_columns, old)} THEN
-    RETURN NEW;
-  END IF;""",
-        copy=f"""
-    IF (TG_OP = 'INSERT' AND ({unknown}))
-       OR EXISTS (SELECT FROM {row_source("NEW", old, plan.change.table.name)}
-                  WHERE {_disagrees_condition(plan, new)}) THEN
-      zdd_given := NEW;
-      zdd_has_given := true;
-      SELECT {_expressions(old_columns, plan.change.down)}
-        INTO {quote_names(names, "NEW.")}
-        FROM {row_source("NEW", new_fields(plan, catalog), plan.change.table.name)};{storable}
-    END IF;""",
-        # An INSERT may have given the old columns, by their defaults at least.
-        restore=f"""
-    IF zdd_has_given THEN {_assign(names, "zdd_given")} END IF;""",
-        end="  RETURN NEW;",
-        declare="DECLARE\n  zdd_given record;\n  zdd_has_given boolean := false;\n",
-    )
+    return f"""
+    IF TG_OP = 'INSERT' THEN
+      IF NOT ({_written_condition(new)} OR {unknown}) THEN RETURN NEW; END IF;
+    ELSIF NOT ({_changed_condition(new)})
+       OR {_changed_condition(old_columns, old)} THEN
+      RETURN NEW;
+    END IF;
+    IF NOT (TG_OP = 'INSERT' AND ({unknown}))
+       AND NOT EXISTS (SELECT FROM {row_source("NEW", old, plan.change.table.name)}
+                       WHERE {_disagrees_condition(plan, new)}) THEN
+      RETURN NEW;
+    END IF;{_column_conflict(plan, catalog, archived)}
+    SELECT {_expressions(old_columns, plan.change.down)}
+      INTO {quote_names(names, "NEW.")}
+      FROM {row_source("NEW", new_fields(plan, catalog), plan.change.table.name)};{
+        _require_storable(plan, catalog, names, archived)
+    }"""
+
+
+def _column_conflict(plan: Plan, catalog: Catalog, archived: bool) -> str:
+    """Ends the copy where the row's sides differed before the UPDATE: its other side is not this writer's to change."""
+    return f"""
+    IF TG_OP = 'UPDATE' THEN
+      IF NOT {_agree_condition(plan, catalog, archived, "OLD", "OLD")} THEN
+        {_RAISE_CONFLICT};
+      END IF;
+    END IF;"""
 
 
 def _key_match(catalog: Catalog, record: str) -> str:
@@ -428,71 +447,93 @@ def overriding_clause(table: Table, key: tuple[str, ...]) -> str:
     return " OVERRIDING SYSTEM VALUE" if always else ""
 
 
-def upsert_clause(key: tuple[str, ...], columns: Sequence[CatalogColumn], alias: str, condition: str = "") -> str:
-    """ON CONFLICT … that updates only where something differs, or where ``condition`` holds."""
+def upsert_clause(key: tuple[str, ...], columns: Sequence[CatalogColumn], alias: str) -> str:
+    """ON CONFLICT … that updates only where something differs."""
     sets = ", ".join(f"{column.sql} = EXCLUDED.{column.sql}" for column in columns)
     differs = " OR ".join(distinct_condition(each, f"{alias}.{each.sql}", f"EXCLUDED.{each.sql}") for each in columns)
-    return f"ON CONFLICT ({quote_names(key)}) DO UPDATE SET {sets}\n  WHERE {condition or differs}"
+    return f"ON CONFLICT ({quote_names(key)}) DO UPDATE SET {sets}\n  WHERE {differs}"
 
 
-def _skip_when_syncing(source: str, body: str) -> _SyncBody:
-    other = "new" if source == "old" else "old"
+def _copy_to_table(plan: Plan, catalog: Catalog, source: Side, archived: bool, is_two_way: bool) -> str:
+    """Copies a row of one table to the other, unless the statement is itself such a copy."""
+    copy = _copy_unless_different(plan, catalog, source, archived) if is_two_way else _overwrite(plan, catalog)
+    other = quote_literal("new" if source == "old" else "old")
     setting = quote_literal(SYNC_SETTING)
-    return _SyncBody(
-        begin=f"""
-  IF current_setting({setting}, true) = {quote_literal(other)} THEN RETURN NULL; END IF;""",
-        # An error takes the setting back with the rest of its block.
-        copy=f"""
-  PERFORM set_config({setting}, {quote_literal(source)}, true);
-{body}
-  PERFORM set_config({setting}, '', true);""",
-        restore="",
-        end="  RETURN NULL;",
-    )
+    # An error takes the setting back with the rest of its block.
+    return f"""
+    IF current_setting({setting}, true) = {other} THEN RETURN NULL; END IF;
+    PERFORM set_config({setting}, {quote_literal(source)}, true);
+{copy}
+    PERFORM set_config({setting}, '', true);"""
 
 
-def _table_forward(plan: Plan, catalog: Catalog, archived: bool) -> _SyncBody:
+def _overwrite(plan: Plan, catalog: Catalog) -> str:
+    """Makes the row of the new table what ``up`` gives, whatever it was: before cutover the old side is right."""
     target = catalog.new_table
     new = _columns(target, plan.change.up)
     names = quote_names([*catalog.key_names, *(column.name for column in new)])
     values = f"{quote_names(catalog.key_names, 'NEW.')}, {_expressions(new, plan.change.up)}"
-    return _skip_when_syncing(
-        "old",
-        f"""
-  IF TG_OP = 'DELETE' THEN
-    DELETE FROM {target.sql} WHERE {_key_match(catalog, "OLD")};
-  ELSE
-    IF TG_OP = 'UPDATE' AND ({_changed_condition(catalog.key)}) THEN
+    return f"""
+    IF TG_OP = 'DELETE' THEN
       DELETE FROM {target.sql} WHERE {_key_match(catalog, "OLD")};
-    END IF;
-    INSERT INTO {target.sql} AS zdd_new ({names}){overriding_clause(target, catalog.key_names)}
-    SELECT {values}
-      FROM {row_source("NEW", old_fields(plan, catalog, archived), plan.change.table.name)}
-    {upsert_clause(catalog.key_names, new, "zdd_new")};
-  END IF;""",
-    )
+    ELSE
+      IF TG_OP = 'UPDATE' AND ({_changed_condition(catalog.key)}) THEN
+        DELETE FROM {target.sql} WHERE {_key_match(catalog, "OLD")};
+      END IF;
+      INSERT INTO {target.sql} AS zdd_new ({names}){overriding_clause(target, catalog.key_names)}
+      SELECT {values}
+        FROM {row_source("NEW", old_fields(plan, catalog, archived=False), plan.change.table.name)}
+      {upsert_clause(catalog.key_names, new, "zdd_new")};
+    END IF;"""
 
 
-def _table_reverse(plan: Plan, catalog: Catalog, archived: bool) -> _SyncBody:
-    table = old_table_sql(plan, catalog, archived)
-    old_columns = _columns(catalog.old, plan.change.down)
-    names = quote_names([*catalog.key_names, *(column.name for column in old_columns)])
-    values = f"{quote_names(catalog.key_names, 'NEW.')}, {_expressions(old_columns, plan.change.down)}"
-    disagrees = _disagrees_condition(plan, _columns(catalog.new_table, plan.change.up))
-    source = row_source("zdd_old", old_fields(plan, catalog, archived), plan.change.table.name)
-    moved = ", ".join(f"{quote_identifier(name)} = NEW.{quote_identifier(name)}" for name in catalog.key_names)
-    return _skip_when_syncing(
-        "new",
-        f"""
-  IF TG_OP = 'DELETE' THEN
-    DELETE FROM {table} WHERE {_key_match(catalog, "OLD")};
-  ELSE
-    IF TG_OP = 'UPDATE' AND ({_changed_condition(catalog.key)}) THEN
-      UPDATE {table} SET {moved} WHERE {_key_match(catalog, "OLD")};
+def _copy_unless_different(plan: Plan, catalog: Catalog, source: Side, archived: bool) -> str:
+    """Makes the other table's row the image of NEW where it was the image of OLD, or was missing before an INSERT.
+
+    A row that is the image of NEW already is left alone, such as one whose writer has written both tables. Anything
+    else is raised.
+    """
+
+    def agrees(record: str) -> str:
+        old, new = (record, "zdd_t") if source == "old" else ("zdd_t", record)
+        return _agree_condition(plan, catalog, archived, old, new)
+
+    def exists(condition: str) -> str:
+        return f"EXISTS (SELECT FROM {table} AS zdd_t WHERE {condition})"
+
+    change, keys = plan.change, catalog.key_names
+    if source == "old":
+        target, table = catalog.new_table, catalog.new_table.sql
+        columns, expressions = _columns(target, change.up), change.up
+        values = row_source("NEW", old_fields(plan, catalog, archived), change.table.name)
+    else:
+        target, table = catalog.old, old_table_sql(plan, catalog, archived)
+        columns, expressions = _columns(target, change.down), change.down
+        values = row_source("NEW", new_fields(plan, catalog), change.target_table.name)
+    names = [column.name for column in columns]
+    computed = _expressions(columns, expressions)
+    given = quote_names(keys, "NEW.")
+    at_old, at_new, moved = _key_match(catalog, "OLD"), _key_match(catalog, "NEW"), _changed_condition(catalog.key)
+    return f"""
+    IF TG_OP = 'INSERT' THEN
+      INSERT INTO {table} ({quote_names([*keys, *names])}){overriding_clause(target, keys)}
+      SELECT {given}, {computed} FROM {values}
+      ON CONFLICT ({quote_names(keys)}) DO NOTHING;
+    ELSIF TG_OP = 'DELETE' THEN
+      DELETE FROM {table} AS zdd_t WHERE {at_old} AND {agrees("OLD")};
+      IF NOT FOUND AND {exists(at_old)} THEN
+        {_RAISE_CONFLICT};
+      END IF;
+    ELSIF {moved} THEN
+      UPDATE {table} AS zdd_t SET ({quote_names([*keys, *names])}) = (SELECT {given}, {computed} FROM {values})
+      WHERE {at_old} AND {agrees("OLD")};
+    ELSE
+      UPDATE {table} AS zdd_t SET ({quote_names(names)}) = (SELECT {computed} FROM {values})
+      WHERE {at_old} AND {agrees("OLD")} AND NOT {agrees("NEW")};
     END IF;
-    INSERT INTO {table} AS zdd_old ({names}){overriding_clause(catalog.old, catalog.key_names)}
-    SELECT {values}
-      FROM {row_source("NEW", new_fields(plan, catalog), plan.change.target_table.name)}
-    {upsert_clause(catalog.key_names, old_columns, "zdd_old", f"EXISTS (SELECT FROM {source} WHERE {disagrees})")};
-  END IF;""",
-    )
+    IF NOT FOUND AND TG_OP <> 'DELETE' THEN
+      IF NOT {exists(f"{at_new} AND {agrees('NEW')}")}
+         OR TG_OP = 'UPDATE' AND ({moved}) AND {exists(at_old)} THEN
+        {_RAISE_CONFLICT};
+      END IF;
+    END IF;"""

@@ -7,14 +7,14 @@ added. A record that cannot be written is counted in a sequence.
 
 # ruff: noqa: S608  names are quoted, expressions have passed the lint, values are parameters
 
-from typing import Literal
-
 from zdd_tui.model.ddl.catalog import Catalog, CatalogColumn
 from zdd_tui.model.ddl.names import (
     SCHEMA,
     WITNESS_SETTING,
+    Side,
     old_column_name,
     search_path,
+    sync_name,
     witness_functions,
     witness_triggers,
 )
@@ -28,8 +28,6 @@ from zdd_tui.model.ddl.sync import (
 )
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.sql import dollar_quoted, quote_identifier, quote_literal, quote_qualified, with_record
-
-Side = Literal["old", "new"]
 
 _SIDES: tuple[Side, Side] = ("new", "old")
 
@@ -87,6 +85,19 @@ def reduce_witness_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
         *_function_statements(plan, catalog, either=False, archived=catalog.is_archived),
         *_trigger_statements(plan, catalog, "old", catalog.is_archived),
     )
+
+
+def restore_trigger_statements(plan: Plan, catalog: Catalog, trigger: str, *, exists: bool) -> tuple[str, ...]:
+    """Creates one trigger of the witness, or enables the one that exists, and restores the functions.
+
+    A trigger that exists is not dropped: that would need a lock that blocks readers too.
+    """
+    side: Side = "old" if trigger in witness_triggers(plan, "old") else "new"
+    both_sides = side == "new" or bool({*witness_triggers(plan, "new"), sync_name(plan, "reverse")} & catalog.triggers)
+    functions = _function_statements(plan, catalog, either=both_sides, archived=catalog.is_archived)
+    if exists:
+        return (*functions, _enable_sql(_watched_table(plan, catalog, side, catalog.is_archived), trigger))
+    return (*functions, *_trigger_statements(plan, catalog, side, catalog.is_archived, only=trigger))
 
 
 def drop_witness_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
@@ -256,23 +267,24 @@ END"""
 
 
 def _row_body(plan: Plan, catalog: Catalog, side: Side, either: bool, archived: bool) -> str:
-    """Compares the written row first, which is cheap and enough for a writer of both sides; then what is stored.
+    """The function for one written row, in this order:
+
+    1. The written row is compared first, which is cheap and enough for a writer of both sides.
+    2. A writer that changed nothing of either side did not make them differ, though it named the columns.
+    3. What is stored under the row's key, and under the key before an UPDATE of it, is compared and recorded.
 
     No variable has a type of the database: one that was renamed would make the function, and so the statement of the
     application, fail before anything can be caught.
     """
-    keys = [f"zdd_row.{quote_identifier(name)}" for name in catalog.key_names]
-    source, _, _, _, differs = _comparison(plan, catalog, archived, keys, either)
     same_key = " AND ".join(
         f"OLD.{quote_identifier(name)} = NEW.{quote_identifier(name)}" for name in catalog.key_names
     )
-    key = f"jsonb_build_array({', '.join(map(portable_key_text, catalog.key, keys))})"
-    written, first_turn = quote_literal(side), 1
-    watched = _changed(plan, catalog, _watched_columns(plan, catalog, side), archived, side)
-    if plan.change.kind == "column":
-        first_turn = 2  # a row that is gone, or has another key, is so on both sides
-        written = f"CASE WHEN TG_OP = 'UPDATE' AND NOT ({watched}) THEN 'new' ELSE 'old' END"
-        watched = _changed(plan, catalog, _watched_columns(plan, catalog, "new"), archived)
+    changed = _changed(plan, catalog, _watched_columns(plan, catalog, side), archived, side)
+    if plan.change.kind == "column":  # one trigger watches both sides: which one was written is seen from the row
+        written_side = f"CASE WHEN TG_OP = 'UPDATE' AND NOT ({changed}) THEN 'new' ELSE 'old' END"
+        changed = _changed(plan, catalog, _watched_columns(plan, catalog, "new"), archived)
+    else:
+        written_side = quote_literal(side)
     return f"""
 #variable_conflict use_column
 DECLARE
@@ -287,32 +299,52 @@ BEGIN
   zdd_setting := coalesce(current_setting('{WITNESS_SETTING}', true), '');
   IF zdd_setting = 'off' THEN RETURN NULL; END IF;
   BEGIN
-    -- A writer that changes nothing of either side did not make them differ, though it names the columns.
-    IF TG_OP = 'UPDATE' AND NOT ({watched}) THEN RETURN NULL; END IF;
+    IF TG_OP = 'UPDATE' AND NOT ({changed}) THEN RETURN NULL; END IF;
     zdd_read := zdd_setting <> '{_NOT_COMPARED}' AND current_setting('transaction_isolation') <> 'serializable';
-    FOR zdd_turn IN {first_turn}..2 LOOP
-      IF zdd_turn = 1 THEN
-        CONTINUE WHEN TG_OP = 'INSERT';
+    FOR zdd_turn IN 1..2 LOOP
+{_choose_row(plan, same_key)}
+      zdd_checked := zdd_read;
+      zdd_differs := true;
+{_compare_stored(plan, catalog, either, archived)}
+      IF zdd_differs THEN
+{_record_row(plan, catalog, written_side)}
+      END IF;
+    END LOOP;
+  {_GIVE_UP};
+  RETURN NULL;
+END
+"""
+
+
+def _choose_row(plan: Plan, same_key: str) -> str:
+    """Turn 1: the row under its key before the statement, where that is another one. Turn 2: the row as written."""
+    if plan.change.kind == "column":  # a row that is gone, or has another key, is so on both sides
+        old_row = "CONTINUE;"
+    else:
+        old_row = f"""CONTINUE WHEN TG_OP = 'INSERT';
         IF TG_OP = 'UPDATE' THEN
           CONTINUE WHEN {same_key};
         END IF;
-        zdd_row := OLD;
+        zdd_row := OLD;"""
+    return f"""      IF zdd_turn = 1 THEN
+        {old_row}
       ELSE
         CONTINUE WHEN TG_OP = 'DELETE';
         zdd_row := NEW;
-      END IF;
-      zdd_checked := zdd_read;
-      zdd_differs := true;
-      IF zdd_read THEN
-        BEGIN
-{
-        _with_timeout(
-            plan,
-            f'''          PERFORM FROM (SELECT) AS zdd_one{source}
+      END IF;"""
+
+
+def _compare_stored(plan: Plan, catalog: Catalog, either: bool, archived: bool) -> str:
+    """Sets ``zdd_differs`` by what both sides have under the key of ``zdd_row``. Where that cannot be read in time the
+    row counts as different and not checked, and the rest of the transaction is not read."""
+    keys = [f"zdd_row.{quote_identifier(name)}" for name in catalog.key_names]
+    joins, _, _, _, differs = _comparison(plan, catalog, archived, keys, either)
+    query = f"""          PERFORM FROM (SELECT) AS zdd_one{joins}
           WHERE {differs};
-          zdd_differs := FOUND;''',
-        )
-    }
+          zdd_differs := FOUND;"""
+    return f"""      IF zdd_read THEN
+        BEGIN
+{_with_timeout(plan, query)}
         EXCEPTION WHEN OTHERS OR query_canceled THEN
           zdd_checked := false;
           IF SQLSTATE IN ('55P03', '57014') THEN
@@ -320,15 +352,14 @@ BEGIN
             PERFORM set_config('{WITNESS_SETTING}', '{_NOT_COMPARED}', true);
           END IF;
         END;
-      END IF;
-      IF zdd_differs THEN
-{_with_timeout(plan, f"        {_record_sql(plan, key, written, 'zdd_checked')};")}
-      END IF;
-    END LOOP;
-  {_GIVE_UP};
-  RETURN NULL;
-END
-"""
+      END IF;"""
+
+
+def _record_row(plan: Plan, catalog: Catalog, side: str) -> str:
+    """Records ``zdd_row``. ``side``: an expression for the side that was written."""
+    values = [f"zdd_row.{quote_identifier(name)}" for name in catalog.key_names]
+    key = f"jsonb_build_array({', '.join(map(portable_key_text, catalog.key, values))})"
+    return _with_timeout(plan, f"        {_record_sql(plan, key, side, 'zdd_checked')};")
 
 
 def _with_timeout(plan: Plan, statements: str) -> str:
@@ -397,8 +428,8 @@ END
 # --- triggers -----------------------------------------------------------------------------------------------------
 
 
-def _trigger_statements(plan: Plan, catalog: Catalog, side: Side, archived: bool) -> tuple[str, ...]:
-    """The triggers of one side that do not exist yet. In the column kind both sides are in one table.
+def _trigger_statements(plan: Plan, catalog: Catalog, side: Side, archived: bool, *, only: str = "") -> tuple[str, ...]:
+    """The triggers of one side that do not exist yet, or ``only`` one. In the column kind both sides are in one table.
 
     There is no WHEN: it is parsed anew by each statement of the application, which costs more than the function.
     """
@@ -424,10 +455,14 @@ def _trigger_statements(plan: Plan, catalog: Catalog, side: Side, archived: bool
     return tuple(
         statement
         for name, create in made.items()
-        if name not in catalog.triggers
-        # Also for sessions that skip ordinary triggers, with session_replication_role = replica.
-        for statement in (create, f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {quote_identifier(name)}")
+        if (name == only if only else name not in catalog.triggers)
+        for statement in (create, _enable_sql(table, name))
     )
+
+
+def _enable_sql(table: str, trigger: str) -> str:
+    """Also for sessions that skip ordinary triggers, with session_replication_role = replica."""
+    return f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {quote_identifier(trigger)}"
 
 
 def _drop_triggers(plan: Plan, catalog: Catalog, side: Side) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Standing conditions: what a release relies on, and the reading of one that does not hold."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from zdd_tui.model.errors import HINT_PREFIX
@@ -41,7 +41,8 @@ class Condition:
     Attributes:
         name: unique in the release, such as ``image users-api``.
         subject: a Deployment, Service, HTTPRoute, flag or trigger; empty where there is only one subject.
-        allowed: the values that it may have; None is a flag that does not exist.
+        allowed: the values that it may have, of a trigger those of ``pg_trigger.tgenabled``; None is a flag that does
+            not exist.
         restore_to: the value that the agent writes back after a breach, with its fence; None where the subject belongs
             to others, or nothing is to be written.
         affects_rows: while it did not hold, rows may have been written on one side only.
@@ -100,6 +101,23 @@ class ConditionReading:
     def message(self) -> str:
         """The title, and the hint on a line of its own."""
         return f"{self.title}\n{HINT_PREFIX}{self.hint}" if self.hint else self.title
+
+
+_HOLDS_AGAIN = "; it holds again: "
+
+
+def recheck_reading(reading: ConditionReading, why: str) -> ConditionReading | None:
+    """The reading of a condition that holds again, while what it may have affected is verified; None where it is that.
+
+    Its text still says what was broken; who did it stays, too.
+
+    Args:
+        why: what is done, or waited for.
+    """
+    text = f"{reading.text.partition(_HOLDS_AGAIN)[0]}{_HOLDS_AGAIN}{why}"
+    if reading.status is ConditionStatus.RECHECKING and reading.text == text:
+        return None
+    return replace(reading, status=ConditionStatus.RECHECKING, text=text)
 
 
 def unmet_readings(readings: Iterable[ConditionReading]) -> tuple[ConditionReading, ...]:

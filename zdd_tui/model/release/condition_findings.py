@@ -232,8 +232,12 @@ def find_disabled_trigger(condition: Condition, facts: DatabaseFacts) -> Conditi
     found = next((trigger for trigger in facts.triggers if trigger.name == condition.subject), None)
     if found is None:
         return ConditionFinding(f"trigger {condition.subject} is missing", hint=_TRIGGER_HINT)
-    if found.enabled not in "OA":
-        state = "disabled" if found.enabled == "D" else "enabled for replica sessions only"
+    if found.enabled not in condition.allowed:
+        state = {
+            "D": "disabled",
+            "R": "enabled for replica sessions only",
+            "O": "not enabled for sessions whose session_replication_role is replica",
+        }.get(found.enabled, found.enabled)
         return ConditionFinding(f"trigger {condition.subject} on {found.table} is {state}", hint=_TRIGGER_HINT)
     if facts.replica_settings and found.enabled != "A":
         return ConditionFinding(

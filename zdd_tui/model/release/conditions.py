@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from zdd_tui.model.ddl.names import lock_order_name, sync_name
+from zdd_tui.model.ddl.witness import expected_triggers
 from zdd_tui.model.flag import OFF, ON, FlagValue, parse_flag
 from zdd_tui.model.plan.base import BasePlan, Plan
 from zdd_tui.model.plan.strategies import BlueGreenPlan, CanaryPlan, DarkLaunchPlan, SingleImagePlan
@@ -18,6 +19,9 @@ from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
 
 StepDetails = Mapping[str, Mapping[str, Any]]
 """What the steps have stored, by their names."""
+
+ENABLED, ALWAYS_ENABLED = ("O", "A"), ("A",)
+"""Values of ``pg_trigger.tgenabled``: fires in ordinary sessions; also where session_replication_role is replica."""
 
 NEW_SCHEMA = "new schema"
 ALL_ROWS = "all rows visible"
@@ -98,24 +102,35 @@ def _expand_contract(plan: Plan, steps: _Steps) -> Iterable[Condition | None]:
     yield _image(steps, names.deployment, rollouts, steps.detail("rollout-v2").get("image_before"), is_writer=True)
     yield _pods(plan, steps, rollouts)
     yield from _expand_contract_flags(plan, steps)
-    for name in required_triggers(plan, steps):
-        yield Condition(f"trigger {name}", ConditionKind.TRIGGER, name, affects_rows=True)
+    for name, states in (*_sync_triggers(plan, steps), *_witness_triggers(plan, steps)):
+        yield Condition(f"trigger {name}", ConditionKind.TRIGGER, name, states, affects_rows=True)
     if steps.is_done("expand-schema"):
         yield Condition(NEW_SCHEMA, ConditionKind.SCHEMA, affects_rows=True)
     if steps.is_done("lint-ddl") and not steps.is_done("drop-archive"):
         yield Condition(ALL_ROWS, ConditionKind.ROWS_VISIBLE, affects_rows=True)
 
 
-def required_triggers(plan: Plan, steps: _Steps) -> list[str]:
-    """Names of the triggers that must exist and be enabled."""
+def _sync_triggers(plan: Plan, steps: _Steps) -> Iterable[tuple[str, tuple[str, ...]]]:
+    """Names of the sync triggers that must exist, each with the values of ``pg_trigger.tgenabled`` it may have."""
     if steps.has_run("drop-archive"):
-        return []
-    names = [sync_name(plan, "forward")] if steps.is_done("sync-forward") else []
+        return
+    if steps.is_done("sync-forward"):
+        yield sync_name(plan, "forward"), ENABLED
     if steps.is_done("sync-reverse"):
-        names.append(sync_name(plan, "reverse"))
+        yield sync_name(plan, "reverse"), ENABLED
         if plan.change.kind == "table":
-            names.append(lock_order_name(plan))
-    return names
+            yield lock_order_name(plan), ENABLED
+
+
+def _witness_triggers(plan: Plan, steps: _Steps) -> Iterable[tuple[str, tuple[str, ...]]]:
+    """As :func:`_sync_triggers`; those of the witness also fire in replica sessions."""
+    if not steps.is_done("create-witness") or steps.has_effect("drop-witness"):
+        return
+    is_extended = steps.is_done("extend-witness")
+    if plan.change.kind == "column" and steps.has_effect("extend-witness") and not is_extended:
+        return  # the step puts one trigger in place of the other
+    for name in expected_triggers(plan, both_sides=is_extended):
+        yield name, ALWAYS_ENABLED
 
 
 def _expand_contract_flags(plan: Plan, steps: _Steps) -> Iterable[Condition | None]:

@@ -265,7 +265,7 @@ def _check_gates(release: Release, command: Command, gates: Mapping[str, GateRea
 
 def _rollback(release: Release) -> Release:
     if release.state is ReleaseState.ROLLED_BACK:
-        raise Refused("the release is rolled back already")
+        raise Refused("the release is rolled back already", "start a new one: zdd agent PLAN --new")
     if release.state is ReleaseState.DONE or is_irreversible(release):
         raise Refused(
             "the old data is dropped: rollback is no longer possible",
@@ -285,26 +285,40 @@ def is_irreversible(release: Release) -> bool:
 
 def _pause(release: Release) -> Release:
     if release.state.has_ended or release.state.is_rolling_back:
-        raise Refused(f"the release is {release.state}: there is nothing to pause")
+        raise Refused(f"the release is {release.state}: there is nothing to pause", _what_remains(release))
     if release.paused:
         raise Refused("the release is paused already", "resume it: zdd resume PLAN")
     return replace(release, paused=True)
 
 
+def _what_remains(release: Release) -> str:
+    """The hint of a command that comes too late."""
+    if release.state.has_ended:
+        return "start a new one: zdd agent PLAN --new"
+    if release.state is ReleaseState.ROLLBACK_FAILED:
+        return "repeat the rollback: zdd rollback PLAN"
+    return "watch the rollback: zdd status PLAN"
+
+
 def _resume(release: Release) -> Release:
     if not release.paused:
-        raise Refused("the release is not paused")
+        raise Refused("the release is not paused", "see what it waits for: zdd status PLAN")
     return replace(release, paused=False)
 
 
 def _tune(release: Release, tuning: Tuning) -> Release:
     phases = [phase.name for phase in release.strategy.phases]
     if "backfill" not in phases:
-        raise Refused(f"a {release.strategy.name} release has no backfill: there are no limits to change")
+        raise Refused(
+            f"a {release.strategy.name} release has no backfill: there are no limits to change",
+            "see what it does: zdd status PLAN",
+        )
     if release.state.has_ended or release.state.is_rolling_back:
-        raise Refused(f"the release is {release.state}: its backfill will not run")
+        raise Refused(f"the release is {release.state}: its backfill will not run", _what_remains(release))
     if release.phase > phases.index("backfill"):
-        raise Refused("the backfill is complete: its limits have no effect any more")
+        raise Refused(
+            "the backfill is complete: its limits have no effect any more", "see what comes next: zdd status PLAN"
+        )
     return replace(release, tuning=tuning)
 
 
@@ -384,7 +398,7 @@ def complete_if_open(release: Release, gates: Mapping[str, GateReading], now: fl
 def _require_pending(release: Release, pending: PendingStep) -> None:
     if next_pending_step(release) != pending:
         verb = "run" if pending.direction == "run" else "undone"
-        raise Refused(f"{pending.step.name} is not the step to be {verb} now")
+        raise Refused(f"{pending.step.name} is not the step to be {verb} now", "see which step is: zdd status PLAN")
 
 
 def requires_name(release: Release, kind: CommandKind) -> bool:

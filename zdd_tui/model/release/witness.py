@@ -136,7 +136,10 @@ def evaluate_witness(
         missing: triggers of the witness that do not exist, or are disabled.
     """
     if missing:
-        return Verdict.FAIL, f"trigger {missing[0]} is missing or disabled: writers of one side go unseen"
+        return Verdict.FAIL, (
+            f"trigger {missing[0]} is missing or disabled: writers of one side go unseen; the agent creates it again,"
+            " and compares what was written meanwhile"
+        )
     writers = describe_writers(found.writers)
     if found.open_rows:
         count = f"{found.open_rows:,}" if found.open_rows < MAX_COUNTED else f"{MAX_COUNTED:,} or more"

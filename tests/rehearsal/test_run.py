@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import asyncpg
 import pytest
@@ -301,10 +302,12 @@ async def test_an_agent_refuses_the_advance_and_writes_down_who_went_without(pro
 
 def make_lease_session(ctx: Context, loaded: LoadedPlan, release: Release) -> Any:
     """A session that is connected, and whose loops do not run."""
+    from zdd_tui.engine.conditions.monitor import ConditionMonitor
     from zdd_tui.engine.lease_session import LeaseSession
     from zdd_tui.engine.runner import ReleaseHolder
 
     session = LeaseSession(loaded.plan, ctx.store, None, ignore_progress)
     session._ctx = ctx
+    session._monitor = AsyncMock(spec=ConditionMonitor)
     session._holder = ReleaseHolder(release)
     return session

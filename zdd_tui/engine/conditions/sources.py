@@ -69,13 +69,14 @@ class KubernetesSource:
     def __init__(self, ctx: Context, on_change: Callable[[], None]) -> None:
         self._plan = ctx.plan
         self._cluster: Cluster = ctx.cluster
+        self._workloads = ctx.workloads
         self._on_change = on_change
         started = time.monotonic()
         self.workloads = {name: SourceState[DeploymentFacts](failed_at=started) for name in ctx.plan.workloads}
         self.service = SourceState[ServiceView | None](failed_at=started)
 
     async def run(self) -> None:
-        """Watches until cancelled."""
+        """Watches until cancelled. The Deployments' watches are those of the gates: `WorkloadCache.run` keeps them."""
         async with asyncio.TaskGroup() as group:
             for name in self.workloads:
                 group.create_task(self._watch_workload(name))
@@ -83,24 +84,19 @@ class KubernetesSource:
                 group.create_task(self._watch_service(self._plan.service))
 
     async def _watch_workload(self, name: str) -> None:
-        watch = DeploymentWatch(
-            self._cluster,
-            name,
-            service=self._plan.service,
-            container=self._plan.kubernetes.container,
-            with_events=False,
-        )
         observation = self.workloads[name]
 
-        def update() -> None:
+        def update(watch: DeploymentWatch) -> None:
+            before = observation.value, observation.error
             error = None if watch.is_absent else watch.error
             if error:
                 observation.fail(error)
             else:
                 observation.succeed(DeploymentFacts(*watch.objects), time.monotonic(), is_live=True)
-            self._on_change()
+            if (observation.value, observation.error) != before:  # a watch also reports that nothing has changed
+                self._on_change()
 
-        await watch.follow(update)
+        await self._workloads.follow(name, update)
 
     async def _watch_service(self, name: str) -> None:
         events = self._cluster.watch(*SERVICES, project_service, fields=f"metadata.name={name}")

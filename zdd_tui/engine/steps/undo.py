@@ -13,9 +13,9 @@ from zdd_tui.engine.observations import evaluate_view
 from zdd_tui.engine.retry import with_retry
 from zdd_tui.engine.steps.rollout import build_status, roll_out, wait_until_done
 from zdd_tui.model.errors import StepFailed
+from zdd_tui.model.image import is_rewritten
 from zdd_tui.model.release.records import NewEvent
 from zdd_tui.model.workload.rollout import DeploymentView, RolloutStatus, container_image
-from zdd_tui.model.workload.version import is_rewritten
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from zdd_tui.model.workload.pod import PodFacts
 from zdd_tui.model.workload.rollout import DeploymentView, ReplicaSetView, select_own_pods
 from zdd_tui.model.workload.route import percent_of_pods
 from zdd_tui.model.workload.second_deployment import ServiceView
+from zdd_tui.model.workload.version import PodVersions
 
 NOT_RECORDED = "Kubernetes does not record who"
 
@@ -77,16 +78,13 @@ def image_hint(
 
 
 def find_wrong_pods(plan: BasePlan, condition: Condition, facts: DeploymentFacts) -> ConditionFinding | None:
-    """The versions of all existing pods, terminating ones included; by the template that they were created from."""
+    """The versions of all existing pods, terminating ones included."""
     view = facts.deployment
     if view is None:
         return None  # the condition about the image says so
-    container = plan.kubernetes.container
-    images = {each.template_hash: each.images.get(container, "") for each in facts.replica_sets}
+    known = PodVersions(plan, {each.uid: each for each in facts.replica_sets})
     own = select_own_pods(view, facts.replica_sets, facts.pods)
-    versions = {
-        pod.name: plan.version_of(images.get(pod.template_hash) or pod.image) for pod in own if not pod.is_terminal
-    }
+    versions = {pod.name: known.version_of(pod) for pod in own if not pod.is_terminal}
     wrong = sorted(name for name, version in versions.items() if version not in condition.allowed)
     if not wrong:
         return None
@@ -94,10 +92,12 @@ def find_wrong_pods(plan: BasePlan, condition: Condition, facts: DeploymentFacts
     expected = " or ".join(str(version).upper() for version in condition.allowed)
     names = f"{', '.join(wrong[:3])}{' ...' if len(wrong) > 3 else ''}"
     place = f"kubectl -n {plan.kubernetes.namespace}"
-    is_allowed = plan.version_of(view.images.get(container, "")) in condition.allowed  # the pods are from before it
+    is_allowed = (
+        plan.version_of(view.images.get(plan.kubernetes.container, "")) in condition.allowed
+    )  # the pods are from before it
     return ConditionFinding(
         f"{len(wrong)} of {len(versions)} pods of {condition.subject} run {found}, expected {expected}: {names}",
-        "" if is_allowed else describe_manager(view.image_managers.get(container)),
+        "" if is_allowed else describe_manager(view.image_managers.get(plan.kubernetes.container)),
         f"{place} rollout status deployment/{condition.subject}; the release continues when those pods are gone",
     )
 

@@ -7,26 +7,10 @@ the pod. What the API server answered to our own patch is known to the plan (`Ba
 
 from collections.abc import Mapping
 
+from zdd_tui.model.image import is_rewritten
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.workload.pod import PodFacts
 from zdd_tui.model.workload.rollout import ReplicaSetView
-
-
-def split_image(image: str) -> tuple[str, str, str]:
-    """The last part of the name, the tag and the digest of an image; empty where it has none."""
-    name, _, digest = image.partition("@")
-    last = name.rsplit("/", 1)[-1]
-    repository, _, tag = last.partition(":")
-    return repository, tag, digest
-
-
-def is_rewritten(found: str, requested: str) -> bool:
-    """Whether an image may be what a webhook made of another: the same name, and no other tag or digest."""
-    name, tag, digest = split_image(found)
-    requested_name, requested_tag, requested_digest = split_image(requested)
-    if name != requested_name or (digest and requested_digest and digest != requested_digest):
-        return False
-    return tag == (requested_tag or "latest") or (not tag and bool(digest))
 
 
 class PodVersions:

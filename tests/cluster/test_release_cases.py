@@ -5,8 +5,9 @@ The cases E1 to E5 and E7 from real productions.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.kubernetes.errors import KubeApiError
 from zdd_tui.backends.store.agent import acquire_lease
 from zdd_tui.backends.store.client import Store
+from zdd_tui.engine.conditions.sources import KubernetesSource
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.gates.workload import evaluate_serving_version
 from zdd_tui.engine.observations import read_workload
@@ -312,7 +314,28 @@ def test_e9_gates_read_a_watch_and_not_lists(api: KubernetesClient, pg_dsn: str)
             lists.append(path)
             return await send(method, path, *arguments, **options)
 
+        changes = 0
+
+        def count_change() -> None:
+            nonlocal changes
+            changes += 1
+
+        watched: Counter[str] = Counter()
+        stream = case.ctx.cluster.http.stream_lines
+
+        async def count_watch(path: str, *arguments: Any, **options: Any) -> AsyncGenerator[bytes | None, None]:
+            resource = path.rpartition("/")[2]
+            watched[resource] += 1
+            async with aclosing(stream(path, *arguments, **options)) as lines:
+                async for line in lines:
+                    yield line
+            watched[resource] -= 1
+
+        case.ctx.cluster.http.stream_lines = count_watch  # type: ignore[method-assign]
         watching = asyncio.create_task(case.ctx.workloads.run())
+        await asyncio.sleep(0)
+        conditions = KubernetesSource(case.ctx, count_change)
+        following = asyncio.create_task(conditions.run())
         async with asyncio.timeout(20):
             first = await read_workload(case.ctx)
             while (newest := await read_workload(case.ctx)) is not await read_workload(case.ctx):  # noqa: ASYNC110
@@ -321,13 +344,21 @@ def test_e9_gates_read_a_watch_and_not_lists(api: KubernetesClient, pg_dsn: str)
         case.ctx.cluster.http.request_bytes = count  # type: ignore[method-assign]
         assert await read_workload(case.ctx) is newest
         assert lists == []
+        assert watched.keys() == {"deployments", "endpointslices", "pods", "replicasets"}
+        assert max(watched.values()) == 1, "gates and conditions have one watch"
+        seen = conditions.workloads["web"].value
+        assert seen is not None
+        assert seen.pods is newest.pods
+        noticed = changes
         await case.call(api.patch, "deployments/web", {"spec": {"replicas": 3}})
         async with asyncio.timeout(20):
             while len((await read_workload(case.ctx)).serving_pods) != 3:  # noqa: ASYNC110 - the watch brings it
                 await asyncio.sleep(0.05)
         assert lists == []
+        assert changes > noticed
+        following.cancel()
         watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        await asyncio.gather(following, watching, return_exceptions=True)
         assert len((await read_workload(case.ctx)).pods) == 3
         assert lists, "without a watch it is read directly"
 

@@ -68,9 +68,8 @@ async def measure(folder: Path, pods: int) -> float:
             env = os.environ | urls | {"KUBECONFIG": server.kubeconfig}
             plan = folder / "plan.yaml"
             # The pods have the image that dual-write has rolled out.
-            plan.write_text(
-                text := plan_yaml("column", "application").replace(manifests.image_name(2), manifests.image_name(1))
-            )
+            text = plan_yaml("column", "application").replace(manifests.image_name(2), manifests.image_name(1))
+            plan.write_text(text)
             await register_release(text, str(plan), env)
             name = text.partition("name: ")[2].splitlines()[0].strip()
             await put_into_dual_write(urls["DATABASE_URL"], urls["REDIS_URL"], name)

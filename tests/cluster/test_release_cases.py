@@ -451,16 +451,18 @@ def test_e9_gates_read_a_watch_and_not_lists(api: KubernetesClient, pg_dsn: str)
         assert lists == []
         assert watched.keys() == {"deployments", "endpointslices", "pods", "replicasets"}
         assert max(watched.values()) == 1, "gates and conditions have one watch"
-        seen = conditions.workloads["web"].value
-        assert seen is not None
-        assert seen.pods is newest.pods
+        async with asyncio.timeout(20):
+            while (seen := conditions.workloads["web"].value) is None or seen.pods is not newest.pods:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)  # it is told some moments after the change
         noticed = changes
         await case.call(api.patch, "deployments/web", {"spec": {"replicas": 3}})
         async with asyncio.timeout(20):
             while len((await read_workload(case.ctx)).serving_pods) != 3:  # noqa: ASYNC110 - the watch brings it
                 await asyncio.sleep(0.05)
         assert lists == []
-        assert changes > noticed
+        async with asyncio.timeout(20):
+            while changes == noticed:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
         following.cancel()
         watching.cancel()
         await asyncio.gather(following, watching, return_exceptions=True)

@@ -24,6 +24,7 @@ from zdd_tui.model.workload.rollout import (
     evaluate_rollout,
     select_own_pods,
 )
+from zdd_tui.model.workload.version import group_by_origin
 
 SILENCE_TIMEOUT = 4.0
 """Seconds without news after which a watch is renewed; see the setting of the same name in `watch`."""
@@ -55,6 +56,11 @@ class WorkloadReading:
         """The pods that the Service sends requests to."""
         pods = {pod.name: pod for pod in self.pods}
         return [pods[one.pod_name] for one in self.endpoints if one.ready and one.pod_name in pods]
+
+    @cached_property
+    def serving_groups(self) -> tuple[tuple[PodFacts, ...], ...]:
+        """The serving pods, in groups of one version."""
+        return group_by_origin(self.serving_pods)
 
     @cached_property
     def rollout(self) -> RolloutStatus:

@@ -309,7 +309,7 @@ class ConditionMonitor:
             for condition in conditions
             if condition.kind in (ConditionKind.IMAGE, ConditionKind.PODS, ConditionKind.WEIGHT)
         }
-        reads: list[Awaitable[None]] = [self._cluster.read_workload(name) for name in sorted(workloads)]
+        reads: list[Awaitable[object]] = [self._cluster.read_workload(name) for name in sorted(workloads)]
         if ConditionKind.SELECTOR in kinds:
             reads.append(self._cluster.read_service(self._ctx.plan.service))
         if ConditionKind.FLAG in kinds and self._flags is not None:

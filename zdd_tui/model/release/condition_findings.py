@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Self
 
 from zdd_tui.model.flag import flag_key, parse_flag
@@ -12,7 +13,7 @@ from zdd_tui.model.workload.pod import PodFacts
 from zdd_tui.model.workload.rollout import DeploymentView, ReplicaSetView, select_own_pods
 from zdd_tui.model.workload.route import percent_of_pods
 from zdd_tui.model.workload.second_deployment import ServiceView
-from zdd_tui.model.workload.version import PodVersions
+from zdd_tui.model.workload.version import PodVersions, group_by_origin
 
 NOT_RECORDED = "Kubernetes does not record who"
 
@@ -20,13 +21,21 @@ NOT_RECORDED = "Kubernetes does not record who"
 # --- Kubernetes -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DeploymentFacts:
     """One Deployment with its ReplicaSets and pods; `deployment` is None where it does not exist."""
 
     deployment: DeploymentView | None
     replica_sets: tuple[ReplicaSetView, ...] = ()
     pods: tuple[PodFacts, ...] = ()
+
+    @cached_property
+    def running_pods(self) -> tuple[tuple[PodFacts, ...], ...]:
+        """The Deployment's own pods that run, in groups of one version (:func:`group_by_origin`)."""
+        if self.deployment is None:
+            return ()
+        own = select_own_pods(self.deployment, self.replica_sets, self.pods)
+        return group_by_origin(pod for pod in own if not pod.is_terminal)
 
 
 def find_wrong_image(plan: BasePlan, condition: Condition, facts: DeploymentFacts) -> ConditionFinding | None:
@@ -82,21 +91,20 @@ def find_wrong_pods(plan: BasePlan, condition: Condition, facts: DeploymentFacts
     view = facts.deployment
     if view is None:
         return None  # the condition about the image says so
-    known = PodVersions(plan, {each.uid: each for each in facts.replica_sets})
-    own = select_own_pods(view, facts.replica_sets, facts.pods)
-    versions = {pod.name: known.version_of(pod) for pod in own if not pod.is_terminal}
-    wrong = sorted(name for name, version in versions.items() if version not in condition.allowed)
+    versions = PodVersions(plan, {each.uid: each for each in facts.replica_sets})
+    groups = [(versions.version_of(group[0]), group) for group in facts.running_pods]
+    wrong = sorted(pod.name for version, group in groups if version not in condition.allowed for pod in group)
     if not wrong:
         return None
-    found = ", ".join(sorted({versions[name].upper() for name in wrong}))
+    found = ", ".join(sorted({version.upper() for version, _ in groups if version not in condition.allowed}))
     expected = " or ".join(str(version).upper() for version in condition.allowed)
-    names = f"{', '.join(wrong[:3])}{' ...' if len(wrong) > 3 else ''}"
+    names, total = f"{', '.join(wrong[:3])}{' ...' if len(wrong) > 3 else ''}", sum(len(group) for _, group in groups)
     place = f"kubectl -n {plan.kubernetes.namespace}"
     is_allowed = (
         plan.version_of(view.images.get(plan.kubernetes.container, "")) in condition.allowed
     )  # the pods are from before it
     return ConditionFinding(
-        f"{len(wrong)} of {len(versions)} pods of {condition.subject} run {found}, expected {expected}: {names}",
+        f"{len(wrong)} of {total} pods of {condition.subject} run {found}, expected {expected}: {names}",
         "" if is_allowed else describe_manager(view.image_managers.get(plan.kubernetes.container)),
         f"{place} rollout status deployment/{condition.subject}; the release continues when those pods are gone",
     )

@@ -5,12 +5,20 @@ another registry before it, in pods or in the Deployment itself. The version the
 the pod. What the API server answered to our own patch is known to the plan (`BasePlan.learn_image`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from zdd_tui.model.image import is_rewritten
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.workload.pod import PodFacts
 from zdd_tui.model.workload.rollout import ReplicaSetView
+
+
+def group_by_origin(pods: Iterable[PodFacts]) -> tuple[tuple[PodFacts, ...], ...]:
+    """Pods of one image and one ReplicaSet together: they have one version. There are few groups of many pods."""
+    groups: dict[tuple[str, str], list[PodFacts]] = {}
+    for pod in pods:
+        groups.setdefault((pod.image, pod.owner_uid), []).append(pod)
+    return tuple(map(tuple, groups.values()))
 
 
 class PodVersions:

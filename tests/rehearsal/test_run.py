@@ -213,7 +213,7 @@ async def test_a_strategy_without_a_database_and_a_newer_server_are_refused(
     old = tmp_path / "pg_dump"
     old.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 14.9'\n")
     old.chmod(0o755)
-    with pytest.raises(DatabaseError, match="and the rehearsal's is 14"):
+    with pytest.raises(DatabaseError, match="and pg_dump is of 14"):
         await check_versions(db, pg_dsn, tmp_path)
     assert await fetch(pg_dsn, "SELECT to_regclass('zdd.rehearsal') AS there") == [(None,)]
 

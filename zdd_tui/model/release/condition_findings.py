@@ -1,4 +1,4 @@
-"""Judges standing conditions: what was observed against what is allowed. Pure functions; None means that it holds."""
+"""Evaluates standing conditions: what was observed against what is allowed. Pure; None means that it holds."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -53,7 +53,7 @@ def find_wrong_image(plan: BasePlan, condition: Condition, facts: DeploymentFact
         return None
     manager = view.image_managers.get(names.container)
     if len(condition.allowed) > 1 and manager and view.epoch_manager and manager.name == view.epoch_manager.name:
-        return None  # an admission webhook has changed the image in our own patch: the rollout's step judges it
+        return None  # an admission webhook has changed the image in our own patch: the step of the rollout decides
     return ConditionFinding(
         f"Deployment {condition.subject} has image {image or 'no such container'}, expected {expected}",
         describe_manager(manager),

@@ -17,11 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
+from redis.asyncio import Redis
 
 from benchmarks.pseudo_terminal import cpu_seconds
 from benchmarks.terminal_k9s import register_release, start_databases, start_pod_server
 from zdd_tui.backends.store.agent import acquire_lease
 from zdd_tui.backends.store.client import Store
+from zdd_tui.demo import manifests
 from zdd_tui.demo.plan import plan_yaml
 from zdd_tui.model.release.records import Actor, StepChange
 from zdd_tui.model.release.state import ReleaseState, StepStatus
@@ -31,15 +33,18 @@ CASES = (20, 2_000)
 WARM_UP_SECONDS, MEASURED_SECONDS = 10.0, 30.0
 TABLE = (
     "CREATE TABLE users (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, first_name text NOT NULL,"
-    " last_name text NOT NULL DEFAULT '', full_name text)"
+    " last_name text NOT NULL DEFAULT '', full_name text); CREATE INDEX users_full_name_idx ON users (full_name)"
 )
+FLAGS = {"ff:users_full_name_write": "true", "ff:users_full_name_read": "false"}
 
 
-async def put_into_dual_write(dsn: str, name: str) -> None:
+async def put_into_dual_write(dsn: str, redis_url: str, name: str) -> None:
     """Moves the registered release to the end of dual-write: all steps until there are done, and it waits."""
     connection = await asyncpg.connect(dsn)
     await connection.execute(TABLE)
     await connection.close()
+    async with Redis.from_url(redis_url) as redis:
+        await redis.mset(FLAGS)
     async with await Store.open(dsn) as store:
         release_id = await store.find_release(name)
         assert release_id is not None
@@ -62,9 +67,12 @@ async def measure(folder: Path, pods: int) -> float:
         async with start_databases(folder) as urls:
             env = os.environ | urls | {"KUBECONFIG": server.kubeconfig}
             plan = folder / "plan.yaml"
-            plan.write_text(text := plan_yaml("column", "application"))
+            # The pods have the image that dual-write has rolled out.
+            text = plan_yaml("column", "application").replace(manifests.image_name(2), manifests.image_name(1))
+            plan.write_text(text)
             await register_release(text, str(plan), env)
-            await put_into_dual_write(urls["DATABASE_URL"], text.partition("name: ")[2].splitlines()[0].strip())
+            name = text.partition("name: ")[2].splitlines()[0].strip()
+            await put_into_dual_write(urls["DATABASE_URL"], urls["REDIS_URL"], name)
             argv = [sys.executable, "-m", "zdd_tui", "agent", str(plan)]
             return await asyncio.to_thread(measure_process, argv, env, folder / "agent.log")
 
@@ -79,6 +87,7 @@ def measure_process(argv: list[str], env: Mapping[str, str], log: Path) -> float
             time.sleep(MEASURED_SECONDS)
             used, elapsed = cpu_seconds(process.pid) - before, time.monotonic() - began
             assert process.poll() is None, log.read_text()
+            assert "breach" not in log.read_text(), log.read_text()
             return 100 * used / elapsed
         finally:
             process.terminate()

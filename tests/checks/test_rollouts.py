@@ -1,7 +1,8 @@
-"""Check tries the rollouts as dry runs against the embedded API server, and names what harms them (C3, C4, E5, E8)."""
+"""Check tries the rollouts as dry runs against the API server, and names what harms them (C3, C4, E5, E8)."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.support.kubelet import api_server
 from tests.support.mutating_proxy import Rewrite, mutating_webhook
-from zdd_tui.backends.kubernetes.cluster import STRATEGIC_MERGE_PATCH, Cluster
+from zdd_tui.backends.kubernetes.cluster import MERGE_PATCH, STRATEGIC_MERGE_PATCH, Cluster
 from zdd_tui.checks.rollouts import require_live_namespace, try_rollouts
 from zdd_tui.demo import manifests
 from zdd_tui.demo.plan import plan_yaml, strategy_plan_yaml
@@ -21,8 +22,8 @@ DEPLOYMENTS, SERVICES = ("apis/apps/v1", "deployments"), ("api/v1", "services")
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
 
-def load(text: str, kubeconfig: str = "k") -> BasePlan:
-    environment = {"DATABASE_URL": "postgresql://x@y/z", "REDIS_URL": "redis://x", "KUBECONFIG": kubeconfig}
+def load(text: str) -> BasePlan:
+    environment = {"DATABASE_URL": "postgresql://x@y/z", "REDIS_URL": "redis://x", "KUBECONFIG": "k"}
     return load_plan(text, source="plan.yaml", environment=environment).plan
 
 
@@ -30,11 +31,21 @@ CHANGE = plan_yaml("column", "application")
 ROLLING = strategy_plan_yaml("rolling", name="r", soak="1s")
 
 
-class Shop:
-    """The sample's Deployment and Service in an embedded cluster."""
+Webhook = Callable[..., AbstractAsyncContextManager[str]]
+"""From how images are rewritten, and the resource of which, to the kubeconfig to use."""
 
-    def __init__(self, cluster: Cluster, kubeconfig: str) -> None:
-        self.cluster, self.kubeconfig = cluster, kubeconfig
+
+class Shop:
+    """The sample's Deployment and Service. `tests/cluster` has the same cases on a real control plane."""
+
+    def __init__(self, cluster: Cluster, webhook: Webhook) -> None:
+        self.cluster, self._webhook = cluster, webhook
+
+    async def create(self) -> None:
+        body = manifests.deployment_manifest(dsn="x", redis_url="y", replicas=2)
+        for kind, manifest in ((DEPLOYMENTS, body), (SERVICES, manifests.service_manifest())):
+            manifest["metadata"].pop("namespace", None)
+            await self.cluster.http.request_json("POST", self.cluster.path(*kind), body=manifest)
 
     async def patch(self, body: dict[str, Any], kind: tuple[str, str] = DEPLOYMENTS) -> None:
         path = self.cluster.path(*kind, manifests.NAME)
@@ -46,31 +57,35 @@ class Shop:
     async def delete_service(self) -> None:
         await self.cluster.http.request_json("DELETE", self.cluster.path(*SERVICES, manifests.NAME))
 
-    async def errors(self, text: str = CHANGE) -> str:
+    def load(self, text: str) -> BasePlan:
+        plan = load(text)
+        return plan.model_copy(
+            update={"kubernetes": plan.kubernetes.model_copy(update={"namespace": self.cluster.namespace})}
+        )
+
+    async def errors(self, text: str = CHANGE, cluster: Cluster | None = None) -> str:
         with pytest.raises(ClusterError) as caught:
-            await try_rollouts(self.cluster, load(text))
+            await try_rollouts(cluster or self.cluster, self.load(text))
         return str(caught.value)
 
-    async def lines(self, text: str = CHANGE) -> str:
-        return "\n".join(await try_rollouts(self.cluster, load(text)))
+    async def lines(self, text: str = CHANGE, cluster: Cluster | None = None) -> str:
+        return "\n".join(await try_rollouts(cluster or self.cluster, self.load(text)))
+
+    @asynccontextmanager
+    async def behind_webhook(self, rewrite: Rewrite, resource: str = "deployments") -> AsyncIterator[Cluster]:
+        async with (
+            self._webhook(rewrite, resource=resource) as kubeconfig,
+            Cluster.connect(kubeconfig, None, self.cluster.namespace) as cluster,
+        ):
+            yield cluster
 
 
 @asynccontextmanager
 async def open_shop(folder: Path) -> AsyncIterator[Shop]:
     async with api_server(folder) as kubeconfig, Cluster.connect(kubeconfig, None, "default") as cluster:
-        body = manifests.deployment_manifest(dsn="x", redis_url="y", replicas=2)
-        await cluster.http.request_json("POST", cluster.path(*DEPLOYMENTS), body=body)
-        await cluster.http.request_json("POST", cluster.path(*SERVICES), body=manifests.service_manifest())
-        yield Shop(cluster, kubeconfig)
-
-
-@asynccontextmanager
-async def behind_webhook(shop: Shop, folder: Path, rewrite: Rewrite, **options: str) -> AsyncIterator[Cluster]:
-    async with (
-        mutating_webhook(shop.kubeconfig, folder, rewrite, **options) as kubeconfig,
-        Cluster.connect(kubeconfig, None, "default") as cluster,
-    ):
-        yield cluster
+        made = Shop(cluster, partial(mutating_webhook, kubeconfig, folder))
+        await made.create()
+        yield made
 
 
 @pytest.fixture
@@ -97,27 +112,26 @@ async def test_every_image_is_tried_and_nothing_changes(shop: Shop) -> None:
         lambda image: f"shop/users-api@{image[-1]}",
     ],
 )
-async def test_c3_e5_a_webhook_that_changes_the_image_is_shown(shop: Shop, tmp_path: Path, rewrite: Any) -> None:
-    async with behind_webhook(shop, tmp_path, rewrite) as cluster:
-        text = "\n".join(await try_rollouts(cluster, load(CHANGE)))
+async def test_c3_e5_a_webhook_that_changes_the_image_is_shown(shop: Shop, rewrite: Any) -> None:
+    async with shop.behind_webhook(rewrite) as cluster:
+        text = await shop.lines(cluster=cluster)
     for version in (2, 3):
         image = f"shop/users-api:{version}"
         assert f"an admission webhook changes {image} to {rewrite(image)}: steps and gates then expect" in text
 
 
-async def test_c3_a_webhook_that_takes_the_new_image_back_is_refused(shop: Shop, tmp_path: Path) -> None:
-    async with behind_webhook(shop, tmp_path, lambda _: "shop/users-api:1") as cluster:
-        with pytest.raises(ClusterError) as caught:
-            await try_rollouts(cluster, load(CHANGE))
-    assert "an admission webhook changes shop/users-api:2 to shop/users-api:1, which runs already" in str(caught.value)
+async def test_c3_a_webhook_that_takes_the_new_image_back_is_refused(shop: Shop) -> None:
+    async with shop.behind_webhook(lambda _: "shop/users-api:1") as cluster:
+        errors = await shop.errors(cluster=cluster)
+    assert "an admission webhook changes shop/users-api:2 to shop/users-api:1, which runs already" in errors
 
 
-async def test_e5_a_webhook_that_changes_pods_is_shown(shop: Shop, tmp_path: Path) -> None:
+async def test_e5_a_webhook_that_changes_pods_is_shown(shop: Shop) -> None:
     def rewrite(image: str) -> str:
         return f"mirror.example/{image}"
 
-    async with behind_webhook(shop, tmp_path, rewrite, resource="pods") as cluster:
-        text = "\n".join(await try_rollouts(cluster, load(CHANGE)))
+    async with shop.behind_webhook(rewrite, resource="pods") as cluster:
+        text = await shop.lines(cluster=cluster)
     assert "changes shop/users-api:2 to mirror.example/shop/users-api:2 in its pods, not in the Deployment" in text
 
 
@@ -126,7 +140,7 @@ async def test_c4_paused_recreate_and_no_surge_are_refused(shop: Shop) -> None:
     for text in (CHANGE, ROLLING):
         errors = await shop.errors(text)
         assert "the Deployment is paused" in errors
-        assert "Fix: kubectl -n default rollout resume deployment/users-api" in errors
+        assert f"Fix: kubectl -n {shop.cluster.namespace} rollout resume deployment/users-api" in errors
     await shop.patch({"spec": {"paused": False, "strategy": {"type": "Recreate", "rollingUpdate": None}}})
     errors = await shop.errors()
     assert "strategy Recreate stops every old pod before the first new one starts" in errors
@@ -169,15 +183,15 @@ async def test_e8_a_service_that_does_not_exist(shop: Shop) -> None:
 
 async def test_a_terminating_namespace_is_named(shop: Shop) -> None:
     await require_live_namespace(shop.cluster)
-    # A pod on a node without an agent stays, and so does the namespace.
-    body = {"metadata": {"name": "held"}, "spec": {"containers": [{"name": "app", "image": "x"}]}}
-    await shop.cluster.http.request_json("POST", shop.cluster.path("api/v1", "pods"), body=body)
-    binding = {"target": {"kind": "Node", "name": "gone"}}
-    await shop.cluster.http.request_json("POST", shop.cluster.path("api/v1", "pods", "held", "binding"), body=binding)
-    await shop.cluster.http.request_json("DELETE", "/api/v1/namespaces/default")
+    held = shop.cluster.path("api/v1", "configmaps", "held")
+    body = {"metadata": {"name": "held", "finalizers": ["example.com/hold"]}}
+    await shop.cluster.http.request_json("POST", shop.cluster.path("api/v1", "configmaps"), body=body)
+    await shop.cluster.http.request_json("DELETE", f"/api/v1/namespaces/{shop.cluster.namespace}")
     with pytest.raises(ClusterError, match="the namespace is being deleted") as caught:
         await require_live_namespace(shop.cluster)
     assert "kubernetes.namespace" in caught.value.hint
+    released = {"metadata": {"finalizers": None}}
+    await shop.cluster.http.request_json("PATCH", held, body=released, content_type=MERGE_PATCH)
 
 
 async def test_owners_are_named_with_a_way(shop: Shop) -> None:

@@ -4,11 +4,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import cast
+from unittest.mock import AsyncMock
 
 from tests.support.store import AGENT, ANA, open_store, plan_for
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.store.agent import acquire_lease
 from zdd_tui.backends.store.client import Store
+from zdd_tui.engine.conditions.monitor import ConditionMonitor
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.lease_session import LeaseSession
 from zdd_tui.engine.runner import ReleaseHolder
@@ -37,6 +39,7 @@ async def open_session(dsn: str, check: PlanCheck) -> AsyncIterator[tuple[Store,
         async with store:
             session = LeaseSession(plan_for(dsn), store, None, lambda _line: None, check)
             session._holder = ReleaseHolder((await store.read()).release)
+            session._monitor = AsyncMock(spec=ConditionMonitor)
             session._ctx = Context(plan_for(dsn), store, None, cast(Cluster, None), lambda: False, lambda _line: None)
             yield client, session, release_id
 

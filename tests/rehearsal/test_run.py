@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import asyncpg
 import pytest
@@ -212,7 +213,7 @@ async def test_a_strategy_without_a_database_and_a_newer_server_are_refused(
     old = tmp_path / "pg_dump"
     old.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 14.9'\n")
     old.chmod(0o755)
-    with pytest.raises(DatabaseError, match="and the rehearsal's is 14"):
+    with pytest.raises(DatabaseError, match="and pg_dump is of 14"):
         await check_versions(db, pg_dsn, tmp_path)
     assert await fetch(pg_dsn, "SELECT to_regclass('zdd.rehearsal') AS there") == [(None,)]
 
@@ -301,10 +302,12 @@ async def test_an_agent_refuses_the_advance_and_writes_down_who_went_without(pro
 
 def make_lease_session(ctx: Context, loaded: LoadedPlan, release: Release) -> Any:
     """A session that is connected, and whose loops do not run."""
+    from zdd_tui.engine.conditions.monitor import ConditionMonitor
     from zdd_tui.engine.lease_session import LeaseSession
     from zdd_tui.engine.runner import ReleaseHolder
 
     session = LeaseSession(loaded.plan, ctx.store, None, ignore_progress)
     session._ctx = ctx
+    session._monitor = AsyncMock(spec=ConditionMonitor)
     session._holder = ReleaseHolder(release)
     return session

@@ -6,7 +6,7 @@ from zdd_tui.model.plan.base import BasePlan
 
 
 async def try_flags(store: FlagStore, plan: BasePlan) -> list[str]:
-    """Writes, reads and deletes a scratch flag as steps and undos do, and judges the server. Leaves nothing behind.
+    """Writes, reads and deletes a scratch flag as steps and undos do, and checks the server. Leaves nothing behind.
 
     Returns:
         one line for each fact that an operator should see.

@@ -9,7 +9,7 @@ from zdd_tui.model.advice.effects import MeasuredMigration, TableWork
 from zdd_tui.model.advice.locks import (
     OPAQUE_KINDS,
     StatementVerdict,
-    describe_ruling,
+    describe_table_verdict,
     evaluate_statements,
     predict_effects,
 )
@@ -35,7 +35,7 @@ class LockMeasurement:
 
     Attributes:
         measure: see :func:`zdd_tui.rehearsal.measure_locks.measure_migration`.
-        only_opaque: only where a statement can be judged by no rule; an agent that starts need not show times.
+        only_opaque: only where a statement can be evaluated by no rule; an agent that starts need not show times.
     """
 
     measure: MeasureFunction
@@ -43,7 +43,7 @@ class LockMeasurement:
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedMigration:
+class EvaluatedMigration:
     """A migration with everything that is known of it.
 
     Attributes:
@@ -69,15 +69,15 @@ class JudgedMigration:
         return f"measured on {self.measured.server}"
 
 
-async def judge_migration(
+async def evaluate_migration(
     sources: Sequence[tuple[str, str]],
     dsn: str = "",
     measurement: LockMeasurement | None = None,
     *,
     timeout: float = 5.0,
     search_path: tuple[str, ...] = (),
-) -> JudgedMigration:
-    """Reads a migration and judges it.
+) -> EvaluatedMigration:
+    """Reads a migration and evaluates it.
 
     Args:
         sources: text and name of each file, in order; the name is the location where it ends with no line.
@@ -89,7 +89,7 @@ async def judge_migration(
         DatabaseError: the database cannot be read.
     """
     if not dsn or not sources:
-        return JudgedMigration(_read_sources(sources, NameScope(search_path or ("public",))))
+        return EvaluatedMigration(_read_sources(sources, NameScope(search_path or ("public",))))
     schema = await read_schema(dsn, timeout=timeout)
     if search_path:
         schema = replace(schema, search_path=search_path)
@@ -106,7 +106,7 @@ async def judge_migration(
     known = (relation for name in found if (relation := schema.find(name)) is not None)
     names += [TableName(schema_=relation.schema, name=relation.name) for relation in known]
     stats = await read_database_stats(dsn, names, timeout=timeout)
-    return JudgedMigration(statements, replace(stats, schema=schema), measured)
+    return EvaluatedMigration(statements, replace(stats, schema=schema), measured)
 
 
 def _read_sources(sources: Sequence[tuple[str, str]], scope: NameScope) -> tuple[Statement, ...]:
@@ -116,24 +116,24 @@ def _read_sources(sources: Sequence[tuple[str, str]], scope: NameScope) -> tuple
     return mark_new_tables(tuple(statements))
 
 
-def lock_lines(judged: JudgedMigration) -> Iterator[str]:
+def lock_lines(evaluated: EvaluatedMigration) -> Iterator[str]:
     """A line for each table that a statement locks so that others wait, after one that says how it is known."""
-    yield f"locks: {judged.source}"
+    yield f"locks: {evaluated.source}"
     shown = set[tuple[str, str]]()
-    for verdict in judged.verdicts:
-        for ruling in verdict.tables:
-            key = (verdict.statement.location, ruling.table)
-            if ruling.lock.blocks_writes and key not in shown:
+    for verdict in evaluated.verdicts:
+        for locked in verdict.tables:
+            key = (verdict.statement.location, locked.table)
+            if locked.lock.blocks_writes and key not in shown:
                 shown.add(key)
-                wait = "note: " if ruling.is_long else ""
-                yield f"{wait}{verdict.statement.location}: {describe_ruling(ruling)}"
+                wait = "note: " if locked.is_long else ""
+                yield f"{wait}{verdict.statement.location}: {describe_table_verdict(locked)}"
 
 
 # --- the DDL of an expand/contract plan
 
 
 async def check_change_locks(plan: Plan, measurement: LockMeasurement | None) -> list[str]:
-    """Judges the DDL of expand: under a lock that blocks sessions it may do nothing but change the catalog.
+    """Evaluates the DDL of expand: under a lock that blocks sessions it may do nothing but change the catalog.
 
     Returns:
         the locks, a line each.
@@ -144,19 +144,19 @@ async def check_change_locks(plan: Plan, measurement: LockMeasurement | None) ->
     sources = [(text, key) for key, text in scratch_statements(plan, constrain=False)]
     schemas = dict.fromkeys([plan.change.target_table.schema_, plan.change.table.schema_, "public"])
     database = plan.database
-    judged = await judge_migration(
+    evaluated = await evaluate_migration(
         sources,
         database.dsn.get_secret_value(),
         measurement,
         timeout=database.connect_timeout,
         search_path=tuple(schemas),
     )
-    for verdict in judged.verdicts:
-        refuse_long_work(verdict, judged)
-    return list(lock_lines(judged))
+    for verdict in evaluated.verdicts:
+        refuse_long_work(verdict, evaluated)
+    return list(lock_lines(evaluated))
 
 
-def refuse_long_work(verdict: StatementVerdict, judged: JudgedMigration, *, may_break: bool = False) -> None:
+def refuse_long_work(verdict: StatementVerdict, evaluated: EvaluatedMigration, *, may_break: bool = False) -> None:
     """
     Args:
         may_break: the statement runs when nothing uses what it takes away.
@@ -165,17 +165,17 @@ def refuse_long_work(verdict: StatementVerdict, judged: JudgedMigration, *, may_
         PlanError: the statement rewrites or reads a table under a lock that blocks writers, or breaks running code.
     """
     place = verdict.statement.location.rpartition(":")[0]
-    for ruling in verdict.tables:
-        if ruling.lock.blocks_writes and ruling.work in (TableWork.SCAN, TableWork.INDEX, TableWork.REWRITE):
+    for locked in verdict.tables:
+        if locked.lock.blocks_writes and locked.work in (TableWork.SCAN, TableWork.INDEX, TableWork.REWRITE):
             raise PlanError(
-                f"{place}: it {ruling.work} ({ruling.table}) under {ruling.lock}, which blocks {ruling.lock.blocked}"
+                f"{place}: it {locked.work} ({locked.table}) under {locked.lock}, which blocks {locked.lock.blocked}"
                 f" ({verdict.source})",
                 verdict.rule.hint or "write it so that it only changes the catalog, and fill the rows by change.up",
             )
-    measured = judged.measured
+    measured = evaluated.measured
     effects = measured.effects.get((verdict.statement.location, verdict.statement.text)) if measured else None
     if effects is not None and effects.breaking and not may_break:
         raise PlanError(
-            f"{place}: it breaks running code: {'; '.join(effects.breaking)} ({judged.source})",
+            f"{place}: it breaks running code: {'; '.join(effects.breaking)} ({evaluated.source})",
             "expand may only add; what running code loses belongs to contract",
         )

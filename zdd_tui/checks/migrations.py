@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from zdd_tui.backends.files import MAX_SQL_BYTES, read_text
-from zdd_tui.checks.locks import JudgedMigration, LockMeasurement, judge_migration, lock_lines
+from zdd_tui.checks.locks import EvaluatedMigration, LockMeasurement, evaluate_migration, lock_lines
 from zdd_tui.model.advice.locks import select_breaking
 from zdd_tui.model.advice.migration import Statement
 from zdd_tui.model.advice.rules import refuse_destructive
@@ -39,29 +39,29 @@ async def check_migrations(
     sources = read_migration_texts(loaded)
     if not sources:
         return []
-    judged = await _judge(loaded, sources, "" if offline else _dsn(loaded), measurement)
+    evaluated = await _evaluate(loaded, sources, "" if offline else _dsn(loaded), measurement)
     try:
-        refuse_destructive(judged.statements, loaded.plan.strategy, judged.stats, judged.measured)
+        refuse_destructive(evaluated.statements, loaded.plan.strategy, evaluated.stats, evaluated.measured)
     except PlanError as error:
         raise PlanError(error.title, f"{error.hint}\n  to write the plan: {advise_command_line(loaded)}") from None
-    lines = [f"the SQL that ships with the release is additive: {_count_statements(judged.statements)}"]
-    return lines if offline else [*lines, *lock_lines(judged)]
+    lines = [f"the SQL that ships with the release is additive: {_count_statements(evaluated.statements)}"]
+    return lines if offline else [*lines, *lock_lines(evaluated)]
 
 
 async def read_migration_facts(loaded: LoadedPlan, measurement: LockMeasurement | None = None) -> Fact[MigrationFacts]:
     """All breaking statements, for the doctor; it reports what is wrong instead of stopping at the first."""
     try:
         sources = read_migration_texts(loaded)
-        judged = await _judge(loaded, sources, "")
+        evaluated = await _evaluate(loaded, sources, "")
     except PlanError as error:
         return Fact(None, error.title.replace("\n", " "), error.hint)
     with suppress(DatabaseError):  # the doctor reports that elsewhere; the text alone still shows something
-        judged = await _judge(loaded, sources, _dsn(loaded), measurement)
+        evaluated = await _evaluate(loaded, sources, _dsn(loaded), measurement)
     found = tuple(
-        (f"{ruling.statement.location}: {ruling.statement.one_line[:60]}", ruling.rule.breaking_reason)
-        for ruling in select_breaking(judged.verdicts)
+        (f"{verdict.statement.location}: {verdict.statement.one_line[:60]}", verdict.rule.breaking_reason)
+        for verdict in select_breaking(evaluated.verdicts)
     )
-    return Fact(MigrationFacts(len(judged.statements), found, advise_command_line(loaded)))
+    return Fact(MigrationFacts(len(evaluated.statements), found, advise_command_line(loaded)))
 
 
 def read_migration_texts(loaded: LoadedPlan) -> list[tuple[str, str]]:
@@ -96,10 +96,10 @@ def _migration_files(loaded: LoadedPlan) -> list[Path]:
     return [Path(loaded.source).parent / name for name in plan.migrations] if isinstance(plan, SingleImagePlan) else []
 
 
-async def _judge(
+async def _evaluate(
     loaded: LoadedPlan, sources: Sequence[tuple[str, str]], dsn: str, measurement: LockMeasurement | None = None
-) -> JudgedMigration:
-    return await judge_migration(sources, dsn, measurement, timeout=loaded.plan.database.connect_timeout)
+) -> EvaluatedMigration:
+    return await evaluate_migration(sources, dsn, measurement, timeout=loaded.plan.database.connect_timeout)
 
 
 def _dsn(loaded: LoadedPlan) -> str:

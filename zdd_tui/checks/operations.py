@@ -2,7 +2,7 @@
 
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.operations import count_violations
-from zdd_tui.checks.locks import LockMeasurement, judge_migration, lock_lines, refuse_long_work
+from zdd_tui.checks.locks import LockMeasurement, evaluate_migration, lock_lines, refuse_long_work
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.registry import numbered_steps, plan_operations
 from zdd_tui.model.phase import Phase
@@ -47,9 +47,9 @@ async def check_operation_locks(plan: OperationsPlan, measurement: LockMeasureme
         for number, sql in enumerate(step.statements, 1)
     ]
     database = plan.database
-    judged = await judge_migration(
+    evaluated = await evaluate_migration(
         sources, database.dsn.get_secret_value(), measurement, timeout=database.connect_timeout
     )
-    for verdict in judged.verdicts:
-        refuse_long_work(verdict, judged, may_break=f"({Phase.EXPAND}," not in verdict.statement.location)
-    return list(lock_lines(judged))
+    for verdict in evaluated.verdicts:
+        refuse_long_work(verdict, evaluated, may_break=f"({Phase.EXPAND}," not in verdict.statement.location)
+    return list(lock_lines(evaluated))

@@ -49,7 +49,7 @@ _DRY_RUN_HINT = "see kubectl get mutatingwebhookconfigurations,validatingwebhook
 
 @dataclass(slots=True)
 class _Findings:
-    """What the tries have found.
+    """What the dry runs have found.
 
     Attributes:
         errors: what makes the release impossible.
@@ -90,18 +90,18 @@ async def try_rollouts(cluster: Cluster, plan: BasePlan) -> list[str]:
     found.unread += [kind for kind, objects in unread.items() if objects is None]
     if get_text(raw, "metadata", "deletionTimestamp"):
         raise ClusterError(f"{found.place}: the Deployment is being deleted", "name one that stays")
-    _judge_strategy(found, plan, raw)
-    _judge_containers(found, plan, raw)
+    _check_strategy(found, plan, raw)
+    _check_containers(found, plan, raw)
     for companion in find_companions(raw, autoscalers or (), budgets or ()):
         found.note(companion.text, companion.hint)
-    await _judge_service(found, cluster, plan, raw)
+    await _check_service(found, cluster, plan, raw)
     admitted = await _try_images(found, cluster, plan, raw)
-    _judge_quotas(found, plan, quotas or (), admitted or raw)
+    _check_quotas(found, plan, quotas or (), admitted or raw)
     if admitted is not None:
         await _try_pod(found, cluster, plan, admitted)
     if found.unread:
         found.note(
-            f"not read, so not judged: {', '.join(found.unread)}: this account may not list them",
+            f"not read, so not checked: {', '.join(found.unread)}: this account may not list them",
             "see config/kubernetes/ for the role that a check needs",
         )
     if len(found.errors) == 1:
@@ -131,7 +131,7 @@ def planned_images(plan: BasePlan) -> tuple[str, ...]:
     return (plan.kubernetes.image,) if isinstance(plan, SingleImagePlan) else ()
 
 
-def _judge_strategy(found: _Findings, plan: BasePlan, raw: Any) -> None:
+def _check_strategy(found: _Findings, plan: BasePlan, raw: Any) -> None:
     view = project_deployment(raw)
     names = plan.kubernetes
     if is_paused(raw):
@@ -140,14 +140,14 @@ def _judge_strategy(found: _Findings, plan: BasePlan, raw: Any) -> None:
             f"kubectl -n {names.namespace} rollout resume deployment/{names.deployment}",
         )
     if isinstance(plan, SingleImagePlan):
-        return  # judged with the capacity
+        return  # checked with the capacity
     if reason := stops_service(view):
         found.refuse(reason, capacity_hint(plan))
     elif reason := reduces_capacity(view):
         found.note(f"{reason}: a rollout serves with less capacity", capacity_hint(plan))
 
 
-def _judge_containers(found: _Findings, plan: BasePlan, raw: Any) -> None:
+def _check_containers(found: _Findings, plan: BasePlan, raw: Any) -> None:
     current = container_image(plan, project_deployment(raw))
     others = find_other_containers(raw, plan.kubernetes.container, (current, *planned_images(plan)))
     for each in others:
@@ -168,8 +168,8 @@ def _container_hint(container: OtherContainer) -> str:
     )
 
 
-async def _judge_service(found: _Findings, cluster: Cluster, plan: BasePlan, raw: Any) -> None:
-    """The Service must exist and select the pods. A worker has none: its pods are judged by their readiness."""
+async def _check_service(found: _Findings, cluster: Cluster, plan: BasePlan, raw: Any) -> None:
+    """The Service must exist and select the pods. A worker has none: its pods count by their readiness."""
     try:
         service = await get_raw_object(cluster, SERVICES, plan.service)
     except KubeApiError as error:
@@ -226,7 +226,7 @@ async def _try_images(found: _Findings, cluster: Cluster, plan: BasePlan, raw: A
     return first
 
 
-def _judge_quotas(found: _Findings, plan: BasePlan, quotas: Any, deployment: Any) -> None:
+def _check_quotas(found: _Findings, plan: BasePlan, quotas: Any, deployment: Any) -> None:
     if project_deployment(deployment).desired == 0:
         return
     for shortage in find_quota_shortages(quotas, get_object(deployment, "spec", "template")):

@@ -12,7 +12,7 @@ from zdd_tui.backends.files import MAX_SQL_BYTES, read_text
 from zdd_tui.backends.postgres.connection import connect, translate_errors
 from zdd_tui.backends.postgres.squawk import SquawkViolation, run_squawk
 from zdd_tui.checks.catalog_diff import compare_planned_side
-from zdd_tui.checks.locks import judge_migration
+from zdd_tui.checks.locks import evaluate_migration
 from zdd_tui.checks.plan import check_plan
 from zdd_tui.cli.measurement import DSN_VARIABLE, lock_measurement, resolve_dsn
 from zdd_tui.model.advice.carry_over import add_missing_ddl, describe_remaining
@@ -90,7 +90,7 @@ async def analyze_change(request: AdviseRequest) -> AdviseResult:
         ZddError: an input cannot be read or used; names the first one, with its location.
     """
     sources = [(read_text(file, max_bytes=MAX_SQL_BYTES), file) for file in request.sql]
-    judged = await judge_migration(sources)
+    evaluated = await evaluate_migration(sources)
     files = [(file, read_text(file)) for file in request.manifests]
     manifests = read_manifests(files, container=request.target.container)
     target, changes, manifest = _fill_target_from_manifests(request.target, manifests)
@@ -98,12 +98,12 @@ async def analyze_change(request: AdviseRequest) -> AdviseResult:
         raise ZddError(f"the old and the new image are both {request.old_image}", "name two images: --image OLD NEW")
     if (variable := DSN_VARIABLE.match(request.dsn)) is not None:
         target = replace(target, dsn=f"${{{variable[1]}}}")
-    if judged.statements and (dsn := resolve_dsn(request.dsn, "--dsn")):
-        judged = await judge_migration(sources, dsn, lock_measurement(request.scratch_dsn))
-    stats, statements = judged.stats, judged.statements
+    if evaluated.statements and (dsn := resolve_dsn(request.dsn, "--dsn")):
+        evaluated = await evaluate_migration(sources, dsn, lock_measurement(request.scratch_dsn))
+    stats, statements = evaluated.stats, evaluated.statements
     if request.intended_strategy:
-        refuse_destructive(statements, request.intended_strategy, stats, judged.measured)
-    verdicts = judged.verdicts
+        refuse_destructive(statements, request.intended_strategy, stats, evaluated.measured)
+    verdicts = evaluated.verdicts
     facts = replace(request.facts, schema=classify_schema_impact(verdicts))
     if manifest is not None and (manifest.facts.session_hints or manifest.sticky):
         facts = replace(facts, sessions="in-memory")
@@ -114,7 +114,7 @@ async def analyze_change(request: AdviseRequest) -> AdviseResult:
         facts=facts,
         verdicts=verdicts,
         stats=stats,
-        lock_source=judged.source,
+        lock_source=evaluated.source,
         violations=await _run_squawk(statements),
         warnings=(*_schema_warnings(verdicts, stats), *(find_cautions(manifest) if manifest else ())),
         changes=changes,

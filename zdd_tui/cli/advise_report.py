@@ -14,7 +14,7 @@ from zdd_tui.model.advice.draft import PlanTarget
 from zdd_tui.model.advice.effects import TableLock, TableWork
 from zdd_tui.model.advice.locks import (
     StatementVerdict,
-    describe_ruling,
+    describe_table_verdict,
     format_lock_seconds,
     select_breaking,
     select_long_locks,
@@ -89,12 +89,12 @@ def _statement_lines(result: AdviseResult, width: int) -> Iterator[str]:
             yield from _verdict_lines(verdict, width, show_action=len(statement.actions) > 1)
             last = verdict
         named = {str(action.table) for action in statement.actions}
-        for ruling in last.tables:
-            if ruling.table not in named and ruling.lock.strength > TableLock.ROW_EXCLUSIVE.strength:
+        for locked in last.tables:
+            if locked.table not in named and locked.lock.strength > TableLock.ROW_EXCLUSIVE.strength:
                 also = "also " if last.rule.lock is not TableLock.NONE and last.action.table is not None else ""
-                yield from _wrap(f"{also}{describe_ruling(ruling)}", width, "    ", "      ")
-                if ruling.is_long and not also:
-                    yield from _wrap(f"✗ {ruling.lock.blocked} wait while it {ruling.work}", width, "    ", "      ")
+                yield from _wrap(f"{also}{describe_table_verdict(locked)}", width, "    ", "      ")
+                if locked.is_long and not also:
+                    yield from _wrap(f"✗ {locked.lock.blocked} wait while it {locked.work}", width, "    ", "      ")
         if last.note:
             yield from _wrap(f"by rule: {last.note}", width, "    ", "      ")
         if rules := ", ".join(dict.fromkeys(each.rule for each in result.violations.get(statement, ()))):
@@ -105,10 +105,10 @@ def _verdict_lines(verdict: StatementVerdict, width: int, *, show_action: bool) 
     rule = verdict.rule
     action = f"{verdict.action.kind} {verdict.action.column}".strip() + ": " if show_action else ""
     if rule.lock is TableLock.NONE:
-        text = "not judged" if rule.work is TableWork.UNKNOWN else "blocks nothing"
+        text = "not evaluated" if rule.work is TableWork.UNKNOWN else "blocks nothing"
     else:
         text = f"{rule.lock} (blocks {rule.lock.blocked}), {rule.work}, {_format_lock_seconds(verdict)}"
-    # What names no table of its own is shown by the rulings for the tables that it locks.
+    # What names no table of its own is shown by the verdicts for the tables that it locks.
     is_shown = (
         bool(action) or not verdict.tables or (verdict.action.table is not None and rule.lock is not TableLock.NONE)
     )
@@ -223,13 +223,13 @@ def _verdict_to_dict(verdict: StatementVerdict, result: AdviseResult) -> dict[st
         "note": verdict.note or None,
         "locks": [
             {
-                "table": ruling.table,
-                "lock": str(ruling.lock),
-                "blocks": ruling.lock.blocked,
-                "work": str(ruling.work),
-                "lock_seconds": list(ruling.lock_seconds) if ruling.lock_seconds is not None else None,
+                "table": locked.table,
+                "lock": str(locked.lock),
+                "blocks": locked.lock.blocked,
+                "work": str(locked.work),
+                "lock_seconds": list(locked.lock_seconds) if locked.lock_seconds is not None else None,
             }
-            for ruling in verdict.tables
+            for locked in verdict.tables
         ],
         "breaks": rule.breaking_reason or None,
         "hint": rule.hint or None,

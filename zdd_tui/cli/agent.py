@@ -120,7 +120,7 @@ async def register_release(loaded: LoadedPlan, actor: Actor, *, new: bool = Fals
 
 
 async def _check(loaded: LoadedPlan) -> list[str]:
-    """The check of `zdd check`; code that no rule can judge is executed on a copy of the schema, if there is any."""
+    """The check of `zdd check`; code that no rule can evaluate is executed on a copy of the schema, if there is any."""
     return await check_plan(loaded, offline=False, measurement=lock_measurement(only_opaque=True))
 
 

@@ -17,7 +17,7 @@ def lock_measurement(scratch_dsn: str = "", *, only_opaque: bool = False) -> Loc
 
     Args:
         scratch_dsn: address of the server for the copy, or ``${NAME}``; empty for the embedded one.
-        only_opaque: only for statements that no rule can judge.
+        only_opaque: only for statements that no rule can evaluate.
     """
     address = resolve_dsn(scratch_dsn, "--scratch-dsn")
     return LockMeasurement(partial(measure_migration, scratch_dsn=address), only_opaque)

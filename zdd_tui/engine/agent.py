@@ -26,7 +26,7 @@ class Agent:
 
     Args:
         log: receives one line of progress at a time.
-        check: judges the plan and its systems before the release starts, as ``zdd check`` does; a ZddError refuses
+        check: checks the plan and its systems before the release starts, as ``zdd check`` does; a ZddError refuses
             the start. A release that has started is resumed without it. None: no check.
         ttl: seconds from the last renewal until the lease expires.
         boundary: called at step boundaries; the crash tests end the process there.

@@ -66,7 +66,11 @@ T = TypeVar("T")
 
 
 class LeaseSession:
-    """Runs the release while the lease is held."""
+    """Runs the release while the lease is held.
+
+    Locks are taken in this order, so that no two tasks wait for each other: that of the conditions (in
+    :class:`ConditionMonitor`), the step lock, the lock of the `ReleaseHolder`. The gate lock is held alone.
+    """
 
     def __init__(
         self,
@@ -91,7 +95,7 @@ class LeaseSession:
         self._workloads: WorkloadCache | None = None
         self._reported_wait_since = 0.0
         self._runner: Runner
-        self._monitor: ConditionMonitor | None = None
+        self._monitor: ConditionMonitor
 
     async def run(self) -> Release:
         """Runs until the release has ended. Whatever ends the session earlier is raised."""
@@ -126,13 +130,12 @@ class LeaseSession:
     async def _run_release(self, stack: AsyncExitStack) -> None:
         await self._connect(stack)
         self._state_changed.set()
-        assert self._monitor is not None
         await _run_until_first_ends(
+            self._ctx.workloads.run(),  # first: the others read and follow its watches
             self._command_loop(),
             self._step_loop(),
             self._gate_loop(),
             self._monitor.run(),
-            self._ctx.workloads.run(),
         )
 
     def _build_guard(self, guard: Guard) -> GuardLoop:
@@ -177,7 +180,7 @@ class LeaseSession:
             self._holder,
             self._step_lock,
             stop_step=self._stop_step_for_breach,
-            settle=self._settle_after_breach,
+            wait_for_step=self._wait_for_cancelled_step,
             on_change=self._state_changed.set,
         )
 
@@ -239,7 +242,7 @@ class LeaseSession:
         if step is not None and pending is not None and pending.direction == "run":
             step.cancel()
 
-    async def _settle_after_breach(self) -> None:
+    async def _wait_for_cancelled_step(self) -> None:
         """Waits until a cancelled step has ended, which may have committed its end before."""
         step = self._running_step
         if step is not None and step.cancelling():
@@ -259,8 +262,7 @@ class LeaseSession:
         command = stored.to_command
         try:
             if command.kind is CommandKind.ADVANCE:
-                if self._monitor is not None:
-                    await self._monitor.refresh()
+                await self._monitor.refresh()
                 await self._evaluate_gates(fresh=True)  # a reading that is only old must not refuse the command
                 await self._require_checked_plan(command)
             async with self._step_lock:

@@ -24,6 +24,11 @@ class ImageReference:
         """The repository without its registry."""
         return self.repository.partition("/")[2]
 
+    @property
+    def name(self) -> str:
+        """The last part of the repository."""
+        return self.repository.rpartition("/")[2]
+
 
 def parse_image(image: str) -> ImageReference:
     """Reads a reference; any text is one."""
@@ -56,3 +61,14 @@ def is_same_image(planned: str, found: str) -> bool:
 def has_same_repository(one: str, other: str) -> bool:
     """Whether two references name versions of one program: the same path in a repository, in whatever registry."""
     return parse_image(one).path == parse_image(other).path
+
+
+def is_rewritten(found: str, requested: str) -> bool:
+    """Whether an image may be what a webhook made of another: the same name in any registry and folder, and no other
+    tag or digest."""
+    one, other = parse_image(found), parse_image(requested)
+    if one.name != other.name:
+        return False
+    if one.digest and other.digest:
+        return one.digest == other.digest
+    return not one.tag or one.tag == other.tag

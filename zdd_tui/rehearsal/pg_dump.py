@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
@@ -33,7 +34,7 @@ async def copy_schema(source: str, target: str, dependencies: Dependencies, prog
     Raises:
         DatabaseError: the source cannot be dumped, or the target lacks what the objects need.
     """
-    archive, contents, choice = folder / "schema.dump", folder / "schema.list", folder / "tables.filter"
+    choice = folder / "tables.filter"
     choice.write_text(
         "".join(
             f"exclude table {quote_qualified(r.schema, r.name)}\n"
@@ -42,22 +43,9 @@ async def copy_schema(source: str, target: str, dependencies: Dependencies, prog
         )
         + 'exclude schema "zdd"\n'
     )
-    plain, secret = split_password(source)
-    dump = [str(programs / "pg_dump"), "--format=custom", "--schema-only", "--no-owner", "--no-privileges"]
-    dump += ["--no-comments", "--no-publications", "--no-subscriptions", "--no-security-labels", "--no-tablespaces"]
-    dump += [
-        f"--lock-wait-timeout={LOCK_WAIT_TIMEOUT_MS}",
-        f"--filter={choice}",
-        f"--file={archive}",
-        f"--dbname={plain}",
-    ]
-    await _run(dump, secret, f"{describe_dsn(source)} cannot be dumped")
-    listed = await _run([str(programs / "pg_restore"), "--list", str(archive)], {}, "the dump cannot be read")
-    contents.write_text("\n".join(select_toc_entries(listed.splitlines(), dependencies)) + "\n")
-    plain, secret = split_password(target)
-    restore = [str(programs / "pg_restore"), "--exit-on-error", "--no-owner", "--no-privileges"]
-    restore += [f"--use-list={contents}", f"--dbname={plain}", str(archive)]
-    await _run(restore, secret, "the rehearsal's PostgreSQL cannot take production's schema")
+    dump = _Dump(programs, folder / "schema.dump")
+    listed = await dump.make(source, "--no-privileges", "--no-publications", f"--filter={choice}")
+    await dump.restore(target, select_toc_entries(listed, dependencies), "--exit-on-error", "--no-privileges")
 
 
 _LEFT_OUT = ("USER MAPPING", "EVENT TRIGGER", "SUBSCRIPTION", "DATABASE", "EXTENSION - dblink", "EXTENSION - file_fdw")
@@ -71,20 +59,55 @@ async def copy_whole_schema(source: str, target: str, programs: Path, folder: Pa
     Raises:
         DatabaseError: the source cannot be dumped.
     """
-    archive, contents = folder / "whole.dump", folder / "whole.list"
-    plain, secret = split_password(source)
-    dump = [str(programs / "pg_dump"), "--format=custom", "--schema-only", "--no-owner", "--no-comments"]
-    dump += ["--no-subscriptions", "--no-security-labels", "--no-tablespaces", "--exclude-schema=zdd"]
-    dump += [f"--lock-wait-timeout={LOCK_WAIT_TIMEOUT_MS}", f"--file={archive}", f"--dbname={plain}"]
-    await _run(dump, secret, f"{describe_dsn(source)} cannot be dumped")
-    listed = await _run([str(programs / "pg_restore"), "--list", str(archive)], {}, "the dump cannot be read")
-    entries = [
-        line for line in listed.splitlines() if (match := _TOC_ENTRY.match(line)) and not match[3].startswith(_LEFT_OUT)
-    ]
-    contents.write_text("\n".join(entries) + "\n")
-    plain, secret = split_password(target)
-    restore = [str(programs / "pg_restore"), "--no-owner", f"--use-list={contents}", f"--dbname={plain}", str(archive)]
-    await _run(restore, secret, "the copy of the schema cannot be made", accepted=(0, 1))
+    dump = _Dump(programs, folder / "whole.dump")
+    listed = await dump.make(source, "--exclude-schema=zdd")
+    entries = [line for line in listed if (match := _TOC_ENTRY.match(line)) and not match[3].startswith(_LEFT_OUT)]
+    await dump.restore(target, entries, accepted=(0, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class _Dump:
+    """An archive of definitions.
+
+    Attributes:
+        programs: the folder of pg_dump and pg_restore.
+        archive: its file; the list of what is restored is written beside it.
+    """
+
+    programs: Path
+    archive: Path
+
+    async def make(self, source: str, *options: str) -> list[str]:
+        """Dumps a database; returns the lines of the table of contents.
+
+        Raises:
+            DatabaseError: the source cannot be dumped.
+        """
+        plain, secret = split_password(source)
+        program = [str(self.programs / "pg_dump"), "--format=custom", "--schema-only", "--no-owner", "--no-comments"]
+        program += ["--no-subscriptions", "--no-security-labels", "--no-tablespaces", *options]
+        program += [f"--lock-wait-timeout={LOCK_WAIT_TIMEOUT_MS}", f"--file={self.archive}", f"--dbname={plain}"]
+        await _run(program, secret, f"{describe_dsn(source)} cannot be dumped")
+        contents = [str(self.programs / "pg_restore"), "--list", str(self.archive)]
+        return (await _run(contents, {}, "the dump cannot be read")).splitlines()
+
+    async def restore(
+        self, target: str, entries: Iterable[str], *options: str, accepted: tuple[int, ...] = (0,)
+    ) -> None:
+        """Makes the objects of some entries of the table of contents.
+
+        Args:
+            accepted: exit codes; 1 leaves out what the target cannot hold.
+
+        Raises:
+            DatabaseError: the target lacks what the objects need.
+        """
+        chosen = self.archive.with_suffix(".list")
+        chosen.write_text("\n".join(entries) + "\n")
+        plain, secret = split_password(target)
+        program = [str(self.programs / "pg_restore"), "--no-owner", *options]
+        program += [f"--use-list={chosen}", f"--dbname={plain}", str(self.archive)]
+        await _run(program, secret, "the server of the copy cannot take the schema", accepted)
 
 
 def select_toc_entries(lines: Iterable[str], dependencies: Dependencies) -> list[str]:
@@ -139,7 +162,7 @@ SELECT attname FROM pg_attribute WHERE attrelid = $1::bigint::oid AND attnum > 0
 
 
 async def check_versions(conn: Connection, dsn: str, programs: Path) -> tuple[int, int]:
-    """Major versions of the source and of the rehearsal's programs.
+    """Major versions of the source and of pg_dump.
 
     Raises:
         DatabaseError: the source is newer than what could dump it.
@@ -149,8 +172,7 @@ async def check_versions(conn: Connection, dsn: str, programs: Path) -> tuple[in
     theirs = int(await conn.fetchval("SELECT current_setting('server_version_num')::int / 10000"))
     if theirs > ours:
         raise DatabaseError(
-            f"{describe_dsn(dsn)} is PostgreSQL {theirs}, and the rehearsal's is {ours}: a newer one cannot be"
-            " rehearsed on an older one",
+            f"{describe_dsn(dsn)} is PostgreSQL {theirs}, and pg_dump is of {ours}: it cannot copy a newer schema",
             'pip install --upgrade "zdd-tui[demo]"',
         )
     return theirs, ours
@@ -196,11 +218,10 @@ def _translate_error(title: str, output: str, secret: Mapping[str, str]) -> ZddE
         text = text.replace(value, "***")
     missing = re.search(r'extension "([^"]+)" is not available', text)
     if "permission denied" in text:
-        return DatabaseError(f"{title}: {text}", "grant the role of database.dsn SELECT on it, then rehearse again")
+        return DatabaseError(f"{title}: {text}", "grant the role of database.dsn SELECT on it, then repeat the command")
     hint = (
-        f"the embedded PostgreSQL has no extension {missing[1]}: rehearse on a copy of your own, or begin with"
-        " --unrehearsed --reason"
+        f"that server has no extension {missing[1]}; without a rehearsal: zdd advance PLAN --unrehearsed --reason TEXT"
         if missing
-        else "fix the cause, then run zdd rehearse again"
+        else "fix the cause, then repeat the command"
     )
     return DatabaseError(f"{title}: {text}", hint)

@@ -12,6 +12,7 @@ from zdd_tui.backends.postgres.condition_queries import (
     read_database_facts,
     select_baseline,
 )
+from zdd_tui.backends.postgres.row_visibility import find_hidden_rows
 from zdd_tui.backends.store.conditions import load_baseline, save_baseline
 from zdd_tui.model.ddl import archive_statements
 from zdd_tui.model.release.condition import Condition, ConditionKind
@@ -113,14 +114,16 @@ async def test_a_role_that_may_not_see_all_rows(pg_dsn: str, db: asyncpg.Connect
     async with open_leased_store(pg_dsn, plan) as store:
         await db.execute(
             "CREATE ROLE limited; GRANT SELECT ON users TO limited; GRANT USAGE ON SCHEMA zdd TO limited;"
-            " GRANT SELECT ON ALL TABLES IN SCHEMA zdd TO limited; ALTER TABLE users ENABLE ROW LEVEL SECURITY"
+            " GRANT SELECT ON ALL TABLES IN SCHEMA zdd TO limited; ALTER TABLE users ENABLE ROW LEVEL SECURITY;"
+            " CREATE TABLE part () INHERITS (users); ALTER TABLE part ENABLE ROW LEVEL SECURITY"
         )
         try:
             assert find_row_security(await read_database_facts(db, store.release_id, relied)) is None, "a superuser"
             await db.execute("SET ROLE limited")
             finding = find_row_security(await read_database_facts(db, store.release_id, relied))
             assert finding is not None
-            assert "public.users" in finding.text
+            assert "public.part, public.users" in finding.text, "the tables that `zdd check` looks at"
+            assert [each.table for each in await find_hidden_rows(db, relied.tables)] == ["public.users", "public.part"]
         finally:
             await db.execute("RESET ROLE; DROP OWNED BY limited; DROP ROLE limited")
 

@@ -7,7 +7,8 @@ import pytest
 from tests.model.workload.test_pod import facts
 from tests.model.workload.test_rollout import NEW
 from tests.support.store import plan_for
-from zdd_tui.model.workload.version import PodVersions, is_rewritten
+from zdd_tui.model.image import is_rewritten
+from zdd_tui.model.workload.version import PodVersions
 
 DIGEST = "sha256:" + "5" * 64
 PLAN = plan_for("postgresql://a@b/c")
@@ -26,6 +27,7 @@ CONTAINER = PLAN.kubernetes.container
         (f"shop/api:1@{DIGEST}", "shop/api:2", False),
         ("shop/other:2", "shop/api:2", False),
         (f"shop/api@{DIGEST}", f"shop/api@{DIGEST[:-1]}6", False),
+        (f"shop/api:2@{DIGEST}", f"mirror.local/api@{DIGEST}", True),
         ("shop/api", "shop/api:2", False),
     ],
 )

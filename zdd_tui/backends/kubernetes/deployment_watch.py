@@ -1,4 +1,4 @@
-"""One Deployment with its ReplicaSets, pods, endpoints and Events: read once for a gate, or watched for a screen.
+"""One Deployment with its ReplicaSets, pods, endpoints and Events: read once for a gate, or watched.
 
 Both use the same `SnapshotBuilder`, so the agent and the dashboard apply the same rules.
 """
@@ -94,13 +94,51 @@ class _WatchedCollection(Generic[T]):
         return self._all
 
 
+class EndpointWatch:
+    """Watches the EndpointSlices of one Service.
+
+    Args:
+        silence_timeout: seconds without news after which the watch is renewed.
+    """
+
+    def __init__(self, cluster: Cluster, service: str, *, silence_timeout: float = SILENCE_TIMEOUT) -> None:
+        self._cluster = cluster
+        self._service = service
+        self._silence_timeout = silence_timeout
+        self.slices: _WatchedCollection[EndpointSlice] = _WatchedCollection(lambda item: item.name)
+        self._flattened: tuple[tuple[EndpointSlice, ...], tuple[EndpointFacts, ...]] = ((), ())
+
+    async def follow(self, on_change: Callable[[], None] | None = None) -> None:
+        """Keeps the slices current, and calls back after every event. Ends by cancellation."""
+        events = self._cluster.watch(
+            "apis/discovery.k8s.io/v1",
+            "endpointslices",
+            _project_slice,
+            labels=f"{SERVICE_LABEL}={self._service}",
+            silence_timeout=self._silence_timeout,
+        )
+        async with aclosing(events):
+            async for event in events:
+                self.slices.handle_event(event, time.monotonic())
+                if on_change is not None:
+                    on_change()
+
+    @property
+    def endpoints(self) -> tuple[EndpointFacts, ...]:
+        """The endpoints in all slices; the same tuple until one of them changes."""
+        slices = self.slices.all
+        if slices is not self._flattened[0]:
+            self._flattened = slices, tuple(endpoint for piece in slices for endpoint in piece.endpoints)
+        return self._flattened[1]
+
+
 class DeploymentWatch:
     """Watches one Deployment and all that belongs to it.
 
     Args:
         service: its EndpointSlices show which pods serve; where it does not exist, readiness is used.
         container: its image is the version; None takes the first.
-        with_events: also watch Events, for a screen.
+        for_screen: also watch the EndpointSlices and Events, which snapshots show.
         silence_timeout: seconds without news after which a watch is renewed.
     """
 
@@ -111,24 +149,22 @@ class DeploymentWatch:
         *,
         service: str | None = None,
         container: str | None = None,
-        with_events: bool = True,
+        for_screen: bool = True,
         silence_timeout: float = SILENCE_TIMEOUT,
     ) -> None:
         self._cluster = cluster
         self._name = deployment
-        self._service = service or deployment
         self._container = container
-        self._with_events = with_events
+        self._for_screen = for_screen
         self._silence_timeout = silence_timeout
         self._deployments: _WatchedCollection[DeploymentView] = _WatchedCollection(lambda item: item.name)
         self._sets: _WatchedCollection[ReplicaSetView] = _WatchedCollection(lambda item: item.uid)
         self._pods: _WatchedCollection[PodFacts] = _WatchedCollection(lambda item: item.uid)
-        self._slices: _WatchedCollection[EndpointSlice] = _WatchedCollection(lambda item: item.name)
+        self._endpoints = EndpointWatch(cluster, service or deployment, silence_timeout=silence_timeout)
         self._events: _WatchedCollection[_Event] = _WatchedCollection(
             lambda item: item.uid, lambda item: _is_about_deployment(item.view.object, deployment)
         )
         self._views: tuple[tuple[_Event, ...], tuple[EventView, ...]] = ((), ())
-        self._flattened: tuple[tuple[EndpointSlice, ...], tuple[EndpointFacts, ...]] = ((), ())
         self._deleted_pods: dict[str, tuple[float, PodFacts]] = {}
         self._keeps_deleted_pods = False  # snapshots show them for a while, and drop them
         self._snapshot_builder = SnapshotBuilder()
@@ -162,16 +198,8 @@ class DeploymentWatch:
 
     def _start_watches(self, group: asyncio.TaskGroup) -> None:
         group.create_task(self._watch_deployment(group))
-        group.create_task(
-            self._watch(
-                self._slices,
-                "apis/discovery.k8s.io/v1",
-                "endpointslices",
-                _project_slice,
-                labels=f"{SERVICE_LABEL}={self._service}",
-            )
-        )
-        if self._with_events:
+        if self._for_screen:
+            group.create_task(self._endpoints.follow(self._changed.set))
             group.create_task(self._watch(self._events, "api/v1", "events", _project_event))
 
     async def _wait_for_change(self) -> None:
@@ -239,7 +267,8 @@ class DeploymentWatch:
     @property
     def _sources(self) -> tuple[_WatchedCollection[Any], ...]:
         # Events are left out: without them a pane is empty, but the pods are still correct.
-        return (self._deployments, self._sets, self._pods, self._slices)
+        sources = (self._deployments, self._sets, self._pods)
+        return (*sources, self._endpoints.slices) if self._for_screen else sources
 
     @property
     def is_complete(self) -> bool:
@@ -250,14 +279,6 @@ class DeploymentWatch:
     def objects(self) -> tuple[DeploymentView | None, tuple[ReplicaSetView, ...], tuple[PodFacts, ...]]:
         """The Deployment, None where it does not exist, and everything that its selector finds."""
         return self._deployments.items.get(self._name), self._sets.all, self._pods.all
-
-    @property
-    def endpoints(self) -> tuple[EndpointFacts, ...]:
-        """The endpoints in all slices of the Service; the same tuple until one of them changes."""
-        slices = self._slices.all
-        if slices is not self._flattened[0]:
-            self._flattened = slices, tuple(endpoint for piece in slices for endpoint in piece.endpoints)
-        return self._flattened[1]
 
     @property
     def confirmed_at(self) -> float:
@@ -288,7 +309,7 @@ class DeploymentWatch:
             self._deployments.items.get(self._name),
             self._sets.all,
             self._pods.all,
-            self._slices.all,
+            self._endpoints.slices.all,
             self._views[1],
             tuple(pod for _, pod in self._deleted_pods.values()),
         )

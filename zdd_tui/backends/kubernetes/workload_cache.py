@@ -1,4 +1,4 @@
-"""The Deployments of a release, kept current by watches: what gates and the guard read every second.
+"""The Deployments of a release, kept current by watches: what gates, the guard and the standing conditions read.
 
 Reading 2,000 pods takes some 50 ms; a gate that lists them every second costs a tenth of a core. A watch costs nothing
 while nothing changes, and proves its age: the server ends an idle watch every few seconds, and accepts the next one
@@ -7,14 +7,14 @@ only from a version that it still has.
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 
 from zdd_tui.backends.kubernetes.cluster import Cluster
-from zdd_tui.backends.kubernetes.deployment_watch import DeploymentWatch
+from zdd_tui.backends.kubernetes.deployment_watch import DeploymentWatch, EndpointWatch
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.workload.pod import EndpointFacts, PodFacts
 from zdd_tui.model.workload.rollout import (
@@ -24,6 +24,7 @@ from zdd_tui.model.workload.rollout import (
     evaluate_rollout,
     select_own_pods,
 )
+from zdd_tui.model.workload.version import group_by_origin
 
 SILENCE_TIMEOUT = 4.0
 """Seconds without news after which a watch is renewed; see the setting of the same name in `watch`."""
@@ -57,6 +58,11 @@ class WorkloadReading:
         return [pods[one.pod_name] for one in self.endpoints if one.ready and one.pod_name in pods]
 
     @cached_property
+    def serving_groups(self) -> tuple[tuple[PodFacts, ...], ...]:
+        """The serving pods, in groups of one version."""
+        return group_by_origin(self.serving_pods)
+
+    @cached_property
     def rollout(self) -> RolloutStatus:
         return evaluate_rollout(self.view, self.replica_sets, select_own_pods(self.view, self.replica_sets, self.pods))
 
@@ -87,15 +93,22 @@ def read_scope(*, fresh: bool) -> Iterator[ReadScope]:
 
 
 @dataclass(slots=True)
-class _Watched:
+class _WatchedDeployment:
     watch: DeploymentWatch
+    listeners: list[Callable[[DeploymentWatch], None]]
     task: asyncio.Task[None]
-    source: tuple[object, ...] = ()
-    objects: WorkloadReading | None = None
+
+
+@dataclass(slots=True)
+class _WatchedService:
+    watch: EndpointWatch
+    task: asyncio.Task[None]
 
 
 class WorkloadCache:
-    """The watched Deployments. Without :meth:`run` every reading is a direct one.
+    """The watched Deployments and Services: one watch of each, whoever reads it.
+
+    Without :meth:`run` every reading is a direct one.
 
     Args:
         container: the plan's; its image decides a pod's version.
@@ -104,21 +117,44 @@ class WorkloadCache:
     def __init__(self, cluster: Cluster, container: str) -> None:
         self._cluster = cluster
         self._container = container
-        self._watched: dict[tuple[str, str], _Watched] = {}
+        self._deployments: dict[str, _WatchedDeployment] = {}
+        self._services: dict[str, _WatchedService] = {}
+        self._readings: dict[tuple[str, str], WorkloadReading] = {}
         self._is_running = False
 
     async def run(self) -> None:
-        """Keeps the watches until cancelled. A Deployment is watched from its first reading on."""
+        """Keeps the watches until cancelled. A Deployment is watched from its first reader on."""
         self._is_running = True
         try:
             await asyncio.get_running_loop().create_future()
         finally:
             self._is_running = False
-            tasks = [watched.task for watched in self._watched.values()]
-            self._watched.clear()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._stop_watches()
+
+    async def _stop_watches(self) -> None:
+        tasks = [deployment.task for deployment in self._deployments.values()]
+        tasks += [service.task for service in self._services.values()]
+        self._deployments.clear()
+        self._services.clear()
+        self._readings.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def follow(self, deployment: str, on_change: Callable[[DeploymentWatch], None]) -> None:
+        """Calls back now, where the Deployment is known already, and after every change or proof of the age, until
+        cancelled. Ends where :meth:`run` does, which must have been started."""
+        assert self._is_running, "the watches belong to run()"
+        watched = self._watch_deployment(deployment)
+        watched.listeners.append(on_change)
+        try:
+            if watched.watch.is_complete or watched.watch.error:
+                on_change(watched.watch)
+            await asyncio.wait([watched.task])
+            if not watched.task.cancelled():
+                watched.task.result()
+        finally:
+            watched.listeners.remove(on_change)
 
     async def read(self, deployment: str, service: str) -> WorkloadReading:
         """A Deployment with its pods, and the endpoints of a Service.
@@ -129,39 +165,55 @@ class WorkloadCache:
         scope = _SCOPE.get()
         if not self._is_running or (scope is not None and scope.fresh):
             return await self._read_directly(deployment, service)
-        watched = self._watched.get((deployment, service)) or self._start(deployment, service)
-        if watched.task.done() or not watched.watch.is_complete or watched.watch.is_absent:
+        watched, endpoints = self._watch_deployment(deployment), self._watch_service(service)
+        watch, slices = watched.watch, endpoints.watch.slices
+        is_known = watch.is_complete and not watch.is_absent and slices.is_listed
+        if watched.task.done() or endpoints.task.done() or not is_known:
             return await self._read_directly(deployment, service)
-        if watched.watch.error:
-            raise ClusterError(f"Kubernetes: {watched.watch.error}")
-        age = time.monotonic() - watched.watch.confirmed_at
+        if error := watch.error or slices.error:
+            raise ClusterError(f"Kubernetes: {error}")
+        age = time.monotonic() - min(watch.confirmed_at, slices.last_seen_at)
         if age > MAX_AGE:
             raise ClusterError(f"Kubernetes: no news about {deployment} for {age:.0f} s")
         if scope is not None:
             scope.age = max(scope.age, age)
-        return self._objects_of(watched)
+        view, sets, pods = watch.objects
+        assert view is not None, "an absent Deployment is read directly"
+        return self._reading((deployment, service), WorkloadReading(view, sets, pods, endpoints.watch.endpoints))
 
-    def _objects_of(self, watched: _Watched) -> WorkloadReading:
-        view, sets, pods = watched.watch.objects
-        endpoints = watched.watch.endpoints
-        source = (view, sets, pods, endpoints)
-        if watched.objects is None or any(a is not b for a, b in zip(source, watched.source, strict=True)):
-            assert view is not None, "an absent Deployment is read directly"
-            watched.source, watched.objects = source, WorkloadReading(view, sets, pods, endpoints)
-        return watched.objects
-
-    def _start(self, deployment: str, service: str) -> _Watched:
-        watch = DeploymentWatch(
-            self._cluster,
-            deployment,
-            service=service,
-            container=self._container,
-            with_events=False,
-            silence_timeout=SILENCE_TIMEOUT,
+    def _reading(self, key: tuple[str, str], newest: WorkloadReading) -> WorkloadReading:
+        """The reading from before, with what was derived from it, while its objects are the same."""
+        known = self._readings.get(key)
+        is_same = (
+            known is not None
+            and known.view is newest.view
+            and known.replica_sets is newest.replica_sets
+            and known.pods is newest.pods
+            and known.endpoints is newest.endpoints
         )
-        watched = _Watched(watch, asyncio.create_task(watch.follow()))
-        self._watched[deployment, service] = watched
-        return watched
+        if known is None or not is_same:
+            self._readings[key] = known = newest
+        return known
+
+    def _watch_deployment(self, name: str) -> _WatchedDeployment:
+        if name not in self._deployments:
+            watch = DeploymentWatch(
+                self._cluster, name, container=self._container, for_screen=False, silence_timeout=SILENCE_TIMEOUT
+            )
+            listeners: list[Callable[[DeploymentWatch], None]] = []
+
+            def notify() -> None:
+                for listener in tuple(listeners):
+                    listener(watch)
+
+            self._deployments[name] = _WatchedDeployment(watch, listeners, asyncio.create_task(watch.follow(notify)))
+        return self._deployments[name]
+
+    def _watch_service(self, name: str) -> _WatchedService:
+        if name not in self._services:
+            watch = EndpointWatch(self._cluster, name, silence_timeout=SILENCE_TIMEOUT)
+            self._services[name] = _WatchedService(watch, asyncio.create_task(watch.follow()))
+        return self._services[name]
 
     async def _read_directly(self, deployment: str, service: str) -> WorkloadReading:
         """The Deployment is read first: once its rollout is complete, no pod of an older template can appear."""

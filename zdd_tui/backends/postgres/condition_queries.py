@@ -7,8 +7,9 @@ from typing import Self
 
 from zdd_tui.backends.postgres.catalog import trigger_names
 from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.backends.postgres.row_visibility import WITH_DESCENDANTS, list_read_tables
 from zdd_tui.model.ddl.lint import created_objects, down_source_columns, up_source_columns
-from zdd_tui.model.ddl.names import ARCHIVE_SCHEMA, archived_name
+from zdd_tui.model.ddl.names import archived_name
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.release.condition_findings import DatabaseFacts, SchemaObject, TriggerFacts
 from zdd_tui.model.sql import quote_qualified
@@ -16,8 +17,8 @@ from zdd_tui.model.sql import quote_qualified
 RECENT_SECONDS = 15.0
 """A session whose last statement is older than this is not named as the one that changed an object."""
 
-_FACTS = """
-WITH tables AS (
+_FACTS = f"""
+WITH RECURSIVE {WITH_DESCENDANTS.format(roots="$2")}, tables AS (
     SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.oid = ANY (SELECT to_regclass(t)::oid FROM unnest($2::text[]) AS t))
@@ -35,7 +36,9 @@ SELECT json_build_object(
     UNION ALL
     SELECT 'the whole server' FROM pg_settings WHERE name = 'session_replication_role' AND reset_val = 'replica'
       AND source NOT IN ('database', 'user', 'database user', 'session')) AS settings),
-'hidden', (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM tables WHERE row_security_active(oid)),
+'hidden', (SELECT coalesce(json_agg(format('%I.%I', n.nspname, c.relname) ORDER BY n.nspname, c.relname), '[]')
+    FROM family JOIN pg_class c ON c.oid = family.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE row_security_active(c.oid)),
 'columns', (SELECT coalesce(json_agg(json_build_array(x.oid::bigint, a.attnum, a.attname, x.name,
         format_type(a.atttypid, a.atttypmod) || CASE WHEN a.attcollation <> t.typcollation
             THEN ' COLLATE ' || a.attcollation::regcollation::text ELSE '' END)), '[]')
@@ -51,7 +54,7 @@ SELECT json_build_object(
     FROM tables x JOIN pg_index i ON i.indrelid = x.oid JOIN pg_class c ON c.oid = i.indexrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace)
 )::text
-"""
+"""  # noqa: S608 - a constant
 
 _CHANGED_BY = """
 SELECT pid, coalesce(usename, '') AS role, coalesce(application_name, '') AS app, coalesce(host(client_addr), 'local')
@@ -98,7 +101,7 @@ class ReliedObjects:
         old = quote_qualified(change.table.schema_, change.table.name)
         new = quote_qualified(change.target_table.schema_, change.target_table.name)
         return cls(
-            tables=tuple(dict.fromkeys([old, quote_qualified(ARCHIVE_SCHEMA, change.table.name), new])),
+            tables=list_read_tables(plan),
             old_table=old,
             new_table=new,
             triggers=trigger_names(plan),

@@ -37,7 +37,7 @@ GROUP BY 1, 2, 3, 4 ORDER BY age DESC
 
 
 MAX_PAUSE = 2.0
-"""Seconds between two tries for a lock."""
+"""Seconds between two attempts to get a lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class LadderSettings:
     Attributes:
         lock_timeout: seconds, of the first try.
         lock_timeout_max: seconds, of the last try.
-        max_tries: tries, the first included.
+        max_tries: attempts, the first included.
         pause: upper bound in seconds of the random pause after the first try; it doubles up to `MAX_PAUSE`.
     """
 
@@ -61,7 +61,7 @@ class LadderSettings:
         return cls(database.lock_timeout, database.lock_timeout_max, database.lock_tries)
 
     def timeout_at(self, attempt: int) -> float:
-        """Returns the lock timeout in seconds of a try, counted from 0. It grows evenly from the first to the last."""
+        """Returns the lock timeout in seconds of an attempt, from 0. It grows evenly from the first to the last."""
         if self.max_tries < 2:
             return self.lock_timeout
         share = min(1.0, attempt / (self.max_tries - 1))
@@ -105,10 +105,10 @@ async def run_ddl(
                     await record(conn)
         except _RETRIED_ERRORS as error:
             who = ", ".join(blockers) or "a session that could not be identified in time"
-            await on_wait(f"try {attempt + 1} of {ladder.max_tries}: blocked by {who}")
+            await on_wait(f"attempt {attempt + 1} of {ladder.max_tries}: blocked by {who}")
             if attempt + 1 == ladder.max_tries:
                 raise StepFailed(
-                    f"no lock after {ladder.max_tries} tries ({type(error).__name__}): blocked by {who}",
+                    f"no lock after {ladder.max_tries} attempts ({type(error).__name__}): blocked by {who}",
                     "let those transactions end, or end them with pg_terminate_backend(pid), then retry",
                 ) from None
             await backoff.sleep()

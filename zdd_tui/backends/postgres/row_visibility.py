@@ -7,23 +7,25 @@ from dataclasses import dataclass
 import asyncpg
 
 from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.model.ddl.names import ARCHIVE_SCHEMA
 from zdd_tui.model.errors import DatabaseError
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.sql import quote_identifier, quote_qualified
 
-_TABLES = """
+WITH_DESCENDANTS = """family (oid) AS (
+    SELECT to_regclass(root)::oid FROM unnest({roots}::text[]) AS root
+    UNION SELECT i.inhrelid FROM pg_inherits i JOIN family ON family.oid = i.inhparent)"""
+"""A CTE, for WITH RECURSIVE: the tables of the parameter {roots}, with their partitions and children."""
+
+_TABLES = f"""
+WITH RECURSIVE {WITH_DESCENDANTS.format(roots="$1")}
 SELECT n.nspname AS schema, c.relname AS name, c.relforcerowsecurity AS forced,
        pg_has_role(c.relowner, 'USAGE') AS owned, pg_get_userbyid(c.relowner) AS owner,
        (SELECT count(*) FROM pg_policy p WHERE p.polrelid = c.oid) AS policies, current_user::text AS role,
        row_security_active(c.oid) AS active
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.oid = to_regclass($1)
-   OR c.oid IN (SELECT relid FROM pg_partition_tree(to_regclass($1)))
-   OR c.oid IN (WITH RECURSIVE child (oid) AS (
-        SELECT to_regclass($1)::oid UNION
-        SELECT i.inhrelid FROM pg_inherits i JOIN child ON child.oid = i.inhparent) SELECT oid FROM child)
-ORDER BY c.oid <> to_regclass($1), 1, 2
-"""
+FROM family JOIN pg_class c ON c.oid = family.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+ORDER BY EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid), 1, 2
+"""  # noqa: S608 - a constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,33 +71,36 @@ async def find_hidden_rows(conn: Connection, tables: Sequence[str]) -> list[Hidd
         tables: quoted and qualified.
     """
     hidden = []
-    for table in tables:
-        for row in await conn.fetch(_TABLES, table):
-            name = quote_qualified(row["schema"], row["name"])
-            if row["active"] or await _is_refused(conn, name):
-                hidden.append(
-                    HiddenRows(
-                        f"{row['schema']}.{row['name']}",
-                        row["role"],
-                        row["owner"],
-                        row["forced"],
-                        row["owned"],
-                        row["policies"],
-                    )
+    for row in await conn.fetch(_TABLES, tables):
+        name = quote_qualified(row["schema"], row["name"])
+        if row["active"] or await _is_refused(conn, name):
+            hidden.append(
+                HiddenRows(
+                    f"{row['schema']}.{row['name']}",
+                    row["role"],
+                    row["owner"],
+                    row["forced"],
+                    row["owned"],
+                    row["policies"],
                 )
+            )
     return hidden
 
 
+def list_read_tables(plan: Plan) -> tuple[str, ...]:
+    """The quoted names of the tables that a release reads: the old one, at both of its places, and the new one."""
+    old, new = plan.change.table, plan.change.target_table
+    names = ((old.schema_, old.name), (ARCHIVE_SCHEMA, old.name), (new.schema_, new.name))
+    return tuple(dict.fromkeys(quote_qualified(*name) for name in names))
+
+
 async def require_all_rows_visible(conn: Connection, plan: Plan) -> None:
-    """Checks the tables of a plan.
+    """Checks the tables of a plan, as the standing condition does all the time.
 
     Raises:
         DatabaseError: the role may not see every row of one.
     """
-    tables = dict.fromkeys(
-        quote_qualified(table.schema_, table.name) for table in (plan.change.table, plan.change.target_table)
-    )
-    if hidden := await find_hidden_rows(conn, list(tables)):
+    if hidden := await find_hidden_rows(conn, list_read_tables(plan)):
         raise DatabaseError(str(hidden[0]), hidden[0].hint)
 
 

@@ -71,7 +71,7 @@ UNKNOWN_AFTER = 3.0
 IDENTIFY_TIMEOUT = 1.0
 """Seconds to find out who changed something; the breach is recorded without it then."""
 RESTORE_TIMEOUT = 2.0
-"""Seconds for one try to restore; it is repeated."""
+"""Seconds for one attempt to restore; it is repeated."""
 ROWS_AGREE = "rows agree"
 """The reading of a comparison that found rows which differ."""
 
@@ -88,16 +88,20 @@ class _Required:
     since: float
 
 
-Judgement = tuple[ConditionStatus, ConditionFinding | None]
+Evaluation = tuple[ConditionStatus, ConditionFinding | None]
 
 
 class ConditionMonitor:
     """Watches the conditions of one release.
 
+    Locks are taken in this order: `_check_lock` for a whole check, then `step_lock`, then the lock of `holder`. What
+    holds one of the later locks must not call :meth:`refresh`.
+
     Args:
         step_lock: held while a step is chosen and while a command changes the release.
         stop_step: cancels the running step, if it runs forward; returns at once.
-        settle: waits until a cancelled step has ended, and reads the release again; called with `step_lock` held.
+        wait_for_step: waits until a cancelled step has ended, and reads the release again; called with `step_lock`
+            held.
         on_change: called after a change of the conditions.
     """
 
@@ -108,17 +112,17 @@ class ConditionMonitor:
         step_lock: asyncio.Lock,
         *,
         stop_step: Callable[[], None],
-        settle: Callable[[], Awaitable[None]],
+        wait_for_step: Callable[[], Awaitable[None]],
         on_change: Callable[[], None],
     ) -> None:
         self._ctx = ctx
         self._holder = holder
         self._step_lock = step_lock
         self._stop_step = stop_step
-        self._settle = settle
+        self._wait_for_step = wait_for_step
         self._on_change = on_change
         self._changed = asyncio.Event()
-        self._lock = asyncio.Lock()
+        self._check_lock = asyncio.Lock()
         self._readings: dict[str, ConditionReading] = {}
         self._required: dict[str, _Required] = {}
         self._breached_at: dict[str, float] = {}
@@ -137,7 +141,7 @@ class ConditionMonitor:
             StaleEpoch, DatabaseUnavailable: nothing can be recorded any more.
         """
         record = await self._ctx.store.read()
-        async with self._lock:
+        async with self._check_lock:
             self._readings = {reading.name: reading for reading in record.conditions}
             async with self._ctx.read_connection() as conn:
                 self._baseline = await load_baseline(conn, self._ctx.store.release_id)
@@ -164,18 +168,18 @@ class ConditionMonitor:
                 async with asyncio.timeout(CHECK_INTERVAL):
                     await self._changed.wait()
             self._changed.clear()
-            async with self._lock:
+            async with self._check_lock:
                 await self._check()
             await asyncio.sleep(MIN_INTERVAL)
 
     async def refresh(self) -> None:
         """Reads every system now and checks, so that an old reading neither opens nor refuses a command."""
-        async with self._lock:
+        async with self._check_lock:
             required = self._list_required()
             await asyncio.gather(self._database.read(), self._read_again(required))
             await self._check(unknown_after=0.0)
 
-    # --- judging ---------------------------------------------------------------------------------------------------
+    # --- evaluation ------------------------------------------------------------------------------------------------
 
     def _details(self) -> StepDetails:
         facts = self._database.facts.value
@@ -210,7 +214,7 @@ class ConditionMonitor:
                 observation = self._database.facts
         return observation  # type: ignore[return-value]  # each kind reads the value of its own source
 
-    def _judge(self, condition: Condition, unknown_after: float) -> Judgement | None:
+    def _evaluate(self, condition: Condition, unknown_after: float) -> Evaluation | None:
         """None: the facts are not new enough, and the last status stays."""
         observation, now = self._observation(condition), time.monotonic()
         if observation.error:
@@ -272,35 +276,35 @@ class ConditionMonitor:
         return self._holder.release.status(step).has_effect
 
     async def _check(self, unknown_after: float = UNKNOWN_AFTER) -> None:
-        """One check of every condition; call it with the lock held.
+        """One check of every condition; call it with `_check_lock` held.
 
         Args:
             unknown_after: seconds without its source until a condition is unknown.
         """
         required = self._list_required()
         await self._save_baseline(required)
-        judged = {each.name: self._judge(each, unknown_after) for each in required}
-        suspects = [each for each in required if self._is_new_breach(each.name, judged[each.name])]
+        evaluated = {each.name: self._evaluate(each, unknown_after) for each in required}
+        suspects = [each for each in required if self._is_new_breach(each.name, evaluated[each.name])]
         if suspects:
             # A watch may be behind our own step: only what a direct reading shows is a breach.
             await self._read_again(suspects)
             required = self._list_required()
-            judged = {each.name: self._judge(each, unknown_after) for each in required}
+            evaluated = {each.name: self._evaluate(each, unknown_after) for each in required}
         breaches = [
-            (each, judgement[1])
+            (each, evaluation[1])
             for each in required
-            if (judgement := judged[each.name]) is not None
-            and judgement[1] is not None
-            and self._is_new_breach(each.name, judgement)
+            if (evaluation := evaluated[each.name]) is not None
+            and evaluation[1] is not None
+            and self._is_new_breach(each.name, evaluation)
         ]
         if breaches:
             await self._handle_breaches(breaches)
         await self._restore_breached(required)
-        await self._update_others(required, judged)
+        await self._update_others(required, evaluated)
 
-    def _is_new_breach(self, name: str, judgement: Judgement | None) -> bool:
+    def _is_new_breach(self, name: str, evaluation: Evaluation | None) -> bool:
         known = self._readings.get(name)
-        is_breach = judgement is not None and judgement[0] is ConditionStatus.BREACHED
+        is_breach = evaluation is not None and evaluation[0] is ConditionStatus.BREACHED
         return is_breach and (known is None or known.status is not ConditionStatus.BREACHED)
 
     async def _read_again(self, conditions: list[Condition]) -> None:
@@ -310,7 +314,7 @@ class ConditionMonitor:
             for condition in conditions
             if condition.kind in (ConditionKind.IMAGE, ConditionKind.PODS, ConditionKind.WEIGHT)
         }
-        reads: list[Awaitable[None]] = [self._cluster.read_workload(name) for name in sorted(workloads)]
+        reads: list[Awaitable[object]] = [self._cluster.read_workload(name) for name in sorted(workloads)]
         if ConditionKind.SELECTOR in kinds:
             reads.append(self._cluster.read_service(self._ctx.plan.service))
         if ConditionKind.FLAG in kinds and self._flags is not None:
@@ -361,7 +365,7 @@ class ConditionMonitor:
                 self._set(replace(self._readings[condition.name], who=await self._identify(condition)))
         readings = [self._readings[condition.name] for condition, _ in breaches]
         async with self._step_lock:
-            await self._settle()
+            await self._wait_for_step()
             async with self._holder.lock:
                 release = self._holder.release
                 back = set_verification_back(release) if any(each.affects_rows for each in readings) else None
@@ -434,12 +438,12 @@ class ConditionMonitor:
 
     # --- everything else -------------------------------------------------------------------------------------------
 
-    async def _update_others(self, required: list[Condition], judged: dict[str, Judgement | None]) -> None:
+    async def _update_others(self, required: list[Condition], evaluated: dict[str, Evaluation | None]) -> None:
         changed: list[ConditionReading] = []
         events: list[NewEvent] = []
         for condition in required:
-            judgement = judged.get(condition.name)
-            reading = await self._next_reading(condition, judgement) if judgement is not None else None
+            evaluation = evaluated.get(condition.name)
+            reading = await self._next_reading(condition, evaluation) if evaluation is not None else None
             if reading is not None:
                 events += self._transition_events(self._readings.get(condition.name), reading)
                 changed.append(reading)
@@ -454,9 +458,9 @@ class ConditionMonitor:
                 self._ctx.log(event.message)
             self._on_change()
 
-    async def _next_reading(self, condition: Condition, judgement: Judgement) -> ConditionReading | None:
+    async def _next_reading(self, condition: Condition, evaluation: Evaluation) -> ConditionReading | None:
         """The reading after a check that found no new breach; None where it is the same."""
-        known, (status, finding) = self._readings.get(condition.name), judgement
+        known, (status, finding) = self._readings.get(condition.name), evaluation
         if status is ConditionStatus.UNKNOWN and finding is not None:
             is_known = known is None or known.status is ConditionStatus.HOLDS
             return ConditionReading(condition.name, status, finding.text) if is_known else None

@@ -54,13 +54,21 @@ class SourceState(Generic[T]):
     failed_at: float = 0.0
     is_live: bool = False
 
-    def succeed(self, value: T, began_at: float, *, is_live: bool = False) -> None:
-        self.value, self.began_at, self.error, self.failed_at, self.is_live = value, began_at, "", 0.0, is_live
+    def succeed(self, value: T, began_at: float, *, is_live: bool = False) -> bool:
+        """Returns whether this changes the state. An equal value stays the object that it is."""
+        is_new = bool(self.error) or self.value != value
+        if is_new:
+            self.value = value
+        self.began_at, self.error, self.failed_at, self.is_live = began_at, "", 0.0, is_live
+        return is_new
 
-    def fail(self, reason: str) -> None:
+    def fail(self, reason: str) -> bool:
+        """Returns whether this changes the state."""
+        is_new = self.error != reason
         if not self.error or not self.failed_at:
             self.failed_at = time.monotonic()
         self.error, self.is_live = reason, False
+        return is_new
 
 
 class KubernetesSource:
@@ -69,13 +77,14 @@ class KubernetesSource:
     def __init__(self, ctx: Context, on_change: Callable[[], None]) -> None:
         self._plan = ctx.plan
         self._cluster: Cluster = ctx.cluster
+        self._workloads = ctx.workloads
         self._on_change = on_change
         started = time.monotonic()
         self.workloads = {name: SourceState[DeploymentFacts](failed_at=started) for name in ctx.plan.workloads}
         self.service = SourceState[ServiceView | None](failed_at=started)
 
     async def run(self) -> None:
-        """Watches until cancelled."""
+        """Watches until cancelled. The Deployments' watches are those of the gates: `WorkloadCache.run` keeps them."""
         async with asyncio.TaskGroup() as group:
             for name in self.workloads:
                 group.create_task(self._watch_workload(name))
@@ -83,24 +92,17 @@ class KubernetesSource:
                 group.create_task(self._watch_service(self._plan.service))
 
     async def _watch_workload(self, name: str) -> None:
-        watch = DeploymentWatch(
-            self._cluster,
-            name,
-            service=self._plan.service,
-            container=self._plan.kubernetes.container,
-            with_events=False,
-        )
         observation = self.workloads[name]
 
-        def update() -> None:
-            error = None if watch.is_absent else watch.error
-            if error:
-                observation.fail(error)
+        def update(watch: DeploymentWatch) -> None:
+            if not watch.is_absent and watch.error:
+                is_new = observation.fail(watch.error)
             else:
-                observation.succeed(DeploymentFacts(*watch.objects), time.monotonic(), is_live=True)
-            self._on_change()
+                is_new = observation.succeed(DeploymentFacts(*watch.objects), time.monotonic(), is_live=True)
+            if is_new:  # a watch also reports that nothing has changed
+                self._on_change()
 
-        await watch.follow(update)
+        await self._workloads.follow(name, update)
 
     async def _watch_service(self, name: str) -> None:
         events = self._cluster.watch(*SERVICES, project_service, fields=f"metadata.name={name}")
@@ -162,17 +164,17 @@ class FlagSource:
         assert self._ctx.plan.redis_url is not None
         async with aclosing(watch_changes(self._ctx.plan.redis_url.get_secret_value())) as changes:
             async for _ in changes:
-                await self.read()
-                self._on_change()
+                if await self.read():
+                    self._on_change()
 
-    async def read(self) -> None:
-        """Reads the flags now."""
+    async def read(self) -> bool:
+        """Reads the flags now; returns whether they, or the state of the source, have changed."""
         began = time.monotonic()
         try:
             async with asyncio.timeout(READ_TIMEOUT):
-                self.flags.succeed(await self._ctx.flags.read_raw(self._keys), began)
+                return self.flags.succeed(await self._ctx.flags.read_raw(self._keys), began)
         except (BackendError, TimeoutError) as error:
-            self.flags.fail(_describe(error))
+            return self.flags.fail(_describe(error))
 
 
 class DatabaseSource:
@@ -187,12 +189,12 @@ class DatabaseSource:
     async def run(self) -> None:
         """Reads once a second, until cancelled."""
         while True:
-            await self.read()
-            self._on_change()
+            if await self.read():
+                self._on_change()
             await asyncio.sleep(READ_INTERVAL)
 
-    async def read(self) -> None:
-        """Reads the catalog now."""
+    async def read(self) -> bool:
+        """Reads the catalog now; returns whether it, or the state of the source, has changed."""
         began = time.monotonic()
         plan = self._ctx.plan
         try:
@@ -200,9 +202,10 @@ class DatabaseSource:
                 # Parsing the plan's SQL loads the parser.
                 self.relied = await asyncio.to_thread(ReliedObjects.from_plan, plan)
             async with asyncio.timeout(READ_TIMEOUT), self._ctx.read_connection() as conn:
-                self.facts.succeed(await read_database_facts(conn, self._ctx.store.release_id, self.relied), began)
+                facts = await read_database_facts(conn, self._ctx.store.release_id, self.relied)
+                return self.facts.succeed(facts, began)
         except (ZddError, TimeoutError, *CONNECTION_ERRORS) as error:
-            self.facts.fail(_describe(error))
+            return self.facts.fail(_describe(error))
 
 
 def _describe(error: BaseException) -> str:

@@ -23,7 +23,7 @@ from zdd_tui.model.release.state import StepStatus
 from zdd_tui.model.workload.pod import PodFacts
 from zdd_tui.model.workload.rollout import reduces_capacity, select_own_pods
 from zdd_tui.model.workload.route import canary_percentages
-from zdd_tui.model.workload.version import PodVersions
+from zdd_tui.model.workload.version import PodVersions, group_by_origin
 
 
 async def evaluate_serving_version(ctx: Context, record: ReleaseRecord, version: str, step: str) -> GateResult:
@@ -40,7 +40,9 @@ async def evaluate_serving_version(ctx: Context, record: ReleaseRecord, version:
         return Verdict.FAIL, "no pod is serving"
     name = "the new image" if version == "new" else version.upper()
     versions = PodVersions(ctx.plan, workload.sets_by_uid)
-    other = sorted(f"{pod.name} has {pod.image}" for pod in serving if versions.version_of(pod) != version)
+    groups = workload.serving_groups if serving is workload.serving_pods else group_by_origin(serving)
+    wrong = [group for group in groups if versions.version_of(group[0]) != version]
+    other = sorted(f"{pod.name} has {pod.image}" for group in wrong for pod in group)
     if other:
         reason = f"{len(other)} of {len(serving)} serving pods do not have {name}: {', '.join(other[:3])}"
         return pass_after(record, [step], False, reason)

@@ -1,5 +1,6 @@
 """Undoes changes of the cluster. What another client has deleted meanwhile counts as undone, and the audit says so."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,11 +12,14 @@ from zdd_tui.checks.rollouts import planned_images
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.observations import evaluate_view
 from zdd_tui.engine.retry import with_retry
-from zdd_tui.engine.steps.rollout import build_status, roll_out, wait_until_done
+from zdd_tui.engine.steps.rollout import POLL_INTERVAL, build_status, roll_out, wait_until_done
 from zdd_tui.model.errors import StepFailed
+from zdd_tui.model.image import is_rewritten
 from zdd_tui.model.release.records import NewEvent
 from zdd_tui.model.workload.rollout import DeploymentView, RolloutStatus, container_image
-from zdd_tui.model.workload.version import is_rewritten
+
+OBSERVE_TIMEOUT = 15.0
+"""Seconds that the controller of a paused Deployment gets to see its last change."""
 
 
 @asynccontextmanager
@@ -45,7 +49,7 @@ async def roll_back(ctx: Context, step: StepHandle, image: str, reason: str) -> 
         StepFailed: as :func:`zdd_tui.engine.steps.rollout.roll_out`; or it is paused and must be rolled.
     """
     names = ctx.plan.kubernetes
-    view = await _read_deployment(ctx, step)
+    view = await _read_observed_deployment(ctx, step)
     if view is None or view.is_deleting or await read_namespace_phase(ctx.cluster) == "Terminating":
         await _wait_until_gone(ctx, step, image)
         return
@@ -69,6 +73,17 @@ async def restore_annotations(ctx: Context, step: StepHandle) -> None:
     name, cause = ctx.plan.kubernetes.deployment, step.detail.get("change_cause_before")
     async with gone_counts_as_undone(ctx, step):
         await with_retry(ctx, step, lambda: ctx.cluster.remove_annotations(name, epoch=ctx.epoch, change_cause=cause))
+
+
+async def _read_observed_deployment(ctx: Context, step: StepHandle) -> DeploymentView | None:
+    """The Deployment; a paused one once the controller has seen it, because nothing else waits for that then."""
+    deadline = asyncio.get_running_loop().time() + OBSERVE_TIMEOUT
+    while True:
+        view = await _read_deployment(ctx, step)
+        is_current = view is None or not view.paused or view.is_observed
+        if is_current or asyncio.get_running_loop().time() > deadline:
+            return view
+        await asyncio.sleep(POLL_INTERVAL)
 
 
 async def _read_deployment(ctx: Context, step: StepHandle) -> DeploymentView | None:

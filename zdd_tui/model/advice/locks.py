@@ -149,7 +149,7 @@ class VerdictSource(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class TableRuling:
+class TableVerdict:
     """What a statement does to one table that exists before it.
 
     Attributes:
@@ -173,15 +173,15 @@ class StatementVerdict:
 
     Attributes:
         lock_seconds: least and most time that the lock is held once it is granted; None where it is unknown.
-        tables: a ruling for each table that the statement locks, the same for all of its actions.
-        note: what the operator should know of how it was judged; empty for nothing.
+        tables: a verdict for each table that the statement locks, the same for all of its actions.
+        note: what the operator should know of how it was evaluated; empty for nothing.
     """
 
     statement: Statement
     action: StatementAction
     rule: LockRule
     lock_seconds: tuple[float, float] | None
-    tables: tuple[TableRuling, ...] = ()
+    tables: tuple[TableVerdict, ...] = ()
     source: VerdictSource = VerdictSource.RULE
     note: str = ""
 
@@ -194,7 +194,7 @@ def evaluate_statements(
     """A verdict for each action. Without ``stats`` the worse case is assumed.
 
     Args:
-        measured: what statements did on a copy of the schema; the others are judged by rule.
+        measured: what statements did on a copy of the schema; the others are evaluated by rule.
     """
     proofs = _NotNullProofs()
     verdicts = []
@@ -203,10 +203,10 @@ def evaluate_statements(
         effects = measured.effects.get((statement.location, statement.text)) if measured is not None else None
         rules = _rules_of(statement, proofs, stats)
         predicted = _predict(statement, rules, stats)
-        rulings = _build_rulings(predicted, effects, created, stats)
+        tables = _build_table_verdicts(predicted, effects, created, stats)
         created |= {str(action.table) for action in statement.actions if action.kind is ActionKind.CREATE}
         verdicts += [
-            _build_verdict(statement, action, rule, effects, stats, rulings)
+            _build_verdict(statement, action, rule, effects, stats, tables)
             for action, rule in zip(statement.actions, rules, strict=True)
         ]
     return tuple(verdicts)
@@ -241,10 +241,10 @@ def _predict(statement: Statement, rules: list[LockRule], stats: DatabaseStats |
     )
 
 
-def _build_rulings(
+def _build_table_verdicts(
     predicted: StatementEffects, effects: StatementEffects | None, created: set[str], stats: DatabaseStats | None
-) -> tuple[TableRuling, ...]:
-    """A ruling for each table. Every lock is held until the statement has done all of its work.
+) -> tuple[TableVerdict, ...]:
+    """A verdict for each table. Every lock is held until the statement has done all of its work.
 
     Args:
         created: tables that earlier statements made: nobody waits for them.
@@ -260,10 +260,10 @@ def _build_rulings(
     tables = stats.tables if stats is not None else {}
     seconds = _add_seconds([estimate_lock_seconds(work, tables.get(name)) for name, work in works.items()])
     schema = stats.schema if stats is not None else None
-    rulings = [
-        TableRuling(name, lock, _work_with_partitions(name, works, schema), seconds) for name, lock in locks.items()
+    verdicts = [
+        TableVerdict(name, lock, _work_with_partitions(name, works, schema), seconds) for name, lock in locks.items()
     ]
-    return tuple(sorted(rulings, key=lambda each: (-each.lock.strength, each.table)))
+    return tuple(sorted(verdicts, key=lambda each: (-each.lock.strength, each.table)))
 
 
 def _work_with_partitions(name: str, works: Mapping[str, TableWork], schema: SchemaSnapshot | None) -> TableWork:
@@ -289,7 +289,7 @@ def _build_verdict(
     rule: LockRule,
     effects: StatementEffects | None,
     stats: DatabaseStats | None,
-    rulings: tuple[TableRuling, ...],
+    tables: tuple[TableVerdict, ...],
 ) -> StatementVerdict:
     table = stats.find_table(action.table) if stats is not None else None
     source, note = VerdictSource.RULE, ""
@@ -301,12 +301,12 @@ def _build_verdict(
             rule = replace(rule, breaking_reason=f"it cannot be shown to be harmless: {effects.error}")
     elif effects is not None:
         source = VerdictSource.MEASURED
-        rule = _measured_rule(statement, action, rule, effects, rulings)
+        rule = _measured_rule(statement, action, rule, effects, tables)
     seconds = estimate_lock_seconds(rule.work, None if action.on_new_table else table)
-    own = next((each for each in rulings if action.table is None or each.table == str(action.table)), None)
+    own = next((each for each in tables if action.table is None or each.table == str(action.table)), None)
     if own is not None and len(statement.actions) == 1:
         seconds = own.lock_seconds
-    return StatementVerdict(statement, action, rule, seconds, rulings, source, note)
+    return StatementVerdict(statement, action, rule, seconds, tables, source, note)
 
 
 def _measured_rule(
@@ -314,14 +314,14 @@ def _measured_rule(
     action: StatementAction,
     rule: LockRule,
     effects: StatementEffects,
-    rulings: tuple[TableRuling, ...],
+    tables: tuple[TableVerdict, ...],
 ) -> LockRule:
     """The rule with what was measured: lock and work where one action has done it all, and what breaks."""
     if action.on_new_table:
         return rule
-    own = next((each for each in rulings if each.table == str(action.table)), None)
-    if own is None and action.table is None and rulings:
-        own = rulings[0]
+    own = next((each for each in tables if each.table == str(action.table)), None)
+    if own is None and action.table is None and tables:
+        own = tables[0]
     if own is not None and len(statement.actions) == 1:
         rule = replace(rule, lock=own.lock, work=own.work)
     elif action.kind in (ActionKind.UNKNOWN, ActionKind.CALL_FUNCTION):
@@ -340,7 +340,7 @@ def _measured_rule(
 
 
 OPAQUE_KINDS = (ActionKind.UNKNOWN, ActionKind.CALL_FUNCTION)
-"""Kinds that no rule can judge: only an execution shows what they do."""
+"""Kinds that no rule can evaluate: only an execution shows what they do."""
 
 _JUDGED_BY_EFFECT = {
     *(ActionKind.UNKNOWN, ActionKind.CALL_FUNCTION, ActionKind.REPLACE, ActionKind.DROP_CONSTRAINT),
@@ -453,10 +453,10 @@ def estimate_lock_seconds(work: TableWork, table: LiveTableStats | None) -> tupl
     return (max(size / fast, INSTANT_SECONDS[0]), max(size / slow, INSTANT_SECONDS[1]))
 
 
-def describe_ruling(ruling: TableRuling) -> str:
+def describe_table_verdict(locked: TableVerdict) -> str:
     """``ACCESS EXCLUSIVE on public.users (blocks reads and writes), catalog only, under 0.1s``."""
-    blocked = f" (blocks {ruling.lock.blocked})" if ruling.lock.blocked != "nothing" else ""
-    return f"{ruling.lock} on {ruling.table}{blocked}, {ruling.work}, {format_lock_seconds(ruling.lock_seconds)}"
+    blocked = f" (blocks {locked.lock.blocked})" if locked.lock.blocked != "nothing" else ""
+    return f"{locked.lock} on {locked.table}{blocked}, {locked.work}, {format_lock_seconds(locked.lock_seconds)}"
 
 
 def format_lock_seconds(seconds: tuple[float, float] | None) -> str:

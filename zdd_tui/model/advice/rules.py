@@ -212,7 +212,7 @@ def refuse_destructive(
 
     Args:
         stats: with them a NOT NULL that a validated CHECK has proven, and a type that only widens, pass.
-        measured: with it code that no rule can judge passes where it did no harm on a copy of the schema.
+        measured: with it code that no rule can evaluate passes where it did no harm on a copy of the schema.
 
     Raises:
         PlanError: location and statement, with the expand-contract plan as hint.

@@ -1,4 +1,4 @@
-"""The doctor: seven pitfalls and eight points of a release checklist, judged by collected facts. Pure.
+"""The doctor: seven pitfalls and eight points of a release checklist, evaluated by collected facts. Pure.
 
 :mod:`.facts` holds what is collected, :mod:`.pitfalls` and :mod:`.checklist` are the two tables of rules,
 :mod:`.workload` reads what Kubernetes answered.
@@ -12,5 +12,5 @@ __all__ = ["CHECKLIST", "PITFALLS", "DoctorFacts", "Fact", "Finding", "Observati
 
 
 def examine_facts(facts: DoctorFacts) -> Report:
-    """Judges what was collected."""
+    """Evaluates what was collected."""
     return Report(facts.plan.name, facts.plan_hash, facts.now, check_pitfalls(facts), check_checklist(facts))

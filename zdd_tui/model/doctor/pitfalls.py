@@ -81,7 +81,7 @@ def check_breaking_migration(facts: DoctorFacts) -> Iterator[Observation]:
 
 
 def _check_ddl(facts: DoctorFacts) -> Iterator[Observation]:
-    """The DDL of expand/contract, as `zdd check --offline` judges it."""
+    """The DDL of expand/contract, as `zdd check --offline` checks it."""
     if facts.refusals.value is None:
         yield facts.refusals.as_unknown
         return

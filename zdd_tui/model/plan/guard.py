@@ -374,7 +374,7 @@ def _check_limit_reachable(rule: GuardRule) -> None:
 
 
 class Guard(PlanSection):
-    """Judges the release in every phase, and acts automatically."""
+    """Evaluates the release in every phase, and acts automatically."""
 
     interval: Duration = Field(2.0, ge=0.2, le=60, description="time between two evaluations")
     sources: Sources = Sources()

@@ -1,7 +1,8 @@
-"""Judges standing conditions: what was observed against what is allowed. Pure functions; None means that it holds."""
+"""Evaluates standing conditions: what was observed against what is allowed. Pure; None means that it holds."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Self
 
 from zdd_tui.model.flag import flag_key, parse_flag
@@ -12,6 +13,7 @@ from zdd_tui.model.workload.pod import PodFacts
 from zdd_tui.model.workload.rollout import DeploymentView, ReplicaSetView, select_own_pods
 from zdd_tui.model.workload.route import percent_of_pods
 from zdd_tui.model.workload.second_deployment import ServiceView
+from zdd_tui.model.workload.version import PodVersions, group_by_origin
 
 NOT_RECORDED = "Kubernetes does not record who"
 
@@ -19,13 +21,21 @@ NOT_RECORDED = "Kubernetes does not record who"
 # --- Kubernetes -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DeploymentFacts:
     """One Deployment with its ReplicaSets and pods; `deployment` is None where it does not exist."""
 
     deployment: DeploymentView | None
     replica_sets: tuple[ReplicaSetView, ...] = ()
     pods: tuple[PodFacts, ...] = ()
+
+    @cached_property
+    def running_pods(self) -> tuple[tuple[PodFacts, ...], ...]:
+        """The Deployment's own pods that run, in groups of one version (:func:`group_by_origin`)."""
+        if self.deployment is None:
+            return ()
+        own = select_own_pods(self.deployment, self.replica_sets, self.pods)
+        return group_by_origin(pod for pod in own if not pod.is_terminal)
 
 
 def find_wrong_image(plan: BasePlan, condition: Condition, facts: DeploymentFacts) -> ConditionFinding | None:
@@ -43,7 +53,7 @@ def find_wrong_image(plan: BasePlan, condition: Condition, facts: DeploymentFact
         return None
     manager = view.image_managers.get(names.container)
     if len(condition.allowed) > 1 and manager and view.epoch_manager and manager.name == view.epoch_manager.name:
-        return None  # an admission webhook has changed the image in our own patch: the rollout's step judges it
+        return None  # an admission webhook has changed the image in our own patch: the step of the rollout decides
     return ConditionFinding(
         f"Deployment {condition.subject} has image {image or 'no such container'}, expected {expected}",
         describe_manager(manager),
@@ -77,27 +87,25 @@ def image_hint(
 
 
 def find_wrong_pods(plan: BasePlan, condition: Condition, facts: DeploymentFacts) -> ConditionFinding | None:
-    """The versions of all existing pods, terminating ones included; by the template that they were created from."""
+    """The versions of all existing pods, terminating ones included."""
     view = facts.deployment
     if view is None:
         return None  # the condition about the image says so
-    container = plan.kubernetes.container
-    images = {each.template_hash: each.images.get(container, "") for each in facts.replica_sets}
-    own = select_own_pods(view, facts.replica_sets, facts.pods)
-    versions = {
-        pod.name: plan.version_of(images.get(pod.template_hash) or pod.image) for pod in own if not pod.is_terminal
-    }
-    wrong = sorted(name for name, version in versions.items() if version not in condition.allowed)
+    versions = PodVersions(plan, {each.uid: each for each in facts.replica_sets})
+    groups = [(versions.version_of(group[0]), group) for group in facts.running_pods]
+    wrong = sorted(pod.name for version, group in groups if version not in condition.allowed for pod in group)
     if not wrong:
         return None
-    found = ", ".join(sorted({versions[name].upper() for name in wrong}))
+    found = ", ".join(sorted({version.upper() for version, _ in groups if version not in condition.allowed}))
     expected = " or ".join(str(version).upper() for version in condition.allowed)
-    names = f"{', '.join(wrong[:3])}{' ...' if len(wrong) > 3 else ''}"
+    names, total = f"{', '.join(wrong[:3])}{' ...' if len(wrong) > 3 else ''}", sum(len(group) for _, group in groups)
     place = f"kubectl -n {plan.kubernetes.namespace}"
-    is_allowed = plan.version_of(view.images.get(container, "")) in condition.allowed  # the pods are from before it
+    is_allowed = (
+        plan.version_of(view.images.get(plan.kubernetes.container, "")) in condition.allowed
+    )  # the pods are from before it
     return ConditionFinding(
-        f"{len(wrong)} of {len(versions)} pods of {condition.subject} run {found}, expected {expected}: {names}",
-        "" if is_allowed else describe_manager(view.image_managers.get(container)),
+        f"{len(wrong)} of {total} pods of {condition.subject} run {found}, expected {expected}: {names}",
+        "" if is_allowed else describe_manager(view.image_managers.get(plan.kubernetes.container)),
         f"{place} rollout status deployment/{condition.subject}; the release continues when those pods are gone",
     )
 

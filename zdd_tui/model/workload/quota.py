@@ -1,6 +1,6 @@
 """Whether a namespace's quotas leave room for one more pod of a template.
 
-Rules: Kubernetes documentation, "Resource Quotas". Only quotas without scopes are judged: whether a pod is in a scope
+Rules: Kubernetes documentation, "Resource Quotas". Only quotas without scopes count: whether a pod is in a scope
 is decided by admission.
 """
 

@@ -5,28 +5,20 @@ another registry before it, in pods or in the Deployment itself. The version the
 the pod. What the API server answered to our own patch is known to the plan (`BasePlan.learn_image`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from zdd_tui.model.image import is_rewritten
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.workload.pod import PodFacts
 from zdd_tui.model.workload.rollout import ReplicaSetView
 
 
-def split_image(image: str) -> tuple[str, str, str]:
-    """The last part of the name, the tag and the digest of an image; empty where it has none."""
-    name, _, digest = image.partition("@")
-    last = name.rsplit("/", 1)[-1]
-    repository, _, tag = last.partition(":")
-    return repository, tag, digest
-
-
-def is_rewritten(found: str, requested: str) -> bool:
-    """Whether an image may be what a webhook made of another: the same name, and no other tag or digest."""
-    name, tag, digest = split_image(found)
-    requested_name, requested_tag, requested_digest = split_image(requested)
-    if name != requested_name or (digest and requested_digest and digest != requested_digest):
-        return False
-    return tag == (requested_tag or "latest") or (not tag and bool(digest))
+def group_by_origin(pods: Iterable[PodFacts]) -> tuple[tuple[PodFacts, ...], ...]:
+    """Pods of one image and one ReplicaSet together: they have one version. There are few groups of many pods."""
+    groups: dict[tuple[str, str], list[PodFacts]] = {}
+    for pod in pods:
+        groups.setdefault((pod.image, pod.owner_uid), []).append(pod)
+    return tuple(map(tuple, groups.values()))
 
 
 class PodVersions:

@@ -5,7 +5,7 @@ these rooms:
 
     server, request, watching     HTTP: token, path, verb, streams
     discovery, paging, tables     what is served; lists in pages; what `kubectl get` prints
-    schema, defaults, validation  the body as the kind's type, completed, judged
+    schema, defaults, validation  the body as the kind's type, completed, validated
     api, patches                  the verbs and their rules
     store                         objects in memory, their history, who watches
     controllers                   what makes Deployments roll, pods be placed, endpoints follow

@@ -87,7 +87,7 @@ def base_status(deployment: Json, new: Json | None, old: list[Json], limit: Roll
 def deployment_rollout_status(
     deployment: Json, new: Json | None, old: list[Json], limit: RolloutBounds, moment: datetime
 ) -> Json:
-    """base_status with the progress of the rollout judged and the ReplicaSets' failures brought up."""
+    """base_status with the progress of the rollout evaluated and the ReplicaSets' failures brought up."""
     status = base_status(deployment, new, old, limit, moment)
     if progress_deadline(deployment) is None:
         conditions = without_condition(status["conditions"], "Progressing")
@@ -138,7 +138,7 @@ def _replica_failure(new: Json | None, old: list[Json]) -> Json | None:
 
 
 def recheck_after(deployment: Json, status: Json, moment: datetime) -> float | None:
-    """Seconds until the deadline has to be judged again; None where nothing is awaited."""
+    """Seconds until the deadline has to be evaluated again; None where nothing is awaited."""
     seconds, current = progress_deadline(deployment), find_condition(status.get("conditions"), "Progressing")
     if seconds is None or current is None or current.get("reason") == TIMED_OUT:
         return None

@@ -204,7 +204,8 @@ class _Holder:
         else:
             await self._conn.execute(f"BEGIN; LOCK TABLE ONLY {self._table} IN ACCESS SHARE MODE; SAVEPOINT stronger")
             await self._conn.execute(f"LOCK TABLE ONLY {self._table} IN EXCLUSIVE MODE")
-        return int(await self._conn.fetchval("SELECT pg_backend_pid()"))
+        # No query by the extended protocol: its portal would keep a snapshot, for which CONCURRENTLY waits too.
+        return self._conn.get_server_pid()
 
     async def loosen(self) -> None:
         if self._steps:

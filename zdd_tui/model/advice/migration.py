@@ -522,10 +522,10 @@ def _alter_otherwise(table: TableName, subtype: str, cmd: Any, definition: Any) 
             return StatementAction(ActionKind.ALTER_CATALOG if is_strong else ActionKind.SET_PARAMETER, table)
         case "AT_AlterConstraint":
             changed = definition.atalter_constraint
-            detail = "enforcement" if changed.alter_enforceability else subtype
-            is_checked = changed.alter_enforceability and changed.is_enforced
-            kind = ActionKind.ADD_FOREIGN_KEY if is_checked else kind
-            return StatementAction(kind, table, name=changed.conname, lock=_AX, detail=detail)
+            if not changed.alter_enforceability:
+                return StatementAction(kind, table, name=changed.conname, detail=subtype)
+            kind = ActionKind.ADD_FOREIGN_KEY if changed.is_enforced else kind
+            return StatementAction(kind, table, name=changed.conname, lock=_AX, detail="enforcement")
         case "AT_AttachPartition":
             partition = _table_name(definition.partition_cmd.name)
             detail = "default" if definition.partition_cmd.bound.is_default else ""

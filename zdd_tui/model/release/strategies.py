@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from zdd_tui.model.ddl.lint import early_defaults
+from zdd_tui.model.errors import PlanError
 from zdd_tui.model.plan.base import BasePlan, DualWriteMode, Plan
 from zdd_tui.model.plan.strategies import BlueGreenPlan, CanaryPlan, DarkLaunchPlan, RollingPlan
 from zdd_tui.model.release.regions import REGION_GATE
@@ -49,6 +51,7 @@ def _build_phases(plan: BasePlan) -> Strategy:
                 ramp=plan.cutover.ramp,
                 new_table=plan.change.into is not None,
                 constrain=bool(plan.change.constrain),
+                defaults=_has_early_defaults(plan),
                 witness=plan.change.has_witness,
             )
         case RollingPlan():
@@ -60,6 +63,13 @@ def _build_phases(plan: BasePlan) -> Strategy:
         case DarkLaunchPlan():
             return build_dark_launch(plan)
     raise TypeError(type(plan).__name__)
+
+
+def _has_early_defaults(plan: Plan) -> bool:
+    try:
+        return bool(early_defaults(plan))
+    except PlanError:
+        return False  # the lint refuses the plan
 
 
 def build_rolling() -> Strategy:

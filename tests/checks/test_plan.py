@@ -11,8 +11,12 @@ import pytest
 from tests.support.command_line import CliEnvironment, CommandResult, make_environment
 from zdd_tui.backends.kubernetes.cluster import MERGE_PATCH, STRATEGIC_MERGE_PATCH, Cluster
 from zdd_tui.backends.kubernetes.services import get_raw_object
+from zdd_tui.backends.postgres import scratch_copy
+from zdd_tui.checks import schema
+from zdd_tui.checks.plan import check_plan
 from zdd_tui.demo import manifests
 from zdd_tui.demo.plan import strategy_plan_yaml
+from zdd_tui.model.plan.file import load_plan
 from zdd_tui.model.workload.second_deployment import OWNER_ANNOTATION
 
 
@@ -109,6 +113,31 @@ async def test_check_of_rolling_and_canary(here: CliEnvironment) -> None:
     assert bad.code == 2
     assert "deployment 'users-api-canary' exists already" in bad.err
     assert (await check(here, rolling)).code == 0
+
+
+@pytest.mark.timeout(120)
+async def test_expand_runs_once_on_copies_and_the_catalog_is_read_once(
+    here: CliEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def count(module: Any, name: str) -> None:
+        function = getattr(module, name)
+
+        async def counted(*args: Any, **options: Any) -> Any:
+            calls.append(name)
+            return await function(*args, **options)
+
+        monkeypatch.setattr(module, name, counted)
+
+    count(schema, "read_catalog")
+    count(scratch_copy, "read_catalog")
+    count(scratch_copy.Scratch, "expand")
+    loaded = load_plan(here.plan_file.read_text(), source="plan.yaml", environment=here.environ)
+    lines = await check_plan(loaded, offline=False)
+    assert any("sampled rows" in line for line in lines)
+    assert any("the new side carries" in line for line in lines)
+    assert sorted(calls) == ["expand", "read_catalog"]
 
 
 @pytest.mark.timeout(120)

@@ -107,6 +107,40 @@ async def test_b1_without_a_server_what_no_rule_knows_is_breaking(
     assert report["statements"][0]["source"] == "by rule"
 
 
+async def test_a_truncate_that_follows_a_scan_is_never_taken_for_a_rewrite(
+    shop: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = await advise(capsys, "DO $$ BEGIN PERFORM count(*) FROM t; TRUNCATE t; END $$")
+    assert "it deletes rows" in report["statements"][0]["breaks"]
+    assert report["schema"] == "breaking"
+
+
+async def test_the_copy_has_the_time_zone_of_the_database(
+    shop: str, db: asyncpg.Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A timestamptz becomes a timestamp without a rewrite where the time zone is UTC, and only there."""
+    await db.execute("ALTER TABLE t ADD at timestamptz")
+    name = await db.fetchval("SELECT current_database()")
+    for zone, work in (("UTC", "catalog only"), ("Europe/Berlin", "rewrites the table and its indexes")):
+        await db.execute(f"ALTER DATABASE {name} SET TimeZone = '{zone}'")
+        report = await advise(capsys, "ALTER TABLE t ALTER at TYPE timestamp")
+        assert locks_of(report["statements"][0]) == {"public.t": ("ACCESS EXCLUSIVE", work)}
+
+
+async def test_the_name_of_a_key_may_be_used_by_running_code(
+    shop: str, db: asyncpg.Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await db.execute("ALTER TABLE t ADD CONSTRAINT c_given CHECK (c <> '')")
+    statements = (
+        "ALTER TABLE t RENAME CONSTRAINT t_pkey TO a;\nALTER INDEX orders_pkey RENAME TO b;\n"
+        "ALTER TABLE t RENAME CONSTRAINT c_given TO c"
+    )
+    key, index, check = (await advise(capsys, statements))["statements"]
+    assert "the key t_pkey of public.t is named a now" in key["breaks"]
+    assert "the key orders_pkey of public.orders is named b now" in index["breaks"]
+    assert check["breaks"] is None
+
+
 async def test_b2_a_ruling_for_each_side_of_a_foreign_key(shop: str, capsys: pytest.CaptureFixture[str]) -> None:
     report = await advise(
         capsys,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.backends.postgres.connection import Connection
-from zdd_tui.backends.postgres.scratch_copy import read_planned_sides
+from zdd_tui.backends.postgres.scratch_copy import PlannedChange, open_planned_change
 from zdd_tui.backends.postgres.table_objects import read_table_objects
 from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.ddl.catalog_diff import (
@@ -63,23 +63,32 @@ async def check_new_side(conn: Connection, plan: Plan) -> SideReport:
         PlanError: something is lost that the plan does not accept; the lines to add are the hint.
     """
     report = await compare_planned_side(conn, plan)
-    if lost := lost_differences(plan, report.differences):
-        raise PlanError(_loss_title(plan, lost), format_losses(lost))
+    refuse_losses(plan, report)
     return report
 
 
-async def compare_planned_side(conn: Connection, plan: Plan) -> SideReport:
-    """The comparison with the planned new side, whatever it finds; nothing when the old side is archived or dropped."""
-    catalog = await read_catalog(conn, plan)
-    if catalog.is_archived or catalog.is_dropped:
-        return SideReport()
-    old = await read_table_objects(conn, catalog.old.sql)
-    if old is None:
-        return SideReport()
-    sides = await read_planned_sides(conn, plan, old)
-    final = compare_sides(plan, old, sides.complete, key=catalog.key_names)
+def refuse_losses(plan: Plan, report: SideReport) -> None:
+    """
+    Raises:
+        PlanError: something is lost that the plan does not accept; the lines to add are the hint.
+    """
+    if lost := lost_differences(plan, report.differences):
+        raise PlanError(_loss_title(plan, lost), format_losses(lost))
+
+
+async def compare_planned_side(conn: Connection, plan: Plan, change: PlannedChange | None = None) -> SideReport:
+    """The comparison with the planned new side, whatever it finds; nothing when the old side is archived or dropped.
+
+    Args:
+        change: the copies where the caller has them.
+    """
+    if change is None:
+        async with open_planned_change(conn, plan) as opened:
+            return SideReport() if opened is None else await compare_planned_side(conn, plan, opened)
+    key, old, sides = change.catalog.key_names, change.old, await change.read_sides()
+    final = compare_sides(plan, old, sides.complete, key=key)
     lost = {each.what for each in final if each.verdict is SideVerdict.LOST}
-    before = compare_sides(plan, old, sides.after_expand, key=catalog.key_names)
+    before = compare_sides(plan, old, sides.after_expand, key=key)
     deferred = [each.what for each in before if each.verdict is SideVerdict.LOST and each.what not in lost]
     return SideReport(final, tuple(deferred), _publication_warnings(plan, old))
 

@@ -2,21 +2,24 @@
 
 import asyncio
 import time
+from dataclasses import dataclass
 
 import aiohttp
 
 from zdd_tui.backends.metrics import prometheus
 from zdd_tui.backends.postgres.connection import Connection, connect, describe_dsn, refuse_pooler, translate_errors
+from zdd_tui.backends.postgres.scratch_copy import open_planned_change
 from zdd_tui.backends.redis_flags import FlagStore
 from zdd_tui.backends.store import migrations
-from zdd_tui.checks.catalog_diff import check_new_side
+from zdd_tui.checks.catalog_diff import SideReport, compare_planned_side, refuse_losses
 from zdd_tui.checks.cluster import check_cluster
 from zdd_tui.checks.flags import try_flags
 from zdd_tui.checks.locks import LockMeasurement, check_change_locks
 from zdd_tui.checks.migrations import check_migrations
 from zdd_tui.checks.operations import check_operation_locks, check_operation_rows
 from zdd_tui.checks.sample import check_sampled_rows
-from zdd_tui.checks.schema import check_change, run_squawk_checks
+from zdd_tui.checks.schema import judge_change, run_squawk_checks
+from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.ddl.lint import lint_plan_sql
 from zdd_tui.model.errors import MetricsError, PlanError, ZddError
 from zdd_tui.model.guard.rules import require_scipy
@@ -27,7 +30,21 @@ from zdd_tui.model.plan.guard import Guard, Metric
 from zdd_tui.model.plan.operations import OperationsPlan
 
 
-async def check_plan(loaded: LoadedPlan, *, offline: bool, measurement: LockMeasurement | None = None) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class CheckedSides:
+    """The comparison of both sides for one plan; of a plan with regions, for one region."""
+
+    plan: Plan
+    report: SideReport
+
+
+async def check_plan(
+    loaded: LoadedPlan,
+    *,
+    offline: bool,
+    measurement: LockMeasurement | None = None,
+    sides: list[CheckedSides] | None = None,
+) -> list[str]:
     """Judges a plan, and the systems that it names, in parallel. Changes nothing.
 
     A plan with regions is checked in each of them, unless one region was selected.
@@ -35,6 +52,7 @@ async def check_plan(loaded: LoadedPlan, *, offline: bool, measurement: LockMeas
     Args:
         offline: judge the file alone; connect to nothing.
         measurement: executes the plan's SQL on a copy of the schema and measures its locks; None for by rule.
+        sides: gets the comparisons of both sides that were made, also those that refuse the plan.
 
     Returns:
         one line for each fact that an operator should see.
@@ -43,12 +61,14 @@ async def check_plan(loaded: LoadedPlan, *, offline: bool, measurement: LockMeas
         ZddError: everything that is wrong, at most one message for each system.
     """
     if loaded.plan.regions is None or loaded.plan.region or offline:
-        return await _check_one_region(loaded, offline=offline, measurement=measurement)
+        return await _check_one_region(loaded, offline=offline, measurement=measurement, sides=sides)
     lines: list[str] = []
     errors: list[str] = []
     for name in loaded.plan.regions.names:
         try:
-            found = await _check_one_region(loaded.for_region(name), offline=False, measurement=measurement)
+            found = await _check_one_region(
+                loaded.for_region(name), offline=False, measurement=measurement, sides=sides
+            )
         except ZddError as error:
             errors.append(f"region {name}: {error}")
         else:
@@ -59,7 +79,7 @@ async def check_plan(loaded: LoadedPlan, *, offline: bool, measurement: LockMeas
 
 
 async def _check_one_region(
-    loaded: LoadedPlan, *, offline: bool, measurement: LockMeasurement | None = None
+    loaded: LoadedPlan, *, offline: bool, measurement: LockMeasurement | None, sides: list[CheckedSides] | None
 ) -> list[str]:
     plan = loaded.plan
     try:
@@ -69,7 +89,7 @@ async def _check_one_region(
     if offline:
         return lines + await check_migrations(loaded, offline=True)
     checks = [
-        _check_database(loaded, measurement),
+        _check_database(loaded, measurement, sides),
         check_cluster(plan),
         check_migrations(loaded, offline=False, measurement=measurement),
     ]
@@ -109,7 +129,9 @@ async def _check_file(plan: BasePlan, *, offline: bool) -> list[str]:
     return lines
 
 
-async def _check_database(loaded: LoadedPlan, measurement: LockMeasurement | None) -> list[str]:
+async def _check_database(
+    loaded: LoadedPlan, measurement: LockMeasurement | None, sides: list[CheckedSides] | None
+) -> list[str]:
     plan = loaded.plan
     dsn = plan.database.dsn.get_secret_value()
     conn = await connect(dsn, application_name="zdd check", timeout=plan.database.connect_timeout)
@@ -128,25 +150,44 @@ async def _check_database(loaded: LoadedPlan, measurement: LockMeasurement | Non
             if not isinstance(plan, Plan):
                 return [f"PostgreSQL {describe_dsn(dsn)}: stores the release's record, nothing else"]
             has_started = await _has_started(conn, plan)
-            notes = await check_change(conn, plan, has_started=has_started)
+            judged = await judge_change(conn, plan, has_started=has_started)
             lines = [f"PostgreSQL {describe_dsn(dsn)}: {plan.change.table} can be changed"]
-            lines += [f"note: {note}" for note in notes]
-            errors = []
-            for check in (_check_new_side, check_sampled_rows):
-                try:
-                    lines += await check(conn, plan)
-                except PlanError as error:
-                    errors += [loaded.with_location(each) for each in error.parts]
+            lines += [f"note: {note}" for note in judged.notes]
+            lines += await _try_change(conn, loaded, plan, judged.catalog, sides)
     finally:
         await conn.close()
-    if errors:
-        raise PlanError.join(errors)
     # Once the release has started, what its DDL would do is done.
     return lines if has_started else [*lines, *await check_change_locks(plan, measurement)]
 
 
-async def _check_new_side(conn: Connection, plan: Plan) -> list[str]:
-    return (await check_new_side(conn, plan)).lines(plan)
+async def _try_change(
+    conn: Connection, loaded: LoadedPlan, plan: Plan, catalog: Catalog, sides: list[CheckedSides] | None
+) -> list[str]:
+    """Runs expand on copies once, then compares the sides and copies sampled rows on them.
+
+    Raises:
+        PlanError: what is wrong in either.
+    """
+    lines: list[str] = []
+    errors: list[PlanError] = []
+    async with open_planned_change(conn, plan, catalog) as change:
+        if change is None:
+            return []
+        try:
+            report = await compare_planned_side(conn, plan, change)
+            if sides is not None:
+                sides.append(CheckedSides(plan, report))
+            refuse_losses(plan, report)
+            lines += report.lines(plan)
+        except PlanError as error:
+            errors += error.parts
+        try:
+            lines += await check_sampled_rows(conn, plan, change)
+        except PlanError as error:
+            errors += error.parts
+    if errors:
+        raise PlanError.join([loaded.with_location(each) for each in errors])
+    return lines
 
 
 async def _has_started(conn: Connection, plan: BasePlan) -> bool:

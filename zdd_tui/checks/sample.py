@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.sample_rows import TriedRows, try_sampled_rows
+from zdd_tui.backends.postgres.scratch_copy import PlannedChange, open_planned_change
 from zdd_tui.model.ddl.tries import LOSSY_ROLLBACK, RowFailure
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.plan.base import DualWriteMode, Plan
@@ -21,8 +22,11 @@ _REASONS = {
 }
 
 
-async def check_sampled_rows(conn: Connection, plan: Plan) -> list[str]:
+async def check_sampled_rows(conn: Connection, plan: Plan, change: PlannedChange | None = None) -> list[str]:
     """Copies sampled rows to the new side and back, on scratch tables. Changes nothing, and prints no value.
+
+    Args:
+        change: the copies where the caller has them.
 
     Returns:
         one line for each fact that an operator should see.
@@ -31,9 +35,10 @@ async def check_sampled_rows(conn: Connection, plan: Plan) -> list[str]:
         PlanError: everything that fails, each with its place in the plan.
         DatabaseError: the try could not be made.
     """
-    tried = await try_sampled_rows(conn, plan)
-    if tried is None:
-        return []
+    if change is None:
+        async with open_planned_change(conn, plan) as opened:
+            return [] if opened is None else await check_sampled_rows(conn, plan, opened)
+    tried = await try_sampled_rows(conn, change)
     if errors := judge_tried_rows(plan, tried):
         raise PlanError.join(errors)
     return describe_tried_rows(plan, tried)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
@@ -42,6 +43,24 @@ async def check_change(conn: Connection, plan: Plan, *, has_started: bool = Fals
     Raises:
         PlanError, DatabaseError: the first thing that would not work, with its hint.
     """
+    return (await judge_change(conn, plan, has_started=has_started)).notes
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedChange:
+    """A change that the server supports.
+
+    Attributes:
+        catalog: the facts that it was judged by.
+        notes: for the operator; the change works without them.
+    """
+
+    catalog: Catalog
+    notes: list[str]
+
+
+async def judge_change(conn: Connection, plan: Plan, *, has_started: bool = False) -> JudgedChange:
+    """As :func:`check_change`, with the facts that it has read."""
     lint_plan_sql(plan, has_catalog=True)
     await _check_server(conn)
     table = await find_table(conn, plan.change.table.schema_, plan.change.table.name)
@@ -49,7 +68,7 @@ async def check_change(conn: Connection, plan: Plan, *, has_started: bool = Fals
         _check_ordinary_table(plan, table)
     catalog = await read_catalog(conn, plan)
     if table is None:  # the old side is archived or dropped: nothing is left to judge
-        return []
+        return JudgedChange(catalog, [])
     await _check_rights(conn, plan, table)
     await require_all_rows_visible(conn, plan)
     _check_columns(plan, catalog)
@@ -66,7 +85,7 @@ async def check_change(conn: Connection, plan: Plan, *, has_started: bool = Fals
         )
     await _check_added_types(conn, plan)
     await _check_expressions(conn, plan, catalog)
-    return _collect_notes(plan, table)
+    return JudgedChange(catalog, _collect_notes(plan, table))
 
 
 async def existing_objects(conn: Connection, plan: Plan) -> list[str]:

@@ -3,12 +3,9 @@
 import json
 from typing import Any, TextIO
 
-from zdd_tui.backends.postgres.connection import connect, translate_errors
-from zdd_tui.checks.catalog_diff import compare_planned_side
 from zdd_tui.checks.locks import LockMeasurement
-from zdd_tui.checks.plan import check_plan
+from zdd_tui.checks.plan import CheckedSides, check_plan
 from zdd_tui.model.errors import ZddError
-from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.plan.file import LoadedPlan
 
 
@@ -21,38 +18,23 @@ async def run_check_json(
         the exit code of the command.
     """
     document: dict[str, Any] = {"plan": loaded.plan.name, "ok": True, "lines": [], "error": None, "hint": None}
-    code = 0
+    code, sides = 0, list[CheckedSides]()
     try:
-        document["lines"] = await check_plan(loaded, offline=offline, measurement=measurement)
+        document["lines"] = await check_plan(loaded, offline=offline, measurement=measurement, sides=sides)
     except ZddError as error:
         document |= {"ok": False, "error": error.title, "hint": error.hint}
         code = error.exit_code
-    document["differences"] = None if offline else await _read_differences(loaded)
+    document["differences"] = _differences(loaded, sides)
     out.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     return code
 
 
-async def _read_differences(loaded: LoadedPlan) -> list[dict[str, object]] | None:
-    """Every difference of every region; None where the plan changes no schema, or the database cannot be read."""
-    plan = loaded.plan
-    if not isinstance(plan, Plan):
-        return None
-    regions = plan.regions.names if plan.regions is not None and not plan.region else ()
+def _differences(loaded: LoadedPlan, sides: list[CheckedSides]) -> list[dict[str, object]] | None:
+    """Every difference of every region; None where the plan changes no schema, or no comparison could be made."""
     found: list[dict[str, object]] = []
-    for region in regions or ("",):
-        own = loaded.for_region(region).plan if region else plan
-        assert isinstance(own, Plan), "a region has the plan's strategy"
-        dsn = own.database.dsn.get_secret_value()
-        try:
-            conn = await connect(dsn, application_name="zdd check", timeout=own.database.connect_timeout)
-            try:
-                with translate_errors(dsn):
-                    report = await compare_planned_side(conn, own)
-            finally:
-                await conn.close()
-        except ZddError:
-            return None  # `error` says why
-        accepted = own.accepted_reasons
-        place = {"region": region} if region else {}
-        found += [place | each.to_json() | {"accepted": accepted.get(each.what)} for each in report.differences]
-    return found
+    has_regions = loaded.plan.regions is not None and not loaded.plan.region
+    for checked in sides:
+        accepted = checked.plan.accepted_reasons
+        place = {"region": checked.plan.region} if has_regions else {}
+        found += [place | each.to_json() | {"accepted": accepted.get(each.what)} for each in checked.report.differences]
+    return found if sides else None

@@ -47,7 +47,9 @@ JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.pr
 WHERE l.lanname NOT IN ('c', 'internal') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
 GROUP BY 1
 """
-_SESSION = "SELECT current_setting('search_path') AS path, current_user::text AS role"
+_SESSION = (
+    "SELECT current_setting('search_path') AS path, current_user::text AS role, current_setting('TimeZone') AS zone"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,8 @@ async def _measure_on(
         await admin.execute(f"REASSIGN OWNED BY {quote_identifier(restorer.name)} TO {quote_identifier(runner.name)}")
         bodies = {row["name"]: row["body"] for row in await admin.fetch(_BODIES)}
         path = session["path"].replace('"$user"', quote_identifier(session["role"]))
-    settings = {"search_path": path, "statement_timeout": str(STATEMENT_TIMEOUT_MS)}
+    # A timestamp becomes a timestamptz without a rewrite in UTC alone.
+    settings = {"search_path": path, "TimeZone": session["zone"], "statement_timeout": str(STATEMENT_TIMEOUT_MS)}
     address = runner.address(scratch.dsn)
     async with open_scratch_session(address, **settings) as conn:
         effects = await _run_all(conn, statements, bodies, address)

@@ -14,7 +14,7 @@ from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.schema_snapshot import read_schema_snapshot
 from zdd_tui.model.advice.effects import StatementEffects, TableLock, measured_effects
 from zdd_tui.model.advice.schema import SchemaSnapshot
-from zdd_tui.model.sql import quote_qualified
+from zdd_tui.model.sql import parse_sql, quote_qualified
 
 MAX_HOLDERS = 40
 """Tables that are held while a statement runs that the server refuses in a transaction; each takes a session."""
@@ -83,7 +83,19 @@ async def measure_statement(
         with contextlib.suppress(asyncpg.PostgresError):
             await transaction.rollback()
         return _refused(error), before
-    return measured_effects(before, after, observed.locks, counts, original=original), after
+    effects = measured_effects(
+        before, after, observed.locks, counts, writes_rows=not _is_only_planned(sql), original=original
+    )
+    return effects, after
+
+
+def _is_only_planned(sql: str) -> bool:
+    """Whether a statement locks tables as for a write, and writes nothing."""
+    [statement] = parse_sql(sql).stmts
+    node = statement.stmt
+    if node.WhichOneof("node") == "explain_stmt":
+        return all(option.def_elem.defname != "analyze" for option in node.explain_stmt.options)
+    return node.WhichOneof("node") in ("rule_stmt", "prepare_stmt", "lock_stmt")
 
 
 def _refused(error: BaseException) -> StatementEffects:
@@ -129,11 +141,12 @@ async def _measure_outside_transaction(
     original: SchemaSnapshot | None,
 ) -> tuple[StatementEffects, SchemaSnapshot]:
     """Other sessions hold every table that the statement could lock. It waits for each, and its locks are read then."""
-    tables = [relation for relation in before.relations.values() if relation.kind in "rp"]
+    tables = [relation for relation in before.relations.values() if relation.kind in "rpm"]
     named = [each for each in tables if each.name in sql]
-    near = {child.oid for each in named for child in before.children(each.oid)} | {each.oid for each in named}
     indexed = {each.index_of for each in before.relations.values() if each.index_of and each.name in sql}
-    wanted = [each for each in tables if each.oid in near | indexed] or tables
+    roots = {each.oid for each in named} | indexed
+    near = {child.oid for oid in roots for child in before.children(oid)} | roots
+    wanted = [each for each in tables if each.oid in near] or tables
     if len(wanted) > MAX_HOLDERS:
         return StatementEffects(
             outside_transaction=True, error=f"it may lock {len(wanted)} tables, and at most {MAX_HOLDERS} are observed"
@@ -144,7 +157,8 @@ async def _measure_outside_transaction(
         holders: dict[int, _Holder] = {}
         for relation in wanted:
             session = await stack.enter_async_context(open_session())
-            holder = _Holder(session, quote_qualified(relation.schema, relation.name))
+            name = quote_qualified(relation.schema, relation.name)
+            holder = _Holder(session, name, is_view=relation.kind == "m")
             holders[await holder.hold()] = holder
         pid = await conn.fetchval("SELECT pg_backend_pid()")
         counted = await _read_counts(observer, "pg_stat_user_tables")
@@ -175,16 +189,23 @@ async def _measure_outside_transaction(
 
 class _Holder:
     """Holds a table in EXCLUSIVE mode, for which every other mode but ACCESS SHARE waits; then in ACCESS SHARE, for
-    which only ACCESS EXCLUSIVE waits; then not at all."""
+    which only ACCESS EXCLUSIVE waits; then not at all. A materialized view, which LOCK TABLE refuses, is held in SHARE
+    mode first."""
 
-    def __init__(self, conn: Connection, table: str) -> None:
-        self._conn, self._table, self._steps = conn, table, ["ROLLBACK TO SAVEPOINT stronger", "ROLLBACK"]
+    def __init__(self, conn: Connection, table: str, *, is_view: bool) -> None:
+        self._conn, self._table, self._is_view = conn, table, is_view
+        self._steps = ["ROLLBACK TO SAVEPOINT stronger", "ROLLBACK"]
 
     async def hold(self) -> int:
         """Returns the process id of the session."""
-        await self._conn.execute(f"BEGIN; LOCK TABLE ONLY {self._table} IN ACCESS SHARE MODE; SAVEPOINT stronger")
-        await self._conn.execute(f"LOCK TABLE ONLY {self._table} IN EXCLUSIVE MODE")
-        return int(await self._conn.fetchval("SELECT pg_backend_pid()"))
+        if self._is_view:
+            await self._conn.execute(f"BEGIN; SELECT FROM {self._table} LIMIT 0; SAVEPOINT stronger")
+            await self._conn.execute(f"CREATE INDEX ON {self._table} ((1))")
+        else:
+            await self._conn.execute(f"BEGIN; LOCK TABLE ONLY {self._table} IN ACCESS SHARE MODE; SAVEPOINT stronger")
+            await self._conn.execute(f"LOCK TABLE ONLY {self._table} IN EXCLUSIVE MODE")
+        # No query by the extended protocol: its portal would keep a snapshot, for which CONCURRENTLY waits too.
+        return self._conn.get_server_pid()
 
     async def loosen(self) -> None:
         if self._steps:

@@ -1,6 +1,6 @@
 """Tries a change on copies of real rows: expressions, sync triggers, constraints and unique keys, forward and back.
 
-Everything happens in temporary tables, in one transaction that is rolled back. The original gets an ACCESS SHARE lock,
+Everything happens in temporary tables, in a transaction that is rolled back. The original gets an ACCESS SHARE lock,
 as from a SELECT, and a bounded number of its rows is read.
 """
 
@@ -12,10 +12,9 @@ from dataclasses import dataclass, field, replace
 
 import asyncpg
 
-from zdd_tui.backends.postgres.catalog import read_catalog, read_table
+from zdd_tui.backends.postgres.catalog import read_table
 from zdd_tui.backends.postgres.connection import Connection
-from zdd_tui.backends.postgres.scratch_copy import Scratch
-from zdd_tui.backends.postgres.table_objects import read_table_objects
+from zdd_tui.backends.postgres.scratch_copy import PlannedChange, Scratch
 from zdd_tui.model.ddl.catalog import Catalog, CatalogColumn, Table
 from zdd_tui.model.ddl.lint import down_source_columns
 from zdd_tui.model.ddl.names import Direction
@@ -79,24 +78,20 @@ class TriedRows:
     changed: dict[str, int] = field(default_factory=dict)
 
 
-async def try_sampled_rows(conn: Connection, plan: Plan, *, rows: int = SAMPLE_ROWS) -> TriedRows | None:
-    """Tries the change on at most that many rows; None where the old side is archived or dropped.
+async def try_sampled_rows(conn: Connection, change: PlannedChange, *, rows: int = SAMPLE_ROWS) -> TriedRows:
+    """Tries the change on at most that many rows, on the copies of its tables; they are then as before.
 
     Raises:
         DatabaseError: the try takes too long, or the table is locked.
-        PlanError: the server refuses a statement of the plan.
     """
-    catalog = await read_catalog(conn, plan)
-    if catalog.is_archived or catalog.is_dropped:
-        return None
-    old = await read_table_objects(conn, catalog.old.sql, with_dependents=False)
-    if old is None:
-        return None
+    plan, scratch = change.scratch.plan, change.scratch
     async with _rolled_back(conn, plan):
-        scratch = Scratch(conn, plan, old)
-        await scratch.expand()
-        await scratch.copy_table(plan.change.table)
-        return await _Try(conn, plan, catalog, scratch).run(rows)
+        made = set(scratch.made)
+        try:
+            await scratch.copy_table(plan.change.table)
+            return await _Try(conn, plan, change.catalog, scratch).run(rows)
+        finally:
+            scratch.made = made
 
 
 @asynccontextmanager

@@ -85,11 +85,14 @@ SELECT 'policy', p.oid::bigint, p.polname || ' on ' || n.nspname || '.' || c.rel
 FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE {_USER_SCHEMAS}
 UNION ALL
-SELECT 'trigger', t.oid::bigint, t.tgname || ' on ' || n.nspname || '.' || c.relname || chr(10) || t.tgenabled::text
+SELECT 'trigger', t.oid::bigint, t.tgname || ' on ' || n.nspname || '.' || c.relname || chr(10) || concat_ws(' ',
+  t.tgenabled, t.tgtype, t.tgdeferrable, t.tginitdeferred, nullif(t.tgattr::text, ''), md5(t.tgqual::text),
+  'EXECUTE FUNCTION', t.tgfoid::regprocedure)
 FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE NOT t.tgisinternal AND {_USER_SCHEMAS}
 UNION ALL
-SELECT 'rule', r.oid::bigint, r.rulename || ' on ' || n.nspname || '.' || c.relname || chr(10) || r.ev_enabled::text
+SELECT 'rule', r.oid::bigint, r.rulename || ' on ' || n.nspname || '.' || c.relname || chr(10) || concat_ws(' ',
+  r.ev_enabled, r.ev_type, r.is_instead, md5(concat(r.ev_qual, r.ev_action)))
 FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE r.rulename <> '_RETURN' AND {_USER_SCHEMAS}
 """

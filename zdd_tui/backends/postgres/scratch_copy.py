@@ -3,16 +3,19 @@
 Everything happens in one transaction that is rolled back. The originals get an ACCESS SHARE lock, as from a SELECT.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import asyncpg
 
+from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.ddl import find_creating_owner
 from zdd_tui.backends.postgres.table_objects import LOCK_TIMEOUT, publication_text, read_table_objects
 from zdd_tui.model.ddl.canonical import TablePair
+from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.ddl.lint import created_objects, read_constrain, resolve_name
 from zdd_tui.model.ddl.names import search_path
 from zdd_tui.model.ddl.scratch_copy import (
@@ -44,20 +47,68 @@ class PlannedSides:
     complete: TableObjects
 
 
-async def read_planned_sides(conn: Connection, plan: Plan, old: TableObjects) -> PlannedSides:
-    """Runs the plan's DDL on copies and reads what it makes of the new side.
+@dataclass(frozen=True, slots=True)
+class PlannedChange:
+    """A change that was tried: what its table is now, and copies of the tables on which expand has run.
+
+    Attributes:
+        catalog, old: the facts of the plan, and the old table, before the change.
+        scratch: in an open transaction, which is rolled back.
+    """
+
+    catalog: Catalog
+    old: TableObjects
+    scratch: "Scratch"
+
+    async def read_sides(self) -> PlannedSides:
+        """The new side as it will be. The copies are then as expand has left them.
+
+        Raises:
+            PlanError: the server refuses a statement of constrain, also on an empty copy.
+            DatabaseError: copies cannot be made.
+        """
+        async with _translate_scratch_errors(self.scratch.plan):
+            return await self.scratch.read_sides()
+
+
+@asynccontextmanager
+async def open_planned_change(
+    conn: Connection, plan: Plan, catalog: Catalog | None = None
+) -> AsyncIterator[PlannedChange | None]:
+    """Runs the plan's expand on copies of its tables, in a transaction that is rolled back at the end.
 
     Args:
-        old: the old table, as it is.
+        catalog: the facts of the plan where they have just been read.
+
+    Returns:
+        None where the old side is archived or dropped.
 
     Raises:
         PlanError: the server refuses a statement of the plan, also on an empty copy.
         DatabaseError: copies cannot be made.
     """
+    catalog = catalog or await read_catalog(conn, plan)
+    old = None
+    if not catalog.is_archived and not catalog.is_dropped:
+        old = await read_table_objects(conn, catalog.old.sql)
+    if old is None:
+        yield None
+        return
     transaction = conn.transaction()
     await transaction.start()
     try:
-        return await Scratch(conn, plan, old).run()
+        scratch = Scratch(conn, plan, old)
+        async with _translate_scratch_errors(plan):
+            await scratch.expand()
+        yield PlannedChange(catalog, old, scratch)
+    finally:
+        await transaction.rollback()
+
+
+@asynccontextmanager
+async def _translate_scratch_errors(plan: Plan) -> AsyncIterator[None]:
+    try:
+        yield
     except asyncpg.LockNotAvailableError:
         raise DatabaseError(
             f"{plan.change.table} or a table that it refers to is locked by another session",
@@ -74,8 +125,6 @@ async def read_planned_sides(conn: Connection, plan: Plan, old: TableObjects) ->
             "the server is read-only, so no temporary copy of the plan's tables can be made",
             "name the primary in database.dsn",
         ) from None
-    finally:
-        await transaction.rollback()
 
 
 class Scratch:
@@ -102,12 +151,17 @@ class Scratch:
             await self._remove_planned()
         await self._execute(scratch_statements(self.plan, constrain=False))
 
-    async def run(self) -> PlannedSides:
-        """Runs expand and constrain, and reads the new side after each."""
-        await self.expand()
-        after_expand = await self._read()
-        await self._execute(scratch_statements(self.plan, constrain=True))
-        return PlannedSides(after_expand, self._constrain_sequences(await self._read()))
+    async def read_sides(self) -> PlannedSides:
+        """Reads the new side after expand, and after constrain, which is then taken back."""
+        after_expand, made = await self._read(), set(self.made)
+        savepoint = self.conn.transaction()
+        await savepoint.start()
+        try:
+            await self._execute(scratch_statements(self.plan, constrain=True))
+            return PlannedSides(after_expand, self._constrain_sequences(await self._read()))
+        finally:
+            await savepoint.rollback()
+            self.made = made
 
     async def copy_table(self, table: TableName) -> None:
         """Makes an empty copy of an existing table, unless there is one."""

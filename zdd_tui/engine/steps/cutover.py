@@ -12,7 +12,7 @@ from zdd_tui.engine.recent_writes import (
 )
 from zdd_tui.engine.steps.expand import change_schema, install_sync
 from zdd_tui.engine.steps.flags import save_flag_values, set_flag_and_wait, undo_flag_share
-from zdd_tui.engine.steps.new_side import advance_sequences
+from zdd_tui.engine.steps.new_side import advance_sequences, keep_sequences_apart
 from zdd_tui.engine.steps.rollout import roll_out, save_current_image
 from zdd_tui.engine.steps.undo import roll_back
 from zdd_tui.model.ddl import undo_reverse_statements
@@ -92,9 +92,9 @@ class RolloutV3:
         await save_current_image(ctx, step)
         # The old side has given out more values since the step before, where this one failed and is repeated.
         await advance_sequences(ctx)
-        await roll_out(
-            ctx, step, ctx.expand_contract_plan.kubernetes.images.v3, f"zdd {ctx.plan.name}: V3 knows only the new side"
-        )
+        image = ctx.expand_contract_plan.kubernetes.images.v3
+        async with keep_sequences_apart(ctx, step):
+            await roll_out(ctx, step, image, f"zdd {ctx.plan.name}: V3 knows only the new side")
         if "since" not in step.detail:
             async with ctx.read_connection() as conn:
                 await step.save_detail(since=await snapshot_marker(conn))

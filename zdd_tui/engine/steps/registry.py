@@ -47,6 +47,7 @@ STEPS: Mapping[str, Step] = {
     "soak": cutover.Soak(),
     "rollout-v3": cutover.RolloutV3(),
     "advance-sequences": new_side.AdvanceSequences(),
+    "default-new-side": new_side.DefaultNewSide(),
     "constrain-new-side": new_side.ConstrainNewSide(),
     "archive-old-side": contract.ArchiveOldSide(),
     "delete-flags": contract.DeleteFlags(),

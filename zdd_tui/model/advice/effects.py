@@ -107,11 +107,13 @@ def measured_effects(
     counts: Mapping[int, tuple[int, int, int]],
     *,
     outside_transaction: bool = False,
+    writes_rows: bool = True,
     original: SchemaSnapshot | None = None,
 ) -> StatementEffects:
     """The effects, from the schema before and after a statement.
 
     Args:
+        writes_rows: where the statement locks a table for writing, it writes; not so if it was only planned.
         original: the schema before the migration: what the migration itself has made is left out.
         locks: the strongest lock that the session took on each relation, by oid.
         counts: of each table, scans begun, rows written and rows deleted.
@@ -122,6 +124,8 @@ def measured_effects(
     work = {}
     for oid, lock in taken.items():
         found = _work_of(oid, lock, before, after, counts.get(oid, (0, 0, 0))[0])
+        if found is TableWork.ROWS and not writes_rows:
+            continue
         if found is not TableWork.NONE:
             work[str(tables[oid])] = found
     lost = [oid for oid in tables if counts.get(oid, (0, 0, 0))[2] or _is_emptied(oid, before, after, counts)]
@@ -190,9 +194,16 @@ def find_breaking(
 def _lost_keys(before: SchemaSnapshot, after: SchemaSnapshot) -> Iterator[str]:
     """Keys and unique indexes that are gone; one that was made again under its name is not."""
     kept = {(each.table, each.name) for each in after.constraints.values()}
-    for constraint in before.constraints.values():
+    for oid, constraint in before.constraints.items():
         table = after.relations.get(constraint.table)
-        if constraint.kind in "pux" and table is not None and (constraint.table, constraint.name) not in kept:
+        if constraint.kind not in "pux" or table is None or (constraint.table, constraint.name) in kept:
+            continue
+        if (renamed := after.constraints.get(oid)) is not None:
+            yield (
+                f"the key {constraint.name} of {table} is named {renamed.name} now: ON CONFLICT ON CONSTRAINT of"
+                " running code uses the old name"
+            )
+        else:
             yield f"the key {constraint.name} of {table} is gone: ON CONFLICT of running code fails, duplicates pass"
     held = {each.index for each in before.constraints.values()}
     for oid, index in before.relations.items():
@@ -286,6 +297,8 @@ def is_widening(old: str, new: str) -> bool:
     if old and old == new:
         return True
     before, after = _SIZED_TYPE.match(old.lower()), _SIZED_TYPE.match(new.lower())
+    if old.lower() == "text" and new.lower() in ("varchar", "character varying"):
+        return True
     if before is None:
         return False
     family = _TYPE_ALIASES.get(before[1], before[1])

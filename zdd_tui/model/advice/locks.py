@@ -25,6 +25,8 @@ _AX, _X, _SRX, _S = TableLock.ACCESS_EXCLUSIVE, TableLock.EXCLUSIVE, TableLock.S
 _SUX, _RX, _NO = TableLock.SHARE_UPDATE_EXCLUSIVE, TableLock.ROW_EXCLUSIVE, TableLock.NONE
 
 _KEY_REASON = "where it is a key, ON CONFLICT of running code fails and duplicates pass"
+_NAMED_KEY_REASON = "where it is a key, ON CONFLICT ON CONSTRAINT of running code uses the old name"
+_REPLACED_TRIGGER = "what the trigger that it replaces did for running code may not be done"
 _KEY_HINT = "--dsn shows whether it is a key"
 
 LOCK_RULES: dict[ActionKind, LockRule] = {
@@ -98,6 +100,8 @@ LOCK_RULES: dict[ActionKind, LockRule] = {
         _AX, TableWork.INSTANT, _KEY_REASON, hint=f"DROP INDEX CONCURRENTLY, outside of a transaction; {_KEY_HINT}"
     ),
     ActionKind.DROP_INDEX_CONCURRENTLY: LockRule(_SUX, TableWork.INSTANT, _KEY_REASON, hint=_KEY_HINT),
+    ActionKind.RENAME_CONSTRAINT: LockRule(_AX, TableWork.INSTANT, _NAMED_KEY_REASON, hint=_KEY_HINT),
+    ActionKind.RENAME_INDEX: LockRule(_NO, TableWork.NONE, _NAMED_KEY_REASON, hint=_KEY_HINT),
     # Safe for running code:
     ActionKind.ALTER_CATALOG: LockRule(_AX, TableWork.INSTANT),
     ActionKind.SET_PARAMETER: LockRule(_SUX, TableWork.INSTANT),
@@ -345,6 +349,7 @@ OPAQUE_KINDS = (ActionKind.UNKNOWN, ActionKind.CALL_FUNCTION)
 _JUDGED_BY_EFFECT = {
     *(ActionKind.UNKNOWN, ActionKind.CALL_FUNCTION, ActionKind.REPLACE, ActionKind.DROP_CONSTRAINT),
     *(ActionKind.DROP_INDEX, ActionKind.DROP_INDEX_CONCURRENTLY, ActionKind.DROP_DEFAULT),
+    *(ActionKind.RENAME_CONSTRAINT, ActionKind.RENAME_INDEX),
 }
 """Kinds that break running code or not, depending on what they meet; where it was measured, that decides."""
 
@@ -402,17 +407,13 @@ def _rule_in_context(
         rule = replace(rule, lock=action.lock)
     if action.on_new_table:
         return replace(rule, work=TableWork.INSTANT, breaking_reason="", hint="")
-    if action.kind is ActionKind.UNKNOWN and action.detail:
-        return replace(rule, breaking_reason=action.detail)
+    if (detailed := _rule_by_detail(action, rule, schema)) is not None:
+        return detailed
     relation = schema.find(str(action.table)) if schema is not None and action.table is not None else None
     if action.kind is ActionKind.SET_NOT_NULL:
         known = (str(action.table), action.column) in not_null_proofs.columns
         if known or (table is not None and action.column in table.not_null):
             return LockRule(rule.lock, TableWork.INSTANT)
-    if action.kind is ActionKind.CHANGE_TYPE and action.detail == "collate":
-        return replace(
-            rule, work=TableWork.INDEX, breaking_reason="running code sorts and compares by the old collation"
-        )
     if new_not_null := _new_not_null_columns(action, not_null_proofs, table, schema):
         reason = f"running code may still write NULL to {', '.join(new_not_null)}"
         return replace(rule, breaking_reason=reason)
@@ -422,6 +423,20 @@ def _rule_in_context(
     if schema is not None:
         return rule_with_schema(action, rule, relation, schema)
     return rule
+
+
+def _rule_by_detail(action: StatementAction, rule: LockRule, schema: SchemaSnapshot | None) -> LockRule | None:
+    """The rule where more than the kind of the action decides it, and no column or table does."""
+    match action.kind, action.detail:
+        case ActionKind.UNKNOWN, detail if detail:
+            return replace(rule, breaking_reason=detail)
+        case ActionKind.CHANGE_TYPE, "collate":
+            reason = "running code sorts and compares by the old collation"
+            return replace(rule, work=TableWork.INDEX, breaking_reason=reason)
+        case ActionKind.CREATE_TRIGGER, "replace":
+            is_replaced = schema is None or f"{action.name} on {action.table}" in schema.trigger_names()
+            return replace(rule, breaking_reason=_REPLACED_TRIGGER) if is_replaced else rule
+    return None
 
 
 # --- duration of locks

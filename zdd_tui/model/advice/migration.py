@@ -1,7 +1,8 @@
 """An SQL migration, read by PostgreSQL's own parser into the actions that matter for a release."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -38,6 +39,8 @@ class ActionKind(StrEnum):
     SET_SCHEMA = "SET SCHEMA"
     RENAME_COLUMN = "RENAME COLUMN"
     RENAME_OTHER = "RENAME"
+    RENAME_CONSTRAINT = "RENAME CONSTRAINT"
+    RENAME_INDEX = "RENAME of an index"
     CHANGE_TYPE = "ALTER COLUMN TYPE"
     SET_NOT_NULL = "SET NOT NULL"
     ADD_REQUIRED_COLUMN = "ADD COLUMN NOT NULL without DEFAULT"
@@ -361,7 +364,7 @@ _HARMLESS_NODES = {
 }
 _INDEX_KINDS = {
     *(ActionKind.DROP_INDEX, ActionKind.DROP_INDEX_CONCURRENTLY, ActionKind.REINDEX, ActionKind.REINDEX_CONCURRENTLY),
-    *(ActionKind.CREATE_INDEX, ActionKind.CREATE_INDEX_CONCURRENTLY),
+    *(ActionKind.CREATE_INDEX, ActionKind.CREATE_INDEX_CONCURRENTLY, ActionKind.RENAME_INDEX),
 }
 _TRUSTED_EXTENSIONS = {
     *("btree_gin", "btree_gist", "citext", "cube", "dict_int", "fuzzystrmatch", "hstore", "intarray", "isn", "lo"),
@@ -395,7 +398,7 @@ _HARMLESS_FUNCTIONS = {
 """Functions of PostgreSQL that change nothing but what the statement around them does."""
 
 _RENAME_KINDS = {"OBJECT_COLUMN": ActionKind.RENAME_COLUMN, "OBJECT_TABLE": ActionKind.RENAME_TABLE}
-_CATALOG_RENAMES = {"OBJECT_TABCONSTRAINT", "OBJECT_TRIGGER", "OBJECT_POLICY", "OBJECT_RULE"}
+_CATALOG_RENAMES = {"OBJECT_TRIGGER", "OBJECT_POLICY", "OBJECT_RULE"}
 _ALTER_KINDS = {
     "AT_DropColumn": ActionKind.DROP_COLUMN,
     "AT_SetNotNull": ActionKind.SET_NOT_NULL,
@@ -515,6 +518,12 @@ def _alter_otherwise(table: TableName, subtype: str, cmd: Any, definition: Any) 
             names = {each.def_elem.defname for each in definition.list.items}
             is_strong = names & {"user_catalog_table", "security_barrier", "security_invoker", "check_option"}
             return StatementAction(ActionKind.ALTER_CATALOG if is_strong else ActionKind.SET_PARAMETER, table)
+        case "AT_AlterConstraint":
+            changed = definition.atalter_constraint
+            if not changed.alter_enforceability:
+                return StatementAction(kind, table, name=changed.conname, detail=subtype)
+            kind = ActionKind.ADD_FOREIGN_KEY if changed.is_enforced else kind
+            return StatementAction(kind, table, name=changed.conname, lock=_AX, detail="enforcement")
         case "AT_AttachPartition":
             partition = _table_name(definition.partition_cmd.name)
             detail = "default" if definition.partition_cmd.bound.is_default else ""
@@ -608,7 +617,14 @@ def _not_null_column(constraint: Any) -> str:
 def _rename(node: Any) -> Iterator[StatementAction]:
     renamed = enum_name(node, "rename_type")
     if renamed == "OBJECT_INDEX":
-        yield StatementAction(ActionKind.HARMLESS, name=node.newname)
+        name = ".".join(filter(None, (node.relation.schemaname, node.relation.relname)))
+        yield StatementAction(ActionKind.RENAME_INDEX, name=name)
+        return
+    if renamed == "OBJECT_SEQUENCE":
+        yield StatementAction(ActionKind.RENAME_OTHER, name=node.newname)
+        return
+    if renamed == "OBJECT_TABCONSTRAINT":
+        yield StatementAction(ActionKind.RENAME_CONSTRAINT, _named_table(node), name=node.subname, only=True)
         return
     if renamed in _CATALOG_RENAMES:
         kind = ActionKind.ALTER_CATALOG
@@ -621,7 +637,11 @@ def _rename(node: Any) -> Iterator[StatementAction]:
 
 
 def _set_schema(node: Any) -> Iterator[StatementAction]:
-    is_table = enum_name(node, "object_type") == "OBJECT_TABLE"
+    moved = enum_name(node, "object_type")
+    if moved == "OBJECT_SEQUENCE":
+        yield StatementAction(ActionKind.RENAME_OTHER, name=node.newschema)
+        return
+    is_table = moved == "OBJECT_TABLE"
     kind = ActionKind.SET_SCHEMA if is_table else ActionKind.RENAME_OTHER
     yield StatementAction(kind, _named_table(node), name=node.newschema, only=True)
 
@@ -759,10 +779,27 @@ def _lock(node: Any) -> Iterator[StatementAction]:
 
 
 def _trigger(node: Any) -> Iterator[StatementAction]:
-    others = ((_table_name(node.constrrel), _SRX, TableWork.NONE),) if node.HasField("constrrel") else ()
+    # The table after FROM is read under ACCESS SHARE, which only ACCESS EXCLUSIVE waits for.
     yield StatementAction(
-        ActionKind.CREATE_TRIGGER, _table_name(node.relation), name=node.trigname, others=others, only=not node.row
+        *(ActionKind.CREATE_TRIGGER, _table_name(node.relation)),
+        name=node.trigname,
+        only=not node.row,
+        detail="replace" if node.replace else "",
     )
+
+
+def _rule(node: Any) -> Iterator[StatementAction]:
+    """A rule locks the tables that its actions will write, and writes none of them yet."""
+    others = tuple(_planned_locks(action for each in node.actions for action in _rows_written(each)))
+    yield StatementAction(ActionKind.SWITCH_RULE, _table_name(node.relation), others=others)
+
+
+def _planned_locks(actions: Iterable[StatementAction]) -> Iterator[tuple[TableName, TableLock, TableWork]]:
+    """The locks of statements that are planned and not executed."""
+    for action in actions:
+        if action.table is not None and action.kind is not ActionKind.CREATE:
+            is_read = action.kind is ActionKind.LOCK_ROWS
+            yield action.table, TableLock.ROW_SHARE if is_read else TableLock.ROW_EXCLUSIVE, TableWork.NONE
 
 
 def _policy(node: Any) -> Iterator[StatementAction]:
@@ -841,7 +878,7 @@ def _explain(node: Any) -> Iterator[StatementAction]:
     if any(option.def_elem.defname == "analyze" for option in node.options):
         yield from _actions_of(node.query)
     else:
-        yield StatementAction(ActionKind.HARMLESS)
+        yield StatementAction(ActionKind.HARMLESS, others=tuple(_planned_locks(_rows_written(node.query))))
 
 
 def _opaque(node: Any) -> Iterator[StatementAction]:
@@ -879,11 +916,33 @@ def _rows_written(node: Any) -> Iterator[StatementAction]:
             if each.HasField("into_clause"):
                 yield StatementAction(ActionKind.CREATE, _table_name(each.into_clause.rel), columns=(("", ""),))
             if each.locking_clause:
-                for source in each.from_clause:
-                    if source.HasField("range_var"):
-                        yield StatementAction(
-                            ActionKind.LOCK_ROWS, _table_name(source.range_var), only=not source.range_var.inh
-                        )
+                named = {
+                    item.range_var.relname
+                    for clause in each.locking_clause
+                    for item in clause.locking_clause.locked_rels
+                }
+                for relation in _locked_sources(each.from_clause, named):
+                    yield StatementAction(ActionKind.LOCK_ROWS, _table_name(relation), only=not relation.inh)
+
+
+def _locked_sources(sources: Iterable[Any], named: AbstractSet[str]) -> Iterator[Any]:
+    """The RangeVars of a FROM whose rows FOR UPDATE locks.
+
+    Args:
+        named: tables or aliases after OF; empty for all.
+    """
+    for source in sources:
+        match source.WhichOneof("node"):
+            case "range_var":
+                relation = source.range_var
+                if not named or (relation.alias.aliasname or relation.relname) in named:
+                    yield relation
+            case "join_expr":
+                yield from _locked_sources((source.join_expr.larg, source.join_expr.rarg), named)
+            case "range_subselect":
+                inner = source.range_subselect
+                if not named or inner.alias.aliasname in named:
+                    yield from _locked_sources(inner.subquery.select_stmt.from_clause, frozenset())
 
 
 def _calls(node: Any) -> list[StatementAction]:
@@ -946,7 +1005,7 @@ _READERS: dict[str, Callable[[Any], Iterator[StatementAction]]] = {
     "alter_domain_stmt": _domain,
     "alter_seq_stmt": _alter_sequence,
     "create_trig_stmt": _trigger,
-    "rule_stmt": _reader_of_one(ActionKind.SWITCH_RULE),
+    "rule_stmt": _rule,
     "create_policy_stmt": _policy,
     "alter_policy_stmt": _policy,
     "create_stats_stmt": _statistics,

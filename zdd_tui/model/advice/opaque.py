@@ -11,7 +11,7 @@ _HARMFUL = re.compile(
     r"|\bALTER\s+(COLUMN\s+)?\S+\s+(SET\s+DATA\s+)?TYPE\b|\bSET\s+(NOT\s+NULL|SCHEMA)\b",
     re.IGNORECASE,
 )
-_DELETE = re.compile(r"\bDELETE\s+FROM\b", re.IGNORECASE)
+_DELETE = re.compile(r"\bDELETE\s+FROM\b|\bTRUNCATE\b", re.IGNORECASE)
 _OUTSIDE = re.compile(
     r"\b(dblink\w*|pg_read_\w+|pg_write_\w+|pg_ls_\w+|pg_stat_file|lo_import|lo_export|http_\w+|pg_terminate_backend"
     r"|pg_cancel_backend|pg_reload_conf|pg_rotate_logfile\w*|pg_switch_wal|pg_promote|pg_\w*replication_slot\w*"

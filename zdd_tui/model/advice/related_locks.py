@@ -11,6 +11,7 @@ from dataclasses import replace
 from zdd_tui.model.advice.effects import LockRule, TableLock, TableWork, is_widening
 from zdd_tui.model.advice.migration import ActionKind, StatementAction
 from zdd_tui.model.advice.schema import ColumnInfo, ConstraintInfo, RelationInfo, SchemaSnapshot
+from zdd_tui.model.plan.base import TableName
 
 WORK_ORDER = (
     *(TableWork.NONE, TableWork.INSTANT, TableWork.ROWS, TableWork.SCAN, TableWork.INDEX, TableWork.REWRITE),
@@ -33,10 +34,12 @@ _TO_CHILDREN = {
 """Kinds that reach partitions and children, unless ONLY is written."""
 _TO_PARTITIONS = {
     *(_K.CREATE_INDEX, _K.ADD_FOREIGN_KEY, _K.ADD_FOREIGN_KEY_NOT_VALID, _K.CREATE_TRIGGER, _K.DROP_TRIGGER),
-    *(_K.MAINTAIN, _K.VACUUM_FULL, _K.REINDEX, _K.ADD_UNIQUE_USING_INDEX),
+    *(_K.MAINTAIN, _K.VACUUM_FULL, _K.REINDEX, _K.REINDEX_CONCURRENTLY, _K.ADD_UNIQUE_USING_INDEX),
 }
 """Kinds that reach partitions only; a table that inherits otherwise is left alone."""
-_COLUMN_PARAMETERS = {"AT_SetStatistics", "AT_SetStorage", "AT_SetCompression"}
+_COLUMN_PARAMETERS = {"AT_SetStatistics", "AT_SetStorage"}
+_THROUGH_VIEWS = {_K.WRITE_ROWS, _K.DELETE_ROWS, _K.LOCK, _K.LOCK_ROWS}
+"""Kinds that reach the tables of a view."""
 _ON_ACTION = re.compile(r" ON (DELETE|UPDATE) (CASCADE|SET NULL|SET DEFAULT)")
 
 
@@ -49,7 +52,8 @@ def related_locks(
         lock, work: of the rule, on the table that the action names.
         schema: the database's; None where it is not known.
     """
-    yield from (each for each in _reach(action, lock, work, schema) if each[1] is not TableLock.NONE)
+    nothing = (TableLock.NONE, TableLock.ACCESS_SHARE)
+    yield from (each for each in _reach(action, lock, work, schema) if each[1] not in nothing)
 
 
 def _reach(
@@ -67,6 +71,11 @@ def _reach(
     if relation is not None:
         yield from _foreign_key_locks(action, relation, work, schema)
         yield from _dropped_locks(action, relation, schema)
+        if relation.kind == "v" and action.kind in _THROUGH_VIEWS:
+            for oid in {used for used, _ in relation.uses} & schema.relations.keys():
+                used = schema.relations[oid]
+                below = replace(action, table=TableName(schema_=used.schema, name=used.name))
+                yield from _reach(below, lock, work, schema)
     elif action.table is None:
         yield from _object_locks(action, lock, work, schema)
 
@@ -81,8 +90,11 @@ def _own_locks(
     yield str(relation), lock, own_work
     reaches = action.kind in _TO_CHILDREN or action.detail in _COLUMN_PARAMETERS
     reaches |= action.kind in _TO_PARTITIONS and relation.kind == "p"
+    reaches |= action.kind is _K.MAINTAIN and action.detail == "analyze"
     if not reaches or action.only:
         return
+    if action.kind is _K.REINDEX_CONCURRENTLY:
+        lock = TableLock.SHARE  # the server locks all partitions so before it begins with the first one
     for child in schema.children(relation.oid):
         child_work = work
         if child.kind == "p":
@@ -150,17 +162,34 @@ def _foreign_key_locks(
             named = _find_constraint(action, relation, schema)
             touched = [key for key in keys if named is not None and (key is named or key.index == named.index != 0)]
             yield from _other_sides(touched, relation, _NONE, schema)
+        case _K.ALTER_CATALOG | _K.ADD_FOREIGN_KEY if action.detail == "enforcement":
+            named = _find_constraint(action, relation, schema)
+            other_work = TableWork.SCAN if action.kind is _K.ADD_FOREIGN_KEY else _NONE
+            yield from _other_sides([key for key in keys if key is named], relation, other_work, schema)
         case _K.DROP_TABLE:
             yield from _other_sides(keys, relation, _NONE, schema)
         case _K.TRUNCATE if action.cascade:
-            referring = [key for key in keys if key.target == relation.oid]
-            yield from _other_sides(referring, relation, _NONE, schema)
+            yield from ((str(table), _AX, _NONE) for table in _referring_tables(relation, schema))
         case _K.VALIDATE:
             named = _find_constraint(action, relation, schema)
-            if named is not None and named.kind == "f" and named.target in schema.relations:
+            if named is not None and not named.is_valid and named.kind == "f" and named.target in schema.relations:
                 yield str(schema.relations[named.target]), TableLock.ROW_SHARE, _NONE
         case _K.WRITE_ROWS | _K.DELETE_ROWS:
             yield from _written_key_locks(action, relation, keys, schema)
+
+
+def _referring_tables(relation: RelationInfo, schema: SchemaSnapshot) -> list[RelationInfo]:
+    """The tables that refer to a table, to its partitions, or to one of those tables."""
+    found, open_oids = dict[int, RelationInfo](), [relation.oid]
+    while open_oids:
+        oid = open_oids.pop()
+        near = [key.table for key in schema.foreign_keys(oid) if key.target == oid]
+        near += [child.oid for child in schema.children(oid)]
+        for each in near:
+            if each not in found and each in schema.relations and each != relation.oid:
+                found[each] = schema.relations[each]
+                open_oids.append(each)
+    return list(found.values())
 
 
 def _touches(key: ConstraintInfo, relation: RelationInfo, numbers: set[int]) -> bool:
@@ -246,6 +275,8 @@ def _object_locks(
         case _K.DROP_OTHER if action.cascade and action.detail in ("OBJECT_TYPE", "OBJECT_DOMAIN"):
             for table, _ in _columns_with_type(action.name, schema):
                 yield str(table), _AX, _NONE
+        case _K.DROP_OTHER if action.cascade and action.detail in ("OBJECT_FUNCTION", "OBJECT_ROUTINE"):
+            yield from ((table, _AX, _NONE) for table in schema.triggered_tables(action.name))
         case _K.COMMENT if action.detail == "statistics":
             yield from ((name, lock, work) for name in schema.statistics_tables(action.name))
 
@@ -277,7 +308,7 @@ def rule_with_schema(
     column = relation.column(action.column) if relation is not None and action.column else None
     if action.definition:
         return _add_column_rule(action, rule, column, schema)
-    if action.kind in (_K.DROP_INDEX, _K.DROP_INDEX_CONCURRENTLY, _K.REPLACE, _K.CALL_FUNCTION):
+    if action.kind in (_K.DROP_INDEX, _K.DROP_INDEX_CONCURRENTLY, _K.RENAME_INDEX, _K.REPLACE, _K.CALL_FUNCTION):
         return _object_rule(action, rule, relation, schema)
     if relation is None:
         return rule
@@ -304,10 +335,13 @@ def _column_rule(
 
 
 def _table_rule(action: StatementAction, rule: LockRule, relation: RelationInfo, schema: SchemaSnapshot) -> LockRule:
-    if action.kind is _K.DROP_CONSTRAINT:
+    if action.kind in (_K.DROP_CONSTRAINT, _K.RENAME_CONSTRAINT):
         named = _find_constraint(action, relation, schema)
         is_key = named is not None and named.kind in "pux"
         return rule if is_key else replace(rule, breaking_reason="", hint="")
+    if action.kind is _K.VALIDATE:
+        named = _find_constraint(action, relation, schema)
+        return replace(rule, work=TableWork.INSTANT) if named is not None and named.is_valid else rule
     if action.kind is _K.REWRITE_OTHER:
         persistence, _, access_method, *_ = [*relation.settings.split(" "), "", ""]
         same = {"AT_SetLogged": persistence == "p", "AT_SetUnLogged": persistence == "u"}
@@ -324,6 +358,12 @@ def _object_rule(
         if not _is_replaced(action, relation, schema):
             return replace(rule, breaking_reason="")
         return replace(rule, lock=_AX, work=TableWork.INSTANT) if action.detail == "view" else rule
+    if action.kind is _K.RENAME_INDEX:
+        index = schema.find(action.name)
+        is_key = index is not None and any(
+            each.index == index.oid and each.kind in "pux" for each in schema.constraints.values()
+        )
+        return rule if is_key else replace(rule, breaking_reason="", hint="")
     if action.kind is _K.CALL_FUNCTION:
         name = action.name.removeprefix("pg_catalog.")
         is_quiet = name in _QUIET_FUNCTIONS and name not in schema.functions()

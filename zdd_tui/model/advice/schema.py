@@ -200,6 +200,21 @@ class SchemaSnapshot:
             if kind == "statistics" and text.partition("\n")[0].rpartition(".")[2] == plain
         ]
 
+    def trigger_names(self) -> frozenset[str]:
+        """All triggers, such as ``audit on public.users``."""
+        return frozenset(text.partition("\n")[0] for (kind, _), text in self.objects.items() if kind == "trigger")
+
+    def triggered_tables(self, function: str) -> list[str]:
+        """The tables with a trigger that calls a function."""
+        plain = function.rpartition(".")[2]
+        found = []
+        for (kind, _), text in self.objects.items():
+            name, _, definition = text.partition("\n")
+            called = definition.rpartition("EXECUTE FUNCTION ")[2].partition("(")[0].rpartition(".")[2]
+            if kind == "trigger" and _unquote(called) == plain:
+                found.append(name.rpartition(" on ")[2])
+        return found
+
     def foreign_keys(self, oid: int) -> Iterator[ConstraintInfo]:
         """Foreign keys of a table, and those that refer to it."""
         return (each for each in self.constraints.values() if each.kind == "f" and oid in (each.table, each.target))

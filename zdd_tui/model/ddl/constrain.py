@@ -37,6 +37,7 @@ class ConstrainStatement:
         sequence: the sequence whose owner changes, and its new owner: table and column.
         sequence_type: the type that the sequence gets.
         table: the altered table.
+        is_default: it sets the default of a column.
     """
 
     text: str
@@ -48,6 +49,7 @@ class ConstrainStatement:
     sequence: TableName | None = None
     sequence_owner: tuple[TableName, str] | None = None
     sequence_type: str = ""
+    is_default: bool = False
 
 
 Resolve = Callable[[Any], TableName]
@@ -96,7 +98,7 @@ def _read_alter(plan_key: str, command: Any, text: str, table: TableName) -> Con
             )
         case "AT_ColumnDefault" if definition.WhichOneof("node") is not None:
             undo = f"{alter} ALTER COLUMN {quote_identifier(column)} DROP DEFAULT"
-            return ConstrainStatement(text, table, last=(text,), undo=(undo,))
+            return ConstrainStatement(text, table, last=(text,), undo=(undo,), is_default=True)
         case "AT_AddIdentity":
             undo = f"{alter} ALTER COLUMN {quote_identifier(column)} DROP IDENTITY IF EXISTS"
             return ConstrainStatement(text, table, last=(text,), undo=(undo,))

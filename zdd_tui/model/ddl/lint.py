@@ -11,7 +11,7 @@ from typing import Any
 from zdd_tui.model.ddl.constrain import CONSTRAIN_HINT, ConstrainStatement, read_constrain_statement
 from zdd_tui.model.ddl.expand import CreatedObjects
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.plan.base import Plan, TableName
+from zdd_tui.model.plan.base import DualWriteMode, Plan, TableName
 from zdd_tui.model.sql import (
     SqlSyntaxError,
     called_functions,
@@ -235,6 +235,16 @@ def read_constrain(plan: Plan) -> tuple[ConstrainStatement, ...]:
         node = _parse_statement(plan_key, text, CONSTRAIN_HINT)
         statements.append(read_constrain_statement(plan_key, node, text, lambda relation: resolve_name(plan, relation)))
     return tuple(statements)
+
+
+def early_defaults(plan: Plan) -> tuple[ConstrainStatement, ...]:
+    """The defaults of `change.constrain` that V3 needs from its first INSERT on: they are set before its rollout.
+
+    None for columns that the forward trigger fills: it takes a value there for that of a writer who knows the column.
+    """
+    if plan.change.into is None and plan.change.dual_write is DualWriteMode.TRIGGER:
+        return ()
+    return tuple(each for each in read_constrain(plan) if each.is_default and each.table == plan.change.target_table)
 
 
 def new_column_types(plan: Plan) -> dict[str, str]:

@@ -20,7 +20,7 @@ from zdd_tui.model.ddl import (
     sync_statements,
 )
 from zdd_tui.model.ddl.constrain import constrain_batches
-from zdd_tui.model.ddl.lint import read_constrain
+from zdd_tui.model.ddl.lint import early_defaults, read_constrain
 from zdd_tui.model.ddl.names import witness_triggers
 from zdd_tui.model.ddl.sequences import GAP
 from zdd_tui.model.ddl.witness import (
@@ -236,8 +236,10 @@ CHANGE_LINES: Mapping[str, Callable[[Plan, Catalog | None], str]] = {
     "read-flag-on": lambda plan, _catalog: f"SET ff:{plan.flags.read} true",
     "rollout-v3": lambda plan, _catalog: _set_image(plan, plan.kubernetes.images.v3),
     "advance-sequences": lambda plan, _catalog: (
-        f"setval of each sequence of {plan.change.target_table}: {GAP} past the values of {plan.change.table}"
+        f"setval of each sequence of {plan.change.target_table}: past the values of {plan.change.table}, by at least"
+        f" {GAP}, or as many as V2 inserts in a day"
     ),
+    "default-new-side": lambda plan, _catalog: _sql_text(tuple(each.text for each in early_defaults(plan))),
     "constrain-new-side": lambda plan, _catalog: _constrain_text(plan),
     "archive-old-side": _archive_text,
     "delete-flags": lambda plan, _catalog: f"DEL ff:{plan.flags.write} ff:{plan.flags.read}",
@@ -263,6 +265,7 @@ CHANGE_UNDO: Mapping[str, Callable[[Plan], str]] = {
     "read-flag-on": lambda plan: f"ff:{plan.flags.read} as before",
     "rollout-v3": lambda plan: f"roll deployment/{plan.kubernetes.deployment} back to {plan.kubernetes.images.v2}",
     "advance-sequences": lambda plan: f"set the sequences of {plan.change.table} past the values that V3 has used",
+    "default-new-side": lambda plan: f"drop the default of {len(early_defaults(plan))} column(s)",
     "constrain-new-side": lambda plan: f"take back {len(plan.change.constrain)} statement(s) of change.constrain",
     "archive-old-side": lambda plan: f"restore the old side of {plan.change.table}",
     "drop-witness": lambda plan: f"create the triggers of the witness on {plan.change.table} again",

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from zdd_tui.model.ddl.lint import early_defaults
+from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.registry import numbered_steps
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.base import BasePlan, DualWriteMode, Plan
@@ -52,6 +54,7 @@ def _build_phases(plan: BasePlan) -> Strategy:
                 ramp=plan.cutover.ramp,
                 new_table=plan.change.into is not None,
                 constrain=bool(plan.change.constrain),
+                defaults=_has_early_defaults(plan),
                 witness=plan.change.has_witness,
             )
         case OperationsPlan():
@@ -65,6 +68,13 @@ def _build_phases(plan: BasePlan) -> Strategy:
         case DarkLaunchPlan():
             return build_dark_launch(plan)
     raise TypeError(type(plan).__name__)
+
+
+def _has_early_defaults(plan: Plan) -> bool:
+    try:
+        return bool(early_defaults(plan))
+    except PlanError:
+        return False  # the lint refuses the plan
 
 
 def build_operations(plan: OperationsPlan) -> Strategy:

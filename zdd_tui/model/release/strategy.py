@@ -80,6 +80,7 @@ def build_expand_contract(
     ramp: tuple[int, ...] = (),
     new_table: bool = False,
     constrain: bool = False,
+    defaults: bool = False,
     witness: bool = False,
 ) -> Strategy:
     """The six phases of design section 5.
@@ -93,6 +94,7 @@ def build_expand_contract(
         ramp: percentages of reads that use the new side before 100.
         new_table: the new side is a table, which may have sequences of its own.
         constrain: the plan has statements for change.constrain.
+        defaults: among them defaults that V3 needs from its first INSERT on.
         witness: a trigger records who writes only one side.
     """
     optional = {
@@ -100,6 +102,7 @@ def build_expand_contract(
         "sync-forward": sync_by_trigger,
         "advance-sequences": new_table,
         "constrain-new-side": constrain,
+        "default-new-side": defaults,
     }
     optional |= dict.fromkeys(("create-witness", "extend-witness", "drop-witness", WITNESS_GATE), witness)
     phases = (
@@ -178,6 +181,7 @@ _AFTER_EXPAND = (
             StepSpec("soak", "soak"),
             StepSpec("compare-recent-writes", "compare again what was written since the verification"),
             StepSpec("advance-sequences", "set the new table's sequences past the old table's"),
+            StepSpec("default-new-side", "set the defaults of the new side, which V3 needs"),
             StepSpec("rollout-v3", "roll out V3"),
         ),
         (

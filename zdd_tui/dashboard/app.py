@@ -25,6 +25,7 @@ from zdd_tui.dashboard.screens.actions import (
     text_to_copy,
 )
 from zdd_tui.dashboard.screens.base import ActionRequested
+from zdd_tui.dashboard.screens.quit import QuitScreen
 from zdd_tui.dashboard.screens.release import ReleaseScreen
 from zdd_tui.dashboard.state import Clock, DashboardState, RenderContext, StateSource
 from zdd_tui.dashboard.terminal.ansi_writer import Piece
@@ -213,7 +214,23 @@ class ZddApp(App[int]):
         self.action_leave()
 
     def action_leave(self) -> None:
-        self.exit(0)
+        """Quits; asks first while a command is not sent, unless it asks already."""
+        if self.action_controller.unsent is None or isinstance(self.screen, QuitScreen):
+            self.exit(0)
+            return
+
+        def decided(quits: bool | None) -> None:
+            if quits:
+                self.exit(0)
+
+        state = self._source.state()
+        self.push_screen(QuitScreen(state, self.render_context(), lambda: self.action_controller.progress), decided)
+
+    @property
+    def unsent_text(self) -> str:
+        """Which command was given up by the end of this dashboard, for the shell; empty for none."""
+        unsent = self.action_controller.unsent
+        return f"{unsent.kind} was NOT SENT: {unsent.failure or 'the database did not confirm it'}" if unsent else ""
 
     def on_copy_requested(self, message: CopyRequested) -> None:
         """Copies the selected text into the clipboard of the operator's own machine."""

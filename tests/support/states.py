@@ -85,7 +85,7 @@ class FixedLogTail:
 
 @dataclass
 class FixedSource:
-    """A StateSource whose states and command results a test sets. Commands are stored at once, unless `stores` is off."""
+    """A StateSource whose states and command results a test sets. Commands are stored at once if `stores`."""
 
     current: DashboardState
     sent_commands: list[CommandRequest] = field(default_factory=list)

@@ -46,6 +46,10 @@ ATTENTION_INTERVAL = 0.5
 """Seconds between two checks for notifications."""
 
 
+EXPIRY_MARGIN = 0.02
+"""Seconds by which the paint for a source that is no longer current comes after that."""
+
+
 class SystemClock:
     """The clocks of this machine."""
 
@@ -102,6 +106,7 @@ class ZddApp(App[int]):
         self._rate_limiter = RateLimiter(self.display_options.paint_interval, self.display_options.paint_tolerance)
         self._is_paint_scheduled = False
         self._next_paint: asyncio.TimerHandle | None = None
+        self._next_expiry: asyncio.TimerHandle | None = None
         self._notification_tracker = NotificationTracker()
         self._next_attention_check = float("-inf")
         self._ui_loop: asyncio.AbstractEventLoop | None = None
@@ -175,11 +180,21 @@ class ZddApp(App[int]):
         self._rate_limiter.record(now)
         if self.terminal is not None and self.terminal.take_dropped():
             self.refresh()
+        self._schedule_expiry(state, context)
         self.action_controller.update_progress(state, context)
         for screen in self.screen_stack:
             show_state(screen, state, context)
             if isinstance(screen, ReleaseScreen):
                 screen.show_progress(self.action_controller.progress)
+
+    def _schedule_expiry(self, state: DashboardState, context: RenderContext) -> None:
+        """Schedules a paint for when the next source stops being current: a tick may come a second too late."""
+        if self._next_expiry is not None:
+            self._next_expiry.cancel()
+            self._next_expiry = None
+        seconds = state.seconds_until_expiry(context.now)
+        if seconds is not None:
+            self._next_expiry = asyncio.get_running_loop().call_later(seconds + EXPIRY_MARGIN, self._tick)
 
     def draw_cells(self, pieces: Sequence[Piece]) -> None:
         """Sends changed cells to the terminal. A headless application has none."""

@@ -193,6 +193,15 @@ class DashboardState:
             found.append(assess_queried_metrics(record, self.plan.queried_rules, server_now, activity))
         return (*found, assess_agent(record, activity))
 
+    def seconds_until_expiry(self, now: float) -> float | None:
+        """Seconds until the next source, or the agent, stops being current; None where none is."""
+        sources = (self.release, self.flags, self.workload, self.second_workload)
+        ends = [source.observed_at + FRESH_SECONDS for source in sources if source.observed_at is not None]
+        lease = self.release.value.lease if self.release.value is not None else None
+        if lease is not None and self.release.observed_at is not None:
+            ends.append(self.release.observed_at + lease.ttl - lease.age)
+        return min((end - now for end in ends if end >= now), default=None)
+
     def lost_sources(self, now: float) -> tuple[SourceHealth, ...]:
         """The lost sources on which the release relies now."""
         return tuple(each for each in self.health(now) if each.is_required and each.status is SourceStatus.LOST)

@@ -21,6 +21,7 @@ from zdd_tui.backends.postgres.connection import (
     create_pool,
     describe_dsn,
     refuse_pooler,
+    translate_error,
     translate_errors,
 )
 from zdd_tui.backends.store import migrations, records
@@ -306,7 +307,10 @@ class Store:
         connection = await self._pool.acquire(timeout=ATTEMPT_SECONDS)
         try:
             return await connection.fetchval(query, *values, timeout=max(0.1, deadline - loop.time()))
-        except (TimeoutError, asyncio.CancelledError):
+        except TimeoutError as error:
+            connection.terminate()
+            raise translate_error(error, self._dsn, timeout=ATTEMPT_SECONDS) from None
+        except asyncio.CancelledError:
             connection.terminate()
             raise
         finally:

@@ -27,9 +27,6 @@ BEGIN
         RAISE EXCEPTION 'reason (16 kB), actor or host (256 bytes) or request_id (64 bytes) of the command is too long'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    IF (send_command.args ->> 'valid_until')::float8 < extract(epoch FROM clock_timestamp()) THEN
-        RAISE EXCEPTION 'it arrived after its sender had given it up' USING ERRCODE = 'object_not_in_prerequisite_state';
-    END IF;
     INSERT INTO zdd.command (release_id, kind, args, reason, actor, host)
     VALUES (
         for_release, send_command.kind, send_command.args - 'valid_until', coalesce(send_command.reason, ''),
@@ -43,6 +40,10 @@ BEGIN
     IF sent IS NULL THEN
         SELECT id INTO STRICT sent FROM zdd.command
         WHERE release_id = for_release AND args ? 'request_id' AND args ->> 'request_id' = wanted_id;
+    END IF;
+    -- At the end, because the insert may have waited for a lock.
+    IF (send_command.args ->> 'valid_until')::float8 < extract(epoch FROM clock_timestamp()) THEN
+        RAISE EXCEPTION 'it arrived after its sender had given it up' USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
     RETURN sent;
 END $$;

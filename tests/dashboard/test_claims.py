@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field, replace
 from uuid import uuid4
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.states import (
@@ -282,13 +282,29 @@ ACTIONS = st.one_of(
     st.tuples(st.just("freeze"), SYSTEMS),
     st.tuples(st.just("thaw"), SYSTEMS),
     st.tuples(st.just("press"), st.sampled_from((CommandKind.ROLLBACK, CommandKind.PAUSE, CommandKind.RESUME))),
-    st.tuples(st.sampled_from(("kill", "start", "lose answers", "keep answers")), st.none()),
+    st.tuples(st.sampled_from(("kill", "start", "lose answers", "keep answers", "next phase")), st.none()),
 )
 WAITS = st.sampled_from((0.25, 0.5, 1.0, 2.75, 3.25, 6.0, 31.0))
 
 
+SENT_INTO_A_FROZEN_DATABASE = [
+    (("freeze", POSTGRESQL), 0.25),
+    (("press", CommandKind.ROLLBACK), 31.0),
+    (("keep answers", None), 6.0),
+    (("thaw", POSTGRESQL), 6.0),
+]
+TAKEN_LATE_IN_ANOTHER_PHASE = [
+    (("kill", None), 3.25),
+    (("press", CommandKind.ROLLBACK), 31.0),
+    (("next phase", None), 1.0),
+    (("start", None), 6.0),
+]
+
+
 @given(st.lists(st.tuples(ACTIONS, WAITS), max_size=12))
-@settings(max_examples=60, deadline=None)
+@example(SENT_INTO_A_FROZEN_DATABASE)
+@example(TAKEN_LATE_IN_ANOTHER_PHASE)
+@settings(max_examples=80, deadline=None)
 def test_no_line_claims_what_the_record_does_not_support(story: list[tuple[tuple[str, object], float]]) -> None:
     world = World()
     for (action, target), wait in story:
@@ -299,6 +315,9 @@ def test_no_line_claims_what_the_record_does_not_support(story: list[tuple[tuple
                 world.press(CommandKind(str(target)))
             case "kill" | "start":
                 world.agent_is_alive = action == "start"
+            case "next phase":  # by another operator, as far as the database answers
+                if world.up[POSTGRESQL] and world.state.phase < 4 and not world.state.state.is_rolling_back:
+                    world.state = replace(world.state, phase=world.state.phase + 1)
             case _:
                 world.loses_answers = action == "lose answers"
         world.run(wait)

@@ -37,7 +37,10 @@ async def test_an_unsent_command_is_shown_retried_and_blocks_others_but_a_rollba
         assert "4s of 30s" in words(desk)
         await desk.press("bracketleft")
         assert kinds(desk) == [CommandKind.PAUSE]
-        assert "pause is not sent yet" in words(desk)
+        assert [each.message for each in desk.app._notifications] == [
+            "tune refused: pause is not sent yet; wait until the database has it"
+        ]
+        assert "pause NOT SENT" in desk.screen, "its line stays"
         await desk.press("R", "enter")
         assert kinds(desk) == [CommandKind.PAUSE, CommandKind.ROLLBACK]
         assert "rollback sending, overtakes pause, which was not confirmed" in words(desk)

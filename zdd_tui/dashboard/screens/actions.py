@@ -239,7 +239,7 @@ class ActionController:
         now = self._clock.monotonic()
         self._close_screens()
         if self.unsent is not None:  # its line stays
-            self._app.notify(f"{kind} refused: {reason}", severity="error")
+            self._app.notify(f"{kind} refused: {reason}", severity="error", markup=False)
             return
         self._show_progress(CommandProgress(kind, now).with_refusal(reason, now))
 

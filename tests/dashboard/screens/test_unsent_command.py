@@ -35,7 +35,7 @@ async def test_an_unsent_command_is_shown_retried_and_blocks_others_but_a_rollba
         await fail_attempt(desk)
         assert f"✗ pause NOT SENT: {FAILURE}" in words(desk)
         assert "4s of 30s" in words(desk)
-        await desk.press("bracketleft")
+        await desk.press("left_square_bracket")
         assert kinds(desk) == [CommandKind.PAUSE]
         assert [each.message for each in desk.app._notifications] == [
             "tune refused: pause is not sent yet; wait until the database has it"

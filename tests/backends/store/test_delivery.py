@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 
 from tests.support.store import ANA, open_store
+from zdd_tui.backends.store import client
 from zdd_tui.backends.store.delivery import deliver_command
 from zdd_tui.model.errors import CommandNotSent, DatabaseError, DatabaseUnavailable
 from zdd_tui.model.release.records import CommandRequest
@@ -39,14 +40,15 @@ async def test_an_attempt_that_arrives_too_late_stores_nothing(pg_dsn: str, db: 
 
 
 async def test_a_statement_that_is_held_up_is_given_up_and_leaves_the_pool_usable(
-    pg_dsn: str, db: asyncpg.Connection
+    pg_dsn: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a frozen server would hold it."""
+    monkeypatch.setattr(client, "ATTEMPT_SECONDS", 0.4)
     async with open_store(pg_dsn) as (store, release_id):
         async with db.transaction():
             await db.execute("LOCK zdd.command IN ACCESS EXCLUSIVE MODE")
             for _ in range(3):  # more than the pool has sessions
-                with pytest.raises(DatabaseUnavailable, match=r"does not answer within 2\.5 s"):
+                with pytest.raises(DatabaseUnavailable, match=r"does not answer within 0\.4 s"):
                     await store.send_command(release_id, ROLLBACK, actor=ANA, valid_until=0)
         await store.send_command(release_id, ROLLBACK, actor=ANA)
         assert await db.fetchval("SELECT count(*) FROM zdd.command") == 1

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from tests.dashboard.screens.test_actions import kinds
 from tests.dashboard.screens.test_keys import AppDriver
+from zdd_tui.dashboard.widgets.bars.command_progress import command_progress_lines
 from zdd_tui.model.errors import CommandNotSent
 from zdd_tui.model.release.delivery import Delivery
 from zdd_tui.model.release.state import CommandKind
@@ -43,7 +44,10 @@ async def test_an_unsent_command_is_shown_retried_and_blocks_others_but_a_rollba
         assert "pause NOT SENT" in desk.screen, "its line stays"
         await desk.press("R", "enter")
         assert kinds(desk) == [CommandKind.PAUSE, CommandKind.ROLLBACK]
-        assert "rollback sending, overtakes pause, which was not confirmed" in words(desk)
+        progress = desk.app.action_controller.progress
+        assert progress is not None
+        (line,) = command_progress_lines(progress, desk.source.current, desk.app.render_context(), 100)
+        assert line[0][0] == "… rollback sending, overtakes pause, which was not confirmed: not stored yet"
 
 
 async def test_quitting_asks_while_a_command_is_not_sent() -> None:

@@ -37,8 +37,12 @@ def _source_text(health: SourceHealth, *, short: bool) -> Line:
 
 def health_text(health: SourceHealth, *, short: bool = False) -> str:
     """Glyph, name and age."""
-    name = _SHORT_NAMES.get(health.name, health.name) if short else health.name
+    name = short_name(health.name) if short else health.name
     return f"{_GLYPHS[health.status][0]} {name} {_age_text(health)}"
+
+
+def short_name(name: SourceName) -> str:
+    return _SHORT_NAMES.get(name, name.value)
 
 
 def health_style(health: SourceHealth) -> TextStyle:

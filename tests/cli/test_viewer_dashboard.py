@@ -41,7 +41,7 @@ async def test_a_viewer_sees_the_release_and_sends_nothing(
                 await terminal.wait_for(NAME, "expand")
                 if words == ("--no-agent",):
                     terminal.press("p")
-                    await terminal.wait_for("pause not sent", "operator role")  # the text is wrapped
+                    await terminal.wait_for("pause NOT SENT", "operator role")  # the text is wrapped
                 terminal.press("q")
                 assert await terminal.wait_for_exit() == 0
     finally:

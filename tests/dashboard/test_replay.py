@@ -181,7 +181,7 @@ async def test_details_show_what_was_recorded_and_name_what_was_not(recording: R
         app.screen.post_message(RowSelected("pods", "x", SERVING[0]))
         await shown(
             "✗ pod users-api-6d4f9c7b5d-x7k2p: the recording has no API object of the pod",
-            "● Serving  13m old",
+            "● Serving  12m old",  # its age stops once the cluster is silent
             "image shop/users-api:2  node node-1  0 restarts",
             "the recording has no logs",
         )

@@ -12,6 +12,7 @@ from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.queries import LogQuery, LogView, Query
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
+from zdd_tui.model.release.delivery import Delivery, DeliveryStatus
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import (
     Actor,
@@ -85,7 +86,7 @@ class FixedLogTail:
 
 @dataclass
 class FixedSource:
-    """A StateSource whose states and command results a test sets."""
+    """A StateSource whose states and command results a test sets. Commands are stored at once if `stores`."""
 
     current: DashboardState
     sent_commands: list[CommandRequest] = field(default_factory=list)
@@ -96,6 +97,7 @@ class FixedSource:
     queries: list[Query[Any]] = field(default_factory=list)
     log: LogView = field(default_factory=LogView)
     tails: list["FixedLogTail"] = field(default_factory=list)
+    stores: bool = True
 
     def state(self) -> DashboardState:
         return self.current
@@ -112,6 +114,9 @@ class FixedSource:
         future: Future[StoredCommand] = Future()
         self.sent_commands.append(request)
         self.futures.append(future)
+        if self.stores:
+            stored = Delivery(request.request_id, MONOTONIC, DeliveryStatus.QUEUED)
+            self.current = replace(self.current, delivery=stored)
         return future
 
     def run_doctor(self) -> None:

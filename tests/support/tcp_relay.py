@@ -1,4 +1,4 @@
-"""A TCP port that can be opened and shut in front of a server: the server "goes away" without being stopped."""
+"""A TCP port in front of a server that can be shut, or stop passing data on: the server "goes away" or freezes."""
 
 import asyncio
 import contextlib
@@ -12,6 +12,9 @@ class Relay:
         self.port = own_port
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self.flows = asyncio.Event()
+        """While it is clear, connections are accepted and nothing passes."""
+        self.flows.set()
 
     async def open_port(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
@@ -39,7 +42,8 @@ class Relay:
         far: asyncio.StreamWriter | None = None
         try:
             there, far = await asyncio.open_connection(*self._target)
-            pumps = [asyncio.create_task(_copy_stream(reader, far)), asyncio.create_task(_copy_stream(there, writer))]
+            ways = ((reader, far), (there, writer))
+            pumps = [asyncio.create_task(_copy_stream(*way, self.flows)) for way in ways]
             try:
                 await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -57,6 +61,7 @@ class Relay:
                         end.transport.abort()
 
 
-async def _copy_stream(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+async def _copy_stream(source: asyncio.StreamReader, target: asyncio.StreamWriter, flows: asyncio.Event) -> None:
     while data := await source.read(65536):
+        await flows.wait()
         target.write(data)

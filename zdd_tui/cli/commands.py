@@ -2,19 +2,32 @@
 
 import asyncio
 import sys
+import time
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from uuid import uuid4
 
 from zdd_tui.backends.actor import this_actor
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS, connect
 from zdd_tui.backends.store.client import Store
+from zdd_tui.backends.store.delivery import deliver_command
 from zdd_tui.model.actions import Confirmation, find_action
 from zdd_tui.model.ddl import Catalog
-from zdd_tui.model.errors import ClusterError, PlanError, Refused, ZddError, with_hint
+from zdd_tui.model.errors import (
+    ClusterError,
+    CommandNotSent,
+    DatabaseError,
+    PlanError,
+    Refused,
+    ZddError,
+    with_hint,
+)
 from zdd_tui.model.plan.base import BasePlan, Plan
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.plan.registry import strategy_title
+from zdd_tui.model.release.delivery import ATTEMPT_SECONDS, RETRY_SECONDS, VALID_SECONDS
 from zdd_tui.model.release.preview import describe_target, preview_command
 from zdd_tui.model.release.records import CommandRequest, ReleaseRecord
 from zdd_tui.model.release.regions import require_same_region
@@ -31,10 +44,19 @@ EXIT_TIMEOUT = 4
 
 @dataclass(frozen=True, slots=True)
 class PreparedCommand:
-    """A command before it is sent; its request holds the precondition and the lines that will run."""
+    """A command before it is sent; its request holds the precondition and the lines that will run.
+
+    Attributes:
+        read_at: monotonic seconds at which the record was read.
+    """
 
     record: ReleaseRecord
     request: CommandRequest
+    read_at: float
+
+    def server_now(self) -> float:
+        """The database's clock in seconds since the epoch, extrapolated from the reading."""
+        return self.record.now + time.monotonic() - self.read_at
 
     @property
     def requires_name(self) -> bool:
@@ -103,6 +125,7 @@ def run_command(loaded: LoadedPlan, request: CommandRequest, *, assume_yes: bool
 
 
 async def _prepare_command(loaded: LoadedPlan, request: CommandRequest) -> PreparedCommand:
+    read_at = time.monotonic()
     record = await _read_record(loaded)
     kind, release = request.kind, record.release
     if release.plan_hash == loaded.hash:
@@ -122,14 +145,18 @@ async def _prepare_command(loaded: LoadedPlan, request: CommandRequest) -> Prepa
     catalog = await _read_catalog(loaded.plan) if find_action(kind).confirmation is not Confirmation.NONE else None
     missing = await _find_missing_deployments(loaded.plan) if kind is CommandKind.ROLLBACK else ()
     targets = preview_command(loaded.plan, release, kind, catalog, missing)
-    return PreparedCommand(record, replace(request, expected=build_precondition(record), targets=targets))
+    return PreparedCommand(record, replace(request, expected=build_precondition(record), targets=targets), read_at)
 
 
-async def open_store(loaded: LoadedPlan, application_name: str = "zdd") -> Store:
-    """Connects to the plan's database."""
+async def open_store(loaded: LoadedPlan, application_name: str = "zdd", timeout: float | None = None) -> Store:
+    """Connects to the plan's database.
+
+    Args:
+        timeout: seconds to connect; None for those of the plan.
+    """
     database = loaded.plan.database
     dsn = database.dsn.get_secret_value()
-    return await Store.open(dsn, application_name=application_name, timeout=database.connect_timeout)
+    return await Store.open(dsn, application_name=application_name, timeout=timeout or database.connect_timeout)
 
 
 async def _read_catalog(plan: BasePlan) -> Catalog | None:
@@ -167,20 +194,68 @@ async def _find_missing_deployments(plan: BasePlan) -> tuple[str, ...]:
 
 
 async def send_command(loaded: LoadedPlan, prepared: PreparedCommand, timeout: float) -> int:
-    """Sends a confirmed command and waits for the result; see :func:`run_command`."""
+    """Sends a confirmed command and waits for the result; see :func:`run_command`.
+
+    While the database does not confirm it, says so and retries; the command is stored once at most.
+
+    Raises:
+        CommandNotSent: the database has not confirmed it; it has no effect later.
+    """
     verb, record = prepared.request.kind, prepared.record
-    async with await open_store(loaded) as store:
-        command_id = await store.send_command(record.id, prepared.request, actor=this_actor())
+    request = replace(prepared.request, request_id=uuid4().hex, confirmed_at=prepared.server_now())
+    try:
+        async with AsyncExitStack() as stack:
+            store, command_id = await _deliver(loaded, replace(prepared, request=request), stack)
+            return await _wait_for_answer(loaded, store, record, verb, command_id, timeout)
+    except CommandNotSent as error:
+        raise CommandNotSent(f"{verb} was NOT SENT: {error.title}", error.hint) from None
+
+
+async def _deliver(loaded: LoadedPlan, prepared: PreparedCommand, stack: AsyncExitStack) -> tuple[Store, int]:
+    """Opens a store and stores the command."""
+    verb, opened = prepared.request.kind, list[Store]()
+    is_reported = False
+
+    async def attempt() -> int:
+        if not opened:
+            opened.append(await stack.enter_async_context(await open_store(loaded, timeout=ATTEMPT_SECONDS)))
+        valid_until = prepared.server_now() + VALID_SECONDS
+        return await opened[0].send_command(
+            prepared.record.id, prepared.request, actor=this_actor(), valid_until=valid_until
+        )
+
+    def on_failure(error: DatabaseError) -> None:
+        nonlocal is_reported
+        if not is_reported:
+            is_reported = True
+            _print_message(f"{verb} NOT SENT: {error.title}; retrying for {RETRY_SECONDS:.0f} s")
+
+    try:
+        command_id = await deliver_command(attempt, on_failure)
+    except asyncio.CancelledError:
+        _print_message(f"interrupted; {verb} is given up, and is not executed after {VALID_SECONDS:.0f} s from now")
+        raise
+    if is_reported:
+        _print_message(f"{verb} is stored now")
+    return opened[0], command_id
+
+
+async def _wait_for_answer(
+    loaded: LoadedPlan, store: Store, record: ReleaseRecord, verb: CommandKind, command_id: int, timeout: float
+) -> int:
+    try:
         if has_no_agent(await store.read_lease(record.id)):
             _print_message(f"no agent holds the lease; waiting {timeout:.0f} s for one")
-        try:
-            answer = await store.wait_command(command_id, timeout)
-        except asyncio.CancelledError:
-            _print_message(f"interrupted; the {verb} stays queued, and the agent will run it")
-            raise
-        if answer.status == "queued":
-            _print_message(_explain_no_answer(loaded, verb, await store.read_release(record.id), timeout))
-            return EXIT_TIMEOUT
+        answer = await store.wait_command(command_id, timeout)
+    except DatabaseError as error:
+        hint = f"check it with `zdd status {loaded.command_line_name}`"
+        raise DatabaseError(f"the {verb} is stored; its result cannot be read: {error.title}", hint) from None
+    except asyncio.CancelledError:
+        _print_message(f"interrupted; the {verb} stays queued, and the agent will run it")
+        raise
+    if answer.status == "queued":
+        _print_message(_explain_no_answer(loaded, verb, await store.read_release(record.id), timeout))
+        return EXIT_TIMEOUT
     if answer.status == "refused":
         _print_message(f"{verb} refused: {answer.outcome}")
         return 1
@@ -248,6 +323,7 @@ def tune_backfill(loaded: LoadedPlan, assignments: list[str], *, reset: bool, re
     requested = parse_requested_limits(assignments)
     if assignments or reset:
         require_reason(loaded, CommandKind.TUNE, reason)
+    read_at = time.monotonic()
     record = asyncio.run(_read_record(loaded))
     plan = record.plan_limits
     if not assignments and not reset:
@@ -263,7 +339,7 @@ def tune_backfill(loaded: LoadedPlan, assignments: list[str], *, reset: bool, re
         return 0
     targets = preview_command(loaded.plan, record.release, CommandKind.TUNE)
     request = CommandRequest(CommandKind.TUNE, reason, build_precondition(record), targets=targets, tuning=requested)
-    return asyncio.run(send_command(loaded, PreparedCommand(record, request), timeout))
+    return asyncio.run(send_command(loaded, PreparedCommand(record, request, read_at), timeout))
 
 
 async def _read_record(loaded: LoadedPlan) -> ReleaseRecord:

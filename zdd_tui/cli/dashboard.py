@@ -57,7 +57,10 @@ def run_dashboard(
         threading.Thread(target=_ensure_agent, args=(loaded, source), name="zdd-ensure-agent", daemon=True).start()
     try:
         app = ZddApp(source, read_only=read_only, display_options=display, unlock_seconds=unlock_seconds, keys=keys)
-        return app.run()
+        code = app.run()
+        if app.unsent_text:
+            sys.stderr.write(f"zdd: {app.unsent_text}\n")
+        return code
     finally:
         source.stop()
         if recorder is not None:

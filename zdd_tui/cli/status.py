@@ -14,10 +14,11 @@ from zdd_tui.cli.commands import EXIT_TIMEOUT, find_release, open_store
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import HINT_PREFIX, DatabaseError, PlanError
 from zdd_tui.model.plan.file import LoadedPlan
+from zdd_tui.model.release.claims import Activity, assess_activity
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.next_commands import NextCommand, next_commands
-from zdd_tui.model.release.records import BackfillRecord, GuardReading, Lease, ReleaseRecord
+from zdd_tui.model.release.records import BackfillRecord, GuardReading, Lease, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.regions import require_same_region
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus, closed_gates, current_readings
 from zdd_tui.model.release.summary import CONTINUES_AUTOMATICALLY, find_wait, has_no_agent
@@ -129,6 +130,8 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
     phase         the current one, null before the first; ``next_phase`` null after the last
     paused        true or false; ``error`` why it is failed, else null
     agent         that holds the lease: holder, host, pid, epoch, age (seconds); null when none does
+    queued        commands that are stored and not answered: kind, actor, age (seconds), late (true once a command has
+                  waited so long that it takes effect only in the phase that was confirmed)
     gates         of the current phase: name, verdict (pass, fail, pending, inconclusive, unknown), reason, age
                   (seconds)
     cause         why the guard rolled the release back or paused it, with the numbers, or null
@@ -166,13 +169,14 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
         "waits": _wait_to_dict(record),
         "plan_hash": release.plan_hash,
         "agent": _agent_to_dict(record.lease),
+        "queued": [_queued_to_dict(command, record.now) for command in record.commands if command.status == "queued"],
         "gates": [_gate_to_dict(gate, record.now) for gate in current_readings(release, record.gates, record.now)],
         "guard": [_guard_to_dict(reading.as_of(record.now), record.now) for reading in record.guard],
         "steps": [
             {"name": step.name, "status": str(step.status), "note": step.note or None, "error": step.error or None}
             for step in record.steps
         ],
-        "backfill": None if backfill is None else _backfill_to_dict(backfill),
+        "backfill": None if backfill is None else _backfill_to_dict(backfill, assess_activity(record.lease, 0.0)),
         "witness": _witness_to_dict(record.witness),
         "limits": None if record.limits is None else record.limits.model_dump(),
         "tuned": None
@@ -188,6 +192,12 @@ def _agent_to_dict(lease: Lease | None) -> dict[str, Any] | None:
     if lease is None or not lease.is_live:
         return None
     return {"holder": lease.holder, "host": lease.host, "pid": lease.pid, "epoch": lease.epoch, "age": lease.age}
+
+
+def _queued_to_dict(command: StoredCommand, now: float) -> dict[str, Any]:
+    late = command.to_command.seconds_late(now) > 0
+    age = round(max(0.0, now - command.created_at), 1)
+    return {"kind": str(command.kind), "actor": str(command.actor), "age": age, "late": late}
 
 
 def _condition_to_dict(reading: ConditionReading, now: float) -> dict[str, Any]:
@@ -235,13 +245,13 @@ def _guard_to_dict(reading: GuardReading, now: float) -> dict[str, Any]:
     }
 
 
-def _backfill_to_dict(backfill: BackfillRecord) -> dict[str, Any]:
+def _backfill_to_dict(backfill: BackfillRecord, activity: Activity) -> dict[str, Any]:
     return {
         "status": backfill.status,
         "rows_done": backfill.rows_done,
         "rows_total": backfill.rows_total,
-        "rows_per_second": round(backfill.rate, 1),
-        "throttle": backfill.throttle or None,
+        "rows_per_second": round(backfill.rate, 1) if activity.is_active else 0.0,
+        "throttle": (backfill.throttle or None) if activity.is_active else None,
         "failed_rows": backfill.failed_rows,
         "verified_rows": backfill.verified_rows,
         "mismatches": backfill.mismatches,
@@ -272,25 +282,42 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
         lines.append(f"  {'✗ LATE: ' if wait.is_overdue else ''}{wait.description}")
     errors = release.error.splitlines()
     lines += [f"  ✗ {part}" for part in errors[:1]] + [f"    {part.strip()}" for part in errors[1:]]
-    lines.append("  " + "  ".join(_stepper(release)))
+    lines.append("  " + "  ".join(_stepper(record)))
     if not release.state.has_ended and not release.state.is_rolling_back:
         for gate in current_readings(release, record.gates, record.now):
             age = f" ({format_duration(gate.age(record.now))} ago)" if gate.name in record.gates else ""
             lines.append(f"  {VERDICT_GLYPHS[gate.verdict]} gate {gate.name}: {gate.verdict}, {gate.reason}{age}")
-    working = (StepStatus.STARTED, StepStatus.UNDOING)
-    for step in record.steps:
-        if step.status in working:
-            verb = "undoing" if step.status is StepStatus.UNDOING else "running"
-            lines.append(f"  … {verb} {step.name}" + (f": {step.note}" if step.note else ""))
+    activity = assess_activity(record.lease, 0.0)
+    lines += _step_lines(record, activity)
     if record.backfill is not None:
-        lines.append(f"  {_backfill_line(record.backfill)}")
+        lines.append(f"  {_backfill_line(record.backfill, activity)}")
     if record.witness.writers:
         lines.append(f"  ! wrote only one side: {describe_writers(record.witness.writers)}")
     if record.plan_limits is not None and (changed := describe_tuning(record.plan_limits, record.tuning)):
         lines.append(f"  tuned: {', '.join(changed)}")
+    for command in record.commands:
+        if command.status == "queued":
+            age = format_duration(max(0.0, record.now - command.created_at))
+            late = ", late" if command.to_command.seconds_late(record.now) else ""
+            lines.append(f"  … {command.kind} by {command.actor} queued {age} ago{late}; no agent has answered")
     lines += _agent_lines(record)
     lines += _next_lines(record, plan_file)
     return "\n".join(piece for line in lines for piece in _wrap_line(line)) + "\n"
+
+
+def _step_lines(record: ReleaseRecord, activity: Activity) -> list[str]:
+    """The steps that have started and not ended; running only while an agent works."""
+    lines = []
+    for step in record.steps:
+        if step.status in (StepStatus.STARTED, StepStatus.UNDOING):
+            note = f": {step.note}" if step.note else ""
+            if activity.is_active:
+                verb = "undoing" if step.status is StepStatus.UNDOING else "running"
+                lines.append(f"  … {verb} {step.name}{note}")
+            else:
+                verb = "undo of " if step.status is StepStatus.UNDOING else ""
+                lines.append(f"  ? {verb}{step.name} has started and not ended; {activity.description}")
+    return lines
 
 
 def _condition_lines(release: Release) -> list[str]:
@@ -304,15 +331,17 @@ def _condition_lines(release: Release) -> list[str]:
     return lines
 
 
-def _stepper(release: Release) -> list[str]:
+def _stepper(record: ReleaseRecord) -> list[str]:
+    release = record.release
     if release.state is ReleaseState.ROLLED_BACK:
         return [f"○ {phase.name}" for phase in release.strategy.phases]
+    is_active = assess_activity(record.lease, 0.0).is_active
     current = {
         ReleaseState.FAILED: "✗",
         ReleaseState.ROLLBACK_FAILED: "✗",
-        ReleaseState.ROLLING_BACK: "◀",
+        ReleaseState.ROLLING_BACK: "◀" if is_active else "?",
         ReleaseState.WAITING: "✔",
-    }.get(release.state, "▶")
+    }.get(release.state, "▶" if is_active else "?")
     glyphs = []
     for index, phase in enumerate(release.strategy.phases):
         is_complete = release.state is ReleaseState.DONE or index < release.phase
@@ -320,11 +349,15 @@ def _stepper(release: Release) -> list[str]:
     return glyphs
 
 
-def _backfill_line(backfill: BackfillRecord) -> str:
-    text = f"backfill {backfill.status}: {backfill.rows_done:,} of {backfill.rows_total:,} rows"
-    if backfill.status == "running":
+def _backfill_line(backfill: BackfillRecord, activity: Activity) -> str:
+    stalled = backfill.status == "running" and not activity.is_active
+    status = "stalled" if stalled else backfill.status
+    text = f"backfill {status}: {backfill.rows_done:,} of {backfill.rows_total:,} rows"
+    if stalled:
+        text += f", {activity.description}"
+    elif backfill.status == "running":
         text += f", {backfill.rate:,.0f} a second"
-    if backfill.throttle:
+    if backfill.throttle and activity.is_active:
         text += f", slowed by {backfill.throttle}"
     if backfill.failed_rows:
         text += f", {backfill.failed_rows:,} failed"
@@ -339,7 +372,8 @@ def _agent_lines(record: ReleaseRecord) -> list[str]:
     if lease is not None and not has_no_agent(lease):
         return [f"  agent {lease.holder}@{lease.host}, pid {lease.pid}, seen {format_duration(lease.age)} ago"]
     last = f"; the last was {lease.holder}@{lease.host}, pid {lease.pid}" if lease and lease.holder else ""
-    return [f"  ✗ STALLED: no agent is running this release{last}"]
+    seen = f", {assess_activity(lease, 0.0).description}" if last else ""
+    return [f"  ✗ STALLED: no agent is running this release{seen}{last}"]
 
 
 def _next_lines(record: ReleaseRecord, plan_file: str) -> list[str]:

@@ -25,6 +25,7 @@ from zdd_tui.dashboard.screens.actions import (
     text_to_copy,
 )
 from zdd_tui.dashboard.screens.base import ActionRequested
+from zdd_tui.dashboard.screens.quit import QuitScreen
 from zdd_tui.dashboard.screens.release import ReleaseScreen
 from zdd_tui.dashboard.state import Clock, DashboardState, RenderContext, StateSource
 from zdd_tui.dashboard.terminal.ansi_writer import Piece
@@ -43,6 +44,10 @@ TICK_INTERVAL = 1.0
 
 ATTENTION_INTERVAL = 0.5
 """Seconds between two checks for notifications."""
+
+
+EXPIRY_MARGIN = 0.02
+"""Seconds by which the paint for a source that is no longer current comes after that."""
 
 
 class SystemClock:
@@ -101,6 +106,7 @@ class ZddApp(App[int]):
         self._rate_limiter = RateLimiter(self.display_options.paint_interval, self.display_options.paint_tolerance)
         self._is_paint_scheduled = False
         self._next_paint: asyncio.TimerHandle | None = None
+        self._next_expiry: asyncio.TimerHandle | None = None
         self._notification_tracker = NotificationTracker()
         self._next_attention_check = float("-inf")
         self._ui_loop: asyncio.AbstractEventLoop | None = None
@@ -174,11 +180,21 @@ class ZddApp(App[int]):
         self._rate_limiter.record(now)
         if self.terminal is not None and self.terminal.take_dropped():
             self.refresh()
+        self._schedule_expiry(state, context)
         self.action_controller.update_progress(state, context)
         for screen in self.screen_stack:
             show_state(screen, state, context)
             if isinstance(screen, ReleaseScreen):
                 screen.show_progress(self.action_controller.progress)
+
+    def _schedule_expiry(self, state: DashboardState, context: RenderContext) -> None:
+        """Schedules a paint for when the next source stops being current: a tick may come a second too late."""
+        if self._next_expiry is not None:
+            self._next_expiry.cancel()
+            self._next_expiry = None
+        seconds = state.seconds_until_expiry(context.now)
+        if seconds is not None:
+            self._next_expiry = asyncio.get_running_loop().call_later(seconds + EXPIRY_MARGIN, self._tick)
 
     def draw_cells(self, pieces: Sequence[Piece]) -> None:
         """Sends changed cells to the terminal. A headless application has none."""
@@ -213,7 +229,23 @@ class ZddApp(App[int]):
         self.action_leave()
 
     def action_leave(self) -> None:
-        self.exit(0)
+        """Quits; asks first while a command is not sent, unless it asks already."""
+        if self.action_controller.unsent is None or isinstance(self.screen, QuitScreen):
+            self.exit(0)
+            return
+
+        def decided(quits: bool | None) -> None:
+            if quits:
+                self.exit(0)
+
+        state = self._source.state()
+        self.push_screen(QuitScreen(state, self.render_context(), lambda: self.action_controller.progress), decided)
+
+    @property
+    def unsent_text(self) -> str:
+        """Which command was given up by the end of this dashboard, for the shell; empty for none."""
+        unsent = self.action_controller.unsent
+        return f"{unsent.kind} was NOT SENT: {unsent.failure or 'the database did not confirm it'}" if unsent else ""
 
     def on_copy_requested(self, message: CopyRequested) -> None:
         """Copies the selected text into the clipboard of the operator's own machine."""

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from zdd_tui.dashboard.live_queries import DISCONNECTED_LOG, NOT_CONNECTED, LiveQueries, failed_future
 from zdd_tui.dashboard.live_views import EventCache, FlagCache, build_plan_view, describe_error, observe_pods
 from zdd_tui.dashboard.state import DashboardState, Observed, UnavailableLog
-from zdd_tui.model.errors import DatabaseError, ZddError
+from zdd_tui.model.errors import DatabaseError, DatabaseUnavailable, ZddError
 from zdd_tui.model.plan.base import BasePlan, Plan
 from zdd_tui.model.queries import LogQuery, LogTail, Query
+from zdd_tui.model.release.delivery import VALID_SECONDS, Delivery
 from zdd_tui.model.release.records import Actor, CommandRequest, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import CommandKind, Release
 from zdd_tui.model.workload.rollout import WorkloadSnapshot
@@ -39,6 +40,10 @@ READ_INTERVAL = 0.25
 
 HEARTBEAT_SECONDS = 1.0
 """Seconds after which the store is read without a notification: the reading holds the agent's age. Flags likewise."""
+
+WATCH_SILENCE = 2.5
+"""Seconds without news after which a watch of the cluster is renewed: an idle one is confirmed every two seconds, and
+a frozen API server is known within three."""
 
 RETRY_PAUSES = (0.2, 4.0)
 """Upper bounds in seconds of the first and of the longest pause before a lost source is retried."""
@@ -98,6 +103,7 @@ class LiveSource:
         self._flag_cache = FlagCache(plan)
         self._side_tasks: set[asyncio.Task[None]] = set()
         self._live_queries = LiveQueries(plan, path)
+        self._delivery_task: asyncio.Task[Any] | None = None
 
     # --- for the screens, from any thread ------------------------------------------------------------------------
 
@@ -321,20 +327,46 @@ class LiveSource:
             self._publish(previews=self._preview_commands(release))
 
     async def _send(self, request: CommandRequest) -> StoredCommand:
-        store, release_id = self._store, self._release_id
-        if store is None or release_id is None:
-            source = self._state.release
-            raise DatabaseError(*((source.error, source.hint) if source.error else NOT_CONNECTED))
-        command_id = await store.send_command(release_id, request, actor=self._actor)
+        """Delivers a command and waits for the agent's result; the state has the progress of the delivery."""
+        from zdd_tui.backends.store.delivery import deliver_command  # noqa: PLC0415  # slow: after the first paint
+
+        before, self._delivery_task = self._delivery_task, asyncio.current_task()
+        if before is not None:  # a rollback overtakes a command that is not stored yet
+            before.cancel()
+        delivery = Delivery(request.request_id, time.monotonic())
+        self._publish(delivery=delivery)
+
+        def on_failure(error: DatabaseError) -> None:
+            self._publish(delivery=delivery.attempt_failed(error.title, error.hint))
+
+        try:
+            command_id = await deliver_command(partial(self._attempt_to_send, request), on_failure)
+        except DatabaseError as error:
+            self._publish(delivery=delivery.given_up(error.title, error.hint))
+            raise
+        finally:
+            if self._delivery_task is asyncio.current_task():
+                self._delivery_task = None
+        self._publish(delivery=delivery.stored())
         while True:
             try:
-                stored = await store.wait_command(command_id, ANSWER_TIMEOUT)
+                if self._store is not None:
+                    stored = await self._store.wait_command(command_id, ANSWER_TIMEOUT)
+                    if stored.status != "queued":
+                        return stored
+                    continue
             except DatabaseError:
-                # The command is stored; only its result cannot be read now.
-                await asyncio.sleep(HEARTBEAT_SECONDS)
-                continue
-            if stored.status != "queued":
-                return stored
+                pass  # the command is stored; only its result cannot be read now
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    async def _attempt_to_send(self, request: CommandRequest) -> int:
+        source, server_now = self._state.release, self._state.server_now(time.monotonic())
+        if self._release_id is None:
+            raise DatabaseError(*((source.error, source.hint) if source.error else NOT_CONNECTED))
+        if self._store is None:
+            raise DatabaseUnavailable(*((source.error, source.hint) if source.error else NOT_CONNECTED))
+        valid_until = None if server_now is None else server_now + VALID_SECONDS
+        return await self._store.send_command(self._release_id, request, actor=self._actor, valid_until=valid_until)
 
     # --- doctor --------------------------------------------------------------------------------------------------
 
@@ -367,14 +399,17 @@ class LiveSource:
         async with Cluster.connect(names.kubeconfig, names.context, names.namespace, check=False) as cluster:
             # With a gateway the pods of the second Deployment have a Service of their own.
             service = self._plan.services[-1 if is_second else 0]
-            watch = DeploymentWatch(cluster, deployment, service=service, container=names.container)
+            watch = DeploymentWatch(
+                cluster, deployment, service=service, container=names.container, silence_timeout=WATCH_SILENCE
+            )
 
             def publish_pods(snapshot: WorkloadSnapshot) -> None:
                 # The second Deployment exists only during parts of the release: its absence is no error.
                 is_absent = is_second and watch.is_absent
                 if not is_second:
                     self._set_missing({deployment} if watch.is_absent else set())
-                self._publish_value(slot, Observed(None, snapshot.observed_at) if is_absent else observe_pods(snapshot))
+                seen = observe_pods(snapshot, is_absent=watch.is_absent)
+                self._publish_value(slot, Observed(None, snapshot.observed_at) if is_absent else seen)
 
             await watch.run(publish_pods)
 

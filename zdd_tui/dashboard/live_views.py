@@ -8,6 +8,7 @@ from zdd_tui.model.errors import ZddError
 from zdd_tui.model.flag import parse_flag
 from zdd_tui.model.guard.rules import describe_rules
 from zdd_tui.model.plan.base import BasePlan, Change, DualWriteMode, Plan
+from zdd_tui.model.plan.guard import Source
 from zdd_tui.model.plan.strategies import BlueGreenPlan, CanaryPlan, DarkLaunchPlan, SingleImagePlan
 from zdd_tui.model.queries import ChangeView
 from zdd_tui.model.release.records import Event, ReleaseRecord
@@ -38,7 +39,15 @@ def build_plan_view(plan: BasePlan) -> PlanView:
         unlock_seconds=plan.confirm.unlock,
         region=_format_region(plan),
         guard_rules=describe_rules(plan.guard),
+        queried_rules=_find_queried_rules(plan),
     )
+
+
+def _find_queried_rules(plan: BasePlan) -> dict[str, float]:
+    guard = plan.guard
+    rules = guard.rules if guard is not None else ()
+    interval = guard.interval if guard is not None else 0.0
+    return {rule.name: interval for rule in rules if rule.effective_source is Source.PROMETHEUS}
 
 
 def _format_region(plan: BasePlan) -> str:
@@ -63,11 +72,14 @@ def _deployment_roles(plan: BasePlan) -> tuple[tuple[str, str], ...]:
     return tuple(zip(roles, plan.workloads, strict=True)) if has_two else ()
 
 
-def observe_pods(snapshot: WorkloadSnapshot) -> Observed[WorkloadSnapshot]:
-    """A reading of the cluster, with its error."""
+def observe_pods(snapshot: WorkloadSnapshot, *, is_absent: bool) -> Observed[WorkloadSnapshot]:
+    """A reading of the cluster, with its error.
+
+    Args:
+        is_absent: the cluster has answered that there is no such Deployment.
+    """
     if snapshot.error and snapshot.deployment is None:
-        # Nothing was read so far, or the Deployment is gone.
-        return Observed(None, None, snapshot.error, _CLUSTER_HINT)
+        return Observed(None, snapshot.observed_at if is_absent else None, snapshot.error, _CLUSTER_HINT)
     return Observed(snapshot, snapshot.observed_at, snapshot.error or "", _CLUSTER_HINT if snapshot.error else "")
 
 

@@ -13,6 +13,19 @@ from zdd_tui.model.actions import default_keys
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.production_lock import UNLOCK_SECONDS, UNRESTRICTED, ProductionLock, is_production
 from zdd_tui.model.queries import ChangeView, LogQuery, LogTail, LogView, Query, RuleView
+from zdd_tui.model.release.claims import (
+    FRESH_SECONDS,
+    Activity,
+    SourceHealth,
+    SourceName,
+    SourceStatus,
+    assess_activity,
+    assess_agent,
+    assess_queried_metrics,
+    assess_source,
+    required_sources,
+)
+from zdd_tui.model.release.delivery import Delivery
 from zdd_tui.model.release.records import CommandRequest, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import CommandKind, Precondition
 from zdd_tui.model.workload.rollout import WorkloadSnapshot
@@ -23,14 +36,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
-RELEASE_STALE_SECONDS = 5.0
-"""Seconds; the store is read at least once a second."""
-
-FLAGS_STALE_SECONDS = 5.0
-"""Seconds; flags are read once a second."""
-
-PODS_STALE_SECONDS = 15.0
-"""Seconds without an event or bookmark from the cluster."""
+RELEASE_STALE_SECONDS = FLAGS_STALE_SECONDS = PODS_STALE_SECONDS = FRESH_SECONDS
+"""Store and flags are read once a second; an idle watch of the cluster is renewed every two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,7 @@ class PlanView:
         commands_needing_reason: commands for which the plan requires a reason.
         unlock_seconds: duration of an unlock of production.
         guard_rules: query and limits of each rule.
+        queried_rules: names of the rules that query a Prometheus server, with the seconds between two evaluations.
     """
 
     name: str
@@ -98,6 +106,7 @@ class PlanView:
     unlock_seconds: float = UNLOCK_SECONDS
     guard_rules: tuple[RuleView, ...] = ()
     production: bool | None = None
+    queried_rules: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def is_production(self) -> bool:
@@ -135,6 +144,7 @@ class DashboardState:
         doctor_report: the last examination of this session.
         is_doctor_running: an examination is running.
         second_workload: the second Deployment of a canary or blue/green release; no value while it does not exist.
+        delivery: of the newest command that this dashboard sends; None before the first.
     """
 
     plan: PlanView
@@ -145,6 +155,7 @@ class DashboardState:
     doctor_report: "Observed[Report]" = Observed()
     is_doctor_running: bool = False
     second_workload: Observed[WorkloadSnapshot] = Observed()
+    delivery: Delivery | None = None
 
     @property
     def workloads(self) -> list[WorkloadSnapshot]:
@@ -155,6 +166,45 @@ class DashboardState:
         """The database's clock in seconds since the epoch, extrapolated from the last reading; None before one."""
         record, age = self.release.value, self.release.age(now)
         return None if record is None or age is None else record.now + age
+
+    def activity(self, now: float) -> Activity:
+        """Whether an agent is known to work on the release."""
+        record, age = self.release.value, self.release.age(now)
+        if record is None or age is None:
+            return Activity(is_active=False, is_known=False, idle_seconds=None)
+        return assess_activity(record.lease, age, self.release.error)
+
+    def health(self, now: float) -> tuple[SourceHealth, ...]:
+        """Every source of the release, in the order of the health line."""
+        record, activity = self.release.value, self.activity(now)
+        required = required_sources(record) if record is not None else frozenset(SourceName)
+
+        def assess(name: SourceName, source: Observed[object]) -> SourceHealth:
+            return assess_source(name, source.age(now), source.error, source.hint, is_required=name in required)
+
+        found = [assess(SourceName.POSTGRESQL, self.release)]
+        if self.plan.has_flags:
+            found.append(assess(SourceName.REDIS, self.flags))
+        workloads = (self.workload, self.second_workload)[: max(1, len(self.plan.deployment_roles))]
+        each = [assess(SourceName.KUBERNETES, workload) for workload in workloads]
+        found.append(max(each, key=lambda health: (health.status is not SourceStatus.FRESH, health.age or 0.0)))
+        server_now = self.server_now(now)
+        if self.plan.queried_rules and record is not None and server_now is not None:
+            found.append(assess_queried_metrics(record, self.plan.queried_rules, server_now, activity))
+        return (*found, assess_agent(record, activity))
+
+    def seconds_until_expiry(self, now: float) -> float | None:
+        """Seconds until the next source, or the agent, stops being current; None where none is."""
+        sources = (self.release, self.flags, self.workload, self.second_workload)
+        ends = [source.observed_at + FRESH_SECONDS for source in sources if source.observed_at is not None]
+        lease = self.release.value.lease if self.release.value is not None else None
+        if lease is not None and self.release.observed_at is not None:
+            ends.append(self.release.observed_at + lease.ttl - lease.age)
+        return min((end - now for end in ends if end >= now), default=None)
+
+    def lost_sources(self, now: float) -> tuple[SourceHealth, ...]:
+        """The lost sources on which the release relies now."""
+        return tuple(each for each in self.health(now) if each.is_required and each.status is SourceStatus.LOST)
 
     def build_precondition(self) -> Precondition | None:
         """What an operator who sees this state confirms; None before the first reading of the release."""

@@ -33,6 +33,7 @@ from zdd_tui.engine.preconditions import (
 from zdd_tui.engine.runner import ReleaseHolder, Runner, StepHook
 from zdd_tui.engine.steps.rollout import recall_admitted_images
 from zdd_tui.engine.witness import settle_recorded_rows
+from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import BackendError, DatabaseError, DatabaseUnavailable, Refused, StaleEpoch, ZddError
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.plan.guard import Guard
@@ -321,6 +322,8 @@ class LeaseSession:
                 outcome = describe_tune_result(self._plan, before, after)
             else:
                 outcome = f"{_position_name(after)} is {after.state}{', paused' if after.paused else ''}"
+            if late := command.seconds_late(record.now):
+                outcome += f"; late: confirmed {format_duration(late)} before"
             await self._store.complete_command(stored.id, refused=False, outcome=outcome, release=after, events=events)
             self._holder.release = after
             self._log(f"{stored.kind} by {stored.actor}: {outcome}")

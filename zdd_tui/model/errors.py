@@ -63,6 +63,10 @@ class DatabaseUnavailable(DatabaseError):
     """PostgreSQL is unreachable, or has ended the session; a retry may succeed."""
 
 
+class CommandNotSent(DatabaseError):
+    """A command that the database has not confirmed; it is given up and has no effect later."""
+
+
 class ClusterError(BackendError):
     """Kubernetes."""
 

@@ -1,11 +1,18 @@
 """Incremental snapshots: equal to full ones, and unchanged pods are not classified again."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from zdd_tui.backends.kubernetes import deployment_watch
+from zdd_tui.backends.kubernetes.cluster import Cluster
+from zdd_tui.backends.kubernetes.deployment_watch import DeploymentWatch
 from zdd_tui.backends.kubernetes.snapshot import DeploymentObjects, EndpointSlice, SnapshotBuilder
+from zdd_tui.backends.kubernetes.watch import Connected, Listed
 from zdd_tui.model.workload.pod import EndpointFacts, PodFacts, PodState
 from zdd_tui.model.workload.rollout import (
     DeploymentCondition,
@@ -169,3 +176,26 @@ def test_a_failed_rollout_has_the_newest_reason() -> None:
     rollout = build_snapshot(kept, replace(found, pods=(facts(0, status_reason="Evicted"),))).rollout
     assert rollout is not None
     assert "Evicted" in rollout.message
+
+
+def test_countdowns_stop_where_the_cluster_confirms_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(at=100.0)
+    fake_time = SimpleNamespace(monotonic=lambda: clock.at, time=lambda: NOW + clock.at - 100.0)
+    monkeypatch.setattr(deployment_watch, "time", fake_time)
+    cluster = SimpleNamespace(http=SimpleNamespace(clock=SimpleNamespace(skew=0.0)), namespace="shop")
+    watch = DeploymentWatch(cast("Cluster", cluster), "web")
+    leaving = facts(1, deletion_deadline=NOW + 30, grace_seconds=30.0)
+    collections = (watch._deployments, watch._sets, watch._pods, watch._slices)
+    for collection, items in zip(collections, ((VIEW,), SETS, (leaving,), sliced(1)), strict=True):
+        collection.handle_event(Listed(items), clock.at)  # type: ignore[attr-defined]
+
+    def seconds_left(at: float) -> float | None:
+        clock.at = at
+        return watch.snapshot().pods[0].seconds_left
+
+    assert seconds_left(102.0) == 28.0
+    assert seconds_left(103.0) == 27.0
+    assert seconds_left(150.0) == 27.0, "it counts on without a confirmation"
+    for collection in collections:
+        collection.handle_event(Connected(), 150.0)
+    assert seconds_left(150.0) == -20.0

@@ -157,7 +157,8 @@ async def test_rollback_is_two_keys_from_any_screen_and_the_main_screen_shows_it
             before = len(desk.source.sent_commands)
             shown = await desk.press("enter")
             assert kinds(desk)[before:] == [CommandKind.ROLLBACK], way
-            assert "… rollback sent 0s ago" in shown, way
+            assert "… rollback queued 0s ago" in shown, way
+            await desk.answer_command("done", "planned is rolling-back")
             assert len(desk.app.screen_stack) == 1, way
 
 

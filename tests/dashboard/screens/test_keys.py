@@ -96,7 +96,7 @@ async def test_advance_shows_what_will_run_and_sends_what_was_seen() -> None:
             None,
         )
         assert desk.source.sent_commands[-1].targets[0] == "rollout-v2: roll out V2"
-        assert "… advance sent 0s ago, not accepted yet" in after
+        assert "… advance queued 0s ago, not accepted by the agent yet" in after
         assert "… advance accepted by the agent: dual-write begins" in await desk.answer_command(
             "done", "dual-write begins"
         )
@@ -186,13 +186,13 @@ async def test_a_send_error_is_shown() -> None:
         await desk.press("p")
         desk.source.futures[-1].set_exception(DatabaseError("db.shop:5432 refuses connections", "check that it runs"))
         await desk.pilot.pause()
-        assert "✗ pause not sent: db.shop:5432 refuses connections. Fix: check that it runs" in desk.screen
+        assert "✗ pause NOT SENT: db.shop:5432 refuses connections. Fix: check that it runs" in desk.screen
 
 
 async def test_a_command_without_an_agent_shows_that_none_accepts_it() -> None:
     async with AppDriver("no-agent") as desk:
         await desk.press("p")
-        assert "pause sent 0s ago; no agent to accept it" in desk.screen
+        assert "? pause queued 0s ago; no agent for 13s" in desk.screen
 
 
 async def test_read_only_has_no_mutating_keys() -> None:
@@ -226,12 +226,12 @@ async def test_quit_exits_with_code_0(key: str) -> None:
 
 async def test_ages_grow_without_updates() -> None:
     async with AppDriver("backfill") as desk:
-        assert "pods 1s" in desk.screen
+        assert "✔ PostgreSQL <3s" in desk.screen
         desk.clock.seconds += 30
         desk.app.repaint()
         await desk.pilot.pause()
         assert "pods STALE 31s" in desk.screen
-        assert "DATABASE STALE 31s" in desk.screen
+        assert "✗ PostgreSQL 31s" in desk.screen
 
 
 async def test_tab_and_arrows_scroll_a_long_pane() -> None:

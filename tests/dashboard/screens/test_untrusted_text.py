@@ -64,7 +64,7 @@ async def test_hostile_data_is_only_text(state: str, size: tuple[int, int]) -> N
             assert all(line.isprintable() for line in shown.splitlines())
         source.futures[-1].set_exception(DatabaseError(EVIL, EVIL))
         await pilot.pause()
-        assert f"✗ pause not sent: {SHOWN}" in screen_text(app)
+        assert f"✗ pause NOT SENT: {SHOWN}" in screen_text(app)
 
 
 async def test_a_hostile_first_error_is_only_text() -> None:

@@ -334,7 +334,7 @@ def test_ascii_without_colour_and_the_clipboard() -> None:
         (copied,) = re.findall(rb"\x1b\]52;c;([A-Za-z0-9+/=]+)\x07", plain.seen)
         assert "✔ expand" in base64.b64decode(copied).decode(), "the copied text is not ASCII"
         plain.process.send_signal(signal.SIGUSR1)
-        plain.wait_for(b"NO AGENT")
+        plain.wait_for(b"STALLED")
         assert plain.seen.count(b"\x07\x1b]9;no agent is running the release\x07") == 1
         os.write(plain.master, b"q")
         assert plain.wait_for_exit() == 0
@@ -345,7 +345,7 @@ def test_sixteen_colours_and_no_bell() -> None:
         plain.wait_for(b"quit")
         assert colours(plain.seen) <= {"16"}
         plain.process.send_signal(signal.SIGUSR1)
-        plain.wait_for(b"NO AGENT")
+        plain.wait_for(b"STALLED")
         assert b"\x1b]9;" not in plain.seen
         os.write(plain.master, b"q")
         assert plain.wait_for_exit() == 0
@@ -368,7 +368,7 @@ def test_in_gnu_screen_only_known_sequences_are_sent(environ: dict[str, str]) ->
         os.write(inside.master, b"y")
         inside.wait_for(b"copied the screen")
         inside.process.send_signal(signal.SIGUSR1)
-        inside.wait_for(b"NO AGENT")
+        inside.wait_for(b"STALLED")
         os.write(inside.master, b"q")
         assert inside.wait_for_exit() == 0
         assert colours(inside.seen) <= {"16"}

@@ -43,15 +43,18 @@ async def test_an_age_in_a_title_sends_that_title_only() -> None:
         assert isinstance(screen, ReleaseScreen)
         compositor = screen._compositor
         pane = screen.query_one(PodPane)
-        clock.seconds += 3
+        clock.seconds += 11
+        pane.show(start, app.render_context())  # stale: the whole pane is drawn again
+        await pilot.pause()
+        clock.seconds += 1
         with app.batch_update():
             pane.show(start, app.render_context())
             compositor.update_widgets({pane})
             update = compositor.render_partial_update()
         assert update is not None
         sent = update.render_segments(app.console)
-        assert "pods 4s · users-api 4/4 ready" in sent
+        assert "pods STALE 13s · users-api 4/4 ready" in sent
         assert "Serving" not in sent
         assert len(sent) < 200
         await pilot.pause()
-        assert "pods 4s" in screen_text(app)
+        assert "pods STALE 13s" in screen_text(app)

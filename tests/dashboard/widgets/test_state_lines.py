@@ -11,7 +11,7 @@ from tests.support.states import EPOCH, MONOTONIC, FixedClock, backfill, board, 
 from zdd_tui.dashboard.state import Observed, RenderContext
 from zdd_tui.dashboard.widgets.bars.footer import available_actions, disabled_reason
 from zdd_tui.dashboard.widgets.bars.gates import gate_lines
-from zdd_tui.dashboard.widgets.bars.header import header_line
+from zdd_tui.dashboard.widgets.bars.health import health_line
 from zdd_tui.dashboard.widgets.bars.summary import summary_lines
 from zdd_tui.dashboard.widgets.drawing.line import (
     Line,
@@ -159,24 +159,23 @@ def test_the_next_action_does_not_displace_a_note() -> None:
     assert "try 7 of 40" in message
 
 
-def test_the_header_drops_the_target_before_the_alarm() -> None:
+def test_a_narrow_health_line_keeps_every_source_and_age() -> None:
     made = dashboard_situations()["no-agent"]
-    for cells in (80, 60, 50):
-        message = text(header_line(made, MOMENT, cells))
-        assert "NO AGENT 13s" in message
-        assert "users-full-name" in message
-        assert len(message) <= cells
+    assert text(health_line(made, MOMENT, 80)) == "✔ PostgreSQL <3s  ✔ Redis <3s  ✔ Kubernetes <3s  ✗ agent 13s"
+    assert text(health_line(made, MOMENT, 50)) == "✔ PG <3s ✔ Redis <3s ✔ K8s <3s ✗ agent 13s"
 
 
 def test_a_release_that_never_had_an_agent_shows_the_alarm() -> None:
     for lease in (None, Lease(3, "", "", 0, 0.0, 3.0)):
-        assert "✗ NO AGENT" in text(header_line(board(record(release(ReleaseState.PLANNED), lease=lease)), MOMENT, 80))
+        assert "✗ agent none" in text(
+            health_line(board(record(release(ReleaseState.PLANNED), lease=lease)), MOMENT, 80)
+        )
 
 
 def test_an_ended_release_needs_no_agent() -> None:
     made = board(record(release(ReleaseState.DONE, Phase.CLEANUP), lease=None))
-    assert "NO AGENT" not in text(header_line(made, MOMENT, 80))
-    assert "nobody" not in text(*summary_lines(made, MOMENT, 80))
+    assert "○ agent not needed" in text(health_line(made, MOMENT, 80))
+    assert "No agent" not in text(*summary_lines(made, MOMENT, 80))
 
 
 def test_queued_commands_are_counted_without_an_agent() -> None:
@@ -197,7 +196,7 @@ def test_a_stale_board_opens_no_gate() -> None:
     made = dashboard_situations()["open"]
     assert disabled_reason(made, MOMENT, CommandKind.ADVANCE) == ""
     late = RenderContext(MONOTONIC + 60, EPOCH + 60, FixedClock())
-    assert "STALE" in disabled_reason(made, late, CommandKind.ADVANCE)
+    assert "the database does not respond" in disabled_reason(made, late, CommandKind.ADVANCE)
     assert all("unknown" in text(line) for line in gate_lines(made, late, 80))
     assert CommandKind.ADVANCE not in [action.id for action in available_actions(made, late)]
 

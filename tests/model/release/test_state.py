@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from zdd_tui.model.errors import Refused
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.state import (
+    LATE_SECONDS,
     Command,
     CommandKind,
     Precondition,
@@ -308,3 +309,31 @@ def test_a_repeated_rollback_always_completes(phase: str, failures: list[bool]) 
         began = mark_step_started(release, work)
         release = mark_step_failed(began, work, "x") if next(error, False) else mark_step_finished(began, work)
     assert not any(status.has_effect for status in release.statuses)
+
+
+# --- late commands ----------------------------------------------------------------------------------------------------
+
+
+def late(kind: CommandKind, expected: Precondition | None, seconds: float = LATE_SECONDS + 1) -> Command:
+    return Command(kind, expected, confirmed_at=NOW - seconds)
+
+
+def test_a_late_rollback_takes_effect_only_in_the_phase_that_was_confirmed() -> None:
+    release = to_waiting("backfill")
+    seen = Precondition(release.plan_hash, ReleaseState.RUNNING, release.phase)
+    assert apply_command(release, late(CommandKind.ROLLBACK, seen), {}, NOW).state is ReleaseState.ROLLING_BACK
+    earlier = replace(seen, phase=release.phase - 1)
+    with pytest.raises(Refused, match="expired: confirmed 31s ago in running in dual-write; the release is waiting in"):
+        apply_command(release, late(CommandKind.ROLLBACK, earlier), {}, NOW)
+    in_time = late(CommandKind.ROLLBACK, earlier, LATE_SECONDS - 1)
+    assert apply_command(release, in_time, {}, NOW).state is ReleaseState.ROLLING_BACK
+
+
+def test_of_late_commands_that_confirmed_nothing_only_a_pause_takes_effect() -> None:
+    release = to_waiting("backfill")
+    paused = apply_command(release, late(CommandKind.PAUSE, None), {}, NOW)
+    assert paused.paused
+    with pytest.raises(Refused, match="expired"):
+        apply_command(paused, late(CommandKind.RESUME, None), {}, NOW)
+    # The guard's commands carry no time: they count whenever an agent takes them.
+    assert apply_command(release, ROLLBACK, {}, NOW).state is ReleaseState.ROLLING_BACK

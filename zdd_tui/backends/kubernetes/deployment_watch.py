@@ -15,6 +15,7 @@ from zdd_tui.backends.kubernetes.snapshot import DeploymentObjects, EndpointSlic
 from zdd_tui.backends.kubernetes.watch import SILENCE_TIMEOUT, Changed, Connected, Disconnected, Listed, WatchEvent
 from zdd_tui.model.json_access import get_text
 from zdd_tui.model.rate_limiter import RateLimiter
+from zdd_tui.model.release.claims import uncounted_seconds
 from zdd_tui.model.workload.pod import EndpointFacts, PodFacts, project_endpoints, project_pod
 from zdd_tui.model.workload.rollout import (
     DeploymentView,
@@ -139,7 +140,7 @@ class DeploymentWatch:
         service: its EndpointSlices show which pods serve; where it does not exist, readiness is used.
         container: its image is the version; None takes the first.
         for_screen: also watch the EndpointSlices and Events, which snapshots show.
-        silence_timeout: seconds without news after which a watch is renewed.
+        silence_timeout: seconds without news after which a watch is renewed; those of Events after `SILENCE_TIMEOUT`.
     """
 
     def __init__(
@@ -200,7 +201,7 @@ class DeploymentWatch:
         group.create_task(self._watch_deployment(group))
         if self._for_screen:
             group.create_task(self._endpoints.follow(self._changed.set))
-            group.create_task(self._watch(self._events, "api/v1", "events", _project_event))
+            group.create_task(self._watch(self._events, "api/v1", "events", _project_event, silence=SILENCE_TIMEOUT))
 
     async def _wait_for_change(self) -> None:
         limit = TICK if self._snapshot_builder.depends_on_time or self._deleted_pods else None
@@ -218,9 +219,10 @@ class DeploymentWatch:
         project: Callable[[Any], T],
         labels: str = "",
         fields: str = "",
+        silence: float | None = None,
     ) -> None:
         events = self._cluster.watch(
-            api, resource, project, labels=labels, fields=fields, silence_timeout=self._silence_timeout
+            api, resource, project, labels=labels, fields=fields, silence_timeout=silence or self._silence_timeout
         )
         async with aclosing(events):
             async for event in events:
@@ -283,6 +285,8 @@ class DeploymentWatch:
     @property
     def confirmed_at(self) -> float:
         """Monotonic time up to which every source is known to be current."""
+        if self.is_absent:  # nothing else is watched
+            return self._deployments.last_seen_at
         return min(source.last_seen_at or self._started for source in self._sources)
 
     @property
@@ -298,8 +302,10 @@ class DeploymentWatch:
         return next((source.error for source in self._sources if source.error), None)
 
     def snapshot(self) -> WorkloadSnapshot:
-        """Builds a snapshot of the present state."""
-        now, wall = time.monotonic(), time.time()
+        """Builds a snapshot of the present state. Countdowns stop where the cluster does not confirm that they run."""
+        now = time.monotonic()
+        confirmed_at = self.confirmed_at
+        wall = time.time() - uncounted_seconds(now - confirmed_at)
         self._deleted_pods = {
             uid: deleted for uid, deleted in self._deleted_pods.items() if now - deleted[0] < SHOW_DELETED_SECONDS
         }
@@ -317,7 +323,7 @@ class DeploymentWatch:
             objects,
             now=wall,
             clock_skew=self._cluster.http.clock.skew,
-            observed_at=self.confirmed_at,
+            observed_at=confirmed_at,
             error=self.error,
         )
 

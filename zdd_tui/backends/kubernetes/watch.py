@@ -37,12 +37,9 @@ SILENCE_TIMEOUT = 10.0
 """Seconds without event or bookmark before reconnecting. The server sends a bookmark once a minute, so an idle watch is
 renewed before that: one cheap request, and the proof that the data of an idle source is not stale."""
 
-WATCH_TIMEOUT_SECONDS = 300
-
-IDLE_FRACTION = 0.8
-"""Share of the silence timeout that the server gets as the timeout of the next watch after one without events. The
-server then ends it itself, and the next watch uses the same connection; a watch that we abort costs a connection and
-its TLS."""
+WATCH_FRACTION = 0.8
+"""Share of the silence timeout that the server gets as the timeout of a watch. The server then ends it itself, and the
+next watch uses the same connection; a watch that we abort costs a connection and its TLS."""
 
 MIN_WATCH_SECONDS = 0.5
 """Seconds. A watch that ends earlier counts as refused, whatever its status."""
@@ -167,14 +164,12 @@ async def _watch_until_expired(
     silence_timeout: float,
 ) -> AsyncGenerator[WatchEvent[T], None]:
     """Connects again and again, each time from the last known version; ends on 410."""
-    has_changes = False
+    seconds = max(1, int(WATCH_FRACTION * silence_timeout))
     while True:
-        seconds = WATCH_TIMEOUT_SECONDS if has_changes else max(1, int(IDLE_FRACTION * silence_timeout))
-        has_changes, began = False, time.monotonic()
+        began = time.monotonic()
         try:
             async with aclosing(_watch_once(http, path, project, params, position, silence_timeout, seconds)) as events:
                 async for event in events:
-                    has_changes = has_changes or not isinstance(event, Connected)
                     yield event
         except KubeApiError as error:
             if error.is_expired:

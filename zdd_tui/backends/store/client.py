@@ -21,12 +21,14 @@ from zdd_tui.backends.postgres.connection import (
     create_pool,
     describe_dsn,
     refuse_pooler,
+    translate_error,
     translate_errors,
 )
 from zdd_tui.backends.store import migrations, records
-from zdd_tui.model.errors import DatabaseError, Refused
+from zdd_tui.model.errors import DatabaseError, DatabaseUnavailable, Refused
 from zdd_tui.model.masking import mask_secrets
 from zdd_tui.model.plan.base import BasePlan
+from zdd_tui.model.release.delivery import ATTEMPT_SECONDS
 from zdd_tui.model.release.records import Actor, CommandRequest, FailedRow, Lease, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.regions import require_same_region
 from zdd_tui.model.release.strategies import build_strategy
@@ -259,23 +261,33 @@ class Store:
 
     # --- commands ----------------------------------------------------------------------------------------------
 
-    async def send_command(self, release_id: int, request: CommandRequest, *, actor: Actor) -> int:
+    async def send_command(
+        self, release_id: int, request: CommandRequest, *, actor: Actor, valid_until: float | None = None
+    ) -> int:
         """Queues a command for the agent and returns its id. The server records the database role of the sender.
 
+        The same `request_id` again returns the id of the command that is stored.
+
+        Args:
+            valid_until: seconds since the epoch, by the database's clock, after which it is not stored.
+
         Raises:
-            DatabaseError: unreachable, no such release, a role that may not send commands, or a text that is too long.
+            DatabaseUnavailable: not confirmed within `ATTEMPT_SECONDS`: repeat it with the same request id.
+            DatabaseError: no such release, a role that may not send commands, or a text that is too long.
         """
         with translate_errors(self._dsn):
             try:
-                sent = await self._pool.fetchval(
+                sent = await self._fetch_in_time(
                     "SELECT zdd.send_command($1, $2, $3, $4, $5, $6)",
                     release_id,
                     str(request.kind),
-                    records.dump_args(request),
+                    records.dump_args(request, valid_until),
                     records.strip_nul(request.reason),
                     records.strip_nul(actor.name),
                     records.strip_nul(actor.host),
                 )
+            except asyncpg.ObjectNotInPrerequisiteStateError as error:
+                raise DatabaseUnavailable(f"{self.address} was too slow: {error}") from None
             except asyncpg.ForeignKeyViolationError:
                 raise self._release_not_found(release_id) from None
             except asyncpg.InsufficientPrivilegeError:
@@ -286,6 +298,23 @@ class Store:
             except asyncpg.InvalidParameterValueError as error:
                 raise DatabaseError(f"the command was not sent: {error}", "shorten it, then retry") from None
         return int(sent)
+
+    async def _fetch_in_time(self, query: str, *values: object) -> Any:
+        """Fetches one value within `ATTEMPT_SECONDS`, also where the server is frozen: the session is then ended,
+        because asyncpg would wait until the server has cancelled the statement."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + ATTEMPT_SECONDS
+        connection = await self._pool.acquire(timeout=ATTEMPT_SECONDS)
+        try:
+            return await connection.fetchval(query, *values, timeout=max(0.1, deadline - loop.time()))
+        except TimeoutError as error:
+            connection.terminate()
+            raise translate_error(error, self._dsn, timeout=ATTEMPT_SECONDS) from None
+        except asyncio.CancelledError:
+            connection.terminate()
+            raise
+        finally:
+            await self._pool.release(connection)
 
     async def read_command(self, command_id: int) -> StoredCommand:
         """Reads a command and its result.

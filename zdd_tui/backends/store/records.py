@@ -253,12 +253,21 @@ def command_args(request: CommandRequest) -> dict[str, Any]:
         args["unrehearsed"] = True
     if request.tuning is not None:
         args["tuning"] = dict(request.tuning)
+    if request.request_id:
+        args["request_id"] = request.request_id
+    if request.confirmed_at is not None:
+        args["confirmed_at"] = request.confirmed_at
     return args
 
 
-def dump_args(request: CommandRequest) -> str:
-    """The arguments as JSON that the server accepts: without NULs and lone surrogates, passwords masked."""
-    return json.dumps(_map_texts(command_args(request)))
+def dump_args(request: CommandRequest, valid_until: float | None = None) -> str:
+    """The arguments as JSON that the server accepts: without NULs and lone surrogates, passwords masked.
+
+    Args:
+        valid_until: seconds since the epoch, by the database's clock, after which the command is not stored.
+    """
+    args = _map_texts(command_args(request))
+    return json.dumps(args if valid_until is None else args | {"valid_until": valid_until})
 
 
 def _map_texts(value: Any) -> Any:
@@ -271,7 +280,7 @@ def _map_texts(value: Any) -> Any:
 
 def _request(kind: CommandKind, reason: str, raw: Any) -> CommandRequest:
     args = expect_object(decode_json(raw, "args"), "args")
-    typed, tuning = args.get("typed"), args.get("tuning")
+    typed, tuning, confirmed_at = args.get("typed"), args.get("tuning"), args.get("confirmed_at")
     return CommandRequest(
         kind,
         reason,
@@ -280,6 +289,8 @@ def _request(kind: CommandKind, reason: str, raw: Any) -> CommandRequest:
         expect_texts(args.get("targets", ()), "args.targets"),
         expect_flag(args.get("unrehearsed", False), "args.unrehearsed"),
         None if tuning is None else expect_scalars(tuning, "args.tuning"),
+        expect_text(args.get("request_id", ""), "args.request_id"),
+        None if confirmed_at is None else finite(confirmed_at, 0.0),  # what is no time was long ago
     )
 
 

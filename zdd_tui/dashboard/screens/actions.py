@@ -6,9 +6,11 @@ the progress of the last one.
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 from textual.app import App
 from textual.message import Message
@@ -153,8 +155,7 @@ class ActionController:
             if front.kind is kind:
                 return
             front.dismiss()
-        reason = disabled_reason(board, context, kind)
-        if reason:
+        if reason := self._reason_against(kind, board, context):
             self._refuse(kind, reason)
             return
         expected = board.build_precondition()
@@ -174,7 +175,7 @@ class ActionController:
         """One step slower or faster; opens the dialog only where the plan requires a reason."""
         board, context = self._state_and_context()
         record = board.release.value
-        reason = disabled_reason(board, context, CommandKind.TUNE)
+        reason = self._reason_against(CommandKind.TUNE, board, context)
         limits = record.limits if record is not None else None
         if not reason and limits is None:
             reason = "the backfill limits are not known yet"
@@ -192,7 +193,7 @@ class ActionController:
 
     def _open_tuning(self, changes: dict[str, object] | None = None) -> None:
         board, context = self._state_and_context()
-        if reason := disabled_reason(board, context, CommandKind.TUNE):
+        if reason := self._reason_against(CommandKind.TUNE, board, context):
             self._refuse(CommandKind.TUNE, reason)
             return
 
@@ -218,9 +219,28 @@ class ActionController:
         self._refuse(kind, "the unlock expired; nothing was sent")
         return False
 
+    def _reason_against(self, kind: CommandKind, board: DashboardState, context: RenderContext) -> str:
+        """Why a command is not sent now: the rules, or an earlier one that is not stored yet. A rollback waits for no
+        other command."""
+        unsent = self.unsent
+        if unsent is not None and (kind is not CommandKind.ROLLBACK or unsent.kind is kind):
+            return f"{unsent.kind} is not sent yet; wait until the database has it"
+        return disabled_reason(board, context, kind)
+
+    @property
+    def unsent(self) -> CommandProgress | None:
+        """The command that the database has not confirmed yet, by the newest state."""
+        if self.progress is None or not self.progress.is_unsent:
+            return None
+        progress = self.progress.with_board(*self._state_and_context())
+        return progress if progress.is_unsent else None
+
     def _refuse(self, kind: CommandKind, reason: str) -> None:
         now = self._clock.monotonic()
         self._close_screens()
+        if self.unsent is not None:  # its line stays
+            self._app.notify(f"{kind} refused: {reason}", severity="error", markup=False)
+            return
         self._show_progress(CommandProgress(kind, now).with_refusal(reason, now))
 
     def _send(self, request: CommandRequest, expected: Precondition | None) -> None:
@@ -229,20 +249,29 @@ class ActionController:
         Args:
             expected: the release's state when it was sent; a plain key sends the request without it.
         """
-        record = self._source.state().release.value
+        board, now = self._source.state(), self._clock.monotonic()
+        record = board.release.value
         tuning = _resulting_tuning(record, request.tuning) if record and request.tuning is not None else None
-        progress = CommandProgress(request.kind, self._clock.monotonic(), expected, target_tuning=tuning)
+        request = replace(request, request_id=uuid4().hex, confirmed_at=board.server_now(now))
+        progress = CommandProgress(
+            request.kind,
+            now,
+            expected,
+            target_tuning=tuning,
+            request_id=request.request_id,
+            overtakes=self.unsent.kind if self.unsent is not None else "",
+        )
         self._show_progress(progress)
         future = self._source.send_command(request)
         future.add_done_callback(lambda done: self._post(CommandAnswered(progress, done)))
 
     def show_result(self, message: CommandAnswered) -> None:
         """Shows the result, unless a later command was sent."""
-        if self.progress is not message.progress or message.future.cancelled():
+        progress = self.progress
+        if progress is None or progress.request_id != message.progress.request_id or message.future.cancelled():
             return
         now = self._clock.monotonic()
         error = message.future.exception()
-        progress = message.progress
         self._show_progress(
             progress.with_send_error(error, now) if error else progress.with_result(message.future.result(), now)
         )

@@ -12,6 +12,7 @@ from zdd_tui.dashboard.widgets.bars.command_progress import CommandProgress, Mes
 from zdd_tui.dashboard.widgets.bars.footer import Footer
 from zdd_tui.dashboard.widgets.bars.gates import GateSummary
 from zdd_tui.dashboard.widgets.bars.header import Header
+from zdd_tui.dashboard.widgets.bars.health import HealthLine
 from zdd_tui.dashboard.widgets.bars.stepper import Stepper
 from zdd_tui.dashboard.widgets.bars.summary import SummaryLines
 from zdd_tui.dashboard.widgets.drawing.fast_paint import Painter, crop_partial_updates
@@ -22,19 +23,19 @@ from zdd_tui.model.actions import ACTIONS, Action, find_action
 
 
 class ReleaseScreen(ActionScreen[None]):
-    """Header, phases, summary, gates, panes, progress of the last command, keys."""
+    """Header, health, phases, summary, gates, panes, progress of the last command, keys."""
 
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = action_bindings(ACTIONS)
 
     DEFAULT_CSS = """
     ReleaseScreen {
-        GateSummary, SummaryLines, MessageLine, Header, Stepper, Footer { padding: 0 1; }
+        GateSummary, SummaryLines, MessageLine, HealthLine, Header, Stepper, Footer { padding: 0 1; }
     }
     /* Production has a frame: bars above and below, and edges in place of the padding. It needs no extra cells. */
     ReleaseScreen.-production {
         Header, Footer { background: $error; color: ansi_bright_white; }
-        GateSummary, SummaryLines, MessageLine, Stepper {
+        GateSummary, SummaryLines, MessageLine, HealthLine, Stepper {
             padding: 0;
             border-left: heavy $error;
             border-right: heavy $error;
@@ -54,6 +55,7 @@ class ReleaseScreen(ActionScreen[None]):
 
     def compose(self) -> ComposeResult:
         yield Header()
+        yield HealthLine()
         yield Stepper()
         yield SummaryLines()
         yield GateSummary()

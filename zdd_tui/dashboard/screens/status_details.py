@@ -5,27 +5,21 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 
 from zdd_tui.dashboard.screens.dialog import FollowingDialog, key_hints_line
-from zdd_tui.dashboard.state import (
-    FLAGS_STALE_SECONDS,
-    PODS_STALE_SECONDS,
-    RELEASE_STALE_SECONDS,
-    DashboardState,
-    Observed,
-    RenderContext,
-)
+from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.bars.command_progress import CommandProgress, command_progress_lines
-from zdd_tui.dashboard.widgets.drawing.glyphs import STEP_GLYPHS, VERDICT_GLYPHS, step_status_text
+from zdd_tui.dashboard.widgets.bars.health import health_style, health_text
+from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS, describe_step_status
 from zdd_tui.dashboard.widgets.drawing.line import (
     Line,
     TextStyle,
     error_lines,
     format_age,
-    format_source_age,
     sanitize,
     wrap,
 )
 from zdd_tui.dashboard.widgets.panes.events import event_line
 from zdd_tui.dashboard.widgets.panes.guard import guard_readings
+from zdd_tui.model.release.claims import Activity, SourceName
 from zdd_tui.model.release.records import ReleaseRecord, StepRecord
 from zdd_tui.model.release.summary import list_current_gates, summarize_release
 
@@ -56,12 +50,13 @@ def status_detail_lines(
     if progress is not None:
         lines += [*command_progress_lines(progress, board, context, cells), ()]
     if record is not None and now is not None:
-        summary = summarize_release(record, now, context.key_names)
+        activity = board.activity(context.now)
+        summary = summarize_release(record, now, context.key_names, activity)
         lines += wrap(f"✗ {summary.cause}", cells, TextStyle.BAD) if summary.cause else []
         lines += wrap(f"{summary.glyph} {summary.state_label}  {summary.text}", cells, TextStyle.STRONG)
         lines += [line for note in summary.notes for line in wrap(note, cells, indent="  ")]
         lines += [(), *_gate_lines(record, now, cells), *_guard_lines(board, now, cells)]
-        lines += [*_step_lines(record, cells), *_refused_command_lines(record, context, cells)]
+        lines += [*_step_lines(record, activity, cells), *_refused_command_lines(record, context, cells)]
     lines += _source_lines(board, context, cells)
     if record is not None:
         lines += [(), (("events", TextStyle.DIM),)]
@@ -93,17 +88,17 @@ def _guard_lines(board: DashboardState, now: float, cells: int) -> list[Line]:
     return [(("guard", TextStyle.DIM),), *lines, ()] if lines else []
 
 
-def _step_lines(record: ReleaseRecord, cells: int) -> list[Line]:
+def _step_lines(record: ReleaseRecord, activity: Activity, cells: int) -> list[Line]:
     labels = {spec.name: spec.label for spec in record.release.strategy.steps}
-    lines = [line for step in record.steps for line in _step_line(step, labels.get(step.name, step.name), cells)]
+    lines = [
+        line for step in record.steps for line in _step_line(step, labels.get(step.name, step.name), activity, cells)
+    ]
     return [(("steps", TextStyle.DIM),), *lines, ()] if lines else []
 
 
-def _step_line(step: StepRecord, label: str, cells: int) -> list[Line]:
-    glyph, style = STEP_GLYPHS[step.status]
-    lines: list[Line] = [
-        ((f"{glyph} ", style), (f"{step_status_text(step.status):<12} ", TextStyle.NORMAL), (label, TextStyle.NORMAL))
-    ]
+def _step_line(step: StepRecord, label: str, activity: Activity, cells: int) -> list[Line]:
+    glyph, style, text = describe_step_status(step.status, activity)
+    lines: list[Line] = [((f"{glyph} ", style), (f"{text:<12} ", TextStyle.NORMAL), (label, TextStyle.NORMAL))]
     lines += wrap(step.note, cells, TextStyle.DIM, indent="    ") if step.note else []
     lines += wrap(f"✗ {step.error}", cells, TextStyle.BAD, indent="    ") if step.error else []
     return lines
@@ -120,21 +115,21 @@ def _refused_command_lines(record: ReleaseRecord, context: RenderContext, cells:
 
 def _source_lines(board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
     plan = board.plan
+    places = {
+        SourceName.POSTGRESQL: plan.database,
+        SourceName.KUBERNETES: plan.cluster,
+        SourceName.REDIS: plan.flags,
+        SourceName.AGENT: describe_holder(board),
+    }
     lines: list[Line] = [(("sources", TextStyle.DIM),)]
-    sources: list[tuple[str, str, Observed[object], float]] = [
-        ("database", plan.database, board.release, RELEASE_STALE_SECONDS),
-        ("cluster", plan.cluster, board.workload, PODS_STALE_SECONDS),
-    ]
-    if plan.has_flags:
-        sources.append(("flags", plan.flags, board.flags, FLAGS_STALE_SECONDS))
-    for side, name in plan.deployment_roles[1:]:
-        sources.append((side, f"deployment {name}", board.second_workload, PODS_STALE_SECONDS))
-    for name, place, source, limit in sources:
-        age = source.age(context.now)
-        stale = source.is_stale(context.now, limit)
-        text = "never read" if age is None else f"{format_source_age(age, stale=stale)} old"
-        glyph, style = ("✗", TextStyle.WARN) if stale else ("✔", TextStyle.NORMAL)
-        lines += wrap(f"{glyph} {name:<9} {text:<14} {place}", cells, style)
-        lines += wrap(source.error, cells, TextStyle.BAD, indent="    ") if source.error else []
-        lines += error_lines("", source.hint, cells, indent="    ")
+    for health in board.health(context.now):
+        lines += wrap(f"{health_text(health)}  {places.get(health.name, '')}".rstrip(), cells, health_style(health))
+        lines += wrap(health.error, cells, TextStyle.BAD, indent="    ") if health.error else []
+        lines += error_lines("", health.hint, cells, indent="    ")
     return lines
+
+
+def describe_holder(board: DashboardState) -> str:
+    """Who holds the lease, or held it last."""
+    lease = board.release.value.lease if board.release.value is not None else None
+    return f"{lease.holder}@{lease.host}, pid {lease.pid}" if lease is not None and lease.holder else ""

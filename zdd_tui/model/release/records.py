@@ -86,6 +86,9 @@ class CommandRequest:
         targets: the lines that the confirmation showed as what will run.
         unrehearsed: the first advance may start without a rehearsal; `reason` says why.
         tuning: for ``tune``, new limits of the backfill by name, see :mod:`zdd_tui.model.tuning`.
+        request_id: the same in every attempt to send it, so that it is stored once; empty for none.
+        confirmed_at: when the operator confirmed it, in seconds since the epoch by the database's clock; None for what
+            nobody confirmed, such as a command of the guard.
     """
 
     kind: CommandKind
@@ -95,6 +98,8 @@ class CommandRequest:
     targets: tuple[str, ...] = ()
     unrehearsed: bool = False
     tuning: Mapping[str, object] | None = None
+    request_id: str = field(default="", compare=False)
+    confirmed_at: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,8 @@ class StoredCommand:
     @property
     def to_command(self) -> Command:
         """The command for the rules."""
-        return Command(self.kind, self.request.expected, self.request.typed)
+        request = self.request
+        return Command(self.kind, request.expected, request.typed, confirmed_at=request.confirmed_at)
 
 
 @dataclass(frozen=True, slots=True)

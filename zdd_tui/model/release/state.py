@@ -18,11 +18,16 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
+from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import Refused
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.gate import GateReading, Verdict, unread_gate
 from zdd_tui.model.release.strategy import GateSpec, PhaseSpec, StepSpec, Strategy
 from zdd_tui.model.tuning import Tuning
+
+LATE_SECONDS = 30.0
+"""Seconds from the confirmation of a command after which it is late: it takes effect only where the release still is
+where the operator saw it, and its outcome says that it was late."""
 
 
 class ReleaseState(StrEnum):
@@ -98,12 +103,23 @@ class Command:
         expected: None only where nothing was confirmed, as for ``pause``.
         typed: what the operator typed as the release's name.
         tuning: for ``tune``, the limits that differ from the plan's from now on.
+        confirmed_at: when the operator confirmed it, by the database's clock; None for what nobody confirmed.
     """
 
     kind: CommandKind
     expected: Precondition | None = None
     typed: str | None = None
     tuning: Tuning = ()
+    confirmed_at: float | None = None
+
+    def seconds_late(self, now: float) -> float:
+        """Seconds since the confirmation of a command that is late; 0 for one that is not.
+
+        Args:
+            now: seconds since the epoch, by the database's clock.
+        """
+        waited = 0.0 if self.confirmed_at is None else now - self.confirmed_at
+        return waited if waited > LATE_SECONDS else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +207,8 @@ def apply_command(release: Release, command: Command, gates: Mapping[str, GateRe
     """
     if command.expected is not None:
         _check_precondition(release, command.kind, command.expected)
+    if late := command.seconds_late(now):
+        _check_late(release, command, late)
     match command.kind:
         case CommandKind.ADVANCE:
             return _advance(release, command, gates, now)
@@ -217,6 +235,16 @@ def _check_precondition(release: Release, kind: CommandKind, expected: Precondit
             f"state changed since you confirmed: it was {was}, it is {now}",
             "review and retry",
         )
+
+
+def _check_late(release: Release, command: Command, late: float) -> None:
+    """A pause is safe at any time. Anything else must find the phase that the operator saw."""
+    expected = command.expected
+    if command.kind is CommandKind.PAUSE or (expected is not None and expected.phase == release.phase):
+        return
+    now = _describe_position(release.strategy, release.state, release.phase)
+    was = "" if expected is None else f" in {_describe_position(release.strategy, expected.state, expected.phase)}"
+    raise Refused(f"expired: confirmed {format_duration(late)} ago{was}; the release is {now}", "review and retry")
 
 
 def _describe_position(strategy: Strategy, state: ReleaseState, phase: int) -> str:

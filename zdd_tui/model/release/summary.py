@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from zdd_tui.model.actions import default_keys
 from zdd_tui.model.duration import format_duration
+from zdd_tui.model.release.claims import ACTIVE, Activity
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.next_commands import NextCommand, describe_closed_gates, next_commands
@@ -53,17 +54,21 @@ class ReleaseSummary:
     cause: str = ""
 
 
-def summarize_release(record: ReleaseRecord, now: float, keys: Mapping[str, str] | None = None) -> ReleaseSummary:
+def summarize_release(
+    record: ReleaseRecord, now: float, keys: Mapping[str, str] | None = None, activity: Activity = ACTIVE
+) -> ReleaseSummary:
     """Summarizes a release.
 
     Args:
         now: seconds since the epoch, by the database's clock.
         keys: the shown name of each action's key, by the action's id; the defaults where it is None.
+        activity: whether an agent is known to work on it.
     """
-    summary = _summarize_state(record, now)
+    summary = _summarize_state(record, activity.worked_until(now))
+    summary = _summarize_inactivity(record, summary, activity)
     if record.release.breach is not None:
         return _summarize_breach(record, record.release.breach, summary)
-    wait = find_wait(record, now)
+    wait = find_wait(record, now) if activity.is_known else None
     if wait is not None and (
         wait.is_overdue
         or (record.owner and summary.state_label == AWAITING_APPROVAL and now - wait.since >= SHOW_WAIT_AFTER_SECONDS)
@@ -74,6 +79,27 @@ def summarize_release(record: ReleaseRecord, now: float, keys: Mapping[str, str]
     if record.cause and (release.state.is_rolling_back or release.paused):
         return replace(summary, cause=f"guard: {record.cause}")
     return summary
+
+
+_STALLING_LABELS = ("RUNNING", "ROLLING BACK", "WAITING FOR GATES", "WAITING")
+"""States in which only an agent brings the release on."""
+
+
+def _summarize_inactivity(record: ReleaseRecord, summary: ReleaseSummary, activity: Activity) -> ReleaseSummary:
+    """Where no agent is known to work, nothing is said to move, and the text says since when."""
+    if activity.is_active or record.release.state.has_ended:
+        return summary
+    text = f"{summary.text}; {activity.description}"
+    next_action = "" if summary.next_action == CONTINUES_AUTOMATICALLY else summary.next_action
+    if not activity.is_known:
+        label = f"LAST KNOWN: {summary.state_label}"
+        return replace(
+            summary, severity=Severity.WAITING, glyph="?", state_label=label, text=text, next_action=next_action
+        )
+    if summary.state_label in _STALLING_LABELS:
+        notes = tuple(f"last: {note}" for note in summary.notes)
+        return ReleaseSummary(Severity.ERROR, "✗", "STALLED", text, notes, next_action)
+    return replace(summary, next_action=next_action)
 
 
 def _summarize_breach(record: ReleaseRecord, breach: ConditionReading, summary: ReleaseSummary) -> ReleaseSummary:

@@ -10,6 +10,7 @@ from zdd_tui.dashboard.widgets.panes.backfill import FailedRowsPane, backfill_li
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.plan.registry import strategy_title
 from zdd_tui.model.queries import BackfillDetail, BackfillQuery, RangeView
+from zdd_tui.model.release.claims import ACTIVE, Activity
 from zdd_tui.model.release.records import BackfillRecord
 
 SHOWN_BATCHES = 5
@@ -64,11 +65,16 @@ class BackfillScreen(DetailScreen):
             return wrap(f"a {strategy_title(board.plan.strategy)} release has no backfill", formatter.cells)
         record = board.release.value
         state = record.backfill if record else None
-        lines = [*backfill_lines(state, formatter.cells), *_batch_lines(state, context, formatter), ()]
+        activity = board.activity(context.now)
+        lines = [
+            *backfill_lines(state, formatter.cells, activity=activity),
+            *_batch_lines(state, context, formatter),
+            (),
+        ]
         lines += self.query_error_lines(self._query, formatter)
         if self._query.value is None:
             return lines
-        return lines + backfill_detail_lines(self._query.value, formatter)
+        return lines + backfill_detail_lines(self._query.value, formatter, activity)
 
 
 def _batch_lines(state: BackfillRecord | None, context: RenderContext, formatter: TextFormatter) -> list[Line]:
@@ -87,10 +93,10 @@ def _batch_lines(state: BackfillRecord | None, context: RenderContext, formatter
     return lines
 
 
-def backfill_detail_lines(detail: BackfillDetail, formatter: TextFormatter) -> list[Line]:
+def backfill_detail_lines(detail: BackfillDetail, formatter: TextFormatter, activity: Activity = ACTIVE) -> list[Line]:
     """Ranges, limits, mismatches, SQL and its query plan."""
     lines: list[Line] = [(("ranges", TextStyle.DIM),)]
-    lines += [line for each in detail.ranges for line in _range_lines(each, formatter)]
+    lines += [line for each in detail.ranges for line in _range_lines(each, formatter, activity)]
     lines += [] if detail.ranges else [(("none yet", TextStyle.DIM),)]
     if detail.limits:
         limits = ", ".join(f"{name} {value}" for name, value in sorted(detail.limits.items()))
@@ -107,8 +113,10 @@ def backfill_detail_lines(detail: BackfillDetail, formatter: TextFormatter) -> l
     return lines + [line for text in detail.query_plan for line in formatter(text, _plan_line_style(text))]
 
 
-def _range_lines(range_view: RangeView, formatter: TextFormatter) -> list[Line]:
+def _range_lines(range_view: RangeView, formatter: TextFormatter, activity: Activity) -> list[Line]:
     glyph, style = ("▶", TextStyle.RUNNING) if range_view.cursor else ("○", TextStyle.DIM)
+    if range_view.cursor and not activity.is_active:
+        glyph, style = "?", TextStyle.WARN
     if range_view.done:
         glyph, style = "✔", TextStyle.GOOD
     place = f"({_key_text(range_view.lo, 'start')} … {_key_text(range_view.hi, 'end')}]"

@@ -14,6 +14,7 @@ from textual.widgets import Input
 from zdd_tui.dashboard.screens.base import ActionScreen
 from zdd_tui.dashboard.screens.dialog import HasPage, KeyHints, PageView
 from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, Observed, RenderContext, StateSource
+from zdd_tui.dashboard.widgets.bars.health import short_name
 from zdd_tui.dashboard.widgets.drawing.fast_paint import crop_partial_updates
 from zdd_tui.dashboard.widgets.drawing.line import (
     LazyLines,
@@ -272,7 +273,9 @@ class DetailScreen(ActionScreen[None], HasPage):
             if board.plan.is_production
             else ()
         )
-        right: Line = (*badge, (text, TextStyle.WARN if stale else TextStyle.DIM))
+        names = ", ".join(short_name(each.name) for each in board.lost_sources(context.now))
+        lost: Line = ((f"✗ lost: {names}  ", TextStyle.BAD),) if names else ()
+        right: Line = (*lost, *badge, (text, TextStyle.WARN if stale else TextStyle.DIM))
         left: Line = ((sanitize(self.heading(board)), TextStyle.STRONG),)
         record = board.release.value
         if record is not None and record.release.breach is not None:

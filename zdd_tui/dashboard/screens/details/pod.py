@@ -14,6 +14,7 @@ from zdd_tui.dashboard.widgets.panes.pod_rows import POD_GLYPHS
 from zdd_tui.model.json_access import JsonObject, get_bool, get_number, get_object, get_objects, get_text
 from zdd_tui.model.json_access import get_timestamp as seconds_of
 from zdd_tui.model.queries import LogQuery, LogTail, ObjectDetail, ObjectQuery
+from zdd_tui.model.release.claims import uncounted_seconds
 from zdd_tui.model.workload.rollout import EventView
 
 LOG_TAIL_LINES = 200
@@ -56,7 +57,8 @@ class PodScreen(DetailScreen):
             lines += pod_board_lines(board, self._pod, context, formatter)
         else:
             snapshot = board.workload.value
-            now = context.wall + (snapshot.clock_skew if snapshot else 0.0)
+            stopped = uncounted_seconds(self._query.result.age(context.now) or 0.0)
+            now = context.wall - stopped + (snapshot.clock_skew if snapshot else 0.0)
             lines += pod_lines(detail, now, formatter)
         if self._tail is not None:
             view = self._tail.snapshot()
@@ -75,7 +77,8 @@ class PodScreen(DetailScreen):
 def pod_board_lines(board: DashboardState, name: str, context: RenderContext, formatter: TextFormatter) -> list[Line]:
     """A pod by the dashboard's state, while there is no result of the API."""
     for snapshot in board.workloads:
-        now = context.wall + snapshot.clock_skew
+        stopped = uncounted_seconds(board.workload.age(context.now) or 0.0)
+        now = context.wall - stopped + snapshot.clock_skew
         for pod in (*snapshot.pods, *snapshot.gone):
             if pod.name == name:
                 glyph, style = POD_GLYPHS[pod.state]

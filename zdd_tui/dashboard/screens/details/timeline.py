@@ -11,6 +11,7 @@ from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, fit, line_wi
 from zdd_tui.dashboard.widgets.panes.events import event_line
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.queries import AuditLog
+from zdd_tui.model.release.claims import ACTIVE, Activity
 from zdd_tui.model.release.records import Event, ReleaseRecord
 from zdd_tui.model.release.timeline import PhaseSpan, StepAttempt, build_timeline
 
@@ -57,7 +58,10 @@ class TimelineScreen(DetailScreen):
         record, now = board.release.value, board.server_now(context.now)
         if self._query.value is None or record is None or now is None:
             return lines
-        return lines + timeline_lines(record, self._query.value, now, context, formatter, gates=self._shows_gates)
+        activity = board.activity(context.now)
+        return lines + timeline_lines(
+            record, self._query.value, now, context, formatter, gates=self._shows_gates, activity=activity
+        )
 
     def action_gates(self) -> None:
         self._shows_gates = not self._shows_gates
@@ -72,15 +76,18 @@ def timeline_lines(
     formatter: TextFormatter,
     *,
     gates: bool,
+    activity: Activity = ACTIVE,
 ) -> list[Line]:
     """One line per phase, attempt and event.
 
     Args:
         now: seconds since the epoch, by the database's clock.
         gates: verdicts of gates and guard were included.
+        activity: whether an agent is known to work; without one no duration of running work is counted on.
     """
+    until = activity.worked_until(now)
     spans = build_timeline(record.release.strategy, audit_log.events, include_gates=gates)
-    end = record.finished_at or now
+    end = record.finished_at or until
     lines: list[Line] = []
     if audit_log.earlier_count:
         lines.append(((f"… {audit_log.earlier_count:,} earlier audit events are not shown", TextStyle.WARN),))
@@ -97,10 +104,10 @@ def timeline_lines(
         if previous_end is not None and span.started_at - previous_end >= 1:
             waited = format_duration(span.started_at - previous_end)
             lines.append(((f"{'':9}waited {waited} for gates and approval", TextStyle.DIM),))
-        lines += [(), _phase_line(span, record.created_at, end, context, formatter)]
+        lines += [(), _phase_line(span, record.created_at, end, context, formatter, activity)]
         for item in span.items:
             if isinstance(item, StepAttempt):
-                lines += _attempt_lines(item, record, now, context, formatter)
+                lines += _attempt_lines(item, record, until, context, formatter, activity)
             else:
                 lines += _event_lines(item, context, formatter)
         previous_end = span.ended_at
@@ -110,17 +117,22 @@ def timeline_lines(
     return lines
 
 
-def _phase_line(span: PhaseSpan, first: float, end: float, context: RenderContext, formatter: TextFormatter) -> Line:
+def _phase_line(
+    span: PhaseSpan, first: float, end: float, context: RenderContext, formatter: TextFormatter, activity: Activity
+) -> Line:
     duration = (span.ended_at or end) - span.started_at
     offset = f"+{format_duration(max(0.0, span.started_at - first))}"
     is_rollback = span.name == "rollback"
     name = "before start" if span.name == "before" else span.name
-    glyph = "◀" if is_rollback else "▶" if span.ended_at is None else "■"
+    is_open = span.ended_at is None
+    glyph = "?" if is_open and not activity.is_active else "◀" if is_rollback else "▶" if is_open else "■"
+    verb = "duration" if not is_open else "running for" if activity.is_active else "ran for"
+    ending = f"; {activity.description}" if is_open and not activity.is_active else ""
     head: Line = (
         (f"{context.clock.time_of_day(span.started_at)} ", TextStyle.DIM),
         (f"{glyph} {fit(name, 12)} ", TextStyle.ROLLED_BACK if is_rollback else TextStyle.STRONG),
         (f"{offset:>8}", TextStyle.DIM),
-        (f"  {'running for' if span.ended_at is None else 'duration'} {format_duration(duration)}", TextStyle.NORMAL),
+        (f"  {verb} {format_duration(duration)}{ending}", TextStyle.NORMAL),
     )
     if formatter.cells < WIDE_FROM:
         return formatter.clip(head)
@@ -141,9 +153,16 @@ def bar(started: float, ended: float, first: float, end: float) -> Line:
 
 
 def _attempt_lines(
-    attempt: StepAttempt, record: ReleaseRecord, now: float, context: RenderContext, formatter: TextFormatter
+    attempt: StepAttempt,
+    record: ReleaseRecord,
+    now: float,
+    context: RenderContext,
+    formatter: TextFormatter,
+    activity: Activity,
 ) -> list[Line]:
     glyph, style = _OUTCOMES[attempt.outcome]
+    if attempt.outcome == "running" and not activity.is_active:
+        glyph, style = "?", TextStyle.WARN
     duration = format_duration(
         (attempt.ended_at if attempt.ended_at is not None else record.finished_at or now) - attempt.started_at
     )

@@ -1,4 +1,4 @@
-"""Progress of the last command from the key to its effect: sent, accepted, running, succeeded or failed."""
+"""Progress of the last command from the key to its effect: sending, queued, accepted, running, succeeded or failed."""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -6,9 +6,18 @@ from enum import StrEnum
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, wrap
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
+from zdd_tui.model.release.claims import FRESH_SECONDS
+from zdd_tui.model.release.delivery import RETRY_SECONDS, DeliveryStatus
 from zdd_tui.model.release.records import ReleaseRecord, StoredCommand
-from zdd_tui.model.release.state import CommandKind, Precondition, Release, ReleaseState, StepStatus, closed_gates
-from zdd_tui.model.release.summary import has_no_agent
+from zdd_tui.model.release.state import (
+    LATE_SECONDS,
+    CommandKind,
+    Precondition,
+    Release,
+    ReleaseState,
+    StepStatus,
+    closed_gates,
+)
 from zdd_tui.model.tuning import Tuning
 
 SUCCESS_SHOWN_SECONDS = 10.0
@@ -16,19 +25,29 @@ SUCCESS_SHOWN_SECONDS = 10.0
 
 
 class CommandStage(StrEnum):
-    """Stage of a command."""
+    """Stage of a command.
 
-    SENT = "sent"
+    ``sending`` until the database has confirmed that it is stored, ``queued`` until the agent answers.
+    """
+
+    SENDING = "sending"
+    QUEUED = "queued"
     ACCEPTED = "accepted"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     CANCELLED = "cancelled"
     FAILED = "failed"
     REFUSED = "refused"
+    NOT_SENT = "not sent"
 
     @property
     def is_final(self) -> bool:
-        return self not in (CommandStage.SENT, CommandStage.ACCEPTED, CommandStage.RUNNING)
+        return self not in (
+            CommandStage.SENDING,
+            CommandStage.QUEUED,
+            CommandStage.ACCEPTED,
+            CommandStage.RUNNING,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +60,26 @@ class CommandProgress:
         text: shown after the command's kind; a complete sentence once it succeeded or was cancelled.
         finished_at: monotonic seconds at which a final stage was reached.
         target_tuning: of ``tune``: the resulting tuning.
+        request_id: of the request; empty for one that is refused here.
+        failure: while it is sending: why the database has not confirmed it, or empty.
+        overtakes: kind of an earlier command that was not confirmed when this one was sent; else empty.
     """
 
     kind: CommandKind
     sent_at: float
     expected: Precondition | None = None
-    stage: CommandStage = CommandStage.SENT
+    stage: CommandStage = CommandStage.SENDING
     text: str = ""
     finished_at: float = 0.0
     target_tuning: Tuning | None = None
+    request_id: str = ""
+    failure: str = ""
+    overtakes: str = ""
+
+    @property
+    def is_unsent(self) -> bool:
+        """The database has not confirmed it, and it is not given up."""
+        return self.stage is CommandStage.SENDING
 
     def with_result(self, command: StoredCommand, now: float) -> "CommandProgress":
         """The agent has accepted or refused it."""
@@ -63,16 +93,35 @@ class CommandProgress:
     def with_send_error(self, error: BaseException, now: float) -> "CommandProgress":
         title = getattr(error, "title", "") or str(error) or type(error).__name__
         hint = getattr(error, "hint", "")
-        text = f"not sent: {title}{f'. Fix: {hint}' if hint else ''}"
-        return replace(self, stage=CommandStage.REFUSED, text=text, finished_at=now)
+        text = f"NOT SENT: {title}{f'. Fix: {hint}' if hint else ''}"
+        return replace(self, stage=CommandStage.NOT_SENT, text=text, finished_at=now)
 
     def with_board(self, board: DashboardState, context: RenderContext) -> "CommandProgress":
         """Progress by a newer state. Only an accepted command can have an effect."""
         record, now = board.release.value, board.server_now(context.now)
+        if self.stage in (CommandStage.SENDING, CommandStage.NOT_SENT):
+            return self._with_delivery(board)
         if self.stage not in (CommandStage.ACCEPTED, CommandStage.RUNNING) or record is None or now is None:
             return self
         stage, text = self._current_stage(record, now)
         return replace(self, stage=stage, text=text, finished_at=context.now if stage.is_final else 0.0)
+
+    def _with_delivery(self, board: DashboardState) -> "CommandProgress":
+        """Where the delivery is. A command that is in the database is queued, whatever the sender knows."""
+        commands = board.release.value.commands if board.release.value is not None else ()
+        delivery = board.delivery
+        is_own = delivery is not None and bool(self.request_id) and delivery.request_id == self.request_id
+        is_stored = self.is_unsent and is_own and delivery is not None and delivery.status is DeliveryStatus.QUEUED
+        stored = next(
+            (each for each in commands if self.request_id and each.request.request_id == self.request_id), None
+        )
+        if stored is not None and stored.status != "queued" and self.stage is CommandStage.NOT_SENT:
+            return self.with_result(stored, self.finished_at)
+        if is_stored or stored is not None:
+            return replace(self, stage=CommandStage.QUEUED, text="", failure="", finished_at=0.0)
+        if is_own and delivery is not None and self.is_unsent and delivery.error != self.failure:
+            return replace(self, failure=delivery.error)
+        return self
 
     def _current_stage(self, record: ReleaseRecord, now: float) -> tuple[CommandStage, str]:
         """Stage and text by the state of the release; the known ones while it shows no effect."""
@@ -134,18 +183,20 @@ def command_progress_lines(
 ) -> list[Line]:
     """The text for a command; empty once its success is old."""
     kind, text = progress.kind, progress.text
-    record = board.release.value
-    ago = format_age(context.now - progress.sent_at)
+    activity = board.activity(context.now)
     is_old = context.now - progress.finished_at > SUCCESS_SHOWN_SECONDS
     match progress.stage:
-        case CommandStage.SENT if record is not None and has_no_agent(record.lease):
-            return wrap(f"… {kind} sent {ago} ago; no agent to accept it", cells, TextStyle.WARN)
-        case CommandStage.SENT:
-            return wrap(f"… {kind} sent {ago} ago, not accepted yet", cells, TextStyle.RUNNING)
-        case CommandStage.ACCEPTED:
+        case CommandStage.SENDING:
+            return _sending_lines(progress, board, context, cells)
+        case CommandStage.QUEUED:
+            return _queued_lines(progress, board, context, cells)
+        case CommandStage.ACCEPTED if activity.is_active:
             return wrap(f"… {kind} accepted by the agent{f': {text}' if text else ''}", cells, TextStyle.RUNNING)
-        case CommandStage.RUNNING:
+        case CommandStage.RUNNING if activity.is_active:
             return wrap(f"▶ {kind} {text}", cells, TextStyle.RUNNING)
+        case CommandStage.ACCEPTED | CommandStage.RUNNING:
+            last = "accepted by an agent" if progress.stage is CommandStage.ACCEPTED else f"was {text}"
+            return wrap(f"? {kind} {last}; {activity.description}", cells, TextStyle.WARN)
         case CommandStage.SUCCEEDED | CommandStage.CANCELLED if is_old:
             return []
         case CommandStage.SUCCEEDED:
@@ -154,6 +205,30 @@ def command_progress_lines(
             return wrap(f"‖ {text}", cells, TextStyle.WARN)
         case _:
             return wrap(f"✗ {kind} {text}", cells, TextStyle.BAD)
+
+
+def _sending_lines(progress: CommandProgress, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+    """Not stored yet: as a failure once an attempt has failed, or the database is silent."""
+    waited = context.now - progress.sent_at
+    failure = progress.failure
+    if not failure and waited > FRESH_SECONDS:
+        failure = "the database does not answer"
+    overtakes = f", overtakes {progress.overtakes}, which was not confirmed" if progress.overtakes else ""
+    if not failure:
+        return wrap(f"… {progress.kind} sending{overtakes}: not stored yet", cells, TextStyle.RUNNING)
+    text = f"✗ {progress.kind} NOT SENT{overtakes}: {failure}; retrying, {format_age(waited)} of {RETRY_SECONDS:.0f}s"
+    return wrap(text, cells, TextStyle.BAD)
+
+
+def _queued_lines(progress: CommandProgress, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+    """Stored, without an answer of an agent."""
+    waited = context.now - progress.sent_at
+    text = f"{progress.kind} queued {format_age(waited)} ago"
+    late = "; late: it takes effect only in the phase that you saw" if waited > LATE_SECONDS else ""
+    activity = board.activity(context.now)
+    if activity.is_active:
+        return wrap(f"… {text}, not accepted by the agent yet{late}", cells, TextStyle.RUNNING)
+    return wrap(f"? {text}; {activity.description}{late}", cells, TextStyle.WARN)
 
 
 class MessageLine(LineView):

@@ -85,6 +85,6 @@ def disabled_reason(board: DashboardState, context: RenderContext, kind: Command
     record, now = board.release.value, board.server_now(context.now)
     if record is None or now is None:
         return board.release.error or "the release has not been read yet"
-    if board.release.error and kind is not CommandKind.ROLLBACK:  # rollback is always offered
-        return f"{board.release.error}; commands are blocked until it recovers"
+    if not board.activity(context.now).is_known and kind is not CommandKind.ROLLBACK:  # rollback is always offered
+        return f"{board.release.error or 'the database does not respond'}; commands are blocked until it recovers"
     return explain_refusal(record.release, kind, record.gates, now)

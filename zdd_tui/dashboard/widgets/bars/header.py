@@ -1,18 +1,15 @@
-"""The first line: release, environment, target, lock and agent."""
+"""The first line: release, environment, target and lock."""
 
-from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, RenderContext
+from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import (
     Line,
     TextStyle,
-    format_age,
-    format_source_age,
     join,
     justify,
     line_width,
 )
 from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
 from zdd_tui.model.plan.registry import strategy_title
-from zdd_tui.model.release.summary import has_no_agent
 
 _GAP = ("  ", TextStyle.NORMAL)
 
@@ -38,11 +35,10 @@ def header_line(board: DashboardState, context: RenderContext, cells: int) -> Li
     if plan.region:
         environment = (*environment, _GAP, (f"region {plan.region}", TextStyle.STRONG))
     target: Line = ((plan.target, TextStyle.NORMAL),)
-    lock = lock_status(context)
-    right = (*lock, _GAP, *agent_status(board, context)) if lock else agent_status(board, context)
+    right = lock_status(context)
     record = board.release.value
     if record is not None and record.release.breach is not None:
-        right = ((" ✗ STOPPED ", TextStyle.ALARM), _GAP, *right)
+        right = ((" ✗ STOPPED ", TextStyle.ALARM), *((_GAP, *right) if right else ()))
     for parts in ((name, strategy, environment, target), (name, environment, target), (name, environment)):
         left = join(parts, _GAP)
         if line_width(left) + line_width(right) < cells:
@@ -61,21 +57,3 @@ def lock_status(context: RenderContext) -> Line:
         left = int(access.seconds_left(now) + 0.999)
         return ((f" UNLOCKED {left // 60}:{left % 60:02} ", TextStyle.ALARM),)
     return ()
-
-
-def agent_status(board: DashboardState, context: RenderContext) -> Line:
-    """Age of the agent's last heartbeat, or an alarm."""
-    record = board.release.value
-    age = board.release.age(context.now)
-    if record is None or age is None:
-        return (("agent ?", TextStyle.DIM),)
-    if board.release.is_stale(context.now, RELEASE_STALE_SECONDS):
-        return ((f"agent ? DATABASE STALE {format_age(age)}", TextStyle.WARN),)
-    lease = record.lease
-    if record.release.state.has_ended and has_no_agent(lease):
-        return (("agent not needed", TextStyle.DIM),)
-    if lease is None or not lease.holder:
-        return ((" ✗ NO AGENT ", TextStyle.ALARM),)
-    if has_no_agent(lease):
-        return ((f" ✗ NO AGENT {format_age(lease.age + age)} ", TextStyle.ALARM),)
-    return ((f"agent {format_source_age(lease.age + age)}", TextStyle.GOOD),)

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import sanitize
 from zdd_tui.dashboard.widgets.panes.guard import guard_readings
-from zdd_tui.model.release.summary import AWAITING_APPROVAL, Severity, find_wait, has_no_agent, summarize_release
+from zdd_tui.model.release.claims import SourceName
+from zdd_tui.model.release.summary import AWAITING_APPROVAL, Severity, find_wait, summarize_release
 from zdd_tui.model.workload.pod import PodState
 
 MAX_TEXT_LENGTH = 200
@@ -37,9 +38,15 @@ def attention_items(board: DashboardState, context: RenderContext) -> dict[str, 
         items[f"waiting {release.phase}"] = f"{summary.text}; approval is needed"
     if (wait := find_wait(record, now)) is not None and wait.is_overdue:
         items[f"late {wait.since:.0f}"] = wait.description
-    if not release.state.has_ended and has_no_agent(record.lease):
+    if not release.state.has_ended and not board.activity(context.now).is_active:
         items["agent"] = "no agent is running the release"
-    return items | _overdue_pods(board)
+    return items | _lost_sources(board, context) | _overdue_pods(board)
+
+
+def _lost_sources(board: DashboardState, context: RenderContext) -> dict[str, str]:
+    """Sources on which the release relies; the agent has an item of its own."""
+    lost = [each for each in board.lost_sources(context.now) if each.name is not SourceName.AGENT]
+    return {f"lost {each.name}": f"lost {each.description}" for each in lost}
 
 
 def _overdue_pods(board: DashboardState) -> dict[str, str]:

@@ -5,17 +5,21 @@ from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, join, line_w
 from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
 from zdd_tui.dashboard.widgets.panes.backfill import done_percent
 from zdd_tui.model.phase import Phase
+from zdd_tui.model.release.claims import ACTIVE, Activity
 from zdd_tui.model.release.state import Release, ReleaseState
+
+_MOVING_GLYPHS = ("▶", "◀")
+"""Say that an agent works on the phase."""
 
 
 class Stepper(ReleaseView):
     """One line: ``✔ expand ─ ▶ dual-write ─ ○ backfill``."""
 
     def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
-        return [stepper_line(board, cells)]
+        return [stepper_line(board, cells, board.activity(context.now))]
 
 
-def stepper_line(board: DashboardState, cells: int) -> Line:
+def stepper_line(board: DashboardState, cells: int, activity: Activity = ACTIVE) -> Line:
     record = board.release.value
     if record is None:
         return (("… reading the release", TextStyle.DIM),)
@@ -23,6 +27,8 @@ def stepper_line(board: DashboardState, cells: int) -> Line:
     items: list[Line] = []
     for index, phase in enumerate(release.strategy.phases):
         glyph, style = _phase_glyph(release, index)
+        if glyph in _MOVING_GLYPHS and not activity.is_active:
+            glyph, style = ("✗", TextStyle.BAD) if activity.is_known else ("?", TextStyle.WARN)
         label = phase.name
         if phase.name == Phase.BACKFILL and index == release.phase and not release.state.is_rolling_back:
             percent = done_percent(record.backfill)

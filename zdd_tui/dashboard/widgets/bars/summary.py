@@ -1,13 +1,12 @@
 """What the release does now, what it waits for, and which key comes next."""
 
-from dataclasses import replace
-
 from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, error_lines, format_age, hang, line_width, wrap
 from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
+from zdd_tui.model.release.claims import SourceName, format_silence
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import ReleaseState
-from zdd_tui.model.release.summary import ReleaseSummary, Severity, has_no_agent, summarize_release
+from zdd_tui.model.release.summary import ReleaseSummary, Severity, summarize_release
 
 SEVERITY_STYLES = {
     Severity.IDLE: TextStyle.STRONG,
@@ -25,9 +24,6 @@ _BADGE_STYLES = {
 }
 """Badges of failed and finished releases, so that they differ from running ones; a rolled-back one has its own."""
 
-GRACE_SECONDS = 1.5
-"""Seconds without a connection that are not reported: most connections recover within that time."""
-
 
 class SummaryLines(ReleaseView):
     """Up to eight lines; the rest is in the details."""
@@ -43,22 +39,25 @@ def summary_lines(board: DashboardState, context: RenderContext, cells: int, lim
     if record is None or now is None:
         return _no_record_lines(board, cells)
     lines: list[Line] = []
+    activity = board.activity(context.now)
     age = board.release.age(context.now) or 0.0
-    stale = is_connection_lost(board, context)
+    stale = not activity.is_known
     if stale:
         word = "STALE" if age > RELEASE_STALE_SECONDS else "LOST"
         silence = f"no data from the database for {format_age(age)} ({board.release.error or 'no response'})"
         lines += wrap(f"✗ {word}: {silence}; showing the last known state", cells, TextStyle.BAD)
-    summary = summarize_release(record, now, context.key_names)
-    lines += _state_lines(record, summary, cells, stale=stale)
+    lines += _lost_source_lines(board, context, cells)
+    summary = summarize_release(record, now, context.key_names, activity)
+    lines += _state_lines(record, summary, cells)
     tail: list[Line] = []
     queued = [requested for requested in record.commands if requested.status == "queued"]
-    if has_no_agent(record.lease) and not record.release.state.has_ended and not stale:
+    if not activity.is_active and not record.release.state.has_ended and not stale:
         waiting = f"; {len(queued)} command{'s wait' if len(queued) > 1 else ' waits'}" if queued else ""
-        tail += wrap(f"✗ No agent is running this release{waiting}. Fix: zdd agent PLAN", cells, TextStyle.BAD)
+        seen = "" if activity.idle_seconds is None else f" (last seen {format_silence(activity.idle_seconds)} ago)"
+        tail += wrap(f"✗ No agent is running this release{seen}{waiting}. Fix: zdd agent PLAN", cells, TextStyle.BAD)
     elif stale:
         hint = f"Fix: {board.release.hint}; " if board.release.hint else ""
-        text = f"→ {hint}this screen reconnects automatically, the agent is not affected"
+        text = f"→ {hint}this screen reconnects automatically"
         tail += wrap(text, cells, TextStyle.STRONG)
     elif summary.next_action:
         action = wrap(_next_action_text(summary, context), cells - 2, TextStyle.STRONG)
@@ -72,6 +71,20 @@ def summary_lines(board: DashboardState, context: RenderContext, cells: int, lim
     return [*lines, *notes, *tail]
 
 
+def _lost_source_lines(board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+    """The lost sources on which the phase relies, besides PostgreSQL and the agent, which have their own lines."""
+    own_lines = (SourceName.POSTGRESQL, SourceName.AGENT)
+    lost = [each for each in board.lost_sources(context.now) if each.name not in own_lines]
+    if not lost:
+        return []
+    if len(lost) > 1:
+        text = f"✗ LOST: {', '.join(each.name for each in lost)}; this phase relies on them"
+    else:
+        hint = f". Fix: {lost[0].hint}" if lost[0].hint else ""
+        text = f"✗ LOST: {lost[0].description}; this phase relies on it{hint}"
+    return wrap(text, cells, TextStyle.BAD)
+
+
 def _next_action_text(summary: ReleaseSummary, context: RenderContext) -> str:
     """The next action: after the key that unlocks where production is locked; marked as impossible where read-only."""
     mutating = tuple(f"{context.key_names[each]} " for each in ("advance", "pause", "resume", "rollback"))
@@ -83,17 +96,8 @@ def _next_action_text(summary: ReleaseSummary, context: RenderContext) -> str:
     return f"{context.key_names['unlock']} unlocks, then {summary.next_action}" if locked else summary.next_action
 
 
-def is_connection_lost(board: DashboardState, context: RenderContext) -> bool:
-    """The release is stale, or cannot be read and will be."""
-    age = board.release.age(context.now)
-    has_error = bool(board.release.error) and age is not None and age > GRACE_SECONDS
-    return has_error or board.release.is_stale(context.now, RELEASE_STALE_SECONDS)
-
-
-def _state_lines(record: ReleaseRecord, summary: ReleaseSummary, cells: int, *, stale: bool) -> list[Line]:
+def _state_lines(record: ReleaseRecord, summary: ReleaseSummary, cells: int) -> list[Line]:
     """The badge, the guard's cause, and what is done now."""
-    if summary.severity in (Severity.WORKING, Severity.ROLLING_BACK) and has_no_agent(record.lease) and not stale:
-        summary = replace(summary, severity=Severity.ERROR, glyph="✗", state_label="STALLED")
     label = f"{summary.glyph} {summary.state_label}"
     badge: Line = ((label, SEVERITY_STYLES[summary.severity]), ("  ", TextStyle.NORMAL))
     is_rolled_back = record.release.state is ReleaseState.ROLLED_BACK

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.diagrams.schema import draw_box, schema_diagram_lines
-from zdd_tui.dashboard.widgets.drawing.glyphs import STEP_GLYPHS, VERDICT_GLYPHS, step_status_text
+from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS, describe_step_status
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, sanitize, truncate, wrap
 from zdd_tui.dashboard.widgets.panes.pod_rows import POD_GLYPHS
+from zdd_tui.model.release.claims import Activity
 from zdd_tui.model.release.records import ReleaseRecord, StepRecord
 from zdd_tui.model.release.state import Release, StepStatus
 from zdd_tui.model.release.strategy import StepSpec
@@ -27,18 +28,19 @@ def diagram_lines(
     if record is None or now is None:
         error = board.release.error
         return wrap(f"✗ {error}", cells, TextStyle.BAD) if error else [(("… connecting", TextStyle.DIM),)]
-    summary = summarize_release(record, now)
+    activity = board.activity(context.now)
+    summary = summarize_release(record, now, activity=activity)
     lines = [*wrap(f"{summary.glyph} {summary.state_label}  {summary.text}", cells, TextStyle.STRONG), ()]
     match board.plan.strategy:
         case "expand-contract":
             return lines + schema_diagram_lines(board, record, cells)
         case "blue-green":
-            return lines + _blue_green_diagram(board, record, now, cells)
+            return lines + _blue_green_diagram(board, record, now, activity, cells)
         case "canary":
-            return lines + _canary_diagram(board, record, now, cells)
+            return lines + _canary_diagram(board, record, now, activity, cells)
         case "dark-launch":
-            return lines + _dark_launch_diagram(board, record, now, cells, samples)
-    return lines + _rolling_diagram(board, record, now, cells)
+            return lines + _dark_launch_diagram(board, record, now, activity, cells, samples)
+    return lines + _rolling_diagram(board, record, now, activity, cells)
 
 
 # --- rolling ---------------------------------------------------------------------------------------------------------
@@ -47,10 +49,16 @@ def diagram_lines(
 _ROLLING_GATES = ("capacity-kept", "serving-new", "no-older-pod", "guard")
 
 
-def _rolling_diagram(board: DashboardState, record: ReleaseRecord, now: float, cells: int) -> list[Line]:
+def _rolling_diagram(
+    board: DashboardState, record: ReleaseRecord, now: float, activity: Activity, cells: int
+) -> list[Line]:
     moving = [step for step in record.release.strategy.steps if step.registry_key in ("rollout-new", "soak")]
-    steps: list[Line] = [(), (("steps", TextStyle.DIM),), *(_step_line(step, record, cells) for step in moving)]
-    output = [(), *_gate_reason_lines(record, _ROLLING_GATES, now, cells), *_soak_lines(record, cells)]
+    steps: list[Line] = [
+        (),
+        (("steps", TextStyle.DIM),),
+        *(_step_line(step, record, activity, cells) for step in moving),
+    ]
+    output = [(), *_gate_reason_lines(record, _ROLLING_GATES, now, cells), *_soak_lines(record, activity, cells)]
     return [*_pods_diagram(board, cells), *steps, *output]
 
 
@@ -96,10 +104,12 @@ def _split_by_image(board: DashboardState, pods: Sequence[Pod]) -> tuple[list[Po
 _BLUE_GREEN_GATES = ("smoke-passed", "serving-green", "green-healthy", "stable-ready", "guard")
 
 
-def _blue_green_diagram(board: DashboardState, record: ReleaseRecord, now: float, cells: int) -> list[Line]:
+def _blue_green_diagram(
+    board: DashboardState, record: ReleaseRecord, now: float, activity: Activity, cells: int
+) -> list[Line]:
     sides = board.plan.deployment_roles
     if len(sides) < 2:
-        return _rolling_diagram(board, record, now, cells)
+        return _rolling_diagram(board, record, now, activity, cells)
     snapshots = (board.workload.value, board.second_workload.value)
     second = f"{sides[1][1]}-"
     room = (cells - 3) // 2
@@ -114,7 +124,7 @@ def _blue_green_diagram(board: DashboardState, record: ReleaseRecord, now: float
         pair = [box[at] if at < len(box) else ((" " * room, TextStyle.NORMAL),) for box, _ in boxes]
         lines.append((*pair[0], ("   ", TextStyle.NORMAL), *pair[1]))
     output = _gate_reason_lines(record, _BLUE_GREEN_GATES, now, cells)
-    return [*lines, (), *_soak_lines(record, cells), *_switch_lines(record, cells), (), *output]
+    return [*lines, (), *_soak_lines(record, activity, cells), *_switch_lines(record, activity, cells), (), *output]
 
 
 def _deployment_box(
@@ -153,7 +163,9 @@ def _traffic_arrow(left: bool, right: bool, room: int, known: bool) -> Line:
 # --- canary and dark launch ------------------------------------------------------------------------------------------
 
 
-def _canary_diagram(board: DashboardState, record: ReleaseRecord, now: float, cells: int) -> list[Line]:
+def _canary_diagram(
+    board: DashboardState, record: ReleaseRecord, now: float, activity: Activity, cells: int
+) -> list[Line]:
     weights = _steps(record.release, "set-weight")
     weight = _reached_share(record.release, weights)
     promotion = _steps(record.release, "rollout-new")
@@ -162,19 +174,19 @@ def _canary_diagram(board: DashboardState, record: ReleaseRecord, now: float, ce
     promoted = any(record.release.status(step.name) is StepStatus.DONE for step in promotion) and weight == last
     share = 100 if promoted else weight
     lines = [share_bar("new image", share, cells), (), (("weights", TextStyle.DIM),)]
-    lines += [_step_line(step, record, cells) for step in (*weights, *promotion)]
+    lines += [_step_line(step, record, activity, cells) for step in (*weights, *promotion)]
     pods = [pod for workload in board.workloads for pod in workload.pods]
     old, new = _split_by_image(board, list({pod.uid: pod for pod in pods}.values()))
     lines += [(), *_pod_row("old", old, cells), *_pod_row("new", new, cells), ()]
     return [
         *lines,
         *_gate_reason_lines(record, ("weight-held", "pods-healthy", "guard"), now, cells),
-        *_soak_lines(record, cells),
+        *_soak_lines(record, activity, cells),
     ]
 
 
 def _dark_launch_diagram(
-    board: DashboardState, record: ReleaseRecord, now: float, cells: int, samples: Sequence[Line]
+    board: DashboardState, record: ReleaseRecord, now: float, activity: Activity, cells: int, samples: Sequence[Line]
 ) -> list[Line]:
     """Comparison results above the shares that follow."""
     values = {flag.role: flag.value.percent if flag.value else 0 for flag in board.flags.value or ()}
@@ -185,11 +197,11 @@ def _dark_launch_diagram(
         (),
         (("comparison results since the phase started", TextStyle.DIM),),
         *_gate_reason_lines(record, ("shadow-agrees", "shadow-fast"), now, cells),
-        *_soak_lines(record, cells),
+        *_soak_lines(record, activity, cells),
     ]
     lines += [(), *samples] if samples else []
     lines += [(), (("shares", TextStyle.DIM),)]
-    return lines + [_step_line(step, record, cells) for step in (*shadows, *ramps)]
+    return lines + [_step_line(step, record, activity, cells) for step in (*shadows, *ramps)]
 
 
 def share_bar(name: str, percent: int, cells: int) -> Line:
@@ -213,13 +225,13 @@ def _reached_share(release: Release, steps: Sequence[StepSpec]) -> int:
     return max((step.value or 0 for step in steps if release.status(step.name) is StepStatus.DONE), default=0)
 
 
-def _step_line(step: StepSpec, record: ReleaseRecord, cells: int) -> Line:
+def _step_line(step: StepSpec, record: ReleaseRecord, activity: Activity, cells: int) -> Line:
     status = record.release.status(step.name)
-    glyph, style = STEP_GLYPHS[status]
+    glyph, style, text = describe_step_status(status, activity)
     return (
         (f"{glyph} ", style),
         (truncate(step.label, cells - 14), TextStyle.NORMAL),
-        (f"  {step_status_text(status)}", TextStyle.DIM),
+        (f"  {text}", TextStyle.DIM),
     )
 
 
@@ -236,10 +248,14 @@ def _gate_reason_lines(record: ReleaseRecord, names: Sequence[str], now: float, 
     return lines or [(("no gate result yet", TextStyle.DIM),)]
 
 
-def _soak_lines(record: ReleaseRecord, cells: int) -> list[Line]:
+def _soak_lines(record: ReleaseRecord, activity: Activity, cells: int) -> list[Line]:
     """Progress of the running soak."""
     step = _running_step(record, "soak")
-    return wrap(f"soak: {step.note or 'started'}", cells, TextStyle.RUNNING) if step else []
+    if step is None:
+        return []
+    if not activity.is_active:
+        return wrap(f"soak, last: {step.note or 'started'}; {activity.description}", cells, TextStyle.WARN)
+    return wrap(f"soak: {step.note or 'started'}", cells, TextStyle.RUNNING)
 
 
 def _running_step(record: ReleaseRecord, key: str) -> StepRecord | None:
@@ -247,7 +263,7 @@ def _running_step(record: ReleaseRecord, key: str) -> StepRecord | None:
     return next((step for step in record.steps if step.name in names and step.status is StepStatus.STARTED), None)
 
 
-def _switch_lines(record: ReleaseRecord, cells: int) -> list[Line]:
+def _switch_lines(record: ReleaseRecord, activity: Activity, cells: int) -> list[Line]:
     """The steps that move traffic."""
     moving = [step for step in record.release.strategy.steps if step.name.startswith(("switch-", "remove-green"))]
-    return [(("switches", TextStyle.DIM),), *(_step_line(step, record, cells) for step in moving)]
+    return [(("switches", TextStyle.DIM),), *(_step_line(step, record, activity, cells) for step in moving)]

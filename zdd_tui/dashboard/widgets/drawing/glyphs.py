@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from zdd_tui.dashboard.widgets.drawing.line import TextStyle
+from zdd_tui.model.release.claims import Activity
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.state import StepStatus
 
@@ -28,6 +29,10 @@ STEP_GLYPHS: Mapping[StepStatus, tuple[str, TextStyle]] = {
 }
 
 
-def step_status_text(status: StepStatus) -> str:
-    """``running``, ``done``, ``undo failed``."""
-    return "running" if status is StepStatus.STARTED else status.value.replace("_", " ").replace("-", " ")
+def describe_step_status(status: StepStatus, activity: Activity) -> tuple[str, TextStyle, str]:
+    """Glyph, style and text: ``running``, ``done``, ``undo failed``; a step on which nobody is known to work has only
+    started."""
+    if status in (StepStatus.STARTED, StepStatus.UNDOING) and not activity.is_active:
+        return "?", TextStyle.WARN, "started" if status is StepStatus.STARTED else "undo started"
+    text = "running" if status is StepStatus.STARTED else status.value.replace("_", " ").replace("-", " ")
+    return *STEP_GLYPHS[status], text

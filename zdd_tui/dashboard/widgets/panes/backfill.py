@@ -22,6 +22,7 @@ from zdd_tui.dashboard.widgets.panes.pane import Pane, RowSelected, unread_sourc
 from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.backfill import EtaEstimator, estimate_eta, format_eta
 from zdd_tui.model.duration import format_duration
+from zdd_tui.model.release.claims import ACTIVE, Activity
 from zdd_tui.model.release.records import BackfillRecord, FailedRow
 from zdd_tui.model.release.witness import MAX_SHOWN_WRITERS, WitnessRecord
 from zdd_tui.model.tuning import describe_tuning
@@ -49,7 +50,7 @@ class BackfillPane(Pane):
 
     def dependencies(self, board: DashboardState) -> tuple[object, ...]:
         record, error = board.release.value, board.release.error
-        seen = (record.backfill, record.witness, record.tuning, record.plan_limits) if record else None
+        seen = (record.backfill, record.witness, record.tuning, record.plan_limits, record.lease) if record else None
         return error, seen, self.is_maximised
 
     def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
@@ -62,7 +63,8 @@ class BackfillPane(Pane):
         workers = record.limits.workers if record.limits is not None else 1
         tuned = tuple(describe_tuning(record.plan_limits, record.tuning)) if record.plan_limits else ()
         strip = rates if self.shows_history else ()
-        lines = backfill_lines(backfill, cells, strip, eta_from=rates, workers=workers, tuned=tuned)
+        activity = board.activity(context.now)
+        lines = backfill_lines(backfill, cells, strip, eta_from=rates, workers=workers, tuned=tuned, activity=activity)
         lines = [*writer_lines(record.witness, cells), *lines]
         lines += _extra_lines(backfill, tuned, strip, cells) if backfill is not None else []
         return [dim(line) for line in lines] if self.is_uncertain(board, context) else lines
@@ -101,6 +103,7 @@ def backfill_lines(
     eta_from: Sequence[float] = (),
     workers: int = 1,
     tuned: Sequence[str] = (),
+    activity: Activity = ACTIVE,
 ) -> list[Line]:
     """Bar, rows, rate, throttle, verification.
 
@@ -109,15 +112,21 @@ def backfill_lines(
         eta_from: the same, for the time left.
         workers: number of concurrent batches.
         tuned: limits changed while it runs; shown instead of the throttle where there is none.
+        activity: whether an agent is known to work; without one nothing is said to move.
     """
     percent = done_percent(backfill)
     if backfill is None or percent is None:
         return [(("○ not started", TextStyle.DIM),)]
     glyph, style = _STATES.get(backfill.status, ("?", TextStyle.WARN))
+    word, moves = backfill.status, activity.is_active or backfill.status in ("done", "cancelled")
+    if not moves and backfill.status == "running":
+        glyph, style, word = (
+            ("✗", TextStyle.BAD, "stalled") if activity.is_known else ("?", TextStyle.WARN, "was running")
+        )
     room = max(4, cells - 5)
     full = room * percent // 100
     rows: Line = (
-        (f"{glyph} {backfill.status} ", style),
+        (f"{glyph} {word} ", style),
         (f" {format_count(backfill.rows_done)} / {_rows_text(backfill)}", TextStyle.NORMAL),
     )
     lines: list[Line] = [
@@ -130,9 +139,11 @@ def backfill_lines(
         lines += [rows, (failed,)] if backfill.failed_rows else [rows]
     batch = f"batch {backfill.batch_rows}" + (f"×{workers}" if workers > 1 else "")
     lines += [
-        _rate_line(backfill, cells, rates, eta_from, (batch, TextStyle.NORMAL)),
-        _throttle_line(backfill, tuned, cells),
-        _verification_line(backfill),
+        _rate_line(backfill, cells, rates, eta_from, (batch, TextStyle.NORMAL))
+        if moves
+        else _idle_line(activity, cells),
+        _throttle_line(backfill, tuned, cells) if moves else (("throttle: ?", TextStyle.DIM),),
+        _verification_line(backfill, activity),
     ]
     return lines
 
@@ -192,12 +203,19 @@ def _rate_line(
     return (rate, *strip, eta, batch)
 
 
-def _verification_line(backfill: BackfillRecord) -> Line:
+def _idle_line(activity: Activity, cells: int) -> Line:
+    """In place of rate and time left: since when nobody is known to work."""
+    return ((truncate(activity.description, cells), TextStyle.BAD if activity.is_known else TextStyle.WARN),)
+
+
+def _verification_line(backfill: BackfillRecord, activity: Activity) -> Line:
     if backfill.mismatches:
         return ((f"✗ {backfill.mismatches} mismatches", TextStyle.BAD),)
     rows = format_count(backfill.verified_rows)
     if backfill.verified:
         return ((f"✔ verified {rows}, 0 mismatches", TextStyle.GOOD),)
+    if backfill.verified_rows and not activity.is_active:
+        return ((f"? verified {rows} so far", TextStyle.WARN),)
     if backfill.verified_rows:
         return ((f"▶ verifying {rows}", TextStyle.RUNNING),)
     return (("○ not verified yet", TextStyle.DIM),)

@@ -37,12 +37,17 @@ class GuardPane(TablePane[GuardReading, bool]):
         record, now = board.release.value, board.server_now(context.now)
         if record is None or now is None:
             return ""
-        last = "at the end: " if record.release.state.has_ended else ""
-        return last + guard_heading(guard_readings(board, now))
+        if record.release.state.has_ended:
+            return f"at the end: {guard_heading(guard_readings(board, now))}"
+        activity = board.activity(context.now)
+        return guard_heading(guard_readings(board, now)) if activity.is_active else f"off: {activity.description}"
 
     def rows(self, board: DashboardState, context: RenderContext) -> Sequence[GuardReading]:
         now = board.server_now(context.now)
         return () if now is None else guard_readings(board, now)
+
+    def is_uncertain(self, board: DashboardState, context: RenderContext) -> bool:
+        return super().is_uncertain(board, context) or not board.activity(context.now).is_active
 
     def columns(
         self, board: DashboardState, rows: Sequence[GuardReading], cells: int

@@ -38,7 +38,7 @@ GATE_PANE_ROWS = 50
 """Height of the screen from which the gates may have a pane in the layout; the lines above the panes show the current
 gates on every screen."""
 
-_ROWS_OUTSIDE_PANES = 10
+_ROWS_OUTSIDE_PANES = 11
 """Rows above and below the panes while the release waits."""
 
 _MIN_GATE_LINES = 4

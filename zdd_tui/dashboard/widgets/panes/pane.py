@@ -1,4 +1,4 @@
-"""A framed view of one source. The title shows the source's age, and STALE when it is too old."""
+"""A framed view of one source. Once the source is too old, the title shows STALE and its age."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -12,7 +12,7 @@ from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, Obser
 from zdd_tui.dashboard.widgets.drawing.line import (
     Line,
     TextStyle,
-    format_source_age,
+    format_age,
     sanitize,
     wrap,
 )
@@ -105,7 +105,7 @@ class Pane(LineView, can_focus=True):
     """Seconds after which the source is stale."""
 
     def source(self, board: DashboardState) -> Observed[object]:
-        """The source whose age the title shows."""
+        """The source whose age the title shows once it is stale."""
         return board.release
 
     def dependencies(self, board: DashboardState) -> tuple[object, ...]:
@@ -127,7 +127,7 @@ class Pane(LineView, can_focus=True):
         stale = source.value is not None and source.is_stale(context.now, self.stale_after)
         if self.has_class("-stale") is not stale:
             self.set_class(stale, "-stale")
-        text = "" if age is None else f" {format_source_age(age, stale=stale)}"
+        text = f" STALE {format_age(age)}" if stale and age is not None else ""
         heading = self.heading(board, context)
         name = name_with_key(self.pane_name, context.key_names)
         self._update_title(f"{name}{text}{f' · {heading}' if heading else ''}")

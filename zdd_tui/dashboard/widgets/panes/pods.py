@@ -8,6 +8,7 @@ from zdd_tui.dashboard.widgets.drawing.line import Line, Span, TextStyle, format
 from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.pod_rows import POD_GLYPHS, STATE_ORDER, ColumnWidths, PodRow, PodRowCache
 from zdd_tui.dashboard.widgets.panes.table import TablePane
+from zdd_tui.model.release.claims import uncounted_seconds
 from zdd_tui.model.workload.pod import Pod, PodState
 from zdd_tui.model.workload.rollout import WorkloadSnapshot
 
@@ -59,7 +60,8 @@ class PodPane(TablePane[PodRow, float]):
         return pod_columns(widths, with_restarts=cells >= needed)
 
     def cell_context(self, board: DashboardState, context: RenderContext) -> float:
-        return context.wall + (board.workload.value.clock_skew if board.workload.value else 0.0)
+        stopped = uncounted_seconds(board.workload.age(context.now) or 0.0)
+        return context.wall - stopped + (board.workload.value.clock_skew if board.workload.value else 0.0)
 
     def identity(self, row: PodRow) -> str:
         return row.pod.uid
@@ -71,7 +73,7 @@ class PodPane(TablePane[PodRow, float]):
         return row.pod
 
     def notes(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
-        return pod_notes(board, cells)
+        return pod_notes(board, cells, is_current=not self.is_uncertain(board, context))
 
     def empty_line(self, board: DashboardState) -> Line:
         return (("no pods", TextStyle.WARN),)
@@ -101,8 +103,12 @@ def deployments_heading(plan: PlanView, first: WorkloadSnapshot, second: Workloa
     return f"serving: {', '.join(text)}"
 
 
-def pod_notes(board: DashboardState, cells: int) -> list[Line]:
-    """A line for the second Deployment's error, and one for each rollout in progress."""
+def pod_notes(board: DashboardState, cells: int, *, is_current: bool = True) -> list[Line]:
+    """A line for the second Deployment's error, and one for each rollout in progress.
+
+    Args:
+        is_current: the cluster confirms that they are in progress.
+    """
     plan, second, snapshots = board.plan, board.second_workload, board.workloads
     sides = [side for side, _ in plan.deployment_roles] or [""]
     lines: list[Line] = []
@@ -111,7 +117,8 @@ def pod_notes(board: DashboardState, cells: int) -> list[Line]:
     for snapshot, side in zip(snapshots, sides, strict=False):
         rollout = snapshot.rollout
         if rollout is not None and not rollout.done:
-            glyph, style = ("✗", TextStyle.BAD) if rollout.failed else ("▶", TextStyle.RUNNING)
+            moving = ("▶", TextStyle.RUNNING) if is_current else ("?", TextStyle.WARN)
+            glyph, style = ("✗", TextStyle.BAD) if rollout.failed else moving
             which = f" {side}" if len(snapshots) > 1 else ""
             lines.append(((truncate(f"{glyph} rollout{which}: {rollout.message}", cells), style),))
     return lines

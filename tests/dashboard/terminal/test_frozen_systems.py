@@ -1,0 +1,184 @@
+"""The dashboard in a terminal of 80x24 while systems freeze and the agent dies: what it says, and what it does not."""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import asyncpg
+import psutil
+import pytest
+import yaml
+
+from tests.dashboard.test_live_source import DEPLOYMENT
+from tests.support.store import AGENT, open_store
+from tests.support.tcp_relay import Relay
+from tests.support.terminal_emulator import Emulator, run_in_emulator
+from zdd_tui.backends.store.agent import AgentStore, acquire_lease
+from zdd_tui.model.release.state import ReleaseState, StepStatus
+from zdd_tui.testbed.cluster import kinds
+from zdd_tui.testbed.cluster.cluster import local_cluster
+from zdd_tui.testbed.processes import free_port
+from zdd_tui.testbed.servers import PostgresServer, RedisServer, postgres_server, redis_server
+
+ROOT = Path(__file__).parents[3]
+PROGRAM = """
+import sys
+from tests.dashboard.test_live_source import plan
+from tests.support.store import ANA
+from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.live_source import LiveSource
+source = LiveSource(plan(*sys.argv[1:]), actor=ANA)
+source.start()
+app = ZddApp(source)
+code = app.run()
+print("LEFT", app.unsent_text, flush=True)
+source.stop()
+sys.exit(code)
+"""
+MOVES = re.compile(r"▶ (?!rollout:)|/s |ETA|(?<!was )running step")
+
+
+@dataclass
+class Systems:
+    """The systems of a release whose backfill runs."""
+
+    terminal: Emulator
+    postgres: PostgresServer
+    redis: RedisServer
+    api: Relay
+    agent: asyncio.Task[None]
+
+    def freeze(self, server: PostgresServer | RedisServer, how: signal.Signals = signal.SIGSTOP) -> None:
+        """Stops every process of a server; SIGCONT continues them."""
+        assert server.pid is not None
+        parent = psutil.Process(server.pid)
+        for process in (parent, *parent.children(recursive=True)):
+            process.send_signal(how)
+
+    async def shows(self, *wanted: str) -> str:
+        """The screen with all of that; prints how long it took."""
+        began = time.monotonic()
+        text = await self.terminal.wait_for(*wanted)
+        print(f"{wanted[0]!r} after {time.monotonic() - began:.1f} s")
+        return text
+
+
+@contextlib.asynccontextmanager
+async def systems(folder: Path) -> AsyncIterator[Systems]:
+    """Real servers, an agent that only renews its lease, and a dashboard in a terminal."""
+    async with (
+        postgres_server(folder / "pg") as postgres,
+        redis_server(folder / "redis") as redis,
+        local_cluster(folder / "cluster") as cluster,
+        open_store(postgres.dsn) as (_, release_id),
+        Relay("127.0.0.1", int(cluster.url.rpartition(":")[2]), free_port()) as relay,
+    ):
+        cluster.api.create(kinds.DEPLOYMENT, "default", DEPLOYMENT)
+        await relay.open_port()
+        config = yaml.safe_load(cluster.kubeconfig.read_text())
+        config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{relay.port}"
+        kubeconfig = folder / "kubeconfig"
+        kubeconfig.write_text(yaml.safe_dump(config))
+        store = await acquire_lease(postgres.dsn, release_id, AGENT)
+        assert store is not None
+        agent = asyncio.create_task(keep_renewing(store))
+        program = [sys.executable, "-c", PROGRAM, postgres.dsn, redis.url, str(kubeconfig)]
+        try:
+            await start_backfill(store, postgres.dsn)
+            async with run_in_emulator(program, {**os.environ, "PYTHONPATH": str(ROOT)}) as terminal:
+                yield Systems(terminal, postgres, redis, relay, agent)
+        finally:
+            agent.cancel()
+            await asyncio.gather(agent, return_exceptions=True)
+            await store.close()
+
+
+async def keep_renewing(store: AgentStore) -> None:
+    while True:
+        with contextlib.suppress(Exception):  # the database freezes
+            await asyncio.wait_for(store.renew_lease(), 2)
+        await asyncio.sleep(0.5)
+
+
+async def start_backfill(store: AgentStore, dsn: str) -> None:
+    release = (await store.read()).release
+    phase = [each.name for each in release.strategy.phases].index("backfill")
+    done = sum(len(each.steps) for each in release.strategy.phases[:phase]) + 1
+    statuses = [StepStatus.DONE] * done + [StepStatus.PENDING] * (len(release.statuses) - done)
+    statuses[done] = StepStatus.STARTED
+    await store.save(replace(release, state=ReleaseState.RUNNING, phase=phase, statuses=tuple(statuses)))
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(
+            "INSERT INTO zdd.backfill (release_id, status, rows_total, rows_done, batch_rows, rate)"
+            " VALUES ($1, 'running', 1000000, 200000, 2000, 1500)",
+            store.release_id,
+        )
+    finally:
+        await connection.close()
+
+
+async def count_commands(dsn: str) -> int:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return int(await connection.fetchval("SELECT count(*) FROM zdd.command"))
+    finally:
+        await connection.close()
+
+
+@pytest.mark.timeout(200)
+async def test_frozen_systems_a_dead_agent_and_a_command_into_a_frozen_database(tmp_path: Path) -> None:
+    async with systems(tmp_path) as here:
+        terminal = here.terminal
+        text = await terminal.wait_for("✔ PostgreSQL <3s", "✔ Redis <3s", "✔ Kubernetes <3s", "✔ agent <3s", "ETA")
+        assert MOVES.search(text)
+
+        here.freeze(here.redis)  # its pane is hidden during the backfill
+        text = await here.shows("✗ Redis", "✗ LOST: Redis", "relies on it")
+        here.freeze(here.redis, signal.SIGCONT)
+        await here.shows("✔ Redis <3s")
+
+        here.api.flows.clear()
+        text = await here.shows("✗ Kubernetes", "✗ LOST: Kubernetes", "pods STALE")
+        here.api.flows.set()
+        await here.shows("✔ Kubernetes <3s")
+
+        terminal.press("R")
+        await terminal.wait_for("roll back", "Enter")
+        here.freeze(here.postgres)
+        terminal.press("\r")
+        text = await here.shows("✗ PostgreSQL", "rollback NOT SENT", "LAST KNOWN", "? agent")
+        assert not MOVES.search(text), text
+        terminal.press("q")
+        await terminal.wait_for("rollback is NOT SENT", "given up")
+        terminal.press("q")
+        await terminal.wait_for("LEFT rollback was NOT SENT")
+        assert await terminal.wait_for_exit() == 0
+        await asyncio.sleep(3.5)  # an attempt may be on its way for five seconds
+        here.freeze(here.postgres, signal.SIGCONT)
+        assert await count_commands(here.postgres.dsn) == 0
+
+
+@pytest.mark.timeout(200)
+async def test_nothing_moves_without_an_agent_and_a_retried_command_is_stored_once(tmp_path: Path) -> None:
+    async with systems(tmp_path) as here:
+        await here.terminal.wait_for("✔ agent <3s", "ETA")
+        here.agent.cancel()
+        text = await here.shows("✗ agent", "STALLED", "no agent for")
+        assert not MOVES.search(text), text
+
+        here.terminal.press("R")
+        await here.terminal.wait_for("roll back", "Enter")
+        here.freeze(here.postgres)
+        here.terminal.press("\r")
+        await here.shows("rollback NOT SENT")
+        here.freeze(here.postgres, signal.SIGCONT)
+        await here.shows("rollback queued")
+        assert await count_commands(here.postgres.dsn) == 1

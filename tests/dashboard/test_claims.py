@@ -1,0 +1,323 @@
+"""Random outages, commands and time: no line claims progress, freshness or delivery that the record does not support.
+
+The world below knows what is really so: when each system was last heard, when an agent last renewed its lease, which
+rows the database has. The texts of the screens and of `zdd status` are compared with that; the rules of
+:mod:`zdd_tui.model.release.claims` are used by the texts alone.
+"""
+
+import re
+from dataclasses import dataclass, field, replace
+from uuid import uuid4
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tests.support.states import (
+    ANA,
+    BACKFILL_STEP,
+    EPOCH,
+    MONOTONIC,
+    SERVING,
+    FixedClock,
+    backfill,
+    board,
+    flags,
+    record,
+    release,
+    workload,
+)
+from zdd_tui.cli.status import format_status
+from zdd_tui.dashboard.screens.status_details import status_detail_lines
+from zdd_tui.dashboard.state import DashboardState, Observed, RenderContext
+from zdd_tui.dashboard.widgets.bars.command_progress import CommandProgress, command_progress_lines
+from zdd_tui.dashboard.widgets.bars.gates import gate_lines
+from zdd_tui.dashboard.widgets.bars.header import header_line
+from zdd_tui.dashboard.widgets.bars.health import health_line
+from zdd_tui.dashboard.widgets.bars.stepper import stepper_line
+from zdd_tui.dashboard.widgets.bars.summary import summary_lines
+from zdd_tui.dashboard.widgets.drawing.line import Line, format_age
+from zdd_tui.dashboard.widgets.panes.backfill import backfill_lines
+from zdd_tui.model.errors import Refused
+from zdd_tui.model.release.delivery import RETRY_SECONDS, VALID_SECONDS, Delivery
+from zdd_tui.model.release.records import CommandRequest, Lease, ReleaseRecord, StoredCommand
+from zdd_tui.model.release.state import (
+    CommandKind,
+    Release,
+    ReleaseState,
+    StepStatus,
+    apply_command,
+)
+from zdd_tui.model.release.strategy import Phase
+
+FRESH = 3.0
+"""Seconds within which a loss must be told."""
+
+STEP = 0.25
+"""Seconds of one step of the world."""
+
+POSTGRESQL, REDIS, KUBERNETES = "PostgreSQL", "Redis", "Kubernetes"
+READ_EVERY = {POSTGRESQL: 1.0, REDIS: 1.0, KUBERNETES: 2.0}
+ATTEMPT, PAUSE = 2.5, 0.5
+
+MOVES = re.compile(
+    r"▶ (RUNNING|running|backfill|rollback|pause|resume|verifying|move)|◀ (ROLLING|expand|dual-write|backfill)"
+    r"|\d/s |ETA|No action needed|(?<!was )reverting step|accepted by the agent|running +move|verifying"
+)
+"""What only an agent at work can make true."""
+
+MOVES_IN_STATUS = re.compile(r"… (running|undoing) |a second|[▶◀] |No action needed")
+
+
+@dataclass
+class Attempt:
+    """A statement on its way, with the time until which the database accepts it."""
+
+    request: CommandRequest
+    started_at: float
+    valid_until: float
+    answer_is_lost: bool
+
+
+@dataclass
+class World:
+    """The systems, an agent, and a dashboard with one operator. Times are monotonic seconds."""
+
+    now: float = MONOTONIC
+    up: dict[str, bool] = field(default_factory=lambda: dict.fromkeys(READ_EVERY, True))
+    heard_at: dict[str, float] = field(default_factory=lambda: dict.fromkeys(READ_EVERY, MONOTONIC))
+    agent_is_alive: bool = True
+    renewed_at: float = MONOTONIC
+    rows_done: int = 0
+    state: Release = field(
+        default_factory=lambda: release(
+            ReleaseState.RUNNING, Phase.BACKFILL, done=BACKFILL_STEP, current=StepStatus.STARTED
+        )
+    )
+    rows: list[StoredCommand] = field(default_factory=list)
+    waiting_statements: list[Attempt] = field(default_factory=list)
+    loses_answers: bool = False
+    given_up: set[str] = field(default_factory=set)
+    shown: DashboardState = field(default_factory=lambda: board(record(release(ReleaseState.PLANNED))))
+    progress: CommandProgress | None = None
+    request: CommandRequest | None = None
+    attempt: Attempt | None = None
+    next_attempt_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._read(POSTGRESQL)
+
+    @property
+    def server_now(self) -> float:
+        return EPOCH + self.now - MONOTONIC
+
+    # --- what happens --------------------------------------------------------------------------------------------
+
+    def run(self, seconds: float) -> None:
+        for _ in range(round(seconds / STEP)):
+            self.now += STEP
+            if self.up[POSTGRESQL]:
+                self._run_statements()
+                if self.agent_is_alive:
+                    self._run_agent()
+            for system, every in READ_EVERY.items():
+                if self.up[system] and self.now - self.heard_at[system] >= every:
+                    self._read(system)
+            self._deliver()
+            self.check()
+
+    def press(self, kind: CommandKind) -> None:
+        if self.progress is not None and self.progress.is_unsent:
+            return  # refused by the controller
+        expected = self.shown.build_precondition() if kind is CommandKind.ROLLBACK else None
+        confirmed_at = self.shown.server_now(self.now)
+        self.request = CommandRequest(kind, expected=expected, request_id=uuid4().hex, confirmed_at=confirmed_at)
+        self.progress = CommandProgress(kind, self.now, expected, request_id=self.request.request_id)
+        self.shown = replace(self.shown, delivery=Delivery(self.request.request_id, self.now))
+        self.attempt, self.next_attempt_at = None, self.now
+
+    def _run_statements(self) -> None:
+        """The database executes what has waited in it."""
+        for attempt in self.waiting_statements:
+            if attempt.valid_until >= self.server_now and not self._find(attempt.request.request_id):
+                assert attempt.request.request_id not in self.given_up, "stored after it was said to be given up"
+                self.rows.append(StoredCommand(len(self.rows) + 1, attempt.request, ANA, self.server_now))
+        self.waiting_statements.clear()
+
+    def _run_agent(self) -> None:
+        if self.now - self.renewed_at >= 1.0:
+            self.renewed_at = self.now
+        self.rows_done = min(1_000_000, self.rows_done + 500)
+        for at, row in enumerate(self.rows):
+            if row.status != "queued":
+                continue
+            command = row.to_command
+            try:
+                self.state = apply_command(self.state, command, {}, self.server_now)
+            except Refused as refusal:
+                self.rows[at] = replace(row, status="refused", outcome=str(refusal))
+            else:
+                late = self.server_now - (row.request.confirmed_at or 0.0)
+                seen = row.request.expected
+                assert (
+                    late <= RETRY_SECONDS + STEP
+                    or row.kind is CommandKind.PAUSE
+                    or (seen is not None and seen.phase == self.state.phase)
+                ), "executed late in another phase than the confirmed one"
+                self.rows[at] = replace(row, status="done", outcome=f"{self.state.state}")
+
+    def _read(self, system: str) -> None:
+        self.heard_at[system] = self.now
+        match system:
+            case "PostgreSQL":
+                self.shown = replace(self.shown, release=Observed(self._record(), self.now))
+            case "Redis":
+                self.shown = replace(self.shown, flags=Observed(flags(), self.now))
+            case _:
+                self.shown = replace(self.shown, workload=Observed(workload(SERVING), self.now))
+
+    def _record(self) -> ReleaseRecord:
+        found = record(self.state, lease=Lease(4, "agent", "bastion", 1, self.now - self.renewed_at, 3.0))
+        done = backfill(rows_done=self.rows_done, rows_total=2_000_000)
+        return replace(found, now=self.server_now, backfill=done, commands=tuple(self.rows[-20:]))
+
+    def _deliver(self) -> None:
+        """As :func:`zdd_tui.backends.store.delivery.deliver_command` and the live source do."""
+        delivery, request = self.shown.delivery, self.request
+        if delivery is not None and request is not None and delivery.is_open:
+            self._step_delivery(delivery, request)
+        row = self._find(self.request.request_id) if self.request is not None else None
+        context = RenderContext(self.now, self.server_now, FixedClock())
+        if self.progress is not None:
+            self.progress = self.progress.with_board(self.shown, context)
+            if self.progress.stage == "queued" and row is not None and row.status != "queued" and self.up[POSTGRESQL]:
+                self.progress = self.progress.with_result(row, self.now)
+
+    def _step_delivery(self, delivery: Delivery, request: CommandRequest) -> None:
+        if self.attempt is None and self.now >= self.next_attempt_at:
+            valid_until = (self.shown.server_now(self.now) or 0.0) + VALID_SECONDS
+            self.attempt = Attempt(request, self.now, valid_until, self.loses_answers)
+            self.waiting_statements.append(self.attempt)
+            if self.up[POSTGRESQL]:
+                self._run_statements()
+        if self.attempt is None:
+            return
+        is_answered = self.up[POSTGRESQL] and not self.attempt.answer_is_lost and self._find(request.request_id)
+        if is_answered:
+            self.shown = replace(self.shown, delivery=delivery.stored())
+            self.attempt = None
+        elif self.now - self.attempt.started_at >= ATTEMPT:
+            self.shown = replace(self.shown, delivery=delivery.attempt_failed("db does not answer within 2.5 s"))
+            if self.now + PAUSE < delivery.started_at + RETRY_SECONDS:
+                self.attempt, self.next_attempt_at = None, self.now + PAUSE
+            elif self.now >= self.attempt.started_at + VALID_SECONDS:
+                self.shown = replace(self.shown, delivery=delivery.given_up("db does not answer"))
+                self.given_up.add(request.request_id)
+                assert self.progress is not None
+                self.progress = self.progress.with_send_error(RuntimeError("db does not answer"), self.now)
+                self.attempt = None
+
+    def _find(self, request_id: str) -> StoredCommand | None:
+        return next((row for row in self.rows if row.request.request_id == request_id), None)
+
+    # --- what is said about it -----------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        context = RenderContext(self.now, self.server_now, FixedClock())
+        text = self._screen_text(context)
+        works = self.now - self.renewed_at <= FRESH and self.now - self.heard_at[POSTGRESQL] <= FRESH
+        if not works:
+            claimed = MOVES.search(text)
+            assert claimed is None, f"{claimed.group(0)!r} although nobody is known to work:\n{text}"
+            assert self.state.state.has_ended or re.search(r"no agent for|state not known for", text), text
+        self._check_health(plain(health_line(self.shown, context, 80)))
+        if self.progress is not None:
+            self._check_delivery(plain(*command_progress_lines(self.progress, self.shown, context, 200)))
+        if self.up[POSTGRESQL]:
+            status = format_status(self._record())
+            claimed = MOVES_IN_STATUS.search(status) if self.now - self.renewed_at > FRESH else None
+            assert claimed is None, f"{claimed.group(0)!r} although no agent works:\n{status}"
+
+    def _screen_text(self, context: RenderContext) -> str:
+        shown, activity = self.shown, self.shown.activity(context.now)
+        assert shown.release.value is not None
+        lines = [
+            header_line(shown, context, 80),
+            stepper_line(shown, 80, activity),
+            *summary_lines(shown, context, 80),
+            *gate_lines(shown, context, 80),
+            *backfill_lines(shown.release.value.backfill, 60, activity=activity),
+            *status_detail_lines(shown, context, 80, self.progress),
+        ]
+        if self.progress is not None:
+            lines += command_progress_lines(self.progress, shown, context, 80)
+        return plain(*lines)
+
+    def _check_health(self, line: str) -> None:
+        said = {name: (glyph, age) for glyph, name, age in re.findall(r"([✔✗?○]) (\w+) (\S+)", line)}
+        for system, heard_at in self.heard_at.items():
+            age = self.now - heard_at
+            assert said[system] == (("✔", "<3s") if age <= FRESH else ("✗", format_age(age))), (line, age)
+        if said["agent"][0] == "✔":
+            assert self.now - self.renewed_at <= FRESH
+            assert self.now - self.heard_at[POSTGRESQL] <= FRESH
+
+    def _check_delivery(self, line: str) -> None:
+        assert self.request is not None
+        assert self.progress is not None
+        row = self._find(self.request.request_id)
+        if re.search(r" queued |accepted", line):
+            assert row is not None, f"not in the database: {line}"
+        if self.progress.is_unsent and self.now - self.progress.sent_at > FRESH:
+            assert "NOT SENT" in line
+        if self.request.request_id in self.given_up and row is None:
+            assert "NOT SENT" in line, f"lost silently: {line}"
+
+
+def plain(*lines: Line) -> str:
+    return "\n".join("".join(part for part, _ in line) for line in lines)
+
+
+SYSTEMS = st.sampled_from(sorted(READ_EVERY))
+ACTIONS = st.one_of(
+    st.tuples(st.just("freeze"), SYSTEMS),
+    st.tuples(st.just("thaw"), SYSTEMS),
+    st.tuples(st.just("press"), st.sampled_from((CommandKind.ROLLBACK, CommandKind.PAUSE, CommandKind.RESUME))),
+    st.tuples(st.sampled_from(("kill", "start", "lose answers", "keep answers", "next phase")), st.none()),
+)
+WAITS = st.sampled_from((0.25, 0.5, 1.0, 2.75, 3.25, 6.0, 31.0))
+
+
+SENT_INTO_A_FROZEN_DATABASE = [
+    (("freeze", POSTGRESQL), 0.25),
+    (("press", CommandKind.ROLLBACK), 31.0),
+    (("keep answers", None), 6.0),
+    (("thaw", POSTGRESQL), 6.0),
+]
+TAKEN_LATE_IN_ANOTHER_PHASE = [
+    (("kill", None), 3.25),
+    (("press", CommandKind.ROLLBACK), 31.0),
+    (("next phase", None), 1.0),
+    (("start", None), 6.0),
+]
+
+
+@given(st.lists(st.tuples(ACTIONS, WAITS), max_size=12))
+@example(SENT_INTO_A_FROZEN_DATABASE)
+@example(TAKEN_LATE_IN_ANOTHER_PHASE)
+@settings(max_examples=80, deadline=None)
+def test_no_line_claims_what_the_record_does_not_support(story: list[tuple[tuple[str, object], float]]) -> None:
+    world = World()
+    for (action, target), wait in story:
+        match action:
+            case "freeze" | "thaw":
+                world.up[str(target)] = action == "thaw"
+            case "press":
+                world.press(CommandKind(str(target)))
+            case "kill" | "start":
+                world.agent_is_alive = action == "start"
+            case "next phase":  # by another operator, as far as the database answers
+                if world.up[POSTGRESQL] and world.state.phase < 4 and not world.state.state.is_rolling_back:
+                    world.state = replace(world.state, phase=world.state.phase + 1)
+            case _:
+                world.loses_answers = action == "lose answers"
+        world.run(wait)

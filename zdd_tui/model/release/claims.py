@@ -1,0 +1,222 @@
+"""What may be claimed from a reading some time after it was taken.
+
+A reading proves what was so when it was taken, not what is so now. Before anything is shown as current, running or
+ending at some time, screens and `zdd status` ask here: whether a source still answers, and whether an agent is known to
+work. The rules hold for a snapshot and a time; nothing here reads a clock.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from zdd_tui.model.duration import format_duration
+from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.release.records import Lease, ReleaseRecord
+from zdd_tui.model.release.state import ReleaseState
+
+FRESH_SECONDS = 3.0
+"""Seconds after the last confirmation of a source within which its values count as current. A source that answers is
+confirmed at least every two seconds."""
+
+RECONNECT_SECONDS = 1.5
+"""Seconds for which the error of a source is not reported: most connections recover within that time."""
+
+
+class SourceName(StrEnum):
+    """The systems that a release depends on, as the health line names them."""
+
+    POSTGRESQL = "PostgreSQL"
+    REDIS = "Redis"
+    KUBERNETES = "Kubernetes"
+    PROMETHEUS = "Prometheus"
+    AGENT = "agent"
+
+
+class SourceStatus(StrEnum):
+    """Whether a source can be relied on now."""
+
+    FRESH = "fresh"
+    LOST = "lost"
+    UNKNOWN = "unknown"
+    """It was not read yet; or its state is known from another source that is lost."""
+    NOT_NEEDED = "not needed"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceHealth:
+    """The health of one source at one time.
+
+    Attributes:
+        age: seconds since the last confirmation; None where there never was one.
+        error: why there is no newer one, as far as it is known.
+        is_required: the release relies on it now, so that its loss comes before everything else.
+    """
+
+    name: SourceName
+    status: SourceStatus
+    age: float | None = None
+    error: str = ""
+    hint: str = ""
+    is_required: bool = False
+
+    @property
+    def description(self) -> str:
+        """``Redis: no answer for 7s (connection refused)``."""
+        if self.age is None and self.error:
+            return f"{self.name}: {self.error}"
+        silent = "no answer yet" if self.age is None else f"no answer for {format_silence(self.age)}"
+        return f"{self.name}: {silent}{f' ({self.error})' if self.error else ''}"
+
+
+def is_current(age: float | None, error: str = "", limit: float = FRESH_SECONDS) -> bool:
+    """Whether a value counts as current: confirmed within `limit` seconds, and without an error that lasts."""
+    if age is None or age > limit:
+        return False
+    return not (error and age > RECONNECT_SECONDS)
+
+
+def uncounted_seconds(age: float) -> float:
+    """How far a clock that runs on from a reading must be set back: countdowns and ages stop once it is not current.
+
+    Args:
+        age: seconds since the source was confirmed.
+    """
+    return max(0.0, age - FRESH_SECONDS)
+
+
+def assess_source(
+    name: SourceName, age: float | None, error: str = "", hint: str = "", *, is_required: bool = False
+) -> SourceHealth:
+    """The health of a source that is read directly.
+
+    Args:
+        age: seconds since its last confirmation; None before the first.
+    """
+    if is_current(age, error):
+        return SourceHealth(name, SourceStatus.FRESH, age, "", "", is_required)
+    status = SourceStatus.UNKNOWN if age is None and not error else SourceStatus.LOST
+    return SourceHealth(name, status, age, error, hint, is_required)
+
+
+# --- the agent -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """Whether an agent is known to work on a release.
+
+    Attributes:
+        is_active: an agent holds the lease, by a reading that counts as current. Only then may anything that an agent
+            does be shown as moving: rates, remaining times, running steps, the progress of commands.
+        is_known: the reading counts as current; without it nobody knows whether an agent works.
+        idle_seconds: since an agent was last known to work; None where there never was one.
+    """
+
+    is_active: bool
+    is_known: bool
+    idle_seconds: float | None
+
+    @property
+    def description(self) -> str:
+        """Since when nobody is known to work, such as ``no agent for 13s``; empty while an agent works."""
+        if self.is_active:
+            return ""
+        if self.idle_seconds is None:
+            return "no agent yet"
+        silent = format_silence(self.idle_seconds)
+        return f"no agent for {silent}" if self.is_known else f"state not known for {silent}"
+
+    def worked_until(self, now: float) -> float:
+        """Until when durations of running work may be counted: now while an agent works, else when it was last known
+        to.
+
+        Args:
+            now: seconds since the epoch, by the database's clock.
+        """
+        return now if self.is_active else now - (self.idle_seconds or 0.0)
+
+
+ACTIVE = Activity(is_active=True, is_known=True, idle_seconds=0.0)
+
+
+def assess_activity(lease: Lease | None, reading_age: float, error: str = "") -> Activity:
+    """Whether an agent is known to work.
+
+    Args:
+        lease: as it was read.
+        reading_age: seconds since it was read.
+        error: why there is no newer reading; empty without an error.
+    """
+    is_known = is_current(reading_age, error)
+    if lease is None or not lease.holder:
+        return Activity(False, is_known, None if is_known else reading_age)
+    age = lease.age + reading_age
+    return Activity(is_known and age <= lease.ttl, is_known, age)
+
+
+def assess_agent(record: ReleaseRecord | None, activity: Activity) -> SourceHealth:
+    """The agent as a source of the health line."""
+    if record is None:
+        return SourceHealth(SourceName.AGENT, SourceStatus.UNKNOWN)
+    age = activity.idle_seconds
+    if activity.is_active:
+        return SourceHealth(SourceName.AGENT, SourceStatus.FRESH, age, is_required=True)
+    if not activity.is_known:
+        return SourceHealth(SourceName.AGENT, SourceStatus.UNKNOWN, age, is_required=True)
+    if record.release.state.has_ended:
+        return SourceHealth(SourceName.AGENT, SourceStatus.NOT_NEEDED)
+    return SourceHealth(SourceName.AGENT, SourceStatus.LOST, age, is_required=True)
+
+
+# --- what a phase relies on ------------------------------------------------------------------------------------------
+
+
+def required_sources(record: ReleaseRecord) -> frozenset[SourceName]:
+    """The sources without which the release cannot continue from where it is, or is not guarded."""
+    release = record.release
+    if release.state.has_ended:
+        return frozenset()
+    required = {SourceName.POSTGRESQL, SourceName.AGENT}
+    if release.state is ReleaseState.PLANNED:
+        return frozenset(required)
+    if release.strategy.name != "expand-contract":
+        return frozenset(SourceName)
+    required.add(SourceName.PROMETHEUS)
+    begun = [step.name for phase in release.strategy.phases[: release.phase + 1] for step in phase.steps]
+    if any("rollout" in name for name in begun):
+        required.add(SourceName.KUBERNETES)
+    if any("flag" in name for name in begun):
+        required.add(SourceName.REDIS)
+    return frozenset(required)
+
+
+def assess_queried_metrics(
+    record: ReleaseRecord, rules: Mapping[str, float], now: float, activity: Activity
+) -> SourceHealth:
+    """The metrics server, which the agent queries: known by the readings of its rules.
+
+    Args:
+        rules: names of the rules that query it, with the seconds between two evaluations.
+        now: seconds since the epoch, by the database's clock.
+    """
+    name, is_required = SourceName.PROMETHEUS, SourceName.PROMETHEUS in required_sources(record)
+    if record.release.state.has_ended:
+        return SourceHealth(name, SourceStatus.NOT_NEEDED)
+    readings = [reading for reading in record.guard if reading.rule in rules]
+    age = min((reading.age(now) for reading in readings if reading.verdict is not Verdict.UNKNOWN), default=None)
+    if not activity.is_active:
+        return SourceHealth(name, SourceStatus.UNKNOWN, age, "the agent reads it", is_required=is_required)
+    limit = max(FRESH_SECONDS, max(rules.values(), default=0.0) + 1.0)
+    if is_current(age, limit=limit):
+        return SourceHealth(name, SourceStatus.FRESH, age, is_required=is_required)
+    error = next((reading.reason for reading in readings if reading.verdict is Verdict.UNKNOWN), "")
+    status = SourceStatus.LOST if age is not None or error else SourceStatus.UNKNOWN
+    return SourceHealth(name, status, age, error, is_required=is_required)
+
+
+# --- texts -----------------------------------------------------------------------------------------------------------
+
+
+def format_silence(seconds: float) -> str:
+    """``7s``, ``3m12s``: whole seconds."""
+    return format_duration(float(int(seconds))) if seconds >= 60 else f"{int(seconds)}s"

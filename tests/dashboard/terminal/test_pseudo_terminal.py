@@ -1,5 +1,6 @@
 """The dashboard on a real pseudo-terminal: it starts, it ends, and it leaves nothing behind."""
 
+import asyncio
 import base64
 import contextlib
 import fcntl
@@ -22,6 +23,7 @@ import pyte
 import pytest
 
 from tests.support.terminal_emulator import run_in_emulator
+from zdd_tui.dashboard.terminal.input import PASTE_GAP_SECONDS
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = """
@@ -397,6 +399,31 @@ async def test_digits_and_tab_focus_the_panes() -> None:
             await screen.wait_for(wanted, without=without)
         screen.press("q")
         assert await screen.wait_for_exit() == 0
+
+
+@pytest.mark.parametrize("is_bracketed", [False, True], ids=["as keys", "bracketed"])
+async def test_a_huge_paste_neither_freezes_the_screen_nor_runs_an_action(is_bracketed: bool) -> None:
+    """Into the filter, and then on the main screen; both hold keys of actions, and Enter."""
+    program = [sys.executable, "-c", PROGRAM]
+    pasted = "aRpq\r" * 25_000
+    pasted = f"\x1b[200~{pasted}\x1b[201~" if is_bracketed else pasted
+    async with run_in_emulator(program, {**os.environ, "PYTHONPATH": str(ROOT)}) as screen:
+        await screen.wait_for("q quit")
+        screen.press("/")
+        await screen.wait_for("/", "4 of 4")
+        for opens_field in (True, False):
+            await screen.type_all(pasted)
+            await asyncio.sleep(3 * PASTE_GAP_SECONDS)  # a pause is the end of a paste
+            if opens_field:
+                await screen.wait_for("aRpq aRpq", "0 of 4", seconds=15)
+                screen.press("\x1b")
+                await screen.wait_for("RUNNING", without="0 of 4", seconds=15)
+            else:
+                await screen.wait_for("pasted text is ignored", seconds=15)
+        screen.press("?")
+        assert "advance sent" not in await screen.wait_for("Esc close", seconds=15)
+        screen.press("\x03")
+        assert await screen.wait_for_exit(15) == 0
 
 
 def test_it_is_idle_without_changes(terminal: PtyTerminal) -> None:

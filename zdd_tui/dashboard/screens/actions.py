@@ -40,7 +40,7 @@ from zdd_tui.model.release.gate_rows import GateRow
 from zdd_tui.model.release.next_commands import pause_or_resume
 from zdd_tui.model.release.records import CommandRequest, FailedRow, GuardReading, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import CommandKind, Precondition
-from zdd_tui.model.tuning import Tuning, apply_tuning, slow_down, speed_up
+from zdd_tui.model.tuning import Tuning, apply_tuning, effective_limits, slow_down, speed_up
 from zdd_tui.model.workload.pod import Pod
 
 
@@ -175,11 +175,15 @@ class ActionController:
         board, context = self._state_and_context()
         record = board.release.value
         reason = disabled_reason(board, context, CommandKind.TUNE)
-        limits = record.limits if record is not None else None
+        limits = None
+        if record is not None and record.plan_limits is not None:
+            limits = effective_limits(record.plan_limits, self._expected_tuning(record))
         if not reason and limits is None:
             reason = "the backfill limits are not known yet"
         requested = change(limits) if limits is not None else {}
         if not reason and limits is not None and not requested:
+            if limits != record.limits:  # type: ignore[union-attr]  # it has limits
+                return  # the last step is on its way
             reason = f"speed is {limits.speed} % already: no further step"
         if reason:
             self._refuse(CommandKind.TUNE, reason)
@@ -189,6 +193,12 @@ class ActionController:
             self._send_tuning(
                 TuneRequest(requested, f"speed {limits.speed if limits else '?'}% -> {requested['speed']}%")
             )
+
+    def _expected_tuning(self, record: ReleaseRecord) -> Tuning:
+        """The tuning after the command that is on its way: the steps of several keys add up."""
+        progress = self.progress
+        is_pending = progress is not None and progress.target_tuning is not None and not progress.stage.is_final
+        return progress.target_tuning if is_pending else record.tuning
 
     def _open_tuning(self, changes: dict[str, object] | None = None) -> None:
         board, context = self._state_and_context()
@@ -230,11 +240,20 @@ class ActionController:
             expected: the release's state when it was sent; a plain key sends the request without it.
         """
         record = self._source.state().release.value
-        tuning = _resulting_tuning(record, request.tuning) if record and request.tuning is not None else None
+        tuning = self._resulting_tuning(record, request.tuning) if record and request.tuning is not None else None
         progress = CommandProgress(request.kind, self._clock.monotonic(), expected, target_tuning=tuning)
         self._show_progress(progress)
         future = self._source.send_command(request)
         future.add_done_callback(lambda done: self._post(CommandAnswered(progress, done)))
+
+    def _resulting_tuning(self, record: ReleaseRecord, changes: Mapping[str, object]) -> Tuning | None:
+        """The tuning after a command; None where the agent will refuse it."""
+        if record.plan_limits is None:
+            return None
+        try:
+            return apply_tuning(record.plan_limits, self._expected_tuning(record), changes)
+        except PlanError:
+            return None
 
     def show_result(self, message: CommandAnswered) -> None:
         """Shows the result, unless a later command was sent."""
@@ -309,16 +328,6 @@ class ActionController:
     def _post(self, message: Message) -> None:
         """Posts a message to the application; from any thread."""
         self._app.post_message(message)
-
-
-def _resulting_tuning(record: ReleaseRecord, changes: Mapping[str, object]) -> Tuning | None:
-    """The tuning after a command; None where the agent will refuse it."""
-    if record.plan_limits is None:
-        return None
-    try:
-        return apply_tuning(record.plan_limits, record.tuning, changes)
-    except PlanError:
-        return None
 
 
 class RepaintRequested(Message):

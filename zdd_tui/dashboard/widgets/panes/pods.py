@@ -111,9 +111,12 @@ def pod_notes(board: DashboardState, cells: int) -> list[Line]:
     for snapshot, side in zip(snapshots, sides, strict=False):
         rollout = snapshot.rollout
         if rollout is not None and not rollout.done:
-            glyph, style = ("✗", TextStyle.BAD) if rollout.failed else ("▶", TextStyle.RUNNING)
-            which = f" {side}" if len(snapshots) > 1 else ""
-            lines.append(((truncate(f"{glyph} rollout{which}: {rollout.message}", cells), style),))
+            is_bad = rollout.failed or rollout.is_degraded
+            glyph, style = ("✗", TextStyle.BAD) if is_bad else ("▶", TextStyle.RUNNING)
+            what = "" if rollout.is_degraded else "rollout"
+            which = side if len(snapshots) > 1 else ""
+            head = " ".join(part for part in (glyph, what, which) if part)
+            lines.append(((truncate(f"{head}{' ' if head == glyph else ': '}{rollout.message}", cells), style),))
     return lines
 
 
@@ -176,6 +179,8 @@ def _problem_text(row: PodRow, _now: float) -> Span | None:
     pod = row.pod
     if not pod.reason:
         return None
+    if pod.state is PodState.NOT_READY:
+        return f"{' '.join(_state_cell(row)[:2])} {pod.reason.removeprefix('readiness probe: ')}", TextStyle.BAD
     return f"{_state_cell(row)[0]} {pod.reason}{f'×{pod.restarts}' if pod.restarts else ''}", TextStyle.BAD
 
 

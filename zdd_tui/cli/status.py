@@ -142,7 +142,8 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
                   note (what it does now) and error, or null
     backfill      null before it; status, rows_done, rows_total (an estimate until done), rows_per_second,
                   throttle (the active signal, or null), failed_rows, verified_rows, mismatches (null before
-                  the first verification)
+                  the first verification), seconds (from the first batch to the last, waits included; null until all
+                  rows are copied), waits (seconds by reason: paused, or a throttle)
     witness       open_rows (rows that a write of one side left different) and writers: who wrote only one side
                   (application_name, address, pod or null, role, session_role, rows, open_rows, first_at, last_at, text)
     limits        effective limits of the backfill, by name; ``tuned``: those that an operator has changed, with the
@@ -245,6 +246,8 @@ def _backfill_to_dict(backfill: BackfillRecord) -> dict[str, Any]:
         "failed_rows": backfill.failed_rows,
         "verified_rows": backfill.verified_rows,
         "mismatches": backfill.mismatches,
+        "seconds": backfill.wall_seconds,
+        "waits": {name: round(seconds, 1) for name, seconds in backfill.waits},
     }
 
 
@@ -328,7 +331,9 @@ def _backfill_line(backfill: BackfillRecord) -> str:
         text += f", slowed by {backfill.throttle}"
     if backfill.failed_rows:
         text += f", {backfill.failed_rows:,} failed"
-    is_compared = backfill.verified or bool(backfill.mismatches)
+    if duration := backfill.describe_duration():
+        text += f", {duration}"
+    is_compared = backfill.status != "cancelled" and (backfill.verified or bool(backfill.mismatches))
     return f"{text}, {backfill.mismatches or 0:,} mismatches" if is_compared else text
 
 

@@ -209,6 +209,18 @@ def test_a_backfill_is_at_100_percent_only_when_it_is_done() -> None:
     assert done_percent(backfill(rows_total=0)) == 0
 
 
+def test_a_backfill_took_its_wall_time_and_names_its_waits() -> None:
+    done = backfill(status="done", seconds=2.1, started_at=1.0, ended_at=106.0, waits=(("paused", 50.0), ("lag", 0.4)))
+    assert "in 1m45s, paused 50s" in text(*backfill_lines(done, 26))
+    assert "2.1s" not in text(*backfill_lines(done, 26))
+
+
+def test_nothing_of_a_copy_that_is_undone_is_verified() -> None:
+    undone = backfill(status="cancelled", verified=True, verified_rows=5, mismatches=0)
+    assert "✔" not in text(*backfill_lines(undone, 40))
+    assert "○ not verified: the copy is undone" in text(*backfill_lines(undone, 40))
+
+
 def test_failed_rows_and_mismatches_of_the_backfill_are_shown() -> None:
     message = text(*backfill_lines(backfill(failed_rows=3, mismatches=2, status="done"), 26))
     assert "✗ 3 rows failed" in message

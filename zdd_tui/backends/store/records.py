@@ -92,7 +92,9 @@ SELECT json_build_object(
     'lease', (SELECT row_to_json(l) FROM (SELECT {LEASE_COLUMNS} FROM zdd.lease WHERE release_id = $1) l),
     'backfill', (SELECT row_to_json(b) FROM (
         SELECT status, rows_total, rows_done, batches, batch_rows, seconds, rate, throttle, failed_rows,
-               verified_rows, mismatches, verified, recent::text, extract(epoch FROM updated_at)::float8 AS updated_at
+               verified_rows, mismatches, verified, recent::text, extract(epoch FROM updated_at)::float8 AS updated_at,
+               extract(epoch FROM started_at)::float8 AS started_at, extract(epoch FROM ended_at)::float8 AS ended_at,
+               waits::text
         FROM zdd.backfill WHERE release_id = $1) b),
     'conditions', (SELECT coalesce(json_agg(c ORDER BY since, name), '[]') FROM (
         SELECT name, status, text, who, hint, restored, affects_rows, extract(epoch FROM since)::float8 AS since
@@ -333,7 +335,18 @@ def parse_lease(row: Row) -> Lease:
 
 def _parse_backfill(row: Row) -> BackfillRecord:
     values = {key: finite(row[key], 0.0) for key in ("seconds", "rate", "updated_at")}
-    return BackfillRecord(**dict(row) | values | {"recent": _parse_batches(row["recent"])})
+    parsed = {"recent": _parse_batches(row["recent"]), "waits": _parse_waits(row.get("waits"))}
+    return BackfillRecord(**dict(row) | values | parsed)
+
+
+def _parse_waits(raw: Any) -> tuple[tuple[str, float], ...]:
+    """Returns the waits by reason, the longest first; none where they cannot be used, or a recording has none."""
+    try:
+        waits = expect_scalars(decode_json(raw, "zdd.backfill.waits"), "zdd.backfill.waits") if raw else {}
+    except MalformedRow:
+        return ()
+    known = [(name, float(seconds)) for name, seconds in waits.items() if isinstance(seconds, int | float)]
+    return tuple(sorted(known, key=lambda wait: -wait[1]))
 
 
 def _parse_batches(raw: Any) -> tuple[BatchRecord, ...]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.plan.guard import GuardAction, MetricUnit
@@ -204,6 +205,9 @@ class BackfillRecord:
         throttle: name of the active signal, or empty.
         mismatches: of the last verification; None before it.
         recent: the last batches (at most 40), oldest first.
+        started_at: first start of the batches, in seconds since the epoch by the database's clock; None before it.
+        ended_at: when all rows were copied, as `started_at`; None before it.
+        waits: why nothing was written and for how many seconds: ``paused`` or a throttle's name, the longest first.
     """
 
     status: str
@@ -220,6 +224,21 @@ class BackfillRecord:
     verified: bool = False
     updated_at: float = 0.0
     recent: tuple[BatchRecord, ...] = ()
+    started_at: float | None = None
+    ended_at: float | None = None
+    waits: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def wall_seconds(self) -> float | None:
+        """Seconds from the first batch to the last, waits included; None until all rows are copied."""
+        return None if self.started_at is None or self.ended_at is None else max(0.0, self.ended_at - self.started_at)
+
+    def describe_duration(self) -> str:
+        """``in 1m45s, paused 50s, replica lag 12s``; empty until all rows are copied. A wait below 1 s is left out."""
+        if (wall := self.wall_seconds) is None:
+            return ""
+        waits = [f"{name} {format_duration(seconds)}" for name, seconds in self.waits if seconds >= 1]
+        return ", ".join([f"in {format_duration(wall)}", *waits])
 
 
 @dataclass(frozen=True, slots=True)

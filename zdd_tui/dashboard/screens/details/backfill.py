@@ -7,6 +7,7 @@ from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, 
 from zdd_tui.dashboard.state import DashboardState, Observed, RenderContext, StateSource
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, sanitize, wrap
 from zdd_tui.dashboard.widgets.panes.backfill import FailedRowsPane, backfill_lines
+from zdd_tui.model.backfill import max_rate
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.plan.strategies import strategy_title
 from zdd_tui.model.queries import BackfillDetail, BackfillQuery, RangeView
@@ -64,7 +65,8 @@ class BackfillScreen(DetailScreen):
             return wrap(f"a {strategy_title(board.plan.strategy)} release has no backfill", formatter.cells)
         record = board.release.value
         state = record.backfill if record else None
-        lines = [*backfill_lines(state, formatter.cells), *_batch_lines(state, context, formatter), ()]
+        ceiling = max_rate(record.limits if record else None)
+        lines = [*backfill_lines(state, formatter.cells, ceiling=ceiling), *_batch_lines(state, context, formatter), ()]
         lines += self.query_error_lines(self._query, formatter)
         if self._query.value is None:
             return lines
@@ -77,9 +79,7 @@ def _batch_lines(state: BackfillRecord | None, context: RenderContext, formatter
         return []
     each = state.seconds / state.batches
     rows = state.rows_done / state.batches
-    text = (
-        f"{state.batches:,} batches in {format_duration(state.seconds)}: {1000 * each:.0f} ms and {rows:,.0f} rows each"
-    )
+    text = f"{state.batches:,} batches, {format_duration(state.seconds)} of writing: {1000 * each:.0f} ms and {rows:,.0f} rows each"
     lines: list[Line] = [formatter.clip(((text, TextStyle.NORMAL),))]
     for batch in reversed(state.recent[-SHOWN_BATCHES:]):
         when = (f"  {context.clock.time_of_day(batch.at)} ", TextStyle.DIM)

@@ -17,10 +17,10 @@ from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.next_commands import NextCommand, next_commands
-from zdd_tui.model.release.records import BackfillRecord, GuardReading, Lease, ReleaseRecord
+from zdd_tui.model.release.records import BackfillRecord, GuardReading, Lease, ReleaseRecord, RollbackStart
 from zdd_tui.model.release.regions import require_same_region
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus, closed_gates, current_readings
-from zdd_tui.model.release.summary import CONTINUES_AUTOMATICALLY, find_wait, has_no_agent
+from zdd_tui.model.release.summary import CONTINUES_AUTOMATICALLY, describe_rollback, find_wait, has_no_agent
 from zdd_tui.model.release.witness import WitnessRecord, describe_writers
 from zdd_tui.model.tuning import describe_tuning
 
@@ -132,6 +132,7 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
     gates         of the current phase: name, verdict (pass, fail, pending, inconclusive, unknown), reason, age
                   (seconds)
     cause         why the guard rolled the release back or paused it, with the numbers, or null
+    rollback      null, or how the rollback started: actor, reason (or null), started_at (like ``now``)
     conditions    standing conditions that are not met: name, status (breached, rechecking, unknown), text, who (changed
                   it) or null, hint or null, restored (by the agent), age (seconds)
     waits         null while it does not wait, or a gate fails; since (like ``now``), owner or null, limit (seconds
@@ -163,6 +164,7 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
         "paused": release.paused,
         "error": release.error or None,
         "cause": record.cause or None,
+        "rollback": None if record.rollback is None else _rollback_to_dict(record.rollback),
         "conditions": [_condition_to_dict(reading, record.now) for reading in release.unmet],
         "waits": _wait_to_dict(record),
         "plan_hash": release.plan_hash,
@@ -189,6 +191,10 @@ def _agent_to_dict(lease: Lease | None) -> dict[str, Any] | None:
     if lease is None or not lease.is_live:
         return None
     return {"holder": lease.holder, "host": lease.host, "pid": lease.pid, "epoch": lease.epoch, "age": lease.age}
+
+
+def _rollback_to_dict(start: RollbackStart) -> dict[str, Any]:
+    return {"actor": str(start.actor), "reason": start.reason or None, "started_at": start.started_at}
 
 
 def _condition_to_dict(reading: ConditionReading, now: float) -> dict[str, Any]:
@@ -271,6 +277,7 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
     if record.cause:
         lines.insert(0, f"✗ GUARD: {record.cause}")
     lines[:0] = _condition_lines(release)
+    lines += _rollback_lines(record)
     if (wait := find_wait(record, record.now)) is not None and (wait.is_overdue or record.owner):
         lines.append(f"  {'✗ LATE: ' if wait.is_overdue else ''}{wait.description}")
     errors = release.error.splitlines()
@@ -294,6 +301,10 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
     lines += _agent_lines(record)
     lines += _next_lines(record, plan_file)
     return "\n".join(piece for line in lines for piece in _wrap_line(line)) + "\n"
+
+
+def _rollback_lines(record: ReleaseRecord) -> list[str]:
+    return [f"  rollback {describe_rollback(record)}"] if record.rollback is not None else []
 
 
 def _condition_lines(release: Release) -> list[str]:

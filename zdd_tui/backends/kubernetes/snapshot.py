@@ -260,11 +260,12 @@ class SnapshotBuilder:
         known = self._pods_with_failures
         self._pods_with_failures = {}
         for pod in pods:
-            if text := found.get(pod.uid):
+            if pod.uid in found:
                 before = known.get(pod.uid)
                 # An unchanged pod stays the same object: its row is not drawn again.
-                same = before is not None and before[0] is pod and before[1].reason == text
-                self._pods_with_failures[pod.uid] = before if same else (pod, replace(pod, reason=text))
+                if before is None or before[0] is not pod or before[1].reason != found[pod.uid]:
+                    before = pod, replace(pod, reason=found[pod.uid])
+                self._pods_with_failures[pod.uid] = before
         return tuple(self._pods_with_failures[pod.uid][1] if pod.uid in found else pod for pod in pods)
 
     def _endpoints_of(self, slices: tuple[EndpointSlice, ...]) -> dict[str, EndpointFacts]:

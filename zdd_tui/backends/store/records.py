@@ -37,6 +37,7 @@ from zdd_tui.model.release.records import (
     GuardReading,
     Lease,
     ReleaseRecord,
+    RollbackStart,
     StepRecord,
     StoredCommand,
 )
@@ -89,6 +90,10 @@ SELECT json_build_object(
     'commands', (SELECT coalesce(json_agg(c ORDER BY id), '[]') FROM (
         SELECT {COMMAND_COLUMNS} FROM zdd.command WHERE release_id = $1 ORDER BY zdd.command.id DESC
         LIMIT {MAX_COMMANDS}) c),
+    'rollback', (SELECT row_to_json(c) FROM (
+        SELECT left(actor, 256) AS actor, left(host, 256) AS host, left(reason, 16384) AS reason,
+               extract(epoch FROM answered_at)::float8 AS started_at
+        FROM zdd.command WHERE release_id = $1 AND kind = 'rollback' AND status = 'done' ORDER BY id LIMIT 1) c),
     'lease', (SELECT row_to_json(l) FROM (SELECT {LEASE_COLUMNS} FROM zdd.lease WHERE release_id = $1) l),
     'backfill', (SELECT row_to_json(b) FROM (
         SELECT status, rows_total, rows_done, batches, batch_rows, seconds, rate, throttle, failed_rows,
@@ -167,8 +172,15 @@ def _parse_release_record(raw: Mapping[str, Any]) -> ReleaseRecord:
         owner=str(waits.get("owner") or ""),
         wait_limit=_parse_wait_limit(waits),
         conditions=conditions,
+        rollback=_parse_rollback(raw.get("rollback")),
         witness=parse_witness(raw["witness"]) if "witness" in raw else NOTHING_RECORDED,
     )
+
+
+def _parse_rollback(row: Mapping[str, Any] | None) -> RollbackStart | None:
+    if row is None:
+        return None
+    return RollbackStart(Actor(row["actor"], row["host"]), row["reason"], finite(row["started_at"], 0.0))
 
 
 def _parse_condition(row: Mapping[str, Any]) -> ConditionReading:

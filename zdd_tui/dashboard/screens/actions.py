@@ -197,8 +197,9 @@ class ActionController:
     def _expected_tuning(self, record: ReleaseRecord) -> Tuning:
         """The tuning after the command that is on its way: the steps of several keys add up."""
         progress = self.progress
-        is_pending = progress is not None and progress.target_tuning is not None and not progress.stage.is_final
-        return progress.target_tuning if is_pending else record.tuning
+        if progress is None or progress.target_tuning is None or progress.stage.is_final:
+            return record.tuning
+        return progress.target_tuning
 
     def _open_tuning(self, changes: dict[str, object] | None = None) -> None:
         board, context = self._state_and_context()

@@ -133,7 +133,7 @@ class ZddDriver(LinuxDriver):
         if CAN_READ_INPUT:
             read_input(self.fileno, self.exit_event, self.process_message)
         else:
-            super().run_input_thread()  # type: ignore[no-untyped-call]
+            super().run_input_thread()
 
     def start_application_mode(self) -> None:
         self._is_switching_mode, self._is_stopped = True, False

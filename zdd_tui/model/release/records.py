@@ -256,6 +256,20 @@ class FailedRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RollbackStart:
+    """The accepted command that started the rollback of a release; a later retry is another command.
+
+    Attributes:
+        reason: as given, or empty; of the guard its numbers.
+        started_at: seconds since the epoch, by the database's clock.
+    """
+
+    actor: Actor
+    reason: str
+    started_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class GuardReading:
     """The verdict of a guard rule, with its numbers.
 
@@ -323,6 +337,7 @@ class ReleaseRecord:
         wait_limit: seconds that it may wait; None where the plan sets no limit.
         conditions: standing conditions that were not met at some time, with their newest status.
         witness: who wrote only one side; empty where there is no witness.
+        rollback: how the rollback started; None where there was none.
     """
 
     id: int
@@ -346,6 +361,7 @@ class ReleaseRecord:
     wait_limit: float | None = None
     conditions: tuple[ConditionReading, ...] = ()
     witness: WitnessRecord = NOTHING_RECORDED
+    rollback: RollbackStart | None = None
 
     @property
     def tuning(self) -> Tuning:

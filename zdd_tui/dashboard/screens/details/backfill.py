@@ -79,7 +79,8 @@ def _batch_lines(state: BackfillRecord | None, context: RenderContext, formatter
         return []
     each = state.seconds / state.batches
     rows = state.rows_done / state.batches
-    text = f"{state.batches:,} batches, {format_duration(state.seconds)} of writing: {1000 * each:.0f} ms and {rows:,.0f} rows each"
+    writing = format_duration(state.seconds)
+    text = f"{state.batches:,} batches, {writing} of writing: {1000 * each:.0f} ms and {rows:,.0f} rows each"
     lines: list[Line] = [formatter.clip(((text, TextStyle.NORMAL),))]
     for batch in reversed(state.recent[-SHOWN_BATCHES:]):
         when = (f"  {context.clock.time_of_day(batch.at)} ", TextStyle.DIM)

@@ -361,9 +361,11 @@ def _agent_lines(record: ReleaseRecord) -> list[str]:
 def _next_lines(record: ReleaseRecord, plan_file: str) -> list[str]:
     """The commands that make sense now, to copy, each with what it does."""
     release = record.release
+    if release.state.has_ended:
+        return [f"  to begin another: zdd agent --new {plan_file}"]
     commands = next_commands(release, record.gates, record.now, has_agent=not has_no_agent(record.lease))
     if not commands:
-        return [] if release.state.has_ended else [f"  next: {CONTINUES_AUTOMATICALLY}"]
+        return [f"  next: {CONTINUES_AUTOMATICALLY}"]
     lines = [(_command_line(each, release, plan_file), each.effect) for each in commands]
     column = max(len(command) for command, _ in lines)
     return [

@@ -168,6 +168,19 @@ def test_the_header_drops_the_target_before_the_alarm() -> None:
         assert len(message) <= cells
 
 
+@pytest.mark.parametrize("situation", ["backfill", "no-agent", "stopped"])
+@pytest.mark.parametrize("environment", ["production", "eu-production-2"])
+def test_the_environment_is_never_cut(situation: str, environment: str) -> None:
+    made = dashboard_situations()[situation]
+    made = replace(made, plan=replace(made.plan, name="orders-" * 6, environment=environment, region="eu-1 1/2"))
+    for cells in (78, 80, 100, 120):
+        message = text(header_line(made, MOMENT, cells))
+        assert f"■ {environment.upper()}" in message
+        assert "region eu-1 1/2" in message
+        assert len(message) <= cells
+    assert "orders-ord" in text(header_line(made, MOMENT, 90))
+
+
 def test_a_release_that_never_had_an_agent_shows_the_alarm() -> None:
     for lease in (None, Lease(3, "", "", 0, 0.0, 3.0)):
         assert "✗ NO AGENT" in text(header_line(board(record(release(ReleaseState.PLANNED), lease=lease)), MOMENT, 80))

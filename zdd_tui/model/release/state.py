@@ -191,6 +191,8 @@ def apply_command(release: Release, command: Command, gates: Mapping[str, GateRe
     """
     if command.expected is not None:
         _check_precondition(release, command.kind, command.expected)
+    if release.state.has_ended:
+        raise explain_ended(release)
     match command.kind:
         case CommandKind.ADVANCE:
             return _advance(release, command, gates, now)
@@ -202,6 +204,19 @@ def apply_command(release: Release, command: Command, gates: Mapping[str, GateRe
             return _resume(release)
         case CommandKind.TUNE:
             return _tune(release, command.tuning)
+
+
+def explain_ended(release: Release, plan: str = "PLAN", region: str = "") -> Refused:
+    """Why a release that has ended takes no command, and what begins another: the same on screens and command line.
+
+    Args:
+        plan: the plan's name in the command that is shown.
+        region: of the release, for a plan with several.
+    """
+    where = f" in region {region}" if region else ""
+    no_undo = "; the old data is dropped, so rollback is not possible" if release.state is ReleaseState.DONE else ""
+    text = f"release {release.name} has ended{where}: it is {release.state}{no_undo}"
+    return Refused(text, f"to begin another: zdd agent --new {plan}")
 
 
 def _check_precondition(release: Release, kind: CommandKind, expected: Precondition) -> None:
@@ -224,8 +239,6 @@ def _describe_position(strategy: Strategy, state: ReleaseState, phase: int) -> s
 
 
 def _advance(release: Release, command: Command, gates: Mapping[str, GateReading], now: float) -> Release:
-    if release.state.has_ended:
-        raise Refused(f"the release is {release.state}", "start a new one: zdd agent PLAN --new")
     if release.state.is_rolling_back:
         raise Refused("the release is being rolled back", "if its undo failed: zdd rollback PLAN")
     if release.paused:
@@ -264,9 +277,7 @@ def _check_gates(release: Release, command: Command, gates: Mapping[str, GateRea
 
 
 def _rollback(release: Release) -> Release:
-    if release.state is ReleaseState.ROLLED_BACK:
-        raise Refused("the release is rolled back already")
-    if release.state is ReleaseState.DONE or is_irreversible(release):
+    if is_irreversible(release):
         raise Refused(
             "the old data is dropped: rollback is no longer possible",
             "write a new plan to change the schema again",
@@ -284,7 +295,7 @@ def is_irreversible(release: Release) -> bool:
 
 
 def _pause(release: Release) -> Release:
-    if release.state.has_ended or release.state.is_rolling_back:
+    if release.state.is_rolling_back:
         raise Refused(f"the release is {release.state}: there is nothing to pause")
     if release.paused:
         raise Refused("the release is paused already", "resume it: zdd resume PLAN")
@@ -301,7 +312,7 @@ def _tune(release: Release, tuning: Tuning) -> Release:
     phases = [phase.name for phase in release.strategy.phases]
     if "backfill" not in phases:
         raise Refused(f"a {release.strategy.name} release has no backfill: there are no limits to change")
-    if release.state.has_ended or release.state.is_rolling_back:
+    if release.state.is_rolling_back:
         raise Refused(f"the release is {release.state}: its backfill will not run")
     if release.phase > phases.index("backfill"):
         raise Refused("the backfill is complete: its limits have no effect any more")

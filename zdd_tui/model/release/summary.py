@@ -14,6 +14,7 @@ from zdd_tui.model.release.state import Release, ReleaseState, StepStatus, close
 
 AWAITING_APPROVAL = "AWAITING APPROVAL"
 CONTINUES_AUTOMATICALLY = "No action needed; it continues automatically"
+_NEXT_AFTER_END = "{quit} quits; to begin another release of this plan: zdd agent --new PLAN"
 SHOW_WAIT_AFTER_SECONDS = 60.0
 """Seconds that a release has waited for its owner before the screen counts them."""
 
@@ -118,10 +119,10 @@ def _summarize_state(record: ReleaseRecord, now: float) -> ReleaseSummary:
         case ReleaseState.ROLLED_BACK:
             was_run = any(status is StepStatus.UNDONE for status in release.statuses)
             text = _with_rollback("every step is undone" if was_run else "nothing had run", record)
-            return ReleaseSummary(Severity.SUCCESS, "◀", "ROLLED BACK", text, (), "{quit} quits")
+            return ReleaseSummary(Severity.SUCCESS, "◀", "ROLLED BACK", text, (), _NEXT_AFTER_END)
         case ReleaseState.DONE:
             text = f"all {len(release.strategy.phases)} phases are complete{_format_total_duration(record)}"
-            return ReleaseSummary(Severity.SUCCESS, "✔", "DONE", text, (), "{quit} quits")
+            return ReleaseSummary(Severity.SUCCESS, "✔", "DONE", text, (), _NEXT_AFTER_END)
 
 
 def _summarize_planned(record: ReleaseRecord, now: float) -> ReleaseSummary:

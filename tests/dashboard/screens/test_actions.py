@@ -241,6 +241,33 @@ async def test_steps_of_the_speed_add_up_before_the_first_one_is_effective() -> 
         assert desk.source.sent_commands[-1].tuning == {"speed": 25}
 
 
+async def test_a_refusal_ends_with_its_cause() -> None:
+    for situation, keys in (("backfill", "a"), ("done", "R"), ("open", "a enter")):
+        async with AppDriver(situation) as desk:
+            await desk.press(*keys.split())
+            if situation == "open":  # the agent refuses for a reason that the state does not show
+                await desk.answer_command("refused", "another Deployment")
+            shown = f"{'rollback' if keys == 'R' else 'advance'} refused: "
+            assert shown in desk.screen
+            desk.clock.seconds += 30
+            await desk.set_board(desk.source.current)
+            assert shown in desk.screen, "its cause is still there"
+            desk.clock.seconds += 31
+            await desk.set_board(desk.source.current)
+            assert shown not in desk.screen, "old news"
+    async with AppDriver("backfill") as desk:
+        assert "advance refused: " in await desk.press("a")
+        await desk.set_board(dashboard_situations()["open"])
+        assert "advance refused: " not in desk.screen, "the phase has ended"
+        failed = dashboard_situations()["failed"]
+        await desk.set_board(failed)
+        await desk.press("a", "enter")
+        assert "advance sent" in desk.screen
+        value = failed.release.value
+        await desk.set_board(replace(failed, release=replace(failed.release, value=replace(value, id=2))))
+        assert "advance sent" not in desk.screen, "another release"
+
+
 async def test_a_paste_stays_small_and_runs_no_action() -> None:
     async with AppDriver("open") as desk:
         desk.app.post_message(events.Paste("aR\n" * 40))

@@ -232,7 +232,9 @@ class ActionController:
     def _refuse(self, kind: CommandKind, reason: str) -> None:
         now = self._clock.monotonic()
         self._close_screens()
-        self._show_progress(CommandProgress(kind, now).with_refusal(reason, now))
+        record = self._source.state().release.value
+        release = record.id if record is not None else None
+        self._show_progress(CommandProgress(kind, now, release=release).with_refusal(reason, now))
 
     def _send(self, request: CommandRequest, expected: Precondition | None) -> None:
         """Sends a command and follows its progress.
@@ -242,7 +244,10 @@ class ActionController:
         """
         record = self._source.state().release.value
         tuning = self._resulting_tuning(record, request.tuning) if record and request.tuning is not None else None
-        progress = CommandProgress(request.kind, self._clock.monotonic(), expected, target_tuning=tuning)
+        release = record.id if record is not None else None
+        progress = CommandProgress(
+            request.kind, self._clock.monotonic(), expected, target_tuning=tuning, release=release
+        )
         self._show_progress(progress)
         future = self._source.send_command(request)
         future.add_done_callback(lambda done: self._post(CommandAnswered(progress, done)))
@@ -270,7 +275,7 @@ class ActionController:
     def update_progress(self, board: DashboardState, context: RenderContext) -> None:
         """Updates the progress of the last command."""
         if self.progress is not None:
-            self.progress = self.progress.with_board(board, context)
+            self.progress = self.progress.with_board(board, context).with_cause(board, context)
 
     def _show_progress(self, progress: CommandProgress) -> None:
         self.progress = progress

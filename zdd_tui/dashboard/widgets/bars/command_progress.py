@@ -6,13 +6,30 @@ from enum import StrEnum
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, wrap
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
+from zdd_tui.model.release.next_commands import explain_refusal
 from zdd_tui.model.release.records import ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import CommandKind, Precondition, Release, ReleaseState, StepStatus, closed_gates
 from zdd_tui.model.release.summary import has_no_agent
 from zdd_tui.model.tuning import Tuning
 
 SUCCESS_SHOWN_SECONDS = 10.0
-"""Seconds that a success is shown, because the state above soon differs. A refusal stays until the next command."""
+"""Seconds that a success is shown, because the state above soon differs."""
+
+REFUSAL_SHOWN_SECONDS = 60.0
+"""Seconds that a refusal or a failure is shown at most; it ends before, with its cause."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalCause:
+    """Where the release was when a command was refused or failed.
+
+    Attributes:
+        position: state, phase, and whether it was paused.
+        is_blocked: the rules refuse such a command in this state.
+    """
+
+    position: tuple[ReleaseState, int, bool]
+    is_blocked: bool
 
 
 class CommandStage(StrEnum):
@@ -41,6 +58,8 @@ class CommandProgress:
         text: shown after the command's kind; a complete sentence once it succeeded or was cancelled.
         finished_at: monotonic seconds at which a final stage was reached.
         target_tuning: of ``tune``: the resulting tuning.
+        release: id of the release that it is for; None where it was not known.
+        cause: of a refusal or a failure; None before the first state after it.
     """
 
     kind: CommandKind
@@ -50,6 +69,8 @@ class CommandProgress:
     text: str = ""
     finished_at: float = 0.0
     target_tuning: Tuning | None = None
+    release: int | None = None
+    cause: RefusalCause | None = None
 
     def with_result(self, command: StoredCommand, now: float) -> "CommandProgress":
         """The agent has accepted or refused it."""
@@ -73,6 +94,24 @@ class CommandProgress:
             return self
         stage, text = self._current_stage(record, now)
         return replace(self, stage=stage, text=text, finished_at=context.now if stage.is_final else 0.0)
+
+    def with_cause(self, board: DashboardState, context: RenderContext) -> "CommandProgress | None":
+        """The same while its message is about the present; None once its cause has ended."""
+        record, now = board.release.value, board.server_now(context.now)
+        if record is None or now is None:
+            return self
+        if self.release not in (None, record.id):  # another release has begun
+            return None
+        if self.stage not in (CommandStage.REFUSED, CommandStage.FAILED):
+            return self
+        release = record.release
+        is_blocked = bool(explain_refusal(release, self.kind, record.gates, now))
+        cause = RefusalCause((release.state, release.phase, release.paused), is_blocked)
+        if self.cause is None:
+            return replace(self, cause=cause)
+        # What the rules do not refuse, such as a Deployment that was replaced, has no cause that could be seen to end.
+        has_ended = cause.position != self.cause.position or (self.cause.is_blocked and not is_blocked)
+        return None if has_ended or context.now - self.finished_at > REFUSAL_SHOWN_SECONDS else self
 
     def _current_stage(self, record: ReleaseRecord, now: float) -> tuple[CommandStage, str]:
         """Stage and text by the state of the release; the known ones while it shows no effect."""

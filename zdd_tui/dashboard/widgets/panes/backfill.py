@@ -267,7 +267,7 @@ def failed_rows_columns(rows: Sequence[FailedRow]) -> list[PaneColumn[FailedRow,
     return [
         PaneColumn("key", "KEY", lambda row, _: key_text(row), min(8, longest), longest, find=key_text),
         PaneColumn("reason", "REASON", lambda row, _: row.reason, 16, 10_000, style=lambda _row, _: TextStyle.BAD,
-               find=lambda row: row.reason),
+               weight=3, find=lambda row: row.reason),
         PaneColumn("time", "AT", lambda row, clock: clock.time_of_day(row.at), 8, drop_order=1,
                style=dim_style, sort=lambda row: row.at),
     ]  # fmt: skip

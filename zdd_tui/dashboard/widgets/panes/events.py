@@ -106,15 +106,19 @@ def event_columns(rows: Sequence[Event], cells: int) -> list[PaneColumn[Event, C
                find=lambda row: str(row.actor)),
         PaneColumn("kind", "KIND", lambda row, _: row.kind, min(8, kind), min(12, kind), style=dim_style,
                find=lambda row: row.kind),
-        PaneColumn("what", "WHAT", lambda row, _: row.message, 16, 10_000, draw=_draw_event,
+        PaneColumn("what", "WHAT", lambda row, _: row.message, 16, 10_000, draw=_draw_event, weight=4,
                find=lambda row: f"{_KIND_PREFIXES.get(row.kind, ('', None))[0]}{row.message} {row.reason}"),
     ]  # fmt: skip
     return [column for column in columns if full or column.key != "kind"]
 
 
 def _actor_text(event: Event, full: bool) -> str:
-    is_own = event.actor.name in _OWN_ACTORS and not event.actor.role
-    return str(event.actor) if full or not is_own else event.actor.name
+    """Name and host; the database role only in a wide pane, the host of agent and guard too."""
+    actor = event.actor
+    is_own = actor.name in _OWN_ACTORS and not actor.role
+    if full:
+        return str(actor)
+    return actor.name if is_own else f"{actor.name}@{actor.host}"
 
 
 def _event_text(event: Event) -> Line:

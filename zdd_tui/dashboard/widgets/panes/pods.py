@@ -1,6 +1,7 @@
 """The pods of the release, the most urgent first."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from zdd_tui.dashboard.state import PODS_STALE_SECONDS, DashboardState, Observed, PlanView, RenderContext
@@ -15,6 +16,9 @@ _STANDBY = ("◇", "Standby")
 """Ready, without traffic: the Service selects the other Deployment."""
 
 _DAY = 86400.0
+
+_PANE_CELLS = 4
+"""Cells at the sides of a row: the frame, and the margins inside it."""
 
 _RESTARTS_FROM = 50
 """Width in cells at which all columns but the node fit, without a side."""
@@ -53,6 +57,11 @@ class PodPane(TablePane[PodRow, float]):
         self._pods.update(board)
         return self._pods.rows
 
+    def full_width(self, board: DashboardState) -> int:
+        """Cells in which every pod is shown completely."""
+        self._pods.update(board)
+        return pods_width(self._pods.widths)
+
     def columns(self, board: DashboardState, rows: Sequence[PodRow], cells: int) -> Sequence[PaneColumn[PodRow, float]]:
         widths = self._pods.widths
         needed = _RESTARTS_FROM + (1 + widths.side if widths.side else 0)
@@ -75,6 +84,12 @@ class PodPane(TablePane[PodRow, float]):
 
     def empty_line(self, board: DashboardState) -> Line:
         return (("no pods", TextStyle.WARN),)
+
+
+def pods_width(widths: ColumnWidths) -> int:
+    """Cells of a pane that shows every pod completely, frame included; longer texts of problems may be cut."""
+    columns = pod_columns(replace(widths, reason=0))
+    return sum(max(column.width, column.max_width) for column in columns) + len(columns) - 1 + _PANE_CELLS
 
 
 def pod_heading(snapshot: WorkloadSnapshot, counts: Mapping[PodState, int]) -> str:
@@ -130,7 +145,7 @@ def pod_columns(widths: ColumnWidths, *, with_restarts: bool = True) -> Sequence
     longest, side, node = widths.name, widths.side, widths.node
     reason = widths.reason + 6 if widths.reason else 0
     columns: list[PaneColumn[PodRow, float]] = [
-        PaneColumn("pod", "POD", lambda row, _: row.pod.name, 12, longest, keep_end=True, style=_name_style,
+        PaneColumn("pod", "POD", lambda row, _: row.pod.name, 12, longest, keep_end=True, style=_name_style, weight=20,
                find=lambda row: row.pod.name),
         PaneColumn("side", "SIDE", lambda row, _: row.deployment_label, side, find=lambda row: row.deployment_label),
         PaneColumn("version", "VERSION", lambda row, _: row.version, 7, style=_version_style,
@@ -153,7 +168,7 @@ def pod_columns(widths: ColumnWidths, *, with_restarts: bool = True) -> Sequence
         ),
         PaneColumn("age", "AGE", _age, 3, 4, align_right=True, style=dim_style, sort=_start_sort_key, drop_order=1),
         PaneColumn("node", "NODE", lambda row, _: row.pod.node, min(6, node), min(30, node), drop_order=3,
-               keep_end=True, style=dim_style, find=lambda row: row.pod.node),
+               keep_end=True, style=dim_style, find=lambda row: row.pod.node, weight=5),
     ]  # fmt: skip
     empty = {"side": not side, "node": not node}
     return [column for column in columns if not empty.get(column.key)]

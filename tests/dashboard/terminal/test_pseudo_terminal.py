@@ -73,6 +73,16 @@ threading.Thread(target=work, daemon=True).start()
 ZddApp(source, clock=clock).run()
 """
 
+COMMANDS_PROGRAM = """
+from dataclasses import replace
+from tests.support.states import FixedClock, FixedSource, dashboard_situations
+from zdd_tui.dashboard.app import ZddApp
+start = dashboard_situations()["backfill"]
+source = FixedSource(replace(start, plan=replace(start.plan, environment="staging")))
+ZddApp(source, clock=FixedClock()).run()
+print("SENT", [f"{each.kind} {each.tuning['speed']}" for each in source.sent_commands])
+"""
+
 MOVING = """
 import threading, time
 from dataclasses import replace
@@ -424,6 +434,24 @@ async def test_a_huge_paste_neither_freezes_the_screen_nor_runs_an_action(is_bra
         assert "advance sent" not in await screen.wait_for("Esc close", seconds=15)
         screen.press("\x03")
         assert await screen.wait_for_exit(15) == 0
+
+
+async def test_y_copies_in_a_confirm_and_steps_of_the_speed_add_up() -> None:
+    async with run_in_emulator(
+        [sys.executable, "-c", COMMANDS_PROGRAM], {**os.environ, "PYTHONPATH": str(ROOT)}
+    ) as screen:
+        await screen.wait_for("t tune")
+        screen.press("R")
+        await screen.wait_for("Enter confirm")
+        screen.press("y")
+        await screen.wait_for("copied", "Enter confirm")
+        screen.press("\x1b")
+        await screen.wait_for("RUNNING", without="Enter confirm")
+        screen.press("[[[")
+        await screen.wait_for("tune sent")
+        screen.press("q")
+        await screen.wait_for("SENT ['tune 75', 'tune 50', 'tune 25']")
+        assert await screen.wait_for_exit() == 0
 
 
 def test_it_is_idle_without_changes(terminal: PtyTerminal) -> None:

@@ -137,6 +137,20 @@ def test_columns_fit_and_the_node_is_dropped_first(cells: int) -> None:
         assert line_width(lines[0]) <= cells
 
 
+def test_columns_take_the_room_by_weight() -> None:
+    def column(key: str, most: int, weight: int) -> PaneColumn[str, None]:
+        return PaneColumn(key, key, lambda row, _: row, 4, most, weight=weight)
+
+    def widths(cells: int, *columns: PaneColumn[str, None]) -> list[int]:
+        return [width for _, width in fit_columns(columns, cells)]
+
+    columns = column("name", 20, 1), column("reason", 10_000, 3)
+    assert widths(9, *columns) == [4, 4 + 0]
+    assert widths(49, *columns) == [14, 34], "three quarters of 40 to the heavier one"
+    assert widths(149, *columns) == [20, 128], "what one does not need, the other gets"
+    assert sum(widths(50, *columns)) == 49, "no cell is lost"
+
+
 def test_a_problem_replaces_the_state_and_keeps_the_other_columns() -> None:
     message = text(row_line(fit_columns(pod_columns(measure_widths(PODS)), 90), PODS[1], EPOCH))
     assert "○ CrashLoopBackOff×5" in message

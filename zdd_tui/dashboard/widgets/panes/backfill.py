@@ -66,7 +66,9 @@ class BackfillPane(Pane):
         lines = backfill_lines(
             backfill, cells, strip, eta_from=rates, workers=workers, tuned=tuned, ceiling=max_rate(record.limits)
         )
-        lines = [*writer_lines(record.witness, cells), *lines]
+        writers = writer_lines(record.witness, cells)
+        # Rows that differ now come first, because somebody must act on them; writers of the past come last.
+        lines = [*writers, *lines] if record.witness.open_rows else [*lines, *writers]
         lines += _extra_lines(backfill, tuned, strip, cells) if backfill is not None else []
         return [dim(line) for line in lines] if self.is_uncertain(board, context) else lines
 
@@ -76,7 +78,7 @@ class BackfillPane(Pane):
 
 
 def writer_lines(found: WitnessRecord, cells: int) -> list[Line]:
-    """Who wrote only one side, one line each; the first lines of the pane, because somebody must act on them."""
+    """Who wrote only one side, one line each."""
     glyph, style = ("✗", TextStyle.BAD) if found.open_rows else ("!", TextStyle.WARN)
     shown = found.writers[:MAX_SHOWN_WRITERS]
     lines: list[Line] = [((truncate(f"{glyph} one side only: {writer}", cells), style),) for writer in shown]

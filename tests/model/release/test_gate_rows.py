@@ -192,6 +192,7 @@ def test_the_title_counts_passing_gates_or_says_why_none_counts() -> None:
     assert title(walked()) == "cutover: 1 of 3 pass"
     assert title(walked(ReleaseState.ROLLING_BACK)) == "not checked during rollback"
     assert title(walked(ReleaseState.DONE)) == "at the end of the release"
+    assert title(walked(ReleaseState.ROLLED_BACK)) == "before the rollback"
     assert title(record(release(ReleaseState.PLANNED))) == ""
 
 

@@ -55,6 +55,8 @@ class GateScreen(RecordScreen):
         if self._audit.value is not None:
             rows = complete_gate_rows(rows, record.release.strategy, self._audit.value.events)
         lines = self.query_error_lines(self._audit, formatter)
+        if record.release.state.is_rolling_back:
+            lines += formatter("as they were before the rollback, which undoes what they judged", TextStyle.WARN)
         for phase, gates in groupby(rows, key=lambda row: row.phase):
             is_start = phase == BEFORE_FIRST_PHASE
             if not self._shows_all and current is not None and phase != current.name:

@@ -11,6 +11,7 @@ from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.gate_rows import BEFORE_FIRST_PHASE, GateRow, PhasePosition, build_gate_rows
+from zdd_tui.model.release.state import ReleaseState
 from zdd_tui.model.release.summary import list_current_gates
 
 _WIDE_FROM = 40
@@ -98,6 +99,8 @@ def gates_heading(board: DashboardState, context: RenderContext) -> str:
     record, now = board.release.value, board.server_now(context.now)
     if record is None or now is None:
         return ""
+    if record.release.state is ReleaseState.ROLLED_BACK:
+        return "before the rollback"
     if record.release.state.has_ended:
         return "at the end of the release"
     if record.release.state.is_rolling_back:

@@ -102,6 +102,8 @@ def test_the_range_of_the_time_left_grows_with_the_spread_of_the_rates() -> None
     assert format_eta(estimate_eta(450_000, 41_000, uneven)) == "8-23s"
     assert format_eta(estimate_eta(450_000, 41_000, [0.0] * 4 + [41_000.0] * 4)) == ">11s"
     assert format_eta(estimate_eta(4_000_000, 41_000, uneven)) == "67s-4m"
+    assert format_eta(estimate_eta(450_000, 41_000, uneven, ceiling=25_000)) == "18-23s", "not faster than the limit"
+    assert format_eta(estimate_eta(450_000, 41_000, uneven, ceiling=10_000)) == "~45s"
     assert format_eta(estimate_eta(450_000, 0, uneven)) == "?"
     assert estimate_eta(0, 41_000, uneven) is None
 

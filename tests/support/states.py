@@ -21,6 +21,7 @@ from zdd_tui.model.release.records import (
     Event,
     Lease,
     ReleaseRecord,
+    RollbackStart,
     StepRecord,
     StoredCommand,
 )
@@ -456,7 +457,13 @@ def _rolling_back() -> DashboardState:
         *[pod(f"5c9b8d7f6c-{tail}", "1", PodState.SERVING) for tail in ("aaaaa", "bbbbb", "ccccc")],
     ]
     return board(
-        record(rel, note="3 of 4 new replicas available", running_for=12, backfill=backfill(status="cancelled")),
+        record(
+            rel,
+            note="3 of 4 new replicas available",
+            running_for=12,
+            backfill=backfill(status="cancelled"),
+            rollback=RollbackStart(ANA, "orders fail", EPOCH - 30),
+        ),
         workload=Observed(workload(pods, "3 of 4 new replicas available", ready=3), MONOTONIC),
         flags=Observed(flags(OFF, None), MONOTONIC),
     )
@@ -465,7 +472,10 @@ def _rolling_back() -> DashboardState:
 def _rolled_back() -> DashboardState:
     rel = release(ReleaseState.ROLLED_BACK, Phase.BACKFILL)
     return board(
-        record(replace(rel, statuses=(StepStatus.UNDONE,) * 9 + (StepStatus.PENDING,) * (len(STRATEGY.steps) - 9)))
+        record(
+            replace(rel, statuses=(StepStatus.UNDONE,) * 9 + (StepStatus.PENDING,) * (len(STRATEGY.steps) - 9)),
+            rollback=RollbackStart(ANA, "orders fail", EPOCH - 42),
+        )
     )
 
 

@@ -60,6 +60,15 @@ class Emulator:
         """Types; what a key sends stands in the text, such as a carriage return for Enter."""
         os.write(self.master, keys.encode())
 
+    async def type_all(self, keys: str) -> None:
+        """Types more than the terminal takes at once."""
+        data = keys.encode()
+        while data:
+            try:
+                data = data[os.write(self.master, data) :]
+            except BlockingIOError:
+                await asyncio.sleep(0.005)  # the program has to read first; output is drawn meanwhile
+
     async def wait_for(self, *wanted: str, without: str = "", seconds: float = TIMEOUT) -> str:
         """The screen on which all of that stands at once, and `without` does not."""
         return await self.wait_until(

@@ -31,7 +31,14 @@ from zdd_tui.model.release.delivery import ATTEMPT_SECONDS, RETRY_SECONDS, VALID
 from zdd_tui.model.release.preview import describe_target, preview_command
 from zdd_tui.model.release.records import CommandRequest, ReleaseRecord
 from zdd_tui.model.release.regions import require_same_region
-from zdd_tui.model.release.state import Command, CommandKind, Precondition, apply_command, requires_name
+from zdd_tui.model.release.state import (
+    Command,
+    CommandKind,
+    Precondition,
+    apply_command,
+    explain_ended,
+    requires_name,
+)
 from zdd_tui.model.release.summary import has_no_agent
 from zdd_tui.model.tuning import LIMITS, apply_tuning, format_limit, parse_requested_limits, reset_to_plan
 
@@ -137,11 +144,7 @@ async def _prepare_command(loaded: LoadedPlan, request: CommandRequest) -> Prepa
         # In an incident, rollback and pause stay possible.
         _print_message(f"{other}; the {kind} uses the plan that it runs")
     if release.state.has_ended:  # no agent runs that could refuse it
-        region = f" in region {record.region}" if record.region else ""
-        raise Refused(
-            f"release {release.name} has ended{region}: it is {release.state}",
-            f"begin another with `zdd agent --new {loaded.command_line_name}`",
-        )
+        raise explain_ended(release, loaded.command_line_name, record.region)
     catalog = await _read_catalog(loaded.plan) if find_action(kind).confirmation is not Confirmation.NONE else None
     missing = await _find_missing_deployments(loaded.plan) if kind is CommandKind.ROLLBACK else ()
     targets = preview_command(loaded.plan, release, kind, catalog, missing)

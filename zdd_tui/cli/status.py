@@ -18,10 +18,17 @@ from zdd_tui.model.release.claims import Activity, assess_activity
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.next_commands import NextCommand, next_commands
-from zdd_tui.model.release.records import BackfillRecord, GuardReading, Lease, ReleaseRecord, StoredCommand
+from zdd_tui.model.release.records import (
+    BackfillRecord,
+    GuardReading,
+    Lease,
+    ReleaseRecord,
+    RollbackStart,
+    StoredCommand,
+)
 from zdd_tui.model.release.regions import require_same_region
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus, closed_gates, current_readings
-from zdd_tui.model.release.summary import CONTINUES_AUTOMATICALLY, find_wait, has_no_agent
+from zdd_tui.model.release.summary import CONTINUES_AUTOMATICALLY, describe_rollback, find_wait, has_no_agent
 from zdd_tui.model.release.witness import WitnessRecord, describe_writers
 from zdd_tui.model.tuning import describe_tuning
 
@@ -135,6 +142,7 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
     gates         of the current phase: name, verdict (pass, fail, pending, inconclusive, unknown), reason, age
                   (seconds)
     cause         why the guard rolled the release back or paused it, with the numbers, or null
+    rollback      null, or how the rollback started: actor, reason (or null), started_at (like ``now``)
     conditions    standing conditions that are not met: name, status (breached, rechecking, unknown), text, who (changed
                   it) or null, hint or null, restored (by the agent), age (seconds)
     waits         null while it does not wait, or a gate fails; since (like ``now``), owner or null, limit (seconds
@@ -145,7 +153,8 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
                   note (what it does now) and error, or null
     backfill      null before it; status, rows_done, rows_total (an estimate until done), rows_per_second,
                   throttle (the active signal, or null), failed_rows, verified_rows, mismatches (null before
-                  the first verification)
+                  the first verification), seconds (from the first batch to the last, waits included; null until all
+                  rows are copied), waits (seconds by reason: paused, or a throttle)
     witness       open_rows (rows that a write of one side left different) and writers: who wrote only one side
                   (application_name, address, pod or null, role, session_role, rows, open_rows, first_at, last_at, text)
     limits        effective limits of the backfill, by name; ``tuned``: those that an operator has changed, with the
@@ -165,6 +174,7 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
         "paused": release.paused,
         "error": release.error or None,
         "cause": record.cause or None,
+        "rollback": None if record.rollback is None else _rollback_to_dict(record.rollback),
         "conditions": [_condition_to_dict(reading, record.now) for reading in release.unmet],
         "waits": _wait_to_dict(record),
         "plan_hash": release.plan_hash,
@@ -198,6 +208,10 @@ def _queued_to_dict(command: StoredCommand, now: float) -> dict[str, Any]:
     late = command.to_command.seconds_late(now) > 0
     age = round(max(0.0, now - command.created_at), 1)
     return {"kind": str(command.kind), "actor": str(command.actor), "age": age, "late": late}
+
+
+def _rollback_to_dict(start: RollbackStart) -> dict[str, Any]:
+    return {"actor": str(start.actor), "reason": start.reason or None, "started_at": start.started_at}
 
 
 def _condition_to_dict(reading: ConditionReading, now: float) -> dict[str, Any]:
@@ -255,6 +269,8 @@ def _backfill_to_dict(backfill: BackfillRecord, activity: Activity) -> dict[str,
         "failed_rows": backfill.failed_rows,
         "verified_rows": backfill.verified_rows,
         "mismatches": backfill.mismatches,
+        "seconds": backfill.wall_seconds,
+        "waits": {name: round(seconds, 1) for name, seconds in backfill.waits},
     }
 
 
@@ -278,6 +294,7 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
     if record.cause:
         lines.insert(0, f"✗ GUARD: {record.cause}")
     lines[:0] = _condition_lines(release)
+    lines += _rollback_lines(record)
     if (wait := find_wait(record, record.now)) is not None and (wait.is_overdue or record.owner):
         lines.append(f"  {'✗ LATE: ' if wait.is_overdue else ''}{wait.description}")
     errors = release.error.splitlines()
@@ -318,6 +335,10 @@ def _step_lines(record: ReleaseRecord, activity: Activity) -> list[str]:
                 verb = "undo of " if step.status is StepStatus.UNDOING else ""
                 lines.append(f"  ? {verb}{step.name} has started and not ended; {activity.description}")
     return lines
+
+
+def _rollback_lines(record: ReleaseRecord) -> list[str]:
+    return [f"  rollback {describe_rollback(record)}"] if record.rollback is not None else []
 
 
 def _condition_lines(release: Release) -> list[str]:
@@ -361,7 +382,9 @@ def _backfill_line(backfill: BackfillRecord, activity: Activity) -> str:
         text += f", slowed by {backfill.throttle}"
     if backfill.failed_rows:
         text += f", {backfill.failed_rows:,} failed"
-    is_compared = backfill.verified or bool(backfill.mismatches)
+    if duration := backfill.describe_duration():
+        text += f", {duration}"
+    is_compared = backfill.status != "cancelled" and (backfill.verified or bool(backfill.mismatches))
     return f"{text}, {backfill.mismatches or 0:,} mismatches" if is_compared else text
 
 
@@ -379,9 +402,11 @@ def _agent_lines(record: ReleaseRecord) -> list[str]:
 def _next_lines(record: ReleaseRecord, plan_file: str) -> list[str]:
     """The commands that make sense now, to copy, each with what it does."""
     release = record.release
+    if release.state.has_ended:
+        return [f"  to begin another: zdd agent --new {plan_file}"]
     commands = next_commands(release, record.gates, record.now, has_agent=not has_no_agent(record.lease))
     if not commands:
-        return [] if release.state.has_ended else [f"  next: {CONTINUES_AUTOMATICALLY}"]
+        return [f"  next: {CONTINUES_AUTOMATICALLY}"]
     lines = [(_command_line(each, release, plan_file), each.effect) for each in commands]
     column = max(len(command) for command, _ in lines)
     return [

@@ -92,9 +92,17 @@ class EtaEstimator:
 
     def __init__(self) -> None:
         self._samples: deque[tuple[int, float]] = deque(maxlen=MAX_SAMPLES)
+        self._limits: Backfill | None = None
 
-    def add_reading(self, backfill: BackfillRecord | None) -> None:
-        """Adds a sample; one per second is kept, and none while the backfill does not run."""
+    def add_reading(self, backfill: BackfillRecord | None, limits: Backfill | None = None) -> None:
+        """Adds a sample; one per second is kept, and none while the backfill does not run.
+
+        Args:
+            limits: in effect now. A sample from before a change of them says nothing about what comes.
+        """
+        if limits != self._limits:
+            self._limits = limits
+            self._samples.clear()
         if backfill is None or backfill.status != "running":
             return
         second = int(backfill.updated_at)
@@ -115,13 +123,23 @@ def batch_rates(batches: Sequence[BatchRecord]) -> tuple[float, ...]:
     return tuple(after.rows / (after.at - before.at) for before, after in pairwise(batches) if after.at > before.at)
 
 
-def estimate_eta(left: float, rate: float, rates: Sequence[float]) -> tuple[float, float] | None:
+def max_rate(limits: Backfill | None) -> float:
+    """The highest rate in rows per second that the limits allow; infinite without a limit."""
+    if limits is None or limits.max_rows_per_second is None:
+        return math.inf
+    return limits.max_rows_per_second * limits.speed / 100
+
+
+def estimate_eta(
+    left: float, rate: float, rates: Sequence[float], ceiling: float = math.inf
+) -> tuple[float, float] | None:
     """Lower and upper bound in seconds for the rows that are left; None while the rate is 0 or no row is left.
 
     Args:
         left: number of rows.
         rate: current rows per second.
         rates: rows per second over time; with few of them both bounds are equal.
+        ceiling: rows per second that the limits allow: it does not get faster than that.
     """
     if left <= 0 or rate <= 0:
         return None
@@ -130,6 +148,7 @@ def estimate_eta(left: float, rate: float, rates: Sequence[float]) -> tuple[floa
     if len(known) >= _MIN_SAMPLES:
         slow = min(rate, known[int(_SLOW_QUANTILE * (len(known) - 1))])
         fast = max(rate, known[math.ceil(_FAST_QUANTILE * (len(known) - 1))])
+    fast, slow = min(fast, ceiling), min(slow, ceiling)
     return left / fast, left / slow if slow > 0 else math.inf
 
 

@@ -13,6 +13,7 @@ from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.kubernetes.deployment_watch import DeploymentWatch
 from zdd_tui.backends.kubernetes.snapshot import DeploymentObjects, EndpointSlice, SnapshotBuilder
 from zdd_tui.backends.kubernetes.watch import Connected, Listed
+from zdd_tui.model.workload.container import ContainerFacts
 from zdd_tui.model.workload.pod import EndpointFacts, PodFacts, PodState
 from zdd_tui.model.workload.rollout import (
     DeploymentCondition,
@@ -52,14 +53,21 @@ def sliced(*numbers: int) -> tuple[EndpointSlice, ...]:
     return (EndpointSlice("s", tuple(endpoint(number) for number in numbers)),)
 
 
+def unhealthy(number: int) -> EventView:
+    message = "Readiness probe failed: HTTP probe failed with statuscode: 503"
+    return EventView(NOW, True, "Unhealthy", f"pod/web-{number:03}", message, 1)
+
+
 def build_snapshot(assembler: SnapshotBuilder, found: DeploymentObjects, wall: float = NOW) -> WorkloadSnapshot:
     return assembler.build(found, now=wall, clock_skew=0.0, observed_at=1.0, error=None)
 
 
+RUNNING = ContainerFacts("app", "web:1", False, 0, True, "", "", "", started_at=NOW - 40)
 POD_CHANGES = st.sampled_from(
     [
         {"ready": False, "ready_since": None},
-        {"ready": True, "ready_since": NOW - 3},
+        {"ready": True, "ready_since": NOW - 3, "unready_since": None},
+        {"ready": False, "ready_since": None, "unready_since": NOW - 3, "containers": (RUNNING,)},
         {"deletion_deadline": NOW + 5, "grace_seconds": 30.0},
         {"deletion_deadline": NOW - 5, "grace_seconds": 30.0},
         {"status_reason": "Evicted"},
@@ -87,6 +95,7 @@ STEPS = st.one_of(
     st.tuples(st.just("away"), st.just(0)),
     st.tuples(st.just("sets"), st.integers(0, 2)),
     st.tuples(st.just("event"), st.integers(0, 9)),
+    st.tuples(st.just("unhealthy"), PLACES),
     st.tuples(st.just("time"), st.floats(0.0, 9.0)),
 )
 
@@ -117,6 +126,8 @@ def apply_step(found: DeploymentObjects, step: tuple[object, ...]) -> Deployment
         return replace(found, replica_sets=SETS[: int(str(where))])
     elif kind == "event":
         return replace(found, events=(*found.events, EventView(float(str(where)), False, "Pulled", "pod/web", "", 1)))
+    elif kind == "unhealthy":
+        return replace(found, events=(*found.events, unhealthy(int(str(where)))))
     return found if pods == list(found.pods) and kind != "relist" else replace(found, pods=tuple(pods))
 
 
@@ -168,6 +179,21 @@ def test_after_the_warm_up_of_a_pod_time_changes_nothing() -> None:
     assert kept.depends_on_time
     assert build_snapshot(kept, found, NOW + 8).pods[0].state is PodState.SERVING
     assert not kept.depends_on_time
+
+
+def test_a_pod_that_is_not_ready_any_more_has_the_failing_probe_as_its_reason() -> None:
+    kept, lost = SnapshotBuilder(), facts(0, ready=False, unready_since=NOW - 3, containers=(RUNNING,))
+    view = replace(VIEW, available=2)
+    found = DeploymentObjects(view, SETS, (lost, facts(1), facts(2)), sliced(1, 2))
+    first = build_snapshot(kept, found)
+    assert [(pod.state, pod.reason) for pod in first.pods[:1]] == [(PodState.NOT_READY, "")]
+    found = replace(found, events=(unhealthy(0), unhealthy(1)))
+    second = build_snapshot(kept, found)
+    assert [pod.reason for pod in second.pods] == ["readiness probe: HTTP 503", "", ""]
+    assert second.rollout is not None
+    assert second.rollout.is_degraded
+    assert second.rollout.message == "1 of 3 pods not ready any more: readiness probe: HTTP 503 (web-000)"
+    assert build_snapshot(kept, replace(found, pods=(*found.pods,))).pods[0] is second.pods[0]
 
 
 def test_a_failed_rollout_has_the_newest_reason() -> None:

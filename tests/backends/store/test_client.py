@@ -12,7 +12,7 @@ from zdd_tui.backends.store.agent import acquire_lease
 from zdd_tui.backends.store.client import Store
 from zdd_tui.model.errors import DatabaseError, Refused
 from zdd_tui.model.release.gate import GateReading, Verdict
-from zdd_tui.model.release.records import Actor, BackfillRecord, CommandRequest, NewEvent, StepChange
+from zdd_tui.model.release.records import Actor, BackfillRecord, CommandRequest, NewEvent, RollbackStart, StepChange
 from zdd_tui.model.release.state import (
     CommandKind,
     Precondition,
@@ -266,6 +266,19 @@ async def test_the_newest_events_and_commands_come_oldest_first(pg_dsn: str, db:
         record = await store.read_release(release_id, events=10)
         assert [event.message for event in record.events] == [f"nr {n}" for n in range(71, 81)]
         assert [stored.id for stored in record.commands] == sent[-20:]
+
+
+async def test_the_start_of_a_rollback_is_its_first_accepted_command(pg_dsn: str, db: asyncpg.Connection) -> None:
+    async with open_store(pg_dsn) as (store, release_id):
+        assert (await store.read_release(release_id)).rollback is None
+        await db.execute(
+            "INSERT INTO zdd.command (release_id, kind, reason, actor, host, status, answered_at)"
+            " SELECT $1, kind, who, who, 'h', status, to_timestamp(n) FROM (VALUES (1, 'rollback', 'a', 'refused'),"
+            " (2, 'pause', 'b', 'done'), (3, 'rollback', 'c', 'done'), (4, 'rollback', 'd', 'done'))"
+            " v(n, kind, who, status) ORDER BY n",
+            release_id,
+        )
+        assert (await store.read_release(release_id)).rollback == RollbackStart(Actor("c", "h"), "c", 3.0)
 
 
 async def test_the_audit_log_is_append_only(pg_dsn: str, db: asyncpg.Connection) -> None:

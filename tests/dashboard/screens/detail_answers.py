@@ -143,6 +143,7 @@ AUDIT_LOG = AuditLog(
         event(9, 640, "step", "run expand-schema begins: add the new schema"),
         event(10, 639, "step", "run expand-schema done"),
         event(11, 630, "gate", "schema-valid: pass", "columns, indexes and triggers exist and are valid"),
+        event(90, 600, "phase", "dual-write begins"),
         event(12, 600, "command", "advance: dual-write is running", "change 4711", actor=ANA),
         event(13, 600, "step", "run rollout-v2 begins: roll out V2"),
         event(14, 540, "lease", "acquired the lease, epoch 4", "no heartbeat from agent@bastion for 3.2 s"),

@@ -4,11 +4,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from textual import events
+from textual.widgets import Input
 
 from tests.dashboard.screens.test_keys import AppDriver
 from tests.support.states import board, dashboard_situations, record, release
 from zdd_tui.dashboard.keymap import DashboardKeys, build_dashboard_keys, known_bindings, resolve_keymap
 from zdd_tui.dashboard.state import DashboardState
+from zdd_tui.dashboard.widgets.text_field import MAX_TEXT_LENGTH
 from zdd_tui.model.actions import ACTIONS
 from zdd_tui.model.release.state import CommandKind, ReleaseState
 
@@ -125,11 +128,11 @@ async def test_read_only_cannot_be_unlocked() -> None:
         assert "rollback" not in await desk.press("colon")
 
 
-async def test_staging_has_no_lock_and_confirms_with_y() -> None:
+async def test_staging_has_no_lock() -> None:
     async with AppDriver(staging("open"), unlocked=False) as desk:
         assert "LOCKED" not in desk.screen
         assert "AWAITING APPROVAL" in await desk.press("u")
-        await desk.press("R", "y")
+        await desk.press("R", "enter")
         assert kinds(desk) == [CommandKind.ROLLBACK]
 
 
@@ -230,6 +233,62 @@ async def test_limits_are_staged_validated_and_sent_together() -> None:
         assert [request.tuning for request in desk.source.sent_commands] == [{"speed": 50, "batch_rows": 2000}]
 
 
+async def test_steps_of_the_speed_add_up_before_the_first_one_is_effective() -> None:
+    async with AppDriver("backfill") as desk:
+        await desk.press(*["left_square_bracket"] * 6)
+        assert [sent.tuning for sent in desk.source.sent_commands] == [{"speed": each} for each in (75, 50, 25, 10)]
+        assert [sent.targets for sent in desk.source.sent_commands][1] == ("speed 75% -> 50%",)
+        await desk.press("right_square_bracket")
+        assert desk.source.sent_commands[-1].tuning == {"speed": 25}
+
+
+async def test_a_refusal_ends_with_its_cause() -> None:
+    for situation, keys in (("backfill", "a"), ("done", "R"), ("open", "a enter")):
+        async with AppDriver(situation) as desk:
+            await desk.press(*keys.split())
+            if situation == "open":  # the agent refuses for a reason that the state does not show
+                await desk.answer_command("refused", "another Deployment")
+            shown = f"{'rollback' if keys == 'R' else 'advance'} refused: "
+            assert shown in desk.screen
+            desk.clock.seconds += 30
+            await desk.set_board(desk.source.current)
+            assert shown in desk.screen, "its cause is still there"
+            desk.clock.seconds += 31
+            await desk.set_board(desk.source.current)
+            assert shown not in desk.screen, "old news"
+    async with AppDriver("backfill") as desk:
+        assert "advance refused: " in await desk.press("a")
+        await desk.set_board(dashboard_situations()["open"])
+        assert "advance refused: " not in desk.screen, "the phase has ended"
+        failed = dashboard_situations()["failed"]
+        await desk.set_board(failed)
+        await desk.press("a", "enter")
+        assert "advance sent" in desk.screen
+        value = failed.release.value
+        await desk.set_board(replace(failed, release=replace(failed.release, value=replace(value, id=2))))
+        assert "advance sent" not in desk.screen, "another release"
+
+
+async def test_a_paste_stays_small_and_runs_no_action() -> None:
+    async with AppDriver("open") as desk:
+        desk.app.post_message(events.Paste("aR\n" * 40))
+        await desk.pilot.pause()
+        assert "pasted text is ignored" in desk.screen
+        for keys in (
+            ["slash"],
+            ["escape", "colon"],
+            ["escape", "e", "slash"],
+            ["escape", "escape", "t"],
+            ["escape", "R"],
+        ):
+            await desk.press(*keys)
+            desk.app.post_message(events.Paste("x y\n" * 30_000))
+            await desk.pilot.pause()
+            fields = [each for each in desk.app.screen.query(Input) if each.has_focus]
+            assert all(0 < len(each.value) <= MAX_TEXT_LENGTH for each in fields)
+        assert not desk.source.sent_commands
+
+
 async def test_a_bracket_opens_the_dialog_where_a_reason_is_required() -> None:
     async with AppDriver(with_plan("backfill", commands_needing_reason=("tune",))) as desk:
         assert "pending: speed 100% -> 75%" in await desk.press("left_square_bracket")
@@ -276,10 +335,13 @@ async def test_arrows_select_in_the_palette_and_escape_closes_it() -> None:
 # --- help and other keys ----------------------------------------------------------------------------------------------
 
 
-async def test_y_copies_a_dialog_and_confirms_a_confirmation() -> None:
+async def test_y_copies_everywhere_and_only_enter_confirms() -> None:
     async with AppDriver("open") as desk:
         assert "copied page" in await desk.press("e", "y")
-        await desk.press("escape", "a", "y")
+        await desk.press("escape", "a")
+        assert "copied page" in await desk.press("y", *"nyYNok1", "space")
+        assert kinds(desk) == []
+        await desk.press("enter")
         assert kinds(desk) == [CommandKind.ADVANCE]
 
 

@@ -1,5 +1,6 @@
 """The dashboard on a real pseudo-terminal: it starts, it ends, and it leaves nothing behind."""
 
+import asyncio
 import base64
 import contextlib
 import fcntl
@@ -22,6 +23,7 @@ import pyte
 import pytest
 
 from tests.support.terminal_emulator import run_in_emulator
+from zdd_tui.dashboard.terminal.input import PASTE_GAP_SECONDS
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = """
@@ -69,6 +71,16 @@ def work():
         source.set_board(replace(start, release=replace(start.release, value=moved, observed_at=now)))
 threading.Thread(target=work, daemon=True).start()
 ZddApp(source, clock=clock).run()
+"""
+
+COMMANDS_PROGRAM = """
+from dataclasses import replace
+from tests.support.states import FixedClock, FixedSource, dashboard_situations
+from zdd_tui.dashboard.app import ZddApp
+start = dashboard_situations()["backfill"]
+source = FixedSource(replace(start, plan=replace(start.plan, environment="staging")))
+ZddApp(source, clock=FixedClock()).run()
+print("SENT", [f"{each.kind} {each.tuning['speed']}" for each in source.sent_commands])
 """
 
 MOVING = """
@@ -396,6 +408,49 @@ async def test_digits_and_tab_focus_the_panes() -> None:
             screen.press(keys)
             await screen.wait_for(wanted, without=without)
         screen.press("q")
+        assert await screen.wait_for_exit() == 0
+
+
+@pytest.mark.parametrize("is_bracketed", [False, True], ids=["as keys", "bracketed"])
+async def test_a_huge_paste_neither_freezes_the_screen_nor_runs_an_action(is_bracketed: bool) -> None:
+    """Into the filter, and then on the main screen; both hold keys of actions, and Enter."""
+    program = [sys.executable, "-c", PROGRAM]
+    pasted = "aRpq\r" * 25_000
+    pasted = f"\x1b[200~{pasted}\x1b[201~" if is_bracketed else pasted
+    async with run_in_emulator(program, {**os.environ, "PYTHONPATH": str(ROOT)}) as screen:
+        await screen.wait_for("q quit")
+        screen.press("/")
+        await screen.wait_for("/", "4 of 4")
+        for opens_field in (True, False):
+            await screen.type_all(pasted)
+            await asyncio.sleep(3 * PASTE_GAP_SECONDS)  # a pause is the end of a paste
+            if opens_field:
+                await screen.wait_for("aRpq aRpq", "0 of 4", seconds=15)
+                screen.press("\x1b")
+                await screen.wait_for("RUNNING", without="0 of 4", seconds=15)
+            else:
+                await screen.wait_for("pasted text is ignored", seconds=15)
+        screen.press("?")
+        assert "advance sent" not in await screen.wait_for("Esc close", seconds=15)
+        screen.press("\x03")
+        assert await screen.wait_for_exit(15) == 0
+
+
+async def test_y_copies_in_a_confirm_and_steps_of_the_speed_add_up() -> None:
+    async with run_in_emulator(
+        [sys.executable, "-c", COMMANDS_PROGRAM], {**os.environ, "PYTHONPATH": str(ROOT)}
+    ) as screen:
+        await screen.wait_for("t tune")
+        screen.press("R")
+        await screen.wait_for("Enter confirm")
+        screen.press("y")
+        await screen.wait_for("copied", "Enter confirm")
+        screen.press("\x1b")
+        await screen.wait_for("RUNNING", without="Enter confirm")
+        screen.press("[[[")
+        await screen.wait_for("tune sent")
+        screen.press("q")
+        await screen.wait_for("SENT ['tune 75', 'tune 50', 'tune 25']")
         assert await screen.wait_for_exit() == 0
 
 

@@ -11,6 +11,7 @@ from tests.support.states import EPOCH, MONOTONIC, FixedClock, backfill, board, 
 from zdd_tui.dashboard.state import Observed, RenderContext
 from zdd_tui.dashboard.widgets.bars.footer import available_actions, disabled_reason
 from zdd_tui.dashboard.widgets.bars.gates import gate_lines
+from zdd_tui.dashboard.widgets.bars.header import header_line
 from zdd_tui.dashboard.widgets.bars.health import health_line
 from zdd_tui.dashboard.widgets.bars.summary import summary_lines
 from zdd_tui.dashboard.widgets.drawing.line import (
@@ -165,6 +166,19 @@ def test_a_narrow_health_line_keeps_every_source_and_age() -> None:
     assert text(health_line(made, MOMENT, 50)) == "✔ PG <3s ✔ Redis <3s ✔ K8s <3s ✗ agent 13s"
 
 
+@pytest.mark.parametrize("situation", ["backfill", "no-agent", "stopped"])
+@pytest.mark.parametrize("environment", ["production", "eu-production-2"])
+def test_the_environment_is_never_cut(situation: str, environment: str) -> None:
+    made = dashboard_situations()[situation]
+    made = replace(made, plan=replace(made.plan, name="orders-" * 6, environment=environment, region="eu-1 1/2"))
+    for cells in (78, 80, 100, 120):
+        message = text(header_line(made, MOMENT, cells))
+        assert f"■ {environment.upper()}" in message
+        assert "region eu-1 1/2" in message
+        assert len(message) <= cells
+    assert "orders-ord" in text(header_line(made, MOMENT, 90))
+
+
 def test_a_release_that_never_had_an_agent_shows_the_alarm() -> None:
     for lease in (None, Lease(3, "", "", 0, 0.0, 3.0)):
         assert "✗ agent none" in text(
@@ -206,6 +220,18 @@ def test_a_backfill_is_at_100_percent_only_when_it_is_done() -> None:
     assert done_percent(backfill(rows_done=1_300_000)) == 99
     assert done_percent(backfill(status="done")) == 100
     assert done_percent(backfill(rows_total=0)) == 0
+
+
+def test_a_backfill_took_its_wall_time_and_names_its_waits() -> None:
+    done = backfill(status="done", seconds=2.1, started_at=1.0, ended_at=106.0, waits=(("paused", 50.0), ("lag", 0.4)))
+    assert "in 1m45s, paused 50s" in text(*backfill_lines(done, 26))
+    assert "2.1s" not in text(*backfill_lines(done, 26))
+
+
+def test_nothing_of_a_copy_that_is_undone_is_verified() -> None:
+    undone = backfill(status="cancelled", verified=True, verified_rows=5, mismatches=0)
+    assert "✔" not in text(*backfill_lines(undone, 40))
+    assert "○ not verified: the copy is undone" in text(*backfill_lines(undone, 40))
 
 
 def test_failed_rows_and_mismatches_of_the_backfill_are_shown() -> None:

@@ -134,10 +134,33 @@ def test_the_worst_rule_comes_first_with_verdict_and_numbers() -> None:
     assert guard_heading(found) == "1 fail"
     for compact in (True, False):
         message = text(*guard_lines(found, 28, compact=compact))
-        assert "✗ fail" in message
+        assert "✗ errors" in message
         assert "7.1%" in message
         assert "1%" in message.replace("7.1%", "")
     assert "old 79ms" in text(*guard_lines(found, 28))
+    assert "✗ fail" in text(*guard_lines(found, 44))
+
+
+@pytest.mark.parametrize("cells", [28, 39, 44, 76, 120])
+def test_the_columns_of_the_guard_do_not_move_with_its_readings(cells: int) -> None:
+    """Values, verdicts, baselines and series come and go several times in the first seconds of a rollout."""
+    kinds = [
+        GuardReading("errors", Verdict.UNKNOWN, "not checked yet"),
+        GuardReading("errors", Verdict.INCONCLUSIVE, "3 of 50 requests", value=0.123456, limit=0.01, samples=3),
+        GuardReading("errors", Verdict.PASS, "fine", value=0.0, limit=0.01, baseline=0.0, series=(0.0,) * 60),
+        BREACHED,
+    ]
+    for with_titles in (True, False):
+        forms = [
+            [
+                (column.key, width)
+                for column, width in fit_columns(guard_columns([kind], cells, with_titles=with_titles), cells)
+            ]
+            for kind in kinds
+        ]
+        assert all(form == forms[0] for form in forms)
+    assert "unknown" in text(*guard_lines(kinds[:1], cells, compact=True))
+    assert "inconclu" in text(*guard_lines(kinds[1:2], cells, compact=True))
 
 
 readings_of_any_kind = st.builds(

@@ -193,3 +193,29 @@ async def test_failed_rows_are_a_table_below_the_backfill() -> None:
         assert failed_rows.selected_row is not None
         assert failed_rows.selected_row.key == ["4711"]
         assert "1 of 1" in screen_text(app)
+
+
+async def test_scrolled_events_count_the_newer_ones_and_return_to_the_newest() -> None:
+    def with_events(count: int, at: float) -> DashboardState:
+        made = record(
+            release(ReleaseState.PLANNED), events=audit_events(*[("step", f"e{n}e", "") for n in range(count)])
+        )
+        return replace(board(made), release=Observed(made, at))
+
+    async with AppDriver(with_events(30, MONOTONIC)) as desk:
+        assert "newer" not in await desk.press("5")
+        assert "newer" in await desk.press("end")
+        assert "e0e" in desk.screen
+        before = int(re.search(r"(\d+) newer ↑", desk.screen)[1])  # type: ignore[index]
+        desk.clock.seconds += 30
+        await desk.set_board(with_events(42, desk.clock.seconds))
+        assert f"{before + 12} newer ↑" in desk.screen
+        await desk.press("up")  # it is being read
+        desk.clock.seconds += 50
+        await desk.set_board(with_events(42, desk.clock.seconds))
+        assert f"{before + 12} newer ↑" in desk.screen
+        desk.clock.seconds += 61
+        await desk.set_board(with_events(42, desk.clock.seconds))
+        await desk.pilot.pause()
+        assert "newer" not in desk.screen
+        assert "▸" in next(line for line in desk.screen.splitlines() if "e41e" in line)

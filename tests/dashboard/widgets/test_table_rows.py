@@ -22,12 +22,13 @@ from zdd_tui.dashboard.widgets.panes.columns import (
 from zdd_tui.dashboard.widgets.panes.filter import MAX_LENGTH, FilterError, FilterLine, parse_filter
 from zdd_tui.dashboard.widgets.panes.flags import days_left, flag_columns
 from zdd_tui.dashboard.widgets.panes.pod_rows import PodRow, PodRowCache, measure_widths, sorted_pod_rows
-from zdd_tui.dashboard.widgets.panes.pods import pod_columns
+from zdd_tui.dashboard.widgets.panes.pods import pod_columns, pod_notes
 from zdd_tui.dashboard.widgets.panes.rows import RowStore, sort_rows
 from zdd_tui.model.flag import ON
 from zdd_tui.model.release.records import FailedRow
 from zdd_tui.model.release.witness import WitnessRecord, Writer
 from zdd_tui.model.workload.pod import Pod, PodState
+from zdd_tui.model.workload.rollout import RolloutStatus
 
 CELLS = {"pod": "users-api-x7k2p", "state": "Serving", "node": "node-1"}
 LABELS = {"app": "users-api", "tier": "Web"}
@@ -136,11 +137,36 @@ def test_columns_fit_and_the_node_is_dropped_first(cells: int) -> None:
         assert line_width(lines[0]) <= cells
 
 
+def test_columns_take_the_room_by_weight() -> None:
+    def column(key: str, most: int, weight: int) -> PaneColumn[str, None]:
+        return PaneColumn(key, key, lambda row, _: row, 4, most, weight=weight)
+
+    def widths(cells: int, *columns: PaneColumn[str, None]) -> list[int]:
+        return [width for _, width in fit_columns(columns, cells)]
+
+    columns = column("name", 20, 1), column("reason", 10_000, 3)
+    assert widths(9, *columns) == [4, 4 + 0]
+    assert widths(49, *columns) == [14, 34], "three quarters of 40 to the heavier one"
+    assert widths(149, *columns) == [20, 128], "what one does not need, the other gets"
+    assert sum(widths(50, *columns)) == 49, "no cell is lost"
+
+
 def test_a_problem_replaces_the_state_and_keeps_the_other_columns() -> None:
     message = text(row_line(fit_columns(pod_columns(measure_widths(PODS)), 90), PODS[1], EPOCH))
     assert "○ CrashLoopBackOff×5" in message
     assert "12m" in message
     assert "node-1" in message
+
+
+def test_a_pod_that_lost_its_readiness_names_the_probe_and_is_no_rollout() -> None:
+    reason = "readiness probe: HTTP 503"
+    lost = PodRow(pod("6d4f9c7b5d-m4t8c", "2", PodState.NOT_READY, reason=reason), "", "2")
+    for with_restarts in (True, False):
+        columns = fit_columns(pod_columns(measure_widths([lost]), with_restarts=with_restarts), 44)
+        assert "✗ Not ready HTTP 503" in text(row_line(columns, lost, EPOCH))
+    status = RolloutStatus(False, False, "1 of 4 pods not ready any more", is_degraded=True)
+    shown = board(None, workload=Observed(replace(workload([lost.pod]), rollout=status), 1.0))
+    assert [text(line) for line in pod_notes(shown, 60)] == ["✗ 1 of 4 pods not ready any more"]
 
 
 @pytest.mark.parametrize("cells", [40, 44, 60, 90])

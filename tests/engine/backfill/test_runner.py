@@ -19,6 +19,7 @@ from tests.support.schema_change import (
 )
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.backends.store import backfill as rows
 from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.engine.backfill.runner import BackfillRunner
 from zdd_tui.engine.backfill.verify import Verifier
@@ -303,9 +304,41 @@ async def test_pause_takes_effect_within_one_batch(db: asyncpg.Connection, pg_ds
         waits.clear()
         await waits.wait()
         assert (await record(store)).rows_done == stands.rows_done
+        await asyncio.sleep(1.1)  # measured by the database's clock
         paused = False
         await run
         assert await count_disagreements(db, "column") == []
+        ended = await record(store)
+        assert ended.wall_seconds is not None
+        assert [name for name, _ in ended.waits] == ["paused"]
+        assert 1.0 < ended.waits[0][1] < ended.wall_seconds
+        assert ended.seconds < ended.wall_seconds - 1.0, "the sum of the batches does not say how long it took"
+        assert ended.describe_duration().startswith("in ")
+        assert ", paused 1." in ended.describe_duration()
+
+
+async def test_waits_are_added_up_by_the_name_of_the_throttle(db: asyncpg.Connection, pg_dsn: str) -> None:
+    plan = make_plan(dsn=pg_dsn)
+    await db.execute(USERS)
+    await insert_rows(db, 10)
+    async with open_leased_store(pg_dsn, plan) as store:
+        await run_expand(store, plan)
+        await (await runner(store, plan)).prepare()
+        assert (await record(store)).wall_seconds is None
+        for status, throttle in (
+            ("running", "replica lag 6.1s (b), limit 5s"),
+            ("running", "replica lag 7s (b), limit 5s"),
+            ("running", "lock waits: session 4711 of app"),
+            ("running", ""),
+            ("running", "autovacuum of users (scanning heap) 9s, limit 5s"),
+            ("cancelled", ""),
+        ):
+            async with store.fenced() as conn:
+                await rows.set_status(conn, store.release_id, status, throttle)
+            await asyncio.sleep(0.02)
+        ended = await record(store)
+        assert sorted(name for name, _ in ended.waits) == ["autovacuum", "lock waits", "replica lag"]
+        assert dict(ended.waits)["replica lag"] > dict(ended.waits)["lock waits"] > 0.01
 
 
 async def test_limits_apply_and_can_be_changed_while_it_runs(db: asyncpg.Connection, pg_dsn: str) -> None:

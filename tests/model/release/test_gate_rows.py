@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.states import EPOCH, FixedClock, board, dashboard_situations, gate, record, release
+from tests.support.states import AGENT, EPOCH, FixedClock, board, dashboard_situations, gate, record, release
 from tests.support.strategy_states import guard_situations
 from zdd_tui.dashboard.state import RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import TextStyle, line_width
@@ -23,8 +23,14 @@ from zdd_tui.dashboard.widgets.panes.gates import gate_columns, gates_heading, v
 from zdd_tui.dashboard.widgets.panes.rows import sort_rows
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.release.gate import GateReading, Verdict
-from zdd_tui.model.release.gate_rows import BEFORE_FIRST_PHASE, GateRow, PhasePosition, build_gate_rows
-from zdd_tui.model.release.records import ReleaseRecord
+from zdd_tui.model.release.gate_rows import (
+    BEFORE_FIRST_PHASE,
+    GateRow,
+    PhasePosition,
+    build_gate_rows,
+    complete_gate_rows,
+)
+from zdd_tui.model.release.records import Event, ReleaseRecord
 from zdd_tui.model.release.state import ReleaseState
 from zdd_tui.model.release.strategy import GateSpec
 from zdd_tui.model.release.summary import list_current_gates
@@ -187,4 +193,27 @@ def test_the_title_counts_passing_gates_or_says_why_none_counts() -> None:
     assert title(walked()) == "cutover: 1 of 3 pass"
     assert title(walked(ReleaseState.ROLLING_BACK)) == "not checked during rollback"
     assert title(walked(ReleaseState.DONE)) == "at the end of the release"
+    assert title(walked(ReleaseState.ROLLED_BACK)) == "before the rollback"
     assert title(record(release(ReleaseState.PLANNED))) == ""
+
+
+def test_gates_of_past_phases_have_what_was_judged_from_the_audit() -> None:
+    made = walked(gates=dict([gate("no-older-pod", Verdict.PENDING, "2 older pods")]))
+    lines = [
+        (100.0, "phase", "expand begins", ""),
+        (110.0, "gate", "schema-valid: pending", "an index is being built"),
+        (120.0, "gate", "schema-valid: pass", "all valid"),
+        (130.0, "phase", "dual-write begins", ""),
+        (140.0, "gate", "schema-valid: fail", "dropped by hand later"),
+        (150.0, "gate", "recent-rows-agree: nonsense", "x"),
+    ]
+    events = [Event(number, at, AGENT, kind, what, why) for number, (at, kind, what, why) in enumerate(lines)]
+    rows = complete_gate_rows(build_gate_rows(made, EPOCH), made.release.strategy, events)
+    found = {row.key: row for row in rows}
+    judged = found["expand/schema-valid"]
+    assert (judged.status_text, judged.reason_text) == ("passed", "all valid")
+    assert judged.reading is not None
+    assert judged.reading.observed_at == 120.0
+    assert found["dual-write/recent-rows-agree"].status_text == "none", "its end and its verdict are not known"
+    assert found["contract/no-old-snapshot"].status_text == "upcoming"
+    assert [row.key for row in rows] == [row.key for row in build_gate_rows(made, EPOCH)]

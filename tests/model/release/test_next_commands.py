@@ -15,6 +15,7 @@ from zdd_tui.model.release.state import (
     ReleaseState,
     StepStatus,
     apply_command,
+    explain_ended,
     requires_name,
 )
 from zdd_tui.model.release.strategy import build_expand_contract
@@ -121,3 +122,14 @@ def test_a_second_rollback_is_refused_because_it_changes_nothing() -> None:
     assert explain_refusal(release(ReleaseState.ROLLING_BACK), ROLLBACK, {}, NOW) == (
         "the release is being rolled back already"
     )
+
+
+@pytest.mark.parametrize("state", [ReleaseState.DONE, ReleaseState.ROLLED_BACK])
+@pytest.mark.parametrize("kind", CommandKind)
+def test_an_ended_release_has_one_answer_to_every_command(state: ReleaseState, kind: CommandKind) -> None:
+    ended = Release("users", "hash", build_expand_contract(), state)
+    found = explain_refusal(ended, kind, {}, 0.0)
+    assert found.startswith(f"release users has ended: it is {state}")
+    assert found.endswith("(to begin another: zdd agent --new PLAN)")
+    assert explain_ended(ended, "p.yaml", "eu").title.startswith(f"release users has ended in region eu: it is {state}")
+    assert explain_ended(ended, "p.yaml").hint == "to begin another: zdd agent --new p.yaml"

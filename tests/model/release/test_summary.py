@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from tests.support import states
 from zdd_tui.model.release.gate import GateReading, Verdict
-from zdd_tui.model.release.records import ReleaseRecord, StepRecord
+from zdd_tui.model.release.records import Actor, ReleaseRecord, RollbackStart, StepRecord
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
 from zdd_tui.model.release.strategy import build_expand_contract
-from zdd_tui.model.release.summary import find_wait, summarize_release
+from zdd_tui.model.release.summary import MAX_REASON_LENGTH, find_wait, summarize_release
 
 NOW = 1_700_000_000.0
 STRATEGY = build_expand_contract()
@@ -74,3 +75,28 @@ def test_a_release_that_does_not_wait_is_not_overdue() -> None:
         assert find_wait(replace(waiting, release=replace(waiting.release, state=state)), NOW) is None
     assert find_wait(replace(waiting, release=replace(waiting.release, paused=True)), NOW) is None
     assert find_wait(replace(waiting, steps=(), gates={}), NOW) is None
+
+
+@pytest.mark.parametrize("state", [ReleaseState.ROLLING_BACK, ReleaseState.ROLLED_BACK, ReleaseState.ROLLBACK_FAILED])
+def test_a_rollback_has_its_own_duration_and_names_who_and_why(state: ReleaseState) -> None:
+    rel = states.release(state, "backfill")
+    rel = replace(rel, statuses=(StepStatus.UNDONE,) * len(rel.statuses))
+    shown = summarize_release(
+        states.record(rel, rollback=RollbackStart(states.ANA, "orders fail", states.EPOCH - 42)), states.EPOCH
+    ).text
+    assert "triggered by ana@bastion: orders fail" in shown
+    assert ("every step is undone, in 42s, triggered" in shown) is (state is ReleaseState.ROLLED_BACK)
+    assert "12m34s" not in shown, "the age of the release"
+    by_guard = RollbackStart(Actor("guard", "bastion"), "errors 9 %", states.EPOCH - 42)
+    summary = summarize_release(states.record(rel, rollback=by_guard, cause="errors 9 %"), states.EPOCH)
+    assert summary.text.endswith("triggered by guard@bastion")
+    assert summary.cause == "guard: errors 9 %"
+    long = summarize_release(
+        states.record(rel, rollback=RollbackStart(states.ANA, "x" * 9999, states.EPOCH)), states.EPOCH
+    ).text
+    assert len(long) < MAX_REASON_LENGTH + 100
+
+
+def test_a_release_that_is_rolled_back_before_it_ran_says_so() -> None:
+    planned = states.release(ReleaseState.ROLLED_BACK)
+    assert summarize_release(states.record(planned), states.EPOCH).text == "nothing had run"

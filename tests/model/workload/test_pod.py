@@ -19,6 +19,8 @@ from zdd_tui.model.workload.pod import (
     project_endpoints,
     project_pod,
 )
+from zdd_tui.model.workload.probe_failure import find_probe_failure
+from zdd_tui.model.workload.rollout import EventView
 
 NOW = 1_800_000_000.0
 STAMP = "2027-01-15T08:00:00Z"  # NOW as the API writes it
@@ -74,6 +76,57 @@ def test_the_timestamp_of_these_tests() -> None:
 
 def test_not_ready_is_starting() -> None:
     assert state(facts(ready=False, containers_ready=False), None) is PodState.STARTING
+
+
+@pytest.mark.parametrize(
+    ("started", "since", "expected"),
+    [
+        (10, 130, PodState.NOT_READY),
+        (10, 9, PodState.STARTING),
+        (10, 10, PodState.STARTING),
+        (140, 130, PodState.STARTING),
+    ],
+    ids=["lost it", "new", "new, within one second", "restarted since"],
+)
+def test_a_pod_that_was_ready_is_not_starting(started: float, since: float, expected: PodState) -> None:
+    pod = facts(ready=False, containers_ready=False, ready_since=None, unready_since=NOW + since)
+    (app,) = pod.containers
+    pod = replace(pod, containers=(replace(app, ready=False, started_at=NOW + started),))
+    assert state(pod, None) is expected
+    assert (classify_pod(pod, None, now=NOW + 200).unready_since is None) is (expected is PodState.STARTING)
+
+
+def test_the_times_of_readiness_and_start_are_read() -> None:
+    made = raw("status.conditions", [{"type": "Ready", "status": "False", "lastTransitionTime": STAMP}])
+    made["status"]["containerStatuses"][0]["state"] = {"running": {"startedAt": STAMP}}
+    pod = project_pod(made)
+    assert (pod.unready_since, pod.ready_since, pod.containers[0].started_at) == (NOW, None, NOW)
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("Readiness probe failed: HTTP probe failed with statuscode: 503", "readiness probe: HTTP 503"),
+        (
+            'Readiness probe failed: Get "http://10.0.0.9:80/": dial tcp 10.0.0.9:80: connect: connection refused',
+            "readiness probe: connection refused",
+        ),
+        (
+            'Readiness probe failed: Get "http://10.0.0.9/": context deadline exceeded (Client.Timeout exceeded)',
+            "readiness probe: timeout",
+        ),
+        ("Readiness probe failed: pg_isready: no response\nmore", "readiness probe: pg_isready: no response"),
+        ("Liveness probe failed: ", "liveness probe failed"),
+        ("Something else", "Something else"),
+    ],
+)
+def test_the_failing_probe_of_a_pod_that_is_not_ready(message: str, shown: str) -> None:
+    pod = replace(classify_pod(facts(), SERVING, now=NOW), unready_since=NOW)
+    event = EventView(NOW, True, "Unhealthy", f"pod/{pod.name}", message, 1)
+    assert find_probe_failure(pod, [event]) == shown
+    for other in ({"at": NOW - 600}, {"object": "pod/x"}, {"reason": "Killing"}):
+        assert find_probe_failure(pod, [replace(event, **other)]) == ""  # type: ignore[arg-type]
+    assert find_probe_failure(replace(pod, unready_since=None), [event]) == ""
 
 
 def test_ready_but_younger_than_min_ready_seconds_is_warming() -> None:

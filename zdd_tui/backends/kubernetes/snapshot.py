@@ -5,11 +5,12 @@ snapshot would take a tenth of a core. All objects are immutable, so unchanged o
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from operator import is_not
 
 from zdd_tui.model.workload.pod import EndpointFacts, Pod, PodFacts, PodState, classify_pod
+from zdd_tui.model.workload.probe_failure import find_probe_failure
 from zdd_tui.model.workload.rollout import (
     DeploymentView,
     EventView,
@@ -190,7 +191,7 @@ def _counts_the_same(old: PodFacts, new: PodFacts) -> bool:
 
 def _rollout_facts(pod: PodFacts) -> tuple[object, ...]:
     identity = (pod.uid, pod.name, pod.template_hash, pod.owner_uid)
-    running = (pod.ready, pod.phase, pod.deletion_deadline, pod.containers, pod.init_containers)
+    running = (pod.ready, pod.unready_since, pod.phase, pod.deletion_deadline, pod.containers, pod.init_containers)
     return *identity, *running, pod.image, pod.scheduled, pod.unschedulable_message, pod.status_reason
 
 
@@ -205,6 +206,9 @@ class SnapshotBuilder:
         self._rollout: RolloutStatus | None = None
         self._events: tuple[EventView, ...] | None = None
         self._newest_events: tuple[EventView, ...] = ()
+        self._probe_failures: dict[str, str] = {}
+        self._pods_with_failures: dict[str, tuple[Pod, Pod]] = {}
+        """Of each pod with a failing probe, by its uid: without and with the failure."""
 
     @property
     def depends_on_time(self) -> bool:
@@ -228,6 +232,7 @@ class SnapshotBuilder:
             # Every Service with a selector has a slice, which may be empty: no slice means no Service.
             context = _PodContext(self._endpoints_of(objects.slices), bool(objects.slices), view.min_ready_seconds)
             pods = self._pod_index.update(view, objects.replica_sets, objects.pods, context, now, clock_skew)
+            pods = self._with_probe_failures(pods, objects.events)
         if objects.events is not self._events:
             self._events = objects.events
             self._newest_events = tuple(sorted(objects.events, key=lambda event: event.at or 0.0)[-MAX_EVENTS:])
@@ -243,6 +248,25 @@ class SnapshotBuilder:
             observed_at=observed_at,
             error=error,
         )
+
+    def _with_probe_failures(self, pods: tuple[Pod, ...], events: tuple[EventView, ...]) -> tuple[Pod, ...]:
+        """The pods; those that are Not ready with the failing probe as their reason."""
+        found = {pod.uid: text for pod in pods if pod.unready_since and (text := find_probe_failure(pod, events))}
+        if found != self._probe_failures:
+            self._probe_failures = found
+            self._pod_index.has_changed_shape = True
+        if not found:
+            return pods
+        known = self._pods_with_failures
+        self._pods_with_failures = {}
+        for pod in pods:
+            if pod.uid in found:
+                before = known.get(pod.uid)
+                # An unchanged pod stays the same object: its row is not drawn again.
+                if before is None or before[0] is not pod or before[1].reason != found[pod.uid]:
+                    before = pod, replace(pod, reason=found[pod.uid])
+                self._pods_with_failures[pod.uid] = before
+        return tuple(self._pods_with_failures[pod.uid][1] if pod.uid in found else pod for pod in pods)
 
     def _endpoints_of(self, slices: tuple[EndpointSlice, ...]) -> dict[str, EndpointFacts]:
         """Returns the endpoints by the uid of the pod."""

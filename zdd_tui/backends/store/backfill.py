@@ -78,6 +78,15 @@ class RowMismatch:
         return f"{', '.join(self.key)} ({self.reason})"
 
 
+# `replica lag` of `replica lag 6.1s (standby), limit 5s`: the waits of one reason are added up.
+_WAIT_NAME = "CASE status WHEN 'paused' THEN 'paused' ELSE regexp_replace(throttle, '(:| of | [0-9]).*$', '') END"
+_END_WAIT = (
+    "waits = CASE WHEN waiting_since IS NULL THEN waits ELSE waits || jsonb_build_object("
+    f"{_WAIT_NAME}, coalesce((waits->>{_WAIT_NAME})::float8, 0)"
+    " + extract(epoch FROM clock_timestamp() - waiting_since)::float8) END"
+)
+
+
 def parse_key(raw: str | None) -> Key | None:
     return None if raw is None else tuple(json.loads(raw))
 
@@ -147,6 +156,18 @@ async def advance_range(
     )
 
 
+_SAVE_CHECKPOINT = f"""
+WITH moved AS (
+    UPDATE zdd.range SET cursor = coalesce($3::jsonb, cursor), rows = rows + $4, done = $5
+    WHERE release_id = $1 AND kind = 'backfill' AND id = $2 AND cursor IS NOT DISTINCT FROM $11::jsonb
+    RETURNING 1)
+UPDATE zdd.backfill SET status = 'running', rows_done = rows_done + $4, batches = batches + least($4, 1),
+    rows_total = greatest(rows_total, rows_done + $4), seconds = seconds + $6, batch_rows = $7, rate = $8,
+    throttle = $9, recent = $10, updated_at = clock_timestamp(), {_END_WAIT}, waiting_since = NULL
+FROM moved WHERE release_id = $1
+"""  # noqa: S608  a constant
+
+
 async def save_checkpoint(
     conn: Connection, release_id: int, key_range: Range, *, end: Key | None, done: bool, progress: BatchProgress
 ) -> None:
@@ -156,14 +177,7 @@ async def save_checkpoint(
         CheckpointLost: the stored cursor is another one: undo this batch, and read the range again.
     """
     result = await conn.execute(
-        "WITH moved AS ("
-        "  UPDATE zdd.range SET cursor = coalesce($3::jsonb, cursor), rows = rows + $4, done = $5"
-        "  WHERE release_id = $1 AND kind = 'backfill' AND id = $2 AND cursor IS NOT DISTINCT FROM $11::jsonb"
-        "  RETURNING 1)"
-        " UPDATE zdd.backfill SET status = 'running', rows_done = rows_done + $4, batches = batches + least($4, 1),"
-        "   rows_total = greatest(rows_total, rows_done + $4), seconds = seconds + $6, batch_rows = $7, rate = $8,"
-        "   throttle = $9, recent = $10, updated_at = clock_timestamp()"
-        " FROM moved WHERE release_id = $1",
+        _SAVE_CHECKPOINT,
         release_id,
         key_range.id,
         _dump_key(end),
@@ -180,18 +194,28 @@ async def save_checkpoint(
         raise CheckpointLost
 
 
+_SET_STATUS = f"""
+UPDATE zdd.backfill SET status = $2, throttle = $3, updated_at = clock_timestamp(), {_END_WAIT},
+    waiting_since = CASE WHEN $2 = 'paused' OR ($2 = 'running' AND $3 <> '') THEN clock_timestamp() END,
+    ended_at = CASE WHEN $2 = 'done' THEN clock_timestamp() ELSE ended_at END,
+    rows_total = CASE WHEN $2 = 'done' THEN rows_done ELSE rows_total END
+WHERE release_id = $1 AND (status, throttle) IS DISTINCT FROM ($2, $3)
+"""  # noqa: S608  a constant
+
+
 async def set_status(conn: Connection, release_id: int, status: str, throttle: str = "") -> None:
     """Writes status and throttle if they changed; an unchanged row would notify the clients for nothing.
 
-    The status `done` sets the total to the copied rows.
+    The status `done` sets the total to the copied rows. The time until now counts for the wait that ends.
     """
+    await conn.execute(_SET_STATUS, release_id, status, throttle)
+
+
+async def record_start(conn: Connection, release_id: int) -> None:
+    """Records when the first batch may start; a later start of the same backfill changes nothing."""
     await conn.execute(
-        "UPDATE zdd.backfill SET status = $2, throttle = $3, updated_at = clock_timestamp(),"
-        " rows_total = CASE WHEN $2 = 'done' THEN rows_done ELSE rows_total END"
-        " WHERE release_id = $1 AND (status, throttle) IS DISTINCT FROM ($2, $3)",
+        "UPDATE zdd.backfill SET started_at = clock_timestamp() WHERE release_id = $1 AND started_at IS NULL",
         release_id,
-        status,
-        throttle,
     )
 
 

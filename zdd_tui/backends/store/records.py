@@ -37,6 +37,7 @@ from zdd_tui.model.release.records import (
     GuardReading,
     Lease,
     ReleaseRecord,
+    RollbackStart,
     StepRecord,
     StoredCommand,
 )
@@ -89,10 +90,16 @@ SELECT json_build_object(
     'commands', (SELECT coalesce(json_agg(c ORDER BY id), '[]') FROM (
         SELECT {COMMAND_COLUMNS} FROM zdd.command WHERE release_id = $1 ORDER BY zdd.command.id DESC
         LIMIT {MAX_COMMANDS}) c),
+    'rollback', (SELECT row_to_json(c) FROM (
+        SELECT left(actor, 256) AS actor, left(host, 256) AS host, left(reason, 16384) AS reason,
+               extract(epoch FROM answered_at)::float8 AS started_at
+        FROM zdd.command WHERE release_id = $1 AND kind = 'rollback' AND status = 'done' ORDER BY id LIMIT 1) c),
     'lease', (SELECT row_to_json(l) FROM (SELECT {LEASE_COLUMNS} FROM zdd.lease WHERE release_id = $1) l),
     'backfill', (SELECT row_to_json(b) FROM (
         SELECT status, rows_total, rows_done, batches, batch_rows, seconds, rate, throttle, failed_rows,
-               verified_rows, mismatches, verified, recent::text, extract(epoch FROM updated_at)::float8 AS updated_at
+               verified_rows, mismatches, verified, recent::text, extract(epoch FROM updated_at)::float8 AS updated_at,
+               extract(epoch FROM started_at)::float8 AS started_at, extract(epoch FROM ended_at)::float8 AS ended_at,
+               waits::text
         FROM zdd.backfill WHERE release_id = $1) b),
     'conditions', (SELECT coalesce(json_agg(c ORDER BY since, name), '[]') FROM (
         SELECT name, status, text, who, hint, restored, affects_rows, extract(epoch FROM since)::float8 AS since
@@ -165,8 +172,15 @@ def _parse_release_record(raw: Mapping[str, Any]) -> ReleaseRecord:
         owner=str(waits.get("owner") or ""),
         wait_limit=_parse_wait_limit(waits),
         conditions=conditions,
+        rollback=_parse_rollback(raw.get("rollback")),
         witness=parse_witness(raw["witness"]) if "witness" in raw else NOTHING_RECORDED,
     )
+
+
+def _parse_rollback(row: Mapping[str, Any] | None) -> RollbackStart | None:
+    if row is None:
+        return None
+    return RollbackStart(Actor(row["actor"], row["host"]), row["reason"], finite(row["started_at"], 0.0))
 
 
 def _parse_condition(row: Mapping[str, Any]) -> ConditionReading:
@@ -344,7 +358,18 @@ def parse_lease(row: Row) -> Lease:
 
 def _parse_backfill(row: Row) -> BackfillRecord:
     values = {key: finite(row[key], 0.0) for key in ("seconds", "rate", "updated_at")}
-    return BackfillRecord(**dict(row) | values | {"recent": _parse_batches(row["recent"])})
+    parsed = {"recent": _parse_batches(row["recent"]), "waits": _parse_waits(row.get("waits"))}
+    return BackfillRecord(**dict(row) | values | parsed)
+
+
+def _parse_waits(raw: Any) -> tuple[tuple[str, float], ...]:
+    """Returns the waits by reason, the longest first; none where they cannot be used, or a recording has none."""
+    try:
+        waits = expect_scalars(decode_json(raw, "zdd.backfill.waits"), "zdd.backfill.waits") if raw else {}
+    except MalformedRow:
+        return ()
+    known = [(name, float(seconds)) for name, seconds in waits.items() if isinstance(seconds, int | float)]
+    return tuple(sorted(known, key=lambda wait: -wait[1]))
 
 
 def _parse_batches(raw: Any) -> tuple[BatchRecord, ...]:

@@ -42,7 +42,7 @@ from zdd_tui.model.release.gate_rows import GateRow
 from zdd_tui.model.release.next_commands import pause_or_resume
 from zdd_tui.model.release.records import CommandRequest, FailedRow, GuardReading, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import CommandKind, Precondition
-from zdd_tui.model.tuning import Tuning, apply_tuning, slow_down, speed_up
+from zdd_tui.model.tuning import Tuning, apply_tuning, effective_limits, slow_down, speed_up
 from zdd_tui.model.workload.pod import Pod
 
 
@@ -176,11 +176,15 @@ class ActionController:
         board, context = self._state_and_context()
         record = board.release.value
         reason = self._reason_against(CommandKind.TUNE, board, context)
-        limits = record.limits if record is not None else None
+        limits = None
+        if record is not None and record.plan_limits is not None:
+            limits = effective_limits(record.plan_limits, self._expected_tuning(record))
         if not reason and limits is None:
             reason = "the backfill limits are not known yet"
         requested = change(limits) if limits is not None else {}
         if not reason and limits is not None and not requested:
+            if limits != record.limits:  # type: ignore[union-attr]  # it has limits
+                return  # the last step is on its way
             reason = f"speed is {limits.speed} % already: no further step"
         if reason:
             self._refuse(CommandKind.TUNE, reason)
@@ -190,6 +194,13 @@ class ActionController:
             self._send_tuning(
                 TuneRequest(requested, f"speed {limits.speed if limits else '?'}% -> {requested['speed']}%")
             )
+
+    def _expected_tuning(self, record: ReleaseRecord) -> Tuning:
+        """The tuning after the command that is on its way: the steps of several keys add up."""
+        progress = self.progress
+        if progress is None or progress.target_tuning is None or progress.stage.is_final:
+            return record.tuning
+        return progress.target_tuning
 
     def _open_tuning(self, changes: dict[str, object] | None = None) -> None:
         board, context = self._state_and_context()
@@ -241,7 +252,9 @@ class ActionController:
         if self.unsent is not None:  # its line stays
             self._app.notify(f"{kind} refused: {reason}", severity="error", markup=False)
             return
-        self._show_progress(CommandProgress(kind, now).with_refusal(reason, now))
+        record = self._source.state().release.value
+        release = record.id if record is not None else None
+        self._show_progress(CommandProgress(kind, now, release=release).with_refusal(reason, now))
 
     def _send(self, request: CommandRequest, expected: Precondition | None) -> None:
         """Sends a command and follows its progress.
@@ -251,7 +264,7 @@ class ActionController:
         """
         board, now = self._source.state(), self._clock.monotonic()
         record = board.release.value
-        tuning = _resulting_tuning(record, request.tuning) if record and request.tuning is not None else None
+        tuning = self._resulting_tuning(record, request.tuning) if record and request.tuning is not None else None
         request = replace(request, request_id=uuid4().hex, confirmed_at=board.server_now(now))
         progress = CommandProgress(
             request.kind,
@@ -260,10 +273,20 @@ class ActionController:
             target_tuning=tuning,
             request_id=request.request_id,
             overtakes=self.unsent.kind if self.unsent is not None else "",
+            release=record.id if record is not None else None,
         )
         self._show_progress(progress)
         future = self._source.send_command(request)
         future.add_done_callback(lambda done: self._post(CommandAnswered(progress, done)))
+
+    def _resulting_tuning(self, record: ReleaseRecord, changes: Mapping[str, object]) -> Tuning | None:
+        """The tuning after a command; None where the agent will refuse it."""
+        if record.plan_limits is None:
+            return None
+        try:
+            return apply_tuning(record.plan_limits, self._expected_tuning(record), changes)
+        except PlanError:
+            return None
 
     def show_result(self, message: CommandAnswered) -> None:
         """Shows the result, unless a later command was sent."""
@@ -279,7 +302,7 @@ class ActionController:
     def update_progress(self, board: DashboardState, context: RenderContext) -> None:
         """Updates the progress of the last command."""
         if self.progress is not None:
-            self.progress = self.progress.with_board(board, context)
+            self.progress = self.progress.with_board(board, context).with_cause(board, context)
 
     def _show_progress(self, progress: CommandProgress) -> None:
         self.progress = progress
@@ -338,16 +361,6 @@ class ActionController:
     def _post(self, message: Message) -> None:
         """Posts a message to the application; from any thread."""
         self._app.post_message(message)
-
-
-def _resulting_tuning(record: ReleaseRecord, changes: Mapping[str, object]) -> Tuning | None:
-    """The tuning after a command; None where the agent will refuse it."""
-    if record.plan_limits is None:
-        return None
-    try:
-        return apply_tuning(record.plan_limits, record.tuning, changes)
-    except PlanError:
-        return None
 
 
 class RepaintRequested(Message):

@@ -6,6 +6,7 @@ A screen posts :class:`ActionRequested`; the application passes it to its
 
 from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
+from textual import events
 from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.message import Message
@@ -69,6 +70,11 @@ class ActionScreen(Screen[ResultT]):
         if action != "act" or not isinstance(self.app, HasActionController):
             return True
         return self.app.action_controller.is_offered(str(parameters[0]))
+
+    def on_paste(self, event: events.Paste) -> None:
+        """A paste runs no action. A text field would have taken it."""
+        event.stop()
+        self.notify("pasted text is ignored: no text field is open", markup=False, timeout=3)
 
     def key_label(self, action_id: str) -> str:
         """Name of an action's key on this screen now; a text field takes single letters."""

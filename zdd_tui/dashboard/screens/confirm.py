@@ -62,8 +62,8 @@ class ConfirmScreen(Dialog[ConfirmResult]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,y", "yes", "Confirm", show=False, id="confirm.yes"),
-        Binding("escape,n", "dismiss", "Cancel", show=False, id="confirm.no"),
+        Binding("enter", "yes", "Confirm", show=False, id="confirm.yes"),
+        Binding("escape", "dismiss", "Cancel", show=False, id="confirm.no"),
         # The page scrolls while a text field has the focus.
         Binding("up", "scroll(-1)", "Scroll up", show=False, id="confirm.up"),
         Binding("down", "scroll(1)", "Scroll down", show=False, id="confirm.down"),

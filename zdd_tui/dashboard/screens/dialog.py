@@ -15,6 +15,7 @@ from zdd_tui.dashboard.screens.base import ActionScreen, ResultT
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, justify, sanitize, wrap
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
+from zdd_tui.dashboard.widgets.text_field import TextField
 
 
 class PageView(LineView, can_focus=True):
@@ -138,7 +139,7 @@ class FollowingDialog(Dialog[ResultT]):
 
 def text_field(id: str, title: str) -> Input:
     """A text field with its title in the frame."""
-    field = Input(id=id)
+    field = TextField(id=id)
     field.border_title = Content(sanitize(title))
     return field
 

@@ -16,7 +16,7 @@ _LEGEND = (
     ("✔ pass, done", "✗ fail, failed, overdue", "~ inconclusive, estimated"),
     ("◆ pending: not finished yet", "? unknown: no data, or older than its limit"),
     ("▶ running", "◆ waiting", "‖ paused", "◀ rolling back", "◁ reverted", "○ not started"),
-    ("● Serving", "◐ Warming", "○ Starting", "▽ Draining", "▼ Stopping", "· Gone"),
+    ("● Serving", "◐ Warming", "○ Starting", "✗ Not ready", "▽ Draining", "▼ Stopping", "· Gone"),
     ("◇ Standby: ready, no traffic", "▁▂▅█ guard: full is at or above the limit"),
 )
 

@@ -13,6 +13,7 @@ from zdd_tui.dashboard.screens.dialog import Dialog, PageView, key_hints_line
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.bars.footer import action_disabled_reason, offered_actions
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, fit, line_width, truncate, wrap
+from zdd_tui.dashboard.widgets.text_field import TextField
 from zdd_tui.model.actions import Action
 
 
@@ -43,7 +44,7 @@ class PaletteScreen(Dialog[None]):
         self._selected = 0
 
     def compose_dialog(self) -> ComposeResult:
-        yield Input(placeholder="Search actions")
+        yield TextField(placeholder="Search actions")
         yield from super().compose_dialog()
 
     def show(self, board: DashboardState, context: RenderContext) -> None:

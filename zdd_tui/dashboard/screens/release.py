@@ -111,4 +111,5 @@ class ReleaseScreen(ActionScreen[None]):
             return  # `show` has drawn it
         for line in self.query(MessageLine):  # none while the screen is being composed
             self._progress = line.progress = progress
+            line.notice = ()  # it was shown until the first command
             line.show(*self._last_shown)

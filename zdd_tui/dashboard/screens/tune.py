@@ -13,6 +13,7 @@ from zdd_tui.dashboard.screens.dialog import FollowingDialog, KeyHints, PageView
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.bars.footer import disabled_reason
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, fit, sanitize, truncate, wrap
+from zdd_tui.dashboard.widgets.text_field import TextField
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.release.state import CommandKind
 from zdd_tui.model.tuning import (
@@ -61,7 +62,7 @@ class TuneScreen(FollowingDialog[TuneRequest]):
 
     def compose_dialog(self) -> ComposeResult:
         yield PageView()
-        yield Input(id="value")
+        yield TextField(id="value")
         if self._is_reason_required:
             yield text_field("reason", "reason (required by the plan)")
         yield KeyHints()

@@ -1,4 +1,7 @@
-"""Textual's Linux driver with an output queue, ASCII output, and job control that works below `make` or `zdd demo`."""
+"""Textual's Linux driver with bounded input, an output queue, ASCII output, and job control.
+
+Job control works below `make` or `zdd demo`.
+"""
 
 import asyncio
 import os
@@ -16,6 +19,7 @@ from textual.geometry import Size
 from zdd_tui.dashboard.terminal.ansi_writer import RESET, Piece, encode_pieces
 from zdd_tui.dashboard.terminal.ascii import to_ascii
 from zdd_tui.dashboard.terminal.display_options import DisplayOptions
+from zdd_tui.dashboard.terminal.input import CAN_READ_INPUT, read_input
 from zdd_tui.dashboard.terminal.output_queue import OutputQueue, restore_when_readable
 
 MAX_PENDING_SECONDS = 0.3
@@ -123,6 +127,13 @@ class ZddDriver(LinuxDriver):
         """Queues a sequence that no later frame repeats, such as a bell; drops it only for a stalled terminal."""
         if not self._is_stopped and self._output.pending_bytes <= MAX_PENDING_BYTES:
             self._output.write(self._with_sgr_reset(sequence).encode("utf-8", "replace"))
+
+    def run_input_thread(self) -> None:
+        """In place of Textual's, which takes a paste without end."""
+        if CAN_READ_INPUT:
+            read_input(self.fileno, self.exit_event, self.process_message)
+        else:
+            super().run_input_thread()
 
     def start_application_mode(self) -> None:
         self._is_switching_mode, self._is_stopped = True, False

@@ -127,6 +127,8 @@ class BackfillRunner:
             todo = await rows.list_ranges(conn, release_id, "backfill")
         if last is None or not todo:
             raise StepFailed("the backfill was not prepared", "roll back")
+        async with self._store.fenced() as conn:
+            await rows.record_start(conn, release_id)
         self._pacer.resume(*last)
         await self._new_worker().retry_failed()
         await self._new_worker().require_few_failed_rows()

@@ -1,13 +1,14 @@
 """Every gate of a strategy in the order of its phases, with its description and its reading: one row each."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import pairwise
 
 from zdd_tui.model.release.gate import GateReading, Verdict
-from zdd_tui.model.release.records import ReleaseRecord
+from zdd_tui.model.release.records import Event, ReleaseRecord
 from zdd_tui.model.release.regions import REGION_GATE
-from zdd_tui.model.release.strategy import WITNESS_GATE, GateSpec
+from zdd_tui.model.release.strategy import WITNESS_GATE, GateSpec, Strategy
 
 # --- descriptions ------------------------------------------------------------------------------------------------
 #
@@ -257,6 +258,36 @@ def build_gate_rows(record: ReleaseRecord, now: float) -> tuple[GateRow, ...]:
                 reading = reading if has_passed else reading.as_of(now)
             rows.append(GateRow(name, position, len(rows), gate, reading, owner_name if at < owner else ""))
     return tuple(rows)
+
+
+def complete_gate_rows(rows: Iterable[GateRow], strategy: Strategy, events: Sequence[Event]) -> tuple[GateRow, ...]:
+    """The rows; those of past phases whose reading was replaced since have the last verdict that the audit has of them.
+
+    Args:
+        events: the audit, oldest first.
+    """
+    names = [BEFORE_FIRST_PHASE, *(phase.name for phase in strategy.phases)]
+    begins = {event.message: event.at for event in reversed(events) if event.kind == "phase"}
+    ends = {name: begins.get(f"{after} begins") for name, after in pairwise(names)}
+    return tuple(
+        replace(row, reading=reading, superseded_by="")
+        if row.position is PhasePosition.PAST
+        and row.reading is None
+        and (reading := _find_past_reading(row.gate.name, ends.get(row.phase), events)) is not None
+        else row
+        for row in rows
+    )
+
+
+def _find_past_reading(gate: str, until: float | None, events: Sequence[Event]) -> GateReading | None:
+    """The last verdict of a gate up to a time, from the audit; None where it has none, or the time is not known."""
+    prefix = f"{gate}: "
+    for event in reversed(events):
+        if until is not None and event.at <= until and event.kind == "gate" and event.message.startswith(prefix):
+            verdict = event.message.removeprefix(prefix)
+            if verdict in set(Verdict):
+                return GateReading(gate, Verdict(verdict), event.reason, event.at, since=event.at)
+    return None
 
 
 def _phase_position(index: int, current: int, *, has_ended: bool) -> PhasePosition:

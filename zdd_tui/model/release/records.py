@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.plan.guard import GuardAction, MetricUnit
@@ -210,6 +211,9 @@ class BackfillRecord:
         throttle: name of the active signal, or empty.
         mismatches: of the last verification; None before it.
         recent: the last batches (at most 40), oldest first.
+        started_at: first start of the batches, in seconds since the epoch by the database's clock; None before it.
+        ended_at: when all rows were copied, as `started_at`; None before it.
+        waits: why nothing was written and for how many seconds: ``paused`` or a throttle's name, the longest first.
     """
 
     status: str
@@ -226,6 +230,21 @@ class BackfillRecord:
     verified: bool = False
     updated_at: float = 0.0
     recent: tuple[BatchRecord, ...] = ()
+    started_at: float | None = None
+    ended_at: float | None = None
+    waits: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def wall_seconds(self) -> float | None:
+        """Seconds from the first batch to the last, waits included; None until all rows are copied."""
+        return None if self.started_at is None or self.ended_at is None else max(0.0, self.ended_at - self.started_at)
+
+    def describe_duration(self) -> str:
+        """``in 1m45s, paused 50s, replica lag 12s``; empty until all rows are copied. A wait below 1 s is left out."""
+        if (wall := self.wall_seconds) is None:
+            return ""
+        waits = [f"{name} {format_duration(seconds)}" for name, seconds in self.waits if seconds >= 1]
+        return ", ".join([f"in {format_duration(wall)}", *waits])
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +259,20 @@ class FailedRow:
     key: list[str]
     reason: str
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackStart:
+    """The accepted command that started the rollback of a release; a later retry is another command.
+
+    Attributes:
+        reason: as given, or empty; of the guard its numbers.
+        started_at: seconds since the epoch, by the database's clock.
+    """
+
+    actor: Actor
+    reason: str
+    started_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +343,7 @@ class ReleaseRecord:
         wait_limit: seconds that it may wait; None where the plan sets no limit.
         conditions: standing conditions that were not met at some time, with their newest status.
         witness: who wrote only one side; empty where there is no witness.
+        rollback: how the rollback started; None where there was none.
     """
 
     id: int
@@ -333,6 +367,7 @@ class ReleaseRecord:
     wait_limit: float | None = None
     conditions: tuple[ConditionReading, ...] = ()
     witness: WitnessRecord = NOTHING_RECORDED
+    rollback: RollbackStart | None = None
 
     @property
     def tuning(self) -> Tuning:

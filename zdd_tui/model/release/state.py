@@ -207,6 +207,8 @@ def apply_command(release: Release, command: Command, gates: Mapping[str, GateRe
     """
     if command.expected is not None:
         _check_precondition(release, command.kind, command.expected)
+    if release.state.has_ended:
+        raise explain_ended(release)
     if late := command.seconds_late(now):
         _check_late(release, command, late)
     match command.kind:
@@ -220,6 +222,19 @@ def apply_command(release: Release, command: Command, gates: Mapping[str, GateRe
             return _resume(release)
         case CommandKind.TUNE:
             return _tune(release, command.tuning)
+
+
+def explain_ended(release: Release, plan: str = "PLAN", region: str = "") -> Refused:
+    """Why a release that has ended takes no command, and what begins another: the same on screens and command line.
+
+    Args:
+        plan: the plan's name in the command that is shown.
+        region: of the release, for a plan with several.
+    """
+    where = f" in region {region}" if region else ""
+    no_undo = "; the old data is dropped, so rollback is not possible" if release.state is ReleaseState.DONE else ""
+    text = f"release {release.name} has ended{where}: it is {release.state}{no_undo}"
+    return Refused(text, f"to begin another: zdd agent --new {plan}")
 
 
 def _check_precondition(release: Release, kind: CommandKind, expected: Precondition) -> None:
@@ -252,8 +267,6 @@ def _describe_position(strategy: Strategy, state: ReleaseState, phase: int) -> s
 
 
 def _advance(release: Release, command: Command, gates: Mapping[str, GateReading], now: float) -> Release:
-    if release.state.has_ended:
-        raise Refused(f"the release is {release.state}", "start a new one: zdd agent PLAN --new")
     if release.state.is_rolling_back:
         raise Refused("the release is being rolled back", "if its undo failed: zdd rollback PLAN")
     if release.paused:
@@ -292,9 +305,7 @@ def _check_gates(release: Release, command: Command, gates: Mapping[str, GateRea
 
 
 def _rollback(release: Release) -> Release:
-    if release.state is ReleaseState.ROLLED_BACK:
-        raise Refused("the release is rolled back already", "start a new one: zdd agent PLAN --new")
-    if release.state is ReleaseState.DONE or is_irreversible(release):
+    if is_irreversible(release):
         raise Refused(
             "the old data is dropped: rollback is no longer possible",
             "write a new plan to change the schema again",
@@ -312,7 +323,7 @@ def is_irreversible(release: Release) -> bool:
 
 
 def _pause(release: Release) -> Release:
-    if release.state.has_ended or release.state.is_rolling_back:
+    if release.state.is_rolling_back:
         raise Refused(f"the release is {release.state}: there is nothing to pause", _what_remains(release))
     if release.paused:
         raise Refused("the release is paused already", "resume it: zdd resume PLAN")
@@ -321,8 +332,6 @@ def _pause(release: Release) -> Release:
 
 def _what_remains(release: Release) -> str:
     """The hint of a command that comes too late."""
-    if release.state.has_ended:
-        return "start a new one: zdd agent PLAN --new"
     if release.state is ReleaseState.ROLLBACK_FAILED:
         return "repeat the rollback: zdd rollback PLAN"
     return "watch the rollback: zdd status PLAN"
@@ -341,7 +350,7 @@ def _tune(release: Release, tuning: Tuning) -> Release:
             f"a {release.strategy.name} release has no backfill: there are no limits to change",
             "see what it does: zdd status PLAN",
         )
-    if release.state.has_ended or release.state.is_rolling_back:
+    if release.state.is_rolling_back:
         raise Refused(f"the release is {release.state}: its backfill will not run", _what_remains(release))
     if release.phase > phases.index("backfill"):
         raise Refused(

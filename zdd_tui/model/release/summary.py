@@ -15,8 +15,12 @@ from zdd_tui.model.release.state import Release, ReleaseState, StepStatus, close
 
 AWAITING_APPROVAL = "AWAITING APPROVAL"
 CONTINUES_AUTOMATICALLY = "No action needed; it continues automatically"
+_NEXT_AFTER_END = "{quit} quits; to begin another release of this plan: zdd agent --new PLAN"
 SHOW_WAIT_AFTER_SECONDS = 60.0
 """Seconds that a release has waited for its owner before the screen counts them."""
+
+MAX_REASON_LENGTH = 200
+"""Characters of a reason in the summary; the audit has all of it."""
 
 
 class Severity(StrEnum):
@@ -135,15 +139,16 @@ def _summarize_state(record: ReleaseRecord, now: float) -> ReleaseSummary:
             return _summarize_rolling_back(record, now)
         case ReleaseState.ROLLBACK_FAILED:
             step = _find_step_with_status(record, StepStatus.UNDO_FAILED)
-            text = f"undoing “{_step_label(release, step)}” failed"
+            text = _with_rollback(f"undoing “{_step_label(release, step)}” failed", record)
             errors = _collect_errors(release, step)
             return ReleaseSummary(Severity.ERROR, "✗", "ROLLBACK FAILED", text, errors, _next_action(record, now))
         case ReleaseState.ROLLED_BACK:
-            text = f"every step is undone{_format_total_duration(record)}"
-            return ReleaseSummary(Severity.SUCCESS, "◀", "ROLLED BACK", text, (), "{quit} quits")
+            was_run = any(status is StepStatus.UNDONE for status in release.statuses)
+            text = _with_rollback("every step is undone" if was_run else "nothing had run", record)
+            return ReleaseSummary(Severity.SUCCESS, "◀", "ROLLED BACK", text, (), _NEXT_AFTER_END)
         case ReleaseState.DONE:
             text = f"all {len(release.strategy.phases)} phases are complete{_format_total_duration(record)}"
-            return ReleaseSummary(Severity.SUCCESS, "✔", "DONE", text, (), "{quit} quits")
+            return ReleaseSummary(Severity.SUCCESS, "✔", "DONE", text, (), _NEXT_AFTER_END)
 
 
 def _summarize_planned(record: ReleaseRecord, now: float) -> ReleaseSummary:
@@ -221,7 +226,7 @@ def _summarize_rolling_back(record: ReleaseRecord, now: float) -> ReleaseSummary
         Severity.ROLLING_BACK,
         "◀",
         "ROLLING BACK",
-        f"{doing}{undone} of {undone + left} steps undone",
+        _with_rollback(f"{doing}{undone} of {undone + left} steps undone", record),
         (step.note,) if step and step.note else (),
         CONTINUES_AUTOMATICALLY,
     )
@@ -336,6 +341,25 @@ def _format_elapsed(step: StepRecord | None, now: float) -> str:
         return ""
     seconds = max(0.0, now - step.started_at)
     return f" ({int(seconds)}s)" if seconds < 60 else f" ({format_duration(seconds)})"
+
+
+def describe_rollback(record: ReleaseRecord) -> str:
+    """``in 42s, triggered by ana@bastion: orders fail``: its duration once it has ended, who triggered it, and why.
+
+    Empty where there was no rollback. The guard's reason is the release's cause, which is shown by itself.
+    """
+    start = record.rollback
+    if start is None:
+        return ""
+    ended = record.finished_at if record.release.state is ReleaseState.ROLLED_BACK else None
+    took = "" if ended is None else f"in {format_duration(max(0.0, ended - start.started_at))}, "
+    reason = "" if start.reason == record.cause else start.reason
+    shown = reason if len(reason) <= MAX_REASON_LENGTH else f"{reason[: MAX_REASON_LENGTH - 1]}…"
+    return f"{took}triggered by {start.actor}{f': {shown}' if shown else ''}"
+
+
+def _with_rollback(text: str, record: ReleaseRecord) -> str:
+    return ", ".join(part for part in (text, describe_rollback(record)) if part)
 
 
 def _format_total_duration(record: ReleaseRecord) -> str:

@@ -6,7 +6,15 @@ documentation, "Images" (ImagePullBackOff) and "Pod Lifecycle" (container states
 
 from dataclasses import dataclass
 
-from zdd_tui.model.json_access import JsonObject, get_bool, get_number, get_object, get_text, interned_text
+from zdd_tui.model.json_access import (
+    JsonObject,
+    get_bool,
+    get_number,
+    get_object,
+    get_text,
+    get_timestamp,
+    interned_text,
+)
 
 BENIGN_WAITING = frozenset({"", "ContainerCreating", "PodInitializing"})
 """Reasons of a container that is only starting."""
@@ -53,6 +61,7 @@ class ContainerFacts:
     Attributes:
         waiting_message: the kubelet's text for the reason, such as the registry's response.
         exit_code: of the present or else the last termination; None before the first.
+        started_at: while it runs, its start in seconds since 1970; else None.
     """
 
     name: str
@@ -65,6 +74,7 @@ class ContainerFacts:
     last_terminated_reason: str
     waiting_message: str = ""
     exit_code: int | None = None
+    started_at: float | None = None
 
 
 def find_container_cause(pod: str, container: ContainerFacts) -> FailureCause | None:
@@ -112,6 +122,7 @@ def project_container(status: JsonObject) -> ContainerFacts:
         last_terminated_reason=_terminated_reason(get_object(status, "lastState")),
         waiting_message=get_text(state, "waiting", "message"),
         exit_code=_exit_code(state, get_object(status, "lastState")),
+        started_at=get_timestamp(state, "running", "startedAt"),
     )
 
 

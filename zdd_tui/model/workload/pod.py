@@ -41,6 +41,7 @@ class PodState(StrEnum):
     """The states of design section "Kubernetes"; the text is what screens show."""
 
     STARTING = "Starting"
+    NOT_READY = "Not ready"
     WARMING = "Warming"
     SERVING = "Serving"
     DRAINING = "Draining"
@@ -61,6 +62,7 @@ class PodFacts:
 
     Attributes:
         unschedulable_message: of the scheduler; empty where it found a node.
+        unready_since: when it was last found not ready; None while it is ready.
     """
 
     name: str
@@ -88,6 +90,7 @@ class PodFacts:
     labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS)
     init_containers: tuple[ContainerFacts, ...] = ()
     unschedulable_message: str = ""
+    unready_since: float | None = None
 
     @property
     def is_terminal(self) -> bool:
@@ -121,6 +124,7 @@ class Pod:
         reason: what is wrong, such as CrashLoopBackOff; empty when nothing is.
         is_terminal: as :attr:`PodFacts.is_terminal`.
         cause: why its containers do not run; None when they do, or are only starting.
+        unready_since: of a pod that is Not ready, when it lost its readiness; else None.
     """
 
     name: str
@@ -139,6 +143,7 @@ class Pod:
     labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS)
     is_terminal: bool = False
     cause: FailureCause | None = None
+    unready_since: float | None = None
 
 
 @lru_cache(maxsize=256)
@@ -192,6 +197,7 @@ def classify_pod(
         labels=pod.labels,
         is_terminal=pod.is_terminal,
         cause=find_pod_cause(pod) if reason else None,
+        unready_since=pod.unready_since if state is PodState.NOT_READY else None,
     )
 
 
@@ -207,13 +213,27 @@ def _classify_state(
     if pod.is_terminal:
         return TERMINAL_PHASES[pod.phase]
     if not pod.ready:
-        return PodState.WARMING if pod.containers_ready and not pod.readiness_gates_pass else PodState.STARTING
+        if pod.containers_ready and not pod.readiness_gates_pass:
+            return PodState.WARMING
+        return PodState.NOT_READY if has_lost_readiness(pod) else PodState.STARTING
     # A pod without a transition time counts as new: Serving must be proved.
     if min_ready > 0 and (pod.ready_since is None or cluster_now - pod.ready_since < min_ready):
         return PodState.WARMING
     if has_service and (endpoint is None or not endpoint.ready):
         return PodState.WARMING
     return PodState.SERVING
+
+
+def has_lost_readiness(pod: PodFacts) -> bool:
+    """A container of a pod that was ready still runs, but is not ready any more.
+
+    A pod is not ready from its creation on, and again from the end of a container on: before that container starts. So
+    it has lost its readiness where a container has run since before that.
+    """
+    since = pod.unready_since
+    return since is not None and any(
+        not each.ready and each.started_at is not None and each.started_at < since for each in pod.containers
+    )
 
 
 def have_containers_terminated(pod: PodFacts) -> bool:
@@ -302,6 +322,7 @@ def project_pod(raw: Any, container: str | None = None) -> PodFacts:
         grace_seconds=float(max(get_number(meta, "deletionGracePeriodSeconds"), 0)),
         ready=_is_true(ready),
         ready_since=get_timestamp(ready, "lastTransitionTime") if _is_true(ready) else None,
+        unready_since=get_timestamp(ready, "lastTransitionTime") if get_text(ready, "status") == "False" else None,
         containers_ready=_is_true(conditions.get("ContainersReady", {})),
         readiness_gates_pass=all(
             _is_true(conditions.get(get_text(gate, "conditionType"), {}))

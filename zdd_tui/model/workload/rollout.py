@@ -6,7 +6,7 @@ Rules: Kubernetes documentation, "Deployments" (status, progress deadline, pause
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from zdd_tui.model.errors import ClusterError
@@ -14,7 +14,15 @@ from zdd_tui.model.json_access import get_bool, get_number, get_object, get_obje
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.workload.container import FailureCause
 from zdd_tui.model.workload.managers import FieldManager, find_image_manager, find_manager
-from zdd_tui.model.workload.pod import TEMPLATE_HASH_LABEL, Pod, PodFacts, PodState, controller_uid, find_pod_cause
+from zdd_tui.model.workload.pod import (
+    TEMPLATE_HASH_LABEL,
+    Pod,
+    PodFacts,
+    PodState,
+    controller_uid,
+    find_pod_cause,
+    has_lost_readiness,
+)
 
 EPOCH_ANNOTATION = "zdd.dev/epoch"
 CHANGE_CAUSE_ANNOTATION = "kubernetes.io/change-cause"
@@ -141,6 +149,7 @@ class RolloutStatus:
         cause: why the new pods do not run; None where they do, or are only starting.
         progress: changes whenever the rollout gets on.
         waiting_pods: new pods that are not ready.
+        is_degraded: no rollout is under way, but pods of the current version have lost their readiness.
     """
 
     done: bool
@@ -150,6 +159,7 @@ class RolloutStatus:
     cause: FailureCause | None = None
     progress: tuple[int, ...] = ()
     waiting_pods: tuple[str, ...] = ()
+    is_degraded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +245,8 @@ def evaluate_rollout(
     if view.updated < view.desired:
         return unfinished(f"{view.updated} of {view.desired} new replicas created")
     if available < view.desired:
-        return unfinished(count_text)
+        lost = "" if old or cause else _describe_lost_pods(view, new)
+        return replace(unfinished(lost or count_text), is_degraded=bool(lost))
     if old or view.replicas > view.updated:
         count = max(len(old), view.replicas - view.updated)
         names = f": {', '.join(old[:3])}{' ...' if len(old) > 3 else ''}" if old else ""
@@ -251,6 +262,16 @@ def _count_terminating(pods: Iterable[Pod | PodFacts]) -> int:
 
 def _is_ready(pod: Pod | PodFacts) -> bool:
     return pod.state is PodState.SERVING if isinstance(pod, Pod) else pod.ready
+
+
+def _describe_lost_pods(view: DeploymentView, pods: Iterable[Pod | PodFacts]) -> str:
+    """The pods that have lost their readiness, with the failing probe where it is known; empty for none."""
+    lost = [pod for pod in pods if (has_lost_readiness(pod) if isinstance(pod, PodFacts) else pod.unready_since)]
+    if not lost:
+        return ""
+    reason = next((f": {pod.reason}" for pod in lost if isinstance(pod, Pod) and pod.reason), "")
+    names = f"{lost[0].name}{' ...' if len(lost) > 1 else ''}"
+    return f"{len(lost)} of {view.desired} pods not ready any more{reason} ({names})"
 
 
 def _find_cause(view: DeploymentView, newest: ReplicaSetView, pods: Iterable[Pod | PodFacts]) -> FailureCause | None:

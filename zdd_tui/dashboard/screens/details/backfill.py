@@ -7,6 +7,7 @@ from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, 
 from zdd_tui.dashboard.state import DashboardState, Observed, RenderContext, StateSource
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, sanitize, wrap
 from zdd_tui.dashboard.widgets.panes.backfill import FailedRowsPane, backfill_lines
+from zdd_tui.model.backfill import max_rate
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.plan.registry import strategy_title
 from zdd_tui.model.queries import BackfillDetail, BackfillQuery, RangeView
@@ -66,8 +67,9 @@ class BackfillScreen(DetailScreen):
         record = board.release.value
         state = record.backfill if record else None
         activity = board.activity(context.now)
+        ceiling = max_rate(record.limits if record else None)
         lines = [
-            *backfill_lines(state, formatter.cells, activity=activity),
+            *backfill_lines(state, formatter.cells, activity=activity, ceiling=ceiling),
             *_batch_lines(state, context, formatter),
             (),
         ]
@@ -83,9 +85,8 @@ def _batch_lines(state: BackfillRecord | None, context: RenderContext, formatter
         return []
     each = state.seconds / state.batches
     rows = state.rows_done / state.batches
-    text = (
-        f"{state.batches:,} batches in {format_duration(state.seconds)}: {1000 * each:.0f} ms and {rows:,.0f} rows each"
-    )
+    writing = format_duration(state.seconds)
+    text = f"{state.batches:,} batches, {writing} of writing: {1000 * each:.0f} ms and {rows:,.0f} rows each"
     lines: list[Line] = [formatter.clip(((text, TextStyle.NORMAL),))]
     for batch in reversed(state.recent[-SHOWN_BATCHES:]):
         when = (f"  {context.clock.time_of_day(batch.at)} ", TextStyle.DIM)

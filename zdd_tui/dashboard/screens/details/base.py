@@ -33,6 +33,7 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     wrap,
 )
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
+from zdd_tui.dashboard.widgets.text_field import TextField
 from zdd_tui.model.queries import AuditLog, AuditLogQuery, Query
 from zdd_tui.model.release.records import ReleaseRecord
 
@@ -236,7 +237,7 @@ class DetailScreen(ActionScreen[None], HasPage):
         yield TitleLine()
         with Vertical(id="detail"):
             yield PageView()
-        yield Input(placeholder="search, Enter", id="search")
+        yield TextField(placeholder="search, Enter", id="search")
         yield KeyHints()
 
     def on_mount(self) -> None:

@@ -1,6 +1,7 @@
 """The gates: query, expected value, result, and changes of the verdict."""
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -13,16 +14,22 @@ from zdd_tui.dashboard.screens.details.base import (
     verdict_change_lines,
 )
 from zdd_tui.dashboard.state import DashboardState, RenderContext, StateSource
-from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age
 from zdd_tui.dashboard.widgets.panes.gates import verdict_of
-from zdd_tui.model.release.gate_rows import GATE_DESCRIPTIONS, GateRow, PhasePosition, build_gate_rows
+from zdd_tui.model.release.gate_rows import (
+    BEFORE_FIRST_PHASE,
+    GATE_DESCRIPTIONS,
+    GateRow,
+    PhasePosition,
+    build_gate_rows,
+    complete_gate_rows,
+)
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.strategy import GateSpec
 
 
 class GateScreen(RecordScreen):
-    """The gates of the current phase; Tab shows those of every phase."""
+    """The gates of the current phase; Tab shows those of every phase, past ones with their last result and its time."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab", "turn", "Current phase, or all phases", show=False, id="gate.turn"),
@@ -43,44 +50,31 @@ class GateScreen(RecordScreen):
     def record_body(
         self, board: DashboardState, record: ReleaseRecord, now: float, context: RenderContext, formatter: TextFormatter
     ) -> Sequence[Line]:
-        phases = record.release.strategy.phases
         current = record.release.current_phase
-        shown = phases if self._shows_all or current is None else (current,)
+        rows = build_gate_rows(record, now)
+        if self._audit.value is not None:
+            rows = complete_gate_rows(rows, record.release.strategy, self._audit.value.events)
         lines = self.query_error_lines(self._audit, formatter)
-        if current is None and (entry := record.release.strategy.entry):
-            lines += [
-                (("before the first phase", TextStyle.STRONG),),
-                *self._gate_lines(entry, record, now, context, formatter, are_checked=True),
-            ]
-        for phase in shown:
-            lines += [(), ((phase.name, TextStyle.STRONG),)] if len(shown) > 1 else []
-            lines += self._gate_lines(phase.gates, record, now, context, formatter, are_checked=phase == current)
-        return lines
-
-    def _gate_lines(
-        self,
-        gates: Sequence[GateSpec],
-        record: ReleaseRecord,
-        now: float,
-        context: RenderContext,
-        formatter: TextFormatter,
-        *,
-        are_checked: bool,
-    ) -> list[Line]:
-        lines: list[Line] = []
-        for gate in gates:
-            reading = record.gates.get(gate.name) if are_checked else None
-            shown = reading if reading is None or record.release.state.has_ended else reading.as_of(now)
-            verdict, age = ("○", "not checked", TextStyle.DIM), ""
-            if reading is not None and shown is not None:
-                glyph, style = VERDICT_GLYPHS[shown.verdict]
-                verdict = glyph, shown.verdict.value, style
-                age = f"{format_age(reading.age(now))} old, counts for {format_age(reading.max_age)}"
-            lines += [(), *gate_detail_lines(gate, verdict, age, formatter, result=shown.reason if shown else None)]
-            if reading is not None and self._audit.value is not None:
-                lines += verdict_change_lines(
-                    "gate", gate.name, self._audit.value, context, formatter, TextStyle.DIM, indent=" " * LABEL_WIDTH
-                )
+        if record.release.state.is_rolling_back:
+            lines += formatter("as they were before the rollback, which undoes what they judged", TextStyle.WARN)
+        for phase, gates in groupby(rows, key=lambda row: row.phase):
+            is_start = phase == BEFORE_FIRST_PHASE
+            if not self._shows_all and current is not None and phase != current.name:
+                continue
+            if self._shows_all or current is None:
+                lines += [(), (("before the first phase" if is_start else phase, TextStyle.STRONG),)]
+            for row in gates:
+                lines += [(), *gate_row_lines(row, record, now, context, formatter, with_phase=False)]
+                if row.position is PhasePosition.PRESENT and row.reading is not None and self._audit.value is not None:
+                    lines += verdict_change_lines(
+                        "gate",
+                        row.gate.name,
+                        self._audit.value,
+                        context,
+                        formatter,
+                        TextStyle.DIM,
+                        indent=" " * LABEL_WIDTH,
+                    )
         return lines
 
     def action_turn(self) -> None:
@@ -102,10 +96,13 @@ class GateDetailScreen(RecordScreen):
         self, board: DashboardState, record: ReleaseRecord, now: float, context: RenderContext, formatter: TextFormatter
     ) -> Sequence[Line]:
         key = f"{self._phase}/{self._gate}"
-        row = next((each for each in build_gate_rows(record, now) if each.key == key), None)
+        rows = build_gate_rows(record, now)
+        if self._audit.value is not None:
+            rows = complete_gate_rows(rows, record.release.strategy, self._audit.value.events)
+        row = next((each for each in rows if each.key == key), None)
         if row is None:
             return [(("the release has no such gate", TextStyle.WARN),)]
-        lines = gate_row_lines(row, record, now, formatter)
+        lines = gate_row_lines(row, record, now, context, formatter)
         lines += [
             (),
             (("changes of the verdict, in any phase", TextStyle.DIM),),
@@ -125,19 +122,34 @@ _POSITION_TEXTS = {
 }
 
 
-def gate_row_lines(row: GateRow, record: ReleaseRecord, now: float, formatter: TextFormatter) -> list[Line]:
-    """The row of the gates' table in full."""
+def gate_row_lines(
+    row: GateRow,
+    record: ReleaseRecord,
+    now: float,
+    context: RenderContext,
+    formatter: TextFormatter,
+    *,
+    with_phase: bool = True,
+) -> list[Line]:
+    """The row of the gates' table in full.
+
+    Args:
+        with_phase: the page does not show the gate's phase elsewhere.
+    """
     reading, state = row.reading, record.release.state
     age = "" if reading is None else f"{format_age(reading.age(now))} old"
     if reading is not None and row.position is PhasePosition.PRESENT:
         age += f", counts for {format_age(reading.max_age)}"
+    elif reading is not None:
+        age = f"checked at {context.clock.time_of_day(reading.observed_at)}, {format_age(reading.age(now))} ago"
     phase = _POSITION_TEXTS[row.position]
     if state.has_ended:
         phase = "the release has ended"
     elif state.is_rolling_back:
         phase = "the release is rolling back, no gate counts"
     result = row.reason_text if row.superseded_by or reading is not None else None
-    return gate_detail_lines(row.gate, verdict_of(row), age, formatter, phase=f"{row.phase}: {phase}", result=result)
+    text = f"{row.phase}: {phase}" if with_phase else ""
+    return gate_detail_lines(row.gate, verdict_of(row), age, formatter, phase=text, result=result)
 
 
 def gate_detail_lines(

@@ -8,6 +8,7 @@ from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, 
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.model.release.claims import FRESH_SECONDS
 from zdd_tui.model.release.delivery import RETRY_SECONDS, DeliveryStatus
+from zdd_tui.model.release.next_commands import explain_refusal
 from zdd_tui.model.release.records import ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import (
     LATE_SECONDS,
@@ -21,7 +22,23 @@ from zdd_tui.model.release.state import (
 from zdd_tui.model.tuning import Tuning
 
 SUCCESS_SHOWN_SECONDS = 10.0
-"""Seconds that a success is shown, because the state above soon differs. A refusal stays until the next command."""
+"""Seconds that a success is shown, because the state above soon differs."""
+
+REFUSAL_SHOWN_SECONDS = 60.0
+"""Seconds that a refusal or a failure is shown at most; it ends before, with its cause."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalCause:
+    """Where the release was when a command was refused or failed.
+
+    Attributes:
+        position: state, phase, and whether it was paused.
+        is_blocked: the rules refuse such a command in this state.
+    """
+
+    position: tuple[ReleaseState, int, bool]
+    is_blocked: bool
 
 
 class CommandStage(StrEnum):
@@ -63,6 +80,8 @@ class CommandProgress:
         request_id: of the request; empty for one that is refused here.
         failure: while it is sending: why the database has not confirmed it, or empty.
         overtakes: kind of an earlier command that was not confirmed when this one was sent; else empty.
+        release: id of the release that it is for; None where it was not known.
+        cause: of a refusal or a failure; None before the first state after it.
     """
 
     kind: CommandKind
@@ -75,6 +94,8 @@ class CommandProgress:
     request_id: str = ""
     failure: str = ""
     overtakes: str = ""
+    release: int | None = None
+    cause: RefusalCause | None = None
 
     @property
     def is_unsent(self) -> bool:
@@ -122,6 +143,24 @@ class CommandProgress:
         if is_own and delivery is not None and self.is_unsent and delivery.error != self.failure:
             return replace(self, failure=delivery.error)
         return self
+
+    def with_cause(self, board: DashboardState, context: RenderContext) -> "CommandProgress | None":
+        """The same while its message is about the present; None once its cause has ended."""
+        record, now = board.release.value, board.server_now(context.now)
+        if record is None or now is None:
+            return self
+        if self.release not in (None, record.id):  # another release has begun
+            return None
+        if self.stage not in (CommandStage.REFUSED, CommandStage.FAILED):
+            return self
+        release = record.release
+        is_blocked = bool(explain_refusal(release, self.kind, record.gates, now))
+        cause = RefusalCause((release.state, release.phase, release.paused), is_blocked)
+        if self.cause is None:
+            return replace(self, cause=cause)
+        # What the rules do not refuse, such as a Deployment that was replaced, has no cause that could be seen to end.
+        has_ended = cause.position != self.cause.position or (self.cause.is_blocked and not is_blocked)
+        return None if has_ended or context.now - self.finished_at > REFUSAL_SHOWN_SECONDS else self
 
     def _current_stage(self, record: ReleaseRecord, now: float) -> tuple[CommandStage, str]:
         """Stage and text by the state of the release; the known ones while it shows no effect."""

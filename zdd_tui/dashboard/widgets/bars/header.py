@@ -7,11 +7,14 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     join,
     justify,
     line_width,
+    truncate,
 )
 from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
 from zdd_tui.model.plan.registry import strategy_title
 
 _GAP = ("  ", TextStyle.NORMAL)
+_MIN_NAME_CELLS = 6
+"""A shorter piece of the name says nothing."""
 
 
 class Header(ReleaseView):
@@ -24,7 +27,7 @@ class Header(ReleaseView):
 
 
 def header_line(board: DashboardState, context: RenderContext, cells: int) -> Line:
-    """A narrow terminal leaves out the strategy first, then the target."""
+    """A narrow terminal leaves out the strategy first, then the target; then it cuts the name."""
     plan = board.plan
     name: Line = (("zdd ", TextStyle.DIM), (plan.name, TextStyle.STRONG))
     strategy: Line = ((strategy_title(plan.strategy), TextStyle.DIM),)
@@ -42,8 +45,11 @@ def header_line(board: DashboardState, context: RenderContext, cells: int) -> Li
     for parts in ((name, strategy, environment, target), (name, environment, target), (name, environment)):
         left = join(parts, _GAP)
         if line_width(left) + line_width(right) < cells:
-            break
-    return justify(left, right, cells)
+            return justify(left, right, cells)
+    # A wrong environment is worse than half a name: it is never cut.
+    room = cells - line_width(right) - line_width(environment) - line_width((_GAP,)) - 1
+    short: Line = ((truncate(plan.name, room), TextStyle.STRONG), _GAP) if room >= _MIN_NAME_CELLS else ()
+    return justify((*short, *environment), right, cells)
 
 
 def lock_status(context: RenderContext) -> Line:

@@ -102,7 +102,7 @@ def _state_lines(record: ReleaseRecord, summary: ReleaseSummary, cells: int) -> 
     badge: Line = ((label, SEVERITY_STYLES[summary.severity]), ("  ", TextStyle.NORMAL))
     is_rolled_back = record.release.state is ReleaseState.ROLLED_BACK
     if badge_style := TextStyle.ROLLED_BACK if is_rolled_back else _BADGE_STYLES.get(summary.severity):
-        badge = ((f" {label} ", badge_style), (" ", TextStyle.NORMAL))
+        badge = ((f"{label} ", badge_style), (" ", TextStyle.NORMAL))
     room = cells - line_width(badge)
     first = wrap(summary.cause, room, TextStyle.BAD) if summary.cause else []
     first += wrap(summary.text, room, TextStyle.STRONG)

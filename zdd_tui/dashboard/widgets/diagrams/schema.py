@@ -91,7 +91,8 @@ def _data_movement(record: ReleaseRecord) -> list[tuple[str, TextStyle]]:
         arrows.append(("── trigger ─▶", TextStyle.RUNNING))
     state = record.backfill
     percent = done_percent(state)
-    if state is not None and percent is not None and not _is_step_done(release, "archive-old-side"):
+    moves = state is not None and state.status != "cancelled" and not _is_step_done(release, "archive-old-side")
+    if moves and state is not None and percent is not None:
         done = state.status == "done"
         arrows.append(("backfill", TextStyle.DIM))
         arrows.append((f"━━ {percent}% ━━▶", TextStyle.GOOD if done else TextStyle.RUNNING))
@@ -101,6 +102,7 @@ def _data_movement(record: ReleaseRecord) -> list[tuple[str, TextStyle]]:
 
 
 _EXISTS, _ARCHIVED, _DROPPED, _NOT_CREATED = "exists", "archived", "dropped", "not created yet"
+_ROLLED_BACK = "dropped by the rollback"
 
 
 def describe_old_state(release: Release) -> str:
@@ -110,7 +112,11 @@ def describe_old_state(release: Release) -> str:
 
 
 def describe_new_state(release: Release) -> str:
-    return _EXISTS if _is_step_done(release, "expand-schema") else _NOT_CREATED
+    if _is_step_done(release, "expand-schema"):
+        return _EXISTS
+    has_step = any(spec.name == "expand-schema" for spec in release.strategy.steps)
+    is_undone = has_step and release.status("expand-schema") is StepStatus.UNDONE
+    return _ROLLED_BACK if is_undone else _NOT_CREATED
 
 
 def describe_old_users(board: DashboardState, release: Release) -> tuple[str, str]:

@@ -70,7 +70,7 @@ def _pods_diagram(board: DashboardState, cells: int) -> list[Line]:
     old, new = _split_by_image(board, snapshot.pods)
     lines = [*_pod_row("old", old, cells), *_pod_row("new", new, cells), (), *wrap(_LEGEND, cells, TextStyle.DIM), ()]
     if snapshot.rollout is not None:
-        lines += wrap(f"rollout: {snapshot.rollout.message}", cells)
+        lines += wrap(f"{'✗ ' if snapshot.rollout.is_degraded else 'rollout: '}{snapshot.rollout.message}", cells)
     view = snapshot.deployment
     if view is not None:
         text = f"{view.ready} of {view.desired} ready; at most {view.max_surge} more, {view.max_unavailable} fewer"
@@ -78,7 +78,7 @@ def _pods_diagram(board: DashboardState, cells: int) -> list[Line]:
     return lines
 
 
-_LEGEND = "● Serving  ◐ Warming  ○ Starting  ▽ Draining  ▼ Stopping  ✗ Overdue"
+_LEGEND = "● Serving  ◐ Warming  ○ Starting  ▽ Draining  ▼ Stopping  ✗ Not ready, Overdue"
 
 
 def _pod_row(name: str, pods: Sequence[Pod], cells: int) -> list[Line]:

@@ -1,4 +1,5 @@
-"""Paints changed cells without Textual's repaint cycle. The only module that uses names that Textual keeps private.
+"""Paints changed cells without Textual's repaint cycle. With the input, the only module that uses names
+that Textual keeps private.
 
 A refresh wakes the widget's task, the screen's task and a timer, composes the screen, and sends each changed line from
 the left edge of its widget. Measured by ``python -m benchmarks.terminal`` (500 pods, ten changed cells a second), that

@@ -1,5 +1,6 @@
 """The backfill: progress, rate, time left, throttle and verification; and the rows that it could not copy."""
 
+import math
 from collections.abc import Sequence
 
 from zdd_tui.dashboard.state import Clock, DashboardState, Observed, RenderContext
@@ -20,7 +21,7 @@ from zdd_tui.dashboard.widgets.drawing.line import (
 from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.pane import Pane, RowSelected, unread_source_lines
 from zdd_tui.dashboard.widgets.panes.table import TablePane
-from zdd_tui.model.backfill import EtaEstimator, estimate_eta, format_eta
+from zdd_tui.model.backfill import EtaEstimator, estimate_eta, format_eta, max_rate
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.release.claims import ACTIVE, Activity
 from zdd_tui.model.release.records import BackfillRecord, FailedRow
@@ -32,7 +33,7 @@ _STATES = {
     "running": ("▶", TextStyle.RUNNING),
     "paused": ("‖", TextStyle.WARN),
     "done": ("✔", TextStyle.GOOD),
-    "cancelled": ("✗", TextStyle.BAD),
+    "cancelled": ("◁", TextStyle.DIM),
 }
 
 _SPARKLINE_WIDTH = 12
@@ -58,14 +59,25 @@ class BackfillPane(Pane):
         if record is None:
             return unread_source_lines(board.release, cells)
         backfill = record.backfill
-        self._eta_estimator.add_reading(backfill)
+        self._eta_estimator.add_reading(backfill, record.limits)
         rates = self._eta_estimator.rates(backfill) if backfill else ()
         workers = record.limits.workers if record.limits is not None else 1
         tuned = tuple(describe_tuning(record.plan_limits, record.tuning)) if record.plan_limits else ()
         strip = rates if self.shows_history else ()
         activity = board.activity(context.now)
-        lines = backfill_lines(backfill, cells, strip, eta_from=rates, workers=workers, tuned=tuned, activity=activity)
-        lines = [*writer_lines(record.witness, cells), *lines]
+        lines = backfill_lines(
+            backfill,
+            cells,
+            strip,
+            eta_from=rates,
+            workers=workers,
+            tuned=tuned,
+            activity=activity,
+            ceiling=max_rate(record.limits),
+        )
+        writers = writer_lines(record.witness, cells)
+        # Rows that differ now come first, because somebody must act on them; writers of the past come last.
+        lines = [*writers, *lines] if record.witness.open_rows else [*lines, *writers]
         lines += _extra_lines(backfill, tuned, strip, cells) if backfill is not None else []
         return [dim(line) for line in lines] if self.is_uncertain(board, context) else lines
 
@@ -75,7 +87,7 @@ class BackfillPane(Pane):
 
 
 def writer_lines(found: WitnessRecord, cells: int) -> list[Line]:
-    """Who wrote only one side, one line each; the first lines of the pane, because somebody must act on them."""
+    """Who wrote only one side, one line each."""
     glyph, style = ("✗", TextStyle.BAD) if found.open_rows else ("!", TextStyle.WARN)
     shown = found.writers[:MAX_SHOWN_WRITERS]
     lines: list[Line] = [((truncate(f"{glyph} one side only: {writer}", cells), style),) for writer in shown]
@@ -104,6 +116,7 @@ def backfill_lines(
     workers: int = 1,
     tuned: Sequence[str] = (),
     activity: Activity = ACTIVE,
+    ceiling: float = math.inf,
 ) -> list[Line]:
     """Bar, rows, rate, throttle, verification.
 
@@ -113,6 +126,7 @@ def backfill_lines(
         workers: number of concurrent batches.
         tuned: limits changed while it runs; shown instead of the throttle where there is none.
         activity: whether an agent is known to work; without one nothing is said to move.
+        ceiling: rows per second that the limits allow, for the time left.
     """
     percent = done_percent(backfill)
     if backfill is None or percent is None:
@@ -139,7 +153,7 @@ def backfill_lines(
         lines += [rows, (failed,)] if backfill.failed_rows else [rows]
     batch = f"batch {backfill.batch_rows}" + (f"×{workers}" if workers > 1 else "")
     lines += [
-        _rate_line(backfill, cells, rates, eta_from, (batch, TextStyle.NORMAL))
+        _rate_line(backfill, cells, rates, _format_time_left(backfill, eta_from, ceiling), (batch, TextStyle.NORMAL))
         if moves
         else _idle_line(activity, cells),
         _throttle_line(backfill, tuned, cells) if moves else (("throttle: ?", TextStyle.DIM),),
@@ -172,7 +186,7 @@ def _extra_lines(backfill: BackfillRecord, tuned: Sequence[str], rates: Sequence
         line for text in tuned[is_shown_above:] for line in wrap(f"tuned: {text}", cells, TextStyle.WARN)
     ]
     last = f", last {format_duration(backfill.recent[-1].seconds)}" if backfill.recent else ""
-    batches = f"{backfill.batches} batches in {format_duration(backfill.seconds)}{last}"
+    batches = f"{backfill.batches} batches, {format_duration(backfill.seconds)} of writing{last}"
     lines.append(((truncate(batches, cells), TextStyle.NORMAL),))
     if rates:
         strip = sparkline(rates, None, cells - 12)
@@ -185,19 +199,22 @@ def _rows_text(backfill: BackfillRecord) -> str:
     return ("" if backfill.status == "done" else "~") + format_count(max(backfill.rows_total, backfill.rows_done))
 
 
-def _rate_line(
-    backfill: BackfillRecord, cells: int, rates: Sequence[float], eta_from: Sequence[float], batch: Span
-) -> Line:
-    """Rate, its history, time left, size of the next batch."""
+def _format_time_left(backfill: BackfillRecord, rates: Sequence[float], ceiling: float) -> str:
+    return format_eta(estimate_eta(backfill.rows_total - backfill.rows_done, backfill.rate, rates, ceiling))
+
+
+def _rate_line(backfill: BackfillRecord, cells: int, rates: Sequence[float], time_left: str, batch: Span) -> Line:
+    """Rate, its history, time left, size of the next batch; once it is done, how long it took and waited for what."""
     if backfill.status == "done":
-        return ((f"in {format_duration(backfill.seconds)} {backfill.batches} batches", TextStyle.NORMAL),)
+        text = backfill.describe_duration() or f"{backfill.batches} batches"
+        return ((truncate(text, cells), TextStyle.NORMAL),)
     if backfill.status != "running":
         return (batch,)
     rate = (f"{format_count(backfill.rate)}/s ", TextStyle.NORMAL)
     left = backfill.rows_total - backfill.rows_done
     if left <= 0:
         return (rate, batch)
-    eta = (f"ETA {format_eta(estimate_eta(left, backfill.rate, eta_from))} ", TextStyle.STRONG)
+    eta = (f"ETA {time_left} ", TextStyle.STRONG)
     room = min(_SPARKLINE_WIDTH, cells - line_width((rate, eta, batch)) - 1)
     strip: Line = (*sparkline(rates, None, room), (" ", TextStyle.NORMAL)) if rates and room >= 4 else ()
     return (rate, *strip, eta, batch)
@@ -209,6 +226,8 @@ def _idle_line(activity: Activity, cells: int) -> Line:
 
 
 def _verification_line(backfill: BackfillRecord, activity: Activity) -> Line:
+    if backfill.status == "cancelled":
+        return (("○ not verified: the copy is undone", TextStyle.DIM),)
     if backfill.mismatches:
         return ((f"✗ {backfill.mismatches} mismatches", TextStyle.BAD),)
     rows = format_count(backfill.verified_rows)
@@ -275,7 +294,7 @@ def failed_rows_columns(rows: Sequence[FailedRow]) -> list[PaneColumn[FailedRow,
     return [
         PaneColumn("key", "KEY", lambda row, _: key_text(row), min(8, longest), longest, find=key_text),
         PaneColumn("reason", "REASON", lambda row, _: row.reason, 16, 10_000, style=lambda _row, _: TextStyle.BAD,
-               find=lambda row: row.reason),
+               weight=3, find=lambda row: row.reason),
         PaneColumn("time", "AT", lambda row, clock: clock.time_of_day(row.at), 8, drop_order=1,
                style=dim_style, sort=lambda row: row.at),
     ]  # fmt: skip

@@ -23,6 +23,7 @@ class PaneColumn(Generic[R, C]):
         text: text of a row's cell.
         width: minimum width in cells.
         max_width: width where there is room; 0 for `width`.
+        weight: share of the room beyond the minimum widths, where there is not enough for every column.
         drop_order: in a narrow table the column with the highest value goes first; one with 0 stays.
         keep_end: a text that does not fit is cut at its start, because its end tells rows apart.
         style: style of a row's cell.
@@ -46,6 +47,7 @@ class PaneColumn(Generic[R, C]):
     draw: Callable[[R, C, int], Line] | None = None
     group_label: Callable[[R, C], Span | None] | None = None
     group_span: int = 0
+    weight: int = 1
 
     @property
     def sort_key(self) -> Callable[[R], Any] | None:
@@ -61,19 +63,28 @@ FittedColumns = Sequence[tuple[PaneColumn[R, C], int]]
 
 
 def fit_columns(columns: Sequence[PaneColumn[R, C]], cells: int) -> list[tuple[PaneColumn[R, C], int]]:
-    """The columns that fit a width: columns are dropped until the rest fits, then the rest grows from left to right."""
+    """The columns that fit a width: columns are dropped until the rest fits, then the rest grows by weight."""
     kept = list(columns)
     while (spare := cells - sum(column.width for column in kept) - len(kept) + 1) < 0:
         dropped = max((column for column in kept if column.drop_order), key=lambda one: one.drop_order, default=None)
         if dropped is None:
             break
         kept.remove(dropped)
-    fitted = []
-    for column in kept:
-        extra = max(0, min(spare, column.max_width - column.width))
+    widths = {column.key: column.width for column in kept}
+    while growing := [column for column in kept if widths[column.key] < column.max_width]:
+        total, left = sum(column.weight for column in growing), spare
+        for column in growing:
+            extra = min(spare * column.weight // total, column.max_width - widths[column.key])
+            widths[column.key] += extra
+            left -= extra
+        if left == spare:  # too little to share
+            break
+        spare = left
+    for column in sorted(kept, key=lambda one: -one.weight):
+        extra = max(0, min(spare, column.max_width - widths[column.key]))
+        widths[column.key] += extra
         spare -= extra
-        fitted.append((column, column.width + extra))
-    return fitted
+    return [(column, widths[column.key]) for column in kept]
 
 
 def title_line(fitted: FittedColumns[R, C], sorted_by: str = "", *, down: bool = False) -> Line:

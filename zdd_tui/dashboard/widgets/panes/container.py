@@ -62,6 +62,7 @@ class PaneContainer(CachedWidget):
         self._is_overlaid = False
         """The maximised pane has no place of its own on a screen of this height."""
         self._max_pods = 0
+        self._pod_columns = 0
 
     def compose(self) -> ComposeResult:
         yield PodPane()
@@ -80,7 +81,8 @@ class PaneContainer(CachedWidget):
         """Places the panes of a release on a screen of this many rows."""
         self._last_placed = board, rows
         self._max_pods = max(self._max_pods, pod_count(board))
-        wanted = request_layout(board, rows, self._max_pods)
+        self._pod_columns = max(self._pod_columns, self.query_one(PodPane).full_width(board))
+        wanted = request_layout(board, rows, self._max_pods, self._pod_columns)
         if (wanted, self._maximised) != self._placed:
             self._placed = wanted, self._maximised
             self._apply(wanted)

@@ -24,8 +24,12 @@ _WIDE_FROM = 100
 _MAX_NAME_WIDTH = 24
 
 
+RETURN_SECONDS = 60.0
+"""Seconds without a key after which the scrolled pane returns to the newest event."""
+
+
 class EventPane(TablePane[Event, Clock]):
-    """One row per event."""
+    """One row per event. While it is scrolled it counts the newer events above, and later returns to them."""
 
     pane_name = "events"
     titles_from_height = 9
@@ -33,6 +37,9 @@ class EventPane(TablePane[Event, Clock]):
     def __init__(self) -> None:
         super().__init__()
         self._sorted_events: tuple[object, list[Event]] = (None, [])
+        self._was_touched = False
+        self._touched_at: float | None = None
+        """When it was scrolled last, in monotonic seconds; None at the newest event."""
 
     def dependencies(self, board: DashboardState) -> tuple[object, ...]:
         record = board.release.value
@@ -47,6 +54,32 @@ class EventPane(TablePane[Event, Clock]):
 
     def columns(self, board: DashboardState, rows: Sequence[Event], cells: int) -> Sequence[PaneColumn[Event, Clock]]:
         return event_columns(rows, cells)
+
+    def lines(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
+        """Also returns to the newest event some time after the last key."""
+        lines, store = super().lines(board, context, cells), self._store
+        if store.first_visible == 0 or self._sort or self._is_descending:
+            self._touched_at = None
+        elif self._touched_at is None or self._was_touched:
+            self._touched_at = context.now
+        elif context.now - self._touched_at > RETURN_SECONDS:
+            store.scroll(-store.first_visible)
+            if self._focused:
+                store.move_cursor(0)
+        self._was_touched = False
+        return lines
+
+    def _move_cursor(self, rows: int) -> None:
+        self._was_touched = True
+        super()._move_cursor(rows)
+
+    def _scroll_rows(self, rows: int) -> None:
+        self._was_touched = True
+        super()._scroll_rows(rows)
+
+    def position_text(self) -> str:
+        position, newer = super().position_text(), self._store.first_visible
+        return f"{newer} newer ↑ {position}" if newer and not (self._sort or self._is_descending) else position
 
     def cell_context(self, board: DashboardState, context: RenderContext) -> Clock:
         return context.clock
@@ -73,15 +106,19 @@ def event_columns(rows: Sequence[Event], cells: int) -> list[PaneColumn[Event, C
                find=lambda row: str(row.actor)),
         PaneColumn("kind", "KIND", lambda row, _: row.kind, min(8, kind), min(12, kind), style=dim_style,
                find=lambda row: row.kind),
-        PaneColumn("what", "WHAT", lambda row, _: row.message, 16, 10_000, draw=_draw_event,
+        PaneColumn("what", "WHAT", lambda row, _: row.message, 16, 10_000, draw=_draw_event, weight=4,
                find=lambda row: f"{_KIND_PREFIXES.get(row.kind, ('', None))[0]}{row.message} {row.reason}"),
     ]  # fmt: skip
     return [column for column in columns if full or column.key != "kind"]
 
 
 def _actor_text(event: Event, full: bool) -> str:
-    is_own = event.actor.name in _OWN_ACTORS and not event.actor.role
-    return str(event.actor) if full or not is_own else event.actor.name
+    """Name and host; the database role only in a wide pane, the host of agent and guard too."""
+    actor = event.actor
+    is_own = actor.name in _OWN_ACTORS and not actor.role
+    if full:
+        return str(actor)
+    return actor.name if is_own else f"{actor.name}@{actor.host}"
 
 
 def _event_text(event: Event) -> Line:

@@ -17,18 +17,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len
-from textual import events
-from textual.widgets import Input
 
 from zdd_tui.dashboard.widgets.drawing.line import (
     Line,
     TextStyle,
     justify,
     line_width,
-    sanitize,
     truncate,
     truncate_start,
 )
+from zdd_tui.dashboard.widgets.text_field import TextField
 
 MAX_LENGTH = 200
 """Characters of a filter, and of a cell that a pattern is matched with."""
@@ -153,7 +151,7 @@ def _compile_pattern(text: str) -> re.Pattern[str]:
         raise FilterError(f"pattern “{text}”: {error}") from None
 
 
-class FilterInput(Input):
+class FilterInput(TextField):
     """The text field of a table's filter; it lies over the filter line of its pane."""
 
     DEFAULT_CSS = """
@@ -171,13 +169,6 @@ class FilterInput(Input):
         self.action_end()
         self.display = True
         self.screen.set_focus(self)
-
-    def on_paste(self, event: events.Paste) -> None:
-        """Pastes all lines as one, without control characters, as far as they fit: Textual would paste none of them."""
-        event.stop()
-        event.prevent_default()
-        text = sanitize(" ".join(event.text.split()))
-        self.insert_text_at_cursor(text[: MAX_LENGTH - len(self.value)])
 
 
 class FilterLine:

@@ -11,6 +11,7 @@ from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.gate_rows import BEFORE_FIRST_PHASE, GateRow, PhasePosition, build_gate_rows
+from zdd_tui.model.release.state import ReleaseState
 from zdd_tui.model.release.summary import list_current_gates
 
 _WIDE_FROM = 40
@@ -98,6 +99,8 @@ def gates_heading(board: DashboardState, context: RenderContext) -> str:
     record, now = board.release.value, board.server_now(context.now)
     if record is None or now is None:
         return ""
+    if record.release.state is ReleaseState.ROLLED_BACK:
+        return "before the rollback"
     if record.release.state.has_ended:
         return "at the end of the release"
     if record.release.state.is_rolling_back:
@@ -129,7 +132,7 @@ def gate_columns(rows: Sequence[GateRow], cells: int) -> list[PaneColumn[GateRow
                style=lambda _row, _: TextStyle.RUNNING),
         PaneColumn("phase", "PHASE", lambda row, _: row.phase, min(8, phase), phase, drop_order=2, style=_phase_style,
                find=lambda row: row.phase, sort=lambda row: row.number),
-        PaneColumn("gate", "GATE", lambda row, _: row.gate.name, min(8, name), name, style=_gate_style,
+        PaneColumn("gate", "GATE", lambda row, _: row.gate.name, min(8, name), name, style=_gate_style, weight=3,
                find=lambda row: f"{row.gate.name} {row.gate.label}", sort=lambda row: row.gate.name),
         PaneColumn("verdict", _VERDICT_TITLE if wide else "", lambda row, _: _verdict(row, wide), verdict,
                style=lambda row, _: verdict_of(row)[2], find=lambda row: row.status_text, sort=_urgency),
@@ -137,7 +140,7 @@ def gate_columns(rows: Sequence[GateRow], cells: int) -> list[PaneColumn[GateRow
                sort=lambda row: -row.reading.observed_at if row.reading is not None else None),
         # A filter searches results only: the expectation of an unchecked gate may contain words such as `fail`.
         PaneColumn("reason", "REASON", lambda row, _: row.reason_text, 10, 10_000, drop_order=1, style=_reason_style,
-               find=lambda row: row.result_text),
+               weight=4, find=lambda row: row.result_text),
     ]  # fmt: skip
 
 

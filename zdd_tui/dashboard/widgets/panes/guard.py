@@ -7,7 +7,7 @@ from rich.cells import cell_len
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.chart import sparkline
 from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS, VERDICT_ORDER
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, sanitize, truncate
+from zdd_tui.dashboard.widgets.drawing.line import Line, Span, TextStyle, sanitize, truncate
 from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.guard.rules import format_value
@@ -15,9 +15,14 @@ from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import GuardReading
 
 _WIDE_FROM = 40
-"""Width in cells from which every verdict is written out; narrower, only those that do not pass are."""
+"""Width in cells from which every verdict is written out; narrower, only those that decide nothing are."""
 
 _VERDICT_TITLE = "VERDICT"
+
+_VERDICT_CELLS = max(len(f"✔ {verdict}") for verdict in Verdict)
+
+_VALUE_CELLS = 6
+"""Width of a value: ``0.12%``, ``118ms``, ``82.5ms``."""
 
 
 class GuardPane(TablePane[GuardReading, bool]):
@@ -61,6 +66,11 @@ class GuardPane(TablePane[GuardReading, bool]):
     def has_room_for_titles(self, rows: int, lines: int) -> bool:
         """Only where they hide no rule."""
         return lines > rows * self._lines_per_row
+
+    def position_text(self) -> str:
+        """Also how many rules are not visible: each of them may be the one that fails."""
+        position, hidden = super().position_text(), len(self._store.shown) - self._store.visible_rows
+        return f"{hidden} hidden, {position}" if hidden > 0 else position
 
     def cell_context(self, board: DashboardState, context: RenderContext) -> bool:
         return self.lines_per_row > 1
@@ -114,40 +124,38 @@ def guard_columns(
 ) -> list[PaneColumn[GuardReading, bool]]:
     """The columns for these rules and a width in cells. The cell context is unused.
 
+    They depend on the names of the rules and on the width alone: a column that comes, goes or moves with the readings
+    would make the pane unreadable while they change.
+
     Args:
         with_sparklines: adds the trend column.
         with_titles: the titles are visible; without them only columns that need none are shown.
     """
     wide = cells >= _WIDE_FROM
-    words = max((cell_len(_verdict_text(reading, wide)) for reading in readings), default=1)
-    value = max((len(_value_text(reading)) for reading in readings), default=1)
     limit_text = _limit_text if with_titles else _of_limit_text
-    limit = max((len(limit_text(reading)) for reading in readings), default=1)
-    verdict = max(len(_VERDICT_TITLE), words) if wide else words
-    old = max((len(_baseline_text(reading)) for reading in readings), default=0)
     name = max((cell_len(sanitize(reading.rule)) for reading in readings), default=4)
-    series = max((len(reading.series) for reading in readings), default=0)
     columns: list[PaneColumn[GuardReading, bool]] = [
-        PaneColumn("verdict", _VERDICT_TITLE if wide else "", lambda row, _: _verdict_text(row, wide), verdict,
-               style=lambda row, _: VERDICT_GLYPHS[row.verdict][1], find=lambda row: str(row.verdict),
-               sort=lambda row: VERDICT_ORDER[row.verdict]),
-        PaneColumn("rule", "RULE", lambda row, _: row.rule, min(6, name), min(name, 40), find=lambda row: row.rule,
-               style=lambda _row, _: TextStyle.STRONG),
-        PaneColumn("value", "VALUE", lambda row, _: _value_text(row), max(5 if with_titles else 3, value),
-               align_right=True, style=_value_style, sort=lambda row: row.value),
-        PaneColumn("limit", "LIMIT", lambda row, _: limit_text(row), max(5, limit), align_right=with_titles,
-               drop_order=2, style=dim_style, sort=lambda row: row.limit),
+        PaneColumn("verdict", _VERDICT_TITLE if wide else "", lambda row, _: _verdict_text(row, wide),
+               _VERDICT_CELLS if wide else 1, style=lambda row, _: VERDICT_GLYPHS[row.verdict][1],
+               find=lambda row: str(row.verdict), sort=lambda row: VERDICT_ORDER[row.verdict]),
+        PaneColumn("rule", "RULE", lambda row, _: row.rule, min(10 if wide else 6, name), min(name, 40),
+               find=lambda row: row.rule, style=lambda _row, _: TextStyle.STRONG, weight=2),
+        PaneColumn("value", "VALUE", lambda row, _: _value_text(row), _VALUE_CELLS, align_right=True,
+               style=_value_style, sort=lambda row: row.value,
+               group_label=None if wide else _undecided_text, group_span=1),
+        PaneColumn("limit", "LIMIT", lambda row, _: limit_text(row), _VALUE_CELLS + (0 if with_titles else 3),
+               align_right=with_titles, drop_order=2, style=dim_style, sort=lambda row: row.limit),
         PaneColumn("headroom", "HEADROOM", lambda row, _: _headroom_text(row), 8, align_right=True, drop_order=3,
                style=_headroom_style, sort=headroom),
-        PaneColumn("old", "OLD", lambda row, _: _baseline_text(row), max(3, old), align_right=True, drop_order=5,
+        PaneColumn("old", "OLD", lambda row, _: _baseline_text(row), _VALUE_CELLS, align_right=True, drop_order=5,
                style=dim_style, sort=lambda row: row.baseline),
-        PaneColumn("trend", "TREND", lambda _row, _: "", 6, min(series, 40), drop_order=4,
+        PaneColumn("trend", "TREND", lambda _row, _: "", 6, 40, drop_order=4,
                draw=lambda row, _, cells: sparkline(row.series, row.limit, cells)),
     ]  # fmt: skip
     shown = {
         "headroom": with_titles,
-        "old": with_titles and old > 0,
-        "trend": with_sparklines and series > 0,
+        "old": with_titles,
+        "trend": with_sparklines and with_titles,
     }
     return [column for column in columns if shown.get(column.key, True)]
 
@@ -172,9 +180,16 @@ def _headroom_style(reading: GuardReading, _two: bool) -> TextStyle:
 
 
 def _verdict_text(reading: GuardReading, wide: bool) -> str:
-    """Glyph and word; in a narrow pane a pass has its glyph only."""
+    """Glyph and word; in a narrow pane the glyph only."""
     glyph, _ = VERDICT_GLYPHS[reading.verdict]
-    return f"{glyph} {reading.verdict}" if wide or reading.verdict is not Verdict.PASS else glyph
+    return f"{glyph} {reading.verdict}" if wide else glyph
+
+
+def _undecided_text(reading: GuardReading, _two: bool) -> Span | None:
+    """In a narrow pane the word is in place of value and limit where these decide nothing."""
+    if reading.verdict in (Verdict.PASS, Verdict.FAIL):
+        return None
+    return str(reading.verdict), VERDICT_GLYPHS[reading.verdict][1]
 
 
 def _value_text(reading: GuardReading) -> str:

@@ -19,8 +19,8 @@ BORDER_ROWS = 2
 _MIN_PANE_ROWS = BORDER_ROWS + 1
 """Rows of the lowest pane that shows anything."""
 
-_MAX_CROWDED_RULES = 3
-"""Rules that are visible beside the backfill on a low screen, the worst first."""
+_MAX_CROWDED_RULES = 5
+"""Rules that are visible beside the backfill on a low screen, the worst first; of more the pane counts the hidden."""
 
 _BACKFILL_LINES = 5
 """Lines that the backfill needs."""
@@ -32,7 +32,7 @@ _EVENTS_BESIDE_COLUMNS = 160
 """Width of the screen from which events fit beside the pods."""
 
 _MAX_POD_COLUMNS = 104
-"""Width that shows a pod completely, with its node and its problem."""
+"""Width that shows a pod with long names completely, with its node and its problem."""
 
 GATE_PANE_ROWS = 50
 """Height of the screen from which the gates may have a pane in the layout; the lines above the panes show the current
@@ -63,6 +63,7 @@ class LayoutRequest:
     Attributes:
         is_guard_compact: the guard has one line per rule.
         pods: lines that would show every pod.
+        pod_columns: width that would show every pod completely.
         events: lines that would show every event, approximately.
         gates: they get only what the other panes leave.
     """
@@ -74,6 +75,7 @@ class LayoutRequest:
     pods: int
     events: int
     gates: PaneRequest | None = None
+    pod_columns: int = _MAX_POD_COLUMNS
 
     @property
     def right_column(self) -> dict[str, PaneRequest]:
@@ -95,13 +97,16 @@ class Box:
 # --- requests --------------------------------------------------------------------------------------------------------
 
 
-def request_layout(board: DashboardState, rows: int, max_pods: int = 0) -> LayoutRequest:
+def request_layout(
+    board: DashboardState, rows: int, max_pods: int = 0, pod_columns: int = _MAX_POD_COLUMNS
+) -> LayoutRequest:
     """Requests a pane for everything that the plan has. A low screen has no room for three panes at the right: the
     guard replaces the backfill, except during the backfill phase, when it replaces the flags; flags with an error stay.
 
     Args:
         rows: height of the whole screen.
         max_pods: the highest number of pods so far, so that panes do not move while pods come and go.
+        pod_columns: the largest width so far that would show every pod completely.
     """
     plan = board.plan
     guard = bool(plan.rule_names)
@@ -120,6 +125,7 @@ def request_layout(board: DashboardState, rows: int, max_pods: int = 0) -> Layou
         is_guard_compact=crowded,
         pods=max(pod_count(board), max_pods) + 2,  # titles, and a rollout that is under way
         events=-(-events // _EVENT_COUNT_STEP) * _EVENT_COUNT_STEP,
+        pod_columns=pod_columns,
     )
     return replace(requested, gates=_gates_request(board)) if _has_room_for_gates(requested, rows) else requested
 
@@ -196,7 +202,7 @@ def place_panes(request: LayoutRequest, width: int, height: int) -> Mapping[str,
     for_events = max(min_events, min(request.events + BORDER_ROWS, height // 3))
     right = _fit_right_column(request, height - for_events)
     right_rows = _total_maximum(right)
-    left = min(width - 2 * width // 5, _MAX_POD_COLUMNS) if right else width
+    left = min(width - 2 * width // 5, _MAX_POD_COLUMNS, max(request.pod_columns, width // 3)) if right else width
     for_pods = min(request.pods + BORDER_ROWS, height - for_events)
     top = min(max(right_rows, for_pods, height // 3), height - min_events)
     if height - top < _MIN_PANE_ROWS:

@@ -13,6 +13,7 @@ from zdd_tui.model.workload.rollout import WorkloadSnapshot
 
 POD_GLYPHS = {
     PodState.OVERDUE: ("✗", TextStyle.BAD),
+    PodState.NOT_READY: ("✗", TextStyle.BAD),
     PodState.STOPPING: ("▼", TextStyle.WARN),
     PodState.DRAINING: ("▽", TextStyle.WARN),
     PodState.STARTING: ("○", TextStyle.RUNNING),

@@ -1,6 +1,7 @@
 """The pods of the release, the most urgent first."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from zdd_tui.dashboard.state import PODS_STALE_SECONDS, DashboardState, Observed, PlanView, RenderContext
@@ -16,6 +17,9 @@ _STANDBY = ("◇", "Standby")
 """Ready, without traffic: the Service selects the other Deployment."""
 
 _DAY = 86400.0
+
+_PANE_CELLS = 4
+"""Cells at the sides of a row: the frame, and the margins inside it."""
 
 _RESTARTS_FROM = 50
 """Width in cells at which all columns but the node fit, without a side."""
@@ -54,6 +58,11 @@ class PodPane(TablePane[PodRow, float]):
         self._pods.update(board)
         return self._pods.rows
 
+    def full_width(self, board: DashboardState) -> int:
+        """Cells in which every pod is shown completely."""
+        self._pods.update(board)
+        return pods_width(self._pods.widths)
+
     def columns(self, board: DashboardState, rows: Sequence[PodRow], cells: int) -> Sequence[PaneColumn[PodRow, float]]:
         widths = self._pods.widths
         needed = _RESTARTS_FROM + (1 + widths.side if widths.side else 0)
@@ -77,6 +86,12 @@ class PodPane(TablePane[PodRow, float]):
 
     def empty_line(self, board: DashboardState) -> Line:
         return (("no pods", TextStyle.WARN),)
+
+
+def pods_width(widths: ColumnWidths) -> int:
+    """Cells of a pane that shows every pod completely, frame included; longer texts of problems may be cut."""
+    columns = pod_columns(replace(widths, reason=0))
+    return sum(max(column.width, column.max_width) for column in columns) + len(columns) - 1 + _PANE_CELLS
 
 
 def pod_heading(snapshot: WorkloadSnapshot, counts: Mapping[PodState, int]) -> str:
@@ -117,10 +132,13 @@ def pod_notes(board: DashboardState, cells: int, *, is_current: bool = True) -> 
     for snapshot, side in zip(snapshots, sides, strict=False):
         rollout = snapshot.rollout
         if rollout is not None and not rollout.done:
+            is_bad = rollout.failed or rollout.is_degraded
             moving = ("▶", TextStyle.RUNNING) if is_current else ("?", TextStyle.WARN)
-            glyph, style = ("✗", TextStyle.BAD) if rollout.failed else moving
-            which = f" {side}" if len(snapshots) > 1 else ""
-            lines.append(((truncate(f"{glyph} rollout{which}: {rollout.message}", cells), style),))
+            glyph, style = ("✗", TextStyle.BAD) if is_bad else moving
+            what = "" if rollout.is_degraded else "rollout"
+            which = side if len(snapshots) > 1 else ""
+            head = " ".join(part for part in (glyph, what, which) if part)
+            lines.append(((truncate(f"{head}{' ' if head == glyph else ': '}{rollout.message}", cells), style),))
     return lines
 
 
@@ -134,7 +152,7 @@ def pod_columns(widths: ColumnWidths, *, with_restarts: bool = True) -> Sequence
     longest, side, node = widths.name, widths.side, widths.node
     reason = widths.reason + 6 if widths.reason else 0
     columns: list[PaneColumn[PodRow, float]] = [
-        PaneColumn("pod", "POD", lambda row, _: row.pod.name, 12, longest, keep_end=True, style=_name_style,
+        PaneColumn("pod", "POD", lambda row, _: row.pod.name, 12, longest, keep_end=True, style=_name_style, weight=20,
                find=lambda row: row.pod.name),
         PaneColumn("side", "SIDE", lambda row, _: row.deployment_label, side, find=lambda row: row.deployment_label),
         PaneColumn("version", "VERSION", lambda row, _: row.version, 7, style=_version_style,
@@ -157,7 +175,7 @@ def pod_columns(widths: ColumnWidths, *, with_restarts: bool = True) -> Sequence
         ),
         PaneColumn("age", "AGE", _age, 3, 4, align_right=True, style=dim_style, sort=_start_sort_key, drop_order=1),
         PaneColumn("node", "NODE", lambda row, _: row.pod.node, min(6, node), min(30, node), drop_order=3,
-               keep_end=True, style=dim_style, find=lambda row: row.pod.node),
+               keep_end=True, style=dim_style, find=lambda row: row.pod.node, weight=5),
     ]  # fmt: skip
     empty = {"side": not side, "node": not node}
     return [column for column in columns if not empty.get(column.key)]
@@ -183,6 +201,8 @@ def _problem_text(row: PodRow, _now: float) -> Span | None:
     pod = row.pod
     if not pod.reason:
         return None
+    if pod.state is PodState.NOT_READY:
+        return f"{' '.join(_state_cell(row)[:2])} {pod.reason.removeprefix('readiness probe: ')}", TextStyle.BAD
     return f"{_state_cell(row)[0]} {pod.reason}{f'×{pod.restarts}' if pod.restarts else ''}", TextStyle.BAD
 
 

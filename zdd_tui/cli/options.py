@@ -46,6 +46,16 @@ def forwarded_options(arguments: argparse.Namespace) -> Sequence[str]:
     return [*(option for option, on in flags.items() if on), *record]
 
 
+def add_fleet_options(parser: argparse.ArgumentParser) -> None:
+    """Where the fleet's databases come from."""
+    parser.add_argument("dsns", nargs="*", metavar="DSN", help="databases besides the configured ones")
+    parser.add_argument("--dsn", action="append", default=[], metavar="DSN", help="the same; '${NAME}' is filled in")
+    parser.add_argument(
+        "--config", metavar="FILE", help="the databases; default: ~/.config/zdd/config.toml, if it exists"
+    )
+    parser.epilog = "See docs/guide.md for the file. A plan in ZDD_PLAN adds its databases."
+
+
 _ADVISE_EPILOG = """\
 examples:
   zdd advise --sql rename.sql --dsn '${DATABASE_URL}' --manifest deploy.yaml \\

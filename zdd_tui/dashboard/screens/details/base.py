@@ -272,7 +272,8 @@ class DetailScreen(ActionScreen[None], HasPage):
             if board.plan.is_production
             else ()
         )
-        right: Line = (*badge, (text, TextStyle.WARN if stale else TextStyle.DIM))
+        region: Line = ((f"region {plan_region}  ", TextStyle.STRONG),) if (plan_region := board.plan.region) else ()
+        right: Line = (*region, *badge, (text, TextStyle.WARN if stale else TextStyle.DIM))
         left: Line = ((sanitize(self.heading(board)), TextStyle.STRONG),)
         record = board.release.value
         if record is not None and record.release.breach is not None:

@@ -3,21 +3,12 @@
 from dataclasses import replace
 
 from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, RenderContext
+from zdd_tui.dashboard.widgets.drawing.glyphs import SEVERITY_STYLES
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, error_lines, format_age, hang, line_width, wrap
 from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import ReleaseState
 from zdd_tui.model.release.summary import ReleaseSummary, Severity, has_no_agent, summarize_release
-
-SEVERITY_STYLES = {
-    Severity.IDLE: TextStyle.STRONG,
-    Severity.WORKING: TextStyle.RUNNING,
-    Severity.WAITING: TextStyle.WARN,
-    Severity.PAUSED: TextStyle.WARN,
-    Severity.ROLLING_BACK: TextStyle.WARN,
-    Severity.ERROR: TextStyle.ALARM,
-    Severity.SUCCESS: TextStyle.GOOD,
-}
 
 _BADGE_STYLES = {
     Severity.ERROR: TextStyle.ALARM,
@@ -49,7 +40,7 @@ def summary_lines(board: DashboardState, context: RenderContext, cells: int, lim
         word = "STALE" if age > RELEASE_STALE_SECONDS else "LOST"
         silence = f"no data from the database for {format_age(age)} ({board.release.error or 'no response'})"
         lines += wrap(f"✗ {word}: {silence}; showing the last known state", cells, TextStyle.BAD)
-    summary = summarize_release(record, now, context.key_names)
+    summary = summarize_release(record, now, context.key_names, following_region=following_region(board, context))
     lines += _state_lines(record, summary, cells, stale=stale)
     tail: list[Line] = []
     queued = [requested for requested in record.commands if requested.status == "queued"]
@@ -70,6 +61,13 @@ def summary_lines(board: DashboardState, context: RenderContext, cells: int, lim
         key = (context.key_names["details"], TextStyle.KEY)
         notes = [*notes[: room - 1], (("  … ", TextStyle.DIM), key, (" shows all", TextStyle.DIM))]
     return [*lines, *notes, *tail]
+
+
+def following_region(board: DashboardState, context: RenderContext) -> str:
+    """The region that is released after this one, once this one is done and where it can be opened from here."""
+    record = board.release.value
+    is_done = record is not None and record.release.state is ReleaseState.DONE
+    return board.plan.region_beside(1) if is_done and context.has_fleet else ""
 
 
 def _next_action_text(summary: ReleaseSummary, context: RenderContext) -> str:

@@ -52,6 +52,9 @@ ATTENTION_INTERVAL = 0.5
 """Seconds between two checks for notifications."""
 
 
+_START_MODE, _FLEET_MODE = "start", "fleet"
+
+
 class SystemClock:
     """The clocks of this machine."""
 
@@ -76,7 +79,7 @@ class ReleaseOpened(Message):
 class ZddApp(App[int]):
     """The dashboard of one release at a time, and the list of all. Its result is the exit code.
 
-    The first screen of the stack is the main screen of the open release, or the list.
+    The open release and the list are modes of Textual, each with a stack of screens: the list keeps cursor and filter.
 
     Args:
         source: provides states and accepts commands; see :class:`zdd_tui.dashboard.live_source.LiveSource`. None starts
@@ -90,6 +93,7 @@ class ZddApp(App[int]):
     """
 
     TITLE = "zdd"
+    DEFAULT_MODE = _START_MODE
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+c,ctrl+q", "leave", "Leave", show=False, priority=True, id="app.leave"),
@@ -115,8 +119,12 @@ class ZddApp(App[int]):
         self._keys = keys or DashboardKeys()
         self._fleet = fleet
         self._read_only, self._unlock_seconds = read_only, unlock_seconds
-        self._starts_with_fleet = source is None
+        self._fleet_screen: FleetScreen | None = None
+        self._release_mode = _START_MODE
+        self._fleet_mode = _START_MODE if source is None else _FLEET_MODE
+        self._opened_count = 0
         self._set_source(source or NoRelease())
+        self.add_mode(_START_MODE, self.get_default_screen)
         self._rate_limiter = RateLimiter(self.display_options.paint_interval, self.display_options.paint_tolerance)
         self._is_paint_scheduled = False
         self._next_paint: asyncio.TimerHandle | None = None
@@ -138,7 +146,7 @@ class ZddApp(App[int]):
         self._notification_tracker = NotificationTracker()
 
     def get_default_screen(self) -> Screen[Any]:
-        if self._starts_with_fleet:
+        if not self._has_release:
             return self._make_fleet_screen()
         return ReleaseScreen(self._source.state(), self.render_context(), self._keys.warnings)
 
@@ -156,25 +164,36 @@ class ZddApp(App[int]):
         self.screen.call_after_refresh(self._source.subscribe, self._on_state_changed)
         if self._fleet is not None:
             self._fleet.subscribe(self._on_fleet_changed)
-            if self._starts_with_fleet:
+            if not self._has_release:
                 self.screen.call_after_refresh(self._fleet.resume)
 
     # --- other releases ----------------------------------------------------------------------------------------------
 
+    @property
+    def _has_release(self) -> bool:
+        return not isinstance(self._source, NoRelease)
+
+    @property
+    def _is_fleet_shown(self) -> bool:
+        return self._fleet_screen is not None and self.screen_stack[0] is self._fleet_screen
+
     def _make_fleet_screen(self) -> FleetScreen:
         assert self._fleet is not None
-        has_release = not isinstance(self._source, NoRelease)
-        return FleetScreen(self._fleet, self.render_context, has_release=has_release)
+        self._fleet_screen = FleetScreen(self._fleet, self.render_context, has_release=self._has_release)
+        return self._fleet_screen
 
     def _on_fleet_changed(self) -> None:
         """As for a new state of the release, and only while the list is shown."""
-        if self.is_running and isinstance(self.screen_stack[0], FleetScreen):
+        if self.is_running and self._is_fleet_shown:
             self._on_state_changed()
 
     async def on_fleet_requested(self, message: FleetRequested) -> None:
-        if self._fleet is not None and isinstance(self.screen_stack[0], ReleaseScreen):
-            await self._show_base(self._make_fleet_screen())
-            self._fleet.resume()
+        if self._fleet is None or self._is_fleet_shown:
+            return
+        if self._fleet_screen is None:
+            self.add_mode(self._fleet_mode, self._make_fleet_screen)
+        await self.switch_mode(self._fleet_mode)
+        self._fleet.resume()
 
     async def on_fleet_closed(self, message: FleetClosed) -> None:
         await self._show_release()
@@ -197,29 +216,36 @@ class ZddApp(App[int]):
         if future is not self._opening or future.cancelled():
             return
         if (error := future.exception()) is None:
-            self._set_source(future.result())
-            self._source.subscribe(self._on_state_changed)
-            await self._show_release()
+            await self._replace_release(future.result())
             return
         title, hint = (error.title, error.hint) if isinstance(error, ZddError) else (type(error).__name__, "")
         text = f"{title}. Fix: {hint}" if hint else title
-        front = self.screen
-        if isinstance(front, FleetScreen):
-            front.show_message(f"✗ {text}")
+        if self._is_fleet_shown and self._fleet_screen is not None:
+            self._fleet_screen.show_message(f"✗ {text}")
         else:
             self.notify(text, markup=False, timeout=10)
+
+    async def _replace_release(self, source: StateSource) -> None:
+        """Shows the release of a source; the screens of the one before are removed."""
+        before = self._release_mode if self._has_release else ""
+        self._set_source(source)
+        self._opened_count += 1
+        self._release_mode = f"release-{self._opened_count}"
+        self.add_mode(self._release_mode, self.get_default_screen)
+        source.subscribe(self._on_state_changed)
+        if self._fleet_screen is not None:
+            self._fleet_screen.has_release = True
+            self._fleet_screen.message = None
+        await self._show_release()
+        if before:
+            await self.remove_mode(before)
 
     async def _show_release(self) -> None:
         if self._fleet is not None:
             self._fleet.pause()
         self._notification_tracker.pop_new_text(attention_items(self._source.state(), self.render_context()))
-        await self._show_base(ReleaseScreen(self._source.state(), self.render_context(), self._keys.warnings))
-
-    async def _show_base(self, screen: Screen[Any]) -> None:
-        """Replaces the first screen, after all others were closed."""
-        while len(self.screen_stack) > 1:
-            await self.pop_screen()
-        await self.switch_screen(screen)
+        await self.switch_mode(self._release_mode)
+        self.repaint()
 
     # --- painting ----------------------------------------------------------------------------------------------------
 
@@ -261,8 +287,8 @@ class ZddApp(App[int]):
             self._next_paint = None
         if not self.is_running:
             return  # the screens are being removed
-        if isinstance(base := self.screen_stack[0], FleetScreen):
-            self._repaint_fleet(base)
+        if self._is_fleet_shown and self._fleet_screen is not None:
+            self._repaint_fleet(self._fleet_screen)
             return
         state, context = self._source.state(), self.render_context()
         now = time.monotonic()  # the clock of a recording can go back

@@ -161,6 +161,21 @@ ACTIONS: tuple[Action, ...] = (
     Action("palette", "colon", "command", "Search actions by name, and run one.", is_global=True),
     Action("help", "question_mark", "help", "Show the keys of this screen, then all others.", is_global=True),
     Action("quit", "q", "quit", "Quit the dashboard; the agent keeps running the release."),
+    Action("fleet", "f", "fleet", "All releases of the configured databases: filter, sort, and open one."),
+    Action(
+        "previous-region",
+        "less_than_sign",
+        "previous region",
+        "Open this plan’s release in the previous region.",
+        group="region",
+    ),
+    Action(
+        "next-region",
+        "greater_than_sign",
+        "next region",
+        "Open this plan’s release in the next region.",
+        group="region",
+    ),
     Action("details", "e", "details", "Show errors, refused commands, gates, sources and events in full."),
     Action(
         "doctor",
@@ -185,21 +200,6 @@ ACTIONS: tuple[Action, ...] = (
         "backfill-detail", "B", "backfill", "Ranges, failed rows, the batch’s SQL and its query plan.", group="more"
     ),
     Action("plan", "P", "plan", "The stored plan, and its differences from the file.", group="more"),
-    Action("fleet", "f", "fleet", "All releases of the configured databases: filter, sort, and open one."),
-    Action(
-        "previous-region",
-        "less_than_sign",
-        "previous region",
-        "Open this plan’s release in the previous region.",
-        group="region",
-    ),
-    Action(
-        "next-region",
-        "greater_than_sign",
-        "next region",
-        "Open this plan’s release in the next region.",
-        group="region",
-    ),
     _focus_pane_action("pods", "1", "the pods: state, drain, restarts; Enter opens one, with its log."),
     _focus_pane_action("backfill", "2", "the backfill: progress, rate, throttles."),
     _focus_pane_action("flags", "3", "the flags: value, time of the last change, expiry."),

@@ -52,8 +52,10 @@ class FleetHeader(_FleetLine):
 
     def lines(self, state: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         total, needs = summarize_fleet(self.fleet_screen.source.fleet())
-        left: Line = (("zdd ", TextStyle.DIM), ("fleet", TextStyle.STRONG), _GAP, (total, TextStyle.NORMAL))
+        left: Line = (("zdd ", TextStyle.DIM), ("fleet", TextStyle.STRONG))
         right = join((((text, TextStyle.WARN),) for text in needs), _GAP)
+        longer: Line = (*left, _GAP, (total, TextStyle.NORMAL))
+        left = longer if line_width(longer) + line_width(right) < cells else left
         return [justify(left, right, cells)]
 
 
@@ -113,7 +115,7 @@ class FleetScreen(Screen[None]):
         self._painter = Painter(self)
         self.source = source
         self._get_context = get_context
-        self._has_release = has_release
+        self.has_release = has_release
         self._views: Sequence[LineView] = ()
         self._pane = FleetPane()
         self._state = DashboardState(NO_PLAN)
@@ -131,6 +133,7 @@ class FleetScreen(Screen[None]):
         for view in self._views:
             view.painter = self._painter
         self.redraw()
+        self.call_after_refresh(self.redraw)  # the row under the cursor is known when the table has its size
 
     def redraw(self) -> None:
         """Shows the newest fleet; each view repaints only what has changed."""
@@ -149,7 +152,7 @@ class FleetScreen(Screen[None]):
     def key_hints(self) -> list[tuple[str, str]]:
         """Keys and their effects, the most important ones first."""
         keys = {each.binding.id: key_name(key) for key, each in reversed(self.active_bindings.items())}
-        back = [(keys.get("fleet.close", ""), "back")] if self._has_release else []
+        back = [(keys.get("fleet.close", ""), "back")] if self.has_release else []
         return [
             (keys.get("pane.open", ""), "open"),
             *back,
@@ -163,6 +166,9 @@ class FleetScreen(Screen[None]):
     def show_message(self, text: str, style: TextStyle = TextStyle.BAD) -> None:
         """Shows a text until the next key."""
         self.message = text, style
+        self.redraw()
+
+    def on_screen_resume(self) -> None:
         self.redraw()
 
     # --- keys --------------------------------------------------------------------------------------------------------
@@ -201,7 +207,7 @@ class FleetScreen(Screen[None]):
         self.redraw()
 
     def action_close(self) -> None:
-        if self._has_release:
+        if self.has_release:
             self.post_message(FleetClosed())
         else:
             self.show_message("no release is open; Enter opens one", TextStyle.DIM)

@@ -254,6 +254,5 @@ def plan_databases(plans: Iterable[BasePlan]) -> tuple[FleetDatabase, ...]:
     for plan in plans:
         dsn = plan.database.dsn.get_secret_value()
         if "${" not in dsn:
-            name = f"{plan.name} {plan.region}".rstrip()
-            found.append(FleetDatabase(name, dsn, plan.name if plan.region else "", plan.environment))
+            found.append(FleetDatabase(plan.region or short_address(dsn), dsn, environment=plan.environment))
     return tuple(found)

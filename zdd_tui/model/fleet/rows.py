@@ -258,10 +258,12 @@ def find_blocker(record: ReleaseRecord, facts: ReleaseFacts) -> tuple[str, float
     wait = find_wait(record, now)
     if wait is not None:
         return wait.waits_for, wait.since
-    if release.state is ReleaseState.WAITING and (closed := closed_gates(release, record.gates, now)):
+    if release.state is not ReleaseState.WAITING:
+        return "", None
+    if closed := closed_gates(release, record.gates, now):
         labels = {gate.name: gate.label for gate in release.gates}
         return f"gate: {labels[closed[0].name]}", closed[0].since or None
-    return "", None
+    return (person, None) if release.next_phase is not None else ("", None)
 
 
 def _find_cause(record: ReleaseRecord, facts: ReleaseFacts) -> str:
@@ -415,7 +417,7 @@ def summarize_fleet(fleet: Fleet) -> tuple[str, tuple[str, ...]]:
         needs.append(f"{fleet.unanswered} no answer")
     if fleet.pending:
         needs.append(f"{fleet.pending} connecting")
-    return f"{_count(len(active), 'release')} in {_count(fleet.databases, 'database')}", tuple(needs)
+    return f"{_count(len(active), 'release')}, {_count(fleet.databases, 'database')}", tuple(needs)
 
 
 def summarize_history(rows: Sequence[FleetRow]) -> str:

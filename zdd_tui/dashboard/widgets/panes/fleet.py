@@ -35,6 +35,9 @@ class FleetCellContext(NamedTuple):
     colours: Mapping[str, str]
 
 
+_WIDE_CELLS = 100
+"""Width from which places and groups give way to whole names."""
+
 FleetColumn = PaneColumn[FleetRow, FleetCellContext]
 
 
@@ -90,7 +93,8 @@ class FleetPane(TablePane[FleetRow, FleetCellContext]):
         if self._measured[0] is not rows:
             self._measured = rows, measure_columns(rows)
         needs = self._measured[1]
-        return history_columns(needs) if self.has_history else active_columns(needs)
+        is_wide = cells >= _WIDE_CELLS
+        return history_columns(needs, is_wide) if self.has_history else active_columns(needs, is_wide)
 
     def cell_context(self, board: DashboardState, context: RenderContext) -> FleetCellContext:
         return FleetCellContext(context.wall, self.colours)
@@ -104,6 +108,9 @@ class FleetPane(TablePane[FleetRow, FleetCellContext]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """It has the whole screen."""
         return action != "maximise"
+
+    def on_focus(self) -> None:  # besides that of the table: Textual calls both
+        self.post_message(CursorMoved())
 
     def _move_cursor(self, rows: int) -> None:
         super()._move_cursor(rows)
@@ -133,23 +140,23 @@ def measure_columns(rows: Sequence[FleetRow]) -> ColumnNeeds:
 
 
 @lru_cache(maxsize=8)
-def active_columns(needs: ColumnNeeds) -> Sequence[FleetColumn]:
+def active_columns(needs: ColumnNeeds, is_wide: bool) -> Sequence[FleetColumn]:
     """The columns of releases that have not ended, the most important ones first."""
     return _kept(
         needs,
         [
             _state_column(),
-            *_name_columns(needs),
+            *_name_columns(needs, is_wide),
             PaneColumn(
-                "phase", "PHASE", lambda row, _: row.phase, 8, 14, style=_plain, find=lambda row: row.phase,
-                sort=lambda row: row.share,
+                "phase", "PHASE", lambda row, _: row.phase, 12 if is_wide else 8, 14, drop_order=1, style=_plain,
+                find=lambda row: row.phase, sort=lambda row: row.share,
             ),
             PaneColumn(
                 "progress", "PROGRESS", lambda row, _: row.progress, 9, 10, drop_order=3, style=_plain,
                 sort=lambda row: row.share,
             ),
             PaneColumn(
-                "waits", "WAITS FOR", lambda row, _: row.waits_for, 8, 40, style=_plain,
+                "waits", "WAITS FOR", lambda row, _: row.waits_for, 12 if is_wide else 8, 40, style=_plain,
                 find=lambda row: row.waits_for,
             ),
             PaneColumn(
@@ -175,13 +182,13 @@ def active_columns(needs: ColumnNeeds) -> Sequence[FleetColumn]:
 
 
 @lru_cache(maxsize=8)
-def history_columns(needs: ColumnNeeds) -> Sequence[FleetColumn]:
+def history_columns(needs: ColumnNeeds, is_wide: bool) -> Sequence[FleetColumn]:
     """The columns of ended releases."""
     return _kept(
         needs,
         [
             _state_column(),
-            *_name_columns(needs),
+            *_name_columns(needs, is_wide),
             PaneColumn(
                 "ended", "ENDED", lambda row, context: _age(row, row.finished_at, context), 5, align_right=True,
                 style=_plain, sort=lambda row: None if row.finished_at is None else -row.finished_at,
@@ -195,7 +202,7 @@ def history_columns(needs: ColumnNeeds) -> Sequence[FleetColumn]:
                 find=lambda row: str(row.rollbacks), sort=lambda row: row.rollback_seconds,
             ),
             PaneColumn(
-                "cause", "CAUSE", lambda row, _: row.cause, 8, 80, style=_plain, find=lambda row: row.cause,
+                "cause", "CAUSE", lambda row, _: row.cause, 30 if is_wide else 8, 80, style=_plain, find=lambda row: row.cause,
             ),
             *_place_columns(needs),
         ],
@@ -223,17 +230,17 @@ def _severity_style(row: FleetRow) -> TextStyle:
     return TextStyle.BAD if row.severity is Severity.ERROR else SEVERITY_STYLES[row.severity]
 
 
-def _name_columns(needs: ColumnNeeds) -> list[FleetColumn]:
+def _name_columns(needs: ColumnNeeds, is_wide: bool) -> list[FleetColumn]:
     return [
         PaneColumn(
-            "name", "RELEASE", lambda row, _: row.name, min(14, needs.name), needs.name,
+            "name", "RELEASE", lambda row, _: row.name, min(16 if is_wide else 14, needs.name), needs.name,
             style=lambda row, _: TextStyle.DIM if row.is_last_known else TextStyle.STRONG, find=lambda row: row.name,
         ),
         PaneColumn(
             "region", "REGION", lambda row, _: row.region, needs.region, style=_plain, find=lambda row: row.region,
         ),
         PaneColumn(
-            "environment", "ENVIRONMENT", lambda row, _: row.environment, max(3, needs.environment),
+            "environment", "ENV", lambda row, _: row.environment, max(3, needs.environment),
             style=_environment_style, find=lambda row: row.environment, group_label=_error_label, group_span=20,
         ),
     ]  # fmt: skip

@@ -80,8 +80,8 @@ async def test_the_regions_of_a_plan(pg_dsn: str) -> None:
     async with await Store.open(pg_dsn) as store, reader_of(pg_dsn) as reader:
         await store.migrate()
         plan = plan_for(pg_dsn)
-        plan._region = "us"
         release_id = await store.register_release(plan, text="name: x", document=document, plan_hash="h", actor=ANA)
+        await store.pool.execute("UPDATE zdd.release SET region = 'us'")
         (row,) = await reader.read()
         assert (row.region, row.region_order) == ("us 2/2", 1)
         copy = await reader.read_plan_copy(release_id)
@@ -152,7 +152,9 @@ async def test_an_error_holds_no_password_and_the_next_reading_connects_again(pg
         assert len(await reader.read()) == 1
 
 
-async def test_a_server_that_does_not_answer_costs_the_timeout(silent_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_does_not_answer_costs_the_timeout(
+    silent_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("zdd_tui.backends.store.fleet.READ_TIMEOUT", 0.3)
     async with reader_of(f"postgresql://u:hidden@127.0.0.1:{silent_port}/x") as reader, asyncio.timeout(5):
         with pytest.raises(DatabaseError, match="does not answer within") as caught:

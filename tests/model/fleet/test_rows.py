@@ -63,7 +63,9 @@ def test_the_history_has_duration_rollback_and_cause() -> None:
 
 def test_the_most_urgent_come_first_and_regions_stay_together() -> None:
     rows = fixed_fleet().rows
-    assert [each.urgency for each in rows if not each.region] == sorted(each.urgency for each in rows if not each.region)
+    assert [each.urgency for each in rows if not each.region] == sorted(
+        each.urgency for each in rows if not each.region
+    )
     at = [number for number, each in enumerate(rows) if each.region]
     assert [rows[number].region for number in at] == ["eu 1/2", "us 2/2"]
     assert at[1] == at[0] + 1

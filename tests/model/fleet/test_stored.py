@@ -15,9 +15,7 @@ HERE = {"DATABASE_URL": "postgresql://app@db.eu/shop", "REDIS_URL": "redis://cac
 
 def load(environment: dict[str, str], text: str = TEXT, region: str = "", **variables: str) -> BasePlan:
     database = FleetDatabase("shop", DSN, variables=variables)
-    return load_stored_plan(
-        text, release="users-full-name", region=region, database=database, environment=environment
-    )
+    return load_stored_plan(text, release="users-full-name", region=region, database=database, environment=environment)
 
 
 def redis_of(plan: BasePlan) -> str:

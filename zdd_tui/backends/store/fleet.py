@@ -32,8 +32,8 @@ MAX_ACTIVE, MAX_ENDED = 200, 100
 
 _ENDED = "('rolled-back', 'done')"
 
-# What never changes is sent once for each release, and an ended release once: $1 has the known ones. The body holds no
-# age, so that an unchanged release has an unchanged body. Texts of any length may be in the tables: all are cut.
+# What never changes is sent once for each release ($1: known), and an ended release once ($2: known as ended). The body
+# holds no age, so that an unchanged release has an unchanged body. Texts of any length may be in the tables: all are cut.
 _READ: Final = f"""
 WITH shown AS (
     (SELECT * FROM zdd.release WHERE state NOT IN {_ENDED} ORDER BY id DESC LIMIT {MAX_ACTIVE})
@@ -49,7 +49,7 @@ SELECT extract(epoch FROM clock_timestamp())::float8 AS now, r.id, r.name, r.env
                 CASE jsonb_typeof(r.document->'regions'->'order')
                 WHEN 'array' THEN r.document->'regions'->'order' ELSE '[]' END) o)
     )::text END AS fixed,
-    CASE WHEN r.id IS NULL OR (r.state IN {_ENDED} AND r.id = ANY ($1::bigint[])) THEN NULL ELSE json_build_object(
+    CASE WHEN r.id IS NULL OR (r.state IN {_ENDED} AND r.id = ANY ($2::bigint[])) THEN NULL ELSE json_build_object(
         'state', r.state, 'phase', r.phase, 'paused', r.paused, 'error', left(r.error, 500),
         'cause', left(r.cause, 500), 'finished_at', extract(epoch FROM r.finished_at)::float8,
         'steps', (SELECT json_agg(json_build_array(s.status, extract(epoch FROM s.started_at)::float8,
@@ -135,7 +135,8 @@ class FleetReader:
         Raises:
             DatabaseError: no answer within the timeout, no rights, or a zdd schema of another version.
         """
-        rows = await self._fetch(_READ, list(self._known))
+        ended = [key for key, known in self._known.items() if known.row is not None and known.row.has_ended]
+        rows = await self._fetch(_READ, list(self._known), ended)
         return self._build_rows(rows, time.time())
 
     async def read_plan_copy(self, release_id: int) -> StoredPlanCopy:

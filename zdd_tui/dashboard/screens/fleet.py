@@ -133,7 +133,6 @@ class FleetScreen(Screen[None]):
         for view in self._views:
             view.painter = self._painter
         self.redraw()
-        self.call_after_refresh(self.redraw)  # the row under the cursor is known when the table has its size
 
     def redraw(self) -> None:
         """Shows the newest fleet; each view repaints only what has changed."""

@@ -109,8 +109,8 @@ class FleetPane(TablePane[FleetRow, FleetCellContext]):
         """It has the whole screen."""
         return action != "maximise"
 
-    def on_focus(self) -> None:  # besides that of the table: Textual calls both
-        self.post_message(CursorMoved())
+    def on_resize(self) -> None:  # besides that of the table: Textual calls both
+        self.post_message(CursorMoved())  # with a size it has a row under the cursor
 
     def _move_cursor(self, rows: int) -> None:
         super()._move_cursor(rows)

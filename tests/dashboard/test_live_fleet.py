@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import pytest
@@ -31,17 +31,30 @@ async def live(load: Callable[[], FleetSettings]) -> AsyncIterator[LiveFleet]:
         await asyncio.to_thread(fleet.stop)
 
 
-async def wait_for(fleet: LiveFleet, is_reached: Callable[[Fleet], bool]) -> Fleet:
+def set_from_thread(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    with suppress(RuntimeError):  # the test has ended
+        loop.call_soon_threadsafe(event.set)
+
+
+async def wait_until(subscribe: Callable[[Callable[[], None]], None], is_reached: Callable[[], bool]) -> None:
+    """Waits for the change after which something holds."""
+    changed, loop = asyncio.Event(), asyncio.get_running_loop()
+    subscribe(lambda: set_from_thread(loop, changed))
     async with asyncio.timeout(30):
-        while not is_reached(fleet.fleet()):
-            await asyncio.sleep(0.02)
+        while not is_reached():
+            await changed.wait()
+            changed.clear()
+
+
+async def wait_for(fleet: LiveFleet, is_reached: Callable[[Fleet], bool]) -> Fleet:
+    await wait_until(fleet.subscribe, lambda: is_reached(fleet.fleet()))
     return fleet.fleet()
 
 
 async def wait_for_release(source: StateSource) -> str:
-    async with asyncio.timeout(30):
-        while (record := source.state().release.value) is None:
-            await asyncio.sleep(0.02)
+    await wait_until(source.subscribe, lambda: source.state().release.value is not None)
+    record = source.state().release.value
+    assert record is not None
     return f"{record.release.name} {record.region} {record.release.state}"
 
 

@@ -16,9 +16,9 @@ from zdd_tui.dashboard.live_fleet import LiveFleet, LoadSettings
 from zdd_tui.dashboard.live_source import LiveSource
 from zdd_tui.dashboard.terminal.display_options import DisplayOptions
 from zdd_tui.model.duration import format_duration, parse_duration
-from zdd_tui.model.errors import ZddError
+from zdd_tui.model.errors import PlanError, ZddError
 from zdd_tui.model.plan.base import BasePlan
-from zdd_tui.model.plan.file import LoadedPlan
+from zdd_tui.model.plan.file import LoadedPlan, fill_placeholders
 from zdd_tui.model.release.records import Actor
 
 if TYPE_CHECKING:
@@ -59,7 +59,11 @@ def run_dashboard(
     def open_region(name: str, region: str) -> LiveSource | None:
         if name != loaded.plan.name or loaded.plan.regions is None:
             return None
-        opened = _make_source(loaded.for_region(region), actor)
+        own = loaded.for_region(region)
+        _, unset = fill_placeholders(own.plan.database.dsn.get_secret_value(), {})
+        if unset:
+            raise PlanError(f"region {region} needs {unset[0]}, which is not set", f"export {unset[0]}=...")
+        opened = _make_source(own, actor)
         opened.start()
         return opened
 

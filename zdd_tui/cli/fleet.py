@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
@@ -14,7 +14,7 @@ from rich.cells import cell_len
 
 from zdd_tui.backends.files import read_text
 from zdd_tui.model.duration import format_duration
-from zdd_tui.model.errors import BackendError
+from zdd_tui.model.errors import BackendError, PlanError
 from zdd_tui.model.fleet.config import (
     EXAMPLE_CONFIG,
     FleetConfigError,
@@ -36,17 +36,18 @@ def default_config_path() -> Path:
 
 
 def load_fleet_settings(
-    config: str | None, dsns: Sequence[str], extra: Sequence[FleetDatabase] = (), *, required: bool = True
+    config: str | None, dsns: Sequence[str], load_plan_databases: Callable[[], Sequence[FleetDatabase]]
 ) -> FleetSettings:
     """The databases of the command line, of a plan, and of the configuration file.
 
     Args:
         config: the file; None for the default one, if it exists.
-        extra: databases of the plan that is used.
-        required: without any database it is an error.
+        load_plan_databases: those of the plan in use; a plan that cannot be used matters only where no other database
+            is known.
 
     Raises:
         FleetConfigError: the file cannot be used, or there is no database.
+        PlanError: the plan cannot be used, and there is no other database.
     """
     given = [database_from_dsn(dsn, os.environ) for dsn in dsns]
     path = Path(config) if config is not None else default_config_path()
@@ -54,9 +55,15 @@ def load_fleet_settings(
     if config is not None or path.exists():
         text = read_text(path, missing_hint=f"write it, such as:\n{EXAMPLE_CONFIG}", error_type=FleetConfigError)
         settings = parse_fleet_config(text, source=str(path), environment=os.environ)
-    # What the configuration names has its name; a plan's own database may be one of them.
-    databases = join_databases(given, settings.databases, extra)
-    if not databases and required:
+    known = join_databases(given, settings.databases)
+    try:
+        # A plan's own database may be one of those: then it has the configured name.
+        databases = join_databases(known, load_plan_databases())
+    except PlanError:
+        if not known:
+            raise
+        databases = known
+    if not databases:
         raise FleetConfigError(f"no database is known: {_absence(path)}", _first_steps(path))
     return replace(settings, databases=databases)
 
@@ -138,7 +145,7 @@ def _pad(text: str, cells: int) -> str:
 def _row_cells(row: FleetRow, wall: float) -> tuple[str, ...]:
     state = f"{row.glyph} {row.label}"
     if row.error:
-        return state, row.name, row.error
+        return state, row.name, f"{row.error}. Fix: {row.hint}" if row.hint else row.error
     since, age = (row.seconds_since(at, wall) for at in (row.waiting_since, row.finished_at or row.created_at))
     return (
         state,

@@ -22,6 +22,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -247,7 +248,7 @@ def _run_open(arguments: argparse.Namespace) -> int:
     return run_dashboard(
         loaded,
         this_actor(),
-        load_settings=lambda: load_fleet_settings(None, (), _plan_databases(loaded)),
+        load_settings=lambda: load_fleet_settings(None, (), partial(_plan_databases, loaded)),
         start_agent=not watch_only,
         read_only=arguments.read_only,
         display=display,
@@ -260,7 +261,7 @@ def _run_open(arguments: argparse.Namespace) -> int:
 def _run_fleet(arguments: argparse.Namespace) -> int:
     from zdd_tui.cli.fleet import load_fleet_settings
 
-    settings = load_fleet_settings(arguments.config, _fleet_dsns(arguments), _plan_databases())
+    settings = load_fleet_settings(arguments.config, _fleet_dsns(arguments), _plan_databases)
     if not sys.stdout.isatty() or not sys.stdin.isatty():
         raise ZddError("the list of releases needs a terminal", "use `zdd list` in scripts")
     display = read_display_options(arguments, os.environ)
@@ -281,7 +282,7 @@ def _run_fleet(arguments: argparse.Namespace) -> int:
 def _run_list(arguments: argparse.Namespace) -> int:
     from zdd_tui.cli.fleet import list_releases, load_fleet_settings
 
-    settings = load_fleet_settings(arguments.config, _fleet_dsns(arguments), _plan_databases())
+    settings = load_fleet_settings(arguments.config, _fleet_dsns(arguments), _plan_databases)
     return list_releases(settings, as_json=arguments.json, history=arguments.history, out=sys.stdout)
 
 

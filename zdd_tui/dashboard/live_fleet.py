@@ -103,6 +103,8 @@ class LiveFleet:
         self._is_ready = threading.Event()
         self._reading: asyncio.Task[None] | None = None
         self._is_publishing = False
+        self._requests = 0
+        """Releases that were to be opened: a late answer must not end the source of a later one."""
 
     # --- for the screens, from any thread -------------------------------------------------------------------------
 
@@ -119,10 +121,12 @@ class LiveFleet:
         self._call(self._stop_reading)
 
     def open_release(self, row: FleetRow) -> "Future[StateSource]":
-        return asyncio.run_coroutine_threadsafe(self._open_release(row), self._running_loop())
+        self._requests += 1
+        return asyncio.run_coroutine_threadsafe(self._open_release(row, self._requests), self._running_loop())
 
     def open_region(self, plan: PlanView, region: str) -> "Future[StateSource]":
-        return asyncio.run_coroutine_threadsafe(self._open_region(plan, region), self._running_loop())
+        self._requests += 1
+        return asyncio.run_coroutine_threadsafe(self._open_region(plan, region, self._requests), self._running_loop())
 
     def stop(self, timeout: float = 2.0) -> None:
         """Ends the sessions, and the source that was opened last."""
@@ -246,7 +250,7 @@ class LiveFleet:
 
     # --- opening --------------------------------------------------------------------------------------------------
 
-    async def _open_release(self, row: FleetRow) -> StateSource:
+    async def _open_release(self, row: FleetRow, request: int) -> StateSource:
         from zdd_tui.backends.store.fleet import FleetReader  # noqa: PLC0415  # slow: when needed
 
         state = next((each for each in self._states if each.database.name == row.database), None)
@@ -263,9 +267,11 @@ class LiveFleet:
         plan = load_stored_plan(
             copy.text, release=copy.release, region=copy.region, database=state.database, environment=os.environ
         )
+        if request != self._requests:
+            raise ZddError("another release was opened meanwhile")
         return await self._replace_opened(self._open_source(plan, row.release_id if row.has_ended else None))
 
-    async def _open_region(self, plan: PlanView, region: str) -> StateSource:
+    async def _open_region(self, plan: PlanView, region: str, request: int) -> StateSource:
         source = self._open_plan_region(plan.name, region) if self._open_plan_region is not None else None
         if source is not None:
             return await self._replace_opened(source)
@@ -275,7 +281,7 @@ class LiveFleet:
                 f"no database of the fleet has region {region} of {plan.name}",
                 "add its database to config.toml, or start with `zdd open --region NAME PLAN`",
             )
-        return await self._open_release(row)
+        return await self._open_release(row, request)
 
     async def _replace_opened(self, source: "LiveSource") -> StateSource:
         before, self._opened = self._opened, source

@@ -210,7 +210,7 @@ def _print_access_help(folder: Path, envs: tuple[Environment, ...]) -> None:
     file = folder / ENV_FILE
     file.touch(mode=0o600)
     file.write_text("\n".join(lines) + "\n")
-    hints = ['in another terminal: eval "$(zdd demo --env)"; then zdd status, kubectl get pods, psql,']
+    hints = ['in another terminal: eval "$(zdd demo --env)"; then zdd, zdd status, kubectl get pods, psql,']
     hints += ['redis-cli -u "$REDIS_URL"']
     for region, file in ((env.options.region, env.plan_file) for env in envs if env.options.region):
         hints += [f"region {region}: zdd open --no-agent --region {region} {file}"]

@@ -56,8 +56,8 @@ def test_variables_of_a_database_are_filled_and_those_that_are_not_set_are_left_
         ('[[database]]\nname = "a"\ndns = "x"\ndsn = "y"', "database[1].dns: unknown key", "did you mean dsn?"),
         ('[[databases]]\nname = "a"', "config.toml: databases: unknown key", "did you mean database?"),
         ('[colours]\nproduction = "mauve"', "colours.production: expected 'red', 'yellow'", "docs/guide.md"),
-        ('[[database]]\nname = "a"\ndsn = "p:s3cret@x', "not valid TOML: at line 3", "quote texts"),
-        ('[[database]]\nname = "a"\ndsn = 5', "database[1].dsn: expected a valid string".replace("expected", ""), ""),
+        ('[[database]]\nname = "a"\ndsn = p:s3cret@x', "not valid TOML: at line 3", "quote texts"),
+        ('[[database]]\nname = "a"\ndsn = 5', "database[1].dsn: expected a valid string", "docs/guide.md"),
         (2 * '[[database]]\nname = "a"\ndsn = "x"\n', "two databases have the name a", ""),
         ("a = " + 3000 * "[" + 3000 * "]", "nested too deep", ""),
         (
@@ -70,7 +70,7 @@ def test_variables_of_a_database_are_filled_and_those_that_are_not_set_are_left_
 def test_an_error_names_the_key_and_a_fix_and_no_value(text: str, message: str, hint: str) -> None:
     with pytest.raises(FleetConfigError) as caught:
         parse(text)
-    assert message.strip(": ") in str(caught.value) or message.split(": ")[0] in str(caught.value)
+    assert message in str(caught.value)
     assert hint in str(caught.value)
     assert "s3cret" not in str(caught.value)
 

@@ -156,6 +156,7 @@ def _describe_problem(source: str, location: tuple[int | str, ...], kind: str, m
     if kind == "missing":
         return with_hint(f"{place}: missing", 'each [[database]] has a name and a dsn, such as dsn = "${DATABASE_URL}"')
     text = message.removeprefix("Value error, ").replace("Input should be", "expected")
+    text = text.replace("Tuple should have", "expected").replace(" after validation", "")
     return with_hint(f"{place}: {text}", "write it as in docs/guide.md")
 
 

@@ -23,6 +23,7 @@ from zdd_tui.model.release.state import ReleaseState
 
 LIVE = Lease(7, "agent", "bastion", 4711, 0.4, 3.0)
 REGIONS = ReleaseFacts(("eu", "us"))
+NO_FACTS = ReleaseFacts()
 
 
 def situation(name: str) -> ReleaseRecord:
@@ -32,7 +33,7 @@ def situation(name: str) -> ReleaseRecord:
 
 
 def row(
-    record: ReleaseRecord, database: str, facts: ReleaseFacts = ReleaseFacts(), *, group: str = "", **changes: object
+    record: ReleaseRecord, database: str, facts: ReleaseFacts = NO_FACTS, *, group: str = "", **changes: object
 ) -> FleetRow:
     """The row of a record, whose release gets other values."""
     return replace(build_release_row(record, facts, database=database, group=group, clock_offset=0.0), **changes)  # type: ignore[arg-type]

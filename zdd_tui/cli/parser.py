@@ -30,6 +30,7 @@ from zdd_tui import __version__
 from zdd_tui.backends.files import read_text
 from zdd_tui.cli.options import (
     add_advise_options,
+    add_config_option,
     add_dashboard_options,
     add_demo_options,
     add_display_options,
@@ -248,7 +249,7 @@ def _run_open(arguments: argparse.Namespace) -> int:
     return run_dashboard(
         loaded,
         this_actor(),
-        load_settings=lambda: load_fleet_settings(None, (), partial(_plan_databases, loaded)),
+        load_settings=lambda: load_fleet_settings(arguments.config, (), partial(_plan_databases, loaded)),
         start_agent=not watch_only,
         read_only=arguments.read_only,
         display=display,
@@ -394,6 +395,7 @@ def _add_read_commands(verbs: Verbs) -> None:
         verbs, "open", _run_open, "Open the dashboard; start an agent on this machine if none is running."
     )
     opened.add_argument("--no-agent", action="store_true", help="never start an agent")
+    add_config_option(opened)
     add_dashboard_options(opened)
     add_display_options(opened)
     add_record_option(opened)

@@ -161,7 +161,7 @@ async def _run_interactive(folder: Path, options: DemoOptions, dashboard_options
         _print_access_help(folder, envs)
         trials = asyncio.create_task(_try_images(env))
         try:
-            return await _run_dashboard(env, ending, dashboard_options)
+            return await _run_dashboard(env, ending, ["--config", str(_write_config(folder, envs)), *dashboard_options])
         finally:
             trials.cancel()
             await asyncio.wait({trials})
@@ -202,6 +202,19 @@ async def _run_dashboard(env: Environment, stopping: asyncio.Event, options: Seq
         stopped.cancel()
         signal.signal(signal.SIGINT, before)
         _print_progress("stopping")
+
+
+def _write_config(folder: Path, envs: tuple[Environment, ...]) -> Path:
+    """The demo's own list of databases: the dashboard of a demo shows no others."""
+    file = folder / "config.toml"
+    entries = ((env.options.region, f"{env.options.region.upper()}_DATABASE_URL") for env in envs)
+    file.write_text(
+        "".join(
+            f'[[database]]\nname = "{region or "demo"}"\ndsn = "${{{variable.removeprefix("_")}}}"\n'
+            for region, variable in entries
+        )
+    )
+    return file
 
 
 def _print_access_help(folder: Path, envs: tuple[Environment, ...]) -> None:

@@ -33,7 +33,8 @@ MAX_ACTIVE, MAX_ENDED = 200, 100
 _ENDED = "('rolled-back', 'done')"
 
 # What never changes is sent once for each release ($1: known), and an ended release once ($2: known as ended). The body
-# holds no age, so that an unchanged release has an unchanged body. Texts of any length may be in the tables: all are cut.
+# holds no age, so that an unchanged release has an unchanged body. Texts in the tables may be of any length: all are
+# cut.
 _READ: Final = f"""
 WITH shown AS (
     (SELECT * FROM zdd.release WHERE state NOT IN {_ENDED} ORDER BY id DESC LIMIT {MAX_ACTIVE})

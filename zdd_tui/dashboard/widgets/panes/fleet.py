@@ -46,7 +46,7 @@ class ColumnNeeds(NamedTuple):
 
     name: int = 8
     region: int = 0
-    environment: int = 0
+    environment: int = 3
     database: int = 0
     group: int = 0
 
@@ -133,7 +133,7 @@ def measure_columns(rows: Sequence[FleetRow]) -> ColumnNeeds:
     return ColumnNeeds(
         max(8, longest(lambda row: row.name, 40)),
         longest(lambda row: row.region, 27),
-        longest(lambda row: row.environment, 20),
+        max(3, longest(lambda row: row.environment, 20)),  # an error begins in this column
         longest(lambda row: row.database, 30),
         longest(lambda row: row.group, 20),
     )
@@ -202,7 +202,8 @@ def history_columns(needs: ColumnNeeds, is_wide: bool) -> Sequence[FleetColumn]:
                 find=lambda row: str(row.rollbacks), sort=lambda row: row.rollback_seconds,
             ),
             PaneColumn(
-                "cause", "CAUSE", lambda row, _: row.cause, 30 if is_wide else 8, 80, style=_plain, find=lambda row: row.cause,
+                "cause", "CAUSE", lambda row, _: row.cause, 30 if is_wide else 8, 80, style=_plain,
+                find=lambda row: row.cause,
             ),
             *_place_columns(needs),
         ],
@@ -240,7 +241,7 @@ def _name_columns(needs: ColumnNeeds, is_wide: bool) -> list[FleetColumn]:
             "region", "REGION", lambda row, _: row.region, needs.region, style=_plain, find=lambda row: row.region,
         ),
         PaneColumn(
-            "environment", "ENV", lambda row, _: row.environment, max(3, needs.environment),
+            "environment", "ENV", lambda row, _: row.environment, needs.environment,
             style=_environment_style, find=lambda row: row.environment, group_label=_error_label, group_span=20,
         ),
     ]  # fmt: skip

@@ -41,8 +41,12 @@ RETRY_SECONDS = (2.0, 30.0)
 """Seconds before the first and the longest pause until a database that does not answer is tried again."""
 
 MAX_CONCURRENT_READS = 64
+START_PAUSE_SECONDS = 0.01
+"""Seconds between the first readings of two databases: a login is work for both sides, and the first rows come sooner
+than if all log in at once."""
+
 PUBLISH_SECONDS = 0.1
-"""Seconds for which answers are collected before the screen gets them."""
+"""Seconds for which answers are collected before the screen gets them; the first one is not delayed."""
 
 OPEN_TIMEOUT = 5.0
 """Seconds until the stored plan of a release must have been read."""
@@ -186,8 +190,8 @@ class LiveFleet:
         slots = asyncio.Semaphore(MAX_CONCURRENT_READS)
         try:
             async with asyncio.TaskGroup() as group:
-                for state in self._states:
-                    group.create_task(self._read_database(state, slots))
+                for number, state in enumerate(self._states):
+                    group.create_task(self._read_database(state, slots, number * START_PAUSE_SECONDS))
         finally:
             for reader in self._readers.values():
                 reader.close()
@@ -204,8 +208,9 @@ class LiveFleet:
             self.colours = settings.colours
         self._publish()
 
-    async def _read_database(self, state: _DatabaseState, slots: asyncio.Semaphore) -> None:
+    async def _read_database(self, state: _DatabaseState, slots: asyncio.Semaphore, start_after: float) -> None:
         database, reader, pause = state.database, self._readers[state.database.name], RETRY_SECONDS[0]
+        await asyncio.sleep(start_after)
         while True:
             try:
                 async with slots:
@@ -234,7 +239,8 @@ class LiveFleet:
     def _schedule_publication(self) -> None:
         if not self._is_publishing:
             self._is_publishing = True
-            asyncio.get_running_loop().call_later(PUBLISH_SECONDS, self._publish)
+            is_first = self._fleet.pending == self._fleet.databases
+            asyncio.get_running_loop().call_later(0.0 if is_first else PUBLISH_SECONDS, self._publish)
 
     def _publish(self) -> None:
         self._is_publishing = False

@@ -378,10 +378,8 @@ def _add_plan_command(verbs: Verbs, name: str, verb: CommandHandler, text: str) 
 
 
 def _add_fleet_commands(verbs: Verbs) -> None:
-    shown = _add_command(
-        verbs, "fleet", _run_fleet, "Show the releases of all databases on screen; the default without a verb."
-    )
-    listed = _add_command(verbs, "list", _run_list, "List the releases of all databases.")
+    shown = _add_command(verbs, "fleet", _run_fleet, find_action("fleet").cli_help)
+    listed = _add_command(verbs, "list", _run_list, "List the releases of all configured databases.")
     for each in (shown, listed):
         add_fleet_options(each)
     add_dashboard_options(shown)

@@ -278,9 +278,11 @@ def _describe_place(owner: type[DOMNode]) -> str:
 
 def can_be_active_together(first: KeyBinding, second: KeyBinding) -> bool:
     """Whether both can be active at the same time: one works everywhere, or a screen shows the other's widget."""
+    one, other = first.owner, second.owner
+    if {one, other} == {ActionScreen, FleetScreen}:
+        return False  # the list of releases has no action of a release
     if "everywhere" in (first.scope, second.scope):
         return True
-    one, other = first.owner, second.owner
     if issubclass(one, other) or issubclass(other, one):
         return True
     if issubclass(one, Screen) == issubclass(other, Screen):

@@ -74,7 +74,7 @@ def require_known_value(value: str, key: str) -> None:
     if unset:
         raise PlanError(
             f"{key} is taken from ${{{unset[0]}}}, which is not known for this database",
-            f"set {unset[0]} in [database.variables] of config.toml, or open the plan's file",
+            f"set {unset[0]} in the variables of that database in config.toml, or open the plan's file",
         )
     if MASKED in value:
         raise PlanError(

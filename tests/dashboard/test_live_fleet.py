@@ -110,6 +110,21 @@ async def test_a_database_that_stops_answering_keeps_its_rows_marked(
         assert rows[1].is_last_known
 
 
+async def test_rows_from_before_are_marked_until_they_are_read_again(
+    settings: FleetSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with live(lambda: settings) as fleet:
+        fleet.resume()
+        await wait_for(fleet, lambda each: each.databases > 0 and not each.pending)
+        fleet.pause()
+        monkeypatch.setattr(live_fleet, "OLD_SECONDS", 0.0)
+        seen: list[Fleet] = []
+        fleet.subscribe(lambda: seen.append(fleet.fleet()))
+        fleet.resume()
+        await wait_for(fleet, lambda each: bool(seen) and not any(row.is_last_known for row in each.rows))
+        assert all(row.is_last_known for row in seen[0].rows if row.release_id is not None)
+
+
 async def test_a_configuration_that_cannot_be_used_is_a_row() -> None:
     def load() -> FleetSettings:
         raise FleetConfigError("config.toml: databse: unknown key", "did you mean database?")

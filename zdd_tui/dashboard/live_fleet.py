@@ -41,6 +41,10 @@ RETRY_SECONDS = (2.0, 30.0)
 """Seconds before the first and the longest pause until a database that does not answer is tried again."""
 
 MAX_CONCURRENT_READS = 64
+
+OLD_SECONDS = 10.0
+"""Seconds since the last answer after which rows are marked until they are read again: the list was not on screen."""
+
 START_PAUSE_SECONDS = 0.01
 """Seconds between the first readings of two databases: a login is work for both sides, and the first rows come sooner
 than if all log in at once."""
@@ -186,6 +190,7 @@ class LiveFleet:
 
         if not self._states:
             self._set_databases()
+        self._mark_old_rows()
         self._readers = {state.database.name: FleetReader(state.database) for state in self._states}
         slots = asyncio.Semaphore(MAX_CONCURRENT_READS)
         try:
@@ -197,6 +202,13 @@ class LiveFleet:
                 reader.close()
             self._readers = {}
 
+    def _mark_old_rows(self) -> None:
+        now = time.time()
+        for state in self._states:
+            if state.answered_at is not None and now - state.answered_at > OLD_SECONDS:
+                state.rows = tuple(mark_last_known(row) if row.release_id is not None else row for row in state.rows)
+        self._publish()
+
     def _set_databases(self) -> None:
         try:
             settings = self._load_settings()
@@ -206,7 +218,6 @@ class LiveFleet:
         else:
             self._states = [_DatabaseState(database) for database in join_databases(settings.databases)]
             self.colours = settings.colours
-        self._publish()
 
     async def _read_database(self, state: _DatabaseState, slots: asyncio.Semaphore, start_after: float) -> None:
         database, reader, pause = state.database, self._readers[state.database.name], RETRY_SECONDS[0]

@@ -166,6 +166,21 @@ async def test_without_a_fleet_neither_list_nor_regions_are_offered() -> None:
         assert "fleet" not in screen_text(app).splitlines()[-1]
 
 
+async def test_the_cursor_is_on_the_most_urgent_row_until_a_key_is_pressed() -> None:
+    rows = fixed_fleet().rows
+    source = FixedFleetSource(Fleet(rows[4:], 8, 0, 4))
+    app = ZddApp(None, fleet=source, clock=FixedClock())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await pilot.pause()
+        source.set_fleet(Fleet(rows[1:], 8, 0, 1))
+        await pilot.pause(0.3)
+        assert rows[1].name[:10] in next(line for line in screen_text(app).splitlines() if "▸" in line)
+        await pilot.press("home")
+        source.set_fleet(Fleet(rows, 8, 0, 0))
+        await pilot.pause(0.3)
+        assert rows[1].name[:10] in next(line for line in screen_text(app).splitlines() if "▸" in line)
+
+
 async def test_a_new_reading_moves_no_cursor_and_an_empty_fleet_is_no_error() -> None:
     source = FixedFleetSource()
     app = ZddApp(None, fleet=source, clock=FixedClock())

@@ -174,6 +174,7 @@ class FleetScreen(Screen[None]):
 
     def on_key(self, event: events.Key) -> None:
         self.message = None
+        self._pane.is_cursor_moved = True
 
     def on_cursor_moved(self, message: CursorMoved) -> None:
         message.stop()

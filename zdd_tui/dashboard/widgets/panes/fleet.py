@@ -47,6 +47,7 @@ class ColumnNeeds(NamedTuple):
     name: int = 8
     region: int = 0
     environment: int = 3
+    phase: int = 5
     database: int = 0
     group: int = 0
 
@@ -70,6 +71,8 @@ class FleetPane(TablePane[FleetRow, FleetCellContext]):
         self.colours: Mapping[str, str] = {}
         self.has_history = False
         """Ended releases are shown instead of the others."""
+        self.is_cursor_moved = False
+        """A key was pressed: from then on the cursor follows its row."""
         self._measured: tuple[Sequence[FleetRow], ColumnNeeds] = ((), ColumnNeeds())
 
     def source(self, board: DashboardState) -> Observed[object]:
@@ -83,6 +86,8 @@ class FleetPane(TablePane[FleetRow, FleetCellContext]):
         return False
 
     def draw(self, board: DashboardState, context: RenderContext) -> None:
+        if self.fleet.pending and not self.is_cursor_moved:  # the first answers are not the most urgent rows
+            self._store.cursor_index, self._store.cursor_identity = -1, ""
         LineView.draw(self, board, context)  # the fleet has no single age for the title
         self._update_title(summarize_history(self.fleet.ended) if self.has_history else "releases")
 
@@ -134,6 +139,7 @@ def measure_columns(rows: Sequence[FleetRow]) -> ColumnNeeds:
         max(8, longest(lambda row: row.name, 40)),
         longest(lambda row: row.region, 27),
         max(3, longest(lambda row: row.environment, 20)),  # an error begins in this column
+        max(5, longest(lambda row: row.phase, 14)),
         longest(lambda row: row.database, 30),
         longest(lambda row: row.group, 20),
     )
@@ -148,7 +154,8 @@ def active_columns(needs: ColumnNeeds, is_wide: bool) -> Sequence[FleetColumn]:
             _state_column(),
             *_name_columns(needs, is_wide),
             PaneColumn(
-                "phase", "PHASE", lambda row, _: row.phase, 12 if is_wide else 8, 14, drop_order=1, style=_plain,
+                "phase", "PHASE", lambda row, _: row.phase, min(12 if is_wide else 8, needs.phase), needs.phase,
+                drop_order=1, style=_plain,
                 find=lambda row: row.phase, sort=lambda row: row.share,
             ),
             PaneColumn(

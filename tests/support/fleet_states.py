@@ -57,7 +57,7 @@ def fixed_fleet() -> Fleet:
         row(situation("paused"), "search", group="shop", name="tags", environment="test"),
         row(replace(backfill, lease=None), "stock", name="stock-of-the-day"),
         mark_last_known(row(backfill, "gone", name="orders-archive")),
-        row(waiting, hostile, name=hostile, environment=hostile, waits_for=hostile),
+        row(waiting, hostile, name=hostile, environment="test", waits_for=hostile),
         build_error_row(
             "gone", "", "production", "zdd@gone:5432/x does not answer within 3 s", "check host, port and firewall",
             answered_at=EPOCH - 65,

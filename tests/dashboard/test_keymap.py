@@ -72,11 +72,11 @@ def test_entries_by_action_or_by_binding() -> None:
 
 
 def test_keys_of_panes_by_action_or_by_binding() -> None:
-    resolved = resolve({"sort": "o", "pane.maximise": "f", "to-guard": "g", "next-pane": "tab", "to-flags": []})
+    resolved = resolve({"sort": "o", "pane.maximise": "x", "to-guard": "g", "next-pane": "tab", "to-flags": []})
     assert not resolved.problems
-    assert (resolved.keys["table.sort"], resolved.keys["pane.maximise"]) == (("o",), ("f",))
+    assert (resolved.keys["table.sort"], resolved.keys["pane.maximise"]) == (("o",), ("x",))
     names = build_dashboard_keys(resolved).key_names
-    assert (names["sort"], names["maximise"], names["to-guard"], names["to-flags"]) == ("o", "f", "g", "-")
+    assert (names["sort"], names["maximise"], names["to-guard"], names["to-flags"]) == ("o", "x", "g", "-")
     assert names["previous-pane"] == "S-Tab"
 
 

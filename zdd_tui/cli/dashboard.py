@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 from zdd_tui.cli.keys import load_dashboard_keys
 from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.live_fleet import LiveFleet, LoadSettings
 from zdd_tui.dashboard.live_source import LiveSource
 from zdd_tui.dashboard.terminal.display_options import DisplayOptions
 from zdd_tui.model.duration import format_duration, parse_duration
-from zdd_tui.model.errors import ZddError
-from zdd_tui.model.plan.file import LoadedPlan
+from zdd_tui.model.errors import PlanError, ZddError
+from zdd_tui.model.plan.base import BasePlan
+from zdd_tui.model.plan.file import LoadedPlan, fill_placeholders
 from zdd_tui.model.release.records import Actor
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ def run_dashboard(
     loaded: LoadedPlan,
     actor: Actor,
     *,
+    load_settings: LoadSettings,
     start_agent: bool,
     read_only: bool,
     display: DisplayOptions,
@@ -44,29 +47,82 @@ def run_dashboard(
     Nothing here waits for a backend: the first paint comes before the first connection.
 
     Args:
+        load_settings: reads the databases of the fleet when it is first shown.
         keymap: a file with other keys; None for the default file, if it exists.
         unlock_seconds: duration of an unlock of production; None for the plan's own.
         recording_file: a file that the dashboard's state is recorded into; None for none.
     """
     keys = load_dashboard_keys(keymap)
-    source = LiveSource(loaded.plan, actor=actor, doctor=partial(_run_examination, loaded), path=loaded.source)
+    source = _make_source(loaded, actor)
     recorder = _open_recorder(source, recording_file) if recording_file is not None else None
+
+    def open_region(name: str, region: str) -> LiveSource | None:
+        if name != loaded.plan.name or loaded.plan.regions is None:
+            return None
+        own = loaded.for_region(region)
+        _, unset = fill_placeholders(own.plan.database.dsn.get_secret_value(), {})
+        if unset:
+            raise PlanError(f"region {region} needs {unset[0]}, which is not set", f"export {unset[0]}=...")
+        opened = _make_source(own, actor)
+        opened.start()
+        return opened
+
+    fleet = LiveFleet(load_settings, partial(_open_stored, actor), opened=source, open_region=open_region)
     source.start()
     if start_agent:
         # A thread of its own: it waits for an unreachable database without limit.
         threading.Thread(target=_ensure_agent, args=(loaded, source), name="zdd-ensure-agent", daemon=True).start()
     try:
-        app = ZddApp(source, read_only=read_only, display_options=display, unlock_seconds=unlock_seconds, keys=keys)
+        app = ZddApp(
+            source,
+            fleet=fleet,
+            read_only=read_only,
+            display_options=display,
+            unlock_seconds=unlock_seconds,
+            keys=keys,
+        )
         code = app.run()
         if app.unsent_text:
             sys.stderr.write(f"zdd: {app.unsent_text}\n")
         return code
     finally:
-        source.stop()
+        fleet.stop()
         if recorder is not None:
             recorder.close()
             if recorder.error:
                 sys.stderr.write(f"zdd: the recording is incomplete: {recorder.error}\n")
+
+
+def run_fleet(
+    load_settings: LoadSettings,
+    actor: Actor,
+    *,
+    read_only: bool,
+    display: DisplayOptions,
+    keymap: str | None = None,
+    unlock_seconds: float | None = None,
+) -> int:
+    """Shows the list of all releases until the operator quits; returns the exit code. Arguments: as above."""
+    keys = load_dashboard_keys(keymap)
+    fleet = LiveFleet(load_settings, partial(_open_stored, actor))
+    try:
+        app = ZddApp(
+            None, fleet=fleet, read_only=read_only, display_options=display, unlock_seconds=unlock_seconds, keys=keys
+        )
+        return app.run()
+    finally:
+        fleet.stop()
+
+
+def _make_source(loaded: LoadedPlan, actor: Actor) -> LiveSource:
+    return LiveSource(loaded.plan, actor=actor, doctor=partial(_run_examination, loaded), path=loaded.source)
+
+
+def _open_stored(actor: Actor, plan: BasePlan, release_id: int | None) -> LiveSource:
+    """Starts the source of a release without a plan file."""
+    source = LiveSource(plan, actor=actor, release_id=release_id)
+    source.start()
+    return source
 
 
 def _open_recorder(source: LiveSource, file: str) -> "RecordingWriter":

@@ -46,6 +46,20 @@ def forwarded_options(arguments: argparse.Namespace) -> Sequence[str]:
     return [*(option for option, on in flags.items() if on), *record]
 
 
+def add_fleet_options(parser: argparse.ArgumentParser) -> None:
+    """Where the fleet's databases come from."""
+    parser.add_argument("dsns", nargs="*", metavar="DSN", help="databases besides the configured ones")
+    parser.add_argument("--dsn", action="append", default=[], metavar="DSN", help="the same; '${NAME}' is filled in")
+    add_config_option(parser)
+    parser.epilog = "See docs/guide.md for the file. A plan in ZDD_PLAN adds its databases."
+
+
+def add_config_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", metavar="FILE", help="the databases; default: ~/.config/zdd/config.toml, if it exists"
+    )
+
+
 _ADVISE_EPILOG = """\
 examples:
   zdd advise --sql rename.sql --dsn '${DATABASE_URL}' --manifest deploy.yaml \\

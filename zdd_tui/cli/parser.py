@@ -1,5 +1,7 @@
 """`zdd`: one command per verb, on the same core as the screens.
 
+Without a verb: the list of all releases on screen, as `zdd fleet`; `zdd --help` lists the verbs.
+
 Exit codes:
     0    done
     1    refused, or not confirmed; with --wait: the release failed or ended
@@ -20,6 +22,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -27,9 +30,11 @@ from zdd_tui import __version__
 from zdd_tui.backends.files import read_text
 from zdd_tui.cli.options import (
     add_advise_options,
+    add_config_option,
     add_dashboard_options,
     add_demo_options,
     add_display_options,
+    add_fleet_options,
     add_init_options,
     add_keys_options,
     add_plan_options,
@@ -44,6 +49,7 @@ from zdd_tui.cli.options import (
 from zdd_tui.cli.output import guard_streams
 from zdd_tui.model.actions import ACTIONS, Confirmation, find_action
 from zdd_tui.model.errors import PlanError, ZddError
+from zdd_tui.model.fleet.config import FleetDatabase, plan_databases
 from zdd_tui.model.masking import hide_values, mask_urls
 from zdd_tui.model.plan.file import LoadedPlan, find_placeholders, load_plan
 from zdd_tui.model.plan.region_rules import require_region
@@ -63,7 +69,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without ✔ must not lose the output
     with guard_streams():
-        return _run_verb(build_parser().parse_args(argv))
+        return _run_verb(build_parser().parse_args(add_default_verb(sys.argv[1:] if argv is None else argv)))
+
+
+def add_default_verb(argv: Sequence[str]) -> list[str]:
+    """`zdd`, `zdd --dsn DSN` and `zdd postgresql://…` are `zdd fleet …`."""
+    first = argv[0] if argv else ""
+    is_top_level = first in ("-h", "--help", "--version")
+    is_fleet = not first or (first.startswith("-") and not is_top_level) or "://" in first or first.startswith("${")
+    return ["fleet", *argv] if is_fleet else list(argv)
 
 
 def _run_verb(arguments: argparse.Namespace) -> int:
@@ -238,11 +252,13 @@ def _run_open(arguments: argparse.Namespace) -> int:
 
     from zdd_tui.backends.actor import this_actor
     from zdd_tui.cli.dashboard import run_dashboard
+    from zdd_tui.cli.fleet import load_fleet_settings
 
     watch_only = arguments.no_agent or arguments.read_only
     return run_dashboard(
         loaded,
         this_actor(),
+        load_settings=lambda: load_fleet_settings(arguments.config, (), partial(_plan_databases, loaded)),
         start_agent=not watch_only,
         read_only=arguments.read_only,
         display=display,
@@ -250,6 +266,49 @@ def _run_open(arguments: argparse.Namespace) -> int:
         unlock_seconds=arguments.unlock_for,
         recording_file=arguments.record,
     )
+
+
+def _run_fleet(arguments: argparse.Namespace) -> int:
+    from zdd_tui.cli.fleet import load_fleet_settings
+
+    settings = load_fleet_settings(arguments.config, _fleet_dsns(arguments), _plan_databases)
+    if not sys.stdout.isatty() or not sys.stdin.isatty():
+        raise ZddError("the list of releases needs a terminal", "use `zdd list` in scripts")
+    display = read_display_options(arguments, os.environ)
+
+    from zdd_tui.backends.actor import this_actor
+    from zdd_tui.cli.dashboard import run_fleet
+
+    return run_fleet(
+        lambda: settings,
+        this_actor(),
+        read_only=arguments.read_only,
+        display=display,
+        keymap=arguments.keymap,
+        unlock_seconds=arguments.unlock_for,
+    )
+
+
+def _run_list(arguments: argparse.Namespace) -> int:
+    from zdd_tui.cli.fleet import list_releases, load_fleet_settings
+
+    settings = load_fleet_settings(arguments.config, _fleet_dsns(arguments), _plan_databases)
+    return list_releases(settings, as_json=arguments.json, history=arguments.history, out=sys.stdout)
+
+
+def _fleet_dsns(arguments: argparse.Namespace) -> list[str]:
+    return [*arguments.dsn, *arguments.dsns]
+
+
+def _plan_databases(loaded: LoadedPlan | None = None) -> tuple[FleetDatabase, ...]:
+    """The databases of a plan, by default of the one that ZDD_PLAN names; none where there is no such plan."""
+    if loaded is None:
+        file = os.environ.get(PLAN_VARIABLE)
+        if not file:
+            return ()
+        loaded = load_plan_file(file)
+    plan = loaded.plan
+    return plan_databases([plan.for_region(name) for name in plan.regions.names] if plan.regions else [plan])
 
 
 def _run_keys(arguments: argparse.Namespace) -> int:
@@ -302,6 +361,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"zdd {__version__}")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+    _add_fleet_commands(verbs)
     _add_read_commands(verbs)
     _add_release_commands(verbs)
     _add_advice_commands(verbs)
@@ -332,11 +392,23 @@ def _add_plan_command(verbs: Verbs, name: str, verb: CommandHandler, text: str) 
     return added
 
 
+def _add_fleet_commands(verbs: Verbs) -> None:
+    shown = _add_command(verbs, "fleet", _run_fleet, find_action("fleet").cli_help)
+    listed = _add_command(verbs, "list", _run_list, "List the releases of all configured databases.")
+    for each in (shown, listed):
+        add_fleet_options(each)
+    add_dashboard_options(shown)
+    add_display_options(shown)
+    listed.add_argument("--history", action="store_true", help="ended releases too")
+    listed.add_argument("--json", action="store_true", help="one JSON document, for scripts")
+
+
 def _add_read_commands(verbs: Verbs) -> None:
     opened = _add_plan_command(
         verbs, "open", _run_open, "Open the dashboard; start an agent on this machine if none is running."
     )
     opened.add_argument("--no-agent", action="store_true", help="never start an agent")
+    add_config_option(opened)
     add_dashboard_options(opened)
     add_display_options(opened)
     add_record_option(opened)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import Any, ClassVar
@@ -13,18 +14,23 @@ from textual import events
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter, Monochrome, NoColor
+from textual.message import Message
 from textual.screen import Screen
 
+from zdd_tui.dashboard.fleet_source import FleetSource, NoRelease
 from zdd_tui.dashboard.keymap import DashboardKeys
 from zdd_tui.dashboard.screens.actions import (
     ActionController,
     CommandAnswered,
     CopyRequested,
+    FleetRequested,
     QuitRequested,
+    RegionRequested,
     RepaintRequested,
     text_to_copy,
 )
 from zdd_tui.dashboard.screens.base import ActionRequested
+from zdd_tui.dashboard.screens.fleet import FleetClosed, FleetScreen, ReleaseChosen
 from zdd_tui.dashboard.screens.quit import QuitScreen
 from zdd_tui.dashboard.screens.release import ReleaseScreen
 from zdd_tui.dashboard.state import Clock, DashboardState, RenderContext, StateSource
@@ -36,6 +42,7 @@ from zdd_tui.dashboard.terminal.signals import TerminalWatcher
 from zdd_tui.dashboard.widgets.bars.notifications import NotificationTracker, attention_items
 from zdd_tui.dashboard.widgets.drawing.line import sanitize
 from zdd_tui.dashboard.widgets.panes.pane import RowSelected
+from zdd_tui.model.errors import ZddError
 from zdd_tui.model.production_lock import ProductionLock
 from zdd_tui.model.rate_limiter import RateLimiter
 
@@ -48,6 +55,9 @@ ATTENTION_INTERVAL = 0.5
 
 EXPIRY_MARGIN = 0.02
 """Seconds by which the paint for a source that is no longer current comes after that."""
+
+
+_START_MODE, _FLEET_MODE = "start", "fleet"
 
 
 class SystemClock:
@@ -63,11 +73,23 @@ class SystemClock:
         return time.strftime("%H:%M:%S", time.localtime(at))
 
 
+class ReleaseOpened(Message):
+    """A release that was to be opened has been read, or cannot be."""
+
+    def __init__(self, future: "Future[StateSource]") -> None:
+        super().__init__()
+        self.future = future
+
+
 class ZddApp(App[int]):
-    """The dashboard of one release. Its result is the exit code.
+    """The dashboard of one release at a time, and the list of all. Its result is the exit code.
+
+    The open release and the list are modes of Textual, each with a stack of screens: the list keeps cursor and filter.
 
     Args:
-        source: provides states and accepts commands; see :class:`zdd_tui.dashboard.live_source.LiveSource`.
+        source: provides states and accepts commands; see :class:`zdd_tui.dashboard.live_source.LiveSource`. None starts
+            with the list of `fleet`.
+        fleet: other releases that can be opened; None for none.
         clock: for ages on screen.
         read_only: keys that change the release do not exist.
         display_options: what the terminal can show.
@@ -76,6 +98,7 @@ class ZddApp(App[int]):
     """
 
     TITLE = "zdd"
+    DEFAULT_MODE = _START_MODE
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+c,ctrl+q", "leave", "Leave", show=False, priority=True, id="app.leave"),
@@ -84,8 +107,9 @@ class ZddApp(App[int]):
 
     def __init__(
         self,
-        source: StateSource,
+        source: StateSource | None,
         *,
+        fleet: FleetSource | None = None,
         clock: Clock | None = None,
         read_only: bool = False,
         display_options: DisplayOptions | None = None,
@@ -96,25 +120,40 @@ class ZddApp(App[int]):
         self.terminal: ZddDriver | None = None
         """The driver of the real terminal; None in a headless run."""
         super().__init__(driver_class=ZddDriver)
-        self._source = source
         self._zdd_clock = clock or SystemClock()
-        plan = source.state().plan
-        lock = ProductionLock(read_only, plan.is_production, unlock_seconds or plan.unlock_seconds)
         self._keys = keys or DashboardKeys()
-        self.action_controller = ActionController(self, source, self._zdd_clock, lock, self._keys.key_names)
-        """Runs the actions that screens request."""
+        self._fleet = fleet
+        self._read_only, self._unlock_seconds = read_only, unlock_seconds
+        self._fleet_screen: FleetScreen | None = None
+        self._release_mode = _START_MODE
+        self._fleet_mode = _START_MODE if source is None else _FLEET_MODE
+        self._opened_count = 0
+        self._set_source(source or NoRelease())
+        self.add_mode(_START_MODE, self.get_default_screen)
         self._rate_limiter = RateLimiter(self.display_options.paint_interval, self.display_options.paint_tolerance)
         self._is_paint_scheduled = False
         self._next_paint: asyncio.TimerHandle | None = None
         self._next_expiry: asyncio.TimerHandle | None = None
-        self._notification_tracker = NotificationTracker()
         self._next_attention_check = float("-inf")
+        self._opening: Future[StateSource] | None = None
         self._ui_loop: asyncio.AbstractEventLoop | None = None
         self._ui_context: Context | None = None
         self.theme = "ansi-dark"  # half the bytes, and the colours of the operator's terminal
         self.animation_level = "none"
 
+    def _set_source(self, source: StateSource) -> None:
+        """Everything that belongs to one release: its commands, its lock, its notifications."""
+        self._source = source
+        plan = source.state().plan
+        lock = ProductionLock(self._read_only, plan.is_production, self._unlock_seconds or plan.unlock_seconds)
+        self.action_controller = ActionController(self, source, self._zdd_clock, lock, self._keys.key_names)
+        """Runs the actions that screens request."""
+        self.action_controller.has_fleet = self._fleet is not None
+        self._notification_tracker = NotificationTracker()
+
     def get_default_screen(self) -> Screen[Any]:
+        if not self._has_release:
+            return self._make_fleet_screen()
         return ReleaseScreen(self._source.state(), self.render_context(), self._keys.warnings)
 
     def render_context(self) -> RenderContext:
@@ -129,6 +168,92 @@ class ZddApp(App[int]):
         self._ui_loop, self._ui_context = asyncio.get_running_loop(), copy_context()
         # The source starts its work when it has a subscriber: the first paint comes before.
         self.screen.call_after_refresh(self._source.subscribe, self._on_state_changed)
+        if self._fleet is not None:
+            self._fleet.subscribe(self._on_fleet_changed)
+            if not self._has_release:
+                self.screen.call_after_refresh(self._fleet.resume)
+
+    # --- other releases ----------------------------------------------------------------------------------------------
+
+    @property
+    def _has_release(self) -> bool:
+        return not isinstance(self._source, NoRelease)
+
+    @property
+    def _is_fleet_shown(self) -> bool:
+        return self._fleet_screen is not None and self.screen_stack[0] is self._fleet_screen
+
+    def _make_fleet_screen(self) -> FleetScreen:
+        assert self._fleet is not None
+        self._fleet_screen = FleetScreen(self._fleet, self.render_context, has_release=self._has_release)
+        return self._fleet_screen
+
+    def _on_fleet_changed(self) -> None:
+        """As for a new state of the release, and only while the list is shown."""
+        if self.is_running and self._is_fleet_shown:
+            self._on_state_changed()
+
+    async def on_fleet_requested(self, message: FleetRequested) -> None:
+        if self._fleet is None or self._is_fleet_shown:
+            return
+        if self._fleet_screen is None:
+            self.add_mode(self._fleet_mode, self._make_fleet_screen)
+        await self.switch_mode(self._fleet_mode)
+        self._fleet.resume()
+
+    async def on_fleet_closed(self, message: FleetClosed) -> None:
+        await self._show_release()
+
+    def on_release_chosen(self, message: ReleaseChosen) -> None:
+        if self._fleet is not None:
+            self._wait_for_release(self._fleet.open_release(message.row))
+
+    def on_region_requested(self, message: RegionRequested) -> None:
+        if self._fleet is not None and message.region:
+            self._wait_for_release(self._fleet.open_region(self._source.state().plan, message.region))
+
+    def _wait_for_release(self, future: "Future[StateSource]") -> None:
+        self._opening = future  # an earlier one is not shown any more
+        future.add_done_callback(lambda done: self.post_message(ReleaseOpened(done)))
+
+    async def on_release_opened(self, message: ReleaseOpened) -> None:
+        """Shows the release; or says why it cannot be opened."""
+        future = message.future
+        if future is not self._opening or future.cancelled():
+            return
+        if (error := future.exception()) is None:
+            await self._replace_release(future.result())
+            return
+        title, hint = (error.title, error.hint) if isinstance(error, ZddError) else (type(error).__name__, "")
+        text = f"{title}. Fix: {hint}" if hint else title
+        if self._is_fleet_shown and self._fleet_screen is not None:
+            self._fleet_screen.show_message(f"✗ {text}")
+        else:
+            self.notify(text, markup=False, timeout=10)
+
+    async def _replace_release(self, source: StateSource) -> None:
+        """Shows the release of a source; the screens of the one before are removed."""
+        before = self._release_mode if self._has_release else ""
+        self._set_source(source)
+        self._opened_count += 1
+        self._release_mode = f"release-{self._opened_count}"
+        self.add_mode(self._release_mode, self.get_default_screen)
+        source.subscribe(self._on_state_changed)
+        if self._fleet_screen is not None:
+            self._fleet_screen.has_release = True
+            self._fleet_screen.message = None
+        await self._show_release()
+        if before:
+            await self.remove_mode(before)
+
+    async def _show_release(self) -> None:
+        if self._fleet is not None:
+            self._fleet.pause()
+        self._notification_tracker.pop_new_text(attention_items(self._source.state(), self.render_context()))
+        await self.switch_mode(self._release_mode)
+        self.repaint()
+
+    # --- painting ----------------------------------------------------------------------------------------------------
 
     def _on_state_changed(self) -> None:
         """Schedules one paint for any number of changes. Called from the source's thread.
@@ -168,6 +293,9 @@ class ZddApp(App[int]):
             self._next_paint = None
         if not self.is_running:
             return  # the screens are being removed
+        if self._is_fleet_shown and self._fleet_screen is not None:
+            self._repaint_fleet(self._fleet_screen)
+            return
         state, context = self._source.state(), self.render_context()
         now = time.monotonic()  # the clock of a recording can go back
         if now >= self._next_attention_check:
@@ -196,6 +324,15 @@ class ZddApp(App[int]):
         if seconds is not None:
             self._next_expiry = asyncio.get_running_loop().call_later(seconds + EXPIRY_MARGIN, self._tick)
 
+    def _repaint_fleet(self, screen: FleetScreen) -> None:
+        if self.terminal is not None and self.terminal.is_behind:
+            return  # the next tick retries, with the newest rows
+        self._rate_limiter.record(time.monotonic())
+        if self.terminal is not None and self.terminal.take_dropped():
+            self.refresh()
+        if screen.is_mounted:
+            screen.redraw()
+
     def draw_cells(self, pieces: Sequence[Piece]) -> None:
         """Sends changed cells to the terminal. A headless application has none."""
         if self.terminal is not None:
@@ -210,7 +347,7 @@ class ZddApp(App[int]):
 
     def on_key(self, event: events.Key) -> None:
         """Runs after every widget and before the bindings: a filter that just opened may need the key."""
-        if isinstance(self.screen, ReleaseScreen):
+        if isinstance(self.screen, ReleaseScreen | FleetScreen):
             self.screen.forward_to_filter(event)
 
     def on_action_requested(self, message: ActionRequested) -> None:

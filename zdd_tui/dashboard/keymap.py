@@ -21,6 +21,7 @@ from textual.screen import Screen
 
 from zdd_tui.dashboard import screens, widgets
 from zdd_tui.dashboard.screens.base import ActionScreen
+from zdd_tui.dashboard.screens.fleet import FleetScreen
 from zdd_tui.dashboard.screens.release import ReleaseScreen
 from zdd_tui.model.actions import ACTIONS, KEY_NAMES, default_keys, key_name
 
@@ -236,7 +237,11 @@ def known_bindings(app: type[App[Any]]) -> tuple[KeyBinding, ...]:
         ReleaseScreen,
         ActionScreen,
         app,
-        *sorted(_own_classes(DOMNode), key=lambda each: (each.__module__, each.__name__)),
+        # Of several applications only this one: a replay has other keys.
+        *sorted(
+            (each for each in _own_classes(DOMNode) if not issubclass(each, App)),
+            key=lambda each: (each.__module__, each.__name__),
+        ),
     ]
     for owner in owners:
         for binding in _declared_bindings(owner):
@@ -273,15 +278,17 @@ def _describe_place(owner: type[DOMNode]) -> str:
 
 def can_be_active_together(first: KeyBinding, second: KeyBinding) -> bool:
     """Whether both can be active at the same time: one works everywhere, or a screen shows the other's widget."""
+    one, other = first.owner, second.owner
+    if {one, other} == {ActionScreen, FleetScreen}:
+        return False  # the list of releases has no action of a release
     if "everywhere" in (first.scope, second.scope):
         return True
-    one, other = first.owner, second.owner
     if issubclass(one, other) or issubclass(other, one):
         return True
     if issubclass(one, Screen) == issubclass(other, Screen):
         return False
     screen, widget = (one, other) if issubclass(one, Screen) else (other, one)
-    return (screen is ReleaseScreen) is widget.__module__.startswith("zdd_tui.dashboard.widgets.")
+    return (screen in (ReleaseScreen, FleetScreen)) is widget.__module__.startswith("zdd_tui.dashboard.widgets.")
 
 
 def textual_key_name(key: str) -> str:

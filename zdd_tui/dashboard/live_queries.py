@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from zdd_tui.dashboard.live_views import describe_error
 from zdd_tui.model.errors import DatabaseError, PlanError, ZddError
+from zdd_tui.model.fleet.stored import require_known_cluster
 from zdd_tui.model.log_buffer import LogBuffer
 from zdd_tui.model.masking import mask_secrets, mask_text
 from zdd_tui.model.plan.base import BasePlan, Plan
@@ -122,6 +123,7 @@ class LiveQueries:
             if self._cluster is None:
                 from zdd_tui.backends.kubernetes.cluster import Cluster  # noqa: PLC0415
 
+                require_known_cluster(self._plan)
                 names = self._plan.kubernetes
                 self._cluster = await self._stack.enter_async_context(
                     Cluster.connect(names.kubeconfig, names.context, names.namespace, check=False)

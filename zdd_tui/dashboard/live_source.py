@@ -19,6 +19,7 @@ from zdd_tui.dashboard.live_queries import DISCONNECTED_LOG, NOT_CONNECTED, Live
 from zdd_tui.dashboard.live_views import EventCache, FlagCache, build_plan_view, describe_error, observe_pods
 from zdd_tui.dashboard.state import DashboardState, Observed, UnavailableLog
 from zdd_tui.model.errors import DatabaseError, DatabaseUnavailable, ZddError
+from zdd_tui.model.fleet.stored import require_known_cluster, require_known_value
 from zdd_tui.model.plan.base import BasePlan, Plan
 from zdd_tui.model.queries import LogQuery, LogTail, Query
 from zdd_tui.model.release.delivery import VALID_SECONDS, Delivery
@@ -75,14 +76,24 @@ class LiveSource:
         plan: its newest release is shown.
         actor: the sender of commands.
         doctor: examines the release; runs in this thread's loop. None if unavailable.
-        path: of the plan's file, for the plan screen.
+        path: of the plan's file, for the plan screen; empty without a file.
+        release_id: shows this release, and no newer one of the plan; None for the newest.
 
     Attributes:
         agent_error: why the agent that this dashboard started has ended; shown while there is no release.
     """
 
-    def __init__(self, plan: BasePlan, *, actor: Actor, doctor: "Examine | None" = None, path: str = "") -> None:
+    def __init__(
+        self,
+        plan: BasePlan,
+        *,
+        actor: Actor,
+        doctor: "Examine | None" = None,
+        path: str = "",
+        release_id: int | None = None,
+    ) -> None:
         self._plan = plan
+        self._pinned_id = release_id
         self._actor = actor
         self._doctor = doctor
         self._state = DashboardState(build_plan_view(plan))
@@ -235,7 +246,7 @@ class LiveSource:
         async with await Store.open(dsn, application_name="zdd dashboard", timeout=timeout) as store:
             try:
                 self._store = store
-                while (release_id := await store.find_release(self._plan.name)) is None:
+                while (release_id := self._pinned_id or await store.find_release(self._plan.name)) is None:
                     error = self.agent_error or ZddError(
                         f"{store.address} has no release {self._plan.name}",
                         "start it with zdd open PLAN or zdd agent PLAN",
@@ -275,6 +286,8 @@ class LiveSource:
 
     def _may_have_successor(self) -> bool:
         """A plan has one active release at most: a newer one exists only after this one has ended or was deleted."""
+        if self._pinned_id is not None:
+            return False
         known = self._state.release
         return bool(known.error) or (known.value is not None and known.value.release.state.has_ended)
 
@@ -396,6 +409,7 @@ class LiveSource:
 
         is_second = slot is Slot.SECOND_WORKLOAD
         names = self._plan.kubernetes
+        require_known_cluster(self._plan)
         async with Cluster.connect(names.kubeconfig, names.context, names.namespace, check=False) as cluster:
             # With a gateway the pods of the second Deployment have a Service of their own.
             service = self._plan.services[-1 if is_second else 0]
@@ -420,6 +434,7 @@ class LiveSource:
 
         assert self._plan.redis_url is not None
         url = self._plan.redis_url.get_secret_value()
+        require_known_value(url, "flags.url")
         self._publish(plan=replace(self._state.plan, flags=describe_redis_url(url)))
         async with await FlagStore.connect(url) as store:
             while True:

@@ -38,6 +38,7 @@ def build_plan_view(plan: BasePlan) -> PlanView:
         commands_needing_reason=tuple(kind.value for kind in plan.confirm.reason),
         unlock_seconds=plan.confirm.unlock,
         region=_format_region(plan),
+        region_names=plan.regions.names if plan.regions is not None and plan.region else (),
         guard_rules=describe_rules(plan.guard),
         queried_rules=_find_queried_rules(plan),
     )

@@ -1,12 +1,15 @@
 """`zdd replay`: the dashboard on a recording, read-only, with a clock that the operator sets."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.screen import Screen
 from textual.widgets import Input
 
 from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.recording.player import Player
+from zdd_tui.dashboard.screens.release import ReleaseScreen
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.terminal.display_options import DisplayOptions
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, justify, line_width
@@ -61,6 +64,18 @@ def format_position(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+class ReplayScreen(ReleaseScreen):
+    """The main screen, with the position in the recording above it."""
+
+    def __init__(self, player: Player, context: RenderContext) -> None:
+        super().__init__(player.state(), context)
+        self._player = player
+
+    def compose(self) -> ComposeResult:
+        yield ReplayLine(self._player)
+        yield from super().compose()
+
+
 class ReplayApp(ZddApp):
     """The dashboard on a recording.
 
@@ -91,8 +106,10 @@ class ReplayApp(ZddApp):
         self.error: ZddError | None = None
         """Set when a line of the recording cannot be shown."""
 
+    def get_default_screen(self) -> Screen[Any]:
+        return ReplayScreen(self._player, self.render_context())
+
     def on_mount(self) -> None:
-        self.screen.mount(ReplayLine(self._player), before=0)
         self.set_interval(REPAINT_INTERVAL, self._check_for_change)
         self.call_after_refresh(self._player.start_clock)
 

@@ -81,6 +81,7 @@ class PlanView:
         is_blue_green: one of the two Deployments has all the traffic, the other is standby.
         change: both sides of a schema change; None for a strategy without one.
         region: name and position in the order of regions, such as ``eu-1 1/2``; empty without regions.
+        region_names: of all regions, in order.
         commands_needing_reason: commands for which the plan requires a reason.
         unlock_seconds: duration of an unlock of production.
         guard_rules: query and limits of each rule.
@@ -107,6 +108,13 @@ class PlanView:
     guard_rules: tuple[RuleView, ...] = ()
     production: bool | None = None
     queried_rules: Mapping[str, float] = field(default_factory=dict)
+    region_names: tuple[str, ...] = ()
+
+    def region_beside(self, step: int) -> str:
+        """The region so many places after this one; empty where there is none."""
+        name = self.region.split(" ")[0]
+        at = self.region_names.index(name) + step if name in self.region_names else -1
+        return self.region_names[at] if 0 <= at < len(self.region_names) else ""
 
     @property
     def is_production(self) -> bool:
@@ -280,6 +288,7 @@ class RenderContext:
         wall: seconds since the epoch.
         production_lock: what the operator may change.
         key_names: display name of each action's key, by the action's id.
+        has_fleet: this dashboard can open other releases.
     """
 
     now: float
@@ -287,9 +296,15 @@ class RenderContext:
     clock: Clock
     production_lock: ProductionLock = UNRESTRICTED
     key_names: Mapping[str, str] = field(default_factory=default_keys)
+    has_fleet: bool = False
 
     @classmethod
     def at_clock(
-        cls, clock: Clock, lock: ProductionLock = UNRESTRICTED, keys: Mapping[str, str] | None = None
+        cls,
+        clock: Clock,
+        lock: ProductionLock = UNRESTRICTED,
+        keys: Mapping[str, str] | None = None,
+        *,
+        has_fleet: bool = False,
     ) -> "RenderContext":
-        return cls(clock.monotonic(), clock.wall(), clock, lock, keys or default_keys())
+        return cls(clock.monotonic(), clock.wall(), clock, lock, keys or default_keys(), has_fleet)

@@ -161,7 +161,7 @@ async def _run_interactive(folder: Path, options: DemoOptions, dashboard_options
         _print_access_help(folder, envs)
         trials = asyncio.create_task(_try_images(env))
         try:
-            return await _run_dashboard(env, ending, dashboard_options)
+            return await _run_dashboard(env, ending, ["--config", str(_write_config(folder, envs)), *dashboard_options])
         finally:
             trials.cancel()
             await asyncio.wait({trials})
@@ -204,13 +204,26 @@ async def _run_dashboard(env: Environment, stopping: asyncio.Event, options: Seq
         _print_progress("stopping")
 
 
+def _write_config(folder: Path, envs: tuple[Environment, ...]) -> Path:
+    """The demo's own list of databases: the dashboard of a demo shows no others."""
+    file = folder / "config.toml"
+    entries = ((env.options.region, f"{env.options.region.upper()}_DATABASE_URL") for env in envs)
+    file.write_text(
+        "".join(
+            f'[[database]]\nname = "{region or "demo"}"\ndsn = "${{{variable.removeprefix("_")}}}"\n'
+            for region, variable in entries
+        )
+    )
+    return file
+
+
 def _print_access_help(folder: Path, envs: tuple[Environment, ...]) -> None:
     """Prints how other tools reach the productions; also to a file, since the dashboard will cover this."""
     lines = export_lines(envs)
     file = folder / ENV_FILE
     file.touch(mode=0o600)
     file.write_text("\n".join(lines) + "\n")
-    hints = ['in another terminal: eval "$(zdd demo --env)"; then zdd status, kubectl get pods, psql,']
+    hints = ['in another terminal: eval "$(zdd demo --env)"; then zdd, zdd status, kubectl get pods, psql,']
     hints += ['redis-cli -u "$REDIS_URL"']
     for region, file in ((env.options.region, env.plan_file) for env in envs if env.options.region):
         hints += [f"region {region}: zdd open --no-agent --region {region} {file}"]

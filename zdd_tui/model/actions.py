@@ -161,6 +161,27 @@ ACTIONS: tuple[Action, ...] = (
     Action("palette", "colon", "command", "Search actions by name, and run one.", is_global=True),
     Action("help", "question_mark", "help", "Show the keys of this screen, then all others.", is_global=True),
     Action("quit", "q", "quit", "Quit the dashboard; the agent keeps running the release."),
+    Action(
+        "fleet",
+        "f",
+        "fleet",
+        "Show the releases of all configured databases: filter, sort, and open one.",
+        cli_help_suffix="The default without a verb.",
+    ),
+    Action(
+        "previous-region",
+        "less_than_sign",
+        "previous region",
+        "Open this plan’s release in the previous region.",
+        group="region",
+    ),
+    Action(
+        "next-region",
+        "greater_than_sign",
+        "next region",
+        "Open this plan’s release in the next region.",
+        group="region",
+    ),
     Action("details", "e", "details", "Show errors, refused commands, gates, sources and events in full."),
     Action(
         "doctor",

@@ -435,7 +435,8 @@ async def test_a_pause_succeeds_once_the_release_is_paused() -> None:
 @pytest.mark.parametrize("only", ["reading", "changing"])
 async def test_every_action_of_the_registry_has_an_effect(only: str) -> None:
     """Each opens a screen, sends a command or shows why it is not possible."""
-    idle = {"unlock", "lock", "resume", "quit"}  # there at other times, and tested there
+    # There at other times, and tested there.
+    idle = {"unlock", "lock", "resume", "quit", "fleet", "previous-region", "next-region"}
     among = [each for each in ACTIONS if each.mutating is (only == "changing") and each.id not in idle]
     async with AppDriver("backfill") as desk:
         for each in among:

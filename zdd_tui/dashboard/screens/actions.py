@@ -31,7 +31,8 @@ from zdd_tui.dashboard.screens.status_details import StatusDetailsScreen
 from zdd_tui.dashboard.screens.tune import TuneRequest, TuneScreen
 from zdd_tui.dashboard.state import Clock, DashboardState, FlagView, RenderContext, StateSource
 from zdd_tui.dashboard.widgets.bars.command_progress import CommandProgress
-from zdd_tui.dashboard.widgets.bars.footer import disabled_reason
+from zdd_tui.dashboard.widgets.bars.footer import disabled_reason, is_within_reach
+from zdd_tui.dashboard.widgets.bars.summary import following_region
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.dashboard.widgets.panes.pane import Pane, RowSelected
 from zdd_tui.model.actions import ACTIONS, Action, default_keys, find_action
@@ -71,8 +72,24 @@ _DETAIL_SCREENS = {
 }
 
 
+_FLEET_ACTIONS = frozenset({"help", "copy", "quit"})
+"""Actions that exist over the list of releases."""
+
+
 class QuitRequested(Message):
     """The operator quits."""
+
+
+class FleetRequested(Message):
+    """The operator opens the list of all releases."""
+
+
+class RegionRequested(Message):
+    """The operator opens this plan's release in another region."""
+
+    def __init__(self, region: str) -> None:
+        super().__init__()
+        self.region = region
 
 
 class CopyRequested(Message):
@@ -109,6 +126,9 @@ class ActionController:
         self.access = access
         self.keys = keys or default_keys()
         self.progress: CommandProgress | None = None
+        self.has_fleet = False
+        """Other releases can be opened."""
+        self._is_quit_confirmed = False
         self._handlers: dict[str, Callable[[], None]] = {
             "advance": partial(self._confirm_and_send, CommandKind.ADVANCE),
             "pause": partial(self._confirm_and_send, CommandKind.PAUSE),
@@ -124,18 +144,29 @@ class ActionController:
             "details": lambda: self._push_once(StatusDetailsScreen(*self._state_and_context(), self.progress)),
             "doctor": lambda: self._push_once(DoctorScreen(*self._state_and_context(), self._source.run_doctor)),
             "copy": lambda: self._post(CopyRequested()),
-            "quit": lambda: self._post(QuitRequested()),
+            "quit": self._quit,
+            "fleet": lambda: self._post(FleetRequested()),
+            "previous-region": partial(self._open_region, -1),
+            "next-region": partial(self._open_region, 1),
             **{each: partial(self._open_detail, *place) for each, place in _DETAIL_SCREENS.items()},
             **{each.id: partial(self._run_pane_action, each) for each in ACTIONS if each.is_pane_action},
         }
 
     def render_context(self) -> RenderContext:
-        return RenderContext.at_clock(self._clock, self.access, self.keys)
+        return RenderContext.at_clock(self._clock, self.access, self.keys, has_fleet=self.has_fleet)
 
     def is_offered(self, action_id: str) -> bool:
-        """Whether an action exists now; of pause and resume, and of unlock and lock, one does at a time."""
+        """Whether an action exists now; of pause and resume, and of unlock and lock, one does at a time.
+
+        Over the list of releases none does that concerns a release: it would not be the one under the cursor.
+        """
+        if not isinstance(self._app.screen_stack[0], ReleaseScreen):
+            return action_id in _FLEET_ACTIONS
         context = self.render_context()
-        record = self._source.state().release.value
+        board = self._source.state()
+        record = board.release.value
+        if not is_within_reach(board.plan, action_id, has_fleet=self.has_fleet):
+            return False
         if action_id in ("pause", "resume") and action_id != pause_or_resume(record.release if record else None):
             return False
         return context.production_lock.is_available(find_action(action_id), context.now)
@@ -329,6 +360,25 @@ class ActionController:
             self.run_action("details")
         else:
             self._push_once(screen)
+
+    def _quit(self) -> None:
+        """Quits; at the end of a region before the last one at the second key, because another region is next."""
+        board, context = self._state_and_context()
+        following = following_region(board, context)
+        if following and not self._is_quit_confirmed:
+            self._is_quit_confirmed = True
+            keys = self.keys
+            self._app.notify(
+                f"region {following} is next: {keys['next-region']} opens it; {keys['quit']} again quits",
+                markup=False,
+                timeout=8,
+            )
+        else:
+            self._post(QuitRequested())
+
+    def _open_region(self, step: int) -> None:
+        self._close_screens()
+        self._post(RegionRequested(self._source.state().plan.region_beside(step)))
 
     # --- screens -----------------------------------------------------------------------------------------------------
 

@@ -148,8 +148,9 @@ def target_lines(board: DashboardState, title: str, cells: int) -> list[Line]:
     """What a dialog is about: its title, the environment, the release, and the systems that it uses."""
     plan = board.plan
     badge = (f" ■ {plan.environment.upper()} ", TextStyle.ALARM if plan.is_production else TextStyle.STRONG)
+    region: Line = ((f"  region {plan.region}", TextStyle.STRONG),) if plan.region else ()
     lines: list[Line] = [
-        ((f"{title} ", TextStyle.STRONG), badge),
+        ((f"{title} ", TextStyle.STRONG), badge, *region),
         ((plan.name, TextStyle.STRONG), (f"  {plan.target}", TextStyle.NORMAL)),
     ]
     for name, place in (("database", plan.database), ("cluster", plan.cluster), ("flags", plan.flags)):

@@ -160,8 +160,9 @@ def tune_lines(board: DashboardState, cells: int, selected: int, staged: dict[st
     pending: Any = effective_limits(plan, apply_tuning(plan, record.tuning, staged))
     name, column = max(len(each.key) for each in LIMITS) + 2, 11
     head = f"  {fit('limit', name)}{fit('effective', column)}{fit('plan', column)}pending"
+    where = f", region {board.plan.region}" if board.plan.region else ""
     lines: list[Line] = [
-        ((truncate(f"limits of the backfill of {sanitize(board.plan.name)}", cells), TextStyle.STRONG),)
+        ((truncate(f"limits of the backfill of {sanitize(board.plan.name)}{where}", cells), TextStyle.STRONG),)
     ]
     lines.append(((head, TextStyle.DIM),))
     for at, spec in enumerate(LIMITS):

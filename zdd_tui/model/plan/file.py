@@ -79,13 +79,16 @@ class LoadedPlan:
         return PlanError(f"{self.source}:{self.lines[key]}: {error.title}", error.hint) if key else error
 
 
-def load_plan(text: str, *, source: str, environment: Mapping[str, str], region: str = "") -> LoadedPlan:
+def load_plan(
+    text: str, *, source: str, environment: Mapping[str, str], region: str = "", keep_unset: bool = False
+) -> LoadedPlan:
     """Parses and validates a plan.
 
     Args:
         source: the file's name, for messages.
         environment: the values of ``${NAME}``.
         region: one of the plan's regions; variables that it does not need may be unset.
+        keep_unset: a variable that is not set stays as ``${NAME}``; see :mod:`zdd_tui.model.fleet.stored`.
 
     Raises:
         PlanError: names every invalid place.
@@ -100,10 +103,11 @@ def load_plan(text: str, *, source: str, environment: Mapping[str, str], region:
     if isinstance(given := document.get("strategy"), str):
         document["strategy"] = normalize_strategy(given)
     kind = select_plan_class(document, lines)
-    is_exempt: Callable[[KeyPath], bool] = lambda path: False  # noqa: E731
+    is_exempt: Callable[[KeyPath], bool] = lambda path: keep_unset  # noqa: E731
     if region:
         require_known_region(region_names_in(document), region, source)
-        is_exempt = variables_not_needed(document, region)
+        if not keep_unset:
+            is_exempt = variables_not_needed(document, region)
     filled = _substitute_variables(document, (), lines, environment, is_exempt)
     try:
         plan = kind.model_validate(filled)
@@ -142,6 +146,12 @@ def find_placeholders(value: object) -> set[str]:
         return set(_VARIABLE.findall(value))
     children = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
     return {name for child in children for name in find_placeholders(child)}
+
+
+def fill_placeholders(text: str, environment: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
+    """Fills in ``${NAME}``; also returns the names that are not set or empty, whose placeholders stay."""
+    unset = tuple(name for name in _VARIABLE.findall(text) if not environment.get(name))
+    return _VARIABLE.sub(lambda match: environment.get(match[1]) or match[0], text), unset
 
 
 class _LineMap:

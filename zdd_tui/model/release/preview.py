@@ -306,7 +306,8 @@ def describe_target(plan: BasePlan) -> str:
     """What a release changes, in one line without secrets."""
     names = plan.kubernetes
     table = f"{plan.change.table} · " if isinstance(plan, Plan) else ""
-    return f"{table}{names.namespace}/{names.deployment} · {plan.environment}"
+    region = f" · region {plan.region}" if plan.region else ""
+    return f"{table}{names.namespace}/{names.deployment} · {plan.environment}{region}"
 
 
 def _preview_advance(plan: BasePlan, release: Release, catalog: Catalog | None) -> PreviewLines:

@@ -59,7 +59,12 @@ class ReleaseSummary:
 
 
 def summarize_release(
-    record: ReleaseRecord, now: float, keys: Mapping[str, str] | None = None, activity: Activity = ACTIVE
+    record: ReleaseRecord,
+    now: float,
+    keys: Mapping[str, str] | None = None,
+    activity: Activity = ACTIVE,
+    *,
+    following_region: str = "",
 ) -> ReleaseSummary:
     """Summarizes a release.
 
@@ -67,9 +72,13 @@ def summarize_release(
         now: seconds since the epoch, by the database's clock.
         keys: the shown name of each action's key, by the action's id; the defaults where it is None.
         activity: whether an agent is known to work on it.
+        following_region: the region that is released after this one, once this one is done; else empty.
     """
     summary = _summarize_state(record, activity.worked_until(now))
     summary = _summarize_inactivity(record, summary, activity)
+    if following_region and record.release.state is ReleaseState.DONE:
+        action = f"{{next-region}} opens region {following_region}, which is next; {summary.next_action}"
+        summary = replace(summary, next_action=action)
     if record.release.breach is not None:
         return _summarize_breach(record, record.release.breach, summary)
     wait = find_wait(record, now) if activity.is_known else None
@@ -267,11 +276,13 @@ class WaitStatus:
         since: start of the wait, seconds since the epoch by the database's clock; it identifies the wait.
         description: how long, for whom or what, and the limit.
         is_overdue: longer than the plan's ``gates.wait_limit``.
+        waits_for: whom or what, in a few words.
     """
 
     since: float
     description: str
     is_overdue: bool
+    waits_for: str
 
 
 def find_wait(record: ReleaseRecord, now: float) -> WaitStatus | None:
@@ -294,24 +305,29 @@ def find_wait(record: ReleaseRecord, now: float) -> WaitStatus | None:
     gates = [record.gates[gate.name] for gate in phase.gates if gate.name in record.gates]
     if not closed_gates(release, record.gates, now):
         since = max([steps_ended, *(gate.since for gate in gates)])
-        return _build_wait_status(since, now, record.wait_limit, "waits", f" for {record.owner or 'a person'}")
+        person = record.owner or "a person"
+        return _build_wait_status(since, now, record.wait_limit, "waits", f" for {person}", person)
     undecided = [gate for gate in gates if gate.verdict not in (Verdict.PASS, Verdict.FAIL)]
     if any(gate.verdict is Verdict.FAIL for gate in gates) or not undecided:
         return None
     oldest = min(undecided, key=lambda gate: gate.since)
     label = next(gate.label for gate in phase.gates if gate.name == oldest.name)
     since = max(steps_ended, oldest.since)
-    return _build_wait_status(since, now, record.wait_limit, f"“{label}” has been {oldest.verdict} for", "")
+    prefix = f"“{label}” has been {oldest.verdict} for"
+    return _build_wait_status(since, now, record.wait_limit, prefix, "", f"gate: {label}")
 
 
-def _build_wait_status(since: float, now: float, limit: float | None, prefix: str, suffix: str) -> WaitStatus | None:
+def _build_wait_status(
+    since: float, now: float, limit: float | None, prefix: str, suffix: str, waits_for: str
+) -> WaitStatus | None:
     if not since:  # it is not known
         return None
     seconds = max(0.0, now - since)
     text = f"{prefix} {format_duration(seconds)}{suffix}"
     if limit is None:
-        return WaitStatus(since, text, is_overdue=False)
-    return WaitStatus(since, f"{text}, limit {format_duration(limit)}", is_overdue=seconds > limit)
+        return WaitStatus(since, text, is_overdue=False, waits_for=waits_for)
+    text = f"{text}, limit {format_duration(limit)}"
+    return WaitStatus(since, text, is_overdue=seconds > limit, waits_for=waits_for)
 
 
 # --- parts of the texts -------------------------------------------------------------------------------------------

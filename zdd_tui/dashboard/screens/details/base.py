@@ -276,7 +276,8 @@ class DetailScreen(ActionScreen[None], HasPage):
         )
         names = ", ".join(short_name(each.name) for each in board.lost_sources(context.now))
         lost: Line = ((f"✗ lost: {names}  ", TextStyle.BAD),) if names else ()
-        right: Line = (*lost, *badge, (text, TextStyle.WARN if stale else TextStyle.DIM))
+        region: Line = ((f"region {plan_region}  ", TextStyle.STRONG),) if (plan_region := board.plan.region) else ()
+        right: Line = (*lost, *region, *badge, (text, TextStyle.WARN if stale else TextStyle.DIM))
         left: Line = ((sanitize(self.heading(board)), TextStyle.STRONG),)
         record = board.release.value
         if record is not None and record.release.breach is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import groupby
 
-from zdd_tui.dashboard.state import DashboardState, RenderContext
+from zdd_tui.dashboard.state import DashboardState, PlanView, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, line_width
 from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
 from zdd_tui.dashboard.widgets.panes.pane import missing_pane_reason
@@ -64,8 +64,22 @@ def offered_actions(board: DashboardState, context: RenderContext) -> tuple[Acti
     record = board.release.value
     hidden = {CommandKind.PAUSE, CommandKind.RESUME} - {pause_or_resume(record.release if record else None)}
     return tuple(
-        each for each in ACTIONS if each.id not in hidden and context.production_lock.is_available(each, context.now)
+        each
+        for each in ACTIONS
+        if each.id not in hidden
+        and context.production_lock.is_available(each, context.now)
+        and is_within_reach(board.plan, each.id, has_fleet=context.has_fleet)
     )
+
+
+_REGION_STEPS = {"previous-region": -1, "next-region": 1}
+
+
+def is_within_reach(plan: PlanView, action_id: str, *, has_fleet: bool) -> bool:
+    """Whether there is what an action opens: a fleet, a region before or after this one; True for other actions."""
+    if action_id in _REGION_STEPS:
+        return has_fleet and bool(plan.region_beside(_REGION_STEPS[action_id]))
+    return has_fleet or action_id != "fleet"
 
 
 def available_actions(board: DashboardState, context: RenderContext) -> tuple[Action, ...]:

@@ -1,22 +1,13 @@
 """What the release does now, what it waits for, and which key comes next."""
 
 from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, RenderContext
+from zdd_tui.dashboard.widgets.drawing.glyphs import SEVERITY_STYLES
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, error_lines, format_age, hang, line_width, wrap
 from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
 from zdd_tui.model.release.claims import SourceName, format_silence
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import ReleaseState
 from zdd_tui.model.release.summary import ReleaseSummary, Severity, summarize_release
-
-SEVERITY_STYLES = {
-    Severity.IDLE: TextStyle.STRONG,
-    Severity.WORKING: TextStyle.RUNNING,
-    Severity.WAITING: TextStyle.WARN,
-    Severity.PAUSED: TextStyle.WARN,
-    Severity.ROLLING_BACK: TextStyle.WARN,
-    Severity.ERROR: TextStyle.ALARM,
-    Severity.SUCCESS: TextStyle.GOOD,
-}
 
 _BADGE_STYLES = {
     Severity.ERROR: TextStyle.ALARM,
@@ -47,7 +38,8 @@ def summary_lines(board: DashboardState, context: RenderContext, cells: int, lim
         silence = f"no data from the database for {format_age(age)} ({board.release.error or 'no response'})"
         lines += wrap(f"✗ {word}: {silence}; showing the last known state", cells, TextStyle.BAD)
     lines += _lost_source_lines(board, context, cells)
-    summary = summarize_release(record, now, context.key_names, activity)
+    following = following_region(board, context)
+    summary = summarize_release(record, now, context.key_names, activity, following_region=following)
     lines += _state_lines(record, summary, cells)
     tail: list[Line] = []
     queued = [requested for requested in record.commands if requested.status == "queued"]
@@ -83,6 +75,13 @@ def _lost_source_lines(board: DashboardState, context: RenderContext, cells: int
         hint = f". Fix: {lost[0].hint}" if lost[0].hint else ""
         text = f"✗ LOST: {lost[0].description}; this phase relies on it{hint}"
     return wrap(text, cells, TextStyle.BAD)
+
+
+def following_region(board: DashboardState, context: RenderContext) -> str:
+    """The region that is released after this one, once this one is done and where it can be opened from here."""
+    record = board.release.value
+    is_done = record is not None and record.release.state is ReleaseState.DONE
+    return board.plan.region_beside(1) if is_done and context.has_fleet else ""
 
 
 def _next_action_text(summary: ReleaseSummary, context: RenderContext) -> str:

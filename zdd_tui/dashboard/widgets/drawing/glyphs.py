@@ -1,4 +1,4 @@
-"""Glyph and text of a step's status, wherever steps are listed."""
+"""Glyph, text and style of verdicts, steps and states, wherever they are shown."""
 
 from collections.abc import Mapping
 
@@ -6,6 +6,7 @@ from zdd_tui.dashboard.widgets.drawing.line import TextStyle
 from zdd_tui.model.release.claims import Activity
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.state import StepStatus
+from zdd_tui.model.release.summary import Severity
 
 VERDICT_GLYPHS: Mapping[Verdict, tuple[str, TextStyle]] = {
     Verdict.FAIL: ("✗", TextStyle.BAD),
@@ -17,6 +18,16 @@ VERDICT_GLYPHS: Mapping[Verdict, tuple[str, TextStyle]] = {
 """The most urgent first."""
 
 VERDICT_ORDER: Mapping[Verdict, int] = {verdict: place for place, verdict in enumerate(VERDICT_GLYPHS)}
+
+SEVERITY_STYLES: Mapping[Severity, TextStyle] = {
+    Severity.IDLE: TextStyle.STRONG,
+    Severity.WORKING: TextStyle.RUNNING,
+    Severity.WAITING: TextStyle.WARN,
+    Severity.PAUSED: TextStyle.WARN,
+    Severity.ROLLING_BACK: TextStyle.WARN,
+    Severity.ERROR: TextStyle.ALARM,
+    Severity.SUCCESS: TextStyle.GOOD,
+}
 
 STEP_GLYPHS: Mapping[StepStatus, tuple[str, TextStyle]] = {
     StepStatus.PENDING: ("○", TextStyle.DIM),

@@ -1,0 +1,196 @@
+"""The list of releases: snapshots, keys, and what is opened from it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from tests.support.fleet_states import FixedFleetSource, fixed_fleet
+from tests.support.screen_text import screen_text
+from tests.support.states import FixedClock, FixedSource, dashboard_situations
+from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.screens.release import ReleaseScreen
+from zdd_tui.model.errors import ZddError
+from zdd_tui.model.fleet.rows import Fleet, FleetRow
+
+SIZES = {"80x24": (80, 24), "120x36": (120, 36), "200x50": (200, 50)}
+PICTURES = {"fleet": "", "fleet-history": "h", "fleet-filtered": "slash b i l l", "fleet-sorted": "s s S"}
+
+
+def region_board(situation: str, region: str) -> Any:
+    board = dashboard_situations()[situation]
+    plan = replace(board.plan, environment="demo", region=region, region_names=("eu", "us"))
+    return replace(board, plan=plan)
+
+
+async def opened(pilot: Pilot[int], source: FixedFleetSource, situation: str = "open", region: str = "") -> FixedSource:
+    """Ends the last request with the source of a release."""
+    release = FixedSource(region_board(situation, region))
+    source.futures[-1].set_result(release)
+    await pilot.pause()
+    await pilot.pause()
+    return release
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("picture", PICTURES)
+async def test_fleet_picture(picture: str, size: str, same_as_before: Callable[[str, str], None]) -> None:
+    app = ZddApp(None, fleet=FixedFleetSource(), clock=FixedClock())
+    async with app.run_test(size=SIZES[size], notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        await pilot.press(*PICTURES[picture].split())
+        await pilot.pause()
+        text = screen_text(app)
+        assert "\x1b" not in text
+        assert max(len(line) for line in text.splitlines()) <= SIZES[size][0]
+        same_as_before(f"{picture}-{size}", text)
+
+
+async def test_enter_opens_the_release_and_f_returns_to_the_row() -> None:
+    source = FixedFleetSource()
+    app = ZddApp(None, fleet=source, clock=FixedClock())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await pilot.pause()
+        assert source.is_reading
+        await pilot.press("slash", *"invoice", "enter", "enter")
+        assert "opening invoice-number-to-bigint" in screen_text(app)
+        (chosen,) = source.opened
+        assert isinstance(chosen, FleetRow)
+        assert chosen.name == "invoice-number-to-bigint"
+        await opened(pilot, source)
+        assert "AWAITING APPROVAL" in screen_text(app)
+        assert not source.is_reading, "nothing is read that is not shown"
+        await pilot.press("f")
+        await pilot.pause()
+        assert source.is_reading
+        shown = screen_text(app)
+        assert "/invoice" in shown, "filter and cursor are kept"
+        assert "Enter open  f back" in shown
+        await pilot.press("escape", "escape")  # removes the filter, then goes back
+        await pilot.pause()
+        assert "AWAITING APPROVAL" in screen_text(app)
+
+
+async def test_a_release_that_cannot_be_opened_says_why() -> None:
+    source = FixedFleetSource()
+    app = ZddApp(None, fleet=source, clock=FixedClock())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await pilot.pause()
+        await pilot.press("enter")
+        source.futures[-1].set_exception(ZddError("gone does not answer [red]", "retry"))
+        await pilot.pause()
+        assert "✗ gone does not answer [red]. Fix: retry" in screen_text(app)
+        await pilot.press("slash", *"empty", "enter", "enter")
+        assert "empty: it has no release yet" in screen_text(app)
+        assert len(source.opened) == 1
+
+
+async def test_over_the_list_no_key_concerns_the_release_behind_it() -> None:
+    source, release = FixedFleetSource(), FixedSource(region_board("open", ""))
+    app = ZddApp(release, fleet=source, clock=FixedClock())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await pilot.pause()
+        await pilot.press("f")
+        await pilot.pause()
+        await pilot.press("R", "ctrl+r", "p", "a", "question_mark", "R", "ctrl+r")
+        await pilot.pause()
+        assert "Enter confirm" not in screen_text(app)
+        assert not release.sent_commands
+
+
+async def test_a_late_answer_does_not_replace_the_release_chosen_after_it() -> None:
+    source = FixedFleetSource()
+    app = ZddApp(None, fleet=source, clock=FixedClock())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await pilot.pause()
+        await pilot.press("enter", "down", "enter")
+        first, second = source.futures
+        await opened(pilot, source, "paused")
+        first.set_result(FixedSource(region_board("failed", "")))
+        await pilot.pause()
+        assert "PAUSED" in screen_text(app)
+        assert second.done()
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 36)])
+async def test_regions_are_switched_with_a_key_and_named_in_every_confirm(size: tuple[int, int]) -> None:
+    source = FixedFleetSource()
+    app = ZddApp(FixedSource(region_board("open", "eu 1/2")), fleet=source, clock=FixedClock())
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        await pilot.press("less_than_sign")  # there is none before the first
+        assert source.opened == []
+        await pilot.press("greater_than_sign")
+        assert source.opened == ["us"]
+        us = await opened(pilot, source, "open", "us 2/2")
+        assert "region us 2/2" in screen_text(app).splitlines()[0]
+        for key in ("a", "R"):
+            await pilot.press(key)
+            await pilot.pause()
+            assert "region us 2/2" in screen_text(app)
+            await pilot.press("escape")
+        await pilot.press("a")
+        await pilot.pause()
+        await pilot.press("enter")
+        await pilot.pause()
+        assert len(us.sent_commands) == 1, "to the region that is shown"
+
+
+async def test_after_a_region_the_next_one_is_named_and_q_does_not_quit_at_once() -> None:
+    source = FixedFleetSource()
+    app = ZddApp(FixedSource(region_board("done", "eu 1/2")), fleet=source, clock=FixedClock())
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await pilot.pause()
+        assert "→ > opens region us, which is next; q quits" in screen_text(app)
+        await pilot.press("q")
+        await pilot.pause()
+        assert app.is_running
+        assert "region us is next: > opens" in screen_text(app)
+        await pilot.press("greater_than_sign")
+        await opened(pilot, source, "done", "us 2/2")
+        assert "opens region" not in screen_text(app)
+        await pilot.press("q")  # after the last region nothing is next
+        await pilot.pause()
+        assert app.return_value == 0
+
+
+async def test_without_a_fleet_neither_list_nor_regions_are_offered() -> None:
+    app = ZddApp(FixedSource(region_board("done", "eu 1/2")), clock=FixedClock())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await pilot.pause()
+        await pilot.press("f", "greater_than_sign")
+        assert isinstance(app.screen, ReleaseScreen)
+        assert "opens region" not in screen_text(app)
+        assert "fleet" not in screen_text(app).splitlines()[-1]
+
+
+async def test_the_cursor_is_on_the_most_urgent_row_until_a_key_is_pressed() -> None:
+    rows = fixed_fleet().rows
+    source = FixedFleetSource(Fleet(rows[4:], 8, 0, 4))
+    app = ZddApp(None, fleet=source, clock=FixedClock())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await pilot.pause()
+        source.set_fleet(Fleet(rows[1:], 8, 0, 1))
+        await pilot.pause(0.3)
+        assert rows[1].name[:10] in next(line for line in screen_text(app).splitlines() if "▸" in line)
+        await pilot.press("home")
+        source.set_fleet(Fleet(rows, 8, 0, 0))
+        await pilot.pause(0.3)
+        assert rows[1].name[:10] in next(line for line in screen_text(app).splitlines() if "▸" in line)
+
+
+async def test_a_new_reading_moves_no_cursor_and_an_empty_fleet_is_no_error() -> None:
+    source = FixedFleetSource()
+    app = ZddApp(None, fleet=source, clock=FixedClock())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        await pilot.press("down", "down")
+        before = next(line for line in screen_text(app).splitlines() if "▸" in line)
+        source.set_fleet(replace(fixed_fleet(), rows=fixed_fleet().rows[1:]))
+        await pilot.pause(0.3)
+        assert next(line for line in screen_text(app).splitlines() if "▸" in line) == before
+        source.set_fleet(Fleet())
+        await pilot.pause(0.3)
+        assert "no database" in screen_text(app)

@@ -1,0 +1,104 @@
+"""Rows of the fleet: the same state as on the release's screen, whom it waits for, order, summary."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.support.fleet_states import LIVE, REGIONS, ended, fixed_fleet, row, situation
+from tests.support.states import EPOCH, dashboard_situations
+from zdd_tui.model.fleet.rows import (
+    CommandFacts,
+    ReleaseFacts,
+    Urgency,
+    find_blocker,
+    find_region_row,
+    order_rows,
+    row_to_dict,
+    summarize_fleet,
+)
+from zdd_tui.model.release.state import ReleaseState
+from zdd_tui.model.release.summary import summarize_release
+
+RELEASES = {name: board.release.value for name, board in dashboard_situations().items() if board.release.value}
+NO_FACTS = ReleaseFacts()
+
+
+@pytest.mark.parametrize("name", RELEASES)
+def test_the_state_is_that_of_the_release_s_screen(name: str) -> None:
+    record = replace(RELEASES[name], lease=LIVE)  # type: ignore[arg-type]
+    summary = summarize_release(record, record.now)
+    made = row(record, "db")
+    assert (made.label, made.severity, made.glyph) == (summary.state_label, summary.severity, summary.glyph)
+
+
+def test_nothing_that_depends_on_a_dead_agent_claims_to_move() -> None:
+    made = row(replace(situation("backfill"), lease=replace(LIVE, age=65.0)), "db")
+    assert (made.label, made.urgency, made.agent, made.has_agent) == ("STALLED", Urgency.BROKEN, "", False)
+    assert made.waits_for == "an agent"
+    assert made.seconds_since(made.waiting_since, situation("backfill").now) == pytest.approx(65.0)
+
+
+def test_whom_a_release_waits_for_and_since_when() -> None:
+    waiting = replace(situation("open"), lease=LIVE, owner="payments")
+    assert find_blocker(waiting, NO_FACTS)[0] == "payments"
+    gates = replace(situation("gates"), lease=LIVE)
+    assert find_blocker(gates, NO_FACTS)[0].startswith("gate: ")
+    paused = replace(situation("paused"), lease=LIVE)
+    facts = ReleaseFacts(paused=CommandFacts("ana", EPOCH - 60))
+    assert find_blocker(paused, facts) == ("resume, paused by ana", EPOCH - 60)
+    failed = replace(situation("failed"), lease=LIVE)
+    assert find_blocker(failed, NO_FACTS)[0] == "a person: retry or roll back"
+    stopped = replace(situation("stopped"), lease=LIVE)
+    assert stopped.release.breach is not None
+    assert find_blocker(stopped, NO_FACTS) == (stopped.release.breach.title, stopped.release.breach.since)
+    assert find_blocker(replace(situation("backfill"), lease=LIVE), NO_FACTS) == ("", None)
+
+
+def test_the_history_has_duration_rollback_and_cause() -> None:
+    by_guard, by_ana = (each for each in fixed_fleet().ended if each.state is ReleaseState.ROLLED_BACK)
+    assert by_guard.cause == "guard: errors 4.1 % of v2, limit 2 %"
+    assert (by_guard.duration, by_guard.rollback_seconds, by_guard.rollbacks) == (3600.0, 12.0, 1)
+    assert (by_ana.cause, by_ana.rollback_seconds, by_ana.rollbacks) == ("ana: wrong index", 500.0, 2)
+
+
+def test_the_most_urgent_come_first_and_regions_stay_together() -> None:
+    rows = fixed_fleet().rows
+    assert [each.urgency for each in rows if not each.region] == sorted(
+        each.urgency for each in rows if not each.region
+    )
+    at = [number for number, each in enumerate(rows) if each.region]
+    assert [rows[number].region for number in at] == ["eu 1/2", "us 2/2"]
+    assert at[1] == at[0] + 1
+    assert rows[at[0]].urgency > rows[at[1]].urgency, "the plan has the place of its most urgent region"
+
+
+def test_an_ended_region_stays_beside_the_one_that_runs() -> None:
+    done = ended(situation("backfill"), ReleaseState.DONE, region="eu")
+    fleet = replace(
+        fixed_fleet(),
+        rows=order_rows(
+            [
+                row(done, "eu", REGIONS, release_id=1, name="users"),
+                row(replace(done, created_at=EPOCH - 9000), "eu", REGIONS, release_id=0, name="users"),
+                row(situation("backfill"), "us", REGIONS, name="users", region="us 2/2", region_order=1),
+                row(done, "eu", REGIONS, release_id=2, name="other"),
+            ]
+        ),
+    )
+    first, _second = fleet.active
+    assert (first.name, first.region, first.release_id) == ("users", "eu 1/2", 1)
+    assert find_region_row(fleet.rows, "users", "eu") is fleet.active[0]
+    assert find_region_row(fleet.rows, "users", "ap") is None
+
+
+def test_the_summary_counts_what_needs_somebody() -> None:
+    total, needs = summarize_fleet(fixed_fleet())
+    assert total == "7 releases, 8 databases"
+    assert needs[-2:] == ("1 no answer", "1 connecting")
+    assert needs[0].endswith("broken")
+
+
+def test_a_row_for_scripts_has_ages_and_no_clock() -> None:
+    made = row_to_dict(row(situation("backfill"), "db", REGIONS, region="eu 1/2"), EPOCH)
+    assert (made["state"], made["phase"], made["region"], made["database"]) == ("running", "backfill", "eu", "db")
+    assert made["age"] == pytest.approx(EPOCH - situation("backfill").created_at)

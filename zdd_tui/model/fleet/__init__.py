@@ -1,0 +1,1 @@
+"""The fleet: the releases of several databases in one list."""

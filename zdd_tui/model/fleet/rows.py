@@ -1,0 +1,479 @@
+"""One row for each release of the fleet: what it does, what it waits for and since when; their order and a summary.
+
+The state of a row is the one that the release's own screen shows (:mod:`zdd_tui.model.release.summary`).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from functools import cached_property
+
+from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.release.records import ReleaseRecord
+from zdd_tui.model.release.state import ReleaseState, StepStatus, closed_gates
+from zdd_tui.model.release.summary import AWAITING_APPROVAL, Severity, find_wait, has_no_agent, summarize_release
+
+NO_ANSWER, NO_RELEASE, CONNECTING = "NO ANSWER", "NO RELEASE", "CONNECTING"
+
+A_PERSON = "a person"
+NO_AGENT = "an agent"
+
+
+class Urgency(IntEnum):
+    """How soon somebody should look at a row; the lowest first."""
+
+    BROKEN = 0
+    UNANSWERED = 1
+    NEEDS_PERSON = 2
+    MOVING = 3
+    PLANNED = 4
+    ENDED = 5
+    EMPTY = 6
+
+
+@dataclass(frozen=True, slots=True)
+class CommandFacts:
+    """Who sent a command, when (seconds since the epoch, by the database's clock) and why."""
+
+    actor: str
+    at: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseFacts:
+    """What a row needs besides the record.
+
+    Attributes:
+        region_names: of the plan, in order; empty for a plan without regions.
+        paused: the newest pause that the agent handled.
+        rollback: the newest rollback that the agent handled.
+        rollbacks: number of rollbacks that the agent handled.
+    """
+
+    region_names: tuple[str, ...] = ()
+    paused: CommandFacts | None = None
+    rollback: CommandFacts | None = None
+    rollbacks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FleetRow:
+    """A release; or a database that has none, or that does not answer: then `release_id` is None.
+
+    Times are seconds since the epoch by the database's clock.
+
+    Attributes:
+        database, group: as configured.
+        environment: of the plan; of the configuration for a database without a release.
+        region: name and position, such as ``eu 1/2``; empty without regions.
+        region_order: position in the order of regions, from 0.
+        state: None without a release.
+        label: the state in words, as on the release's screen.
+        phase: name and position, such as ``backfill 3/6``; empty before the first and after the last.
+        progress: in the phase, such as ``step 2/5``, ``rows 43%`` or ``undo 3/12``.
+        share: of the whole release that is done, 0 to 1; None without a release.
+        waits_for: whom or what; empty where it waits for nothing.
+        waiting_since: None where that is not known.
+        guard: the worst verdict of the rules that apply now; None without one.
+        guard_rule: the rule with that verdict.
+        agent: the host of the agent that holds the lease; empty where none does.
+        has_agent: an agent is at work, or none is needed.
+        duration: seconds from registration to the end; None while it has not ended.
+        rollbacks: number of rollbacks that were run.
+        rollback_seconds: duration of the last rollback; None without one.
+        cause: why it was rolled back, or what failed.
+        error: of a database that does not answer, or of a release that cannot be read; with `hint`.
+        is_last_known: its database does not answer any more; these are the last values.
+        clock_offset: the database's clock minus this machine's, in seconds.
+    """
+
+    database: str
+    group: str
+    environment: str
+    release_id: int | None
+    name: str
+    label: str
+    severity: Severity
+    glyph: str
+    urgency: Urgency
+    region: str = ""
+    region_order: int = 0
+    strategy: str = ""
+    state: ReleaseState | None = None
+    phase: str = ""
+    progress: str = ""
+    share: float | None = None
+    waits_for: str = ""
+    waiting_since: float | None = None
+    guard: Verdict | None = None
+    guard_rule: str = ""
+    agent: str = ""
+    has_agent: bool = True
+    created_at: float | None = None
+    finished_at: float | None = None
+    rollbacks: int = 0
+    rollback_seconds: float | None = None
+    cause: str = ""
+    error: str = ""
+    hint: str = ""
+    is_last_known: bool = False
+    clock_offset: float = field(default=0.0, compare=False)
+
+    @property
+    def key(self) -> str:
+        """Identifies it while it changes."""
+        return f"{self.database}\n{'' if self.release_id is None else self.release_id}"
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state is not None and self.state.has_ended
+
+    @property
+    def duration(self) -> float | None:
+        if self.finished_at is None or self.created_at is None:
+            return None
+        return max(0.0, self.finished_at - self.created_at)
+
+    def seconds_since(self, at: float | None, wall: float) -> float | None:
+        """Age of one of its times.
+
+        Args:
+            wall: this machine's clock, in seconds since the epoch.
+        """
+        return None if at is None else max(0.0, wall + self.clock_offset - at)
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """One snapshot of the fleet.
+
+    Attributes:
+        rows: in the default order: by urgency, the regions of one plan together.
+        databases: number of databases.
+        unanswered: of those that do not answer.
+        pending: of those that have not been read yet.
+    """
+
+    rows: tuple[FleetRow, ...] = ()
+    databases: int = 0
+    unanswered: int = 0
+    pending: int = 0
+
+    @cached_property
+    def active(self) -> tuple[FleetRow, ...]:
+        """Releases that have not ended, and databases without any; ended regions of a plan that others still run."""
+        families = {_family(row) for row in self.rows if row.region and not row.has_ended}
+        newest = {(_family(row), row.region): row.key for row in sorted(self.rows, key=lambda row: row.created_at or 0)}
+        return tuple(
+            row
+            for row in self.rows
+            if not row.has_ended or (_family(row) in families and newest[_family(row), row.region] == row.key)
+        )
+
+    @cached_property
+    def ended(self) -> tuple[FleetRow, ...]:
+        """The history: the newest end first."""
+        ended = [row for row in self.rows if row.has_ended]
+        return tuple(sorted(ended, key=lambda row: -(row.finished_at or 0.0)))
+
+
+def build_release_row(
+    record: ReleaseRecord, facts: ReleaseFacts, *, database: str, group: str, clock_offset: float
+) -> FleetRow:
+    """The row of a release, as of the time of its record."""
+    release, now = record.release, record.now
+    summary = summarize_release(record, now)
+    waits_for, since = find_blocker(record, facts)
+    is_stalled = has_no_agent(record.lease) and summary.severity in (Severity.WORKING, Severity.ROLLING_BACK)
+    label, glyph, severity = (
+        ("STALLED", "✗", Severity.ERROR) if is_stalled else (summary.state_label, summary.glyph, summary.severity)
+    )
+    has_agent = release.state.has_ended or not has_no_agent(record.lease)
+    guard, guard_rule = _worst_guard_verdict(record)
+    rollback_seconds = None
+    if facts.rollback is not None and record.finished_at is not None and release.state is ReleaseState.ROLLED_BACK:
+        rollback_seconds = max(0.0, record.finished_at - facts.rollback.at)
+    return FleetRow(
+        database=database,
+        group=group,
+        environment=record.environment,
+        release_id=record.id,
+        name=release.name,
+        label=label,
+        severity=severity,
+        glyph=glyph,
+        urgency=_find_urgency(release.state, label, severity, has_agent=has_agent),
+        region=_format_region(record.region, facts.region_names),
+        region_order=facts.region_names.index(record.region) if record.region in facts.region_names else 0,
+        strategy=release.strategy.name,
+        state=release.state,
+        phase=_format_phase(record),
+        progress=_format_progress(record),
+        share=_share_done(record),
+        waits_for=waits_for,
+        waiting_since=since,
+        guard=guard,
+        guard_rule=guard_rule,
+        agent=record.lease.host if record.lease is not None and not has_no_agent(record.lease) else "",
+        has_agent=has_agent,
+        created_at=record.created_at,
+        finished_at=record.finished_at,
+        rollbacks=facts.rollbacks,
+        rollback_seconds=rollback_seconds,
+        cause=_find_cause(record, facts),
+        clock_offset=clock_offset,
+    )
+
+
+def _find_urgency(state: ReleaseState, label: str, severity: Severity, *, has_agent: bool) -> Urgency:
+    if state.has_ended:
+        return Urgency.ENDED
+    if severity is Severity.ERROR:
+        return Urgency.BROKEN
+    if label == AWAITING_APPROVAL or severity is Severity.PAUSED or not has_agent:
+        return Urgency.NEEDS_PERSON
+    return Urgency.PLANNED if state is ReleaseState.PLANNED else Urgency.MOVING
+
+
+def find_blocker(record: ReleaseRecord, facts: ReleaseFacts) -> tuple[str, float | None]:
+    """Whom or what a release waits for, and since when; the first that must be solved. Empty where it moves."""
+    release, now = record.release, record.now
+    if release.state.has_ended:
+        return "", None
+    if has_no_agent(record.lease):
+        return NO_AGENT, record.created_at if record.lease is None else now - record.lease.age
+    if release.breach is not None:
+        return release.breach.title, release.breach.since
+    person = record.owner or A_PERSON
+    if release.state in (ReleaseState.FAILED, ReleaseState.ROLLBACK_FAILED):
+        failed = [step.ended_at for step in record.steps if step.status in (StepStatus.FAILED, StepStatus.UNDO_FAILED)]
+        return f"{person}: retry or roll back", max((at for at in failed if at), default=None)
+    if release.paused:
+        paused = facts.paused
+        return f"resume, paused by {paused.actor}" if paused else "resume", paused.at if paused else None
+    if release.state is ReleaseState.PLANNED:
+        closed = closed_gates(release, record.gates, now)
+        return (closed[0].reason if closed else person), record.created_at
+    wait = find_wait(record, now)
+    if wait is not None:
+        return wait.waits_for, wait.since
+    if release.state is not ReleaseState.WAITING:
+        return "", None
+    if closed := closed_gates(release, record.gates, now):
+        labels = {gate.name: gate.label for gate in release.gates}
+        return f"gate: {labels[closed[0].name]}", closed[0].since or None
+    return (person, None) if release.next_phase is not None else ("", None)
+
+
+def _find_cause(record: ReleaseRecord, facts: ReleaseFacts) -> str:
+    release = record.release
+    if release.state.is_rolling_back:
+        if record.cause:
+            return f"guard: {record.cause}"
+        if facts.rollback is not None:
+            reason = f": {facts.rollback.reason}" if facts.rollback.reason else ""
+            return f"{facts.rollback.actor}{reason}"
+    return release.error
+
+
+def _worst_guard_verdict(record: ReleaseRecord) -> tuple[Verdict | None, str]:
+    ranks = {Verdict.FAIL: 0, Verdict.UNKNOWN: 1, Verdict.INCONCLUSIVE: 2, Verdict.PENDING: 3, Verdict.PASS: 4}
+    if record.release.state.has_ended:
+        return None, ""
+    readings = [reading.as_of(record.now) for reading in record.guard]
+    applicable = [reading for reading in readings if reading.is_applicable]
+    worst = min(applicable, key=lambda reading: ranks[reading.verdict], default=None)
+    return (None, "") if worst is None else (worst.verdict, worst.rule)
+
+
+def _format_region(region: str, names: Sequence[str]) -> str:
+    return f"{region} {names.index(region) + 1}/{len(names)}" if region in names else region
+
+
+def _format_phase(record: ReleaseRecord) -> str:
+    release = record.release
+    if release.current_phase is None or release.state.has_ended:
+        return ""
+    return f"{release.current_phase.name} {release.phase + 1}/{len(release.strategy.phases)}"
+
+
+def _format_progress(record: ReleaseRecord) -> str:
+    release, phase = record.release, record.release.current_phase
+    if phase is None or release.state.has_ended:
+        return ""
+    if release.state.is_rolling_back:
+        left = sum(status.has_effect for status in release.statuses)
+        undone = sum(status is StepStatus.UNDONE for status in release.statuses)
+        return f"undo {undone}/{undone + left}"
+    if release.state is ReleaseState.WAITING:
+        closed = len(closed_gates(release, record.gates, record.now))
+        return f"gates {len(phase.gates) - closed}/{len(phase.gates)}" if phase.gates else ""
+    rows = _share_of_rows(record)
+    if rows is not None:
+        return f"rows {int(100 * rows)}%"
+    done = sum(release.status(step.name) is StepStatus.DONE for step in phase.steps)
+    return f"step {min(done + 1, len(phase.steps))}/{len(phase.steps)}"
+
+
+def _share_of_rows(record: ReleaseRecord) -> float | None:
+    """Of the backfill while it copies: at most 99 %, because the total is an estimate."""
+    backfill, phase = record.backfill, record.release.current_phase
+    if backfill is None or phase is None or phase.name != "backfill" or backfill.status not in ("running", "paused"):
+        return None
+    return min(0.99, backfill.rows_done / backfill.rows_total) if backfill.rows_total > 0 else None
+
+
+def _share_done(record: ReleaseRecord) -> float:
+    release, phase = record.release, record.release.current_phase
+    if release.state is ReleaseState.DONE:
+        return 1.0
+    if phase is None or release.state is ReleaseState.ROLLED_BACK:
+        return 0.0
+    done = sum(release.status(step.name) is StepStatus.DONE for step in phase.steps)
+    within = _share_of_rows(record)
+    within = done / max(1, len(phase.steps)) if within is None else within
+    return (release.phase + within) / len(release.strategy.phases)
+
+
+# --- databases without a release ------------------------------------------------------------------------------------
+
+
+def build_database_row(database: str, group: str, environment: str) -> FleetRow:
+    """A database that was read and has no release."""
+    return FleetRow(
+        database, group, environment, None, database, NO_RELEASE, Severity.IDLE, "○", Urgency.EMPTY,
+        error="it has no release yet", hint="start one with `zdd open PLAN`",
+    )  # fmt: skip
+
+
+def build_connecting_row(database: str, group: str, environment: str) -> FleetRow:
+    """A database that has not been read yet."""
+    return FleetRow(database, group, environment, None, database, CONNECTING, Severity.IDLE, "…", Urgency.EMPTY)
+
+
+def build_error_row(
+    database: str, group: str, environment: str, error: str, hint: str, *, answered_at: float | None = None
+) -> FleetRow:
+    """A database that does not answer.
+
+    Args:
+        answered_at: its last answer, in seconds since the epoch by this machine's clock; None for never.
+    """
+    return FleetRow(
+        database, group, environment, None, database, NO_ANSWER, Severity.ERROR, "✗", Urgency.UNANSWERED,
+        waits_for="the database", waiting_since=answered_at, error=error, hint=hint,
+    )  # fmt: skip
+
+
+def build_unreadable_row(
+    database: str, group: str, release_id: int, name: str, environment: str, error: str, hint: str
+) -> FleetRow:
+    """A release whose rows cannot be used."""
+    return FleetRow(
+        database, group, environment, release_id, name, "UNREADABLE", Severity.ERROR, "✗", Urgency.BROKEN,
+        error=error, hint=hint,
+    )  # fmt: skip
+
+
+def mark_last_known(row: FleetRow) -> FleetRow:
+    """The row of a database that does not answer any more."""
+    return row if row.is_last_known else replace(row, is_last_known=True)
+
+
+# --- order and summary ----------------------------------------------------------------------------------------------
+
+
+def order_rows(rows: Iterable[FleetRow]) -> tuple[FleetRow, ...]:
+    """The most urgent first. The regions of one plan stay together, in their order, where the most urgent one is."""
+    found = list(rows)
+    families: dict[tuple[object, ...], Urgency] = {}
+    for row in found:
+        family = _family(row)
+        families[family] = min(row.urgency, families.get(family, Urgency.EMPTY))
+
+    def rank(row: FleetRow) -> tuple[object, ...]:
+        return families[_family(row)], row.group, row.name, row.environment, row.region_order, row.database, row.key
+
+    return tuple(sorted(found, key=rank))
+
+
+def _family(row: FleetRow) -> tuple[object, ...]:
+    """The regions of one plan are a family; an ended region belongs to it as long as another one has not ended."""
+    return (row.group, row.environment, row.name) if row.region else (row.key,)
+
+
+def summarize_fleet(fleet: Fleet) -> tuple[str, tuple[str, ...]]:
+    """One line: what there is, and what needs somebody, the most urgent first; empty where nothing does."""
+    active = [row for row in fleet.rows if row.release_id is not None and not row.has_ended]
+    broken = sum(row.urgency is Urgency.BROKEN for row in active)
+    needed = sum(row.urgency is Urgency.NEEDS_PERSON for row in active)
+    needs = []
+    if broken:
+        needs.append(f"{broken} broken")
+    if needed:
+        needs.append(f"{needed} need{'s' if needed == 1 else ''} you")
+    if fleet.unanswered:
+        needs.append(f"{fleet.unanswered} no answer")
+    if fleet.pending:
+        needs.append(f"{fleet.pending} connecting")
+    return f"{_count(len(active), 'release')}, {_count(fleet.databases, 'database')}", tuple(needs)
+
+
+def summarize_history(rows: Sequence[FleetRow]) -> str:
+    """``42 ended releases, 5 rolled back``"""
+    rolled_back = sum(row.state is ReleaseState.ROLLED_BACK for row in rows)
+    return f"{_count(len(rows), 'ended release')}, {rolled_back} rolled back"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def find_region_row(rows: Iterable[FleetRow], name: str, region: str) -> FleetRow | None:
+    """The newest release of a plan in a region."""
+    found = [
+        row for row in rows if row.name == name and row.release_id is not None and row.region.split(" ")[0] == region
+    ]
+    return max(found, key=lambda row: (not row.has_ended, row.created_at or 0.0), default=None)
+
+
+def row_to_dict(row: FleetRow, wall: float) -> Mapping[str, object]:
+    """One row for scripts. Keys are only ever added, and what a key means does not change.
+
+    Args:
+        wall: this machine's clock, in seconds since the epoch.
+    """
+
+    def age(at: float | None) -> float | None:
+        seconds = row.seconds_since(at, wall)
+        return None if seconds is None else round(seconds, 1)
+
+    return {
+        "database": row.database,
+        "group": row.group or None,
+        "environment": row.environment or None,
+        "release": row.name if row.release_id is not None else None,
+        "id": row.release_id,
+        "region": row.region.split(" ")[0] or None,
+        "strategy": row.strategy or None,
+        "state": None if row.state is None else str(row.state),
+        "label": row.label,
+        "phase": row.phase.split(" ")[0] or None,
+        "progress": row.progress or None,
+        "share": None if row.share is None else round(row.share, 3),
+        "waits_for": row.waits_for or None,
+        "waiting_seconds": age(row.waiting_since),
+        "guard": None if row.guard is None else str(row.guard),
+        "guard_rule": row.guard_rule or None,
+        "agent": row.agent or None,
+        "has_agent": row.has_agent if row.release_id is not None else None,
+        "age": age(row.created_at),
+        "ended_seconds_ago": age(row.finished_at),
+        "duration": None if row.duration is None else round(row.duration, 1),
+        "rollbacks": row.rollbacks,
+        "rollback_seconds": None if row.rollback_seconds is None else round(row.rollback_seconds, 1),
+        "cause": row.cause or None,
+        "error": row.error or None,
+        "hint": row.hint or None,
+    }

@@ -24,6 +24,7 @@ from zdd_tui.model.queries import (
     PlanText,
     Query,
 )
+from zdd_tui.model.rollback import RollbackQuery
 from zdd_tui.model.shadow import ShadowQuery, ShadowSamples
 
 if TYPE_CHECKING:
@@ -101,6 +102,10 @@ class LiveQueries:
                     if not isinstance(self._plan, Plan):
                         return BackfillDetail(explain_error="this strategy moves no rows")
                     return await store_detail.read_backfill_detail(store.pool, release_id, self._plan, dsn)
+                case RollbackQuery():
+                    from zdd_tui.backends.store.rollback import read_rollback_history  # noqa: PLC0415
+
+                    return await read_rollback_history(store.pool, release_id, self._plan)
         except CONNECTION_ERRORS as error:
             raise translate_error(error, dsn) from None
         raise TypeError(type(query).__name__)

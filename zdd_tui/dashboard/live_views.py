@@ -31,6 +31,7 @@ def build_plan_view(plan: BasePlan) -> PlanView:
         has_flags=bool(plan.flag_roles),
         rule_names=tuple(rule.name for rule in plan.guard.rules) if plan.guard else (),
         new_image=plan.kubernetes.image if isinstance(plan, SingleImagePlan) else "",
+        newest_image=_newest_image(plan),
         deployment_roles=_deployment_roles(plan),
         is_blue_green=isinstance(plan, BlueGreenPlan),
         change=_build_change_view(plan.change) if isinstance(plan, Plan) else None,
@@ -39,6 +40,12 @@ def build_plan_view(plan: BasePlan) -> PlanView:
         region=_format_region(plan),
         guard_rules=describe_rules(plan.guard),
     )
+
+
+def _newest_image(plan: BasePlan) -> str:
+    if isinstance(plan, Plan):
+        return plan.kubernetes.images.v3
+    return plan.kubernetes.image if isinstance(plan, SingleImagePlan) else ""
 
 
 def _format_region(plan: BasePlan) -> str:

@@ -69,6 +69,7 @@ class PlanView:
         has_flags: the release has flags.
         rule_names: names of the guard's rules; empty without a guard.
         new_image: the image that a strategy with one new image rolls out; every other image is old.
+        newest_image: the last image that the release rolls out; of expand/contract it knows only the new side.
         deployment_roles: role and name of each of two Deployments, such as ``("blue", "users-api")``; the first one
             always exists. Empty for a strategy with one Deployment.
         is_blue_green: one of the two Deployments has all the traffic, the other is standby.
@@ -90,6 +91,7 @@ class PlanView:
     has_flags: bool = True
     rule_names: tuple[str, ...] = ()
     new_image: str = ""
+    newest_image: str = ""
     deployment_roles: tuple[tuple[str, str], ...] = ()
     is_blue_green: bool = False
     change: ChangeView | None = None

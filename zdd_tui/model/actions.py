@@ -143,7 +143,7 @@ ACTIONS: tuple[Action, ...] = (
         "rollback",
         "R,ctrl+r",
         "rollback",
-        "Undo every step in reverse order, back to the state before the release.",
+        "Undo every step: reads go back at once, then the newest step first.",
         Confirmation.DIALOG,
         mutating=True,
         has_cli_command=True,

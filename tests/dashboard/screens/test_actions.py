@@ -153,7 +153,7 @@ async def test_rollback_is_two_keys_from_any_screen_and_the_main_screen_shows_it
             # The plain key wherever no text field would take it for a letter.
             key = "ctrl+r" if way in ("palette", "tune", "palette over details") else "R"
             requested = await desk.press(*there, key)
-            assert "roll back: revert steps, newest first" in requested, way
+            assert "roll back: undo every step, in this order" in requested, way
             before = len(desk.source.sent_commands)
             shown = await desk.press("enter")
             assert kinds(desk)[before:] == [CommandKind.ROLLBACK], way

@@ -40,6 +40,7 @@ from zdd_tui.model.release.gate_rows import GateRow
 from zdd_tui.model.release.next_commands import pause_or_resume
 from zdd_tui.model.release.records import CommandRequest, FailedRow, GuardReading, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import CommandKind, Precondition
+from zdd_tui.model.rollback import RollbackQuery
 from zdd_tui.model.tuning import Tuning, apply_tuning, slow_down, speed_up
 from zdd_tui.model.workload.pod import Pod
 
@@ -168,7 +169,8 @@ class ActionController:
                 targets = board.previews.get(kind, ())
                 self._send(CommandRequest(kind, result.reason, expected, result.typed, targets), expected)
 
-        self._app.push_screen(ConfirmScreen(board, context, find_action(kind.value)), decided)
+        history = self._source.fetch(RollbackQuery()) if kind is CommandKind.ROLLBACK else None
+        self._app.push_screen(ConfirmScreen(board, context, find_action(kind.value), history), decided)
 
     def _step_speed(self, change: "Callable[[Backfill], dict[str, object]]") -> None:
         """One step slower or faster; opens the dialog only where the plan requires a reason."""

@@ -1,19 +1,23 @@
 """The dialogs before a change: the confirmation of a command, and the unlock of production."""
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.message import Message
 from textual.widgets import Input
 
 from zdd_tui.dashboard.screens.dialog import Dialog, KeyHints, PageView, target_lines, text_field
+from zdd_tui.dashboard.screens.rollback_facts import rollback_fact_lines
 from zdd_tui.dashboard.state import DashboardState, PlanView, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, sanitize, wrap
 from zdd_tui.model.actions import Action, find_action
 from zdd_tui.model.duration import format_duration
-from zdd_tui.model.release.state import CommandKind, Release, ReleaseState, StepStatus, requires_name
+from zdd_tui.model.release.state import CommandKind, Release, ReleaseState, StepStatus, requires_name, steps_to_undo
+from zdd_tui.model.rollback import RollbackHistory
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,18 @@ class ConfirmField:
         return "" if is_accepted or not self.required else f"“{typed}” is not {self.title.removeprefix('type ')}"
 
 
+class HistoryRead(Message):
+    """What is known about earlier rollbacks has arrived, or why it is not known."""
+
+    def __init__(self, future: Future[RollbackHistory]) -> None:
+        super().__init__()
+        error = None if future.cancelled() else future.exception()
+        if future.cancelled() or error is not None:
+            self.history = RollbackHistory(problem=getattr(error, "title", "") or type(error).__name__)
+        else:
+            self.history = future.result()
+
+
 class ConfirmScreen(Dialog[ConfirmResult]):
     """Exactly what will run, and on which systems. Enter confirms, Escape cancels.
 
@@ -71,8 +87,16 @@ class ConfirmScreen(Dialog[ConfirmResult]):
         Binding("pagedown", "scroll(10)", "Ten lines down", show=False, id="confirm.page-down"),
     ]
 
-    def __init__(self, board: DashboardState, context: RenderContext, action: Action) -> None:
+    def __init__(
+        self,
+        board: DashboardState,
+        context: RenderContext,
+        action: Action,
+        history: Future[RollbackHistory] | None = None,
+    ) -> None:
         super().__init__(board, context)
+        self._pending_history = history
+        self._history: RollbackHistory | None = None
         self.kind = CommandKind(action.id)
         self._expected = board.build_precondition()
         self._fields = confirm_fields(board, context, self.kind)
@@ -87,6 +111,12 @@ class ConfirmScreen(Dialog[ConfirmResult]):
 
     def on_mount(self) -> None:
         self.call_after_refresh(self._enable_enter)
+        if self._pending_history is not None:
+            self._pending_history.add_done_callback(lambda done: self.post_message(HistoryRead(done)))
+
+    def on_history_read(self, message: HistoryRead) -> None:
+        self._history = message.history
+        self._draw()
 
     def _enable_enter(self) -> None:
         self._is_armed = True
@@ -111,7 +141,10 @@ class ConfirmScreen(Dialog[ConfirmResult]):
         return ""
 
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
-        return confirm_lines(board, self.kind, cells, self.query_one(PageView).content_size.height)
+        facts: list[Line] = []
+        if self.kind is CommandKind.ROLLBACK:
+            facts = rollback_fact_lines(board, context, self._history, cells)
+        return confirm_lines(board, self.kind, cells, self.query_one(PageView).content_size.height, facts)
 
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         if self._conflict:
@@ -220,8 +253,14 @@ def confirm_fields(board: DashboardState, context: RenderContext, kind: CommandK
     return tuple(fields)
 
 
-def confirm_lines(board: DashboardState, kind: CommandKind, cells: int, rows: int = 0) -> list[Line]:
-    """Title, target, and the steps with their statements; where that exceeds `rows`, an overview of the steps first."""
+def confirm_lines(
+    board: DashboardState, kind: CommandKind, cells: int, rows: int = 0, facts: Sequence[Line] = ()
+) -> list[Line]:
+    """Title, target, and the steps with their statements; where that exceeds `rows`, an overview of the steps first.
+
+    Args:
+        facts: shown above the steps.
+    """
     if board.release.value is None:
         return []
     release = board.release.value.release
@@ -230,7 +269,7 @@ def confirm_lines(board: DashboardState, kind: CommandKind, cells: int, rows: in
         lines += wrap(
             "✗ this phase ends with an irreversible step: rollback is not possible afterwards", cells, TextStyle.BAD
         )
-    lines.append(())
+    lines += [(), *facts, ()] if facts else [()]
     if preview := board.previews.get(kind, ()):
         shown = [line for text in preview for line in _preview_line(text, cells)]
         return lines + (shown if len(lines) + len(shown) <= rows else [*_overview(preview, cells), *shown])
@@ -265,7 +304,7 @@ def _step_style(text: str) -> TextStyle:
 
 def _title(release: Release, kind: CommandKind) -> str:
     if kind is CommandKind.ROLLBACK:
-        return "roll back: revert steps, newest first"
+        return "roll back: undo every step, in this order"
     phase = release.current_phase if release.state is ReleaseState.FAILED else release.next_phase
     verb = "retry" if release.state is ReleaseState.FAILED else "run"
     return f"{verb} {phase.name if phase else '?'}"
@@ -273,9 +312,8 @@ def _title(release: Release, kind: CommandKind) -> str:
 
 def _steps(release: Release, kind: CommandKind) -> list[tuple[str, bool]]:
     """Label and irreversibility of each step that would run or be reverted."""
-    pairs = list(zip(release.strategy.steps, release.statuses, strict=True))
     if kind is CommandKind.ROLLBACK:
-        return [(f"revert: {spec.label}", False) for spec, status in reversed(pairs) if status.has_effect]
+        return [(f"revert: {spec.label}", False) for spec in steps_to_undo(release)]
     phase = release.current_phase if release.state is ReleaseState.FAILED else release.next_phase
     if phase is None:
         return []

@@ -172,7 +172,7 @@ def _describe_reads(release: Release, traffic: Traffic) -> tuple[Fact, ...]:
     )
     why = [] if flag is None else [f"read flag {'off' if flag == 0 else f'{flag}%'}"]
     if has_v3:
-        why.append(_describe_pods(traffic, "are V3, which reads the new side alone"))
+        why.append(_describe_pods(traffic, "are V3"))
     return (
         Fact("USERS NOW", f"{side} ({'; '.join(why)})" if why else side),
         *_reads_return(release, traffic.serving_new if share else 0),
@@ -189,10 +189,10 @@ def _reads_return(release: Release, serving_v3: int | None) -> tuple[Fact, ...]:
     moving = [at for at, spec in enumerate(steps_to_undo(release), 1) if spec.moves_reads]
     if not moving:
         return ()
-    where = f"undo 1 of {len(names)}" if moving[0] == 1 else f"undo {moving[0]} of {len(names)}, once it is restored"
-    parts = [f"the read flag goes back to the old side first ({where})"]
+    after = "" if moving[0] == 1 else ", once the old side is restored"
+    parts = [f"at once by the read flag, undo {moving[0]} of {len(names)}{after}"]
     if "rollout-v3" in names and serving_v3 != 0:
-        parts.append(f"V3 pods read the new side until undo {names.index('rollout-v3') + 1}, rollout-v3")
+        parts.append(f"of V3 pods with undo {names.index('rollout-v3') + 1}, rollout-v3")
     return (Fact("READS BACK", "; ".join(parts)),)
 
 
@@ -216,11 +216,13 @@ def describe_loss(
         history: None while it is being read.
     """
     release = record.release
+    if change is None and release.strategy.name == "expand-contract":
+        return (Fact("LOST", "the new side, with what only it holds: not counted", FactTone.WARNING),)
     if change is None:
         return (Fact("LOST", "no data: images, traffic and flags change; what the new image has written stays"),)
     if not _has_effect(release, "expand-schema"):
         return (Fact("LOST", "no data: the new side does not exist yet"),)
-    facts = [Fact("LOST", f"{_new_side(change)} is dropped, {_describe_copied(record.backfill)}")]
+    facts = [Fact("LOST", f"{_new_side(change)}, {_describe_copied(record.backfill)}")]
     if release.status("verify-rows") is not StepStatus.DONE:
         facts.append(Fact("", "values that only the new side holds: not counted, the rows are not verified yet"))
     else:
@@ -246,7 +248,7 @@ def _new_side(change: ChangeView) -> str:
 def _describe_copied(backfill: BackfillRecord | None) -> str:
     if backfill is None or not backfill.rows_done:
         return "no row was copied to it yet"
-    return f"with {backfill.rows_done:,} copied rows, which the old side has too"
+    return f"with {backfill.rows_done:,} copied rows (the old side has them too)"
 
 
 def _describe_count(history: RollbackHistory | None) -> Fact:
@@ -294,8 +296,7 @@ def _describe_rehearsal(release: Release, rehearsal: RehearsedRollback | None, n
     if seconds is None:
         return f"{ago}, but no rollback from {phase or 'here'}"
     return (
-        f"{format_duration(seconds)} back from {phase}, {ago}, with {100 * rehearsal.scale:.3g}% of the rows;"
-        " no pods were part of it"
+        f"{format_duration(seconds)} from {phase}, {ago}, with {100 * rehearsal.scale:.3g}% of the rows, without pods"
     )
 
 
@@ -303,4 +304,4 @@ def _describe_last(last: PastRollback | None, now: float) -> Fact:
     if last is None:
         return Fact("LAST TIME", "no rollback of this strategy is recorded in this database")
     ago = format_duration(max(0.0, now - last.at))
-    return Fact("LAST TIME", f"{format_duration(last.seconds)}: {last.release} back from {last.phase}, {ago} ago")
+    return Fact("LAST TIME", f"{format_duration(last.seconds)} from {last.phase}, {ago} ago ({last.release})")

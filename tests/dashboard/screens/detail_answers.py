@@ -7,7 +7,19 @@ from typing import Any
 
 import yaml
 
-from tests.support.states import AGENT, ANA, EPOCH, dashboard_situations
+from tests.support.states import (
+    AGENT,
+    ANA,
+    EPOCH,
+    MONOTONIC,
+    SERVING,
+    board,
+    dashboard_situations,
+    flags,
+    record,
+    release,
+    workload,
+)
 from tests.support.strategy_states import OTHER, guard_situations
 from zdd_tui.dashboard.screens.details.backfill import BackfillScreen
 from zdd_tui.dashboard.screens.details.base import DetailScreen
@@ -19,7 +31,8 @@ from zdd_tui.dashboard.screens.details.plan import PlanScreen
 from zdd_tui.dashboard.screens.details.pod import PodScreen
 from zdd_tui.dashboard.screens.details.timeline import TimelineScreen
 from zdd_tui.dashboard.screens.details.yaml import YamlScreen
-from zdd_tui.dashboard.state import DashboardState, RenderContext, StateSource
+from zdd_tui.dashboard.state import DashboardState, Observed, RenderContext, StateSource
+from zdd_tui.model.flag import ON
 from zdd_tui.model.queries import (
     AuditLog,
     AuditLogQuery,
@@ -35,7 +48,10 @@ from zdd_tui.model.queries import (
     PlanText,
     RangeView,
 )
-from zdd_tui.model.release.records import Actor, Event, FailedRow
+from zdd_tui.model.release.records import Actor, BackfillRecord, Event, FailedRow
+from zdd_tui.model.release.state import CommandKind, ReleaseState, StepStatus, steps_to_undo
+from zdd_tui.model.release.strategy import Phase
+from zdd_tui.model.rollback import NewSideCount, PastRollback, RehearsedRollback, RollbackHistory
 from zdd_tui.model.shadow import FieldDifference, ShadowQuery, ShadowSample, ShadowSamples
 from zdd_tui.model.workload.rollout import EventView
 
@@ -122,6 +138,30 @@ LOG = LogView(
     dropped=310,
     state="following",
 )
+
+
+ROLLBACK_HISTORY = RollbackHistory(
+    RehearsedRollback(EPOCH - 3 * 86400, True, 0.1, {"cutover": 2.1}),
+    PastRollback("users-full-name", "cutover", 252, EPOCH - 9 * 86400),
+    NewSideCount(48_211, 3, True),
+)
+
+
+def soaking_board() -> DashboardState:
+    """Reads use the new side, V3 is rolled out, and one of four serving pods has it."""
+    rel = release(ReleaseState.RUNNING, Phase.CUTOVER, done=13, current=StepStatus.STARTED)
+    newest = "shop/users-api:3"
+    first, *others = workload(SERVING).pods
+    pods = (replace(first, image=newest, version="3"), *others)
+    backfill = BackfillRecord("done", 1_200_000, 1_200_000, verified=True)
+    made = board(record(rel, backfill=backfill), flags=Observed(flags(ON, ON), MONOTONIC))
+    undo = tuple(f"undo {spec.name}: {spec.label}" for spec in steps_to_undo(rel))
+    return replace(
+        made,
+        plan=replace(made.plan, change=CHANGE, newest_image=newest),
+        workload=Observed(replace(workload(SERVING), pods=pods), MONOTONIC),
+        previews={CommandKind.ROLLBACK: undo},
+    )
 
 
 def event(number: int, ago: float, kind: str, what: str, reason: str = "", actor: Actor = AGENT) -> Event:

@@ -1,5 +1,6 @@
 """What is known about a rollback before it begins: how long others took, and what only the new side holds."""
 
+import asyncio
 import json
 from contextlib import nullcontext
 
@@ -72,7 +73,8 @@ async def _count_rows(pool: Pool, release_id: int, plan: BasePlan) -> tuple[NewS
             dsn, application_name="zdd dashboard", timeout=COUNT_SECONDS, default_transaction_read_only="on"
         )
         try:
-            catalog = await read_catalog(connection, plan)
+            async with asyncio.timeout(COUNT_SECONDS):  # it may wait behind DDL of another session
+                catalog = await read_catalog(connection, plan)
             if catalog.new is None:
                 return None, "the new side does not exist"
             return await count_new_side_only(
@@ -83,4 +85,4 @@ async def _count_rows(pool: Pool, release_id: int, plan: BasePlan) -> tuple[NewS
     except ZddError as error:
         return None, error.title
     except CONNECTION_ERRORS as error:
-        return None, translate_error(error, dsn).title
+        return None, translate_error(error, dsn, timeout=COUNT_SECONDS).title

@@ -91,6 +91,7 @@ class FixedSource:
     futures: list[Future[StoredCommand]] = field(default_factory=list)
     callbacks: list[Callable[[], None]] = field(default_factory=list)
     examinations: int = 0
+    agent_starts: int = 0
     answers: dict[type, Any] = field(default_factory=dict)
     queries: list[Query[Any]] = field(default_factory=list)
     log: LogView = field(default_factory=LogView)
@@ -115,6 +116,9 @@ class FixedSource:
 
     def run_doctor(self) -> None:
         self.examinations += 1
+
+    def start_agent(self) -> None:
+        self.agent_starts += 1
 
     def fetch(self, query: Query[T]) -> Future[T]:
         """A future with the answer for the query's class; without one it never ends."""

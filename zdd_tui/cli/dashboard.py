@@ -14,6 +14,7 @@ from zdd_tui.cli.keys import load_dashboard_keys
 from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.live_source import LiveSource
 from zdd_tui.dashboard.terminal.display_options import DisplayOptions
+from zdd_tui.model.agent_start import AgentStart
 from zdd_tui.model.duration import format_duration, parse_duration
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.plan.file import LoadedPlan
@@ -51,10 +52,10 @@ def run_dashboard(
     keys = load_dashboard_keys(keymap)
     source = LiveSource(loaded.plan, actor=actor, doctor=partial(_run_examination, loaded), path=loaded.source)
     recorder = _open_recorder(source, recording_file) if recording_file is not None else None
+    source.starter = partial(_start_agent_thread, loaded, source)
     source.start()
     if start_agent:
-        # A thread of its own: it waits for an unreachable database without limit.
-        threading.Thread(target=_ensure_agent, args=(loaded, source), name="zdd-ensure-agent", daemon=True).start()
+        source.starter()
     try:
         app = ZddApp(source, read_only=read_only, display_options=display, unlock_seconds=unlock_seconds, keys=keys)
         return app.run()
@@ -78,15 +79,31 @@ async def _run_examination(loaded: LoadedPlan) -> "Report":
     return await run_examination(loaded)
 
 
+def _start_agent_thread(loaded: LoadedPlan, source: LiveSource) -> None:
+    # A thread of its own: it waits for an unreachable database without limit.
+    threading.Thread(target=_ensure_agent, args=(loaded, source), name="zdd-ensure-agent", daemon=True).start()
+
+
 def _ensure_agent(loaded: LoadedPlan, source: LiveSource) -> None:
+    """Starts an agent where none holds the lease; reports its start, and the error that it ends with."""
     source.wait_for_screen()
-    from zdd_tui.cli.agent import ensure_agent  # noqa: PLC0415  # imports the drivers
+    from zdd_tui.cli.agent import DetachedAgent, ensure_agent  # noqa: PLC0415  # imports the drivers
+
+    started: list[DetachedAgent] = []
+
+    def report(agent: DetachedAgent) -> None:
+        started.append(agent)
+        source.report_agent_start(AgentStart("starting", time.monotonic(), agent.process.pid, str(agent.log)))
 
     with suppress(asyncio.CancelledError):
         try:
-            asyncio.run(ensure_agent(loaded, Path(loaded.source)))
+            asyncio.run(ensure_agent(loaded, Path(loaded.source), report))
+            source.report_agent_start(None)
         except ZddError as error:
-            source.agent_error = error
+            log = str(started[-1].log) if started else ""
+            source.report_agent_start(
+                AgentStart("failed", time.monotonic(), log=log, error=error.title, hint=error.hint)
+            )
 
 
 def open_player(file: str, speed: float, at: str) -> "Player":

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from zdd_tui.dashboard.live_queries import DISCONNECTED_LOG, NOT_CONNECTED, LiveQueries, failed_future
 from zdd_tui.dashboard.live_views import EventCache, FlagCache, build_plan_view, describe_error, observe_pods
 from zdd_tui.dashboard.state import DashboardState, Observed, UnavailableLog
+from zdd_tui.model.agent_start import AgentStart
 from zdd_tui.model.errors import DatabaseError, ZddError
 from zdd_tui.model.plan.base import BasePlan, Plan
 from zdd_tui.model.queries import LogQuery, LogTail, Query
@@ -73,14 +74,14 @@ class LiveSource:
         path: of the plan's file, for the plan screen.
 
     Attributes:
-        agent_error: why the agent that this dashboard started has ended; shown while there is no release.
+        starter: starts an agent in the background, and reports to :meth:`report_agent_start`; None if unavailable.
     """
 
     def __init__(self, plan: BasePlan, *, actor: Actor, doctor: "Examine | None" = None, path: str = "") -> None:
         self._plan = plan
         self._actor = actor
         self._doctor = doctor
-        self._state = DashboardState(build_plan_view(plan))
+        self._state = DashboardState(build_plan_view(plan, path))
         self._callbacks: list[Callable[[], None]] = []
         self._screen_ready = threading.Event()
         self._stopping = threading.Event()
@@ -88,7 +89,7 @@ class LiveSource:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
         self._is_callback_scheduled = False
-        self.agent_error: ZddError | None = None
+        self.starter: Callable[[], None] | None = None
         self._store: Store | None = None
         self._release_id: int | None = None
         self._catalog: Catalog | None = None
@@ -137,6 +138,20 @@ class LiveSource:
     def run_doctor(self) -> None:
         if loop := self._running_loop():
             loop.call_soon_threadsafe(self._start_doctor)
+
+    def start_agent(self) -> None:
+        if self.starter is None:
+            self.report_agent_start(
+                AgentStart("failed", time.monotonic(), error="this dashboard has no plan file", hint="zdd agent PLAN")
+            )
+        else:
+            self.starter()
+
+    def report_agent_start(self, start: AgentStart | None) -> None:
+        """Publishes what became of an agent that was started; call it from any thread. None: it has ended well."""
+        if loop := self._running_loop():
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(partial(self._publish, agent_start=start))
 
     def fetch(self, query: "Query[T]") -> "Future[T]":
         loop = self._running_loop()
@@ -230,11 +245,12 @@ class LiveSource:
             try:
                 self._store = store
                 while (release_id := await store.find_release(self._plan.name)) is None:
-                    error = self.agent_error or ZddError(
-                        f"{store.address} has no release {self._plan.name}",
-                        "start it with zdd open PLAN or zdd agent PLAN",
-                    )
-                    self._publish_error(Slot.RELEASE, error.title, error.hint)
+                    start = self._state.agent_start
+                    if start is not None and start.status == "failed":
+                        self._publish_error(Slot.RELEASE, start.error, start.hint)
+                    else:
+                        title = f"{store.address} has no release {self._plan.name}"
+                        self._publish_error(Slot.RELEASE, title, "start it with zdd open PLAN or zdd agent PLAN")
                     await asyncio.sleep(HEARTBEAT_SECONDS)
                 while True:
                     self._release_id = release_id

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from zdd_tui.model.actions import default_keys
+from zdd_tui.model.agent_start import AgentStart
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.production_lock import UNLOCK_SECONDS, UNRESTRICTED, ProductionLock, is_production
 from zdd_tui.model.queries import ChangeView, LogQuery, LogTail, LogView, Query, RuleView
@@ -77,6 +78,7 @@ class PlanView:
         region: name and position in the order of regions, such as ``eu-1 1/2``; empty without regions.
         commands_needing_reason: commands for which the plan requires a reason.
         unlock_seconds: duration of an unlock of production.
+        agent_command: the line that starts an agent for the plan's file; empty where the file is not known.
         guard_rules: query and limits of each rule.
     """
 
@@ -98,6 +100,7 @@ class PlanView:
     region: str = ""
     commands_needing_reason: tuple[str, ...] = ()
     unlock_seconds: float = UNLOCK_SECONDS
+    agent_command: str = ""
     guard_rules: tuple[RuleView, ...] = ()
     production: bool | None = None
 
@@ -137,6 +140,7 @@ class DashboardState:
         doctor_report: the last examination of this session.
         is_doctor_running: an examination is running.
         second_workload: the second Deployment of a canary or blue/green release; no value while it does not exist.
+        agent_start: the agent that this dashboard has started; None where it has started none.
     """
 
     plan: PlanView
@@ -147,6 +151,7 @@ class DashboardState:
     doctor_report: "Observed[Report]" = Observed()
     is_doctor_running: bool = False
     second_workload: Observed[WorkloadSnapshot] = Observed()
+    agent_start: AgentStart | None = None
 
     @property
     def workloads(self) -> list[WorkloadSnapshot]:
@@ -198,6 +203,10 @@ class StateSource(Protocol):
 
     def run_doctor(self) -> None:
         """Starts an examination; a later state has its report. Cheap; call it from any thread."""
+        ...
+
+    def start_agent(self) -> None:
+        """Starts an agent on this machine; later states say what became of it. Cheap; call it from any thread."""
         ...
 
     def fetch(self, query: "Query[T]") -> "Future[T]":

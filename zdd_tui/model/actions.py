@@ -31,6 +31,7 @@ class Action:
         is_global: its key works on every screen, not only on the main one.
         group: the footer shows adjacent actions of one group together, under this name.
         command: the kind of command that a mutating action sends to the agent; default: its id.
+        sends_command: a mutating action is a command to the agent.
         is_pane_action: it moves among the main screen's panes, or acts on the focused one.
         pane: the name of the pane that it focuses.
         binding_name: its name in a keymap file; default: ``zdd.`` and its id.
@@ -49,6 +50,7 @@ class Action:
     is_global: bool = False
     group: str = ""
     command: str = ""
+    sends_command: bool = True
     is_pane_action: bool = False
     pane: str = ""
     binding_name: str = ""
@@ -58,7 +60,7 @@ class Action:
     @property
     def command_kind(self) -> str:
         """The kind of command that it sends; empty where it sends none."""
-        return self.command or (self.id if self.mutating else "")
+        return self.command or (self.id if self.mutating and self.sends_command else "")
 
     @property
     def binding_id(self) -> str:
@@ -149,6 +151,16 @@ ACTIONS: tuple[Action, ...] = (
         has_cli_command=True,
         available_while_locked=True,
         is_global=True,
+    ),
+    Action(
+        "start-agent",
+        "A",
+        "start agent",
+        "Start an agent on this machine where none runs the release, or show the line to run elsewhere.",
+        Confirmation.DIALOG,
+        mutating=True,
+        available_while_locked=True,
+        sends_command=False,
     ),
     Action(
         "unlock",

@@ -144,6 +144,9 @@ class Player:
     def run_doctor(self) -> None:
         """Does nothing: the recording holds the reports of its time."""
 
+    def start_agent(self) -> None:
+        """Does nothing: a recording is read-only."""
+
     def fetch(self, query: "Query[T]") -> "Future[T]":
         """The audit log and the plan come from the recorded states; any other query fails with a ZddError."""
         result: Future[Any] = Future()

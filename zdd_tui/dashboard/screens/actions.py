@@ -25,11 +25,12 @@ from zdd_tui.dashboard.screens.doctor import DoctorScreen
 from zdd_tui.dashboard.screens.help import HelpScreen, help_sections
 from zdd_tui.dashboard.screens.palette import PaletteScreen
 from zdd_tui.dashboard.screens.release import ReleaseScreen
+from zdd_tui.dashboard.screens.start_agent import StartAgentScreen
 from zdd_tui.dashboard.screens.status_details import StatusDetailsScreen
 from zdd_tui.dashboard.screens.tune import TuneRequest, TuneScreen
 from zdd_tui.dashboard.state import Clock, DashboardState, FlagView, RenderContext, StateSource
 from zdd_tui.dashboard.widgets.bars.command_progress import CommandProgress
-from zdd_tui.dashboard.widgets.bars.footer import disabled_reason
+from zdd_tui.dashboard.widgets.bars.footer import agent_start_disabled_reason, disabled_reason
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.dashboard.widgets.panes.pane import Pane, RowSelected
 from zdd_tui.model.actions import ACTIONS, Action, default_keys, find_action
@@ -116,6 +117,7 @@ class ActionController:
             "slower": partial(self._step_speed, slow_down),
             "faster": partial(self._step_speed, speed_up),
             "tune": self._open_tuning,
+            "start-agent": self._start_agent,
             "unlock": self._unlock,
             "lock": self._lock,
             "palette": lambda: self._push_once(PaletteScreen(*self._state_and_context())),
@@ -258,6 +260,21 @@ class ActionController:
         self.progress = progress
         self._post(RepaintRequested())
 
+    # --- agent -------------------------------------------------------------------------------------------------------
+
+    def _start_agent(self) -> None:
+        board, context = self._state_and_context()
+        if reason := agent_start_disabled_reason(board, context):
+            self._app.notify(reason, markup=False, timeout=5)
+            return
+
+        def decided(result: ConfirmResult | None) -> None:
+            if result is not None and not agent_start_disabled_reason(*self._state_and_context()):
+                self._close_screens()
+                self._source.start_agent()
+
+        self._app.push_screen(StartAgentScreen(board, context), decided)
+
     # --- lock --------------------------------------------------------------------------------------------------------
 
     def _unlock(self) -> None:
@@ -340,6 +357,8 @@ class CopiedText(NamedTuple):
 def text_to_copy(screen: Screen[Any]) -> CopiedText:
     """The row under the cursor, else the focused pane, else the whole screen."""
     focused = screen.focused
+    if isinstance(screen, StartAgentScreen):
+        return CopiedText("the line", screen.command)
     if isinstance(focused, LineView):
         row = focused.text_under_cursor()
         name = focused.pane_name if isinstance(focused, Pane) else "page"

@@ -14,7 +14,7 @@ from zdd_tui.dashboard.screens.dialog import Dialog, KeyHints, PageView, target_
 from zdd_tui.dashboard.screens.rollback_facts import rollback_fact_lines
 from zdd_tui.dashboard.state import DashboardState, PlanView, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, sanitize, wrap
-from zdd_tui.model.actions import Action, find_action
+from zdd_tui.model.actions import Action
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.release.state import CommandKind, Release, ReleaseState, StepStatus, requires_name, steps_to_undo
 from zdd_tui.model.rollback import RollbackHistory
@@ -69,8 +69,8 @@ class HistoryRead(Message):
             self.history = future.result()
 
 
-class ConfirmScreen(Dialog[ConfirmResult]):
-    """Exactly what will run, and on which systems. Enter confirms, Escape cancels.
+class ConfirmDialog(Dialog[ConfirmResult]):
+    """What an action will do, and on which systems. Enter confirms, Escape cancels.
 
     Enter works only after the dialog was painted.
 
@@ -88,18 +88,11 @@ class ConfirmScreen(Dialog[ConfirmResult]):
     ]
 
     def __init__(
-        self,
-        board: DashboardState,
-        context: RenderContext,
-        action: Action,
-        history: Future[RollbackHistory] | None = None,
+        self, board: DashboardState, context: RenderContext, action: Action, fields: tuple[ConfirmField, ...]
     ) -> None:
         super().__init__(board, context)
-        self._pending_history = history
-        self._history: RollbackHistory | None = None
-        self.kind = CommandKind(action.id)
-        self._expected = board.build_precondition()
-        self._fields = confirm_fields(board, context, self.kind)
+        self._action = action
+        self._fields = fields
         self._is_armed = False
         self._error = ""
         self._conflict = ""
@@ -111,12 +104,6 @@ class ConfirmScreen(Dialog[ConfirmResult]):
 
     def on_mount(self) -> None:
         self.call_after_refresh(self._enable_enter)
-        if self._pending_history is not None:
-            self._pending_history.add_done_callback(lambda done: self.post_message(HistoryRead(done)))
-
-    def on_history_read(self, message: HistoryRead) -> None:
-        self._history = message.history
-        self._draw()
 
     def _enable_enter(self) -> None:
         self._is_armed = True
@@ -129,22 +116,14 @@ class ConfirmScreen(Dialog[ConfirmResult]):
             self._draw()
 
     def _find_conflict(self, board: DashboardState, context: RenderContext) -> str:
-        if board.build_precondition() != self._expected:
-            return "State changed since you confirmed: press Esc and review"
         if not any(each.id == "environment" for each in self._fields):
             opened = self._last_shown[1]
-            is_available = context.production_lock.is_available(find_action(self.kind.value), context.now)
+            is_available = context.production_lock.is_available(self._action, context.now)
             if not is_available or (
                 context.production_lock.is_locked(context.now) and not opened.production_lock.is_locked(opened.now)
             ):
                 return "The unlock expired: press Esc and unlock again"
         return ""
-
-    def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
-        facts: list[Line] = []
-        if self.kind is CommandKind.ROLLBACK:
-            facts = rollback_fact_lines(board, context, self._history, cells)
-        return confirm_lines(board, self.kind, cells, self.query_one(PageView).content_size.height, facts)
 
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         if self._conflict:
@@ -169,6 +148,46 @@ class ConfirmScreen(Dialog[ConfirmResult]):
 
     def action_scroll(self, lines: int) -> None:
         self.query_one(PageView).scroll_relative(y=lines, animate=False)
+
+
+class ConfirmScreen(ConfirmDialog):
+    """The confirmation of a command: exactly what will run.
+
+    Args:
+        history: of a rollback, what is known about earlier ones; shown when it arrives.
+    """
+
+    def __init__(
+        self,
+        board: DashboardState,
+        context: RenderContext,
+        action: Action,
+        history: Future[RollbackHistory] | None = None,
+    ) -> None:
+        self.kind = CommandKind(action.id)
+        super().__init__(board, context, action, confirm_fields(board, context, self.kind))
+        self._expected = board.build_precondition()
+        self._pending_history = history
+        self._history: RollbackHistory | None = None
+
+    def on_mount(self) -> None:
+        if self._pending_history is not None:
+            self._pending_history.add_done_callback(lambda done: self.post_message(HistoryRead(done)))
+
+    def on_history_read(self, message: HistoryRead) -> None:
+        self._history = message.history
+        self._draw()
+
+    def _find_conflict(self, board: DashboardState, context: RenderContext) -> str:
+        if board.build_precondition() != self._expected:
+            return "State changed since you confirmed: press Esc and review"
+        return super()._find_conflict(board, context)
+
+    def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+        facts: list[Line] = []
+        if self.kind is CommandKind.ROLLBACK:
+            facts = rollback_fact_lines(board, context, self._history, cells)
+        return confirm_lines(board, self.kind, cells, self.query_one(PageView).content_size.height, facts)
 
 
 class UnlockScreen(Dialog[bool]):
@@ -224,6 +243,11 @@ def _typing_hints(fields: Sequence[ConfirmField], verb: str, error: str, cells: 
     return [*(wrap(f"✗ {error}", cells, TextStyle.BAD) if error else []), hints]
 
 
+def lock_fields(board: DashboardState, context: RenderContext) -> tuple[ConfirmField, ...]:
+    """The name of the environment, where production is locked: one key in the wrong window must change nothing."""
+    return (_environment_field(board.plan),) if context.production_lock.is_locked(context.now) else ()
+
+
 def _environment_field(plan: PlanView) -> ConfirmField:
     return ConfirmField(
         "environment",
@@ -240,9 +264,7 @@ def confirm_fields(board: DashboardState, context: RenderContext, kind: CommandK
     name is required, so that one key in the wrong window cannot roll back.
     """
     plan, record = board.plan, board.release.value
-    fields: list[ConfirmField] = []
-    if context.production_lock.is_locked(context.now):
-        fields.append(_environment_field(plan))
+    fields = list(lock_fields(board, context))
     if record is not None and requires_name(record.release, kind):
         fields.append(ConfirmField("name", "type the release name", plan.name, "the release name is missing"))
     if kind is CommandKind.ROLLBACK:

@@ -3,8 +3,11 @@
 from dataclasses import replace
 
 from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, RenderContext
+from zdd_tui.dashboard.widgets.bars.footer import agent_start_disabled_reason
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, error_lines, format_age, hang, line_width, wrap
 from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
+from zdd_tui.model.actions import find_action
+from zdd_tui.model.agent_start import describe_start
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import ReleaseState
 from zdd_tui.model.release.summary import ReleaseSummary, Severity, has_no_agent, summarize_release
@@ -55,7 +58,8 @@ def summary_lines(board: DashboardState, context: RenderContext, cells: int, lim
     queued = [requested for requested in record.commands if requested.status == "queued"]
     if has_no_agent(record.lease) and not record.release.state.has_ended and not stale:
         waiting = f"; {len(queued)} command{'s wait' if len(queued) > 1 else ' waits'}" if queued else ""
-        tail += wrap(f"✗ No agent is running this release{waiting}. Fix: zdd agent PLAN", cells, TextStyle.BAD)
+        text = f"✗ No agent is running this release{waiting}. {_agent_hint(board, context)}"
+        tail += wrap(text, cells, TextStyle.BAD)
     elif stale:
         hint = f"Fix: {board.release.hint}; " if board.release.hint else ""
         text = f"→ {hint}this screen reconnects automatically, the agent is not affected"
@@ -70,6 +74,16 @@ def summary_lines(board: DashboardState, context: RenderContext, cells: int, lim
         key = (context.key_names["details"], TextStyle.KEY)
         notes = [*notes[: room - 1], (("  … ", TextStyle.DIM), key, (" shows all", TextStyle.DIM))]
     return [*lines, *notes, *tail]
+
+
+def _agent_hint(board: DashboardState, context: RenderContext) -> str:
+    """What became of the agent that was started here; else what starts one."""
+    started = describe_start(board.agent_start, context.now)
+    if started and agent_start_disabled_reason(board, context):
+        return started
+    can_start = context.production_lock.is_available(find_action("start-agent"), context.now)
+    fix = f"{context.key_names['start-agent']} starts one" if can_start else "Fix: zdd agent PLAN"
+    return f"{started}. {fix}" if started else fix
 
 
 def _next_action_text(summary: ReleaseSummary, context: RenderContext) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from zdd_tui.dashboard.live_queries import DISCONNECTED_LOG, NOT_CONNECTED, LiveQueries, failed_future
 from zdd_tui.dashboard.live_views import EventCache, FlagCache, build_plan_view, describe_error, observe_pods
 from zdd_tui.dashboard.state import DashboardState, Observed, UnavailableLog
+from zdd_tui.model.activity import StopRequest
 from zdd_tui.model.agent_start import AgentStart
 from zdd_tui.model.errors import DatabaseError, ZddError
 from zdd_tui.model.plan.base import BasePlan, Plan
@@ -134,6 +135,10 @@ class LiveSource:
     def send_command(self, request: CommandRequest) -> "Future[StoredCommand]":
         loop = self._running_loop()
         return failed_future() if loop is None else asyncio.run_coroutine_threadsafe(self._send(request), loop)
+
+    def stop_session(self, request: StopRequest) -> "Future[bool]":
+        loop = self._running_loop()
+        return failed_future() if loop is None else asyncio.run_coroutine_threadsafe(self._stop_session(request), loop)
 
     def run_doctor(self) -> None:
         if loop := self._running_loop():
@@ -351,6 +356,11 @@ class LiveSource:
                 continue
             if stored.status != "queued":
                 return stored
+
+    async def _stop_session(self, request: StopRequest) -> bool:
+        if self._store is None or self._release_id is None:
+            raise DatabaseError(*NOT_CONNECTED)
+        return await self._store.stop_session(self._release_id, request, actor=self._actor)
 
     # --- doctor --------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from zdd_tui.model.actions import default_keys
+from zdd_tui.model.activity import StopRequest
 from zdd_tui.model.agent_start import AgentStart
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.production_lock import UNLOCK_SECONDS, UNRESTRICTED, ProductionLock, is_production
@@ -199,6 +200,10 @@ class StateSource(Protocol):
 
     def send_command(self, request: CommandRequest) -> "Future[StoredCommand]":
         """Queues a command; the future ends with the agent's result or with a ZddError."""
+        ...
+
+    def stop_session(self, request: StopRequest) -> "Future[bool]":
+        """Stops a session of the database; the future ends with whether it was signalled, or with a ZddError."""
         ...
 
     def run_doctor(self) -> None:

@@ -196,6 +196,13 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "backfill-detail", "B", "backfill", "Ranges, failed rows, the batch’s SQL and its query plan.", group="more"
     ),
+    Action(
+        "activity",
+        "D",
+        "activity",
+        "Sessions that block zdd or wait for it, long transactions, replication, vacuum; Enter stops a session.",
+        group="more",
+    ),
     Action("plan", "P", "plan", "The stored plan, and its differences from the file.", group="more"),
     _focus_pane_action("pods", "1", "the pods: state, drain, restarts; Enter opens one, with its log."),
     _focus_pane_action("backfill", "2", "the backfill: progress, rate, throttles."),

@@ -189,11 +189,12 @@ async def test_an_agent_is_started_in_two_keys_where_none_runs() -> None:
         await desk.press("enter")
         assert desk.source.agent_starts == 1
         await desk.set_board(without_agent(start=AgentStart("starting", desk.clock.seconds, 77, "/state/a.log")))
-        assert "An agent was started here 0.0s ago (pid 77) and holds no lease yet; log /state/a.log" in desk.screen
+        assert "An agent was started" in desk.screen
+        assert "log /state/a.log" in desk.screen
         await desk.press("A", "enter")
         assert desk.source.agent_starts == 1, "a second agent was started"
-        await desk.set_board(without_agent(start=AgentStart("failed", desk.clock.seconds, error="the plan is new")))
-        assert "ended 0.0s ago: the plan is new" in desk.screen
+        await desk.set_board(without_agent(start=AgentStart("failed", desk.clock.seconds, error="refused!")))
+        assert "refused!" in desk.screen
         await desk.press("A", "enter")
         assert desk.source.agent_starts == 2
 

@@ -35,7 +35,8 @@ from zdd_tui.dashboard.screens.dialog import PageView
 from zdd_tui.dashboard.screens.status_details import StatusDetailsScreen
 from zdd_tui.dashboard.state import Observed
 from zdd_tui.dashboard.widgets.panes.pane import RowSelected
-from zdd_tui.model.errors import ClusterError
+from zdd_tui.model.activity import StopRequest
+from zdd_tui.model.errors import ClusterError, DatabaseError
 from zdd_tui.model.queries import LogLine, ObjectQuery, PlanQuery
 from zdd_tui.model.release.records import FailedRow
 from zdd_tui.model.release.state import CommandKind
@@ -80,6 +81,45 @@ async def test_picture(picture: str, size: str, same_as_before: Callable[[str, s
         await pilot.press(*keys.split())
         await pilot.pause()
         same_as_before(f"detail-{picture}-{size}", screen_text(app))
+
+
+async def test_a_session_in_the_way_is_stopped_in_two_keys_and_cancelled_before_it_is_terminated() -> None:
+    clock = FixedClock()
+    app, source, screen = opened("activity", clock=clock)
+    app.action_controller.access = app.action_controller.access.unlock(clock.seconds)
+    async with app.run_test(size=(120, 36), notifications=True, tooltips=True) as pilot:
+        await app.push_screen(screen())
+        await pilot.pause()
+        await pilot.press("enter")
+        await pilot.pause()
+        asked = screen_text(app)
+        assert "SELECT pg_terminate_backend(4123)" in asked, "it is idle: there is no statement to cancel"
+        assert "JOIN orders o" in asked
+        assert source.stopped_sessions == []
+        await pilot.press("enter")
+        await pilot.pause()
+        assert source.stopped_sessions == [StopRequest(4123, "s1", True)]
+        assert "✔ terminate sent to pid 4123" in screen_text(app)
+        source.stop_result = DatabaseError("the session of a superuser")
+        for terminate in (False, True):
+            await pilot.press("down", "enter")
+            await pilot.pause()
+            await pilot.press(*"slow", "enter")
+            await pilot.pause()
+            assert source.stopped_sessions[-1] == StopRequest(4305, "s3", terminate, "slow")
+            assert ("✗ cancel of pid 4305: the session of a superuser" in screen_text(app)) is not terminate
+            await pilot.press("home")
+            source.stop_result = True
+            if not terminate:  # refused: it was not cancelled yet
+                await pilot.press("down", "enter", "enter")
+                await pilot.pause()
+                assert source.stopped_sessions[-1] == StopRequest(4305, "s3", False)
+                await pilot.press("home")
+                clock.seconds += 5
+        await pilot.press("end", "enter")
+        await pilot.pause()
+        assert "it belongs to an agent" in screen_text(app)
+        assert source.stopped_sessions[-1].pid == 4305
 
 
 async def test_escape_closes_a_screen_and_its_logs() -> None:

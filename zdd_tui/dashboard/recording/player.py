@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from zdd_tui.dashboard.recording.reader import Recording
 from zdd_tui.dashboard.state import DashboardState, UnavailableLog
+from zdd_tui.model.activity import StopRequest
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.queries import (
     AuditLog,
@@ -139,6 +140,11 @@ class Player:
     def send_command(self, request: CommandRequest) -> "Future[StoredCommand]":
         refused: Future[StoredCommand] = Future()
         refused.set_exception(ZddError("this is a recording: it accepts no commands"))
+        return refused
+
+    def stop_session(self, request: StopRequest) -> "Future[bool]":
+        refused: Future[bool] = Future()
+        refused.set_exception(ZddError("this is a recording: it has no sessions"))
         return refused
 
     def run_doctor(self) -> None:

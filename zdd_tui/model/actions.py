@@ -196,6 +196,7 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "backfill-detail", "B", "backfill", "Ranges, failed rows, the batch’s SQL and its query plan.", group="more"
     ),
+    Action("logs", "L", "logs", "The logs of all pods of a version by time; errors only.", group="more"),
     Action(
         "activity",
         "D",

@@ -51,7 +51,7 @@ async def test_who_blocks_our_ddl_is_named_cancelled_and_terminated(pg_dsn: str)
 
             asleep = asyncio.create_task(holder.execute("SELECT pg_sleep(60)"))
             async with asyncio.timeout(20):
-                while (await listed(store, pg_dsn))[Relation.BLOCKS_AGENT].session.state != "active":
+                while (await listed(store, pg_dsn))[Relation.BLOCKS_AGENT].session.state != "active":  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
             session = blocker.session
             assert await store.stop_session(release_id, StopRequest(session.pid, session.started, False), actor=ANA)

@@ -31,6 +31,7 @@ from zdd_tui.dashboard.screens.details.log import LogScreen
 from zdd_tui.dashboard.screens.details.plan import PlanScreen
 from zdd_tui.dashboard.screens.details.pod import PodScreen
 from zdd_tui.dashboard.screens.details.timeline import TimelineScreen
+from zdd_tui.dashboard.screens.details.version_log import VersionLogScreen
 from zdd_tui.dashboard.screens.details.yaml import YamlScreen
 from zdd_tui.dashboard.state import DashboardState, Observed, RenderContext, StateSource
 from zdd_tui.model.activity import ActivityQuery, DatabaseActivity, Replica, Session, TableVacuum
@@ -322,6 +323,7 @@ SCREENS: dict[str, tuple[str, Maker]] = {
     "flag": ("backfill", lambda source, look: FlagScreen(source, look, "users_full_name_write")),
     "backfill": ("backfill", BackfillScreen),
     "activity": ("backfill", ActivityScreen),
+    "logs": ("backfill", VersionLogScreen),
     "topology": ("backfill", DiagramScreen),
     "topology-cutover": ("gates", DiagramScreen),
     "topology-rolling": ("rolling", DiagramScreen),

@@ -67,6 +67,7 @@ _DETAIL_SCREENS = {
     "topology": ("diagram", "DiagramScreen"),
     "gates": ("gate", "GateScreen"),
     "backfill-detail": ("backfill", "BackfillScreen"),
+    "logs": ("version_log", "VersionLogScreen"),
     "activity": ("activity", "ActivityScreen"),
     "plan": ("plan", "PlanScreen"),
 }

@@ -23,6 +23,7 @@ from tests.support.screen_text import screen_text
 from tests.support.states import MONOTONIC, SERVING, FixedClock, FixedSource
 from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.screens.confirm import ConfirmScreen
+from zdd_tui.dashboard.screens.details.activity import ActivityScreen
 from zdd_tui.dashboard.screens.details.backfill import BackfillScreen
 from zdd_tui.dashboard.screens.details.base import DetailScreen
 from zdd_tui.dashboard.screens.details.diagram import DiagramScreen
@@ -88,38 +89,30 @@ async def test_a_session_in_the_way_is_stopped_in_two_keys_and_cancelled_before_
     app, source, screen = opened("activity", clock=clock)
     app.action_controller.access = app.action_controller.access.unlock(clock.seconds)
     async with app.run_test(size=(120, 36), notifications=True, tooltips=True) as pilot:
+
+        async def press(*pressed: str) -> str:
+            await pilot.press(*pressed)
+            await pilot.pause()
+            return screen_text(app)
+
         await app.push_screen(screen())
         await pilot.pause()
-        await pilot.press("enter")
-        await pilot.pause()
-        asked = screen_text(app)
+        asked = await press("enter")
         assert "SELECT pg_terminate_backend(4123)" in asked, "it is idle: there is no statement to cancel"
         assert "JOIN orders o" in asked
         assert source.stopped_sessions == []
-        await pilot.press("enter")
-        await pilot.pause()
+        assert "✔ terminate sent to pid 4123" in await press("enter")
         assert source.stopped_sessions == [StopRequest(4123, "s1", True)]
-        assert "✔ terminate sent to pid 4123" in screen_text(app)
+        assert "SELECT pg_cancel_backend(4305)" in await press("down", "enter")
+        await press(*"slow", "enter")
+        assert source.stopped_sessions[-1] == StopRequest(4305, "s3", False, "slow")
+        clock.seconds += 5
         source.stop_result = DatabaseError("the session of a superuser")
-        for terminate in (False, True):
-            await pilot.press("down", "enter")
-            await pilot.pause()
-            await pilot.press(*"slow", "enter")
-            await pilot.pause()
-            assert source.stopped_sessions[-1] == StopRequest(4305, "s3", terminate, "slow")
-            assert ("✗ cancel of pid 4305: the session of a superuser" in screen_text(app)) is not terminate
-            await pilot.press("home")
-            source.stop_result = True
-            if not terminate:  # refused: it was not cancelled yet
-                await pilot.press("down", "enter", "enter")
-                await pilot.pause()
-                assert source.stopped_sessions[-1] == StopRequest(4305, "s3", False)
-                await pilot.press("home")
-                clock.seconds += 5
-        await pilot.press("end", "enter")
-        await pilot.pause()
-        assert "it belongs to an agent" in screen_text(app)
-        assert source.stopped_sessions[-1].pid == 4305
+        assert "SELECT pg_terminate_backend(4305)" in await press("enter"), "it was cancelled in vain"
+        assert "✗ terminate of pid 4305: the session of a superuser" in await press("enter")
+        await press("end", "enter")
+        assert isinstance(app.screen, ActivityScreen), "an agent's session is no session to stop"
+    assert len(source.stopped_sessions) == 3
 
 
 async def test_escape_closes_a_screen_and_its_logs() -> None:

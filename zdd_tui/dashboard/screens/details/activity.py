@@ -64,13 +64,13 @@ SESSION_COLUMNS: Sequence[PaneColumn[ListedSession, float]] = [
     PaneColumn("pid", "PID", lambda row, _: str(row.session.pid or "-"), 7, align_right=True,
                find=lambda row: str(row.session.pid)),
     PaneColumn("with", "WITH", lambda row, _: _others(row), 7, 15, drop_order=2),
-    PaneColumn("role", "ROLE", lambda row, _: row.session.role, 6, 16, drop_order=3, find=lambda row: row.session.role),
-    PaneColumn("app", "APPLICATION", lambda row, _: row.session.application, 11, 24,
+    PaneColumn("role", "ROLE", lambda row, _: row.session.role, 6, 10, drop_order=3, find=lambda row: row.session.role),
+    PaneColumn("app", "APPLICATION", lambda row, _: row.session.application, 11, 16,
                find=lambda row: row.session.application),
     PaneColumn("state", "STATE", lambda row, _: row.session.state, 8, 19, find=lambda row: row.session.state),
     PaneColumn("open", "OPEN", lambda row, _: _seconds(row.session.transaction_seconds), 6, align_right=True,
                sort=lambda row: -(row.session.transaction_seconds or 0.0)),
-    PaneColumn("wait", "WAITS FOR", lambda row, _: row.session.wait, 9, 20, drop_order=4, style=dim_style),
+    PaneColumn("wait", "WAITS FOR", lambda row, _: row.session.wait, 9, 13, drop_order=4, style=dim_style),
     PaneColumn("statement", "STATEMENT", lambda row, _: _statement(row), 8, 10_000, drop_order=1, style=dim_style,
                find=_statement),
 ]  # fmt: skip
@@ -156,7 +156,7 @@ class ActivityScreen(DetailScreen):
         yield KeyHints()
 
     def on_mount(self) -> None:
-        self.query_one(SessionsPane).focus()
+        self.call_next(self.query_one(SessionsPane).focus)  # after the page got the focus
 
     def heading(self, board: DashboardState) -> str:
         return f"database activity  {board.plan.database}"

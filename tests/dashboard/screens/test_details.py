@@ -38,7 +38,7 @@ from zdd_tui.dashboard.state import Observed
 from zdd_tui.dashboard.widgets.panes.pane import RowSelected
 from zdd_tui.model.activity import StopRequest
 from zdd_tui.model.errors import ClusterError, DatabaseError
-from zdd_tui.model.queries import LogLine, ObjectQuery, PlanQuery
+from zdd_tui.model.queries import LogLine, LogView, ObjectQuery, PlanQuery
 from zdd_tui.model.release.records import FailedRow
 from zdd_tui.model.release.state import CommandKind
 
@@ -113,6 +113,35 @@ async def test_a_session_in_the_way_is_stopped_in_two_keys_and_cancelled_before_
         await press("end", "enter")
         assert isinstance(app.screen, ActivityScreen), "an agent's session is no session to stop"
     assert len(source.stopped_sessions) == 3
+
+
+async def test_the_logs_of_a_version_are_filtered_and_follow_new_pods() -> None:
+    app, source, screen = opened("logs")
+    source.log = LogView((LogLine("GET /users", 1.0), LogLine("ERROR timeout", 2.0)), 2, state="following")
+    async with app.run_test(size=(120, 36), notifications=True, tooltips=True) as pilot:
+
+        async def press(*pressed: str) -> str:
+            await pilot.press(*pressed)
+            await pilot.pause()
+            return screen_text(app)
+
+        await app.push_screen(screen())
+        await pilot.pause()
+        pods = {tail.query.pod for tail in source.tails}
+        assert len(pods) == len(source.tails) > 1
+        assert "GET /users" not in (shown := await press("e"))
+        assert "ERROR timeout" in shown
+        assert "errors only" in shown
+        assert "GET /users" in await press("e")
+        assert "ERROR timeout" not in await press("slash", *"users", "enter")
+        assert "ERROR timeout" in await press("escape"), "the first Esc clears the filter"
+        await press("b")
+        assert all(tail.query.previous for tail in source.tails[len(pods) :])
+        assert all(tail.closed for tail in source.tails[: len(pods)])
+        assert "logs of all versions" in await press("v")
+        await press("escape")
+        assert len(app.screen_stack) == 1
+    assert all(tail.closed for tail in source.tails)
 
 
 async def test_escape_closes_a_screen_and_its_logs() -> None:

@@ -22,7 +22,7 @@ LINES_PER_POD = 100
 ALL_VERSIONS = "all versions"
 
 _POD_STYLES = (TextStyle.KEY, TextStyle.RUNNING, TextStyle.GOOD, TextStyle.WARN, TextStyle.STRONG, TextStyle.NORMAL)
-_NAME_WIDTH = 11
+_NAME_WIDTH = 6
 
 
 class VersionLogScreen(DetailScreen):
@@ -124,7 +124,8 @@ class VersionLogScreen(DetailScreen):
 
     def heading(self, board: DashboardState) -> str:
         count = len(self._tails)
-        return f"logs of {self._version}, {count} pod{'' if count == 1 else 's'}"
+        version = self._version if self._version == ALL_VERSIONS else f"version {self._version}"
+        return f"logs of {version}, {count} pod{'' if count == 1 else 's'}"
 
     def age_source(self, board: DashboardState) -> tuple[Observed[object], float]:
         return board.workload, PODS_STALE_SECONDS

@@ -50,6 +50,8 @@ WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) \gexec
 -- The agent: owner of the schema zdd; with the owner's rights on the tables; it sees who holds a lock or an old snapshot.
 GRANT :"owner" TO :"agent";
 GRANT pg_read_all_stats TO :"agent";
+-- It stops the sessions that an operator has chosen (zdd.stop_session). No right over sessions of superusers.
+GRANT pg_signal_backend TO :"agent";
 GRANT USAGE, CREATE ON SCHEMA :"schema" TO :"agent";
 -- The owner creates the tables of a release.
 GRANT USAGE, CREATE ON SCHEMA :"schema" TO :"owner";
@@ -76,20 +78,27 @@ REVOKE ALL ON ALL TABLES IN SCHEMA zdd FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA zdd FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA zdd FROM PUBLIC;
 
--- The viewer reads. The operator reads, too, and sends commands: by one function and in no other way.
+-- The viewer reads. The operator reads, too, sends commands and stops sessions: by two functions and in no other way.
 SELECT format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), :'viewer') \gexec
 GRANT USAGE ON SCHEMA zdd TO :"viewer";
 GRANT SELECT ON ALL TABLES IN SCHEMA zdd TO :"viewer";
 ALTER DEFAULT PRIVILEGES FOR ROLE :"agent" IN SCHEMA zdd GRANT SELECT ON TABLES TO :"viewer";
 GRANT :"viewer" TO :"operator";
+-- The operator sees who blocks a release, and with which statement.
+GRANT pg_read_all_stats TO :"operator";
 -- The agent's first migration replaces this body; it keeps owner and rights, so that no second run is needed.
 SELECT 'CREATE FUNCTION zdd.send_command('
     'for_release bigint, kind text, args jsonb, reason text, actor text, host text) RETURNS bigint LANGUAGE plpgsql AS '
     '$body$BEGIN RAISE EXCEPTION ''no agent has created the zdd schema yet''; END$body$'
 WHERE NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace = 'zdd'::regnamespace AND proname = 'send_command') \gexec
+SELECT 'CREATE FUNCTION zdd.stop_session(for_release bigint, session integer, started text, terminate boolean,'
+    ' reason text, actor text, host text) RETURNS boolean LANGUAGE plpgsql AS '
+    '$body$BEGIN RAISE EXCEPTION ''no agent has created the zdd schema yet''; END$body$'
+WHERE NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace = 'zdd'::regnamespace AND proname = 'stop_session') \gexec
 SELECT format('ALTER FUNCTION %s OWNER TO %I', oid::regprocedure, :'agent')
-FROM pg_proc WHERE pronamespace = 'zdd'::regnamespace AND proname = 'send_command' AND proowner <> :'agent'::regrole \gexec
-REVOKE ALL ON FUNCTION zdd.send_command FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION zdd.send_command TO :"operator";
+FROM pg_proc WHERE pronamespace = 'zdd'::regnamespace AND proname IN ('send_command', 'stop_session')
+  AND proowner <> :'agent'::regrole \gexec
+REVOKE ALL ON FUNCTION zdd.send_command, zdd.stop_session FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION zdd.send_command, zdd.stop_session TO :"operator";
 
 COMMIT;

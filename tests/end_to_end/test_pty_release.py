@@ -96,6 +96,9 @@ async def test_a_whole_release_by_keys(tmp_path: Path) -> None:
         assert left_at is not None
         assert left_at.status == "running", "the backfill was over too early to tell"
         async with dashboard(env) as terminal:
+            await terminal.wait_for("a runs cutover")
+            assert running_agents(env) == [agent], "a second agent was started"
+            agent = await replace_agent(terminal, env, agent)
             await advance(terminal, "cutover", "turn the read flag on", "roll out V3")
             assert running_agents(env) == [agent], "a second agent was started"
             await advance(terminal, "contract", "archive the old schema and its data")
@@ -105,6 +108,18 @@ async def test_a_whole_release_by_keys(tmp_path: Path) -> None:
             assert await terminal.wait_for_exit() == 0
         assert await asyncio.to_thread(psutil.wait_procs, [agent], 20) == ([agent], [])
         await assert_no_failures(env)
+
+
+async def replace_agent(terminal: Emulator, env: Environment, agent: psutil.Process) -> psutil.Process:
+    """Kills the agent, and starts another one by its key."""
+    agent.kill()
+    await terminal.wait_for("✗ No agent is running this release. A starts one")
+    terminal.press("A")
+    await terminal.wait_for("start an agent", str(env.plan_file), "Enter confirm")
+    terminal.press(ENTER)
+    await terminal.wait_for("a runs cutover", without="No agent is running")
+    (other,) = running_agents(env)
+    return other
 
 
 async def leave_contract(terminal: Emulator) -> None:

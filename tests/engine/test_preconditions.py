@@ -1,13 +1,16 @@
 """The Deployments of a confirmed command are compared with the cluster before it takes effect."""
 
+import asyncio
 import signal
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from tests.support.command_line import NAME as RELEASE
 from tests.support.command_line import make_environment
 from tests.support.kubelet import NAME, ClusterClient, deployment, make_cluster
+from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.store.client import Store
 from zdd_tui.engine.preconditions import require_same_objects
 from zdd_tui.model.errors import Refused
@@ -42,6 +45,18 @@ async def test_another_object_under_a_confirmed_name_is_refused(tmp_path: Path) 
         await require_same_objects(api.cluster, confirmed(CommandKind.ROLLBACK, now))  # a rollback does what it can
         with pytest.raises(Refused, match="deleted since it was confirmed"):
             await require_same_objects(api.cluster, confirmed(CommandKind.ADVANCE, now))
+
+
+async def test_a_rollback_does_not_wait_for_a_cluster_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first undo moves reads back by a flag, which needs no cluster."""
+
+    class SilentCluster:
+        async def get_deployment(self, _name: str) -> None:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr("zdd_tui.engine.preconditions.RECHECK_TIMEOUT", 0.05)
+    async with asyncio.timeout(5):
+        await require_same_objects(cast(Cluster, SilentCluster()), confirmed(CommandKind.ROLLBACK, "uid"))
 
 
 @pytest.mark.timeout(300)

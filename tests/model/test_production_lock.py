@@ -18,8 +18,8 @@ def test_what_is_not_production_has_no_lock() -> None:
     assert UNRESTRICTED.unlock(0) == UNRESTRICTED
 
 
-def test_locked_production_keeps_only_rollback() -> None:
-    assert [each.id for each in MUTATING if LOCKED.is_available(each, 0)] == ["rollback"]
+def test_locked_production_keeps_only_what_asks_for_its_name() -> None:
+    assert [each.id for each in MUTATING if LOCKED.is_available(each, 0)] == ["rollback", "start-agent"]
     assert all(LOCKED.is_available(each, 0) for each in HARMLESS)
     assert LOCKED.is_available(find_action("unlock"), 0)
 

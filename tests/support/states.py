@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from zdd_tui.dashboard.state import DashboardState, FlagView, Observed, PlanView
+from zdd_tui.model.activity import StopRequest
 from zdd_tui.model.flag import OFF, ON, FlagValue
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.base import Backfill
@@ -94,6 +95,9 @@ class FixedSource:
     futures: list[Future[StoredCommand]] = field(default_factory=list)
     callbacks: list[Callable[[], None]] = field(default_factory=list)
     examinations: int = 0
+    agent_starts: int = 0
+    stopped_sessions: list[StopRequest] = field(default_factory=list)
+    stop_result: bool | Exception = True
     answers: dict[type, Any] = field(default_factory=dict)
     queries: list[Query[Any]] = field(default_factory=list)
     log: LogView = field(default_factory=LogView)
@@ -120,8 +124,20 @@ class FixedSource:
             self.current = replace(self.current, delivery=stored)
         return future
 
+    def stop_session(self, request: StopRequest) -> Future[bool]:
+        self.stopped_sessions.append(request)
+        future: Future[bool] = Future()
+        if isinstance(self.stop_result, Exception):
+            future.set_exception(self.stop_result)
+        else:
+            future.set_result(self.stop_result)
+        return future
+
     def run_doctor(self) -> None:
         self.examinations += 1
+
+    def start_agent(self) -> None:
+        self.agent_starts += 1
 
     def fetch(self, query: Query[T]) -> Future[T]:
         """A future with the answer for the query's class; without one it never ends."""

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -195,11 +196,16 @@ def start_agent(plan_file: Path, release: str, region: str = "") -> DetachedAgen
     return DetachedAgent(process, log, offset)
 
 
-async def ensure_agent(loaded: LoadedPlan, plan_file: Path) -> None:
+async def ensure_agent(
+    loaded: LoadedPlan, plan_file: Path, on_start: Callable[[DetachedAgent], None] | None = None
+) -> None:
     """Starts a detached agent unless one holds the lease, or the release has ended; then waits until it exits.
 
     Waits for the database as long as it is unreachable. Two callers at once are harmless: the agent that finds the
     lease held exits.
+
+    Args:
+        on_start: called with the started agent.
 
     Raises:
         ZddError: no agent could be started, it refused the plan, or it exited with an error.
@@ -211,7 +217,10 @@ async def ensure_agent(loaded: LoadedPlan, plan_file: Path) -> None:
             break
         except BackendError:
             await asyncio.sleep(RETRY_SECONDS)  # the dashboard shows the reason
-    if (error := await start_agent(plan_file, loaded.plan.name, loaded.plan.region).wait_for_exit()) is not None:
+    agent = start_agent(plan_file, loaded.plan.name, loaded.plan.region)
+    if on_start is not None:
+        on_start(agent)
+    if (error := await agent.wait_for_exit()) is not None:
         raise error
 
 

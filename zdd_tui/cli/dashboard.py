@@ -15,6 +15,7 @@ from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.live_fleet import LiveFleet, LoadSettings
 from zdd_tui.dashboard.live_source import LiveSource
 from zdd_tui.dashboard.terminal.display_options import DisplayOptions
+from zdd_tui.model.agent_start import AgentStart
 from zdd_tui.model.duration import format_duration, parse_duration
 from zdd_tui.model.errors import PlanError, ZddError
 from zdd_tui.model.plan.base import BasePlan
@@ -70,8 +71,7 @@ def run_dashboard(
     fleet = LiveFleet(load_settings, partial(_open_stored, actor), opened=source, open_region=open_region)
     source.start()
     if start_agent:
-        # A thread of its own: it waits for an unreachable database without limit.
-        threading.Thread(target=_ensure_agent, args=(loaded, source), name="zdd-ensure-agent", daemon=True).start()
+        _start_agent_thread(loaded, source)
     try:
         app = ZddApp(
             source,
@@ -115,7 +115,9 @@ def run_fleet(
 
 
 def _make_source(loaded: LoadedPlan, actor: Actor) -> LiveSource:
-    return LiveSource(loaded.plan, actor=actor, doctor=partial(_run_examination, loaded), path=loaded.source)
+    source = LiveSource(loaded.plan, actor=actor, doctor=partial(_run_examination, loaded), path=loaded.source)
+    source.starter = partial(_start_agent_thread, loaded, source)
+    return source
 
 
 def _open_stored(actor: Actor, plan: BasePlan, release_id: int | None) -> LiveSource:
@@ -137,15 +139,31 @@ async def _run_examination(loaded: LoadedPlan) -> "Report":
     return await run_examination(loaded)
 
 
+def _start_agent_thread(loaded: LoadedPlan, source: LiveSource) -> None:
+    # A thread of its own: it waits for an unreachable database without limit.
+    threading.Thread(target=_ensure_agent, args=(loaded, source), name="zdd-ensure-agent", daemon=True).start()
+
+
 def _ensure_agent(loaded: LoadedPlan, source: LiveSource) -> None:
+    """Starts an agent where none holds the lease; reports its start, and the error that it ends with."""
     source.wait_for_screen()
-    from zdd_tui.cli.agent import ensure_agent  # noqa: PLC0415  # imports the drivers
+    from zdd_tui.cli.agent import DetachedAgent, ensure_agent  # noqa: PLC0415  # imports the drivers
+
+    started: list[DetachedAgent] = []
+
+    def report(agent: DetachedAgent) -> None:
+        started.append(agent)
+        source.report_agent_start(AgentStart("starting", time.monotonic(), agent.process.pid, str(agent.log)))
 
     with suppress(asyncio.CancelledError):
         try:
-            asyncio.run(ensure_agent(loaded, Path(loaded.source)))
+            asyncio.run(ensure_agent(loaded, Path(loaded.source), report))
+            source.report_agent_start(None)
         except ZddError as error:
-            source.agent_error = error
+            log = str(started[-1].log) if started else ""
+            source.report_agent_start(
+                AgentStart("failed", time.monotonic(), log=log, error=error.title, hint=error.hint)
+            )
 
 
 def open_player(file: str, speed: float, at: str) -> "Player":

@@ -407,7 +407,7 @@ def _add_read_commands(verbs: Verbs) -> None:
     opened = _add_plan_command(
         verbs, "open", _run_open, "Open the dashboard; start an agent on this machine if none is running."
     )
-    opened.add_argument("--no-agent", action="store_true", help="never start an agent")
+    opened.add_argument("--no-agent", action="store_true", help="start no agent when it opens")
     add_config_option(opened)
     add_dashboard_options(opened)
     add_display_options(opened)

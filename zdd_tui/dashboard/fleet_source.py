@@ -5,6 +5,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from zdd_tui.dashboard.state import DashboardState, PlanView, StateSource, UnavailableLog
+from zdd_tui.model.activity import StopRequest
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.fleet.rows import Fleet, FleetRow
 from zdd_tui.model.queries import LogQuery, LogTail, LogView, Query
@@ -60,8 +61,14 @@ class NoRelease:
     def send_command(self, request: CommandRequest) -> "Future[StoredCommand]":
         return _failed()
 
+    def stop_session(self, request: StopRequest) -> "Future[bool]":
+        return _failed()
+
     def run_doctor(self) -> None:
         """There is nothing to examine."""
+
+    def start_agent(self) -> None:
+        """There is nothing to run."""
 
     def fetch(self, query: Query[Any]) -> "Future[Any]":
         return _failed()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from zdd_tui.dashboard.live_views import describe_error
+from zdd_tui.model.activity import ActivityQuery
 from zdd_tui.model.errors import DatabaseError, PlanError, ZddError
 from zdd_tui.model.fleet.stored import require_known_cluster
 from zdd_tui.model.log_buffer import LogBuffer
@@ -25,6 +26,7 @@ from zdd_tui.model.queries import (
     PlanText,
     Query,
 )
+from zdd_tui.model.rollback import RollbackQuery
 from zdd_tui.model.shadow import ShadowQuery, ShadowSamples
 
 if TYPE_CHECKING:
@@ -87,23 +89,34 @@ class LiveQueries:
         if store is None or release_id is None:
             raise DatabaseError(*NOT_CONNECTED)
         from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS, translate_error  # noqa: PLC0415
-        from zdd_tui.backends.store import detail as store_detail  # noqa: PLC0415
 
-        dsn = self._plan.database.dsn.get_secret_value()
         try:
-            match query:
-                case AuditLogQuery():
-                    return await store_detail.read_audit_log(store.pool, release_id, query.limit)
-                case PlanQuery():
-                    return await asyncio.to_thread(
-                        _with_plan_file, await store_detail.read_stored_plan(store.pool, release_id), self._path
-                    )
-                case BackfillQuery():
-                    if not isinstance(self._plan, Plan):
-                        return BackfillDetail(explain_error="this strategy moves no rows")
-                    return await store_detail.read_backfill_detail(store.pool, release_id, self._plan, dsn)
+            return await self._query_database(query, store, release_id)
         except CONNECTION_ERRORS as error:
-            raise translate_error(error, dsn) from None
+            raise translate_error(error, self._plan.database.dsn.get_secret_value()) from None
+
+    async def _query_database(self, query: Query[Any], store: "Store", release_id: int) -> Any:
+        from zdd_tui.backends.postgres.activity import read_activity  # noqa: PLC0415  # slow: when needed
+        from zdd_tui.backends.store import detail as store_detail  # noqa: PLC0415
+        from zdd_tui.backends.store.rollback import read_rollback_history  # noqa: PLC0415
+
+        match query:
+            case AuditLogQuery():
+                return await store_detail.read_audit_log(store.pool, release_id, query.limit)
+            case PlanQuery():
+                return await asyncio.to_thread(
+                    _with_plan_file, await store_detail.read_stored_plan(store.pool, release_id), self._path
+                )
+            case BackfillQuery():
+                if not isinstance(self._plan, Plan):
+                    return BackfillDetail(explain_error="this strategy moves no rows")
+                dsn = self._plan.database.dsn.get_secret_value()
+                return await store_detail.read_backfill_detail(store.pool, release_id, self._plan, dsn)
+            case ActivityQuery():
+                async with store.pool.acquire() as connection:
+                    return await read_activity(connection, self._plan)
+            case RollbackQuery():
+                return await read_rollback_history(store.pool, release_id, self._plan)
         raise TypeError(type(query).__name__)
 
     async def _read_shadow_samples(self) -> ShadowSamples:

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from zdd_tui.dashboard.live_queries import DISCONNECTED_LOG, NOT_CONNECTED, LiveQueries, failed_future
 from zdd_tui.dashboard.live_views import EventCache, FlagCache, build_plan_view, describe_error, observe_pods
 from zdd_tui.dashboard.state import DashboardState, Observed, UnavailableLog
+from zdd_tui.model.activity import StopRequest
+from zdd_tui.model.agent_start import AgentStart
 from zdd_tui.model.errors import DatabaseError, DatabaseUnavailable, ZddError
 from zdd_tui.model.fleet.stored import require_known_cluster, require_known_value
 from zdd_tui.model.plan.base import BasePlan, Plan
@@ -80,7 +82,7 @@ class LiveSource:
         release_id: shows this release, and no newer one of the plan; None for the newest.
 
     Attributes:
-        agent_error: why the agent that this dashboard started has ended; shown while there is no release.
+        starter: starts an agent in the background, and reports to :meth:`report_agent_start`; None if unavailable.
     """
 
     def __init__(
@@ -96,7 +98,7 @@ class LiveSource:
         self._pinned_id = release_id
         self._actor = actor
         self._doctor = doctor
-        self._state = DashboardState(build_plan_view(plan))
+        self._state = DashboardState(build_plan_view(plan, path))
         self._callbacks: list[Callable[[], None]] = []
         self._screen_ready = threading.Event()
         self._stopping = threading.Event()
@@ -104,7 +106,7 @@ class LiveSource:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
         self._is_callback_scheduled = False
-        self.agent_error: ZddError | None = None
+        self.starter: Callable[[], None] | None = None
         self._store: Store | None = None
         self._release_id: int | None = None
         self._catalog: Catalog | None = None
@@ -151,9 +153,27 @@ class LiveSource:
         loop = self._running_loop()
         return failed_future() if loop is None else asyncio.run_coroutine_threadsafe(self._send(request), loop)
 
+    def stop_session(self, request: StopRequest) -> "Future[bool]":
+        loop = self._running_loop()
+        return failed_future() if loop is None else asyncio.run_coroutine_threadsafe(self._stop_session(request), loop)
+
     def run_doctor(self) -> None:
         if loop := self._running_loop():
             loop.call_soon_threadsafe(self._start_doctor)
+
+    def start_agent(self) -> None:
+        if self.starter is None:
+            self.report_agent_start(
+                AgentStart("failed", time.monotonic(), error="this dashboard has no plan file", hint="zdd agent PLAN")
+            )
+        else:
+            self.starter()
+
+    def report_agent_start(self, start: AgentStart | None) -> None:
+        """Publishes what became of an agent that was started; call it from any thread. None: it has ended well."""
+        if loop := self._running_loop():
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(partial(self._publish, agent_start=start))
 
     def fetch(self, query: "Query[T]") -> "Future[T]":
         loop = self._running_loop()
@@ -247,11 +267,12 @@ class LiveSource:
             try:
                 self._store = store
                 while (release_id := self._pinned_id or await store.find_release(self._plan.name)) is None:
-                    error = self.agent_error or ZddError(
-                        f"{store.address} has no release {self._plan.name}",
-                        "start it with zdd open PLAN or zdd agent PLAN",
-                    )
-                    self._publish_error(Slot.RELEASE, error.title, error.hint)
+                    start = self._state.agent_start
+                    if start is not None and start.status == "failed":
+                        self._publish_error(Slot.RELEASE, start.error, start.hint)
+                    else:
+                        title = f"{store.address} has no release {self._plan.name}"
+                        self._publish_error(Slot.RELEASE, title, "start it with zdd open PLAN or zdd agent PLAN")
                     await asyncio.sleep(HEARTBEAT_SECONDS)
                 while True:
                     self._release_id = release_id
@@ -380,6 +401,11 @@ class LiveSource:
             raise DatabaseUnavailable(*((source.error, source.hint) if source.error else NOT_CONNECTED))
         valid_until = None if server_now is None else server_now + VALID_SECONDS
         return await self._store.send_command(self._release_id, request, actor=self._actor, valid_until=valid_until)
+
+    async def _stop_session(self, request: StopRequest) -> bool:
+        if self._store is None or self._release_id is None:
+            raise DatabaseError(*NOT_CONNECTED)
+        return await self._store.stop_session(self._release_id, request, actor=self._actor)
 
     # --- doctor --------------------------------------------------------------------------------------------------
 

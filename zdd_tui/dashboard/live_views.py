@@ -1,7 +1,9 @@
 """Views that live sources make of what they read, caches of readings, and texts of errors."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from zdd_tui.dashboard.state import FlagView, Observed, PlanView
 from zdd_tui.model.errors import ZddError
@@ -17,8 +19,12 @@ from zdd_tui.model.workload.rollout import WorkloadSnapshot
 _CLUSTER_HINT = "check kubeconfig, context, namespace and deployment, and that this machine reaches the API server"
 
 
-def build_plan_view(plan: BasePlan) -> PlanView:
-    """View of a plan. The addresses of database and flags are added when their drivers are loaded."""
+def build_plan_view(plan: BasePlan, path: str = "") -> PlanView:
+    """View of a plan. The addresses of database and flags are added when their drivers are loaded.
+
+    Args:
+        path: of the plan's file; empty if unknown.
+    """
     names = plan.kubernetes
     context = f", context {names.context}" if names.context else ""
     return PlanView(
@@ -32,11 +38,13 @@ def build_plan_view(plan: BasePlan) -> PlanView:
         has_flags=bool(plan.flag_roles),
         rule_names=tuple(rule.name for rule in plan.guard.rules) if plan.guard else (),
         new_image=plan.kubernetes.image if isinstance(plan, SingleImagePlan) else "",
+        newest_image=_newest_image(plan),
         deployment_roles=_deployment_roles(plan),
         is_blue_green=isinstance(plan, BlueGreenPlan),
         change=_build_change_view(plan.change) if isinstance(plan, Plan) else None,
         commands_needing_reason=tuple(kind.value for kind in plan.confirm.reason),
         unlock_seconds=plan.confirm.unlock,
+        agent_command=_agent_command(plan, path),
         region=_format_region(plan),
         region_names=plan.regions.names if plan.regions is not None and plan.region else (),
         guard_rules=describe_rules(plan.guard),
@@ -49,6 +57,20 @@ def _find_queried_rules(plan: BasePlan) -> dict[str, float]:
     rules = guard.rules if guard is not None else ()
     interval = guard.interval if guard is not None else 0.0
     return {rule.name: interval for rule in rules if rule.effective_source is Source.PROMETHEUS}
+
+
+def _agent_command(plan: BasePlan, path: str) -> str:
+    """With the whole path, so that the line works in any folder of this machine."""
+    if not path:
+        return ""
+    region = f"--region {shlex.quote(plan.region)} " if plan.region else ""
+    return f"zdd agent {region}{shlex.quote(str(Path(path).resolve()))}"
+
+
+def _newest_image(plan: BasePlan) -> str:
+    if isinstance(plan, Plan):
+        return plan.kubernetes.images.v3
+    return plan.kubernetes.image if isinstance(plan, SingleImagePlan) else ""
 
 
 def _format_region(plan: BasePlan) -> str:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from zdd_tui.model.actions import default_keys
+from zdd_tui.model.activity import StopRequest
+from zdd_tui.model.agent_start import AgentStart
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.production_lock import UNLOCK_SECONDS, UNRESTRICTED, ProductionLock, is_production
 from zdd_tui.model.queries import ChangeView, LogQuery, LogTail, LogView, Query, RuleView
@@ -76,6 +78,7 @@ class PlanView:
         has_flags: the release has flags.
         rule_names: names of the guard's rules; empty without a guard.
         new_image: the image that a strategy with one new image rolls out; every other image is old.
+        newest_image: the last image that the release rolls out; of expand/contract it knows only the new side.
         deployment_roles: role and name of each of two Deployments, such as ``("blue", "users-api")``; the first one
             always exists. Empty for a strategy with one Deployment.
         is_blue_green: one of the two Deployments has all the traffic, the other is standby.
@@ -84,6 +87,7 @@ class PlanView:
         region_names: of all regions, in order.
         commands_needing_reason: commands for which the plan requires a reason.
         unlock_seconds: duration of an unlock of production.
+        agent_command: the line that starts an agent for the plan's file; empty where the file is not known.
         guard_rules: query and limits of each rule.
         queried_rules: names of the rules that query a Prometheus server, with the seconds between two evaluations.
     """
@@ -99,12 +103,14 @@ class PlanView:
     has_flags: bool = True
     rule_names: tuple[str, ...] = ()
     new_image: str = ""
+    newest_image: str = ""
     deployment_roles: tuple[tuple[str, str], ...] = ()
     is_blue_green: bool = False
     change: ChangeView | None = None
     region: str = ""
     commands_needing_reason: tuple[str, ...] = ()
     unlock_seconds: float = UNLOCK_SECONDS
+    agent_command: str = ""
     guard_rules: tuple[RuleView, ...] = ()
     production: bool | None = None
     queried_rules: Mapping[str, float] = field(default_factory=dict)
@@ -153,6 +159,7 @@ class DashboardState:
         is_doctor_running: an examination is running.
         second_workload: the second Deployment of a canary or blue/green release; no value while it does not exist.
         delivery: of the newest command that this dashboard sends; None before the first.
+        agent_start: the agent that this dashboard has started; None where it has started none.
     """
 
     plan: PlanView
@@ -164,6 +171,7 @@ class DashboardState:
     is_doctor_running: bool = False
     second_workload: Observed[WorkloadSnapshot] = Observed()
     delivery: Delivery | None = None
+    agent_start: AgentStart | None = None
 
     @property
     def workloads(self) -> list[WorkloadSnapshot]:
@@ -252,8 +260,16 @@ class StateSource(Protocol):
         """Queues a command; the future ends with the agent's result or with a ZddError."""
         ...
 
+    def stop_session(self, request: StopRequest) -> "Future[bool]":
+        """Stops a session of the database; the future ends with whether it was signalled, or with a ZddError."""
+        ...
+
     def run_doctor(self) -> None:
         """Starts an examination; a later state has its report. Cheap; call it from any thread."""
+        ...
+
+    def start_agent(self) -> None:
+        """Starts an agent on this machine; later states say what became of it. Cheap; call it from any thread."""
         ...
 
     def fetch(self, query: "Query[T]") -> "Future[T]":

@@ -165,6 +165,18 @@ async def _run_interactive(folder: Path, options: DemoOptions, dashboard_options
         finally:
             trials.cancel()
             await asyncio.wait({trials})
+            await asyncio.gather(*map(_stop_started_agent, envs))
+
+
+async def _stop_started_agent(env: Environment) -> None:
+    """Stops the agent that holds the lease, if the operator has started it from the dashboard."""
+    with suppress(ZddError, OSError):
+        async with await Store.open(env.postgres.dsn, application_name="zdd demo") as store:
+            release_id = await store.find_release(env.options.name)
+            lease = await store.read_lease(release_id) if release_id is not None else None
+        own = env.processes.get("agent")
+        if lease is not None and lease.is_live and (own is None or lease.pid != own.pid):
+            os.kill(lease.pid, signal.SIGTERM)
 
 
 async def _wait_for_registration(env: Environment) -> None:

@@ -31,6 +31,7 @@ class Action:
         is_global: its key works on every screen, not only on the main one.
         group: the footer shows adjacent actions of one group together, under this name.
         command: the kind of command that a mutating action sends to the agent; default: its id.
+        sends_command: a mutating action is a command to the agent.
         is_pane_action: it moves among the main screen's panes, or acts on the focused one.
         pane: the name of the pane that it focuses.
         binding_name: its name in a keymap file; default: ``zdd.`` and its id.
@@ -49,6 +50,7 @@ class Action:
     is_global: bool = False
     group: str = ""
     command: str = ""
+    sends_command: bool = True
     is_pane_action: bool = False
     pane: str = ""
     binding_name: str = ""
@@ -58,7 +60,7 @@ class Action:
     @property
     def command_kind(self) -> str:
         """The kind of command that it sends; empty where it sends none."""
-        return self.command or (self.id if self.mutating else "")
+        return self.command or (self.id if self.mutating and self.sends_command else "")
 
     @property
     def binding_id(self) -> str:
@@ -143,12 +145,22 @@ ACTIONS: tuple[Action, ...] = (
         "rollback",
         "R,ctrl+r",
         "rollback",
-        "Undo every step in reverse order, back to the state before the release.",
+        "Undo every step: reads go back at once, then the newest step first.",
         Confirmation.DIALOG,
         mutating=True,
         has_cli_command=True,
         available_while_locked=True,
         is_global=True,
+    ),
+    Action(
+        "start-agent",
+        "A",
+        "start agent",
+        "Start an agent on this machine where none runs the release, or show the line to run elsewhere.",
+        Confirmation.DIALOG,
+        mutating=True,
+        available_while_locked=True,
+        sends_command=False,
     ),
     Action(
         "unlock",
@@ -204,6 +216,14 @@ ACTIONS: tuple[Action, ...] = (
     Action("gates", "G", "gates", "The query of each gate, its source and its result.", group="more"),
     Action(
         "backfill-detail", "B", "backfill", "Ranges, failed rows, the batch’s SQL and its query plan.", group="more"
+    ),
+    Action("logs", "L", "logs", "The logs of all pods of a version by time; errors only.", group="more"),
+    Action(
+        "activity",
+        "D",
+        "activity",
+        "Sessions that block zdd or wait for it, long transactions, replication, vacuum; Enter stops a session.",
+        group="more",
     ),
     Action("stored-plan", "P", "plan", "The stored plan, and its differences from the file.", group="more"),
     _focus_pane_action("pods", "1", "the pods: state, drain, restarts; Enter opens one, with its log."),

@@ -7,11 +7,13 @@ import asyncpg
 import pytest
 
 from tests.support.least_privilege import DatabaseRoles, install_database_roles, remove_database_roles
-from tests.support.store import AGENT, register_release
+from tests.support.store import AGENT, plan_for, register_release
+from zdd_tui.backends.postgres.activity import read_activity
 from zdd_tui.backends.store.agent import acquire_lease
 from zdd_tui.backends.store.client import Store
 from zdd_tui.backends.store.detail import read_audit_log, read_stored_plan
 from zdd_tui.demo.data import create_schema
+from zdd_tui.model.activity import StopRequest
 from zdd_tui.model.errors import DatabaseError
 from zdd_tui.model.release.records import Actor, CommandRequest
 from zdd_tui.model.release.state import CommandKind
@@ -171,3 +173,31 @@ async def test_the_function_refuses_what_is_no_command(
         assert await connection.fetchval("SELECT zdd.send_command(1, 'pause', '{}', '', 'ana', 'x')") > 0
     finally:
         await connection.close()
+
+
+async def test_an_operator_stops_a_session_of_the_application_and_nobody_else_does(
+    roles: DatabaseRoles, db: asyncpg.Connection
+) -> None:
+    """The right to signal is the agent's role's; the function lends it, and the audit has the operator's role."""
+    app = await asyncpg.connect(roles.app, server_settings={"application_name": "report"})
+    try:
+        row = await app.fetchrow(
+            "SELECT pid, backend_start::text AS started FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+        )
+        assert row is not None
+        request = StopRequest(row["pid"], row["started"], terminate=True, reason="it blocks")
+        async with await Store.open(roles.viewer) as viewer, await Store.open(roles.operator) as operator:
+            release = await viewer.find_release("users-full-name")
+            assert release is not None
+            with pytest.raises(DatabaseError, match="nothing was stopped") as caught:
+                await viewer.stop_session(release, request, actor=Actor("eve", "x"))
+            assert "config/postgres/roles.sql" in caught.value.hint
+            async with operator.pool.acquire() as connection:
+                seen = await read_activity(connection, plan_for(roles.operator))
+            assert [each.application for each in seen.sessions if each.pid == request.pid] == ["report"]
+            assert await operator.stop_session(release, request, actor=Actor("cto", "head-office"))
+            event = (await operator.read_release(release)).events[-1]
+            assert str(event.actor) == f"cto@head-office as {role_of(roles.operator)}"
+            assert event.message.startswith(f"terminated session pid {request.pid} (report as ")
+    finally:
+        app.terminate()

@@ -7,8 +7,21 @@ from typing import Any
 
 import yaml
 
-from tests.support.states import AGENT, ANA, EPOCH, dashboard_situations
+from tests.support.states import (
+    AGENT,
+    ANA,
+    EPOCH,
+    MONOTONIC,
+    SERVING,
+    board,
+    dashboard_situations,
+    flags,
+    record,
+    release,
+    workload,
+)
 from tests.support.strategy_states import OTHER, guard_situations
+from zdd_tui.dashboard.screens.details.activity import ActivityScreen
 from zdd_tui.dashboard.screens.details.backfill import BackfillScreen
 from zdd_tui.dashboard.screens.details.base import DetailScreen
 from zdd_tui.dashboard.screens.details.diagram import DiagramScreen
@@ -18,8 +31,11 @@ from zdd_tui.dashboard.screens.details.log import LogScreen
 from zdd_tui.dashboard.screens.details.plan import PlanScreen
 from zdd_tui.dashboard.screens.details.pod import PodScreen
 from zdd_tui.dashboard.screens.details.timeline import TimelineScreen
+from zdd_tui.dashboard.screens.details.version_log import VersionLogScreen
 from zdd_tui.dashboard.screens.details.yaml import YamlScreen
-from zdd_tui.dashboard.state import DashboardState, RenderContext, StateSource
+from zdd_tui.dashboard.state import DashboardState, Observed, RenderContext, StateSource
+from zdd_tui.model.activity import ActivityQuery, DatabaseActivity, Replica, Session, TableVacuum
+from zdd_tui.model.flag import ON
 from zdd_tui.model.queries import (
     AuditLog,
     AuditLogQuery,
@@ -35,7 +51,10 @@ from zdd_tui.model.queries import (
     PlanText,
     RangeView,
 )
-from zdd_tui.model.release.records import Actor, Event, FailedRow
+from zdd_tui.model.release.records import Actor, BackfillRecord, Event, FailedRow
+from zdd_tui.model.release.state import CommandKind, ReleaseState, StepStatus, steps_to_undo
+from zdd_tui.model.release.strategy import Phase
+from zdd_tui.model.rollback import NewSideCount, PastRollback, RehearsedRollback, RollbackHistory
 from zdd_tui.model.shadow import FieldDifference, ShadowQuery, ShadowSample, ShadowSamples
 from zdd_tui.model.workload.rollout import EventView
 
@@ -122,6 +141,30 @@ LOG = LogView(
     dropped=310,
     state="following",
 )
+
+
+ROLLBACK_HISTORY = RollbackHistory(
+    RehearsedRollback(EPOCH - 3 * 86400, True, 0.1, {"cutover": 2.1}),
+    PastRollback("users-full-name", "cutover", 252, EPOCH - 9 * 86400),
+    NewSideCount(48_211, 3, True),
+)
+
+
+def soaking_board() -> DashboardState:
+    """Reads use the new side, V3 is rolled out, and one of four serving pods has it."""
+    rel = release(ReleaseState.RUNNING, Phase.CUTOVER, done=13, current=StepStatus.STARTED)
+    newest = "shop/users-api:3"
+    first, *others = workload(SERVING).pods
+    pods = (replace(first, image=newest, version="3"), *others)
+    backfill = BackfillRecord("done", 1_200_000, 1_200_000, verified=True)
+    made = board(record(rel, backfill=backfill), flags=Observed(flags(ON, ON), MONOTONIC))
+    undo = tuple(f"undo {spec.name}: {spec.label}" for spec in steps_to_undo(rel))
+    return replace(
+        made,
+        plan=replace(made.plan, change=CHANGE, newest_image=newest),
+        workload=Observed(replace(workload(SERVING), pods=pods), MONOTONIC),
+        previews={CommandKind.ROLLBACK: undo},
+    )
 
 
 def event(number: int, ago: float, kind: str, what: str, reason: str = "", actor: Actor = AGENT) -> Event:
@@ -232,12 +275,33 @@ SAMPLES = ShadowSamples(
     lines_per_log=2000,
 )
 
+ACTIVITY = DatabaseActivity(
+    (
+        Session(
+            4123, "s1", "bi", "report", "10.2.0.9", "idle in transaction", 842.0, 840.0, "Client ClientRead",
+            "SELECT * FROM users u JOIN orders o ON o.user_id = u.id WHERE o.created_at > now() - interval '90 days'",
+        ),
+        Session(
+            4211, "s2", "zdd_agent", "zdd agent 1 4", "10.2.0.2", "active", 4.2, 4.2, "Lock relation",
+            "ALTER TABLE public.users ADD COLUMN full_name text", (4123,),
+        ),
+        Session(4305, "s3", "app", "users-api", "10.2.0.7", "active", 3.9, 3.9, "Lock relation",
+                "UPDATE public.users SET email = $2 WHERE id = $1", (4211,)),
+        Session(4410, "s4", "app", "users-api", "10.2.0.8", "active", 0.2, 0.2, "", "SELECT 1"),
+        Session(4500, "s5", "etl", "nightly", "10.2.0.4", "active", 3720.0, 60.0, "IO DataFileRead",
+                "COPY public.orders TO STDOUT"),
+    ),
+    (Replica("replica-1", "streaming", 0.4, 1_200_000), Replica("slot old", "inactive", None, 91_000_000_000)),
+    (TableVacuum("public.users", 1_200_000, 410_000, 5400.0, "autovacuum worker: scanning heap, 41%", 12.0),),
+)  # fmt: skip
+
 ANSWERS: dict[type, Any] = {
     ShadowQuery: SAMPLES,
     ObjectQuery: OBJECT,
     AuditLogQuery: AUDIT_LOG,
     PlanQuery: PLAN_TEXT,
     BackfillQuery: BACKFILL,
+    ActivityQuery: ACTIVITY,
 }
 
 Maker = Callable[[StateSource, Callable[[], RenderContext]], DetailScreen]
@@ -259,6 +323,8 @@ SCREENS: dict[str, tuple[str, Maker]] = {
     "gate": ("gates", lambda source, look: GateDetailScreen(source, look, "cutover", "serving-v3")),
     "flag": ("backfill", lambda source, look: FlagScreen(source, look, "users_full_name_write")),
     "backfill": ("backfill", BackfillScreen),
+    "activity": ("backfill", ActivityScreen),
+    "logs": ("backfill", VersionLogScreen),
     "topology": ("backfill", DiagramScreen),
     "topology-cutover": ("gates", DiagramScreen),
     "topology-rolling": ("rolling", DiagramScreen),

@@ -10,9 +10,11 @@ from textual.widgets import Input
 from tests.dashboard.screens.test_keys import AppDriver
 from tests.support.states import board, dashboard_situations, record, release
 from zdd_tui.dashboard.keymap import DashboardKeys, build_dashboard_keys, known_bindings, resolve_keymap
+from zdd_tui.dashboard.screens.actions import text_to_copy
 from zdd_tui.dashboard.state import DashboardState
 from zdd_tui.dashboard.widgets.text_field import MAX_TEXT_LENGTH
 from zdd_tui.model.actions import ACTIONS
+from zdd_tui.model.agent_start import AgentStart
 from zdd_tui.model.release.state import CommandKind, ReleaseState
 
 PRODUCTION = [*"production", "enter"]
@@ -156,7 +158,7 @@ async def test_rollback_is_two_keys_from_any_screen_and_the_main_screen_shows_it
             # The plain key wherever no text field would take it for a letter.
             key = "ctrl+r" if way in ("palette", "tune", "palette over details") else "R"
             requested = await desk.press(*there, key)
-            assert "roll back: revert steps, newest first" in requested, way
+            assert "roll back: undo every step, in this order" in requested, way
             before = len(desk.source.sent_commands)
             shown = await desk.press("enter")
             assert kinds(desk)[before:] == [CommandKind.ROLLBACK], way
@@ -169,6 +171,77 @@ async def test_rollback_from_the_unlock_dialog() -> None:
     async with AppDriver("open", unlocked=False) as desk:
         await desk.press("u", "ctrl+r", *PRODUCTION)
         assert kinds(desk) == [CommandKind.ROLLBACK]
+
+
+# --- agent ------------------------------------------------------------------------------------------------------------
+
+COMMAND = "zdd agent /plans/users.yaml"
+
+
+def without_agent(command: str = COMMAND, start: AgentStart | None = None) -> DashboardState:
+    made = dashboard_situations()["no-agent"]
+    return replace(made, plan=replace(made.plan, agent_command=command), agent_start=start)
+
+
+async def test_an_agent_is_started_in_two_keys_where_none_runs() -> None:
+    async with AppDriver(without_agent()) as desk:
+        assert "✗ No agent is running this release. A starts one" in desk.screen
+        asked = await desk.press("A")
+        assert f"  {COMMAND} " in asked
+        assert "pid 4211 on bastion was last heard" in asked
+        assert desk.source.agent_starts == 0
+        await desk.press("enter")
+        assert desk.source.agent_starts == 1
+        await desk.set_board(without_agent(start=AgentStart("starting", desk.clock.seconds, 77, "/state/a.log")))
+        assert "An agent was started" in desk.screen
+        assert "log /state/a.log" in desk.screen
+        await desk.press("A", "enter")
+        assert desk.source.agent_starts == 1, "a second agent was started"
+        await desk.set_board(without_agent(start=AgentStart("failed", desk.clock.seconds, error="refused!")))
+        assert "refused!" in desk.screen
+        await desk.press("A", "enter")
+        assert desk.source.agent_starts == 2
+
+
+async def test_no_agent_is_started_while_one_holds_the_lease() -> None:
+    async with AppDriver("open") as desk:
+        assert "start agent" not in desk.footer
+        assert "an agent is running the" in await desk.press("A")
+        await desk.press("enter")
+        assert desk.source.agent_starts == 0
+
+
+async def test_an_agent_that_comes_back_behind_the_dialog_stops_the_start() -> None:
+    async with AppDriver(without_agent()) as desk:
+        await desk.press("A")
+        await desk.set_board(dashboard_situations()["open"])
+        assert "an agent is running the release" in desk.screen
+        await desk.press("enter")
+        assert desk.source.agent_starts == 0
+
+
+async def test_without_the_plans_file_there_is_the_line_to_copy() -> None:
+    async with AppDriver(without_agent("")) as desk:
+        shown = await desk.press("A")
+        assert "  zdd agent PLAN " in shown
+        assert "y copy the line" in shown
+        await desk.press("enter")
+        assert desk.source.agent_starts == 0
+        assert text_to_copy(desk.app.screen) == ("the line", "zdd agent PLAN")
+
+
+async def test_in_locked_production_the_start_requires_the_environment() -> None:
+    async with AppDriver(without_agent(), unlocked=False) as desk:
+        assert "the environment name is missing" in await desk.press("A", "enter")
+        await desk.press(*PRODUCTION)
+        assert desk.source.agent_starts == 1
+
+
+async def test_a_read_only_session_starts_none() -> None:
+    async with AppDriver(without_agent(), read_only=True) as desk:
+        assert "Fix: zdd agent PLAN" in desk.screen
+        await desk.press("A", "enter")
+        assert desk.source.agent_starts == 0
 
 
 # --- reasons ----------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from tests.support.screen_text import screen_text
 from tests.support.states import MONOTONIC, SERVING, FixedClock, FixedSource
 from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.screens.confirm import ConfirmScreen
+from zdd_tui.dashboard.screens.details.activity import ActivityScreen
 from zdd_tui.dashboard.screens.details.backfill import BackfillScreen
 from zdd_tui.dashboard.screens.details.base import DetailScreen
 from zdd_tui.dashboard.screens.details.diagram import DiagramScreen
@@ -35,8 +36,9 @@ from zdd_tui.dashboard.screens.dialog import PageView
 from zdd_tui.dashboard.screens.status_details import StatusDetailsScreen
 from zdd_tui.dashboard.state import Observed
 from zdd_tui.dashboard.widgets.panes.pane import RowSelected
-from zdd_tui.model.errors import ClusterError
-from zdd_tui.model.queries import LogLine, ObjectQuery, PlanQuery
+from zdd_tui.model.activity import StopRequest
+from zdd_tui.model.errors import ClusterError, DatabaseError
+from zdd_tui.model.queries import LogLine, LogView, ObjectQuery, PlanQuery
 from zdd_tui.model.release.records import FailedRow
 from zdd_tui.model.release.state import CommandKind
 
@@ -80,6 +82,66 @@ async def test_picture(picture: str, size: str, same_as_before: Callable[[str, s
         await pilot.press(*keys.split())
         await pilot.pause()
         same_as_before(f"detail-{picture}-{size}", screen_text(app))
+
+
+async def test_a_session_in_the_way_is_stopped_in_two_keys_and_cancelled_before_it_is_terminated() -> None:
+    clock = FixedClock()
+    app, source, screen = opened("activity", clock=clock)
+    app.action_controller.access = app.action_controller.access.unlock(clock.seconds)
+    async with app.run_test(size=(120, 36), notifications=True, tooltips=True) as pilot:
+
+        async def press(*pressed: str) -> str:
+            await pilot.press(*pressed)
+            await pilot.pause()
+            return screen_text(app)
+
+        await app.push_screen(screen())
+        await pilot.pause()
+        asked = await press("enter")
+        assert "SELECT pg_terminate_backend(4123)" in asked, "it is idle: there is no statement to cancel"
+        assert "JOIN orders o" in asked
+        assert source.stopped_sessions == []
+        assert "✔ terminate sent to pid 4123" in await press("enter")
+        assert source.stopped_sessions == [StopRequest(4123, "s1", True)]
+        assert "SELECT pg_cancel_backend(4305)" in await press("down", "enter")
+        await press(*"slow", "enter")
+        assert source.stopped_sessions[-1] == StopRequest(4305, "s3", False, "slow")
+        clock.seconds += 5
+        source.stop_result = DatabaseError("the session of a superuser")
+        assert "SELECT pg_terminate_backend(4305)" in await press("enter"), "it was cancelled in vain"
+        assert "✗ terminate of pid 4305: the session of a superuser" in await press("enter")
+        await press("end", "enter")
+        assert isinstance(app.screen, ActivityScreen), "an agent's session is no session to stop"
+    assert len(source.stopped_sessions) == 3
+
+
+async def test_the_logs_of_a_version_are_filtered_and_follow_new_pods() -> None:
+    app, source, screen = opened("logs")
+    source.log = LogView((LogLine("GET /users", 1.0), LogLine("ERROR timeout", 2.0)), 2, state="following")
+    async with app.run_test(size=(120, 36), notifications=True, tooltips=True) as pilot:
+
+        async def press(*pressed: str) -> str:
+            await pilot.press(*pressed)
+            await pilot.pause()
+            return screen_text(app)
+
+        await app.push_screen(screen())
+        await pilot.pause()
+        pods = {tail.query.pod for tail in source.tails}
+        assert len(pods) == len(source.tails) > 1
+        assert "GET /users" not in (shown := await press("e"))
+        assert "ERROR timeout" in shown
+        assert "errors only" in shown
+        assert "GET /users" in await press("e")
+        assert "ERROR timeout" not in await press("slash", *"users", "enter")
+        assert "ERROR timeout" in await press("escape"), "the first Esc clears the filter"
+        await press("b")
+        assert all(tail.query.previous for tail in source.tails[len(pods) :])
+        assert all(tail.closed for tail in source.tails[: len(pods)])
+        assert "logs of all versions" in await press("v")
+        await press("escape")
+        assert len(app.screen_stack) == 1
+    assert all(tail.closed for tail in source.tails)
 
 
 async def test_escape_closes_a_screen_and_its_logs() -> None:

@@ -4,18 +4,22 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.dashboard.screens.detail_answers import ROLLBACK_HISTORY, soaking_board
 from tests.support.screen_text import screen_text
 from tests.support.states import FixedClock, FixedSource, dashboard_situations
 from tests.support.strategy_states import guard_situations
 from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.model.rollback import RollbackQuery
 
 SITUATIONS = dashboard_situations() | guard_situations()
+DIALOG_SITUATIONS = SITUATIONS | {"soaking": soaking_board()}
 SIZES = {"80x24": (80, 24), "120x36": (120, 36)}
 DIALOGS = {
     "confirm-advance": ("open", "a"),
     "confirm-typed": ("contract", "a"),
     "confirm-rollback": ("backfill", "R"),
     "confirm-rollback-locked": ("backfill", "R"),
+    "confirm-rollback-facts": ("soaking", "R"),
     "help": ("open", "question_mark"),
     "help-pane": ("open", "tab question_mark"),
     "help-locked": ("open", "question_mark"),
@@ -45,7 +49,8 @@ PICTURES = {name: (name, "") for name in SITUATIONS} | DIALOGS
 async def test_picture(picture: str, size: str, same_as_before: Callable[[str, str], None]) -> None:
     situation, keys = PICTURES[picture]
     clock = FixedClock()
-    app = ZddApp(FixedSource(SITUATIONS[situation]), clock=clock)
+    source = FixedSource(DIALOG_SITUATIONS[situation], answers={RollbackQuery: ROLLBACK_HISTORY})
+    app = ZddApp(source, clock=clock)
     if picture in UNLOCKED:
         app.action_controller.access = app.action_controller.access.unlock(clock.seconds)
     async with app.run_test(size=SIZES[size], notifications=True, tooltips=True) as pilot:

@@ -82,17 +82,66 @@ def test_a_read_ramp_adds_steps_to_the_cutover() -> None:
     assert [step.name for step in watched.steps][:3] == ["sync-reverse", "extend-witness", "read-10"]
 
 
-@pytest.mark.parametrize("phase", PHASES[:-1])
-def test_rollback_undoes_every_step_with_an_effect_in_reverse(phase: str) -> None:
-    release = apply_command(to_waiting(phase), ROLLBACK, {}, NOW)
+def undo_all(release: Release) -> list[str]:
+    """Names of the steps that a rollback undoes, in order."""
+    release = apply_command(release, ROLLBACK, {}, NOW)
     undone = []
     while (work := next_pending_step(release)) is not None:
         assert work.direction == "undo"
         undone.append(work.step.name)
         release = mark_step_finished(mark_step_started(release, work), work)
-    done = [step.name for spec in release.strategy.phases[: PHASES.index(phase) + 1] for step in spec.steps]
-    assert undone == done[::-1]
     assert release.state is ReleaseState.ROLLED_BACK
+    return undone
+
+
+@pytest.mark.parametrize("phase", PHASES[:-1])
+def test_rollback_undoes_every_step_with_an_effect(phase: str) -> None:
+    release = to_waiting(phase)
+    undone = undo_all(release)
+    done = [step.name for spec in release.strategy.phases[: PHASES.index(phase) + 1] for step in spec.steps]
+    assert sorted(undone) == sorted(done)
+    # But for the reads it is newest first: nothing is undone before what builds on it.
+    assert [name for name in undone if name != "read-flag-on"] == [n for n in done[::-1] if n != "read-flag-on"]
+
+
+def started_until(release: Release, last: str) -> Release:
+    """The release with every step up to one done, and that one started."""
+    for spec in release.strategy.steps:
+        if spec.name == last:
+            return replace(release.with_status(last, StepStatus.STARTED), state=ReleaseState.RUNNING)
+        release = release.with_status(spec.name, StepStatus.DONE)
+    raise KeyError(last)
+
+
+RAMPED = Release("r", "hash", build_expand_contract(ramp=(10, 50), witness=True, new_table=True, constrain=True))
+
+
+@pytest.mark.parametrize("running", ["read-10", "read-50", "read-flag-on", "soak", "rollout-v3", "constrain-new-side"])
+def test_a_rollback_moves_reads_back_before_everything_else(running: str) -> None:
+    """Pods take minutes, a flag takes seconds; the triggers that keep both sides equal still exist then."""
+    release = started_until(RAMPED, running)
+    with_effect = [spec for spec in RAMPED.strategy.steps if release.status(spec.name).has_effect]
+    reads = [spec.name for spec in with_effect if spec.moves_reads]
+    undone = undo_all(release)
+    assert undone[: len(reads)] == reads[::-1]
+    assert reads
+    assert undone.index("sync-reverse") > undone.index(reads[0])
+
+
+@pytest.mark.parametrize("running", ["archive-old-side", "delete-flags", "drop-witness"])
+def test_reads_wait_for_an_old_side_that_is_archived(running: str) -> None:
+    """Reads of an archived side would fail; and an older value of the flags must not be restored later."""
+    undone = undo_all(started_until(RAMPED, running))
+    assert (
+        undone[: undone.index("archive-old-side") + 1]
+        == {
+            "archive-old-side": ["archive-old-side"],
+            "delete-flags": ["delete-flags", "archive-old-side"],
+            "drop-witness": ["drop-witness", "delete-flags", "archive-old-side"],
+        }[running]
+    )
+    after = undone[undone.index("archive-old-side") + 1 :]
+    assert after[:4] == ["read-flag-on", "read-50", "read-10", "constrain-new-side"]
 
 
 def test_rollback_is_refused_once_the_old_data_is_dropped() -> None:

@@ -6,8 +6,8 @@ two sides are two tables and nobody recorded the deletes, every row is compared.
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias, TypeVar
@@ -17,10 +17,12 @@ import asyncpg
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.row_visibility import count_blocks
 from zdd_tui.model.ddl.catalog import Catalog, Table
+from zdd_tui.model.ddl.lint import new_column_types
 from zdd_tui.model.ddl.names import search_path
 from zdd_tui.model.ddl.rows import block_keys_statement
 from zdd_tui.model.ddl.witness import disagreements_statement
 from zdd_tui.model.plan.base import Plan
+from zdd_tui.model.rollback import NewSideCount
 
 Key: TypeAlias = tuple[str, ...]
 Connections: TypeAlias = Callable[[], AbstractAsyncContextManager[Connection]]
@@ -117,26 +119,71 @@ async def compare_recent_writes(
         on_progress: called with a text for the screen.
     """
     marker = await _usable_marker(connections, since)
-    tables = [catalog.old] if plan.change.kind == "column" else [catalog.old, catalog.new_table]
-    keys: set[Key] = set()
     differing: dict[Key, Disagreement] = {}
     compared = 0
+    async with aclosing(_read_pages(connections, plan, catalog, marker)) as pages:
+        async for page in pages:
+            compared += len(page.keys)
+            await _compare(connections, plan, catalog, page.keys, either, ignored, differing)
+            if on_progress is not None and page.progress:
+                await on_progress(f"compared {compared:,} rows, {page.progress}")
+    return RecentWrites(compared, tuple(differing.values()), marker is None)
+
+
+async def count_new_side_only(
+    connections: Connections, plan: Plan, catalog: Catalog, since: str, *, seconds: float
+) -> NewSideCount:
+    """Counts the rows whose new side is not what ``up`` makes of the old side: dropping the new side loses it.
+
+    Args:
+        connections: as for :func:`compare_recent_writes`.
+        since: transaction id of the verification, which found no such row.
+        seconds: the count ends after that time, with what it has found.
+    """
+    differing: dict[Key, Disagreement] = {}
+    compared, is_complete, marker = 0, False, None
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            marker = await _usable_marker(connections, since)
+            async with aclosing(_read_pages(connections, plan, catalog, marker)) as pages:
+                async for page in pages:
+                    await _compare(connections, plan, catalog, page.keys, False, frozenset(), differing)
+                    compared += len(page.keys)
+            is_complete = True
+    compared_columns = {*catalog.key_names, *plan.change.up}
+    other_columns = tuple(name for name in new_column_types(plan) if name not in compared_columns)
+    lost = sum(each.has_new for each in differing.values())
+    return NewSideCount(compared, lost, is_complete, marker is None, other_columns)
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """Keys to compare.
+
+    Attributes:
+        progress: share of a table that was scanned, now and then; else empty.
+    """
+
+    keys: list[Key]
+    progress: str = ""
+
+
+async def _read_pages(
+    connections: Connections, plan: Plan, catalog: Catalog, marker: str | None
+) -> AsyncGenerator[_Page, None]:
+    """The keys of every row that was written since the marker, in pages of at most COMPARED_KEYS."""
+    tables = [catalog.old] if plan.change.kind == "column" else [catalog.old, catalog.new_table]
+    keys: set[Key] = set()
     for table in tables:
         for relation in await _list_relations(connections, table):
             blocks, step = await _count_blocks(connections, relation), SCANNED_BLOCKS if marker else COMPARED_BLOCKS
             for first in range(0, blocks, step):
                 keys |= await _read_keys(connections, plan, catalog, table, relation, marker, first, first + step)
                 while len(keys) >= COMPARED_KEYS:
-                    page = [keys.pop() for _ in range(COMPARED_KEYS)]
-                    compared += len(page)
-                    await _compare(connections, plan, catalog, page, either, ignored, differing)
-                if on_progress is not None and first // step % 16 == 15:
-                    await on_progress(
-                        f"compared {compared:,} rows, {100 * first // blocks}% of {table.schema}.{table.name}"
-                    )
-    compared += len(keys)
-    await _compare(connections, plan, catalog, list(keys), either, ignored, differing)
-    return RecentWrites(compared, tuple(differing.values()), marker is None)
+                    yield _Page([keys.pop() for _ in range(COMPARED_KEYS)])
+                if first // step % 16 == 15:
+                    yield _Page([], f"{100 * first // blocks}% of {table.schema}.{table.name}")
+    yield _Page(list(keys))
 
 
 async def find_disagreements(

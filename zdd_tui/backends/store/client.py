@@ -25,6 +25,7 @@ from zdd_tui.backends.postgres.connection import (
     translate_errors,
 )
 from zdd_tui.backends.store import migrations, records
+from zdd_tui.model.activity import StopRequest
 from zdd_tui.model.errors import DatabaseError, DatabaseUnavailable, Refused
 from zdd_tui.model.masking import mask_secrets
 from zdd_tui.model.plan.base import BasePlan
@@ -315,6 +316,42 @@ class Store:
             raise
         finally:
             await self._pool.release(connection)
+
+    async def stop_session(self, release_id: int, request: StopRequest, *, actor: Actor) -> bool:
+        """Cancels the statement of a session of this database, or ends the session; the audit records it.
+
+        Returns:
+            whether the server has sent the signal.
+
+        Raises:
+            DatabaseError: the session has ended, or this role or the agent's may not stop it; nothing was done.
+        """
+        with translate_errors(self._dsn):
+            try:
+                return bool(
+                    await self._pool.fetchval(
+                        "SELECT zdd.stop_session($1, $2, $3, $4, $5, $6, $7)",
+                        release_id,
+                        request.pid,
+                        request.started,
+                        request.terminate,
+                        records.strip_nul(request.reason),
+                        records.strip_nul(actor.name),
+                        records.strip_nul(actor.host),
+                    )
+                )
+            except (asyncpg.NoDataFoundError, asyncpg.ObjectInUseError, asyncpg.InvalidParameterValueError) as error:
+                raise DatabaseError(f"nothing was stopped: {error}") from None
+            except asyncpg.UndefinedFunctionError:
+                raise DatabaseError(
+                    f"{self.address}: its zdd schema is older than this zdd; nothing was stopped",
+                    "start an agent of this version: zdd agent PLAN",
+                ) from None
+            except asyncpg.InsufficientPrivilegeError as error:
+                raise DatabaseError(
+                    f"{self.address}: nothing was stopped: {error}",
+                    "run config/postgres/roles.sql again; the session of a superuser only a superuser can stop",
+                ) from None
 
     async def read_command(self, command_id: int) -> StoredCommand:
         """Reads a command and its result.

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from zdd_tui.dashboard.recording.reader import Recording
 from zdd_tui.dashboard.state import DashboardState, UnavailableLog
+from zdd_tui.model.activity import StopRequest
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.queries import (
     AuditLog,
@@ -141,8 +142,16 @@ class Player:
         refused.set_exception(ZddError("this is a recording: it accepts no commands"))
         return refused
 
+    def stop_session(self, request: StopRequest) -> "Future[bool]":
+        refused: Future[bool] = Future()
+        refused.set_exception(ZddError("this is a recording: it has no sessions"))
+        return refused
+
     def run_doctor(self) -> None:
         """Does nothing: the recording holds the reports of its time."""
+
+    def start_agent(self) -> None:
+        """Does nothing: a recording is read-only."""
 
     def fetch(self, query: "Query[T]") -> "Future[T]":
         """The audit log and the plan come from the recorded states; any other query fails with a ZddError."""

@@ -27,11 +27,12 @@ from zdd_tui.dashboard.screens.doctor import DoctorScreen
 from zdd_tui.dashboard.screens.help import HelpScreen, help_sections
 from zdd_tui.dashboard.screens.palette import PaletteScreen
 from zdd_tui.dashboard.screens.release import ReleaseScreen
+from zdd_tui.dashboard.screens.start_agent import StartAgentScreen
 from zdd_tui.dashboard.screens.status_details import StatusDetailsScreen
 from zdd_tui.dashboard.screens.tune import TuneRequest, TuneScreen
 from zdd_tui.dashboard.state import Clock, DashboardState, FlagView, RenderContext, StateSource
 from zdd_tui.dashboard.widgets.bars.command_progress import CommandProgress
-from zdd_tui.dashboard.widgets.bars.footer import disabled_reason, is_within_reach
+from zdd_tui.dashboard.widgets.bars.footer import agent_start_disabled_reason, disabled_reason, is_within_reach
 from zdd_tui.dashboard.widgets.bars.summary import following_region
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.dashboard.widgets.panes.pane import Pane, RowSelected
@@ -43,6 +44,7 @@ from zdd_tui.model.release.gate_rows import GateRow
 from zdd_tui.model.release.next_commands import pause_or_resume
 from zdd_tui.model.release.records import CommandRequest, FailedRow, GuardReading, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import CommandKind, Precondition
+from zdd_tui.model.rollback import RollbackQuery
 from zdd_tui.model.tuning import Tuning, apply_tuning, effective_limits, slow_down, speed_up
 from zdd_tui.model.workload.pod import Pod
 
@@ -68,6 +70,8 @@ _DETAIL_SCREENS = {
     "topology": ("diagram", "DiagramScreen"),
     "gates": ("gate", "GateScreen"),
     "backfill-detail": ("backfill", "BackfillScreen"),
+    "logs": ("version_log", "VersionLogScreen"),
+    "activity": ("activity", "ActivityScreen"),
     "stored-plan": ("plan", "PlanScreen"),
 }
 
@@ -137,6 +141,7 @@ class ActionController:
             "slower": partial(self._step_speed, slow_down),
             "faster": partial(self._step_speed, speed_up),
             "tune": self._open_tuning,
+            "start-agent": self._start_agent,
             "unlock": self._unlock,
             "lock": self._lock,
             "palette": lambda: self._push_once(PaletteScreen(*self._state_and_context())),
@@ -200,7 +205,8 @@ class ActionController:
                 targets = board.previews.get(kind, ())
                 self._send(CommandRequest(kind, result.reason, expected, result.typed, targets), expected)
 
-        self._app.push_screen(ConfirmScreen(board, context, find_action(kind.value)), decided)
+        history = self._source.fetch(RollbackQuery()) if kind is CommandKind.ROLLBACK else None
+        self._app.push_screen(ConfirmScreen(board, context, find_action(kind.value), history), decided)
 
     def _step_speed(self, change: "Callable[[Backfill], dict[str, object]]") -> None:
         """One step slower or faster; opens the dialog only where the plan requires a reason."""
@@ -339,6 +345,21 @@ class ActionController:
         self.progress = progress
         self._post(RepaintRequested())
 
+    # --- agent -------------------------------------------------------------------------------------------------------
+
+    def _start_agent(self) -> None:
+        board, context = self._state_and_context()
+        if reason := agent_start_disabled_reason(board, context):
+            self._app.notify(reason, markup=False, timeout=5)
+            return
+
+        def decided(result: ConfirmResult | None) -> None:
+            if result is not None and not agent_start_disabled_reason(*self._state_and_context()):
+                self._close_screens()
+                self._source.start_agent()
+
+        self._app.push_screen(StartAgentScreen(board, context), decided)
+
     # --- lock --------------------------------------------------------------------------------------------------------
 
     def _unlock(self) -> None:
@@ -430,6 +451,8 @@ class CopiedText(NamedTuple):
 def text_to_copy(screen: Screen[Any]) -> CopiedText:
     """The row under the cursor, else the focused pane, else the whole screen."""
     focused = screen.focused
+    if isinstance(screen, StartAgentScreen):
+        return CopiedText("the line", screen.command)
     if isinstance(focused, LineView):
         row = focused.text_under_cursor()
         name = focused.pane_name if isinstance(focused, Pane) else "page"

@@ -1,19 +1,23 @@
 """The dialogs before a change: the confirmation of a command, and the unlock of production."""
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.message import Message
 from textual.widgets import Input
 
 from zdd_tui.dashboard.screens.dialog import Dialog, KeyHints, PageView, target_lines, text_field
+from zdd_tui.dashboard.screens.rollback_facts import rollback_fact_lines
 from zdd_tui.dashboard.state import DashboardState, PlanView, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, sanitize, wrap
-from zdd_tui.model.actions import Action, find_action
+from zdd_tui.model.actions import Action
 from zdd_tui.model.duration import format_duration
-from zdd_tui.model.release.state import CommandKind, Release, ReleaseState, StepStatus, requires_name
+from zdd_tui.model.release.state import CommandKind, Release, ReleaseState, StepStatus, requires_name, steps_to_undo
+from zdd_tui.model.rollback import RollbackHistory
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +57,20 @@ class ConfirmField:
         return "" if is_accepted or not self.required else f"“{typed}” is not {self.title.removeprefix('type ')}"
 
 
-class ConfirmScreen(Dialog[ConfirmResult]):
-    """Exactly what will run, and on which systems. Enter confirms, Escape cancels.
+class HistoryRead(Message):
+    """What is known about earlier rollbacks has arrived, or why it is not known."""
+
+    def __init__(self, future: Future[RollbackHistory]) -> None:
+        super().__init__()
+        error = None if future.cancelled() else future.exception()
+        if future.cancelled() or error is not None:
+            self.history = RollbackHistory(problem=getattr(error, "title", "") or type(error).__name__)
+        else:
+            self.history = future.result()
+
+
+class ConfirmDialog(Dialog[ConfirmResult]):
+    """What an action will do, and on which systems. Enter confirms, Escape cancels.
 
     Enter works only after the dialog was painted.
 
@@ -71,11 +87,12 @@ class ConfirmScreen(Dialog[ConfirmResult]):
         Binding("pagedown", "scroll(10)", "Ten lines down", show=False, id="confirm.page-down"),
     ]
 
-    def __init__(self, board: DashboardState, context: RenderContext, action: Action) -> None:
+    def __init__(
+        self, board: DashboardState, context: RenderContext, action: Action, fields: tuple[ConfirmField, ...]
+    ) -> None:
         super().__init__(board, context)
-        self.kind = CommandKind(action.id)
-        self._expected = board.build_precondition()
-        self._fields = confirm_fields(board, context, self.kind)
+        self._action = action
+        self._fields = fields
         self._is_armed = False
         self._error = ""
         self._conflict = ""
@@ -99,19 +116,14 @@ class ConfirmScreen(Dialog[ConfirmResult]):
             self._draw()
 
     def _find_conflict(self, board: DashboardState, context: RenderContext) -> str:
-        if board.build_precondition() != self._expected:
-            return "State changed since you confirmed: press Esc and review"
         if not any(each.id == "environment" for each in self._fields):
             opened = self._last_shown[1]
-            is_available = context.production_lock.is_available(find_action(self.kind.value), context.now)
+            is_available = context.production_lock.is_available(self._action, context.now)
             if not is_available or (
                 context.production_lock.is_locked(context.now) and not opened.production_lock.is_locked(opened.now)
             ):
                 return "The unlock expired: press Esc and unlock again"
         return ""
-
-    def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
-        return confirm_lines(board, self.kind, cells, self.query_one(PageView).content_size.height)
 
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         if self._conflict:
@@ -136,6 +148,46 @@ class ConfirmScreen(Dialog[ConfirmResult]):
 
     def action_scroll(self, lines: int) -> None:
         self.query_one(PageView).scroll_relative(y=lines, animate=False)
+
+
+class ConfirmScreen(ConfirmDialog):
+    """The confirmation of a command: exactly what will run.
+
+    Args:
+        history: of a rollback, what is known about earlier ones; shown when it arrives.
+    """
+
+    def __init__(
+        self,
+        board: DashboardState,
+        context: RenderContext,
+        action: Action,
+        history: Future[RollbackHistory] | None = None,
+    ) -> None:
+        self.kind = CommandKind(action.id)
+        super().__init__(board, context, action, confirm_fields(board, context, self.kind))
+        self._expected = board.build_precondition()
+        self._pending_history = history
+        self._history: RollbackHistory | None = None
+
+    def on_mount(self) -> None:
+        if self._pending_history is not None:
+            self._pending_history.add_done_callback(lambda done: self.post_message(HistoryRead(done)))
+
+    def on_history_read(self, message: HistoryRead) -> None:
+        self._history = message.history
+        self._draw()
+
+    def _find_conflict(self, board: DashboardState, context: RenderContext) -> str:
+        if board.build_precondition() != self._expected:
+            return "State changed since you confirmed: press Esc and review"
+        return super()._find_conflict(board, context)
+
+    def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+        facts: list[Line] = []
+        if self.kind is CommandKind.ROLLBACK:
+            facts = rollback_fact_lines(board, context, self._history, cells)
+        return confirm_lines(board, self.kind, cells, self.query_one(PageView).content_size.height, facts)
 
 
 class UnlockScreen(Dialog[bool]):
@@ -191,6 +243,11 @@ def _typing_hints(fields: Sequence[ConfirmField], verb: str, error: str, cells: 
     return [*(wrap(f"✗ {error}", cells, TextStyle.BAD) if error else []), hints]
 
 
+def lock_fields(board: DashboardState, context: RenderContext) -> tuple[ConfirmField, ...]:
+    """The name of the environment, where production is locked: one key in the wrong window must change nothing."""
+    return (_environment_field(board.plan),) if context.production_lock.is_locked(context.now) else ()
+
+
 def _environment_field(plan: PlanView) -> ConfirmField:
     return ConfirmField(
         "environment",
@@ -207,9 +264,7 @@ def confirm_fields(board: DashboardState, context: RenderContext, kind: CommandK
     name is required, so that one key in the wrong window cannot roll back.
     """
     plan, record = board.plan, board.release.value
-    fields: list[ConfirmField] = []
-    if context.production_lock.is_locked(context.now):
-        fields.append(_environment_field(plan))
+    fields = list(lock_fields(board, context))
     if record is not None and requires_name(record.release, kind):
         fields.append(ConfirmField("name", "type the release name", plan.name, "the release name is missing"))
     if kind is CommandKind.ROLLBACK:
@@ -220,8 +275,14 @@ def confirm_fields(board: DashboardState, context: RenderContext, kind: CommandK
     return tuple(fields)
 
 
-def confirm_lines(board: DashboardState, kind: CommandKind, cells: int, rows: int = 0) -> list[Line]:
-    """Title, target, and the steps with their statements; where that exceeds `rows`, an overview of the steps first."""
+def confirm_lines(
+    board: DashboardState, kind: CommandKind, cells: int, rows: int = 0, facts: Sequence[Line] = ()
+) -> list[Line]:
+    """Title, target, and the steps with their statements; where that exceeds `rows`, an overview of the steps first.
+
+    Args:
+        facts: shown above the steps.
+    """
     if board.release.value is None:
         return []
     release = board.release.value.release
@@ -230,7 +291,7 @@ def confirm_lines(board: DashboardState, kind: CommandKind, cells: int, rows: in
         lines += wrap(
             "✗ this phase ends with an irreversible step: rollback is not possible afterwards", cells, TextStyle.BAD
         )
-    lines.append(())
+    lines += [(), *facts, ()] if facts else [()]
     if preview := board.previews.get(kind, ()):
         shown = [line for text in preview for line in _preview_line(text, cells)]
         return lines + (shown if len(lines) + len(shown) <= rows else [*_overview(preview, cells), *shown])
@@ -265,7 +326,7 @@ def _step_style(text: str) -> TextStyle:
 
 def _title(release: Release, kind: CommandKind) -> str:
     if kind is CommandKind.ROLLBACK:
-        return "roll back: revert steps, newest first"
+        return "roll back: undo every step, in this order"
     phase = release.current_phase if release.state is ReleaseState.FAILED else release.next_phase
     verb = "retry" if release.state is ReleaseState.FAILED else "run"
     return f"{verb} {phase.name if phase else '?'}"
@@ -273,9 +334,8 @@ def _title(release: Release, kind: CommandKind) -> str:
 
 def _steps(release: Release, kind: CommandKind) -> list[tuple[str, bool]]:
     """Label and irreversibility of each step that would run or be reverted."""
-    pairs = list(zip(release.strategy.steps, release.statuses, strict=True))
     if kind is CommandKind.ROLLBACK:
-        return [(f"revert: {spec.label}", False) for spec, status in reversed(pairs) if status.has_effect]
+        return [(f"revert: {spec.label}", False) for spec in steps_to_undo(release)]
     phase = release.current_phase if release.state is ReleaseState.FAILED else release.next_phase
     if phase is None:
         return []

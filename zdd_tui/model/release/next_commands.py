@@ -119,7 +119,7 @@ def _build_next_command(release: Release, kind: CommandKind, blocked_until: str)
             label, effect = "ends the release", "ends the release: nothing has run yet"
             is_primary = state is not ReleaseState.PLANNED
         case CommandKind.ROLLBACK:
-            label, effect, is_primary = "rolls back", "undoes every step in reverse order", True
+            label, effect, is_primary = "rolls back", "undoes every step, reads first", True
         case CommandKind.RESUME:
             label, effect, is_primary = "resumes", "continues where it was paused", True
         case _:

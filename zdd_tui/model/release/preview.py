@@ -35,7 +35,7 @@ from zdd_tui.model.operations.registry import find_step
 from zdd_tui.model.plan.base import BasePlan, Plan
 from zdd_tui.model.plan.operations import OperationsPlan
 from zdd_tui.model.plan.strategies import CanaryPlan
-from zdd_tui.model.release.state import CommandKind, Release, ReleaseState, StepStatus
+from zdd_tui.model.release.state import CommandKind, Release, ReleaseState, StepStatus, steps_to_undo
 from zdd_tui.model.release.strategy import StepSpec
 from zdd_tui.model.workload.second_deployment import OWNER_ANNOTATION
 
@@ -325,11 +325,7 @@ def _preview_advance(plan: BasePlan, release: Release, catalog: Catalog | None) 
 
 
 def _preview_rollback(plan: BasePlan, release: Release, missing: Collection[str]) -> PreviewLines:
-    to_undo = [
-        spec
-        for spec, status in zip(reversed(release.strategy.steps), reversed(release.statuses), strict=True)
-        if status.has_effect
-    ]
+    to_undo = steps_to_undo(release)
     if not to_undo:
         return ("nothing has run yet: the release ends",)
     return tuple(f"undo {spec.name}: {_undo_line(plan, spec, missing)}" for spec in to_undo)

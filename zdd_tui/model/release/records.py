@@ -39,7 +39,7 @@ class Event:
 
     Attributes:
         at: seconds since the epoch, by the database's clock.
-        kind: `command`, `refused`, `step`, `phase`, `gate`, `backfill`, `lease`, `wait`, `error`.
+        kind: `command`, `refused`, `step`, `phase`, `gate`, `backfill`, `lease`, `wait`, `session`, `error`.
         message: what happened.
         reason: the given reason, or empty.
     """

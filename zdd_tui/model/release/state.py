@@ -383,10 +383,14 @@ def next_pending_step(release: Release) -> PendingStep | None:
             if release.status(spec.name) is not StepStatus.DONE:
                 return PendingStep(spec, "run")
     if release.state is ReleaseState.ROLLING_BACK:
-        for spec, status in zip(reversed(release.strategy.steps), reversed(release.statuses), strict=True):
-            if status.has_effect:
-                return PendingStep(spec, "undo")
+        return next((PendingStep(spec, "undo") for spec in steps_to_undo(release)), None)
     return None
+
+
+def steps_to_undo(release: Release) -> tuple[StepSpec, ...]:
+    """The steps that a rollback would undo now, in that order."""
+    statuses = dict(zip(release.strategy.steps, release.statuses, strict=True))
+    return tuple(spec for spec in release.strategy.undo_order if statuses[spec].has_effect)
 
 
 def mark_step_started(release: Release, pending: PendingStep) -> Release:

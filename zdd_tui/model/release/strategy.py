@@ -33,6 +33,16 @@ class StepSpec:
         """The key of the step in the engine and in the preview."""
         return self.handler or self.name
 
+    @property
+    def moves_reads(self) -> bool:
+        """It gives a larger share of reads to the new side, by a flag; its undo takes that share back at once."""
+        return self.registry_key in ("read-ramp", "read-flag-on", "set-read")
+
+    @property
+    def hides_old_side(self) -> bool:
+        """After it the old side cannot be read."""
+        return self.registry_key == "archive-old-side"
+
 
 @dataclass(frozen=True, slots=True)
 class GateSpec:
@@ -71,6 +81,18 @@ class Strategy:
     @property
     def steps(self) -> tuple[StepSpec, ...]:
         return tuple(step for phase in self.phases for step in phase.steps)
+
+    @property
+    def undo_order(self) -> tuple[StepSpec, ...]:
+        """Every step, in the order in which a rollback undoes them: newest first, but reads go back before all others.
+
+        A flag is switched within seconds, while pods take minutes. It is safe, because both sides agree until the
+        triggers between them are removed, which comes later. Only what hides the old side is undone before.
+        """
+        newest_first = self.steps[::-1]
+        hidden = next((at for at, step in enumerate(newest_first) if step.hides_old_side), -1) + 1
+        first, others = newest_first[:hidden], newest_first[hidden:]
+        return (*first, *sorted(others, key=lambda step: not step.moves_reads))
 
 
 def build_expand_contract(

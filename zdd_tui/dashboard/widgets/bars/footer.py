@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from itertools import groupby
 
-from zdd_tui.dashboard.state import DashboardState, PlanView, RenderContext
+from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, PlanView, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, line_width
 from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
 from zdd_tui.dashboard.widgets.panes.pane import missing_pane_reason
 from zdd_tui.model.actions import ACTIONS, Action
+from zdd_tui.model.agent_start import why_no_start
 from zdd_tui.model.release.next_commands import explain_refusal, pause_or_resume
 from zdd_tui.model.release.state import CommandKind
 
@@ -89,9 +90,19 @@ def available_actions(board: DashboardState, context: RenderContext) -> tuple[Ac
 
 def action_disabled_reason(board: DashboardState, context: RenderContext, each: Action) -> str:
     """Why an action has no effect in this state; empty when it has one."""
-    if each.mutating:
+    if each.id == "start-agent":
+        return agent_start_disabled_reason(board, context)
+    if each.command_kind:
         return disabled_reason(board, context, CommandKind(each.command_kind))
     return missing_pane_reason(board.plan, each.pane)
+
+
+def agent_start_disabled_reason(board: DashboardState, context: RenderContext) -> str:
+    """Why no agent may be started now; empty where one may."""
+    record = board.release.value
+    if record is not None and board.release.is_stale(context.now, RELEASE_STALE_SECONDS):
+        return "the database does not answer: whether an agent is running is not known"
+    return why_no_start(record, board.agent_start, context.now)
 
 
 def disabled_reason(board: DashboardState, context: RenderContext, kind: CommandKind) -> str:

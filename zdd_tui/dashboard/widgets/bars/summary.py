@@ -1,9 +1,12 @@
 """What the release does now, what it waits for, and which key comes next."""
 
 from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, RenderContext
+from zdd_tui.dashboard.widgets.bars.footer import agent_start_disabled_reason
 from zdd_tui.dashboard.widgets.drawing.glyphs import SEVERITY_STYLES
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, error_lines, format_age, hang, line_width, wrap
 from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
+from zdd_tui.model.actions import find_action
+from zdd_tui.model.agent_start import describe_start
 from zdd_tui.model.release.claims import SourceName, format_silence
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import ReleaseState
@@ -46,7 +49,8 @@ def summary_lines(board: DashboardState, context: RenderContext, cells: int, lim
     if not activity.is_active and not record.release.state.has_ended and not stale:
         waiting = f"; {len(queued)} command{'s wait' if len(queued) > 1 else ' waits'}" if queued else ""
         seen = "" if activity.idle_seconds is None else f" (last seen {format_silence(activity.idle_seconds)} ago)"
-        tail += wrap(f"✗ No agent is running this release{seen}{waiting}. Fix: zdd agent PLAN", cells, TextStyle.BAD)
+        text = f"✗ No agent is running this release{seen}{waiting}. {_agent_hint(board, context)}"
+        tail += wrap(text, cells, TextStyle.BAD)
     elif stale:
         hint = f"Fix: {board.release.hint}; " if board.release.hint else ""
         text = f"→ {hint}this screen reconnects automatically"
@@ -82,6 +86,16 @@ def following_region(board: DashboardState, context: RenderContext) -> str:
     record = board.release.value
     is_done = record is not None and record.release.state is ReleaseState.DONE
     return board.plan.region_beside(1) if is_done and context.has_fleet else ""
+
+
+def _agent_hint(board: DashboardState, context: RenderContext) -> str:
+    """What became of the agent that was started here; else what starts one."""
+    started = describe_start(board.agent_start, context.now)
+    if started and agent_start_disabled_reason(board, context):
+        return started
+    can_start = context.production_lock.is_available(find_action("start-agent"), context.now)
+    fix = f"{context.key_names['start-agent']} starts one" if can_start else "Fix: zdd agent PLAN"
+    return f"{started}. {fix}" if started else fix
 
 
 def _next_action_text(summary: ReleaseSummary, context: RenderContext) -> str:

@@ -245,7 +245,7 @@ class LineView(ScrollView, CachedWidget, can_focus=False):
 
 
 class ReleaseView(LineView):
-    """Lines that are made of the plan and the release alone."""
+    """Lines that are made of the plan and the release, and of the agent that was started for it."""
 
     def dependencies(self, state: DashboardState) -> tuple[object, ...]:
-        return state.plan, state.release
+        return state.plan, state.release, state.agent_start

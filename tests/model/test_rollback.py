@@ -1,0 +1,162 @@
+"""What the confirmation of a rollback says; what is not known is never given as a number."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.support.states import EPOCH, record
+from zdd_tui.model.queries import ChangeView
+from zdd_tui.model.release.records import BackfillRecord
+from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
+from zdd_tui.model.release.strategies import build_rolling
+from zdd_tui.model.release.strategy import build_expand_contract
+from zdd_tui.model.release.witness import WitnessRecord
+from zdd_tui.model.rollback import (
+    Fact,
+    FactTone,
+    NewSideCount,
+    PastRollback,
+    RehearsedRollback,
+    RollbackHistory,
+    Traffic,
+    describe_duration,
+    describe_loss,
+    describe_traffic,
+)
+
+STRATEGY = build_expand_contract()
+PHASES = [phase.name for phase in STRATEGY.phases]
+CHANGE = ChangeView("public.users", "public.users", (("first_name", "x"),), (("full_name", "y"),))
+
+
+def until(last: str, status: StepStatus = StepStatus.DONE) -> Release:
+    """A release whose steps are done up to one, which has a status."""
+    release = Release("users-full-name", "hash", STRATEGY, ReleaseState.RUNNING)
+    for index, phase in enumerate(STRATEGY.phases):
+        for spec in phase.steps:
+            if spec.name == last:
+                return replace(release.with_status(last, status), phase=index)
+            release = release.with_status(spec.name, StepStatus.DONE)
+    raise KeyError(last)
+
+
+def text(facts: tuple[Fact, ...]) -> str:
+    return "\n".join(f"{fact.label}: {fact.text}" for fact in facts)
+
+
+@pytest.mark.parametrize(
+    ("release", "traffic", "expected"),
+    [
+        (until("expand-schema"), Traffic(serving=4), "USERS NOW: every read is from the old side: no flag moves reads"),
+        (until("verify-rows"), Traffic(0, serving=4), "USERS NOW: every read is from the old side (read flag off)"),
+        (until("soak"), Traffic(100, serving=4), "USERS NOW: every read is from the new side (read flag 100%)"),
+        (
+            until("rollout-v3", StepStatus.STARTED),
+            Traffic(100, serving=4, serving_new=1),
+            "USERS NOW: every read is from the new side (read flag 100%; 1 of 4 serving pods are V3)",
+        ),
+        (
+            until("rollout-v3", StepStatus.STARTED),
+            Traffic(0, serving=4, serving_new=1),
+            "USERS NOW: about 25% of reads are from the new side (read flag off; 1 of 4 serving pods are V3",
+        ),
+        (
+            until("delete-flags"),
+            Traffic(serving=4, serving_new=4),
+            "USERS NOW: every read is from the new side (4 of 4",
+        ),
+        (
+            until("soak"),
+            Traffic(flag_problem="the flags were last read 12s ago", serving=4),
+            "USERS NOW: unknown, the flags were last read 12s ago",
+        ),
+        (until("soak"), Traffic(serving=4), "USERS NOW: unknown, the read flag does not exist"),
+        (
+            until("rollout-v3", StepStatus.STARTED),
+            Traffic(100, pods_problem="the pods were last read 31s ago"),
+            "USERS NOW: unknown, the pods were last read 31s ago",
+        ),
+    ],
+)
+def test_which_side_users_read(release: Release, traffic: Traffic, expected: str) -> None:
+    facts = describe_traffic("expand-contract", release, traffic)
+    assert text(facts).startswith(expected)
+    assert (facts[0].tone is FactTone.WARNING) == ("unknown" in expected)
+
+
+def test_when_reads_are_back() -> None:
+    in_rollout = describe_traffic("expand-contract", until("rollout-v3"), Traffic(100, serving=4, serving_new=2))
+    assert "READS BACK: at once by the read flag, undo 1 of 13; of V3 pods with undo 2, rollout-v3" in text(in_rollout)
+    soaking = describe_traffic("expand-contract", until("soak"), Traffic(100, serving=4))
+    assert "V3" not in text(soaking)
+    archived = describe_traffic("expand-contract", until("archive-old-side"), Traffic(100, serving=4, serving_new=4))
+    assert "by the read flag, undo 2 of 15, once the old side is restored" in text(archived)
+    assert "READS BACK" not in text(describe_traffic("expand-contract", until("verify-rows"), Traffic(0, serving=4)))
+
+
+def test_the_other_strategies_say_who_serves() -> None:
+    release = Release("r", "hash", build_rolling(), ReleaseState.RUNNING)
+    assert text(describe_traffic("rolling", release, Traffic(serving=6, serving_new=2))) == (
+        "USERS NOW: 2 of 6 serving pods run the new image"
+    )
+    by_flag = describe_traffic("canary", release, Traffic(25, serving=6, serving_new=6))
+    assert text(by_flag).startswith("USERS NOW: 25% of users get the new path, by the flag; 6 of 6")
+    unknown = describe_traffic("canary", release, Traffic(flag_problem="Redis refuses connections"))
+    assert text(unknown) == "USERS NOW: unknown, Redis refuses connections; unknown, the pods were not read yet"
+    assert text(describe_loss(None, record(release), None)).startswith("LOST: no data")
+
+
+def lost(release: Release, history: RollbackHistory | None = None, open_rows: int = 0) -> tuple[Fact, ...]:
+    backfill = BackfillRecord("done", 5000, 5000)
+    stored = record(release, backfill=backfill, witness=WitnessRecord(open_rows))
+    return describe_loss(CHANGE, stored, history)
+
+
+def test_what_is_lost_is_counted_or_said_to_be_not_counted() -> None:
+    nothing = describe_loss(CHANGE, record(until("lint-ddl")), None)
+    assert text(nothing) == "LOST: no data: the new side does not exist yet"
+    before = lost(until("backfill-rows"))
+    assert text(before).startswith("LOST: column full_name of public.users, with 5,000 copied rows")
+    assert "not counted, the rows are not verified yet" in text(before)
+    soaking = until("soak")
+    assert "counting the rows" in text(lost(soaking))
+    none = lost(soaking, RollbackHistory(count=NewSideCount(120, 0, True)))
+    assert "none of 120 rows written since the verification holds a value" in text(none)
+    some = lost(soaking, RollbackHistory(count=NewSideCount(120, 3, True)))
+    assert "3 of 120 rows written since the verification hold a value that the old side cannot give back" in text(some)
+    assert some[1].tone is FactTone.LOSS
+    part = lost(soaking, RollbackHistory(count=NewSideCount(90_000, 0, False, is_whole=True)))
+    assert "at least 0 of 90,000 compared rows hold" in text(part)
+    assert "the rest was not counted in time" in text(part)
+    refused = lost(soaking, RollbackHistory(count_error="permission denied for table users"))
+    assert "not counted, permission denied for table users" in text(refused)
+    assert "not counted, the database is not connected" in text(
+        lost(soaking, RollbackHistory(problem="the database is not connected"))
+    )
+    extra = lost(soaking, RollbackHistory(count=NewSideCount(1, 0, True, other_columns=("nick",))))
+    assert "not compared, and dropped too: nick" in text(extra)
+    assert "4 rows differ after a write of one side" in text(lost(soaking, open_rows=4))
+
+
+def test_how_long_it_took() -> None:
+    soaking = until("soak")
+    assert text(describe_duration(soaking, None, EPOCH)) == "TOOK: reading earlier rollbacks …"
+    never = text(describe_duration(soaking, RollbackHistory(), EPOCH))
+    assert "REHEARSED: never, in this version of the plan" in never
+    assert "LAST TIME: no rollback of this strategy is recorded in this database" in never
+    failed = RollbackHistory(problem="the database is not connected")
+    assert text(describe_duration(soaking, failed, EPOCH)) == (
+        "TOOK: earlier rollbacks are not known, the database is not connected"
+    )
+    history = RollbackHistory(
+        RehearsedRollback(EPOCH - 3 * 86400, True, 0.1, {"cutover": 2.14}),
+        PastRollback("users-full-name", "cutover", 252, EPOCH - 9 * 86400),
+    )
+    known = text(describe_duration(soaking, history, EPOCH))
+    assert "REHEARSED: 2.1s from cutover, 3d00h ago, with 10% of the rows, without pods" in known
+    assert "LAST TIME: 4m12s from cutover, 9d00h ago (users-full-name)" in known
+    elsewhere = text(describe_duration(until("backfill-rows"), history, EPOCH))
+    assert "REHEARSED: 3d00h ago, but no rollback from backfill" in elsewhere
+    assert "REHEARSED: failed 1m00s ago" in text(
+        describe_duration(soaking, RollbackHistory(RehearsedRollback(EPOCH - 60, False, 1.0)), EPOCH)
+    )

@@ -1,0 +1,88 @@
+"""What is known about a rollback before it begins: how long others took, and what only the new side holds."""
+
+import asyncio
+import json
+from contextlib import nullcontext
+
+from zdd_tui.backends.postgres.catalog import read_catalog
+from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS, Pool, Row, connect, translate_error
+from zdd_tui.backends.postgres.recent_writes import count_new_side_only
+from zdd_tui.model.errors import ZddError
+from zdd_tui.model.json_access import get_objects, get_text
+from zdd_tui.model.plan.base import BasePlan, Plan
+from zdd_tui.model.rollback import NewSideCount, PastRollback, RehearsedRollback, RollbackHistory
+
+COUNT_SECONDS = 3.0
+"""Seconds that the rows are counted for: an operator waits for the answer, or confirms without it."""
+
+_REHEARSAL = """
+SELECT report::text, verdict, scale, extract(epoch FROM at)::float8 AS at FROM zdd.rehearsal
+WHERE plan_hash = (SELECT plan_hash FROM zdd.release WHERE id = $1) ORDER BY at DESC LIMIT 1
+"""
+
+# From the first accepted command on: a failed undo was retried.
+_LAST_ROLLBACK = """
+SELECT r.name, r.strategy #>> ARRAY['phases', r.phase::text, 'name'] AS phase,
+       extract(epoch FROM r.finished_at)::float8 AS at,
+       extract(epoch FROM r.finished_at - c.answered_at)::float8 AS seconds
+FROM zdd.release r
+JOIN LATERAL (SELECT min(answered_at) AS answered_at FROM zdd.command
+              WHERE release_id = r.id AND kind = 'rollback' AND status = 'done') c ON c.answered_at IS NOT NULL
+JOIN zdd.release shown ON shown.id = $1
+WHERE r.state = 'rolled-back' AND r.phase >= 0 AND r.id <> shown.id
+  AND r.strategy ->> 'name' = shown.strategy ->> 'name'
+ORDER BY r.name = shown.name DESC, r.finished_at DESC LIMIT 1
+"""
+
+_VERIFIED_SINCE = """
+SELECT detail ->> 'since' FROM zdd.step WHERE release_id = $1 AND name = 'verify-rows' AND status = 'done'
+"""
+
+
+async def read_rollback_history(pool: Pool, release_id: int, plan: BasePlan) -> RollbackHistory:
+    """Reads everything; counts rows for at most COUNT_SECONDS, and takes no lock that blocks the application."""
+    rehearsal = await pool.fetchrow(_REHEARSAL, release_id)
+    last = await pool.fetchrow(_LAST_ROLLBACK, release_id)
+    count, error = await _count_rows(pool, release_id, plan)
+    return RollbackHistory(
+        _parse_rehearsal(rehearsal) if rehearsal else None,
+        PastRollback(last["name"], last["phase"] or "?", max(0.0, last["seconds"]), last["at"]) if last else None,
+        count,
+        error,
+    )
+
+
+def _parse_rehearsal(row: Row) -> RehearsedRollback:
+    report = json.loads(row["report"])
+    seconds = {
+        phase: float(scenario.get("rollback_seconds") or 0)
+        for scenario in get_objects(report, "scenarios")
+        if (phase := get_text(scenario, "rollback_from"))
+    }
+    return RehearsedRollback(row["at"], row["verdict"] == "passed", row["scale"], seconds)
+
+
+async def _count_rows(pool: Pool, release_id: int, plan: BasePlan) -> tuple[NewSideCount | None, str]:
+    """The count, or why there is none; both empty where nothing is to be counted."""
+    since = await pool.fetchval(_VERIFIED_SINCE, release_id)
+    if not isinstance(plan, Plan) or since is None:
+        return None, ""
+    dsn = plan.database.dsn.get_secret_value()
+    try:
+        connection = await connect(
+            dsn, application_name="zdd dashboard", timeout=COUNT_SECONDS, default_transaction_read_only="on"
+        )
+        try:
+            async with asyncio.timeout(COUNT_SECONDS):  # it may wait behind DDL of another session
+                catalog = await read_catalog(connection, plan)
+            if catalog.new is None:
+                return None, "the new side does not exist"
+            return await count_new_side_only(
+                lambda: nullcontext(connection), plan, catalog, since, seconds=COUNT_SECONDS
+            ), ""
+        finally:
+            connection.terminate()
+    except ZddError as error:
+        return None, error.title
+    except CONNECTION_ERRORS as error:
+        return None, translate_error(error, dsn, timeout=COUNT_SECONDS).title

@@ -1,0 +1,307 @@
+"""What an operator must know before a rollback: what users see now, what is lost, how long it took before.
+
+Nothing here is estimated. What is not known is said to be unknown, with the reason.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from zdd_tui.model.duration import format_duration
+from zdd_tui.model.queries import ChangeView, Query
+from zdd_tui.model.release.records import BackfillRecord, ReleaseRecord
+from zdd_tui.model.release.state import Release, StepStatus, steps_to_undo
+
+
+class FactTone(StrEnum):
+    """How a fact looks on screen."""
+
+    NORMAL = "normal"
+    WARNING = "warning"
+    LOSS = "loss"
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One line of the confirmation: a label in capitals, and a text."""
+
+    label: str
+    text: str
+    tone: FactTone = FactTone.NORMAL
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What the screen knows about the traffic.
+
+    Attributes:
+        flag_percent: share that the flag gives to the new side, the new path or the new image; None where there is no
+            such flag, or it is not known.
+        flag_problem: why the flag is not known; empty where it is, or where there is none.
+        serving: number of serving pods; None where it is not known.
+        serving_new: of them, with the newest image of the release.
+        pods_problem: why the pods are not known, else empty.
+    """
+
+    flag_percent: int | None = None
+    flag_problem: str = ""
+    serving: int | None = None
+    serving_new: int = 0
+    pods_problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NewSideCount:
+    """Rows whose value on the new side cannot be computed from the old side.
+
+    Attributes:
+        compared: rows that were compared.
+        lost: of them, those that hold such a value.
+        is_complete: every row in question was compared.
+        is_whole: every row of the table is in question, not only those written since the verification.
+        other_columns: columns of the new side that no expression of the plan fills: they were not compared.
+    """
+
+    compared: int
+    lost: int
+    is_complete: bool
+    is_whole: bool = False
+    other_columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RehearsedRollback:
+    """The newest rehearsal of this version of the plan.
+
+    Attributes:
+        at: seconds since the epoch, by the database's clock.
+        scale: rows that it ran with, as a share of production's.
+        seconds: duration of the rollback, by the last phase before it.
+    """
+
+    at: float
+    passed: bool
+    scale: float
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PastRollback:
+    """The last rollback of a release with the same strategy in this database.
+
+    Attributes:
+        phase: the release's phase when it began.
+        seconds: from the agent's acceptance of the command to the last undo.
+        at: when it ended, in seconds since the epoch by the database's clock.
+    """
+
+    release: str
+    phase: str
+    seconds: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackHistory:
+    """What is read for the confirmation of a rollback.
+
+    Attributes:
+        count: None where nothing was counted; ``count_error`` says why.
+        problem: why nothing could be read; else empty.
+    """
+
+    rehearsal: RehearsedRollback | None = None
+    last: PastRollback | None = None
+    count: NewSideCount | None = None
+    count_error: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackQuery(Query[RollbackHistory]):
+    """What is known about a rollback of the shown release."""
+
+
+# --- users ----------------------------------------------------------------------------------------------------------
+
+
+def describe_traffic(strategy: str, release: Release, traffic: Traffic) -> tuple[Fact, ...]:
+    """What users see now, and which undo ends that."""
+    if strategy == "expand-contract":
+        return _describe_reads(release, traffic)
+    parts = []
+    if traffic.flag_percent is not None:
+        parts.append(f"{traffic.flag_percent}% of users get the new path, by the flag")
+    elif traffic.flag_problem:
+        parts.append(f"unknown, {traffic.flag_problem}")
+    parts.append(_describe_pods(traffic, "run the new image"))
+    is_unknown = bool(traffic.flag_problem or traffic.pods_problem)
+    return (Fact("USERS NOW", "; ".join(parts), FactTone.WARNING if is_unknown else FactTone.NORMAL),)
+
+
+def _describe_pods(traffic: Traffic, what: str) -> str:
+    if traffic.serving is None:
+        return f"unknown, {traffic.pods_problem or 'the pods were not read yet'}"
+    return f"{traffic.serving_new} of {traffic.serving} serving pods {what}"
+
+
+def _describe_reads(release: Release, traffic: Traffic) -> tuple[Fact, ...]:
+    has_v3 = _has_effect(release, "rollout-v3")
+    flag, serving = traffic.flag_percent, traffic.serving
+    only_v3 = bool(serving) and traffic.serving_new == serving
+    if has_v3 and serving is None:
+        return (Fact("USERS NOW", _describe_pods(traffic, ""), FactTone.WARNING), *_reads_return(release, None))
+    if flag is None and not only_v3:
+        if not traffic.flag_problem and not _has_effect(release, "write-flag-on"):
+            return (Fact("USERS NOW", "every read is from the old side: no flag moves reads yet"),)
+        problem = traffic.flag_problem or "the read flag does not exist"
+        pods = f"; {_describe_pods(traffic, 'are V3')}" if has_v3 else ""
+        return (
+            Fact("USERS NOW", f"unknown, {problem}{pods}", FactTone.WARNING),
+            *_reads_return(release, traffic.serving_new),
+        )
+    share = 100.0 if only_v3 else float(flag or 0)
+    if has_v3 and serving and not only_v3:
+        share = (100 * traffic.serving_new + share * (serving - traffic.serving_new)) / serving
+    side = (
+        "every read is from the old side"
+        if share == 0
+        else "every read is from the new side"
+        if share == 100
+        else f"about {share:.0f}% of reads are from the new side"
+    )
+    why = [] if flag is None else [f"read flag {'off' if flag == 0 else f'{flag}%'}"]
+    if has_v3:
+        why.append(_describe_pods(traffic, "are V3"))
+    return (
+        Fact("USERS NOW", f"{side} ({'; '.join(why)})" if why else side),
+        *_reads_return(release, traffic.serving_new if share else 0),
+    )
+
+
+def _reads_return(release: Release, serving_v3: int | None) -> tuple[Fact, ...]:
+    """When reads are back on the old side.
+
+    Args:
+        serving_v3: None where it is not known.
+    """
+    names = [spec.name for spec in steps_to_undo(release)]
+    moving = [at for at, spec in enumerate(steps_to_undo(release), 1) if spec.moves_reads]
+    if not moving:
+        return ()
+    after = "" if moving[0] == 1 else ", once the old side is restored"
+    parts = [f"at once by the read flag, undo {moving[0]} of {len(names)}{after}"]
+    if "rollout-v3" in names and serving_v3 != 0:
+        parts.append(f"of V3 pods with undo {names.index('rollout-v3') + 1}, rollout-v3")
+    return (Fact("READS BACK", "; ".join(parts)),)
+
+
+def _has_effect(release: Release, step: str) -> bool:
+    return any(
+        spec.name == step and status.has_effect
+        for spec, status in zip(release.strategy.steps, release.statuses, strict=True)
+    )
+
+
+# --- what is lost ---------------------------------------------------------------------------------------------------
+
+
+def describe_loss(
+    change: ChangeView | None, record: ReleaseRecord, history: RollbackHistory | None
+) -> tuple[Fact, ...]:
+    """Which data of the application a rollback drops.
+
+    Args:
+        change: None for a strategy without a schema change.
+        history: None while it is being read.
+    """
+    release = record.release
+    if change is None and release.strategy.name == "expand-contract":
+        return (Fact("LOST", "the new side, with what only it holds: not counted", FactTone.WARNING),)
+    if change is None:
+        return (Fact("LOST", "no data: images, traffic and flags change; what the new image has written stays"),)
+    if not _has_effect(release, "expand-schema"):
+        return (Fact("LOST", "no data: the new side does not exist yet"),)
+    facts = [Fact("LOST", f"{_new_side(change)}, {_describe_copied(record.backfill)}")]
+    if release.status("verify-rows") is not StepStatus.DONE:
+        facts.append(Fact("", "values that only the new side holds: not counted, the rows are not verified yet"))
+    else:
+        facts.append(_describe_count(history))
+        if history is not None and history.count is not None and history.count.other_columns:
+            names = ", ".join(history.count.other_columns)
+            facts.append(
+                Fact("", f"not compared, and dropped too: {names}, which change.up does not fill", FactTone.LOSS)
+            )
+    if record.witness.open_rows:
+        rows = f"{record.witness.open_rows:,} row{'' if record.witness.open_rows == 1 else 's'}"
+        facts.append(Fact("", f"{rows} differ after a write of one side: the old side’s stay", FactTone.WARNING))
+    return tuple(facts)
+
+
+def _new_side(change: ChangeView) -> str:
+    if change.new_table != change.old_table:
+        return f"table {change.new_table}"
+    names = [name for name, _ in change.new_columns]
+    return f"column{'' if len(names) == 1 else 's'} {', '.join(names)} of {change.new_table}"
+
+
+def _describe_copied(backfill: BackfillRecord | None) -> str:
+    if backfill is None or not backfill.rows_done:
+        return "no row was copied to it yet"
+    return f"with {backfill.rows_done:,} copied rows (the old side has them too)"
+
+
+def _describe_count(history: RollbackHistory | None) -> Fact:
+    what = "a value that the old side cannot give back"
+    if history is None:
+        return Fact("", f"counting the rows with {what} …")
+    count = history.count
+    if count is None:
+        reason = history.count_error or history.problem or "the rows are not verified"
+        return Fact("", f"rows with {what}: not counted, {reason}", FactTone.WARNING)
+    scope = "rows" if count.is_whole else "rows written since the verification"
+    if not count.is_complete:
+        found = f"at least {count.lost:,} of {count.compared:,} compared {scope} hold {what}"
+        return Fact("", f"{found}; the rest was not counted in time", FactTone.LOSS if count.lost else FactTone.WARNING)
+    if not count.lost:
+        return Fact("", f"none of {count.compared:,} {scope} holds {what}")
+    return Fact("", f"{count.lost:,} of {count.compared:,} {scope} hold {what}", FactTone.LOSS)
+
+
+# --- how long it takes ----------------------------------------------------------------------------------------------
+
+
+def describe_duration(release: Release, history: RollbackHistory | None, now: float) -> tuple[Fact, ...]:
+    """How long a rollback took in the rehearsal, and the last time.
+
+    Args:
+        history: None while it is being read.
+        now: seconds since the epoch, by the database's clock.
+    """
+    if history is None:
+        return (Fact("TOOK", "reading earlier rollbacks …"),)
+    if history.problem:
+        return (Fact("TOOK", f"earlier rollbacks are not known, {history.problem}", FactTone.WARNING),)
+    return (Fact("REHEARSED", _describe_rehearsal(release, history.rehearsal, now)), _describe_last(history.last, now))
+
+
+def _describe_rehearsal(release: Release, rehearsal: RehearsedRollback | None, now: float) -> str:
+    if rehearsal is None:
+        return "never, in this version of the plan"
+    ago = f"{format_duration(max(0.0, now - rehearsal.at))} ago"
+    if not rehearsal.passed:
+        return f"failed {ago}"
+    phase = release.current_phase.name if release.current_phase else ""
+    seconds = rehearsal.seconds.get(phase)
+    if seconds is None:
+        return f"{ago}, but no rollback from {phase or 'here'}"
+    return (
+        f"{format_duration(seconds)} from {phase}, {ago}, with {100 * rehearsal.scale:.3g}% of the rows, without pods"
+    )
+
+
+def _describe_last(last: PastRollback | None, now: float) -> Fact:
+    if last is None:
+        return Fact("LAST TIME", "no rollback of this strategy is recorded in this database")
+    ago = format_duration(max(0.0, now - last.at))
+    return Fact("LAST TIME", f"{format_duration(last.seconds)} from {last.phase}, {ago} ago ({last.release})")

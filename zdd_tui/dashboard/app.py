@@ -109,7 +109,7 @@ class ZddApp(App[int]):
         self.animation_level = "none"
 
     def get_default_screen(self) -> Screen[Any]:
-        return ReleaseScreen(self._source.state(), self.render_context(), self._keys.warnings)
+        return ReleaseScreen(self._source, self.render_context(), self._keys.warnings)
 
     def render_context(self) -> RenderContext:
         return self.action_controller.render_context()

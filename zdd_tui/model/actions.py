@@ -184,6 +184,13 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "backfill-detail", "B", "backfill", "Ranges, failed rows, the batch’s SQL and its query plan.", group="more"
     ),
+    Action(
+        "charts",
+        "m",
+        "charts",
+        "Charts of every guard rule, full size: the new version against the old one.",
+        hidden_in_footer=True,
+    ),
     Action("plan", "P", "plan", "The stored plan, and its differences from the file.", group="more"),
     _focus_pane_action("pods", "1", "the pods: state, drain, restarts; Enter opens one, with its log."),
     _focus_pane_action("backfill", "2", "the backfill: progress, rate, throttles."),

@@ -7,10 +7,11 @@ from typing import Any
 
 import yaml
 
-from tests.support.states import AGENT, ANA, EPOCH, dashboard_situations
+from tests.support.states import AGENT, ANA, EPOCH, dashboard_situations, metric_history
 from tests.support.strategy_states import OTHER, guard_situations
 from zdd_tui.dashboard.screens.details.backfill import BackfillScreen
 from zdd_tui.dashboard.screens.details.base import DetailScreen
+from zdd_tui.dashboard.screens.details.charts import ChartScreen
 from zdd_tui.dashboard.screens.details.diagram import DiagramScreen
 from zdd_tui.dashboard.screens.details.flag import FlagScreen
 from zdd_tui.dashboard.screens.details.gate import GateDetailScreen, GateScreen
@@ -28,6 +29,7 @@ from zdd_tui.model.queries import (
     ChangeView,
     LogLine,
     LogView,
+    MetricHistoryQuery,
     MismatchView,
     ObjectDetail,
     ObjectQuery,
@@ -237,6 +239,7 @@ ANSWERS: dict[type, Any] = {
     AuditLogQuery: AUDIT_LOG,
     PlanQuery: PLAN_TEXT,
     BackfillQuery: BACKFILL,
+    MetricHistoryQuery: metric_history(),
 }
 
 Maker = Callable[[StateSource, Callable[[], RenderContext]], DetailScreen]
@@ -258,6 +261,7 @@ SCREENS: dict[str, tuple[str, Maker]] = {
     "gate": ("gates", lambda source, look: GateDetailScreen(source, look, "cutover", "serving-v3")),
     "flag": ("backfill", lambda source, look: FlagScreen(source, look, "users_full_name_write")),
     "backfill": ("backfill", BackfillScreen),
+    "charts": ("guard-backfill", ChartScreen),
     "topology": ("backfill", DiagramScreen),
     "topology-cutover": ("gates", DiagramScreen),
     "topology-rolling": ("rolling", DiagramScreen),

@@ -66,6 +66,7 @@ _DETAIL_SCREENS = {
     "gates": ("gate", "GateScreen"),
     "backfill-detail": ("backfill", "BackfillScreen"),
     "plan": ("plan", "PlanScreen"),
+    "charts": ("charts", "ChartScreen"),
 }
 
 
@@ -272,6 +273,9 @@ class ActionController:
 
     def open_row(self, message: RowSelected) -> None:
         """Opens the screen of a row; the status details where it has none."""
+        if message.pane == "charts":
+            self.run_action("charts")
+            return
         screen = screen_for_row(message, self._source, self.render_context)
         if screen is None:
             self.run_action("details")

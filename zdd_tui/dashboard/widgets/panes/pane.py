@@ -30,12 +30,12 @@ def pane_bindings(place: str) -> tuple[Binding, ...]:
 
 
 def name_with_key(name: str, keys: Mapping[str, str]) -> str:
-    """``1:pods``; the name alone where no key focuses the pane.
+    """``1:pods``; the name alone where no key focuses the pane or opens its screen.
 
     Args:
         keys: name of each action's key, by the action's id.
     """
-    key = keys.get(f"to-{name}", "-")
+    key = keys.get(f"to-{name}", keys.get(name, "-"))
     return name if key == "-" else f"{key}:{name}"
 
 

@@ -1,0 +1,52 @@
+"""The values of the guard's rules over time, by version: what charts are drawn from."""
+
+import base64
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from zdd_tui.model.queries import MetricPoint
+
+HISTORY_POINTS = 240
+"""Points that are kept of each rule: 20 minutes at the default interval of five seconds."""
+
+_DIGITS = 4
+"""Significant digits of a stored value; a chart shows fewer."""
+
+
+RuleHistories = Mapping[str, Sequence[MetricPoint]]
+"""Points by rule, the oldest first."""
+
+
+def pack_histories(histories: RuleHistories, now: float) -> str:
+    """The points as text, with ages in place of times: a monotonic clock has no meaning in another process."""
+    ages = {
+        rule: [[round(now - point.at, 1), _rounded(point.new), _rounded(point.old)] for point in points]
+        for rule, points in histories.items()
+    }
+    return base64.b64encode(zlib.compress(json.dumps(ages, separators=(",", ":")).encode(), 1)).decode()
+
+
+def unpack_histories(packed: str, base: float) -> dict[str, tuple[MetricPoint, ...]]:
+    """
+    Args:
+        base: when they were packed, by the clock of the result.
+
+    Raises:
+        ValueError, TypeError, AttributeError, zlib.error: not what :func:`pack_histories` makes.
+    """
+    ages: Mapping[str, Sequence[Sequence[Any]]] = json.loads(zlib.decompress(base64.b64decode(packed)))
+    return {
+        rule: tuple(MetricPoint(base - float(age), new, old) for age, new, old in points)
+        for rule, points in ages.items()
+    }
+
+
+def last_known_at(points: Sequence[MetricPoint]) -> float | None:
+    """Time of the last point with a value; None without one."""
+    return next((point.at for point in reversed(points) if point.new is not None or point.old is not None), None)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.{_DIGITS}g}")

@@ -110,6 +110,37 @@ class EtaEstimator:
         return rates if len(rates) >= _MIN_SAMPLES else batch_rates(backfill.recent) or rates
 
 
+class RateHistory:
+    """Rows per second of a backfill since this object exists. Where it gets long, every second sample is left out."""
+
+    def __init__(self) -> None:
+        self._samples: list[tuple[float, float]] = []
+        self._spacing = 1.0
+
+    def add_reading(self, backfill: BackfillRecord | None) -> None:
+        """Adds a sample; none while the backfill does not run, so that a pause is a gap."""
+        if backfill is None or backfill.status != "running":
+            return
+        samples, at = self._samples, backfill.updated_at
+        if samples and at < samples[-1][0]:
+            samples.clear()  # another backfill
+        if not samples or at - samples[-1][0] >= self._spacing:
+            samples.append((at, backfill.rate))
+        if len(samples) > 2 * MAX_SAMPLES:
+            del samples[1::2]
+            self._spacing *= 2
+
+    @property
+    def samples(self) -> tuple[tuple[float, float], ...]:
+        """Seconds since the epoch by the database's clock, and rows per second; the oldest first."""
+        return tuple(self._samples)
+
+    @property
+    def max_gap(self) -> float:
+        """Seconds between two samples from which no batch was committed in between."""
+        return 3 * self._spacing
+
+
 def batch_rates(batches: Sequence[BatchRecord]) -> tuple[float, ...]:
     """Rows per second from batch to batch, pauses included."""
     return tuple(after.rows / (after.at - before.at) for before, after in pairwise(batches) if after.at > before.at)

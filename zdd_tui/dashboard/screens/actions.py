@@ -33,6 +33,7 @@ from zdd_tui.dashboard.widgets.bars.footer import disabled_reason
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.dashboard.widgets.panes.pane import Pane, RowSelected
 from zdd_tui.model.actions import ACTIONS, Action, default_keys, find_action
+from zdd_tui.model.backfill import RateHistory
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.production_lock import UNRESTRICTED, ProductionLock
@@ -44,7 +45,9 @@ from zdd_tui.model.tuning import Tuning, apply_tuning, slow_down, speed_up
 from zdd_tui.model.workload.pod import Pod
 
 
-def screen_for_row(message: RowSelected, source: StateSource, get_context: ContextSource) -> DetailScreen | None:
+def screen_for_row(
+    message: RowSelected, source: StateSource, get_context: ContextSource, rates: RateHistory | None = None
+) -> DetailScreen | None:
     """The screen that opens for a row of a pane; None where the row has none."""
     match message.row:
         case Pod(name=name):
@@ -56,15 +59,14 @@ def screen_for_row(message: RowSelected, source: StateSource, get_context: Conte
         case GateRow(phase=phase, gate=gate):
             return GateDetailScreen(source, get_context, phase, gate.name)
         case FailedRow():
-            return BackfillScreen(source, get_context)
-    return BackfillScreen(source, get_context, search=message.search) if message.pane == "backfill" else None
+            return BackfillScreen(source, get_context, rates)
+    return BackfillScreen(source, get_context, rates, search=message.search) if message.pane == "backfill" else None
 
 
 _DETAIL_SCREENS = {
     "timeline": ("timeline", "TimelineScreen"),
     "topology": ("diagram", "DiagramScreen"),
     "gates": ("gate", "GateScreen"),
-    "backfill-detail": ("backfill", "BackfillScreen"),
     "plan": ("plan", "PlanScreen"),
     "charts": ("charts", "ChartScreen"),
 }
@@ -108,6 +110,7 @@ class ActionController:
         self.access = access
         self.keys = keys or default_keys()
         self.progress: CommandProgress | None = None
+        self._rates = RateHistory()
         self._handlers: dict[str, Callable[[], None]] = {
             "advance": partial(self._confirm_and_send, CommandKind.ADVANCE),
             "pause": partial(self._confirm_and_send, CommandKind.PAUSE),
@@ -122,6 +125,7 @@ class ActionController:
             "help": lambda: self._push_once(HelpScreen(*self._state_and_context(), help_sections(self._app.screen))),
             "details": lambda: self._push_once(StatusDetailsScreen(*self._state_and_context(), self.progress)),
             "doctor": lambda: self._push_once(DoctorScreen(*self._state_and_context(), self._source.run_doctor)),
+            "backfill-detail": lambda: self._push_once(BackfillScreen(self._source, self.render_context, self._rates)),
             "copy": lambda: self._post(CopyRequested()),
             "quit": lambda: self._post(QuitRequested()),
             **{each: partial(self._open_detail, *place) for each, place in _DETAIL_SCREENS.items()},
@@ -249,7 +253,8 @@ class ActionController:
         )
 
     def update_progress(self, board: DashboardState, context: RenderContext) -> None:
-        """Updates the progress of the last command."""
+        """Updates the progress of the last command, and the rate of the backfill over time."""
+        self._rates.add_reading(board.release.value.backfill if board.release.value is not None else None)
         if self.progress is not None:
             self.progress = self.progress.with_board(board, context)
 
@@ -276,7 +281,7 @@ class ActionController:
         if message.pane == "charts":
             self.run_action("charts")
             return
-        screen = screen_for_row(message, self._source, self.render_context)
+        screen = screen_for_row(message, self._source, self.render_context, self._rates)
         if screen is None:
             self.run_action("details")
         else:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -38,7 +39,7 @@ def unpack_histories(packed: str, base: float) -> dict[str, tuple[MetricPoint, .
     """
     ages: Mapping[str, Sequence[Sequence[Any]]] = json.loads(zlib.decompress(base64.b64decode(packed)))
     return {
-        rule: tuple(MetricPoint(base - float(age), new, old) for age, new, old in points)
+        rule: tuple(MetricPoint(base - float(age), _rounded(new), _rounded(old)) for age, new, old in points)
         for rule, points in ages.items()
     }
 
@@ -49,4 +50,5 @@ def last_known_at(points: Sequence[MetricPoint]) -> float | None:
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.{_DIGITS}g}")
+    """To the stored digits; None for what no chart can show."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.{_DIGITS}g}")

@@ -5,14 +5,28 @@ from typing import ClassVar
 
 from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, TextFormatter
 from zdd_tui.dashboard.state import DashboardState, Observed, RenderContext, StateSource
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, sanitize, wrap
+from zdd_tui.dashboard.widgets.drawing.line import (
+    Line,
+    TextStyle,
+    clip,
+    format_age,
+    format_count,
+    justify,
+    sanitize,
+    wrap,
+)
+from zdd_tui.dashboard.widgets.drawing.line_chart import ChartLines, draw_line_chart
 from zdd_tui.dashboard.widgets.panes.backfill import FailedRowsPane, backfill_lines
+from zdd_tui.model.backfill import RateHistory
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.plan.strategies import strategy_title
 from zdd_tui.model.queries import BackfillDetail, BackfillQuery, RangeView
 from zdd_tui.model.release.records import BackfillRecord
 
 SHOWN_BATCHES = 5
+
+CHART_ROWS = 8
+"""Height of the chart in lines."""
 
 FAILED_ROWS_HEIGHT = 6
 """Failed rows that are visible at once."""
@@ -22,6 +36,7 @@ class BackfillScreen(DetailScreen):
     """Counters from the state, everything else by query.
 
     Args:
+        rates: the rate over time, which somebody else collects; None for no chart.
         search: open with the search field.
     """
 
@@ -31,8 +46,16 @@ class BackfillScreen(DetailScreen):
 
     refresh_interval: ClassVar[float] = 5.0
 
-    def __init__(self, source: StateSource, get_context: ContextSource, *, search: bool = False) -> None:
+    def __init__(
+        self,
+        source: StateSource,
+        get_context: ContextSource,
+        rates: RateHistory | None = None,
+        *,
+        search: bool = False,
+    ) -> None:
         super().__init__(source, get_context)
+        self._rates = rates
         self._query = self.add_query(BackfillQuery(), "the backfill")
         self._search = search
 
@@ -65,10 +88,27 @@ class BackfillScreen(DetailScreen):
         record = board.release.value
         state = record.backfill if record else None
         lines = [*backfill_lines(state, formatter.cells), *_batch_lines(state, context, formatter), ()]
+        now = board.server_now(context.now)
+        if self._rates is not None and self._rates.samples and now is not None:
+            lines += [*rate_chart_lines(self._rates, now, formatter.cells), ()]
         lines += self.query_error_lines(self._query, formatter)
         if self._query.value is None:
             return lines
         return lines + backfill_detail_lines(self._query.value, formatter)
+
+
+def rate_chart_lines(rates: RateHistory, now: float, cells: int) -> list[Line]:
+    """The rate over time.
+
+    Args:
+        now: seconds since the epoch, by the database's clock.
+    """
+    age = format_age(now - rates.samples[-1][0])
+    title: Line = (("rate since this dashboard was opened; a gap is a time without batches", TextStyle.DIM),)
+    chart = draw_line_chart(
+        ChartLines(rates.samples, max_gap=rates.max_gap), now, cells, CHART_ROWS, lambda rate: f"{format_count(rate)}/s"
+    )
+    return [justify(clip(title, cells - 20), ((f"last value {age} ago", TextStyle.DIM),), cells), *chart]
 
 
 def _batch_lines(state: BackfillRecord | None, context: RenderContext, formatter: TextFormatter) -> list[Line]:

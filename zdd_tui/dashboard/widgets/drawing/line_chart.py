@@ -26,6 +26,9 @@ _CELL_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
 _HEADROOM = 1.05
 """The scale ends this far above the highest value."""
 
+_SCALE_CELLS = 8
+"""Width of a scale that is reckoned with: charts of one width get columns of the same time, whatever their scale."""
+
 _BLANK_BRAILLE = "\u2800"
 
 TimedValue = tuple[float, float | None]
@@ -67,7 +70,7 @@ def draw_line_chart(lines: ChartLines, now: float, cells: int, rows: int, show: 
         scale[at_limit] = show(lines.limit)
     scale_width = max(cell_len(label) for label in scale.values())
     width = max(1, cells - scale_width - 1)
-    seconds = _column_seconds(now - min(at for at, _ in known), width)
+    seconds = _column_seconds(now - min(at for at, _ in known), max(2, cells - _SCALE_CELLS))
     end = (math.floor(now / seconds) + 1) * seconds
     box = _Box(end - width * seconds, end, width, height, top * _HEADROOM)
     grid = box.draw(lines.new, lines.max_gap)

@@ -34,6 +34,7 @@ from zdd_tui.dashboard.terminal.osc import clipboard_sequence, notification_sequ
 from zdd_tui.dashboard.terminal.signals import TerminalWatcher
 from zdd_tui.dashboard.widgets.bars.notifications import NotificationTracker, attention_items
 from zdd_tui.dashboard.widgets.drawing.line import sanitize
+from zdd_tui.dashboard.widgets.drawing.line_view import ActionClicked
 from zdd_tui.dashboard.widgets.panes.pane import RowSelected
 from zdd_tui.model.production_lock import ProductionLock
 from zdd_tui.model.rate_limiter import RateLimiter
@@ -198,6 +199,9 @@ class ZddApp(App[int]):
             self.screen.forward_to_filter(event)
 
     def on_action_requested(self, message: ActionRequested) -> None:
+        self.action_controller.run_action(message.action_id)
+
+    def on_action_clicked(self, message: ActionClicked) -> None:
         self.action_controller.run_action(message.action_id)
 
     def on_row_selected(self, message: RowSelected) -> None:

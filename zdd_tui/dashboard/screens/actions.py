@@ -301,7 +301,13 @@ class ActionController:
         """Opens a detail screen. Its module is imported on first use, so that the first paint does not wait for it."""
         screen_class: Callable[[StateSource, ContextSource], Screen[Any]]
         screen_class = getattr(import_module(f"zdd_tui.dashboard.screens.details.{module}"), name)
-        self._push_once(screen_class(self._source, self.render_context))
+        self._show_detail(screen_class(self._source, self.render_context))
+
+    def _show_detail(self, screen: Screen[Any]) -> None:
+        """Replaces every open detail screen, so that Esc goes back to the main screen."""
+        if type(self._app.screen) is not type(screen):
+            self._close_screens()
+            self._app.push_screen(screen)
 
     def _run_pane_action(self, action: Action) -> None:
         """Runs an action in the panes of the main screen, which comes to the front."""

@@ -64,7 +64,7 @@ class BackfillScreen(DetailScreen):
             self.call_next(self.action_search)  # after the page got the focus
 
     def heading(self, board: DashboardState) -> str:
-        return f"backfill of {board.plan.name}"
+        return "backfill"
 
     def redraw(self) -> None:
         """Draws the page, and the failed rows below it."""

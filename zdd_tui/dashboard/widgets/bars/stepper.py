@@ -11,6 +11,8 @@ from zdd_tui.model.release.strategy import Phase
 class Stepper(ReleaseView):
     """One line: ``✔ expand ─ ▶ dual-write ─ ○ backfill``."""
 
+    click_action = "timeline"
+
     def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         return [stepper_line(board, cells)]
 

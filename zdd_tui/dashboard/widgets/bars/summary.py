@@ -32,6 +32,8 @@ GRACE_SECONDS = 1.5
 class SummaryLines(ReleaseView):
     """Up to eight lines; the rest is in the details."""
 
+    click_action = "details"
+
     auto_height = 8
 
     def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:

@@ -62,10 +62,11 @@ def draw_line_chart(lines: ChartLines, now: float, cells: int, rows: int, show: 
     known = [(at, value) for at, value in (*lines.new, *lines.old) if value is not None and at <= now]
     if not known:
         return [(("no value yet", TextStyle.DIM),)]
-    top = max([*(value for _, value in known), lines.limit or 0.0]) or 1.0
+    highest = max([*(value for _, value in known), lines.limit or 0.0])
+    top = highest if highest > 0 else 1.0
     height = max(1, rows - 1)
     at_limit = None if lines.limit is None else min(height - 1, int(lines.limit / (top * _HEADROOM) * height))
-    scale = {height - 1: show(top), 0: "0"}
+    scale = {height - 1: show(highest) if highest > 0 else "", 0: "0"}
     if lines.limit is not None and at_limit is not None:
         scale[at_limit] = show(lines.limit)
     scale_width = max(cell_len(label) for label in scale.values())

@@ -41,6 +41,7 @@ class ChartPane(Pane):
     """Error rate and latency side by side. The screen provides the history: it is not part of the state."""
 
     pane_name = "charts"
+    title_action = "charts"
     stale_after = CHARTS_STALE_SECONDS
 
     def __init__(self) -> None:

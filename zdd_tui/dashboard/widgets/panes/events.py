@@ -28,6 +28,7 @@ class EventPane(TablePane[Event, Clock]):
     """One row per event."""
 
     pane_name = "events"
+    title_action = "timeline"
     titles_from_height = 9
 
     def __init__(self) -> None:

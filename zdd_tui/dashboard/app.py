@@ -106,11 +106,13 @@ class ZddApp(App[int]):
         self._next_attention_check = float("-inf")
         self._ui_loop: asyncio.AbstractEventLoop | None = None
         self._ui_context: Context | None = None
-        self.theme = "ansi-dark"  # half the bytes, and the colours of the operator's terminal
+        self.theme = self.display_options.theme
         self.animation_level = "none"
 
     def get_default_screen(self) -> Screen[Any]:
-        return ReleaseScreen(self._source, self.render_context(), self._keys.warnings)
+        return ReleaseScreen(
+            self._source, self.render_context(), self._keys.warnings, with_tour=self.display_options.tour
+        )
 
     def render_context(self) -> RenderContext:
         return self.action_controller.render_context()

@@ -82,7 +82,13 @@ def test_the_head_names_the_versions_by_glyph_and_the_last_values() -> None:
     reading = GuardReading("errors", Verdict.PASS, "", MetricUnit.RATIO, limit=0.01)
     points = [MetricPoint(NOW - 5, 0.002, 0.001), MetricPoint(NOW - 1, None, 0.001)]
     head, *_ = texts(rule_chart_lines(reading, points, 5.0, NOW, 60, 8))
-    assert head == "errors  ⠒ -  ○ 0.1%"
+    assert head == "errors  ⠒ -  ○ 0.1%  ╍ 1%"
+
+
+@pytest.mark.parametrize(("limit", "is_drawn"), [(6.0, True), (19.0, True), (100.0, False), (None, False)])
+def test_a_limit_far_above_the_values_does_not_press_them_to_the_ground(limit: float | None, is_drawn: bool) -> None:
+    lines = draw(new=[(NOW - age, 5.0) for age in range(600, 0, -5)], limit=limit)
+    assert ("╍" in "".join(texts(lines))) is is_drawn
 
 
 def test_a_pause_of_the_backfill_is_a_gap_in_its_rate() -> None:

@@ -22,6 +22,7 @@ from zdd_tui.backends.store.agent import AgentStore, acquire_lease
 from zdd_tui.backends.store.client import Store
 from zdd_tui.backends.store.detail import read_metric_history
 from zdd_tui.engine.guard.loop import GuardLoop
+from zdd_tui.model.guard import history
 from zdd_tui.model.guard.decisions import evaluate_guard_gate
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.plan.guard import Guard
@@ -217,8 +218,11 @@ async def test_lost_metrics_are_unknown_close_the_gate_and_pause_after_their_tim
         assert output["errors"].action_taken == "", "a rule that passes may act again"
 
 
-async def test_the_next_agent_continues_the_evaluation(tmp_path: Path, pg_dsn: str) -> None:
+async def test_the_next_agent_continues_the_evaluation(
+    tmp_path: Path, pg_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Half of `for` had passed before the agent was killed: the next one needs only the other half."""
+    monkeypatch.setattr(history, "HISTORY_SPACING", 0.0)
     slow = {"name": "errors", "metric": "error-rate", "limit": "5%", "window": "20s", "min_samples": 60, "for": "3s"}
     crashes = {"name": "crashes", "metric": "restarts", "limit": 2, "window": "20s", "action": "alert"}
     async with make_scenario(tmp_path, pg_dsn, slow, crashes) as here:

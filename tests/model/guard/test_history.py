@@ -1,10 +1,11 @@
 """The histories that charts are drawn from: by version, and through a change of the agent."""
 
 import math
+from collections import deque
 
 import pytest
 
-from zdd_tui.model.guard.history import pack_histories, unpack_histories
+from zdd_tui.model.guard.history import add_point, pack_histories, unpack_histories
 from zdd_tui.model.guard.rule_state import RuleState
 from zdd_tui.model.guard.rules import new_and_old_values
 from zdd_tui.model.guard.series import WindowStats
@@ -24,6 +25,13 @@ def test_points_keep_their_ages_from_one_process_to_the_next() -> None:
     points = {"errors": (MetricPoint(100.0, None, 0.001), MetricPoint(105.0, 0.123456, math.inf))}
     again = unpack_histories(pack_histories(points, 110.0), 5000.0)
     assert again == {"errors": (MetricPoint(4990.0, None, 0.001), MetricPoint(4995.0, 0.1235, None))}
+
+
+def test_points_of_a_short_interval_are_thinned() -> None:
+    points: deque[MetricPoint] = deque()
+    for at in range(100):
+        add_point(points, MetricPoint(at + 0.01 * (at % 3), 0.0, 0.0))
+    assert [round(point.at) for point in points] == list(range(0, 100, 5))
 
 
 def test_the_snapshot_of_the_guard_has_them_and_one_without_them_is_read() -> None:

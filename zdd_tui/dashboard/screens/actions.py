@@ -125,7 +125,9 @@ class ActionController:
             "help": lambda: self._push_once(HelpScreen(*self._state_and_context(), help_sections(self._app.screen))),
             "details": lambda: self._push_once(StatusDetailsScreen(*self._state_and_context(), self.progress)),
             "doctor": lambda: self._push_once(DoctorScreen(*self._state_and_context(), self._source.run_doctor)),
-            "backfill-detail": lambda: self._push_once(BackfillScreen(self._source, self.render_context, self._rates)),
+            "backfill-detail": lambda: self._show_detail(
+                BackfillScreen(self._source, self.render_context, self._rates)
+            ),
             "copy": lambda: self._post(CopyRequested()),
             "quit": lambda: self._post(QuitRequested()),
             **{each: partial(self._open_detail, *place) for each, place in _DETAIL_SCREENS.items()},

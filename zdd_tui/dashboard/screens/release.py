@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 
 from zdd_tui.dashboard.screens.base import ActionScreen, action_bindings
 from zdd_tui.dashboard.screens.details.base import PolledQuery, QueryAnswered
@@ -15,6 +15,7 @@ from zdd_tui.dashboard.widgets.bars.gates import GateSummary
 from zdd_tui.dashboard.widgets.bars.header import Header
 from zdd_tui.dashboard.widgets.bars.stepper import Stepper
 from zdd_tui.dashboard.widgets.bars.summary import SummaryLines
+from zdd_tui.dashboard.widgets.bars.tour import TourLines
 from zdd_tui.dashboard.widgets.drawing.fast_paint import Painter, crop_partial_updates
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.dashboard.widgets.panes.charts import CHART_INTERVAL, CHARTS_STALE_SECONDS, last_point_observed
@@ -28,7 +29,10 @@ class ReleaseScreen(ActionScreen[None]):
     """Header, phases, summary, gates, panes, progress of the last command, keys."""
 
     AUTO_FOCUS = ""
-    BINDINGS: ClassVar[list[BindingType]] = action_bindings(ACTIONS)
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *action_bindings(ACTIONS),
+        Binding("escape", "end_tour", "End the tour of the demo", show=False, id="release.end-tour"),
+    ]
 
     DEFAULT_CSS = """
     ReleaseScreen {
@@ -45,8 +49,11 @@ class ReleaseScreen(ActionScreen[None]):
     }
     """
 
-    def __init__(self, source: StateSource, context: RenderContext, notice: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, source: StateSource, context: RenderContext, notice: tuple[str, ...] = (), *, with_tour: bool = False
+    ) -> None:
         super().__init__()
+        self._with_tour = with_tour
         board = source.state()
         self._source = source
         self._chart_query = PolledQuery(MetricHistoryQuery(), "the history of the guard", CHARTS_STALE_SECONDS)
@@ -59,6 +66,8 @@ class ReleaseScreen(ActionScreen[None]):
         self._progress: CommandProgress | None = None
 
     def compose(self) -> ComposeResult:
+        if self._with_tour:
+            yield TourLines()
         yield Header()
         yield Stepper()
         yield SummaryLines()
@@ -126,6 +135,13 @@ class ReleaseScreen(ActionScreen[None]):
         """Focuses a pane, or runs an action in one; shows why where it is not possible."""
         if self._panes is not None and (text := self._panes.handle_action(action)):
             self.notify(text, markup=False, timeout=3)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return bool(self.query(TourLines)) if action == "end_tour" else super().check_action(action, parameters)
+
+    def action_end_tour(self) -> None:
+        self._views = [view for view in self._views if not isinstance(view, TourLines)]
+        self.query(TourLines).remove()
 
     def show_progress(self, progress: CommandProgress | None) -> None:
         """Shows the progress of the last command."""

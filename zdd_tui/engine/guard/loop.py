@@ -22,7 +22,7 @@ from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.engine.guard.targets import PodTargets, build_url_target
 from zdd_tui.model.errors import BackendError, MetricsError
 from zdd_tui.model.guard.decisions import decide_actions
-from zdd_tui.model.guard.history import HISTORY_POINTS
+from zdd_tui.model.guard.history import HISTORY_POINTS, add_point
 from zdd_tui.model.guard.rule_state import MAX_MISSED_INTERVALS, RuleState, resume_rule_state, update_rule_state
 from zdd_tui.model.guard.rules import (
     QueryResult,
@@ -174,7 +174,7 @@ class GuardLoop:
             self._evaluate_rule(rule, now, result) for rule, result in zip(self._guard.rules, results, strict=True)
         ]
         for rule, evaluation in zip(self._guard.rules, evaluations, strict=True):
-            self._histories[rule.name].append(self._build_point(rule, evaluation, now))
+            add_point(self._histories[rule.name], self._build_point(rule, evaluation, now))
         readings = tuple(
             self._update_rule(rule, evaluation, now)
             for rule, evaluation in zip(self._guard.rules, evaluations, strict=True)

@@ -4,13 +4,20 @@ import base64
 import json
 import math
 import zlib
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zdd_tui.model.queries import MetricPoint
 
 HISTORY_POINTS = 240
-"""Points that are kept of each rule: 20 minutes at the default interval of five seconds."""
+"""Points that are kept of each rule."""
+
+HISTORY_SPACING = 5.0
+"""Seconds from one point to the next, at least: a guard with a shorter interval keeps 20 minutes too."""
+
+_SPACING_TOLERANCE = 0.5
+"""Seconds that a point may be early, because evaluations are not exact."""
 
 _DIGITS = 4
 """Significant digits of a stored value; a chart shows fewer."""
@@ -42,6 +49,12 @@ def unpack_histories(packed: str, base: float) -> dict[str, tuple[MetricPoint, .
         rule: tuple(MetricPoint(base - float(age), _rounded(new), _rounded(old)) for age, new, old in points)
         for rule, points in ages.items()
     }
+
+
+def add_point(points: deque[MetricPoint], point: MetricPoint) -> None:
+    """Adds a point, unless the one before it is too near."""
+    if not points or point.at - points[-1].at >= HISTORY_SPACING - _SPACING_TOLERANCE:
+        points.append(point)
 
 
 def last_known_at(points: Sequence[MetricPoint]) -> float | None:

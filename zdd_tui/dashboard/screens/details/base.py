@@ -294,10 +294,10 @@ class DetailScreen(ActionScreen[None], HasPage):
                 (f"✗ STOPPED: {sanitize(record.release.breach.title)}", TextStyle.BAD),
             )
         room = cells - line_width(right) - 1
-        crumbs = join((((text, style),) for text, style in self._crumbs(board, room)), _CRUMB_GAP)
+        crumbs = self.crumb_line(board, room - line_width(stop))
         return justify(clip((*crumbs, *stop), room), right, cells)
 
-    def _crumbs(self, board: DashboardState, cells: int) -> list[Span]:
+    def crumb_line(self, board: DashboardState, cells: int) -> Line:
         """Release and open screens, the present one last; the first ones are left out where they do not fit."""
         screens = [each for each in self.app.screen_stack if isinstance(each, DetailScreen)]
         parents = screens[: screens.index(self)] if self in screens else []
@@ -306,7 +306,7 @@ class DetailScreen(ActionScreen[None], HasPage):
         crumbs.append((sanitize(self.heading(board)), TextStyle.STRONG))
         while len(crumbs) > 1 and sum(cell_len(text) + cell_len(_CRUMB_GAP[0]) for text, _ in crumbs) > cells:
             crumbs.pop(0)
-        return crumbs
+        return join(((crumb,) for crumb in crumbs), _CRUMB_GAP)
 
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
         lines = self.body(board, context, TextFormatter(cells, self.is_wrapped))

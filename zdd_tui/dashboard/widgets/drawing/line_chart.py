@@ -29,6 +29,9 @@ _HEADROOM = 1.05
 _SCALE_CELLS = 8
 """Width of a scale that is reckoned with: charts of one width get columns of the same time, whatever their scale."""
 
+_LIMIT_SHARE = 4
+"""A limit above so many times the highest value is out of the picture: it would press the lines to the ground."""
+
 _BLANK_BRAILLE = "\u2800"
 
 TimedValue = tuple[float, float | None]
@@ -40,7 +43,7 @@ class ChartLines:
     """The lines of one chart; points are sorted by time.
 
     Attributes:
-        limit: the highest allowed value; None for none.
+        limit: the highest allowed value; None for none. It is drawn where it is not far above the values.
         max_gap: seconds between two points from which they are not connected.
     """
 
@@ -62,13 +65,18 @@ def draw_line_chart(lines: ChartLines, now: float, cells: int, rows: int, show: 
     known = [(at, value) for at, value in (*lines.new, *lines.old) if value is not None and at <= now]
     if not known:
         return [(("no value yet", TextStyle.DIM),)]
-    highest = max([*(value for _, value in known), lines.limit or 0.0])
+    highest = max(value for _, value in known)
+    limit = lines.limit
+    if limit is not None and not 0 < highest * _LIMIT_SHARE < limit:
+        highest = max(highest, limit)
+    else:
+        limit = None
     top = highest if highest > 0 else 1.0
     height = max(1, rows - 1)
-    at_limit = None if lines.limit is None else min(height - 1, int(lines.limit / (top * _HEADROOM) * height))
+    at_limit = None if limit is None else min(height - 1, int(limit / (top * _HEADROOM) * height))
     scale = {height - 1: show(highest) if highest > 0 else "", 0: "0"}
-    if lines.limit is not None and at_limit is not None:
-        scale[at_limit] = show(lines.limit)
+    if limit is not None and at_limit is not None:
+        scale[at_limit] = show(limit)
     scale_width = max(cell_len(label) for label in scale.values())
     width = max(1, cells - scale_width - 1)
     seconds = _column_seconds(now - min(at for at, _ in known), max(2, cells - _SCALE_CELLS))

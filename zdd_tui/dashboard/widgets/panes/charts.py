@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from zdd_tui.dashboard.state import DashboardState, Observed, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, line_width, sanitize, wrap
 from zdd_tui.dashboard.widgets.drawing.line_chart import (
+    LIMIT_GLYPH,
     NEW_GLYPH,
     NEW_STYLE,
     OLD_GLYPH,
@@ -13,7 +14,7 @@ from zdd_tui.dashboard.widgets.drawing.line_chart import (
     draw_line_chart,
 )
 from zdd_tui.dashboard.widgets.panes.pane import Pane
-from zdd_tui.model.guard.history import last_known_at
+from zdd_tui.model.guard.history import HISTORY_SPACING, last_known_at
 from zdd_tui.model.guard.rules import format_value
 from zdd_tui.model.plan.guard import MetricUnit
 from zdd_tui.model.queries import MetricHistory, MetricPoint
@@ -24,9 +25,6 @@ CHART_INTERVAL = 5.0
 
 CHARTS_STALE_SECONDS = 15.0
 """Seconds without a value after which charts are stale."""
-
-DEFAULT_INTERVAL = 5.0
-"""Seconds between two evaluations where the plan's guard is not known, as in a recording."""
 
 _MAX_GAP_INTERVALS = 2.5
 """Evaluations further apart than so many intervals are not connected: one may be late, not missing."""
@@ -103,9 +101,9 @@ def pick_readings(rule_names: Sequence[str], readings: Sequence[GuardReading]) -
 
 
 def rule_interval(board: DashboardState, rule: str) -> float:
-    """Seconds between two evaluations."""
+    """Seconds between two points of a rule."""
     view = next((each for each in board.plan.guard_rules if each.name == rule), None)
-    return view.interval if view is not None and view.interval else DEFAULT_INTERVAL
+    return max(HISTORY_SPACING, view.interval if view is not None else 0.0)
 
 
 def rule_chart_lines(
@@ -126,6 +124,9 @@ def rule_chart_lines(
     for glyph, style, value in ((NEW_GLYPH, NEW_STYLE, last.new), (OLD_GLYPH, OLD_STYLE, last.old)):
         part: Line = (("  ", TextStyle.NORMAL), (f"{glyph} {'-' if value is None else show(value)}", style))
         head = (*head, *part)
+    if reading.limit is not None:
+        part = ((f"  {LIMIT_GLYPH} {show(reading.limit)}", TextStyle.WARN),)
+        head = (*head, *part) if line_width((*head, *part)) <= cells else head
     if line_width(head) > cells:
         head = tuple((text.replace("  ", " "), style) for text, style in head)
     at = last_known_at(points)

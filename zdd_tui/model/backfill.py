@@ -115,19 +115,23 @@ class RateHistory:
 
     def __init__(self) -> None:
         self._samples: list[tuple[float, float]] = []
+        self._last: tuple[float, int] | None = None
+        """Time and rows done of the last sample; None while the backfill does not run."""
         self._spacing = 1.0
 
     def add_reading(self, backfill: BackfillRecord | None) -> None:
-        """Adds a sample; none while the backfill does not run, so that a pause is a gap."""
+        """Adds what was done since the last sample; nothing while the backfill does not run: a pause is a gap."""
         if backfill is None or backfill.status != "running":
+            self._last = None
             return
-        samples, at = self._samples, backfill.updated_at
-        if samples and at < samples[-1][0]:
-            samples.clear()  # another backfill
-        if not samples or at - samples[-1][0] >= self._spacing:
-            samples.append((at, backfill.rate))
-        if len(samples) > 2 * MAX_SAMPLES:
-            del samples[1::2]
+        at, rows = backfill.updated_at, backfill.rows_done
+        if self._last is None or at < self._last[0] or rows < self._last[1]:  # it begins, continues, or is another one
+            self._last = at, rows
+        elif (seconds := at - self._last[0]) >= self._spacing:
+            self._samples.append((at, (rows - self._last[1]) / seconds))
+            self._last = at, rows
+        if len(self._samples) > 2 * MAX_SAMPLES:
+            del self._samples[1::2]
             self._spacing *= 2
 
     @property

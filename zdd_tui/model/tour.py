@@ -34,8 +34,8 @@ class TourStep:
 TOUR_STEPS = (
     TourStep(
         1,
-        "This is a release that has not started. The second line lists its phases, the line with → says what to press."
-        " Press {advance}: a dialog shows exactly what will run. Enter confirms.",
+        "This is a release that has not started. The line below its name lists the phases, the line with → says what"
+        " to press. Press {advance}: a dialog shows exactly what will run. Enter confirms.",
     ),
     TourStep(
         2,

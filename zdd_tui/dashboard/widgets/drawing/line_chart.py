@@ -26,7 +26,7 @@ _CELL_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
 _HEADROOM = 1.05
 """The scale ends this far above the highest value."""
 
-_SCALE_CELLS = 8
+_SCALE_CELLS = 6
 """Width of a scale that is reckoned with: charts of one width get columns of the same time, whatever their scale."""
 
 _LIMIT_SHARE = 4

@@ -92,7 +92,7 @@ def help_lines(context: RenderContext, cells: int, sections: HelpSections) -> li
     lines += _action_lines(own, context, cells)
     lines += [(), (("on the main screen and on every detail screen; Esc goes back", TextStyle.DIM),)]
     lines += _action_lines([each for each in ACTIONS if each.opens_detail], context, cells)
-    lines += [(), (("in its panes: in the focused one, else in the first", TextStyle.DIM),)]
+    lines += [(), (("in the panes: in the focused one, else in the first", TextStyle.DIM),)]
     lines += _action_lines([each for each in ACTIONS if each.is_pane_action], context, cells)
     lines += wrap("Arrow and page keys scroll a pane, Enter opens a row; ? in the pane shows all of its keys.", cells)
     lines += [(), (("mouse", TextStyle.DIM),), *wrap(_MOUSE_TEXT.format_map(context.key_names), cells)]

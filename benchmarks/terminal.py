@@ -69,19 +69,38 @@ def run_changes(change: Callable[[int], None], rate: float = CHANGES_A_SECOND) -
     threading.Thread(target=run, daemon=True).start()
 
 
-def show_dashboard() -> None:
+def show_charts() -> None:
+    """The same with a guard, whose charts get a new point every five seconds."""
+    show_dashboard(with_charts=True)
+
+
+def show_dashboard(*, with_charts: bool = False) -> None:
     """The dashboard in a backfill; each change increments the restarts of one visible pod."""
     from tests.support.states import FixedSource, dashboard_situations, pod, workload
+    from tests.support.strategy_states import guard_situations
     from zdd_tui.dashboard.app import SystemClock, ZddApp
     from zdd_tui.dashboard.state import Observed
+    from zdd_tui.model.queries import MetricHistory, MetricHistoryQuery, MetricPoint
     from zdd_tui.model.workload.pod import PodState
 
     clock = SystemClock()
     pods = [pod(f"{number:03}", "2", PodState.SERVING) for number in range(PODS)]
-    start, began = dashboard_situations()["backfill"], clock.monotonic()
+    situation = guard_situations()["guard-backfill"] if with_charts else dashboard_situations()["backfill"]
+    start, began = situation, clock.monotonic()
     record = start.release.value
     assert record is not None
     source = FixedSource(replace(start, workload=Observed(workload(pods, ready=PODS), clock.monotonic())))
+
+    def history(now: float) -> MetricHistory:
+        """20 minutes of values that differ from point to point."""
+        times = [5.0 * step for step in range(int(now / 5) - 239, int(now / 5) + 1)]
+        noise = {at: (at * 7919 % 101) / 101 for at in times}
+        return MetricHistory(
+            {
+                "errors": tuple(MetricPoint(at, 0.004 + 0.004 * noise[at], 0.003) for at in times),
+                "p99": tuple(MetricPoint(at, 0.08 + 0.03 * noise[at], 0.08 - 0.01 * noise[at]) for at in times),
+            }
+        )
 
     def change(number: int) -> None:
         at = number % VISIBLE
@@ -90,10 +109,13 @@ def show_dashboard() -> None:
         board = replace(source.current, workload=Observed(workload(pods, ready=PODS), now))
         if number % STORE_EVERY == 0:
             board = replace(board, release=Observed(replace(record, now=record.now + now - began), now))
+            if with_charts:
+                source.answers[MetricHistoryQuery] = history(record.now + now - began)
         if number % CHANGES_A_SECOND == 0:
             board = replace(board, flags=Observed(start.flags.value, now))
         source.set_board(board)
 
+    source.answers[MetricHistoryQuery] = history(record.now)
     run_changes(change)
     ZddApp(source, clock=clock).run()
 
@@ -239,11 +261,13 @@ def format_values(values: list[float]) -> str:
 
 
 def main() -> None:
-    minimum, dashboard, table = (measure_program(kind) for kind in ("minimum", "dashboard", "data-table"))
+    kinds = ("minimum", "dashboard", "charts", "data-table")
+    minimum, dashboard, charts, table = (measure_program(kind) for kind in kinds)
     case = f"120x36, {PODS} pods, {CHANGES_A_SECOND} changes a second"
     print(
         f"terminal: dashboard {dashboard[0]:,.0f} B/s (budget 1,000), {dashboard[1]:.1f} % of a core (budget 3): {case}"
     )
+    print(f"terminal: with charts {charts[0]:,.0f} B/s (budget 1,000), {charts[1]:.1f} % of a core (budget 3)")
     print(
         f"terminal: DataTable {table[0]:,.0f} B/s, {table[1]:.1f} % of a core;"
         f" {table[0] / dashboard[0]:.1f} times the bytes, {table[1] / dashboard[1]:.1f} times the processor"
@@ -267,6 +291,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     programs: dict[str, Callable[[], None]] = {
         "dashboard": show_dashboard,
+        "charts": show_charts,
         "data-table": show_data_table,
         "minimum": show_minimum,
         "many": show_many,

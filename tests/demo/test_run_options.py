@@ -56,3 +56,28 @@ def test_other_faults_have_a_strict_guard() -> None:
 )
 def test_the_options_choose_the_headless_scenario(words: list[str], scenario: str) -> None:
     assert choose_scenario(make_options("--headless", *words)).run.__name__ == scenario
+
+
+@pytest.mark.parametrize(
+    ("words", "limit"),
+    [
+        ((), 5000),
+        (("--backfill-time", "10s"), 20_000),
+        (("--backfill-time", "0s"), None),
+        (("--headless",), 25_000),
+        (("--headless", "--rows", "100"), 1000),
+        (("--headless", "--backfill-time", "100s"), 2000),
+    ],
+)
+def test_the_backfill_takes_long_enough_to_be_paused(words: tuple[str, ...], limit: int | None) -> None:
+    options = make_options(*words)
+    assert options.max_rows_per_second == limit
+    assert (f"max_rows_per_second: {limit}" in options.plan_text()) is (limit is not None)
+
+
+@pytest.mark.parametrize("more", [["--headless"], ["--regions", "2"], ["--strategy", "canary"]])
+def test_the_tour_is_for_the_dashboard_of_one_expand_contract_release(more: list[str]) -> None:
+    assert make_options("--tour")
+    with pytest.raises(ZddError, match="--tour is for") as caught:
+        make_options("--tour", *more)
+    assert "omit" in caught.value.hint

@@ -11,7 +11,7 @@ from zdd_tui.model.activity import StopRequest
 from zdd_tui.model.flag import OFF, ON, FlagValue
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.base import Backfill
-from zdd_tui.model.queries import LogQuery, LogView, Query
+from zdd_tui.model.queries import LogQuery, LogView, MetricHistory, MetricPoint, Query
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.delivery import Delivery, DeliveryStatus
 from zdd_tui.model.release.gate import GateReading, Verdict
@@ -156,6 +156,22 @@ class FixedSource:
 
     def answer(self, status: str, outcome: str) -> None:
         self.futures[-1].set_result(StoredCommand(7, self.sent_commands[-1], ANA, EPOCH, status, outcome))
+
+
+def metric_history(now: float = EPOCH) -> MetricHistory:
+    """Five minutes of two rules: the agent was away for one minute, and the new version is slower at the end."""
+    ages = [age for age in range(300, 0, -5) if not 120 < age < 180]
+    return MetricHistory(
+        {
+            "errors": tuple(
+                MetricPoint(now - age, None if age > 220 else 0.001 + age % 15 / 10_000, 0.001) for age in ages
+            ),
+            "p99": tuple(
+                MetricPoint(now - age, None if age > 220 else 0.082 if age > 60 else 0.101, 0.079 + age % 4 / 1000)
+                for age in ages
+            ),
+        }
+    )
 
 
 def release(

@@ -3,7 +3,13 @@
 import argparse
 from collections.abc import Mapping, Sequence
 
-from zdd_tui.dashboard.terminal.display_options import DisplayOptions, check_terminal, is_utf8_locale
+from zdd_tui.dashboard.terminal.display_options import (
+    DEFAULT_THEME,
+    DisplayOptions,
+    check_terminal,
+    check_theme,
+    is_utf8_locale,
+)
 from zdd_tui.model.duration import parse_duration
 from zdd_tui.model.plan.registry import PLAN_CLASSES, normalize_strategy
 from zdd_tui.model.tuning import LIMITS
@@ -15,6 +21,13 @@ def add_display_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--low-bandwidth", action="store_true", help="for a slow line: at most one paint a second, no histories"
+    )
+    parser.add_argument(
+        "--theme",
+        metavar="NAME",
+        default=DEFAULT_THEME,
+        help="colours: one of Textual's themes, such as ansi-light, nord or textual-light (default: %(default)s, the"
+        " colours of the terminal)",
     )
     parser.add_argument("--no-bell", action="store_true", help="no bell and no notification when the release needs you")
 
@@ -29,13 +42,17 @@ def read_display_options(arguments: argparse.Namespace, environ: Mapping[str, st
     """The display options of the command line and the environment.
 
     Raises:
-        ZddError: the terminal cannot show a dashboard.
+        ZddError: the terminal cannot show a dashboard, or there is no theme of that name.
     """
     check_terminal(environ)
+    if arguments.theme != DEFAULT_THEME:
+        check_theme(arguments.theme)
     return DisplayOptions(
         ascii=arguments.ascii or not is_utf8_locale(environ),
         low_bandwidth=arguments.low_bandwidth,
         bell=not arguments.no_bell,
+        theme=arguments.theme,
+        tour=getattr(arguments, "tour", False),
     )
 
 
@@ -43,7 +60,9 @@ def forwarded_options(arguments: argparse.Namespace) -> Sequence[str]:
     """The display options as arguments for another `zdd` in this terminal."""
     flags = {"--ascii": arguments.ascii, "--low-bandwidth": arguments.low_bandwidth, "--no-bell": arguments.no_bell}
     record = ["--record", arguments.record] if arguments.record else []
-    return [*(option for option, on in flags.items() if on), *record]
+    theme = ["--theme", arguments.theme] if arguments.theme != DEFAULT_THEME else []
+    flags["--tour"] = getattr(arguments, "tour", False)
+    return [*(option for option, on in flags.items() if on), *theme, *record]
 
 
 def add_fleet_options(parser: argparse.ArgumentParser) -> None:
@@ -197,6 +216,14 @@ def add_demo_options(demo: argparse.ArgumentParser) -> None:
         help="break the new version, so that the guard rolls back: errors, latency, crash-loop, redis-down, db-slow or"
         " metrics-gone; of a dark launch mismatch: its new path returns different results, and its gate fails",
     )
+    demo.add_argument(
+        "--backfill-time",
+        type=parse_seconds,
+        metavar="TIME",
+        help="about how long the backfill takes, so that there is time to pause it; 0 for as fast as it can"
+        " (default: 40s; with --headless, 8s)",
+    )
+    demo.add_argument("--tour", action="store_true", help="six steps on the screen that lead through the release")
     demo.add_argument("--env", action="store_true", help="print the exports of the running demo, for kubectl and psql")
     demo.add_argument("--keep", action="store_true", help="keep the temporary folder, for its logs")
     add_display_options(demo)

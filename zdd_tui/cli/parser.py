@@ -408,6 +408,7 @@ def _add_read_commands(verbs: Verbs) -> None:
         verbs, "open", _run_open, "Open the dashboard; start an agent on this machine if none is running."
     )
     opened.add_argument("--no-agent", action="store_true", help="start no agent when it opens")
+    opened.add_argument("--tour", action="store_true", help=argparse.SUPPRESS)  # for `zdd demo`, which starts this
     add_config_option(opened)
     add_dashboard_options(opened)
     add_display_options(opened)

@@ -41,6 +41,7 @@ from zdd_tui.dashboard.terminal.osc import clipboard_sequence, notification_sequ
 from zdd_tui.dashboard.terminal.signals import TerminalWatcher
 from zdd_tui.dashboard.widgets.bars.notifications import NotificationTracker, attention_items
 from zdd_tui.dashboard.widgets.drawing.line import sanitize
+from zdd_tui.dashboard.widgets.drawing.line_view import ActionClicked
 from zdd_tui.dashboard.widgets.panes.pane import RowSelected
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.production_lock import ProductionLock
@@ -138,7 +139,7 @@ class ZddApp(App[int]):
         self._opening: Future[StateSource] | None = None
         self._ui_loop: asyncio.AbstractEventLoop | None = None
         self._ui_context: Context | None = None
-        self.theme = "ansi-dark"  # half the bytes, and the colours of the operator's terminal
+        self.theme = self.display_options.theme
         self.animation_level = "none"
 
     def _set_source(self, source: StateSource) -> None:
@@ -154,7 +155,9 @@ class ZddApp(App[int]):
     def get_default_screen(self) -> Screen[Any]:
         if not self._has_release:
             return self._make_fleet_screen()
-        return ReleaseScreen(self._source.state(), self.render_context(), self._keys.warnings)
+        return ReleaseScreen(
+            self._source, self.render_context(), self._keys.warnings, with_tour=self.display_options.tour
+        )
 
     def render_context(self) -> RenderContext:
         return self.action_controller.render_context()
@@ -351,6 +354,9 @@ class ZddApp(App[int]):
             self.screen.forward_to_filter(event)
 
     def on_action_requested(self, message: ActionRequested) -> None:
+        self.action_controller.run_action(message.action_id)
+
+    def on_action_clicked(self, message: ActionClicked) -> None:
         self.action_controller.run_action(message.action_id)
 
     def on_row_selected(self, message: RowSelected) -> None:

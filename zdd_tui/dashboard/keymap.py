@@ -247,8 +247,9 @@ def known_bindings(app: type[App[Any]]) -> tuple[KeyBinding, ...]:
         for binding in _declared_bindings(owner):
             if binding.id and binding.id not in bindings:
                 home = ActionScreen if binding.id in _SHARED_IDS else owner
+                place = _RELEASE_AND_DETAILS if binding.id in _DETAIL_IDS else _describe_place(home)
                 keys = tuple(textual_key_name(key.strip()) for key in binding.key.split(","))
-                bindings[binding.id] = KeyBinding(binding.id, keys, binding.description, _describe_place(home), home)
+                bindings[binding.id] = KeyBinding(binding.id, keys, binding.description, place, home)
     return tuple(bindings.values())
 
 
@@ -256,6 +257,8 @@ def _declared_bindings(owner: type[DOMNode]) -> list[Binding]:
     return [each for each in owner.__dict__.get("BINDINGS", ()) if isinstance(each, Binding)]
 
 
+_RELEASE_AND_DETAILS = "main and detail screens"
+_DETAIL_IDS = frozenset(each.binding_id for each in ACTIONS if each.opens_detail)
 _SHARED_IDS = frozenset(each.id for each in _declared_bindings(ActionScreen))
 
 
@@ -281,7 +284,7 @@ def can_be_active_together(first: KeyBinding, second: KeyBinding) -> bool:
     one, other = first.owner, second.owner
     if {one, other} == {ActionScreen, FleetScreen}:
         return False  # the list of releases has no action of a release
-    if "everywhere" in (first.scope, second.scope):
+    if {"everywhere", _RELEASE_AND_DETAILS} & {first.scope, second.scope}:
         return True
     if issubclass(one, other) or issubclass(other, one):
         return True

@@ -21,6 +21,7 @@ from zdd_tui.model.queries import (
     BackfillQuery,
     LogQuery,
     LogView,
+    MetricHistoryQuery,
     ObjectQuery,
     PlanQuery,
     PlanText,
@@ -107,6 +108,8 @@ class LiveQueries:
                 return await asyncio.to_thread(
                     _with_plan_file, await store_detail.read_stored_plan(store.pool, release_id), self._path
                 )
+            case MetricHistoryQuery():
+                return await store_detail.read_metric_history(store.pool, release_id)
             case BackfillQuery():
                 if not isinstance(self._plan, Plan):
                     return BackfillDetail(explain_error="this strategy moves no rows")

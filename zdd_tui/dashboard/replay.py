@@ -68,7 +68,7 @@ class ReplayScreen(ReleaseScreen):
     """The main screen, with the position in the recording above it."""
 
     def __init__(self, player: Player, context: RenderContext) -> None:
-        super().__init__(player.state(), context)
+        super().__init__(player, context)
         self._player = player
 
     def compose(self) -> ComposeResult:

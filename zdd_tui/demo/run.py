@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import math
 import os
 import re
 import shlex
@@ -25,6 +26,9 @@ from zdd_tui.testbed.processes import scratch_folder
 
 HEADLESS_BACKFILL_SECONDS = 8
 """Minimum duration of the headless backfill, so that there is time to pause it and to kill its agent."""
+
+BACKFILL_SECONDS = 40
+"""Default duration of the backfill under a dashboard, so that an operator can pause it."""
 
 DEFAULT_ROWS, REGION_ROWS = 200_000, 20_000
 """Default rows of a single production, and of each one where there are several on this machine."""
@@ -51,7 +55,6 @@ def run_demo(arguments: argparse.Namespace) -> int:
     with scratch_folder(FOLDER_PREFIX, keep=arguments.keep) as folder:
         try:
             if arguments.headless:
-                options.max_rows_per_second = max(1000, options.rows // HEADLESS_BACKFILL_SECONDS)
                 return _run_headless(folder, options, as_json=arguments.json)
             return asyncio.run(_run_interactive(folder, options, forwarded_options(arguments)))
         finally:
@@ -76,13 +79,30 @@ def read_options(arguments: argparse.Namespace) -> DemoOptions:
         raise ZddError("--inject mismatch needs a dark launch", "add --strategy dark-launch")
     if arguments.headless and options.fault and not options.changes_schema:
         raise ZddError("--headless --inject needs an Expand/Contract release", "omit --headless or --strategy")
+    if arguments.tour and (arguments.headless or arguments.regions > 1 or not options.changes_schema):
+        raise ZddError(
+            "--tour is for the dashboard of one Expand/Contract release",
+            "omit --tour, or --headless, --regions and --strategy",
+        )
     if arguments.regions > 1:
         if arguments.inject is not None:
             raise ZddError("--inject works on one production, --regions starts several", "omit one of them")
         options.regions, options.is_fast = REGION_NAMES[: arguments.regions], True
         if options.rows == DEFAULT_ROWS:
             options.rows = REGION_ROWS
+    options.max_rows_per_second = limit_rows_per_second(options.rows, arguments.backfill_time, arguments.headless)
     return options
+
+
+def limit_rows_per_second(rows: int, seconds: float | None, is_headless: bool) -> int | None:
+    """The backfill's limit for a duration; None for no limit.
+
+    Args:
+        seconds: 0 for as fast as it can; None for the default.
+    """
+    if seconds is None:
+        return max(1000, rows // HEADLESS_BACKFILL_SECONDS) if is_headless else math.ceil(rows / BACKFILL_SECONDS)
+    return math.ceil(rows / seconds) if seconds > 0 else None
 
 
 def _print_exports() -> int:

@@ -29,6 +29,7 @@ class Action:
         has_cli_command: its id is also a verb of the command line that sends its command.
         available_while_locked: it stays available while production is locked.
         is_global: its key works on every screen, not only on the main one.
+        opens_detail: it opens a detail screen; its key works on every other detail screen too, which it replaces.
         group: the footer shows adjacent actions of one group together, under this name.
         command: the kind of command that a mutating action sends to the agent; default: its id.
         sends_command: a mutating action is a command to the agent.
@@ -48,6 +49,7 @@ class Action:
     has_cli_command: bool = False
     available_while_locked: bool = False
     is_global: bool = False
+    opens_detail: bool = False
     group: str = ""
     command: str = ""
     sends_command: bool = True
@@ -92,6 +94,11 @@ def _pane_action(
         binding_name=binding,
         hidden_in_footer=hidden_in_footer,
     )
+
+
+def _detail_action(action_id: str, key: str, label: str, help_text: str, *, hidden_in_footer: bool = False) -> Action:
+    """Opens a detail screen, from the main screen and from any other detail screen."""
+    return Action(action_id, key, label, help_text, opens_detail=True, group="more", hidden_in_footer=hidden_in_footer)
 
 
 ACTIONS: tuple[Action, ...] = (
@@ -209,23 +216,25 @@ ACTIONS: tuple[Action, ...] = (
         "Copy the row under the cursor, the focused pane or the screen to the clipboard.",
         is_global=True,
     ),
-    Action("timeline", "T", "timeline", "The history of the release: phases and attempts.", group="more"),
-    Action(
-        "topology", "V", "topology", "Draw the topology: where traffic and data go now, and what is next.", group="more"
+    _detail_action("timeline", "T", "timeline", "The history of the release: phases and attempts."),
+    _detail_action("topology", "V", "topology", "Draw the topology: where traffic and data go now, and what is next."),
+    _detail_action("gates", "G", "gates", "The query of each gate, its source and its result."),
+    _detail_action("backfill-detail", "B", "backfill", "Rate, ranges, failed rows, SQL of a batch and its query plan."),
+    _detail_action(
+        "charts",
+        "m",
+        "charts",
+        "Charts of every guard rule, full size: the new version against the old one.",
+        hidden_in_footer=True,
     ),
-    Action("gates", "G", "gates", "The query of each gate, its source and its result.", group="more"),
-    Action(
-        "backfill-detail", "B", "backfill", "Ranges, failed rows, the batch’s SQL and its query plan.", group="more"
-    ),
-    Action("logs", "L", "logs", "The logs of all pods of a version by time; errors only.", group="more"),
-    Action(
+    _detail_action("logs", "L", "logs", "The logs of all pods of a version by time; errors only."),
+    _detail_action(
         "activity",
         "D",
         "activity",
         "Sessions that block zdd or wait for it, long transactions, replication, vacuum; Enter stops a session.",
-        group="more",
     ),
-    Action("stored-plan", "P", "plan", "The stored plan, and its differences from the file.", group="more"),
+    _detail_action("stored-plan", "P", "plan", "The stored plan, and its differences from the file."),
     _focus_pane_action("pods", "1", "the pods: state, drain, restarts; Enter opens one, with its log."),
     _focus_pane_action("backfill", "2", "the backfill: progress, rate, throttles."),
     _focus_pane_action("flags", "3", "the flags: value, time of the last change, expiry."),

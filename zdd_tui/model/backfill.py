@@ -118,6 +118,41 @@ class EtaEstimator:
         return rates if len(rates) >= _MIN_SAMPLES else batch_rates(backfill.recent) or rates
 
 
+class RateHistory:
+    """Rows per second of a backfill since this object exists. Where it gets long, every second sample is left out."""
+
+    def __init__(self) -> None:
+        self._samples: list[tuple[float, float]] = []
+        self._last: tuple[float, int] | None = None
+        """Time and rows done of the last sample; None while the backfill does not run."""
+        self._spacing = 1.0
+
+    def add_reading(self, backfill: BackfillRecord | None) -> None:
+        """Adds what was done since the last sample; nothing while the backfill does not run: a pause is a gap."""
+        if backfill is None or backfill.status != "running":
+            self._last = None
+            return
+        at, rows = backfill.updated_at, backfill.rows_done
+        if self._last is None or at < self._last[0] or rows < self._last[1]:  # it begins, continues, or is another one
+            self._last = at, rows
+        elif (seconds := at - self._last[0]) >= self._spacing:
+            self._samples.append((at, (rows - self._last[1]) / seconds))
+            self._last = at, rows
+        if len(self._samples) > 2 * MAX_SAMPLES:
+            del self._samples[1::2]
+            self._spacing *= 2
+
+    @property
+    def samples(self) -> tuple[tuple[float, float], ...]:
+        """Seconds since the epoch by the database's clock, and rows per second; the oldest first."""
+        return tuple(self._samples)
+
+    @property
+    def max_gap(self) -> float:
+        """Seconds between two samples from which no batch was committed in between."""
+        return 3 * self._spacing
+
+
 def batch_rates(batches: Sequence[BatchRecord]) -> tuple[float, ...]:
     """Rows per second from batch to batch, pauses included."""
     return tuple(after.rows / (after.at - before.at) for before, after in pairwise(batches) if after.at > before.at)

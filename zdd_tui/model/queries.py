@@ -243,3 +243,34 @@ class BackfillDetail:
 @dataclass(frozen=True, slots=True)
 class BackfillQuery(Query[BackfillDetail]):
     """The backfill of the shown release."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricPoint:
+    """The values of one evaluation, in the rule's unit.
+
+    Attributes:
+        at: seconds; in an agent by its monotonic clock, on a screen since the epoch by the database's clock.
+        new: of the newest version that runs; None where it has none.
+        old: of all older versions together; None where they have none.
+    """
+
+    at: float
+    new: float | None
+    old: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class MetricHistory:
+    """The values of the guard's rules over time.
+
+    Attributes:
+        points: by rule, the oldest first; their times are seconds since the epoch by the database's clock.
+    """
+
+    points: Mapping[str, tuple[MetricPoint, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricHistoryQuery(Query[MetricHistory]):
+    """What the charts of the shown release are drawn from."""

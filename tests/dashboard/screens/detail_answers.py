@@ -16,6 +16,7 @@ from tests.support.states import (
     board,
     dashboard_situations,
     flags,
+    metric_history,
     record,
     release,
     workload,
@@ -24,6 +25,7 @@ from tests.support.strategy_states import OTHER, guard_situations
 from zdd_tui.dashboard.screens.details.activity import ActivityScreen
 from zdd_tui.dashboard.screens.details.backfill import BackfillScreen
 from zdd_tui.dashboard.screens.details.base import DetailScreen
+from zdd_tui.dashboard.screens.details.charts import ChartScreen
 from zdd_tui.dashboard.screens.details.diagram import DiagramScreen
 from zdd_tui.dashboard.screens.details.flag import FlagScreen
 from zdd_tui.dashboard.screens.details.gate import GateDetailScreen, GateScreen
@@ -44,6 +46,7 @@ from zdd_tui.model.queries import (
     ChangeView,
     LogLine,
     LogView,
+    MetricHistoryQuery,
     MismatchView,
     ObjectDetail,
     ObjectQuery,
@@ -302,6 +305,7 @@ ANSWERS: dict[type, Any] = {
     PlanQuery: PLAN_TEXT,
     BackfillQuery: BACKFILL,
     ActivityQuery: ACTIVITY,
+    MetricHistoryQuery: metric_history(),
 }
 
 Maker = Callable[[StateSource, Callable[[], RenderContext]], DetailScreen]
@@ -325,6 +329,7 @@ SCREENS: dict[str, tuple[str, Maker]] = {
     "backfill": ("backfill", BackfillScreen),
     "activity": ("backfill", ActivityScreen),
     "logs": ("backfill", VersionLogScreen),
+    "charts": ("guard-backfill", ChartScreen),
     "topology": ("backfill", DiagramScreen),
     "topology-cutover": ("gates", DiagramScreen),
     "topology-rolling": ("rolling", DiagramScreen),

@@ -6,9 +6,10 @@ import pytest
 
 from tests.dashboard.screens.detail_answers import ROLLBACK_HISTORY, soaking_board
 from tests.support.screen_text import screen_text
-from tests.support.states import FixedClock, FixedSource, dashboard_situations
+from tests.support.states import FixedClock, FixedSource, dashboard_situations, metric_history
 from tests.support.strategy_states import guard_situations
 from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.model.queries import MetricHistoryQuery
 from zdd_tui.model.rollback import RollbackQuery
 
 SITUATIONS = dashboard_situations() | guard_situations()
@@ -49,7 +50,8 @@ PICTURES = {name: (name, "") for name in SITUATIONS} | DIALOGS
 async def test_picture(picture: str, size: str, same_as_before: Callable[[str, str], None]) -> None:
     situation, keys = PICTURES[picture]
     clock = FixedClock()
-    source = FixedSource(DIALOG_SITUATIONS[situation], answers={RollbackQuery: ROLLBACK_HISTORY})
+    answers = {RollbackQuery: ROLLBACK_HISTORY, MetricHistoryQuery: metric_history()}
+    source = FixedSource(DIALOG_SITUATIONS[situation], answers=answers)
     app = ZddApp(source, clock=clock)
     if picture in UNLOCKED:
         app.action_controller.access = app.action_controller.access.unlock(clock.seconds)
@@ -59,6 +61,19 @@ async def test_picture(picture: str, size: str, same_as_before: Callable[[str, s
             await pilot.press(*keys.split())
             await pilot.pause()
         same_as_before(f"{picture}-{size}", screen_text(app))
+
+
+@pytest.mark.parametrize("size", [(200, 50)])
+@pytest.mark.parametrize("situation", ["guard-backfill", "guard-backwards", "gates"])
+async def test_picture_of_a_large_screen(
+    situation: str, size: tuple[int, int], same_as_before: Callable[[str, str], None]
+) -> None:
+    source = FixedSource(SITUATIONS[situation], answers={MetricHistoryQuery: metric_history()})
+    app = ZddApp(source, clock=FixedClock())
+    async with app.run_test(size=size, notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        await pilot.pause()
+        same_as_before(f"{situation}-{size[0]}x{size[1]}", screen_text(app))
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)

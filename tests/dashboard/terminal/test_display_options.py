@@ -1,12 +1,19 @@
 """What the terminal can show: decided from the environment alone."""
 
 import argparse
+from pathlib import Path
 
 import pytest
+from textual.theme import BUILTIN_THEMES
 
+from tests.support.screen_text import screen_text
+from tests.support.states import FixedClock, FixedSource, metric_history
+from tests.support.strategy_states import guard_situations
 from zdd_tui.cli.options import add_display_options, add_record_option, forwarded_options, read_display_options
+from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.terminal.display_options import DisplayOptions, check_terminal, is_utf8_locale
 from zdd_tui.model.errors import ZddError
+from zdd_tui.model.queries import MetricHistoryQuery
 
 
 @pytest.mark.parametrize(
@@ -50,3 +57,30 @@ def test_options_are_parsed_and_forwarded() -> None:
     add_record_option(parser)
     assert forwarded_options(parser.parse_args(given)) == given
     assert forwarded_options(parser.parse_args(["--record", "x.gz"])) == ["--record", "x.gz"]
+
+
+def test_an_unknown_theme_is_refused_with_the_names() -> None:
+    parser = argparse.ArgumentParser()
+    add_display_options(parser)
+    with pytest.raises(ZddError, match="no theme 'blue'") as caught:
+        read_display_options(parser.parse_args(["--theme", "blue"]), {"TERM": "xterm-256color"})
+    assert all(name in caught.value.hint for name in BUILTIN_THEMES)
+    assert read_display_options(parser.parse_args(["--theme", "nord"]), {"TERM": "xterm"}).theme == "nord"
+    add_record_option(parser)
+    assert list(forwarded_options(parser.parse_args(["--theme", "nord"]))) == ["--theme", "nord"]
+
+
+@pytest.mark.parametrize("theme", ["nord", "textual-light", "ansi-light"])
+@pytest.mark.parametrize("no_color", ["", "1"])
+async def test_a_theme_changes_colours_only(theme: str, no_color: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+    source = FixedSource(guard_situations()["guard-backfill"], answers={MetricHistoryQuery: metric_history()})
+    app = ZddApp(source, clock=FixedClock(), display_options=DisplayOptions(theme=theme))
+    async with app.run_test(size=(120, 36)) as pilot:
+        await pilot.pause()
+        expected = (Path(__file__).parents[1] / "snapshots" / "guard-backfill-120x36.txt").read_text(encoding="utf-8")
+        assert screen_text(app) == expected
+        if no_color:
+            styles = [segment.style for strip in app.screen._compositor.render_strips() for segment in strip]
+            colours = {colour for style in styles if style for colour in (style.color, style.bgcolor) if colour}
+            assert not [colour for colour in colours if not colour.is_default]

@@ -143,12 +143,12 @@ async def test_help_palette_and_keymap_have_every_key_of_the_panes(action: str) 
 
 
 async def test_a_remapped_key_focuses_the_pane_and_is_shown_in_its_title() -> None:
-    async with AppDriver("backfill", keys=keys({"to-events": "f5", "to-flags": [], "maximise": "m"})) as desk:
+    async with AppDriver("backfill", keys=keys({"to-events": "f5", "to-flags": [], "maximise": "x"})) as desk:
         assert "f5:events" in desk.screen
         assert "─ flags ─" in desk.screen
         await desk.press("5", "3")
         assert desk.app.screen.focused is None
-        await desk.press("f5", "m")
+        await desk.press("f5", "x")
         assert visible_panes(desk) == ["events"]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 from aiohttp import web
 
 from tests.support.kubelet import NAME, ClusterClient, deployment, make_cluster
@@ -19,7 +20,9 @@ from tests.support.store import AGENT, ANA, plan_for
 from zdd_tui.backends.kubernetes.workload_cache import WorkloadCache
 from zdd_tui.backends.store.agent import AgentStore, acquire_lease
 from zdd_tui.backends.store.client import Store
+from zdd_tui.backends.store.detail import read_metric_history
 from zdd_tui.engine.guard.loop import GuardLoop
+from zdd_tui.model.guard import history
 from zdd_tui.model.guard.decisions import evaluate_guard_gate
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.plan.guard import Guard
@@ -215,8 +218,11 @@ async def test_lost_metrics_are_unknown_close_the_gate_and_pause_after_their_tim
         assert output["errors"].action_taken == "", "a rule that passes may act again"
 
 
-async def test_the_next_agent_continues_the_evaluation(tmp_path: Path, pg_dsn: str) -> None:
+async def test_the_next_agent_continues_the_evaluation(
+    tmp_path: Path, pg_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Half of `for` had passed before the agent was killed: the next one needs only the other half."""
+    monkeypatch.setattr(history, "HISTORY_SPACING", 0.0)
     slow = {"name": "errors", "metric": "error-rate", "limit": "5%", "window": "20s", "min_samples": 60, "for": "3s"}
     crashes = {"name": "crashes", "metric": "restarts", "limit": 2, "window": "20s", "action": "alert"}
     async with make_scenario(tmp_path, pg_dsn, slow, crashes) as here:
@@ -232,6 +238,16 @@ async def test_the_next_agent_continues_the_evaluation(tmp_path: Path, pg_dsn: s
         assert "of 3.0s" in errors_reading.reason, "the window is as full as it was"
         assert errors_reading.samples >= 60
         assert crashes_reading.verdict is Verdict.PASS
+
+        # The charts of a screen continue as well, and have both versions.
+        release_id = await here.store.find_release(here.plan.name)
+        assert release_id is not None
+        points = (await read_metric_history(here.store.pool, release_id)).points["errors"]
+        assert [point.at for point in points] == sorted(point.at for point in points)
+        assert len(points) > len(loop._histories["errors"]), "those of both agents"
+        assert points[-1].new == pytest.approx(errors_reading.value, rel=0.01)
+        assert points[-1].old == 0
+        assert abs((await here.record()).now - points[-1].at) < 5
 
         # Kubernetes is unreachable when the next one starts: the counters stay, and become stale.
         here.connected = False

@@ -104,7 +104,7 @@ def test_a_gate_checked_again_has_one_reading_and_the_earlier_phase_refers_to_it
 def test_a_present_gate_without_a_reading_is_unknown_as_for_the_rules() -> None:
     row = rows_of(walked(gates={}))["cutover/soak-passed"]
     assert (row.verdict, row.status_text, row.reading) == (Verdict.UNKNOWN, "unknown", None)
-    assert row.reason_text == "not checked yet; expected: the soak is over"
+    assert row.reason_text == "not checked yet; expected: the soak time has passed"
     assert verdict_of(row) == ("?", "unknown", TextStyle.WARN)
 
 

@@ -1,6 +1,7 @@
 """Reads the details of a release for a screen: the whole audit, the stored plan, the backfill."""
 
 import json
+import zlib
 
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS, Connection, Pool, Row, connect, translate_error
@@ -8,9 +9,10 @@ from zdd_tui.backends.store import records
 from zdd_tui.backends.store.backfill import parse_key
 from zdd_tui.model.ddl.names import search_path
 from zdd_tui.model.ddl.rows import batch_statement
-from zdd_tui.model.errors import ZddError
+from zdd_tui.model.errors import DatabaseError, ZddError
+from zdd_tui.model.guard.snapshot import load_histories
 from zdd_tui.model.plan.base import Plan
-from zdd_tui.model.queries import AuditLog, BackfillDetail, MismatchView, PlanText, RangeView
+from zdd_tui.model.queries import AuditLog, BackfillDetail, MetricHistory, MismatchView, PlanText, RangeView
 
 MAX_ROWS = 100
 """Number of failed rows and mismatches that are shown, the oldest first."""
@@ -80,6 +82,28 @@ async def read_backfill_detail(pool: Pool, release_id: int, plan: Plan, dsn: str
         error,
         json.loads(limits) if limits else {},
     )
+
+
+async def read_metric_history(pool: Pool, release_id: int) -> MetricHistory:
+    """Reads the values of the guard's rules over time; empty before the first evaluation.
+
+    Raises:
+        DatabaseError: what is stored cannot be used.
+    """
+    row = await pool.fetchrow(
+        "SELECT body, extract(epoch FROM saved_at)::float8 AS at FROM zdd.guard_snapshot"
+        " WHERE release_id = $1 AND part = 'rule_states'",
+        release_id,
+    )
+    if row is None:
+        return MetricHistory()
+    try:
+        return MetricHistory(load_histories(row["body"], row["at"]))
+    except (ValueError, TypeError, AttributeError, zlib.error) as error:
+        raise DatabaseError(
+            f"the saved values of the guard cannot be used ({type(error).__name__})",
+            "wait: the agent replaces them at its next evaluation",
+        ) from None
 
 
 async def _explain_batch(plan: Plan, dsn: str, ranges: list[RangeView]) -> tuple[str, tuple[str, ...], str]:

@@ -37,6 +37,7 @@ from zdd_tui.dashboard.widgets.bars.summary import following_region
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.dashboard.widgets.panes.pane import Pane, RowSelected
 from zdd_tui.model.actions import ACTIONS, Action, default_keys, find_action
+from zdd_tui.model.backfill import RateHistory
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.production_lock import UNRESTRICTED, ProductionLock
@@ -49,7 +50,9 @@ from zdd_tui.model.tuning import Tuning, apply_tuning, effective_limits, slow_do
 from zdd_tui.model.workload.pod import Pod
 
 
-def screen_for_row(message: RowSelected, source: StateSource, get_context: ContextSource) -> DetailScreen | None:
+def screen_for_row(
+    message: RowSelected, source: StateSource, get_context: ContextSource, rates: RateHistory | None = None
+) -> DetailScreen | None:
     """The screen that opens for a row of a pane; None where the row has none."""
     match message.row:
         case Pod(name=name):
@@ -61,8 +64,8 @@ def screen_for_row(message: RowSelected, source: StateSource, get_context: Conte
         case GateRow(phase=phase, gate=gate):
             return GateDetailScreen(source, get_context, phase, gate.name)
         case FailedRow():
-            return BackfillScreen(source, get_context)
-    return BackfillScreen(source, get_context, search=message.search) if message.pane == "backfill" else None
+            return BackfillScreen(source, get_context, rates)
+    return BackfillScreen(source, get_context, rates, search=message.search) if message.pane == "backfill" else None
 
 
 _DETAIL_SCREENS = {
@@ -73,6 +76,7 @@ _DETAIL_SCREENS = {
     "logs": ("version_log", "VersionLogScreen"),
     "activity": ("activity", "ActivityScreen"),
     "stored-plan": ("plan", "PlanScreen"),
+    "charts": ("charts", "ChartScreen"),
 }
 
 
@@ -133,6 +137,7 @@ class ActionController:
         self.has_fleet = False
         """Other releases can be opened."""
         self._is_quit_confirmed = False
+        self._rates = RateHistory()
         self._handlers: dict[str, Callable[[], None]] = {
             "advance": partial(self._confirm_and_send, CommandKind.ADVANCE),
             "pause": partial(self._confirm_and_send, CommandKind.PAUSE),
@@ -148,6 +153,9 @@ class ActionController:
             "help": lambda: self._push_once(HelpScreen(*self._state_and_context(), help_sections(self._app.screen))),
             "details": lambda: self._push_once(StatusDetailsScreen(*self._state_and_context(), self.progress)),
             "doctor": lambda: self._push_once(DoctorScreen(*self._state_and_context(), self._source.run_doctor)),
+            "backfill-detail": lambda: self._show_detail(
+                BackfillScreen(self._source, self.render_context, self._rates)
+            ),
             "copy": lambda: self._post(CopyRequested()),
             "quit": self._quit,
             "fleet": lambda: self._post(FleetRequested()),
@@ -337,7 +345,8 @@ class ActionController:
         )
 
     def update_progress(self, board: DashboardState, context: RenderContext) -> None:
-        """Updates the progress of the last command."""
+        """Updates the progress of the last command, and the rate of the backfill over time."""
+        self._rates.add_reading(board.release.value.backfill if board.release.value is not None else None)
         if self.progress is not None:
             self.progress = self.progress.with_board(board, context).with_cause(board, context)
 
@@ -376,7 +385,10 @@ class ActionController:
 
     def open_row(self, message: RowSelected) -> None:
         """Opens the screen of a row; the status details where it has none."""
-        screen = screen_for_row(message, self._source, self.render_context)
+        if message.pane == "charts":
+            self.run_action("charts")
+            return
+        screen = screen_for_row(message, self._source, self.render_context, self._rates)
         if screen is None:
             self.run_action("details")
         else:
@@ -415,7 +427,13 @@ class ActionController:
         """Opens a detail screen. Its module is imported on first use, so that the first paint does not wait for it."""
         screen_class: Callable[[StateSource, ContextSource], Screen[Any]]
         screen_class = getattr(import_module(f"zdd_tui.dashboard.screens.details.{module}"), name)
-        self._push_once(screen_class(self._source, self.render_context))
+        self._show_detail(screen_class(self._source, self.render_context))
+
+    def _show_detail(self, screen: Screen[Any]) -> None:
+        """Replaces every open detail screen, so that Esc goes back to the main screen."""
+        if type(self._app.screen) is not type(screen):
+            self._close_screens()
+            self._app.push_screen(screen)
 
     def _run_pane_action(self, action: Action) -> None:
         """Runs an action in the panes of the main screen, which comes to the front."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -13,6 +14,7 @@ from textual.widgets import Input
 
 from zdd_tui.dashboard.screens.base import ActionScreen, ResultT
 from zdd_tui.dashboard.state import DashboardState, RenderContext
+from zdd_tui.dashboard.widgets.drawing.key_clicks import clicked_key
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, justify, sanitize, wrap
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.dashboard.widgets.text_field import TextField
@@ -67,6 +69,15 @@ class KeyHints(LineView):
         assert isinstance(screen, HasPage)
         *lines, last = screen.key_hints(board, context, cells)
         return [*lines, justify(last, ((self.position_text, TextStyle.DIM),), cells)]
+
+    def on_click(self, event: events.Click) -> None:
+        """A click on a key or on its text is that key; but no click runs what a dialog confirms."""
+        offset = event.get_content_offset(self)
+        if offset is None or offset.y >= len(self.all_lines()):
+            return
+        key = clicked_key(self.all_lines()[offset.y], offset.x)
+        if key and not (key == "enter" and isinstance(self.screen, ModalScreen)):
+            self.app.simulate_key(key)
 
 
 def key_hints_line(hints: Iterable[tuple[str, str]]) -> Line:

@@ -18,6 +18,7 @@ _LEGEND = (
     ("▶ running", "◆ waiting", "‖ paused", "◀ rolling back", "◁ reverted", "○ not started"),
     ("● Serving", "◐ Warming", "○ Starting", "✗ Not ready", "▽ Draining", "▼ Stopping", "· Gone"),
     ("◇ Standby: ready, no traffic", "▁▂▅█ guard: full is at or above the limit"),
+    ("charts: ⠒ new version", "○ old version", "╍ limit"),
 )
 
 
@@ -87,10 +88,14 @@ def help_lines(context: RenderContext, cells: int, sections: HelpSections) -> li
     lines.append((("everywhere", TextStyle.DIM),))
     lines += _action_lines([each for each in ACTIONS if each.is_global], context, cells)
     lines += [(), (("on the main screen", TextStyle.DIM),)]
-    lines += _action_lines([each for each in ACTIONS if not each.is_global and not each.is_pane_action], context, cells)
-    lines += [(), (("in its panes: in the focused one, else in the first", TextStyle.DIM),)]
+    own = [each for each in ACTIONS if not (each.is_global or each.is_pane_action or each.opens_detail)]
+    lines += _action_lines(own, context, cells)
+    lines += [(), (("on the main screen and on every detail screen; Esc goes back", TextStyle.DIM),)]
+    lines += _action_lines([each for each in ACTIONS if each.opens_detail], context, cells)
+    lines += [(), (("in the panes: in the focused one, else in the first", TextStyle.DIM),)]
     lines += _action_lines([each for each in ACTIONS if each.is_pane_action], context, cells)
     lines += wrap("Arrow and page keys scroll a pane, Enter opens a row; ? in the pane shows all of its keys.", cells)
+    lines += [(), (("mouse", TextStyle.DIM),), *wrap(_MOUSE_TEXT.format_map(context.key_names), cells)]
     if context.production_lock.guarded:
         lines += [(), *wrap(_LOCK_TEXT.format_map(context.key_names), cells)]
     lines += [(), (("legend", TextStyle.DIM),)]
@@ -98,6 +103,12 @@ def help_lines(context: RenderContext, cells: int, sections: HelpSections) -> li
     text = "The agent runs the release: closing this screen, or losing it, stops nothing."
     return [*lines, (), *wrap(text, cells)]
 
+
+_MOUSE_TEXT = (
+    "Click a key in the last line, a row (twice opens it), a column’s title to sort, a pane’s title or the line of"
+    " phases to open its screen; the wheel scrolls. No click confirms a dialog. To select text, hold Shift while you"
+    " drag (Option in iTerm2, Fn in Terminal of macOS); {copy} copies without the mouse."
+)
 
 _LOCK_TEXT = (
     "Production is locked at start: {unlock} asks for the environment name. Keys that change the release then work"

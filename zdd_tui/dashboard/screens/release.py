@@ -4,10 +4,11 @@ from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 
 from zdd_tui.dashboard.screens.base import ActionScreen, action_bindings
-from zdd_tui.dashboard.state import DashboardState, RenderContext
+from zdd_tui.dashboard.screens.details.base import PolledQuery, QueryAnswered
+from zdd_tui.dashboard.state import DashboardState, RenderContext, StateSource
 from zdd_tui.dashboard.widgets.bars.command_progress import CommandProgress, MessageLine
 from zdd_tui.dashboard.widgets.bars.footer import Footer
 from zdd_tui.dashboard.widgets.bars.gates import GateSummary
@@ -15,18 +16,24 @@ from zdd_tui.dashboard.widgets.bars.header import Header
 from zdd_tui.dashboard.widgets.bars.health import HealthLine
 from zdd_tui.dashboard.widgets.bars.stepper import Stepper
 from zdd_tui.dashboard.widgets.bars.summary import SummaryLines
+from zdd_tui.dashboard.widgets.bars.tour import TourLines
 from zdd_tui.dashboard.widgets.drawing.fast_paint import Painter, crop_partial_updates
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
+from zdd_tui.dashboard.widgets.panes.charts import CHART_INTERVAL, CHARTS_STALE_SECONDS, last_point_observed
 from zdd_tui.dashboard.widgets.panes.container import PaneContainer
 from zdd_tui.dashboard.widgets.panes.filter import FilterInput
 from zdd_tui.model.actions import ACTIONS, Action, find_action
+from zdd_tui.model.queries import MetricHistoryQuery
 
 
 class ReleaseScreen(ActionScreen[None]):
     """Header, health, phases, summary, gates, panes, progress of the last command, keys."""
 
     AUTO_FOCUS = ""
-    BINDINGS: ClassVar[list[BindingType]] = action_bindings(ACTIONS)
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *action_bindings(ACTIONS),
+        Binding("escape", "end_tour", "End the tour of the demo", show=False, id="release.end-tour"),
+    ]
 
     DEFAULT_CSS = """
     ReleaseScreen {
@@ -43,8 +50,14 @@ class ReleaseScreen(ActionScreen[None]):
     }
     """
 
-    def __init__(self, board: DashboardState, context: RenderContext, notice: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, source: StateSource, context: RenderContext, notice: tuple[str, ...] = (), *, with_tour: bool = False
+    ) -> None:
         super().__init__()
+        self._with_tour = with_tour
+        board = source.state()
+        self._source = source
+        self._chart_query = PolledQuery(MetricHistoryQuery(), "the history of the guard", CHARTS_STALE_SECONDS)
         crop_partial_updates(self)
         self._painter = Painter(self)
         self._last_shown = (board, context)
@@ -54,6 +67,8 @@ class ReleaseScreen(ActionScreen[None]):
         self._progress: CommandProgress | None = None
 
     def compose(self) -> ComposeResult:
+        if self._with_tour:
+            yield TourLines()
         yield Header()
         yield HealthLine()
         yield Stepper()
@@ -70,12 +85,30 @@ class ReleaseScreen(ActionScreen[None]):
         for view in self._views:
             view.painter = self._painter
         self.show(*self._last_shown)
+        self.set_interval(CHART_INTERVAL, self._read_chart_history)
+        if self._last_shown[0].release.value is not None:
+            self.call_after_refresh(self._read_chart_history)
+
+    def _read_chart_history(self) -> None:
+        """Only while the charts are visible: a small terminal costs the database nothing."""
+        if self._panes is not None and self._panes.visible_charts is not None and self.is_current:
+            self._chart_query.refresh(self._source, self.post_message)
+
+    def on_query_answered(self, message: QueryAnswered) -> None:
+        board, context = self._last_shown
+        message.query.set_result(message.future, context.now)
+        if self._panes is not None and (charts := self._panes.visible_charts) is not None:
+            result = self._chart_query.result
+            charts.set_history(last_point_observed(result, board.server_now(context.now), context.now))
 
     def show(self, board: DashboardState, context: RenderContext) -> None:
         """Passes the state to every widget; each repaints only what has changed."""
+        is_first_reading = self._last_shown[0].release.value is None and board.release.value is not None
         self._last_shown = (board, context)
         if self._panes is None:
             return  # not composed yet; `on_mount` shows it
+        if is_first_reading:
+            self.call_after_refresh(self._read_chart_history)
         self._panes.place_panes(board, self.size.height)
         with self._painter.batch([*self._views, self._panes]):
             for widget in self._views:
@@ -104,6 +137,13 @@ class ReleaseScreen(ActionScreen[None]):
         """Focuses a pane, or runs an action in one; shows why where it is not possible."""
         if self._panes is not None and (text := self._panes.handle_action(action)):
             self.notify(text, markup=False, timeout=3)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return bool(self.query(TourLines)) if action == "end_tour" else super().check_action(action, parameters)
+
+    def action_end_tour(self) -> None:
+        self._views = [view for view in self._views if not isinstance(view, TourLines)]
+        self.query(TourLines).remove()
 
     def show_progress(self, progress: CommandProgress | None) -> None:
         """Shows the progress of the last command."""

@@ -8,7 +8,22 @@ from collections.abc import Mapping
 
 from rich.cells import cell_len
 
+_BRAILLE_START = 0x2800
+_UPPER_DOTS, _MIDDLE_DOTS, _LOWER_DOTS = 0x09, 0x36, 0xC0
+"""Bits of the dots in the highest row of a braille character, in the two rows below it, and in the lowest row."""
+
+
+def _braille_to_ascii(dots: int) -> str:
+    """Where the dots are: ``'`` high, ``-`` in the middle, ``.`` low, ``|`` from top to bottom."""
+    upper, middle, lower = bool(dots & _UPPER_DOTS), bool(dots & _MIDDLE_DOTS), bool(dots & _LOWER_DOTS)
+    if upper and lower:
+        return "|"
+    return "'" if upper else "." if lower else "-" if middle else " "
+
+
 ASCII_REPLACEMENTS: Mapping[str, str] = {
+    # lines of charts
+    **{chr(_BRAILLE_START + dots): _braille_to_ascii(dots) for dots in range(256)},
     # verdicts and states: + pass or done, x fail, > running, @ waiting, = paused, < rolling back, { reverted, o pending
     **dict(zip("✔✗▶◆‖◀◁○", "+x>@=<{o", strict=True)),
     # pods and sides: * serving, % warming, o starting, v draining, V stopping, & standby

@@ -9,6 +9,10 @@ _COERCED_LOCALE = "C.UTF-8"
 """The value that Python itself sets in LC_CTYPE if LANG is plain C (PEP 538)."""
 
 
+DEFAULT_THEME = "ansi-dark"
+"""It uses the colours of the operator's terminal, and costs half the bytes of the others, which paint a background."""
+
+
 @dataclass(frozen=True, slots=True)
 class DisplayOptions:
     """How the dashboard draws. Colours are decided by TERM, COLORTERM and NO_COLOR alone, and carry no meaning.
@@ -17,11 +21,15 @@ class DisplayOptions:
         ascii: every glyph, frame and bar in ASCII.
         low_bandwidth: at most one paint a second, no sparklines.
         bell: a bell and a notification when the release needs attention.
+        theme: name of one of Textual's themes.
+        tour: the demo's tour is shown above the release.
     """
 
     ascii: bool = False
     low_bandwidth: bool = False
     bell: bool = True
+    theme: str = DEFAULT_THEME
+    tour: bool = False
 
     @property
     def paint_interval(self) -> float:
@@ -56,3 +64,14 @@ def check_terminal(environ: Mapping[str, str]) -> None:
             f"this terminal cannot show the dashboard: {text}",
             "set TERM to the type of the terminal, such as xterm-256color, or use `zdd status PLAN`",
         )
+
+
+def check_theme(name: str) -> None:
+    """
+    Raises:
+        ZddError: Textual has no theme of that name.
+    """
+    from textual.theme import BUILTIN_THEMES  # noqa: PLC0415  # slow; only a named theme needs it
+
+    if name not in BUILTIN_THEMES:
+        raise ZddError(f"there is no theme {name!r}", f"use one of --theme {', '.join(sorted(BUILTIN_THEMES))}")

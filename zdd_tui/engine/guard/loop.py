@@ -22,6 +22,7 @@ from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.engine.guard.targets import PodTargets, build_url_target
 from zdd_tui.model.errors import BackendError, MetricsError
 from zdd_tui.model.guard.decisions import decide_actions
+from zdd_tui.model.guard.history import HISTORY_POINTS, add_point
 from zdd_tui.model.guard.rule_state import MAX_MISSED_INTERVALS, RuleState, resume_rule_state, update_rule_state
 from zdd_tui.model.guard.rules import (
     QueryResult,
@@ -30,13 +31,15 @@ from zdd_tui.model.guard.rules import (
     evaluate_query_rule,
     evaluate_rule,
     metric_value,
+    new_and_old_values,
     p_value,
     split_new_and_old,
 )
 from zdd_tui.model.guard.series import CounterSample, MetricSeries, MetricTarget, WindowStats
-from zdd_tui.model.guard.snapshot import load_rule_states, load_series, save_rule_states, save_series
+from zdd_tui.model.guard.snapshot import load_histories, load_rule_states, load_series, save_rule_states, save_series
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.plan.guard import Guard, GuardRule, Metric, Source
+from zdd_tui.model.queries import MetricPoint
 from zdd_tui.model.release.records import GuardReading
 from zdd_tui.model.release.state import CommandKind, Release
 
@@ -115,6 +118,9 @@ class GuardLoop:
         self._pods = PodTargets(plan, workloads)
         self._rule_states: dict[str, RuleState] = {}
         self._pairs: dict[str, deque[tuple[float, float, float]]] = {}
+        self._histories: dict[str, deque[MetricPoint]] = {
+            rule.name: deque(maxlen=HISTORY_POINTS) for rule in guard.rules
+        }
         self._rolled_back = False
         self._next_save_at = 0.0
         self._probe_source = ProbeSource(guard)
@@ -140,6 +146,10 @@ class GuardLoop:
             if "rule_states" in snapshot:
                 states, pairs = load_rule_states(*snapshot["rule_states"], now)
                 self._pairs = {name: deque(samples) for name, samples in pairs.items()}
+                saved, seconds_ago = snapshot["rule_states"]
+                for name, points in load_histories(saved, now - seconds_ago).items():
+                    if name in self._histories:
+                        self._histories[name].extend(points)
             if "counters" in snapshot:
                 load_series(snapshot["counters"][0], self._series, snapshot["counters"][1], now)
                 for source in self._sources.values():
@@ -163,6 +173,8 @@ class GuardLoop:
         evaluations = [
             self._evaluate_rule(rule, now, result) for rule, result in zip(self._guard.rules, results, strict=True)
         ]
+        for rule, evaluation in zip(self._guard.rules, evaluations, strict=True):
+            add_point(self._histories[rule.name], self._build_point(rule, evaluation, now))
         readings = tuple(
             self._update_rule(rule, evaluation, now)
             for rule, evaluation in zip(self._guard.rules, evaluations, strict=True)
@@ -177,7 +189,7 @@ class GuardLoop:
 
     def _build_snapshot(self, now: float) -> dict[str, bytes]:
         """The state that the next agent loads."""
-        parts = {"rule_states": save_rule_states(self._rule_states, self._pairs, now)}
+        parts = {"rule_states": save_rule_states(self._rule_states, self._pairs, now, self._histories)}
         if self._sources and now >= self._next_save_at:
             windows = [window for rule in self._guard.rules for window in rule.windows]
             parts["counters"] = save_series(self._series, windows, now)
@@ -267,6 +279,14 @@ class GuardLoop:
         if evaluation.outcome is RuleOutcome.NO_DATA and source.error and not source.targets:
             return replace(evaluation, reason=source.error)
         return evaluation
+
+    def _build_point(self, rule: GuardRule, evaluation: RuleEvaluation, now: float) -> MetricPoint:
+        """The values of both versions, whatever the rule evaluates: a chart compares them also where the rule has an
+        absolute limit."""
+        if rule.metric is Metric.QUERY:
+            return MetricPoint(now, evaluation.value, evaluation.baseline)
+        stats = self._sources[rule.effective_source].window_stats(now, rule.windows[0])
+        return MetricPoint(now, *new_and_old_values(rule, self._plan.versions, stats))
 
     def _collect_pairs(self, rule: GuardRule, now: float) -> list[tuple[float, float]]:
         """The values of the new and the old version, from the samples of the window in which both had a value."""

@@ -17,7 +17,7 @@ from zdd_tui.model.release.gate import Verdict
 
 def check_health_and_ready(facts: DoctorFacts) -> Iterator[Observation]:
     yield from pitfalls.check_declared_probes(facts.workload.require())
-    yield from pitfalls.check_trials(facts, pitfalls.READINESS_TRIAL, "readiness with its database away")
+    yield from pitfalls.check_trials(facts, pitfalls.READINESS_TRIAL, "readiness without its database")
 
 
 def check_flags(facts: DoctorFacts) -> Iterator[Observation]:
@@ -27,9 +27,7 @@ def check_flags(facts: DoctorFacts) -> Iterator[Observation]:
     elif plan.flag_roles:
         yield passed(f"the new path is taken by {', '.join(plan.flag_roles)}")
     else:
-        yield inconclusive(
-            f"{plan.strategy}: no flag; the image alone brings what is new, and a rollback takes it away"
-        )
+        yield inconclusive(f"{plan.strategy}: no flag; the image alone brings what is new, and a rollback removes it")
         return
     yield inconclusive("whether the new images change anything else, no machine knows")
 
@@ -71,7 +69,7 @@ CHECKLIST = (
         "health-ready",
         "separate /health and /ready, with dependency checks",
         check_health_and_ready,
-        "does /ready fail while the database is away?",
+        "does /ready fail while the database is down?",
     ),
     DoctorRule("drain", "a drain timeout", lambda facts: pitfalls.check_shutdown(facts.workload.require())),
     DoctorRule("flags", "flags for all logic", check_flags, "is all new logic behind these flags?"),

@@ -178,7 +178,7 @@ def check_probes(facts: DoctorFacts) -> Iterator[Observation]:
     """What the Deployment declares, and what was tried with its images."""
     workload = facts.workload.require()
     yield from check_declared_probes(workload)
-    yield from check_trials(facts, READINESS_TRIAL, "readiness with its database away")
+    yield from check_trials(facts, READINESS_TRIAL, "readiness without its database")
     yield from check_shutdown(workload)
 
 
@@ -192,7 +192,7 @@ def check_declared_probes(workload: WorkloadFacts) -> Iterator[Observation]:
     if workload.readiness and workload.liveness:
         if workload.readiness == workload.liveness:
             yield failed(
-                f"readiness and liveness are the same, {workload.readiness}: a dependency that is away restarts pods",
+                f"readiness and liveness are the same, {workload.readiness}: a dependency that is down restarts pods",
                 "let readiness call /ready, which checks dependencies, and liveness /health, which checks none",
             )
         else:
@@ -254,7 +254,7 @@ def check_trials(facts: DoctorFacts, item_id: str, description: str) -> Iterator
         else:
             yield failed(text, "fix the application; zdd_tui.service does this part")
     if untried:
-        yield inconclusive(f"{description} was not tried with {', '.join(untried)}", "try it in a test environment")
+        yield inconclusive(f"{description} was not tested with {', '.join(untried)}", "try it in a test environment")
 
 
 # --- 4 ------------------------------------------------------------------------------------------------------------

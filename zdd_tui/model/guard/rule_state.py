@@ -98,7 +98,7 @@ def update_rule_state(
     )
     reading = _build_reading(rule, after, evaluation)
     if unproven:
-        reason = f"{evaluation.reason}; too early to call the breach over: the agent was away"
+        reason = f"{evaluation.reason}; too early to say that the breach has ended: the agent was not running"
         reading = replace(reading, verdict=Verdict.INCONCLUSIVE, reason=reason)
     return after, reading
 

@@ -243,6 +243,22 @@ def split_new_and_old(
     return by_version[new], merge_stats(older, " and ".join(sorted(stats.version for stats in older)))
 
 
+def new_and_old_values(
+    rule: GuardRule, order: Sequence[str], by_version: Mapping[str, WindowStats]
+) -> tuple[float | None, float | None]:
+    """The values of the newest running version and of all older ones together, for a chart.
+
+    None for a side without data, or with data that do not represent it.
+    """
+    new = find_newest_version(order, by_version)
+    older = [by_version[version] for version in order if version in by_version and version != new]
+    sides = (by_version[new] if new is not None else None), (merge_stats(older) if older else None)
+    first, second = (
+        None if side is None or side.is_missing_data or side.is_unsteady else metric_value(rule, side) for side in sides
+    )
+    return first, second
+
+
 def _evaluate_comparison(
     rule: GuardRule, compare: Compare, by_version: Mapping[str, WindowStats], order: Sequence[str], pairs: Pairs
 ) -> RuleEvaluation:

@@ -9,8 +9,10 @@ import zlib
 from collections import deque
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
+from zdd_tui.model.guard.history import RuleHistories, pack_histories, unpack_histories
 from zdd_tui.model.guard.rule_state import RuleState
 from zdd_tui.model.guard.rules import RuleOutcome
 from zdd_tui.model.guard.series import (
@@ -21,6 +23,7 @@ from zdd_tui.model.guard.series import (
     TargetHistory,
     TimedSample,
 )
+from zdd_tui.model.queries import MetricPoint
 
 SNAPSHOT_FORMAT = 2
 """Of both parts. A snapshot in another format is ignored, and the guard starts without one."""
@@ -37,8 +40,14 @@ PairSamples = Sequence[tuple[float, float, float]]
 # --- rule states ------------------------------------------------------------------------------------------------
 
 
-def save_rule_states(states: Mapping[str, RuleState], pairs: Mapping[str, PairSamples], now: float) -> bytes:
-    """The states and rank-test pairs by rule, without what the stored readings have: action and series."""
+def save_rule_states(
+    states: Mapping[str, RuleState],
+    pairs: Mapping[str, PairSamples],
+    now: float,
+    histories: RuleHistories = MappingProxyType({}),
+) -> bytes:
+    """The states and rank-test pairs by rule, without what the stored readings have: action and series; and the
+    histories that charts are drawn from."""
     rules = {
         name: {
             "breached": state.breached_seconds,
@@ -49,7 +58,8 @@ def save_rule_states(states: Mapping[str, RuleState], pairs: Mapping[str, PairSa
         }
         for name, state in states.items()
     }
-    return json.dumps({"format": SNAPSHOT_FORMAT, "rules": rules}).encode()
+    document = {"format": SNAPSHOT_FORMAT, "rules": rules, "histories": pack_histories(histories, now)}
+    return json.dumps(document).encode()
 
 
 def load_rule_states(
@@ -70,6 +80,21 @@ def load_rule_states(
         states[name] = RuleState(rule["breached"], rule["no_data"], RuleOutcome[rule["last"]], at)
         pairs[name] = [(base - age, new, old) for age, new, old in rule["pairs"]]
     return states, pairs
+
+
+def load_histories(saved: bytes, saved_at: float) -> dict[str, tuple[MetricPoint, ...]]:
+    """The histories in a snapshot of the rule states; empty where an older version has saved it.
+
+    Args:
+        saved_at: when it was saved, by the clock of the result.
+
+    Raises:
+        ValueError, TypeError, AttributeError, zlib.error: the snapshot is damaged.
+    """
+    body = json.loads(saved)
+    if body.get("format") != SNAPSHOT_FORMAT or "histories" not in body:
+        return {}
+    return unpack_histories(body["histories"], saved_at)
 
 
 # --- counters ---------------------------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ GATE_DESCRIPTIONS: Mapping[str, GateDescription] = {
         "zdd.witness_row and zdd.witness_record: rows that differ after a commit; pg_trigger of the witness",
         "no such row, and every writer of one side quiet for gates.soak",
     ),
-    "soak-passed": GateDescription("the store", "zdd.step: the phase's soak", "the soak is over"),
+    "soak-passed": GateDescription("the store", "zdd.step: the phase's soak", "the soak time has passed"),
     "no-older-pod": GateDescription(
         "Kubernetes",
         "GET Deployment, its ReplicaSets and pods, terminating ones included",

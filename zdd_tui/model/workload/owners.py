@@ -95,21 +95,21 @@ _RULES = (
         ("meta.helm.sh/release-name", "app.kubernetes.io/managed-by=Helm"),
         ("helm",),
         "its next upgrade sets the image back",
-        "let nobody upgrade the Helm release until this one is done, and put the new image into its values then",
+        "do not upgrade the Helm release until this one is done, and put the new image into its values then",
     ),
     _OwnerRule(
         "Terraform",
         (),
         ("Terraform", "terraform*"),
         "its next apply sets the image back",
-        "let nobody apply until the release is done, and put the new image into the configuration then",
+        "do not apply until the release is done, and put the new image into the configuration then",
     ),
     _OwnerRule(
         "Pulumi",
         ("pulumi.com/patchForce",),
         ("pulumi*",),
         "its next update sets the image back",
-        "let nobody update the stack until the release is done, and put the new image into the program then",
+        "do not update the stack until the release is done, and put the new image into the program then",
     ),
 )
 

@@ -5,9 +5,19 @@ from typing import ClassVar
 
 from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, TextFormatter
 from zdd_tui.dashboard.state import DashboardState, Observed, RenderContext, StateSource
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, sanitize, wrap
+from zdd_tui.dashboard.widgets.drawing.line import (
+    Line,
+    TextStyle,
+    clip,
+    format_age,
+    format_count,
+    justify,
+    sanitize,
+    wrap,
+)
+from zdd_tui.dashboard.widgets.drawing.line_chart import ChartLines, draw_line_chart
 from zdd_tui.dashboard.widgets.panes.backfill import FailedRowsPane, backfill_lines
-from zdd_tui.model.backfill import max_rate
+from zdd_tui.model.backfill import RateHistory, max_rate
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.plan.registry import strategy_title
 from zdd_tui.model.queries import BackfillDetail, BackfillQuery, RangeView
@@ -15,6 +25,9 @@ from zdd_tui.model.release.claims import ACTIVE, Activity
 from zdd_tui.model.release.records import BackfillRecord
 
 SHOWN_BATCHES = 5
+
+CHART_ROWS = 8
+"""Height of the chart in lines."""
 
 FAILED_ROWS_HEIGHT = 6
 """Failed rows that are visible at once."""
@@ -24,6 +37,7 @@ class BackfillScreen(DetailScreen):
     """Counters from the state, everything else by query.
 
     Args:
+        rates: the rate over time, which somebody else collects; None for no chart.
         search: open with the search field.
     """
 
@@ -33,8 +47,16 @@ class BackfillScreen(DetailScreen):
 
     refresh_interval: ClassVar[float] = 5.0
 
-    def __init__(self, source: StateSource, get_context: ContextSource, *, search: bool = False) -> None:
+    def __init__(
+        self,
+        source: StateSource,
+        get_context: ContextSource,
+        rates: RateHistory | None = None,
+        *,
+        search: bool = False,
+    ) -> None:
         super().__init__(source, get_context)
+        self._rates = rates
         self._query = self.add_query(BackfillQuery(), "the backfill")
         self._search = search
 
@@ -43,7 +65,7 @@ class BackfillScreen(DetailScreen):
             self.call_next(self.action_search)  # after the page got the focus
 
     def heading(self, board: DashboardState) -> str:
-        return f"backfill of {board.plan.name}"
+        return "backfill"
 
     def redraw(self) -> None:
         """Draws the page, and the failed rows below it."""
@@ -66,17 +88,33 @@ class BackfillScreen(DetailScreen):
             return wrap(f"a {strategy_title(board.plan.strategy)} release has no backfill", formatter.cells)
         record = board.release.value
         state = record.backfill if record else None
-        activity = board.activity(context.now)
+        activity, now = board.activity(context.now), board.server_now(context.now)
         ceiling = max_rate(record.limits if record else None)
         lines = [
             *backfill_lines(state, formatter.cells, activity=activity, ceiling=ceiling),
             *_batch_lines(state, context, formatter),
             (),
         ]
+        if self._rates is not None and self._rates.samples and now is not None:
+            lines += [*rate_chart_lines(self._rates, now, formatter.cells), ()]
         lines += self.query_error_lines(self._query, formatter)
         if self._query.value is None:
             return lines
         return lines + backfill_detail_lines(self._query.value, formatter, activity)
+
+
+def rate_chart_lines(rates: RateHistory, now: float, cells: int) -> list[Line]:
+    """The rate over time.
+
+    Args:
+        now: seconds since the epoch, by the database's clock.
+    """
+    age = format_age(now - rates.samples[-1][0])
+    title: Line = (("rate since this dashboard was opened; a gap is a time without batches", TextStyle.DIM),)
+    chart = draw_line_chart(
+        ChartLines(rates.samples, max_gap=rates.max_gap), now, cells, CHART_ROWS, lambda rate: f"{format_count(rate)}/s"
+    )
+    return [justify(clip(title, cells - 20), ((f"last value {age} ago", TextStyle.DIM),), cells), *chart]
 
 
 def _batch_lines(state: BackfillRecord | None, context: RenderContext, formatter: TextFormatter) -> list[Line]:

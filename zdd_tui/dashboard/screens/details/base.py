@@ -5,13 +5,15 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, TypeVar
 
+from rich.cells import cell_len
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.message import Message
 from textual.widgets import Input
 
-from zdd_tui.dashboard.screens.base import ActionScreen
+from zdd_tui.dashboard.screens.base import ActionScreen, action_bindings
 from zdd_tui.dashboard.screens.dialog import HasPage, KeyHints, PageView
 from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, Observed, RenderContext, StateSource
 from zdd_tui.dashboard.widgets.bars.health import short_name
@@ -19,6 +21,7 @@ from zdd_tui.dashboard.widgets.drawing.fast_paint import crop_partial_updates
 from zdd_tui.dashboard.widgets.drawing.line import (
     LazyLines,
     Line,
+    Span,
     TextStyle,
     clip,
     contains,
@@ -34,6 +37,7 @@ from zdd_tui.dashboard.widgets.drawing.line import (
 )
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.dashboard.widgets.text_field import TextField
+from zdd_tui.model.actions import ACTIONS
 from zdd_tui.model.queries import AuditLog, AuditLogQuery, Query
 from zdd_tui.model.release.records import ReleaseRecord
 
@@ -146,13 +150,21 @@ class PolledQuery(Generic[T]):
             self.result = replace(self.result, error=title, hint=getattr(error, "hint", ""))
 
 
+_CRUMB_GAP: Span = (" › ", TextStyle.DIM)
+
+
 class TitleLine(LineView):
-    """The heading, and the age of the data."""
+    """The way to this screen, and the age of the data. A click goes back to the main screen."""
 
     def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         screen = self.screen
         assert isinstance(screen, DetailScreen)
         return [screen.title_line(board, context, cells)]
+
+    def on_click(self, event: events.Click) -> None:
+        screen = self.screen
+        assert isinstance(screen, DetailScreen)
+        screen.action_leave_all()
 
 
 class DetailScreen(ActionScreen[None], HasPage):
@@ -164,6 +176,7 @@ class DetailScreen(ActionScreen[None], HasPage):
         Binding("slash", "search", "Search this page", show=False, id="detail.search"),
         Binding("n", "match(1)", "Next match", show=False, id="detail.next"),
         Binding("N", "match(-1)", "Previous match", show=False, id="detail.previous"),
+        *action_bindings(tuple(each for each in ACTIONS if each.opens_detail)),
     ]
 
     DEFAULT_CSS = """
@@ -278,15 +291,27 @@ class DetailScreen(ActionScreen[None], HasPage):
         lost: Line = ((f"✗ lost: {names}  ", TextStyle.BAD),) if names else ()
         region: Line = ((f"region {plan_region}  ", TextStyle.STRONG),) if (plan_region := board.plan.region) else ()
         right: Line = (*lost, *region, *badge, (text, TextStyle.WARN if stale else TextStyle.DIM))
-        left: Line = ((sanitize(self.heading(board)), TextStyle.STRONG),)
         record = board.release.value
+        stop: Line = ()
         if record is not None and record.release.breach is not None:
-            left = (
-                *left,
+            stop = (
                 ("  ", TextStyle.NORMAL),
                 (f"✗ STOPPED: {sanitize(record.release.breach.title)}", TextStyle.BAD),
             )
-        return justify(clip(left, cells - line_width(right) - 1), right, cells)
+        room = cells - line_width(right) - 1
+        crumbs = self.crumb_line(board, room - line_width(stop))
+        return justify(clip((*crumbs, *stop), room), right, cells)
+
+    def crumb_line(self, board: DashboardState, cells: int) -> Line:
+        """Release and open screens, the present one last; the first ones are left out where they do not fit."""
+        screens = [each for each in self.app.screen_stack if isinstance(each, DetailScreen)]
+        parents = screens[: screens.index(self)] if self in screens else []
+        names = [board.plan.name, *(each.heading(board) for each in parents)]
+        crumbs: list[Span] = [(sanitize(name), TextStyle.DIM) for name in names]
+        crumbs.append((sanitize(self.heading(board)), TextStyle.STRONG))
+        while len(crumbs) > 1 and sum(cell_len(text) + cell_len(_CRUMB_GAP[0]) for text, _ in crumbs) > cells:
+            crumbs.pop(0)
+        return join(((crumb,) for crumb in crumbs), _CRUMB_GAP)
 
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
         lines = self.body(board, context, TextFormatter(cells, self.is_wrapped))
@@ -320,6 +345,11 @@ class DetailScreen(ActionScreen[None], HasPage):
             self.redraw()
         else:
             self.dismiss()
+
+    def action_leave_all(self) -> None:
+        """Back to the main screen."""
+        while isinstance(self.app.screen, DetailScreen):
+            self.app.pop_screen()
 
     def action_wrap(self) -> None:
         self.is_wrapped = not self.is_wrapped

@@ -24,7 +24,7 @@ class DiagramScreen(DetailScreen):
         self.is_wrapped = self._samples is None  # old and new values side by side are truncated
 
     def heading(self, board: DashboardState) -> str:
-        return f"topology of {board.plan.name} ({strategy_title(board.plan.strategy)})"
+        return f"topology ({strategy_title(board.plan.strategy)})"
 
     def age_source(self, board: DashboardState) -> tuple[Observed[object], float]:
         return board.release, RELEASE_STALE_SECONDS

@@ -10,7 +10,7 @@ from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, 
 from zdd_tui.dashboard.screens.dialog import PageView
 from zdd_tui.dashboard.state import PODS_STALE_SECONDS, Clock, DashboardState, Observed, RenderContext, StateSource
 from zdd_tui.dashboard.terminal.display_options import DisplayOptions
-from zdd_tui.dashboard.widgets.drawing.line import LazyLines, Line, TextStyle, clip, error_lines, sanitize
+from zdd_tui.dashboard.widgets.drawing.line import LazyLines, Line, TextStyle, clip, error_lines, line_width, sanitize
 from zdd_tui.model.queries import LogLine, LogQuery, LogTail, LogView
 
 REFRESH_INTERVAL = 0.25
@@ -84,11 +84,12 @@ class LogScreen(DetailScreen):
 
     def title_line(self, board: DashboardState, context: RenderContext, cells: int) -> Line:
         newest = self._tail.snapshot() if self._tail is not None else self._shown
-        head: Line = ((sanitize(self.heading(board)) + "  ", TextStyle.STRONG),)
-        if self._is_following:
-            return clip((*head, *log_status_line(newest)), cells)
-        stopped = f"‖ not following, {newest.total - self._shown.total:,} newer lines"
-        return clip((*head, (stopped, TextStyle.WARN), *_dropped_text(newest)), cells)
+        status = log_status_line(newest)
+        if not self._is_following:
+            stopped = f"‖ not following, {newest.total - self._shown.total:,} newer lines"
+            status = ((stopped, TextStyle.WARN), *_dropped_text(newest))
+        crumbs = self.crumb_line(board, cells - line_width(status) - 2)
+        return clip((*crumbs, ("  ", TextStyle.NORMAL), *status), cells)
 
     def body(self, board: DashboardState, context: RenderContext, formatter: TextFormatter) -> Sequence[Line]:
         view = self._shown

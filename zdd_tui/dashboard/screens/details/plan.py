@@ -30,7 +30,7 @@ class PlanScreen(DetailScreen):
         self.is_wrapped = False
 
     def heading(self, board: DashboardState) -> str:
-        return f"plan of {board.plan.name}: {'difference to the file' if self._shows_difference else 'as stored'}"
+        return f"plan, {'difference to the file' if self._shows_difference else 'as stored'}"
 
     def own_hints(self) -> tuple[tuple[str, str], ...]:
         return (("Tab", "as stored" if self._shows_difference else "difference"), ("y", "copy"))

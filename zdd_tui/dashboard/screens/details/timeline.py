@@ -48,7 +48,7 @@ class TimelineScreen(DetailScreen):
         self._shows_gates = False
 
     def heading(self, board: DashboardState) -> str:
-        return f"timeline of {board.plan.name}"
+        return "timeline"
 
     def own_hints(self) -> tuple[tuple[str, str], ...]:
         return (("g", f"{'hide' if self._shows_gates else 'show'} verdicts"),)

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from itertools import groupby
 
+from textual import events
+
 from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, PlanView, RenderContext
+from zdd_tui.dashboard.widgets.drawing.key_clicks import clicked_key
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, line_width
 from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
 from zdd_tui.dashboard.widgets.panes.pane import missing_pane_reason
@@ -23,6 +26,12 @@ class Footer(ReleaseView):
 
     def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         return [footer_line(board, context, cells)]
+
+    def on_click(self, event: events.Click) -> None:
+        """A click on a key or on its text is that key."""
+        offset = event.get_content_offset(self)
+        if offset is not None and self.all_lines() and (key := clicked_key(self.all_lines()[0], offset.x)):
+            self.app.simulate_key(key)
 
 
 def footer_line(board: DashboardState, context: RenderContext, cells: int) -> Line:

@@ -23,6 +23,8 @@ from zdd_tui.model.release.summary import list_current_gates
 class GateSummary(ReleaseView):
     """Verdict, reason and age of each gate."""
 
+    click_action = "gates"
+
     auto_height = 4
 
     def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:

@@ -15,6 +15,8 @@ _MOVING_GLYPHS = ("▶", "◀")
 class Stepper(ReleaseView):
     """One line: ``✔ expand ─ ▶ dual-write ─ ○ backfill``."""
 
+    click_action = "timeline"
+
     def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         return [stepper_line(board, cells, board.activity(context.now))]
 

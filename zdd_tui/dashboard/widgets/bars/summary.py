@@ -22,6 +22,8 @@ _BADGE_STYLES = {
 class SummaryLines(ReleaseView):
     """Up to eight lines; the rest is in the details."""
 
+    click_action = "details"
+
     auto_height = 8
 
     def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:

@@ -5,8 +5,10 @@ from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
+from textual import events
 from textual.color import Color
 from textual.geometry import Region, Size
+from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
@@ -63,6 +65,14 @@ def resolve_style(text_style: TextStyle, variables: Mapping[str, str], *, on_bar
     return style + Style(color=Color.parse(colour).rich_color) if colour else style
 
 
+class ActionClicked(Message):
+    """A click requests an action of the registry."""
+
+    def __init__(self, action_id: str) -> None:
+        super().__init__()
+        self.action_id = action_id
+
+
 class LineView(ScrollView, CachedWidget, can_focus=False):
     """Shows lines. Subclasses make them in :meth:`lines`; the screen calls :meth:`show` with each new state.
 
@@ -82,6 +92,9 @@ class LineView(ScrollView, CachedWidget, can_focus=False):
 
     auto_height: ClassVar[int] = 0
     """If above 0, the widget is as high as its lines, up to this many."""
+
+    click_action: ClassVar[str] = ""
+    """Id of the action that a click anywhere on it runs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -145,6 +158,10 @@ class LineView(ScrollView, CachedWidget, can_focus=False):
 
     def on_resize(self) -> None:
         self.redraw()
+
+    def on_click(self, event: events.Click) -> None:
+        if self.click_action:
+            self.post_message(ActionClicked(self.click_action))
 
     def set_lines(self, lines: Sequence[Line]) -> None:
         """Replaces the lines. Only visible lines are made, and only changed ones are painted."""

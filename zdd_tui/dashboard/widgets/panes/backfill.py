@@ -44,6 +44,7 @@ class BackfillPane(Pane):
     """Five lines, and more where there is room."""
 
     pane_name = "backfill"
+    title_action = "backfill-detail"
 
     def __init__(self) -> None:
         super().__init__()

@@ -101,6 +101,16 @@ def title_line(fitted: FittedColumns[R, C], sorted_by: str = "", *, down: bool =
     return tuple(spans)
 
 
+def column_at(fitted: FittedColumns[R, C], cell: int) -> PaneColumn[R, C] | None:
+    """The column at a cell of the title line; the gap after a column belongs to it."""
+    end = 0
+    for column, cells in fitted:
+        end += cells + 1
+        if cell < end:
+            return column
+    return None
+
+
 def row_line(fitted: FittedColumns[R, C], row: R, cell_context: C) -> Line:
     """One row. Each cell is a span of its own, so that a changed cell can be painted alone."""
     spans: list[Span] = []

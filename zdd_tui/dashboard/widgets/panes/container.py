@@ -9,6 +9,7 @@ from textual.widget import Widget
 from zdd_tui.dashboard.state import DashboardState
 from zdd_tui.dashboard.widgets.drawing.fast_paint import CachedWidget
 from zdd_tui.dashboard.widgets.panes.backfill import BackfillPane
+from zdd_tui.dashboard.widgets.panes.charts import ChartPane
 from zdd_tui.dashboard.widgets.panes.events import EventPane
 from zdd_tui.dashboard.widgets.panes.flags import FlagPane
 from zdd_tui.dashboard.widgets.panes.gates import GatePane
@@ -71,18 +72,25 @@ class PaneContainer(CachedWidget):
         yield GuardPane()
         yield GatePane()
         yield EventPane()
+        yield ChartPane()
 
     @property
     def layout(self) -> TextualLayout:
         """Textual's styles accept built-in layouts only."""
         return self._pane_layout
 
+    @property
+    def visible_charts(self) -> ChartPane | None:
+        """The charts, if they have a place; on a small screen they have none."""
+        return self.query_one(ChartPane) if self._is_placed("charts") and self._maximised is None else None
+
     def place_panes(self, board: DashboardState, rows: int) -> None:
         """Places the panes of a release on a screen of this many rows."""
         self._last_placed = board, rows
         self._max_pods = max(self._max_pods, pod_count(board))
         self._pod_columns = max(self._pod_columns, self.query_one(PodPane).full_width(board))
-        wanted = request_layout(board, rows, self._max_pods, self._pod_columns)
+        charts = self.query_one(ChartPane)
+        wanted = request_layout(board, rows, self._max_pods, self._pod_columns, with_charts=charts.shows_history)
         if (wanted, self._maximised) != self._placed:
             self._placed = wanted, self._maximised
             self._apply(wanted)
@@ -145,7 +153,10 @@ class PaneContainer(CachedWidget):
     @property
     def _placed_names(self) -> set[str]:
         """Names of the panes that have a place in the layout."""
-        return {"pods", "events", *(self._placed[0].right_column if self._placed is not None else ())}
+        if self._placed is None:
+            return {"pods", "events"}
+        request = self._placed[0]
+        return {"pods", "events", *request.right_column, *(("charts",) if request.charts else ())}
 
     def _is_placed(self, name: str) -> bool:
         """Whether the layout has a row for a pane: the lines above the panes may leave too few."""

@@ -27,6 +27,7 @@ class GatePane(TablePane[GateRow, float]):
     """
 
     pane_name = "gates"
+    title_action = "gates"
     is_final_at_end = True
 
     def __init__(self) -> None:

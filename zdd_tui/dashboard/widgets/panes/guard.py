@@ -29,6 +29,7 @@ class GuardPane(TablePane[GuardReading, bool]):
     """Two lines per rule, or one where the screen is low; the most urgent first."""
 
     pane_name = "guard"
+    title_action = "charts"
     is_final_at_end = True
     is_compact = False
     _lines_per_row = 2

@@ -44,6 +44,15 @@ _ROWS_OUTSIDE_PANES = 11
 _MIN_GATE_LINES = 4
 """Lines of the gates below which they get no place in the layout."""
 
+_CHARTS_FROM_COLUMNS = 118
+"""Width of the screen from which charts fit beside the events."""
+
+_CHART_ROWS = 7
+"""Rows of the lowest chart that shows more than its scale, border included."""
+
+_MAX_CHART_ROWS = 10
+"""Rows that charts get below the events, where these are beside the pods."""
+
 _EVENT_COUNT_STEP = 4
 """Events are counted in steps of this size, so that one more event does not move every pane."""
 
@@ -66,6 +75,7 @@ class LayoutRequest:
         pod_columns: width that would show every pod completely.
         events: lines that would show every event, approximately.
         gates: they get only what the other panes leave.
+        charts: a part of the events' place is theirs.
     """
 
     backfill: PaneRequest | None
@@ -76,6 +86,7 @@ class LayoutRequest:
     events: int
     gates: PaneRequest | None = None
     pod_columns: int = _MAX_POD_COLUMNS
+    charts: bool = False
 
     @property
     def right_column(self) -> dict[str, PaneRequest]:
@@ -98,7 +109,12 @@ class Box:
 
 
 def request_layout(
-    board: DashboardState, rows: int, max_pods: int = 0, pod_columns: int = _MAX_POD_COLUMNS
+    board: DashboardState,
+    rows: int,
+    max_pods: int = 0,
+    pod_columns: int = _MAX_POD_COLUMNS,
+    *,
+    with_charts: bool = False,
 ) -> LayoutRequest:
     """Requests a pane for everything that the plan has. A low screen has no room for three panes at the right: the
     guard replaces the backfill, except during the backfill phase, when it replaces the flags; flags with an error stay.
@@ -107,6 +123,7 @@ def request_layout(
         rows: height of the whole screen.
         max_pods: the highest number of pods so far, so that panes do not move while pods come and go.
         pod_columns: the largest width so far that would show every pod completely.
+        with_charts: charts of the guard may be drawn.
     """
     plan = board.plan
     guard = bool(plan.rule_names)
@@ -126,6 +143,7 @@ def request_layout(
         pods=max(pod_count(board), max_pods) + 2,  # titles, and a rollout that is under way
         events=-(-events // _EVENT_COUNT_STEP) * _EVENT_COUNT_STEP,
         pod_columns=pod_columns,
+        charts=with_charts and guard and not low,
     )
     return replace(requested, gates=_gates_request(board)) if _has_room_for_gates(requested, rows) else requested
 
@@ -200,6 +218,8 @@ def place_panes(request: LayoutRequest, width: int, height: int) -> Mapping[str,
     lowest, highest = _MIN_EVENT_ROWS
     min_events = min(max(lowest, height // 3), highest) if height >= lowest + _MIN_PANE_ROWS else 0
     for_events = max(min_events, min(request.events + BORDER_ROWS, height // 3))
+    if request.charts and width >= _EVENTS_BESIDE_COLUMNS and request.pods + BORDER_ROWS > height - for_events:
+        for_events = max(for_events, min(min_events + _MAX_CHART_ROWS, height // 2))  # they go to the right
     right = _fit_right_column(request, height - for_events)
     right_rows = _total_maximum(right)
     left = min(width - 2 * width // 5, _MAX_POD_COLUMNS, max(request.pod_columns, width // 3)) if right else width
@@ -220,8 +240,25 @@ def place_panes(request: LayoutRequest, width: int, height: int) -> Mapping[str,
     for name, rows in zip(right, share_rows(tuple(right.values()), top), strict=True):
         boxes[name] = Box(left, y, width - left, rows)
         y += rows
-    boxes["events"] = Box(left, y, width - left, height - y) if beside else Box(0, top, width, height - top)
+    events = Box(left, y, width - left, height - y) if beside else Box(0, top, width, height - top)
+    boxes |= _share_with_charts(events, left) if request.charts else {"events": events}
     return {name: box for name, box in boxes.items() if box.width > 0 and box.height > 0}
+
+
+def _share_with_charts(events: Box, left: int) -> dict[str, Box]:
+    """The place of the events, shared with the charts: side by side where it is wide, else one above the other. Without
+    room for both the events keep it.
+
+    Args:
+        left: width of the pods.
+    """
+    x, y, width, height = events.x, events.y, events.width, events.height
+    if x == 0 and width >= _CHARTS_FROM_COLUMNS and height >= _CHART_ROWS:
+        return {"events": Box(0, y, left, height), "charts": Box(left, y, width - left, height)}
+    charts = min(_MAX_CHART_ROWS, height - _MIN_EVENT_ROWS[0])
+    if x > 0 and charts >= _CHART_ROWS:
+        return {"events": Box(x, y, width, height - charts), "charts": Box(x, y + height - charts, width, charts)}
+    return {"events": events}
 
 
 def _total_maximum(requests: Mapping[str, PaneRequest]) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
+from textual import events
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.geometry import Region
@@ -16,7 +17,7 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     sanitize,
     wrap,
 )
-from zdd_tui.dashboard.widgets.drawing.line_view import LineView
+from zdd_tui.dashboard.widgets.drawing.line_view import ActionClicked, LineView
 from zdd_tui.model.actions import ACTIONS
 
 
@@ -30,12 +31,12 @@ def pane_bindings(place: str) -> tuple[Binding, ...]:
 
 
 def name_with_key(name: str, keys: Mapping[str, str]) -> str:
-    """``1:pods``; the name alone where no key focuses the pane.
+    """``1:pods``; the name alone where no key focuses the pane or opens its screen.
 
     Args:
         keys: name of each action's key, by the action's id.
     """
-    key = keys.get(f"to-{name}", "-")
+    key = keys.get(f"to-{name}", keys.get(name, "-"))
     return name if key == "-" else f"{key}:{name}"
 
 
@@ -101,6 +102,9 @@ class Pane(LineView, can_focus=True):
 
     pane_name: ClassVar[str] = ""
 
+    title_action: ClassVar[str] = ""
+    """Id of the action that a click on the title runs; empty: it maximises the pane."""
+
     stale_after: ClassVar[float] = RELEASE_STALE_SECONDS
     """Seconds after which the source is stale."""
 
@@ -141,6 +145,14 @@ class Pane(LineView, can_focus=True):
 
     def action_open(self) -> None:
         self.post_message(RowSelected(self.pane_name, ""))
+
+    def on_click(self, event: events.Click) -> None:
+        """A click on the title opens the pane's screen; a pane without one is maximised, or restored."""
+        if event.y == 0 and event.get_content_offset(self) is None:
+            if self.title_action:
+                self.post_message(ActionClicked(self.title_action))
+            else:
+                self.action_maximise()
 
     def action_maximise(self) -> None:
         self.post_message(self.Maximise(self))

@@ -29,6 +29,7 @@ class PodPane(TablePane[PodRow, float]):
     """One row per pod, the most urgent first; above them what a rollout waits for."""
 
     pane_name = "pods"
+    title_action = "topology"
     shows_error = True
     stale_after = PODS_STALE_SECONDS
 

@@ -15,6 +15,7 @@ from zdd_tui.dashboard.widgets.drawing.line import LazyLines, Line, TextStyle, d
 from zdd_tui.dashboard.widgets.panes.columns import (
     FittedColumns,
     PaneColumn,
+    column_at,
     filter_texts,
     fit_columns,
     row_line,
@@ -339,9 +340,13 @@ class TablePane(Pane, Generic[R, C]):
             self.post_message(RowSelected(self.pane_name, self.identity(row), self.row_value(row)))
 
     def on_click(self, event: events.Click) -> None:
-        """Selects a row; a second click opens it."""
+        """Selects a row; a second click opens it. A click on a title sorts."""
         offset = event.get_content_offset(self)
-        if offset is None or offset.y < len(self._header_lines):
+        if offset is None:
+            return  # on the frame: Textual calls the handler of `Pane` too
+        if offset.y < len(self._header_lines):
+            if self._has_titles and offset.y == len(self._header_lines) - 1:
+                self._sort_by_column_at(offset.x - 1)  # the left margin
             return
         before = self._store.cursor_identity
         self._move_cursor(
@@ -377,6 +382,19 @@ class TablePane(Pane, Generic[R, C]):
         keys = ["", *sortable_columns(self._columns)]
         place = keys.index(self._sort) if self._sort in keys else 0
         self._sort, self._is_descending = keys[(place + 1) % len(keys)], False
+        self.redraw()
+
+    def _sort_by_column_at(self, cell: int) -> None:
+        """Sorts by a column; if it is sorted by it: downwards, then in the table's default order."""
+        column = column_at(self._fitted, cell)
+        if column is None or column.sort_key is None:
+            return
+        if self._sort != column.key:
+            self._sort, self._is_descending = column.key, False
+        elif not self._is_descending:
+            self._is_descending = True
+        else:
+            self._sort, self._is_descending = "", False
         self.redraw()
 
     def action_reverse(self) -> None:

@@ -1,0 +1,115 @@
+"""Charts: gaps stay gaps, and the lines are told apart by their glyphs."""
+
+import sys
+
+import pytest
+
+from tests.support.states import EPOCH
+from zdd_tui.dashboard.screens.details.backfill import rate_chart_lines
+from zdd_tui.dashboard.terminal.ascii import to_ascii
+from zdd_tui.dashboard.widgets.drawing.line import Line, line_width
+from zdd_tui.dashboard.widgets.drawing.line_chart import OLD_GLYPH, ChartLines, draw_line_chart
+from zdd_tui.dashboard.widgets.panes.charts import rule_chart_lines
+from zdd_tui.model.backfill import RateHistory
+from zdd_tui.model.plan.guard import MetricUnit
+from zdd_tui.model.queries import MetricPoint
+from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.release.records import BackfillRecord, GuardReading
+
+NOW = 1_000_000.0
+
+
+def texts(lines: list[Line]) -> list[str]:
+    return ["".join(text for text, _ in line) for line in lines]
+
+
+def columns_with_dots(lines: list[Line]) -> list[bool]:
+    """For each column right of the scale, whether the new version's line is there."""
+    rows = [text.split("┤", 1)[1] for text in texts(lines)[:-1]]
+    return [any("\u2800" < row[at] <= "\u28ff" for row in rows) for at in range(len(rows[0]))]
+
+
+def draw(**changes: object) -> list[Line]:
+    return draw_line_chart(ChartLines(**changes), NOW, 64, 8, str)  # type: ignore[arg-type]
+
+
+def test_a_gap_in_the_data_is_no_line() -> None:
+    """The agent was away from 300 to 150 seconds ago."""
+    ages = [age for age in range(600, 0, -5) if not 150 < age < 300]
+    filled = columns_with_dots(draw(new=[(NOW - age, 5.0) for age in ages], max_gap=12.0))
+    runs = "".join("x" if each else " " for each in filled).split()
+    assert len(runs) == 2
+    connected = columns_with_dots(draw(new=[(NOW - age, 5.0) for age in ages]))
+    assert "".join("x" if each else " " for each in connected).strip().count(" ") == 0
+
+
+def test_a_missing_value_is_no_line() -> None:
+    points = [(NOW - age, None if 100 < age < 300 else 5.0) for age in range(600, 0, -5)]
+    filled = columns_with_dots(draw(new=points, max_gap=12.0))
+    assert len("".join("x" if each else " " for each in filled).split()) == 2
+
+
+def test_a_single_value_between_two_gaps_is_visible() -> None:
+    points = [(NOW - 600, 1.0), (NOW - 300, 9.0), (NOW - 10, 1.0)]
+    assert sum(columns_with_dots(draw(new=points, max_gap=12.0))) == 3
+    assert "".join(texts(draw(new=(), old=points, max_gap=12.0))).count(OLD_GLYPH) == 3
+
+
+def test_two_versions_with_the_same_value_are_both_visible_without_colour() -> None:
+    points = [(NOW - age, 5.0) for age in range(600, 0, -5)]
+    shown = "".join(texts(draw(new=points, old=points)))
+    assert OLD_GLYPH in shown
+    assert any("\u2800" < glyph <= "\u28ff" for glyph in shown)
+    in_ascii = to_ascii(shown)
+    assert "o" in in_ascii
+    assert set("-'.") & set(in_ascii.split("now", maxsplit=1)[0].replace("-10m", ""))
+
+
+@pytest.mark.parametrize("cells", [12, 22, 46, 120])
+def test_no_line_is_wider_than_the_place(cells: int) -> None:
+    points = [(NOW - age, age / 7) for age in range(3600, 0, -5)]
+    lines = draw_line_chart(ChartLines(points, points, 100.0), NOW, cells, 6, lambda value: f"{value:.0f}ms")
+    assert len(lines) == 6
+    assert max(map(line_width, lines)) <= cells
+
+
+def test_extreme_values_are_drawn() -> None:
+    for values in ([0.0, 0.0], [1e300, 1e-300], [5.0]):
+        assert draw(new=[(NOW - 20 * at - 1, value) for at, value in enumerate(values[::-1])][::-1], limit=0.0)
+
+
+def test_the_head_names_the_versions_by_glyph_and_the_last_values() -> None:
+    reading = GuardReading("errors", Verdict.PASS, "", MetricUnit.RATIO, limit=0.01)
+    points = [MetricPoint(NOW - 5, 0.002, 0.001), MetricPoint(NOW - 1, None, 0.001)]
+    head, *_ = texts(rule_chart_lines(reading, points, 5.0, NOW, 60, 8))
+    assert head == "errors  ⠒ -  ○ 0.1%  ╍ 1%"
+
+
+@pytest.mark.parametrize(("limit", "is_drawn"), [(6.0, True), (19.0, True), (100.0, False), (None, False)])
+def test_a_limit_far_above_the_values_does_not_press_them_to_the_ground(limit: float | None, is_drawn: bool) -> None:
+    lines = draw(new=[(NOW - age, 5.0) for age in range(600, 0, -5)], limit=limit)
+    assert ("╍" in "".join(texts(lines))) is is_drawn
+
+
+def test_a_pause_of_the_backfill_is_a_gap_in_its_rate() -> None:
+    rates = RateHistory()
+    for second in range(300):
+        status = "paused" if 100 <= second < 200 else "running"
+        rows = 500 * (second - 100 if second >= 200 else min(second, 100))
+        rates.add_reading(BackfillRecord(status, 100_000, rows, updated_at=EPOCH + second))
+    assert {rate for _, rate in rates.samples} == {500.0}
+    lines = rate_chart_lines(rates, EPOCH + 300, 80)
+    assert "last value 1s ago" in texts(lines)[0]
+    filled = columns_with_dots(lines[1:])
+    assert len("".join("x" if each else " " for each in filled).split()) == 2
+    for second in range(300, 5000):
+        rates.add_reading(BackfillRecord("running", 100_000, 500 * second, updated_at=EPOCH + second))
+    assert len(rates.samples) <= 240
+
+
+def test_the_library_is_not_imported_before_a_chart_is_drawn() -> None:
+    """It must not delay the first paint."""
+    import subprocess
+
+    code = "import zdd_tui.dashboard.app, sys; assert 'plotille' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

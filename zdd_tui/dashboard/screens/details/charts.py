@@ -1,0 +1,70 @@
+"""The charts of all rules of the guard, over the whole screen."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, TextFormatter
+from zdd_tui.dashboard.screens.dialog import PageView
+from zdd_tui.dashboard.state import DashboardState, Observed, RenderContext, StateSource
+from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age
+from zdd_tui.dashboard.widgets.drawing.line_chart import LIMIT_GLYPH, NEW_GLYPH, NEW_STYLE, OLD_GLYPH, OLD_STYLE
+from zdd_tui.dashboard.widgets.panes.charts import (
+    CHART_INTERVAL,
+    CHARTS_STALE_SECONDS,
+    last_point_observed,
+    rule_chart_lines,
+    rule_interval,
+)
+from zdd_tui.dashboard.widgets.panes.guard import guard_readings
+from zdd_tui.model.guard.history import last_known_at
+from zdd_tui.model.queries import MetricHistoryQuery
+
+MIN_CHART_ROWS = 8
+"""Lines of one chart; where all charts have less, the page scrolls."""
+
+
+class ChartScreen(DetailScreen):
+    """One chart for each rule, in the order of the plan."""
+
+    refresh_interval: ClassVar[float] = CHART_INTERVAL
+
+    def __init__(self, source: StateSource, get_context: ContextSource) -> None:
+        super().__init__(source, get_context)
+        self._query = self.add_query(MetricHistoryQuery(), "the history of the guard")
+
+    def heading(self, board: DashboardState) -> str:
+        return "charts"
+
+    def age_source(self, board: DashboardState) -> tuple[Observed[object], float]:
+        now = self._get_context().now
+        return last_point_observed(self._query.result, board.server_now(now), now), CHARTS_STALE_SECONDS
+
+    def body(self, board: DashboardState, context: RenderContext, formatter: TextFormatter) -> Sequence[Line]:
+        if not board.plan.rule_names:
+            return formatter("the plan has no guard: there is nothing to draw")
+        now = board.server_now(context.now)
+        if now is None or self._query.value is None:
+            return self.query_error_lines(self._query, formatter)
+        lines = self.query_error_lines(self._query, formatter)
+        lines.append(
+            formatter.clip(
+                (
+                    (f"{NEW_GLYPH}{NEW_GLYPH} new version  ", NEW_STYLE),
+                    (f"{OLD_GLYPH} old version  ", OLD_STYLE),
+                    (f"{LIMIT_GLYPH}{LIMIT_GLYPH} limit of the rule", TextStyle.WARN),
+                )
+            )
+        )
+        readings = {reading.rule: reading for reading in guard_readings(board, now)}
+        names = [name for name in board.plan.rule_names if name in readings]
+        height = self.query_one(PageView).content_size.height
+        rows = max(MIN_CHART_ROWS, (height - len(lines)) // max(1, len(names)) - 1)
+        for name in names:
+            reading, points = readings[name], self._query.value.points.get(name, ())
+            head, *chart = rule_chart_lines(reading, points, rule_interval(board, name), now, formatter.cells, rows)
+            glyph, style = VERDICT_GLYPHS[reading.verdict]
+            at = last_known_at(points)
+            age = "no value yet" if at is None else f"last value {format_age(now - at)} ago"
+            lines += [formatter.heading(((f"{glyph} {reading.verdict}  ", style), *head), age), *chart, ()]
+        return lines[:-1]

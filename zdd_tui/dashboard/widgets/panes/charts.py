@@ -1,0 +1,167 @@
+"""Charts of the guard's error rate and latency: the new version against the old one."""
+
+from collections.abc import Sequence
+
+from zdd_tui.dashboard.state import DashboardState, Observed, RenderContext
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, line_width, sanitize, wrap
+from zdd_tui.dashboard.widgets.drawing.line_chart import (
+    LIMIT_GLYPH,
+    NEW_GLYPH,
+    NEW_STYLE,
+    OLD_GLYPH,
+    OLD_STYLE,
+    ChartLines,
+    draw_line_chart,
+)
+from zdd_tui.dashboard.widgets.panes.pane import Pane
+from zdd_tui.model.guard.history import HISTORY_SPACING, last_known_at
+from zdd_tui.model.guard.rules import format_value
+from zdd_tui.model.plan.guard import MetricUnit
+from zdd_tui.model.queries import MetricHistory, MetricPoint
+from zdd_tui.model.release.records import GuardReading
+
+CHART_INTERVAL = 5.0
+"""Seconds between two readings of the history, and between two drawings of a chart."""
+
+CHARTS_STALE_SECONDS = 15.0
+"""Seconds without a value after which charts are stale."""
+
+_MAX_GAP_INTERVALS = 2.5
+"""Evaluations further apart than so many intervals are not connected: one may be late, not missing."""
+
+_SIDE_BY_SIDE_CELLS = 20
+"""Width from which a chart may share the lines of the pane with another one."""
+
+_GAP_CELLS = 2
+
+
+class ChartPane(Pane):
+    """Error rate and latency side by side. The screen provides the history: it is not part of the state."""
+
+    pane_name = "charts"
+    title_action = "charts"
+    stale_after = CHARTS_STALE_SECONDS
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._history: Observed[MetricHistory] = Observed()
+        self._drawn: tuple[tuple[object, ...], list[Line]] = ((), [])
+
+    def set_history(self, history: Observed[MetricHistory]) -> None:
+        self._history = history
+        self.redraw()
+
+    def source(self, board: DashboardState) -> Observed[object]:
+        return self._history
+
+    def heading(self, board: DashboardState, context: RenderContext) -> str:
+        return f"{NEW_GLYPH}{NEW_GLYPH} new version  {OLD_GLYPH} old"
+
+    def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+        now, record = board.server_now(context.now), board.release.value
+        if now is None or record is None:
+            return []
+        if self._history.value is None:
+            error = self._history.error
+            return wrap(f"✗ {error}", cells, TextStyle.BAD) if error else [(("… reading", TextStyle.DIM),)]
+        rows = self.content_size.height
+        shown = pick_readings(board.plan.rule_names, record.guard)
+        drawn_for = (int(now / CHART_INTERVAL), id(self._history.value), cells, rows, len(shown))
+        if self._drawn[0] != drawn_for:
+            self._drawn = drawn_for, self._draw_charts(board, shown, now, cells)
+        return self._drawn[1]
+
+    def _draw_charts(
+        self, board: DashboardState, readings: Sequence[GuardReading], now: float, cells: int
+    ) -> list[Line]:
+        history, rows = self._history.value or MetricHistory(), self.content_size.height
+        count = max(1, min(len(readings), (cells + _GAP_CELLS) // (_SIDE_BY_SIDE_CELLS + _GAP_CELLS)))
+        width = (cells - _GAP_CELLS * (count - 1)) // count
+        charts = [
+            rule_chart_lines(reading, history.points.get(reading.rule, ()), rule_interval(board, reading.rule), now,
+                             width, rows)
+            for reading in readings[:count]
+        ]  # fmt: skip
+        if not charts:
+            return [(("no value yet", TextStyle.DIM),)]
+        return [
+            _side_by_side([chart[at] if at < len(chart) else () for chart in charts], width)
+            for at in range(max(map(len, charts)))
+        ]
+
+
+def pick_readings(rule_names: Sequence[str], readings: Sequence[GuardReading]) -> list[GuardReading]:
+    """The rules that are drawn on the main screen: the first error rate and the first latency of the plan."""
+    known = {reading.rule: reading for reading in readings}
+    ordered = [known[name] for name in rule_names if name in known]
+    first = [
+        next((each for each in ordered if each.unit is unit), None) for unit in (MetricUnit.RATIO, MetricUnit.SECONDS)
+    ]
+    return [each for each in first if each is not None] or ordered[:2]
+
+
+def rule_interval(board: DashboardState, rule: str) -> float:
+    """Seconds between two points of a rule."""
+    view = next((each for each in board.plan.guard_rules if each.name == rule), None)
+    return max(HISTORY_SPACING, view.interval if view is not None else 0.0)
+
+
+def rule_chart_lines(
+    reading: GuardReading, points: Sequence[MetricPoint], interval: float, now: float, cells: int, rows: int
+) -> list[Line]:
+    """Name and last values of a rule, and its chart below.
+
+    Args:
+        now: seconds since the epoch, by the database's clock.
+        rows: height, the first line included.
+    """
+
+    def show(value: float) -> str:
+        return format_value(value, reading.unit)
+
+    head: Line = ((sanitize(reading.rule), TextStyle.STRONG),)
+    last = points[-1] if points else MetricPoint(now, None, None)
+    for glyph, style, value in ((NEW_GLYPH, NEW_STYLE, last.new), (OLD_GLYPH, OLD_STYLE, last.old)):
+        part: Line = (("  ", TextStyle.NORMAL), (f"{glyph} {'-' if value is None else show(value)}", style))
+        head = (*head, *part)
+    if reading.limit is not None:
+        part = ((f"  {LIMIT_GLYPH} {show(reading.limit)}", TextStyle.WARN),)
+        head = (*head, *part) if line_width((*head, *part)) <= cells else head
+    if line_width(head) > cells:
+        head = tuple((text.replace("  ", " "), style) for text, style in head)
+    at = last_known_at(points)
+    if points and at is None:
+        return [clip(head, cells), *wrap("no values by version", cells, TextStyle.DIM)]
+    lines = ChartLines(
+        [(point.at, point.new) for point in points],
+        [(point.at, point.old) for point in points],
+        reading.limit,
+        _MAX_GAP_INTERVALS * interval,
+    )
+    return [clip(head, cells), *draw_line_chart(lines, now, cells, rows - 1, show)]
+
+
+def _side_by_side(lines: Sequence[Line], width: int) -> Line:
+    joined: Line = ()
+    for at, line in enumerate(lines):
+        joined = (*joined, *line)
+        missing = (width + _GAP_CELLS) * (at + 1) - line_width(joined)
+        if at + 1 < len(lines):
+            joined = (*joined, (" " * missing, TextStyle.NORMAL))
+    return joined
+
+
+def last_point_observed(
+    result: Observed[MetricHistory], server_now: float | None, now: float
+) -> Observed[MetricHistory]:
+    """The history with the age of its last value, not that of its reading: the agent may be gone.
+
+    Args:
+        server_now: the database's clock in seconds since the epoch; None before the first reading of the release.
+        now: monotonic seconds.
+    """
+    if result.value is None or server_now is None:
+        return result
+    times = [at for points in result.value.points.values() if (at := last_known_at(points)) is not None]
+    observed_at = now - max(0.0, server_now - max(times)) if times else None
+    return Observed(result.value, observed_at, result.error, result.hint)

@@ -106,10 +106,11 @@ async def _find_differing(
 
 
 async def move_all_records(ctx: Context) -> None:
-    """Moves every new record, also in a release that settles none any more, as in a rollback."""
+    """Moves the records that exist now, also in a release that settles none any more, as in a rollback."""
     while True:
         async with ctx.store.fenced() as conn:
-            if not await store.move_records(conn, ctx.store.release_id):
+            # Fewer than a batch: those that have come since are of later writes.
+            if await store.move_records(conn, ctx.store.release_id) < store.MOVED_RECORDS:
                 await store.update_writers(conn, ctx.store.release_id)
                 return
 

@@ -1,5 +1,6 @@
 """A sync trigger never overwrites what the other side's writer wrote, and fails no statement of the application."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -178,6 +179,25 @@ async def test_a_writer_of_both_tables_is_not_in_conflict(db: asyncpg.Connection
             await db.execute("UPDATE people SET id = 13 WHERE id = 3")
         assert await count_disagreements(db, "table") == []
         assert await made.recorded() == []
+
+
+async def test_a_write_that_commits_while_the_copy_waits_for_its_row_is_kept(
+    db: asyncpg.Connection, pg_dsn: str
+) -> None:
+    async with synced(db, pg_dsn, "table", "application") as made:
+        v1 = await asyncpg.connect(pg_dsn)
+        try:
+            async with v1.transaction():
+                await v1.execute("UPDATE users SET first_name = 'V1' WHERE id = 1")
+                v3 = asyncio.create_task(db.execute("UPDATE people SET full_name = 'V3' WHERE id = 1"))
+                async with asyncio.timeout(10):
+                    while not await v1.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110
+                        await asyncio.sleep(0.01)
+            await v3
+        finally:
+            await v1.close()
+        assert await made.name() == ("V1", "V3")
+        assert await made.recorded() == [("1", "new", "UPDATE")]
 
 
 CHANGES = {

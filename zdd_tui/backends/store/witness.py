@@ -15,7 +15,7 @@ from zdd_tui.model.ddl.names import witness_triggers
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.release.witness import MAX_COUNTED, WitnessRecord, Writer
 
-_BATCH = 5000
+MOVED_RECORDS = 5000
 """Records that are moved in one transaction."""
 
 TRUNCATED: Final[Key] = ()
@@ -115,10 +115,12 @@ async def read_continuity(conn: Connection, plan: Plan) -> str:
 async def move_records(conn: Connection, release_id: int) -> int:
     """Moves new records to zdd.witness_row, one row for each key and writer. Returns how many were moved at most."""
     count = await conn.fetchval(
-        "SELECT count(*) FROM (SELECT FROM zdd.witness_record WHERE release_id = $1 LIMIT $2) r", release_id, _BATCH
+        "SELECT count(*) FROM (SELECT FROM zdd.witness_record WHERE release_id = $1 LIMIT $2) r",
+        release_id,
+        MOVED_RECORDS,
     )
     if count:
-        await conn.execute(_MOVE, release_id, _BATCH)
+        await conn.execute(_MOVE, release_id, MOVED_RECORDS)
     return int(count)
 
 

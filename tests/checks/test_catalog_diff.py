@@ -153,7 +153,9 @@ async def test_b7_published_table_gets_a_column(db: asyncpg.Connection) -> None:
     assert "ALTER PUBLICATION feed DROP TABLE public.t; ALTER PUBLICATION feed ADD TABLE public.t (id, a)" in hint
     accepted = plan_of(**SIMPLE, accept=["subscribers feed"])
     await check_new_side(db, accepted)
-    assert await find_losses(db, accepted) == ()
+    await db.execute(SIMPLE["expand"])
+    assert await find_losses(db, accepted) == (), "the gates do not ask again: it concerns the first step"
+    await db.execute("ALTER TABLE t DROP COLUMN b")
     # The way that the hint shows: the new column is not published.
     await db.execute("ALTER PUBLICATION feed DROP TABLE public.t; ALTER PUBLICATION feed ADD TABLE public.t (id, a)")
     assert "subscribers feed" not in await lost(db, plan_of(**SIMPLE))
@@ -161,16 +163,14 @@ async def test_b7_published_table_gets_a_column(db: asyncpg.Connection) -> None:
 
 async def test_an_entry_of_accept_that_matches_nothing_is_told(db: asyncpg.Connection) -> None:
     await db.execute("CREATE TABLE t (id bigint PRIMARY KEY, a text DEFAULT 'x')")
-    for misspelt in ("defualt a", "default  aa", "Default a"):
-        with pytest.raises(
-            PlanError, match=f"accept: {' '.join(misspelt.split())} matches nothing; did you mean default a"
-        ):
+    for misspelt in ("defualt a", "default aa", "Default a"):
+        with pytest.raises(PlanError, match=f"accept: {misspelt} matches nothing; did you mean default a"):
             await check_new_side(db, plan_of(**SIMPLE, accept=[misspelt]))
     plan = plan_of(**SIMPLE, accept=["default a", "grnat SELECT(a) to x", "comment a", "lossy-rollback a", "nonsense"])
     notes = [line for line in (await check_new_side(db, plan)).lines(plan) if line.startswith("note: accept: ")]
     assert notes == [
-        "note: accept: grnat SELECT(a) to x matches nothing: no check names a loss grnat …; did you mean grant SELECT(a)"
-        " to x?",
+        "note: accept: grnat SELECT(a) to x matches nothing: no check names a loss grnat …; did you mean"
+        " grant SELECT(a) to x?",
         "note: accept: comment a is not lost; remove it",
         "note: accept: nonsense matches nothing: no check names a loss nonsense …",
     ]

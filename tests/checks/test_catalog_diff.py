@@ -146,11 +146,34 @@ async def test_a5_policies_publication_and_grants_of_a_replaced_table(db: asyncp
 
 async def test_b7_published_table_gets_a_column(db: asyncpg.Connection) -> None:
     await db.execute("CREATE TABLE t (id bigint PRIMARY KEY, a text); CREATE PUBLICATION feed FOR TABLE t")
-    report = await check_new_side(db, plan_of(**SIMPLE))
-    (line,) = [line for line in report.lines(plan_of(**SIMPLE)) if "publication" in line]
-    assert "public.t is in publication feed" in line
-    assert "missing replicated column" in line
-    assert "unless its table has b before expand" in line
+    with pytest.raises(PlanError, match=r"lost: subscribers feed: .* \"missing replicated column\"") as refused:
+        await check_new_side(db, plan_of(**SIMPLE))
+    hint = str(refused.value)
+    assert "before expand, add b to the table of every subscriber" in hint
+    assert "ALTER PUBLICATION feed DROP TABLE public.t; ALTER PUBLICATION feed ADD TABLE public.t (id, a)" in hint
+    accepted = plan_of(**SIMPLE, accept=["subscribers feed"])
+    await check_new_side(db, accepted)
+    await db.execute(SIMPLE["expand"])
+    assert await find_losses(db, accepted) == (), "the gates do not ask again: it concerns the first step"
+    await db.execute("ALTER TABLE t DROP COLUMN b")
+    # The way that the hint shows: the new column is not published.
+    await db.execute("ALTER PUBLICATION feed DROP TABLE public.t; ALTER PUBLICATION feed ADD TABLE public.t (id, a)")
+    assert "subscribers feed" not in await lost(db, plan_of(**SIMPLE))
+
+
+async def test_an_entry_of_accept_that_matches_nothing_is_told(db: asyncpg.Connection) -> None:
+    await db.execute("CREATE TABLE t (id bigint PRIMARY KEY, a text DEFAULT 'x')")
+    for misspelt in ("defualt a", "default aa", "Default a"):
+        with pytest.raises(PlanError, match=f"accept: {misspelt} matches nothing; did you mean default a"):
+            await check_new_side(db, plan_of(**SIMPLE, accept=[misspelt]))
+    plan = plan_of(**SIMPLE, accept=["default a", "grnat SELECT(a) to x", "comment a", "lossy-rollback a", "nonsense"])
+    notes = [line for line in (await check_new_side(db, plan)).lines(plan) if line.startswith("note: accept: ")]
+    assert notes == [
+        "note: accept: grnat SELECT(a) to x matches nothing: no check names a loss grnat …; did you mean"
+        " grant SELECT(a) to x?",
+        "note: accept: comment a is not lost; remove it",
+        "note: accept: nonsense matches nothing: no check names a loss nonsense …",
+    ]
 
 
 async def test_b8_view_on_the_old_column(db: asyncpg.Connection) -> None:
@@ -228,8 +251,8 @@ SIMPLE: dict[str, Any] = {
         ]),
         ("ALTER TABLE t ALTER a TYPE varchar(10)", []),
         ("CREATE PUBLICATION pub FOR TABLE t (id, a)", ["publication pub"]),
-        ("CREATE PUBLICATION pub FOR TABLE t WHERE (a <> '')", ["publication pub"]),
-        ("CREATE PUBLICATION pub FOR ALL TABLES", []),
+        ("CREATE PUBLICATION pub FOR TABLE t WHERE (a <> '')", ["publication pub", "subscribers pub"]),
+        ("CREATE PUBLICATION pub FOR ALL TABLES", ["subscribers pub"]),
         ("CREATE SEQUENCE s; ALTER TABLE t ALTER a SET DEFAULT nextval('s')::text", ["default a"]),
     ],
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """Whether the new side of a change has everything that its old side has: before the release, and at its gates."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from zdd_tui.backends.postgres.catalog import read_catalog
@@ -21,7 +22,7 @@ from zdd_tui.model.ddl.sequences import SequenceMove
 from zdd_tui.model.ddl.table_objects import ObjectKind, TableObjects
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.plan.base import Plan
-from zdd_tui.model.sql import quote_qualified
+from zdd_tui.model.sql import name_sql, quote_qualified
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +31,10 @@ class SideReport:
 
     Attributes:
         deferred: losses until change.constrain has run.
-        warnings: what the change does to others.
     """
 
     differences: tuple[SideDifference, ...] = ()
     deferred: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
 
     def lines(self, plan: Plan) -> list[str]:
         """One line for each fact that an operator should see."""
@@ -52,8 +51,8 @@ class SideReport:
             for each in self.differences
             if each.verdict is SideVerdict.LOST and each.what in plan.accepted_reasons
         ]
-        lines += [f"note: accept: {what} is not lost; remove it" for what in unused_accepts(plan, self.differences)]
-        return lines + [f"note: {warning}" for warning in self.warnings]
+        lines += [f"note: {problem}" for problem in unused_accepts(plan, self.differences)]
+        return lines
 
 
 async def check_new_side(conn: Connection, plan: Plan) -> SideReport:
@@ -73,7 +72,10 @@ def refuse_losses(plan: Plan, report: SideReport) -> None:
         PlanError: something is lost that the plan does not accept; the lines to add are the hint.
     """
     if lost := lost_differences(plan, report.differences):
-        raise PlanError(_loss_title(plan, lost), format_losses(lost))
+        title = "\n".join(
+            [_loss_title(plan, lost), *(f"  {each}" for each in unused_accepts(plan, report.differences))]
+        )
+        raise PlanError(title, format_losses(lost))
 
 
 async def compare_planned_side(conn: Connection, plan: Plan, change: PlannedChange | None = None) -> SideReport:
@@ -90,7 +92,7 @@ async def compare_planned_side(conn: Connection, plan: Plan, change: PlannedChan
     lost = {each.what for each in final if each.verdict is SideVerdict.LOST}
     before = compare_sides(plan, old, sides.after_expand, key=key)
     deferred = [each.what for each in before if each.verdict is SideVerdict.LOST and each.what not in lost]
-    return SideReport(final, tuple(deferred), _publication_warnings(plan, old))
+    return SideReport((*_subscriber_losses(plan, old), *final), tuple(deferred))
 
 
 async def find_losses(
@@ -141,16 +143,32 @@ def _loss_title(plan: Plan, lost: tuple[SideDifference, ...]) -> str:
     return f"change: the new side of {plan.change.table} would lose {things} of the old side\n{listed}"
 
 
-def _publication_warnings(plan: Plan, old: TableObjects) -> tuple[str, ...]:
-    """In the column kind a published table gets columns, which its subscribers must have first."""
+def _subscriber_losses(plan: Plan, old: TableObjects) -> Iterator[SideDifference]:
+    """In the column kind a published table gets columns, which its subscribers must have first.
+
+    Not part of the comparison of both sides: it concerns the first step, and nothing can be said of it afterwards.
+    """
     if plan.change.into is not None:
-        return ()
-    names = [each.name for each in old.of_kind(ObjectKind.PUBLICATION) if not json.loads(each.definition)["columns"]]
-    if not names:
-        return ()
-    columns = ", ".join(plan.change.up)
-    return (
-        f'{plan.change.table} is in publication {", ".join(names)}: a PostgreSQL subscriber stops with "missing'
-        f' replicated column" unless its table has {columns} before expand; and before contract, which renames'
-        f" {', '.join(plan.change.down)}, take the old columns out of the publication, or add them to the subscriber",
-    )
+        return
+    added, removed, table = ", ".join(plan.change.up), ", ".join(plan.change.down), plan.change.table
+    listed = ", ".join(name_sql(column.name) for column in old.columns if column.name not in plan.change.up)
+    for each in old.of_kind(ObjectKind.PUBLICATION):
+        published = json.loads(each.definition)
+        if published["columns"]:
+            continue
+        name, row_filter = name_sql(each.name), f" WHERE ({published['filter']})" if published["filter"] else ""
+        narrow = (
+            f", or publish the present columns only, in one transaction: ALTER PUBLICATION {name} DROP TABLE"
+            f" {name_sql(table.schema_, table.name)}; ALTER PUBLICATION {name} ADD TABLE"
+            f" {name_sql(table.schema_, table.name)} ({listed}){row_filter}"
+            if published["scope"] == "table"
+            else ""
+        )
+        yield SideDifference(
+            f"subscribers {each.name}",
+            SideVerdict.LOST,
+            f'a PostgreSQL subscriber of publication {each.name} stops with "missing replicated column" at the first'
+            f" row that has {added}",
+            advice=f"before expand, add {added} to the table of every subscriber{narrow}; the same before contract,"
+            f" which renames {removed}; then accept it here to start",
+        )

@@ -64,6 +64,11 @@ def describe_tried_rows(plan: Plan, tried: TriedRows) -> list[str]:
             f"note: {_count(tried.forward)} of {tried.rows} sampled rows cannot be copied, and backfill.max_failed_rows"
             f" tolerates that: {_reason(tried.forward[0])}"
         )
+    lines += [
+        f"note: accept: {name} is not needed for the sampled rows"
+        for name in plan.accepted_reasons
+        if name.startswith(LOSSY_ROLLBACK) and name.removeprefix(LOSSY_ROLLBACK) not in tried.changed
+    ]
     for column, count in tried.changed.items():
         reason = plan.accepted_reasons[f"{LOSSY_ROLLBACK}{column}"]
         lines.append(f"note: accepted: a rollback changes {column} in {count} of {tried.rows} sampled rows: {reason}")

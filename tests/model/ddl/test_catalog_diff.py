@@ -115,7 +115,10 @@ def test_an_accepted_loss_is_none_unless_it_keeps_the_old_side() -> None:
     plan = plan_of("view public.v", "check c", "check other", "default  x")
     assert lost_differences(plan, [view, check]) == ()
     assert lost_differences(plan, [view, check], at_end=True) == (view,)
-    assert unused_accepts(plan, [view, check]) == ("check other", "default x")
+    assert unused_accepts(plan, [view, check]) == (
+        "accept: check other is not lost; remove it",
+        "accept: default x is not lost; remove it",
+    )
 
 
 def test_the_hint_has_the_lines_to_add() -> None:

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import TypedDict
 
@@ -34,6 +35,7 @@ from zdd_tui.model.ddl.table_objects import (
     TableColumn,
     TableObjects,
 )
+from zdd_tui.model.ddl.tries import LOSSY_ROLLBACK
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.sql import (
     MAX_IDENTIFIER_BYTES,
@@ -104,9 +106,12 @@ ACCEPTED_KINDS = frozenset(
         *(str(kind) for kind in ObjectKind),
         *("column", "type", "collation", "not-null", "default", "identity", "generated", "sequence", "sequence-type"),
         *("storage", "comment", "grant", "owner", "row-security", "force-row-security", "replica-identity", "settings"),
+        "subscribers",
     }
 )
 """First words of the names of differences, which `accept:` may name."""
+OTHER_ACCEPTED_KINDS = frozenset({LOSSY_ROLLBACK.strip(), "container", "init"})
+"""First words of what other checks name."""
 
 
 def compare_sides(
@@ -157,11 +162,26 @@ def lost_differences(
 
 
 def unused_accepts(plan: Plan, differences: Iterable[SideDifference]) -> tuple[str, ...]:
-    """Entries of `accept:` that name no loss."""
+    """What is wrong with each entry of `accept:` that names no loss; entries for other checks are left out.
+
+    An entry that looks like a loss that is not accepted was meant for it.
+    """
     lost = {each.what for each in differences if each.verdict is SideVerdict.LOST}
-    return tuple(
-        loss.what for loss in plan.accept if loss.what not in lost and loss.what.partition(" ")[0] in ACCEPTED_KINDS
-    )
+    open_losses = sorted(lost - plan.accepted_reasons.keys())
+    found = []
+    for loss in plan.accept:
+        kind = loss.what.partition(" ")[0]
+        if loss.what in lost or kind in OTHER_ACCEPTED_KINDS:
+            continue
+        if meant := get_close_matches(loss.what, open_losses, 1):
+            found.append(f"accept: {loss.what} matches nothing; did you mean {meant[0]}?")
+        elif kind in ACCEPTED_KINDS:
+            found.append(f"accept: {loss.what} is not lost; remove it")
+        else:
+            close = get_close_matches(kind, sorted(ACCEPTED_KINDS | OTHER_ACCEPTED_KINDS), 1)
+            did_you_mean = f"; did you mean {close[0]}{loss.what.removeprefix(kind)}?" if close else ""
+            found.append(f"accept: {loss.what} matches nothing: no check names a loss {kind} …{did_you_mean}")
+    return tuple(found)
 
 
 def format_losses(lost: Iterable[SideDifference], *, is_running: bool = False) -> str:

@@ -212,5 +212,5 @@ async def test_the_current_phase_stays_visible_after_a_resize() -> None:
         await pilot.pause()
         pane = app.screen.query_one(GatePane)
         assert pane.display
-        there = [row for row in screen_text(app).splitlines() if "▶ contract " in row]
+        there = [row for row in screen_text(app).splitlines() if "│ ▶ contract " in row]
         assert len(there) == len(contract.release.gates), screen_text(app)

@@ -133,7 +133,7 @@ def gate_columns(rows: Sequence[GateRow], cells: int) -> list[PaneColumn[GateRow
                style=lambda _row, _: TextStyle.RUNNING),
         PaneColumn("phase", "PHASE", lambda row, _: row.phase, min(8, phase), phase, drop_order=2, style=_phase_style,
                find=lambda row: row.phase, sort=lambda row: row.number),
-        PaneColumn("gate", "GATE", lambda row, _: row.gate.name, min(8, name), name, style=_gate_style, weight=3,
+        PaneColumn("gate", "GATE", lambda row, _: row.gate.name, min(8, name), name, style=_gate_style, weight=12,
                find=lambda row: f"{row.gate.name} {row.gate.label}", sort=lambda row: row.gate.name),
         PaneColumn("verdict", _VERDICT_TITLE if wide else "", lambda row, _: _verdict(row, wide), verdict,
                style=lambda row, _: verdict_of(row)[2], find=lambda row: row.status_text, sort=_urgency),

@@ -1,6 +1,6 @@
 """`zdd`: one command per verb, on the same core as the screens.
 
-Without a verb: the list of all releases on screen, as `zdd fleet`; `zdd --help` lists the verbs.
+Without a verb: `zdd fleet`, the list of all releases on screen.
 
 Exit codes:
     0    done

@@ -104,7 +104,6 @@ class LiveFleet:
         self.colours: Mapping[str, str] = {}
         self._fleet = Fleet()
         self._states: list[_DatabaseState] = []
-        self._readers: dict[str, FleetReader] = {}
         self._callbacks: list[Callable[[], None]] = []
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -171,8 +170,7 @@ class LiveFleet:
                 task.cancel()
             if tasks:
                 loop.run_until_complete(asyncio.wait(tasks, timeout=1.0))
-            for reader in self._readers.values():
-                reader.close()
+            loop.run_until_complete(asyncio.sleep(0))  # the closed sessions leave the loop
             loop.run_until_complete(loop.shutdown_default_executor())
             loop.close()
 
@@ -191,16 +189,16 @@ class LiveFleet:
         if not self._states:
             self._set_databases()
         self._mark_old_rows()
-        self._readers = {state.database.name: FleetReader(state.database) for state in self._states}
+        # Its own ones: the task of a list that is shown again begins before this one has ended.
+        readers = [FleetReader(state.database) for state in self._states]
         slots = asyncio.Semaphore(MAX_CONCURRENT_READS)
         try:
             async with asyncio.TaskGroup() as group:
-                for number, state in enumerate(self._states):
-                    group.create_task(self._read_database(state, slots, number * START_PAUSE_SECONDS))
+                for number, (state, reader) in enumerate(zip(self._states, readers, strict=True)):
+                    group.create_task(self._read_database(state, reader, slots, number * START_PAUSE_SECONDS))
         finally:
-            for reader in self._readers.values():
+            for reader in readers:
                 reader.close()
-            self._readers = {}
 
     def _mark_old_rows(self) -> None:
         now = time.time()
@@ -219,8 +217,10 @@ class LiveFleet:
             self._states = [_DatabaseState(database) for database in join_databases(settings.databases)]
             self.colours = settings.colours
 
-    async def _read_database(self, state: _DatabaseState, slots: asyncio.Semaphore, start_after: float) -> None:
-        database, reader, pause = state.database, self._readers[state.database.name], RETRY_SECONDS[0]
+    async def _read_database(
+        self, state: _DatabaseState, reader: "FleetReader", slots: asyncio.Semaphore, start_after: float
+    ) -> None:
+        database, pause = state.database, RETRY_SECONDS[0]
         await asyncio.sleep(start_after)
         while True:
             try:

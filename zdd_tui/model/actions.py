@@ -190,7 +190,7 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "previous-region",
         "less_than_sign",
-        "previous region",
+        "prev region",
         "Open this plan’s release in the previous region.",
         group="region",
     ),

@@ -343,12 +343,13 @@ def fleet_detail_lines(row: FleetRow | None, wall: float, cells: int) -> list[Li
     seconds = row.seconds_since(row.waiting_since, wall)
     since = "" if seconds is None else f", for {format_duration(seconds)}"
     if row.is_last_known:
-        lines += wrap("last known values: its database does not answer", cells, TextStyle.WARN)
+        lines += wrap("last known values: its database has not answered since", cells, TextStyle.WARN)
     if row.error:
         silence = f"; last answer {format_duration(seconds)} ago" if seconds is not None else ""
         lines += wrap(f"{row.error}{silence}", cells, TextStyle.NORMAL)
-    elif row.waits_for:
-        lines += wrap(f"waits for {row.waits_for}{since}", cells, TextStyle.NORMAL)
+    waits = f"waits for {row.waits_for}{since}" if row.waits_for else ""
+    if not row.error and (facts := [text for text in (row.phase, row.progress, waits) if text]):
+        lines += wrap(", ".join(facts), cells, TextStyle.NORMAL)
     if row.cause:
         lines += wrap(row.cause, cells, TextStyle.WARN)
     return lines + (wrap(f"→ Fix: {row.hint}", cells, TextStyle.STRONG) if row.hint else [])

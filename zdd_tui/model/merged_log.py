@@ -83,7 +83,7 @@ def _by_time(lines: Sequence[PodLine]) -> list[PodLine]:
 
 
 def filter_lines(lines: Iterable[PodLine], text: str, *, errors_only: bool) -> list[PodLine]:
-    """The lines that contain a text in any case, or are of a pod whose short name does; with a leading ``!`` the others."""
+    """The lines that contain a text in any case, or whose pod's short name does; with a leading ``!`` the others."""
     wanted, negated = (text[1:], True) if text.startswith("!") else (text, False)
     wanted = wanted.casefold()
 

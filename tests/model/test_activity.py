@@ -1,6 +1,6 @@
 """Which sessions are listed, in which order, and what stops one."""
 
-from zdd_tui.model.activity import CANCEL_SECONDS, Relation, Session, list_sessions, must_terminate, why_no_stop
+from zdd_tui.model.activity import CANCEL_SECONDS, Session, SessionRelation, list_sessions, must_terminate, why_no_stop
 
 
 def session(pid: int, application: str = "app", *, blocked_by: tuple[int, ...] = (), **changes: object) -> Session:
@@ -22,20 +22,20 @@ def test_whoever_blocks_the_agent_comes_first_also_behind_another() -> None:
         ]
     )
     assert [(each.session.pid, each.relation) for each in listed] == [
-        (4, Relation.BLOCKS_AGENT),
-        (3, Relation.BLOCKS_AGENT),
-        (5, Relation.WAITS_FOR_AGENT),
-        (8, Relation.BLOCKS),
-        (6, Relation.WAITS),
-        (1, Relation.LONG),
-        (2, Relation.AGENT),
+        (4, SessionRelation.BLOCKS_AGENT),
+        (3, SessionRelation.BLOCKS_AGENT),
+        (5, SessionRelation.WAITS_FOR_AGENT),
+        (8, SessionRelation.BLOCKS),
+        (6, SessionRelation.WAITS),
+        (1, SessionRelation.LONG),
+        (2, SessionRelation.AGENT),
     ]
     assert {each.session.pid: each.blocks for each in listed}[4] == (3,)
 
 
 def test_a_circle_of_waiting_sessions_ends() -> None:
     listed = list_sessions([session(1, "zdd agent 7 4", blocked_by=(2,)), session(2, blocked_by=(1,))])
-    assert [each.relation for each in listed] == [Relation.BLOCKS_AGENT, Relation.AGENT]
+    assert [each.relation for each in listed] == [SessionRelation.BLOCKS_AGENT, SessionRelation.AGENT]
 
 
 def test_a_session_without_a_statement_can_only_be_terminated() -> None:

@@ -12,11 +12,11 @@ from zdd_tui.model.release.strategies import build_rolling
 from zdd_tui.model.release.strategy import build_expand_contract
 from zdd_tui.model.release.witness import WitnessRecord
 from zdd_tui.model.rollback import (
-    Fact,
     FactTone,
     NewSideCount,
     PastRollback,
     RehearsedRollback,
+    RollbackFact,
     RollbackHistory,
     Traffic,
     describe_duration,
@@ -40,7 +40,7 @@ def until(last: str, status: StepStatus = StepStatus.DONE) -> Release:
     raise KeyError(last)
 
 
-def text(facts: tuple[Fact, ...]) -> str:
+def text(facts: tuple[RollbackFact, ...]) -> str:
     return "\n".join(f"{fact.label}: {fact.text}" for fact in facts)
 
 
@@ -106,7 +106,7 @@ def test_the_other_strategies_say_who_serves() -> None:
     assert text(describe_loss(None, record(release), None)).startswith("LOST: no data")
 
 
-def lost(release: Release, history: RollbackHistory | None = None, open_rows: int = 0) -> tuple[Fact, ...]:
+def lost(release: Release, history: RollbackHistory | None = None, open_rows: int = 0) -> tuple[RollbackFact, ...]:
     backfill = BackfillRecord("done", 5000, 5000)
     stored = record(release, backfill=backfill, witness=WitnessRecord(open_rows))
     return describe_loss(CHANGE, stored, history)

@@ -28,7 +28,7 @@ STOP_SESSION = Action(
 """Of the activity screen alone."""
 
 
-class Relation(StrEnum):
+class SessionRelation(StrEnum):
     """Why a session is listed, the most urgent first."""
 
     BLOCKS_AGENT = "blocks zdd"
@@ -138,7 +138,7 @@ class ListedSession:
     """
 
     session: Session
-    relation: Relation
+    relation: SessionRelation
     blocks: tuple[int, ...] = ()
 
 
@@ -155,7 +155,7 @@ def list_sessions(sessions: Iterable[Session]) -> tuple[ListedSession, ...]:
         for session in by_pid.values()
         if (relation := _relation(session, by_pid, waiters, in_our_way)) is not None
     ]
-    order = list(Relation)
+    order = list(SessionRelation)
     found.sort(key=lambda each: (order.index(each.relation), -(each.session.transaction_seconds or 0.0)))
     return tuple(found[:MAX_SHOWN])
 
@@ -174,18 +174,18 @@ def _blockers_of(pids: Iterable[int], by_pid: dict[int, Session]) -> set[int]:
 
 def _relation(
     session: Session, by_pid: dict[int, Session], waiters: dict[int, list[int]], in_our_way: set[int]
-) -> Relation | None:
+) -> SessionRelation | None:
     if session.is_agent:
-        return Relation.AGENT if session.blocked_by or session.pid in waiters else None
+        return SessionRelation.AGENT if session.blocked_by or session.pid in waiters else None
     if session.pid in in_our_way:
-        return Relation.BLOCKS_AGENT
+        return SessionRelation.BLOCKS_AGENT
     if any(pid in by_pid and by_pid[pid].is_agent for pid in session.blocked_by):
-        return Relation.WAITS_FOR_AGENT
+        return SessionRelation.WAITS_FOR_AGENT
     if session.pid in waiters:
-        return Relation.BLOCKS
+        return SessionRelation.BLOCKS
     if session.blocked_by:
-        return Relation.WAITS
-    return Relation.LONG if (session.transaction_seconds or 0.0) >= LONG_SECONDS else None
+        return SessionRelation.WAITS
+    return SessionRelation.LONG if (session.transaction_seconds or 0.0) >= LONG_SECONDS else None
 
 
 # --- stopping a session ---------------------------------------------------------------------------------------------

@@ -26,6 +26,11 @@ class PodLine:
     line: LogLine
 
     @property
+    def short_name(self) -> str:
+        """The end of the pod's name, which tells the pods of a version apart."""
+        return self.pod.rsplit("-", 1)[-1]
+
+    @property
     def is_error(self) -> bool:
         return _ERROR.search(self.line.text) is not None
 
@@ -78,12 +83,12 @@ def _by_time(lines: Sequence[PodLine]) -> list[PodLine]:
 
 
 def filter_lines(lines: Iterable[PodLine], text: str, *, errors_only: bool) -> list[PodLine]:
-    """The lines that contain a text, in any case, in the line or the pod's name; with a leading ``!`` those without."""
+    """The lines that contain a text in any case, or whose pod's short name does; with a leading ``!`` the others."""
     wanted, negated = (text[1:], True) if text.startswith("!") else (text, False)
     wanted = wanted.casefold()
 
     def matches(each: PodLine) -> bool:
-        found = wanted in each.line.text.casefold() or wanted in each.pod.casefold()
+        found = wanted in each.line.text.casefold() or wanted in each.short_name
         return (found is not negated or not wanted) and (not errors_only or each.is_error)
 
     return [each for each in lines if matches(each)]

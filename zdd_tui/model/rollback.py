@@ -22,7 +22,7 @@ class FactTone(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
+class RollbackFact:
     """One line of the confirmation: a label in capitals, and a text."""
 
     label: str
@@ -125,7 +125,7 @@ class RollbackQuery(Query[RollbackHistory]):
 # --- users ----------------------------------------------------------------------------------------------------------
 
 
-def describe_traffic(strategy: str, release: Release, traffic: Traffic) -> tuple[Fact, ...]:
+def describe_traffic(strategy: str, release: Release, traffic: Traffic) -> tuple[RollbackFact, ...]:
     """What users see now, and which undo ends that."""
     if strategy == "expand-contract":
         return _describe_reads(release, traffic)
@@ -136,7 +136,7 @@ def describe_traffic(strategy: str, release: Release, traffic: Traffic) -> tuple
         parts.append(f"unknown, {traffic.flag_problem}")
     parts.append(_describe_pods(traffic, "run the new image"))
     is_unknown = bool(traffic.flag_problem or traffic.pods_problem)
-    return (Fact("USERS NOW", "; ".join(parts), FactTone.WARNING if is_unknown else FactTone.NORMAL),)
+    return (RollbackFact("USERS NOW", "; ".join(parts), FactTone.WARNING if is_unknown else FactTone.NORMAL),)
 
 
 def _describe_pods(traffic: Traffic, what: str) -> str:
@@ -145,19 +145,19 @@ def _describe_pods(traffic: Traffic, what: str) -> str:
     return f"{traffic.serving_new} of {traffic.serving} serving pods {what}"
 
 
-def _describe_reads(release: Release, traffic: Traffic) -> tuple[Fact, ...]:
+def _describe_reads(release: Release, traffic: Traffic) -> tuple[RollbackFact, ...]:
     has_v3 = _has_effect(release, "rollout-v3")
     flag, serving = traffic.flag_percent, traffic.serving
     only_v3 = bool(serving) and traffic.serving_new == serving
     if has_v3 and serving is None:
-        return (Fact("USERS NOW", _describe_pods(traffic, ""), FactTone.WARNING), *_reads_return(release, None))
+        return (RollbackFact("USERS NOW", _describe_pods(traffic, ""), FactTone.WARNING), *_reads_return(release, None))
     if flag is None and not only_v3:
         if not traffic.flag_problem and not _has_effect(release, "write-flag-on"):
-            return (Fact("USERS NOW", "every read is from the old side: no flag moves reads yet"),)
+            return (RollbackFact("USERS NOW", "every read is from the old side: no flag moves reads yet"),)
         problem = traffic.flag_problem or "the read flag does not exist"
         pods = f"; {_describe_pods(traffic, 'are V3')}" if has_v3 else ""
         return (
-            Fact("USERS NOW", f"unknown, {problem}{pods}", FactTone.WARNING),
+            RollbackFact("USERS NOW", f"unknown, {problem}{pods}", FactTone.WARNING),
             *_reads_return(release, traffic.serving_new),
         )
     share = 100.0 if only_v3 else float(flag or 0)
@@ -174,12 +174,12 @@ def _describe_reads(release: Release, traffic: Traffic) -> tuple[Fact, ...]:
     if has_v3:
         why.append(_describe_pods(traffic, "are V3"))
     return (
-        Fact("USERS NOW", f"{side} ({'; '.join(why)})" if why else side),
+        RollbackFact("USERS NOW", f"{side} ({'; '.join(why)})" if why else side),
         *_reads_return(release, traffic.serving_new if share else 0),
     )
 
 
-def _reads_return(release: Release, serving_v3: int | None) -> tuple[Fact, ...]:
+def _reads_return(release: Release, serving_v3: int | None) -> tuple[RollbackFact, ...]:
     """When reads are back on the old side.
 
     Args:
@@ -193,7 +193,7 @@ def _reads_return(release: Release, serving_v3: int | None) -> tuple[Fact, ...]:
     parts = [f"at once by the read flag, undo {moving[0]} of {len(names)}{after}"]
     if "rollout-v3" in names and serving_v3 != 0:
         parts.append(f"of V3 pods with undo {names.index('rollout-v3') + 1}, rollout-v3")
-    return (Fact("READS BACK", "; ".join(parts)),)
+    return (RollbackFact("READS BACK", "; ".join(parts)),)
 
 
 def _has_effect(release: Release, step: str) -> bool:
@@ -208,7 +208,7 @@ def _has_effect(release: Release, step: str) -> bool:
 
 def describe_loss(
     change: ChangeView | None, record: ReleaseRecord, history: RollbackHistory | None
-) -> tuple[Fact, ...]:
+) -> tuple[RollbackFact, ...]:
     """Which data of the application a rollback drops.
 
     Args:
@@ -217,24 +217,32 @@ def describe_loss(
     """
     release = record.release
     if change is None and release.strategy.name == "expand-contract":
-        return (Fact("LOST", "the new side, with what only it holds: not counted", FactTone.WARNING),)
+        return (RollbackFact("LOST", "the new side, with what only it holds: not counted", FactTone.WARNING),)
     if change is None:
-        return (Fact("LOST", "no data: images, traffic and flags change; what the new image has written stays"),)
+        return (
+            RollbackFact("LOST", "no data: images, traffic and flags change; what the new image has written stays"),
+        )
     if not _has_effect(release, "expand-schema"):
-        return (Fact("LOST", "no data: the new side does not exist yet"),)
-    facts = [Fact("LOST", f"{_new_side(change)}, {_describe_copied(record.backfill)}")]
+        return (RollbackFact("LOST", "no data: the new side does not exist yet"),)
+    facts = [RollbackFact("LOST", f"{_new_side(change)}, {_describe_copied(record.backfill)}")]
     if release.status("verify-rows") is not StepStatus.DONE:
-        facts.append(Fact("", "values that only the new side holds: not counted, the rows are not verified yet"))
+        facts.append(
+            RollbackFact("", "values that only the new side holds: not counted, the rows are not verified yet")
+        )
     else:
         facts.append(_describe_count(history))
         if history is not None and history.count is not None and history.count.other_columns:
             names = ", ".join(history.count.other_columns)
             facts.append(
-                Fact("", f"not compared, and dropped too: {names}, which change.up does not fill", FactTone.LOSS)
+                RollbackFact(
+                    "", f"not compared, and dropped too: {names}, which change.up does not fill", FactTone.LOSS
+                )
             )
     if record.witness.open_rows:
         rows = f"{record.witness.open_rows:,} row{'' if record.witness.open_rows == 1 else 's'}"
-        facts.append(Fact("", f"{rows} differ after a write of one side: the old side’s stay", FactTone.WARNING))
+        facts.append(
+            RollbackFact("", f"{rows} differ after a write of one side: the old side’s stay", FactTone.WARNING)
+        )
     return tuple(facts)
 
 
@@ -251,27 +259,29 @@ def _describe_copied(backfill: BackfillRecord | None) -> str:
     return f"with {backfill.rows_done:,} copied rows (the old side has them too)"
 
 
-def _describe_count(history: RollbackHistory | None) -> Fact:
+def _describe_count(history: RollbackHistory | None) -> RollbackFact:
     what = "a value that the old side cannot give back"
     if history is None:
-        return Fact("", f"counting the rows with {what} …")
+        return RollbackFact("", f"counting the rows with {what} …")
     count = history.count
     if count is None:
         reason = history.count_error or history.problem or "the rows are not verified"
-        return Fact("", f"rows with {what}: not counted, {reason}", FactTone.WARNING)
+        return RollbackFact("", f"rows with {what}: not counted, {reason}", FactTone.WARNING)
     scope = "rows" if count.is_whole else "rows written since the verification"
     if not count.is_complete:
         found = f"at least {count.lost:,} of {count.compared:,} compared {scope} hold {what}"
-        return Fact("", f"{found}; the rest was not counted in time", FactTone.LOSS if count.lost else FactTone.WARNING)
+        return RollbackFact(
+            "", f"{found}; the rest was not counted in time", FactTone.LOSS if count.lost else FactTone.WARNING
+        )
     if not count.lost:
-        return Fact("", f"none of {count.compared:,} {scope} holds {what}")
-    return Fact("", f"{count.lost:,} of {count.compared:,} {scope} hold {what}", FactTone.LOSS)
+        return RollbackFact("", f"none of {count.compared:,} {scope} holds {what}")
+    return RollbackFact("", f"{count.lost:,} of {count.compared:,} {scope} hold {what}", FactTone.LOSS)
 
 
 # --- how long it takes ----------------------------------------------------------------------------------------------
 
 
-def describe_duration(release: Release, history: RollbackHistory | None, now: float) -> tuple[Fact, ...]:
+def describe_duration(release: Release, history: RollbackHistory | None, now: float) -> tuple[RollbackFact, ...]:
     """How long a rollback took in the rehearsal, and the last time.
 
     Args:
@@ -279,10 +289,13 @@ def describe_duration(release: Release, history: RollbackHistory | None, now: fl
         now: seconds since the epoch, by the database's clock.
     """
     if history is None:
-        return (Fact("TOOK", "reading earlier rollbacks …"),)
+        return (RollbackFact("TOOK", "reading earlier rollbacks …"),)
     if history.problem:
-        return (Fact("TOOK", f"earlier rollbacks are not known, {history.problem}", FactTone.WARNING),)
-    return (Fact("REHEARSED", _describe_rehearsal(release, history.rehearsal, now)), _describe_last(history.last, now))
+        return (RollbackFact("TOOK", f"earlier rollbacks are not known, {history.problem}", FactTone.WARNING),)
+    return (
+        RollbackFact("REHEARSED", _describe_rehearsal(release, history.rehearsal, now)),
+        _describe_last(history.last, now),
+    )
 
 
 def _describe_rehearsal(release: Release, rehearsal: RehearsedRollback | None, now: float) -> str:
@@ -300,8 +313,8 @@ def _describe_rehearsal(release: Release, rehearsal: RehearsedRollback | None, n
     )
 
 
-def _describe_last(last: PastRollback | None, now: float) -> Fact:
+def _describe_last(last: PastRollback | None, now: float) -> RollbackFact:
     if last is None:
-        return Fact("LAST TIME", "no rollback of this strategy is recorded in this database")
+        return RollbackFact("LAST TIME", "no rollback of this strategy is recorded in this database")
     ago = format_duration(max(0.0, now - last.at))
-    return Fact("LAST TIME", f"{format_duration(last.seconds)} from {last.phase}, {ago} ago ({last.release})")
+    return RollbackFact("LAST TIME", f"{format_duration(last.seconds)} from {last.phase}, {ago} ago ({last.release})")

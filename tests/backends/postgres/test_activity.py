@@ -8,20 +8,20 @@ import pytest
 from tests.support.store import ANA, open_store, plan_for
 from zdd_tui.backends.postgres.activity import read_activity
 from zdd_tui.backends.store.client import Store
-from zdd_tui.model.activity import ListedSession, Relation, StopRequest, list_sessions
+from zdd_tui.model.activity import ListedSession, SessionRelation, StopRequest, list_sessions
 from zdd_tui.model.errors import DatabaseError
 
 pytestmark = pytest.mark.timeout(60)
 TABLE = "CREATE TABLE public.users (id bigint PRIMARY KEY, name text); INSERT INTO users VALUES (1, 'a')"
 
 
-async def listed(store: Store, dsn: str) -> dict[Relation, ListedSession]:
+async def listed(store: Store, dsn: str) -> dict[SessionRelation, ListedSession]:
     async with store.pool.acquire() as connection:
         activity = await read_activity(connection, plan_for(dsn))
     return {each.relation: each for each in list_sessions(activity.sessions)}
 
 
-async def wait_for(store: Store, dsn: str, *relations: Relation) -> dict[Relation, ListedSession]:
+async def wait_for(store: Store, dsn: str, *relations: SessionRelation) -> dict[SessionRelation, ListedSession]:
     async with asyncio.timeout(20):
         while not set(relations) <= set(found := await listed(store, dsn)):  # noqa: ASYNC110 - other sessions wait
             await asyncio.sleep(0.05)
@@ -36,13 +36,13 @@ async def test_who_blocks_our_ddl_is_named_cancelled_and_terminated(pg_dsn: str)
             await holder.execute(TABLE)
             await holder.execute("BEGIN; LOCK TABLE users")
             ddl = asyncio.create_task(agent.execute("ALTER TABLE users ADD note text"))
-            found = await wait_for(store, pg_dsn, Relation.BLOCKS_AGENT, Relation.AGENT)
-            blocker = found[Relation.BLOCKS_AGENT]
+            found = await wait_for(store, pg_dsn, SessionRelation.BLOCKS_AGENT, SessionRelation.AGENT)
+            blocker = found[SessionRelation.BLOCKS_AGENT]
             assert (blocker.session.application, blocker.session.state) == ("report", "idle in transaction")
-            assert blocker.blocks == (found[Relation.AGENT].session.pid,)
-            assert found[Relation.AGENT].session.wait == "Lock relation"
+            assert blocker.blocks == (found[SessionRelation.AGENT].session.pid,)
+            assert found[SessionRelation.AGENT].session.wait == "Lock relation"
 
-            ours = found[Relation.AGENT].session
+            ours = found[SessionRelation.AGENT].session
             with pytest.raises(DatabaseError, match="belongs to an agent of zdd"):
                 await store.stop_session(release_id, StopRequest(ours.pid, ours.started, True), actor=ANA)
             other = StopRequest(blocker.session.pid, "2020-01-01 00:00:00+00", True)
@@ -51,7 +51,7 @@ async def test_who_blocks_our_ddl_is_named_cancelled_and_terminated(pg_dsn: str)
 
             asleep = asyncio.create_task(holder.execute("SELECT pg_sleep(60)"))
             async with asyncio.timeout(20):
-                while (await listed(store, pg_dsn))[Relation.BLOCKS_AGENT].session.state != "active":  # noqa: ASYNC110
+                while (await listed(store, pg_dsn))[SessionRelation.BLOCKS_AGENT].session.state != "active":  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
             session = blocker.session
             assert await store.stop_session(release_id, StopRequest(session.pid, session.started, False), actor=ANA)

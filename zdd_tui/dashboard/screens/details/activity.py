@@ -23,9 +23,9 @@ from zdd_tui.model.activity import (
     ActivityQuery,
     DatabaseActivity,
     ListedSession,
-    Relation,
     Replica,
     Session,
+    SessionRelation,
     StopRequest,
     TableVacuum,
     list_sessions,
@@ -35,12 +35,12 @@ from zdd_tui.model.activity import (
 from zdd_tui.model.duration import format_duration
 
 _STYLES = {
-    Relation.BLOCKS_AGENT: TextStyle.BAD,
-    Relation.WAITS_FOR_AGENT: TextStyle.WARN,
-    Relation.BLOCKS: TextStyle.WARN,
-    Relation.WAITS: TextStyle.NORMAL,
-    Relation.LONG: TextStyle.NORMAL,
-    Relation.AGENT: TextStyle.RUNNING,
+    SessionRelation.BLOCKS_AGENT: TextStyle.BAD,
+    SessionRelation.WAITS_FOR_AGENT: TextStyle.WARN,
+    SessionRelation.BLOCKS: TextStyle.WARN,
+    SessionRelation.WAITS: TextStyle.NORMAL,
+    SessionRelation.LONG: TextStyle.NORMAL,
+    SessionRelation.AGENT: TextStyle.RUNNING,
 }
 
 
@@ -98,7 +98,7 @@ class SessionsPane(TablePane[ListedSession, float]):
 
     def heading(self, board: DashboardState, context: RenderContext) -> str:
         rows = self._sessions.value or ()
-        blocking = sum(row.relation is Relation.BLOCKS_AGENT for row in rows)
+        blocking = sum(row.relation is SessionRelation.BLOCKS_AGENT for row in rows)
         hidden = f", {self._hidden} hidden from this role (GRANT pg_read_all_stats)" if self._hidden else ""
         return f"{len(rows)} listed, {blocking} block zdd{hidden}"
 
@@ -116,6 +116,13 @@ class SessionsPane(TablePane[ListedSession, float]):
     def identity(self, row: ListedSession) -> str:
         session = row.session
         return f"{session.pid} {session.started or session.application}"
+
+    def action_back(self) -> None:
+        """Clears the filter first, then closes the screen."""
+        if self._filter.is_visible:
+            super().action_back()
+        else:
+            self.screen.dismiss()
 
     def empty_line(self, board: DashboardState) -> Line:
         return (("✔ nobody blocks zdd or waits, and no transaction is long open", TextStyle.GOOD),)

@@ -152,7 +152,7 @@ class VersionLogScreen(DetailScreen):
 
     def _draw_line(self, each: PodLine, clock: Clock | None) -> Line:
         when = f"{clock.time_of_day(each.line.at)} " if clock is not None and each.line.at is not None else ""
-        name = fit(each.pod.rsplit("-", 1)[-1], _NAME_WIDTH)
+        name = fit(each.short_name, _NAME_WIDTH)
         style = TextStyle.BAD if each.is_error else TextStyle.NORMAL
         return (
             (when, TextStyle.DIM),

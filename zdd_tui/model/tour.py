@@ -59,8 +59,8 @@ TOUR_STEPS = (
     ),
     TourStep(
         6,
-        "Contract has archived the old columns: a rollback still restores them. Cleanup drops them, no rollback is possible"
-        " after that, and its dialog asks for the release’s name. {advance}, type the name, Enter.",
+        "Contract has archived the old columns: a rollback still restores them. Cleanup drops them, no rollback is"
+        " possible after that, and its dialog asks for the release’s name. {advance}, type the name, Enter.",
     ),
 )
 

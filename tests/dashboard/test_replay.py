@@ -151,11 +151,12 @@ async def test_picture(
 
 
 DETAILS = {
-    "T": ("timeline of users-full-name", "refused advance: backfill is still running"),
+    "T": ("users-full-name › timeline", "refused advance: backfill is still running"),
     "G": ("gates of backfill", "756k of 1.2M"),
-    "B": ("backfill of users-full-name", "✗ the backfill: the recording has no ranges, rows and SQL of the backfill"),
-    "P": ("plan of users-full-name", "✗ the plan: the recording has no text of the plan"),
-    "V": ("topology of users-full-name (Expand/Contract)", "OLD WRITTEN"),
+    "B": ("users-full-name › backfill", "✗ the backfill: the recording has no ranges, rows and SQL of the backfill"),
+    "P": ("users-full-name › plan", "✗ the plan: the recording has no text of the plan"),
+    "m": ("users-full-name › charts",),
+    "V": ("users-full-name › topology (Expand/Contract)", "OLD WRITTEN"),
 }
 
 

@@ -225,7 +225,7 @@ CASES: list[tuple[str, Callable[[DoctorFacts], DoctorFacts], str, Verdict, str]]
         lambda facts: with_workload(facts, image="shop/users-api:0"),
         "probes",
         Verdict.INCONCLUSIVE,
-        "not tried with shop/users-api:0",
+        "not tested with shop/users-api:0",
     ),
     (
         "a readiness that checks nothing",

@@ -19,6 +19,7 @@ from zdd_tui.model.queries import (
     LogQuery,
     LogTail,
     LogView,
+    MetricHistoryQuery,
     ObjectQuery,
     PlanQuery,
     PlanText,
@@ -185,6 +186,8 @@ def answer_query(query: Query[Any], state: DashboardState, recording: Recording)
             missing = f"API object of the {kind.lower()}"
         case BackfillQuery():
             missing = "ranges, rows and SQL of the backfill"
+        case MetricHistoryQuery():
+            missing = "values of the guard over time"
         case ShadowQuery():
             missing = "samples of differences"
     raise ZddError(f"the recording has no {missing}", _LIVE_HINT)

@@ -138,7 +138,7 @@ def test_the_worst_rule_comes_first_with_verdict_and_numbers() -> None:
         assert "7.1%" in message
         assert "1%" in message.replace("7.1%", "")
     assert "old 79ms" in text(*guard_lines(found, 28))
-    assert "✗ fail" in text(*guard_lines(found, 44))
+    assert "✗ fail" in text(*guard_lines(found, 76))
 
 
 @pytest.mark.parametrize("cells", [28, 39, 44, 76, 120])

@@ -14,7 +14,7 @@ from zdd_tui.model.guard.rules import format_value
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import GuardReading
 
-_WIDE_FROM = 40
+_WIDE_FROM = 60
 """Width in cells from which every verdict is written out; narrower, only those that decide nothing are."""
 
 _VERDICT_TITLE = "VERDICT"

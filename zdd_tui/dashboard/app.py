@@ -208,12 +208,13 @@ class ZddApp(App[int]):
         await self._show_release()
 
     def on_release_chosen(self, message: ReleaseChosen) -> None:
-        if self._fleet is not None:
-            self._wait_for_release(self._fleet.open_release(message.row))
+        if (fleet := self._fleet) is not None:
+            self._unless_unsent(lambda: self._wait_for_release(fleet.open_release(message.row)))
 
     def on_region_requested(self, message: RegionRequested) -> None:
-        if self._fleet is not None and message.region:
-            self._wait_for_release(self._fleet.open_region(self._source.state().plan, message.region))
+        if (fleet := self._fleet) is not None and message.region:
+            plan = self._source.state().plan
+            self._unless_unsent(lambda: self._wait_for_release(fleet.open_region(plan, message.region)))
 
     def _wait_for_release(self, future: "Future[StateSource]") -> None:
         self._opening = future  # an earlier one is not shown any more
@@ -373,13 +374,17 @@ class ZddApp(App[int]):
 
     def action_leave(self) -> None:
         """Quits; asks first while a command is not sent, unless it asks already."""
+        self._unless_unsent(lambda: self.exit(0))
+
+    def _unless_unsent(self, leave: Callable[[], None]) -> None:
+        """Leaves the release, at once or, while a command of it is not sent, when the operator gives that up."""
         if self.action_controller.unsent is None or isinstance(self.screen, QuitScreen):
-            self.exit(0)
+            leave()
             return
 
-        def decided(quits: bool | None) -> None:
-            if quits:
-                self.exit(0)
+        def decided(leaves: bool | None) -> None:
+            if leaves:
+                leave()
 
         state = self._source.state()
         self.push_screen(QuitScreen(state, self.render_context(), lambda: self.action_controller.progress), decided)

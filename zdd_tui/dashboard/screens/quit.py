@@ -1,4 +1,4 @@
-"""The dialog before quitting while a command is not in the database yet."""
+"""The dialog before a release is left while a command is not in the database yet."""
 
 from collections.abc import Callable
 from typing import ClassVar
@@ -13,7 +13,7 @@ from zdd_tui.model.release.delivery import RETRY_SECONDS, VALID_SECONDS
 
 
 class QuitScreen(FollowingDialog[bool]):
-    """Shows the delivery of the command: True where the operator quits all the same, False to wait.
+    """Shows the delivery of the command: True where the operator leaves all the same, False to wait.
 
     Args:
         get_progress: the newest progress of the command.
@@ -21,7 +21,7 @@ class QuitScreen(FollowingDialog[bool]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,escape", "dismiss(False)", "Wait", show=False, id="quit.wait"),
-        Binding("q", "dismiss(True)", "Quit and give the command up", show=False, id="quit.leave"),
+        Binding("q", "dismiss(True)", "Leave and give the command up", show=False, id="quit.leave"),
     ]
 
     def __init__(
@@ -38,11 +38,11 @@ class QuitScreen(FollowingDialog[bool]):
         if not progress.is_unsent:
             return [*lines, *wrap("Nothing is waiting to be sent.", cells)]
         text = (
-            f"If you quit now, {progress.kind} is given up: it is not sent again, and an attempt that is on its way is"
+            f"If you leave now, {progress.kind} is given up: it is not sent again, and an attempt that is on its way is"
             f" refused by the database after {VALID_SECONDS:.0f} s. If you wait, it is retried for"
             f" {RETRY_SECONDS:.0f} s."
         )
         return [((f"{progress.kind} is NOT SENT", TextStyle.BAD),), (), *lines, *wrap(text, cells)]
 
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
-        return [key_hints_line((("Enter", "wait"), ("q", "quit")))]
+        return [key_hints_line((("Enter", "wait"), ("q", "leave")))]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property
 
+from zdd_tui.model.release.claims import assess_activity
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import ReleaseState, StepStatus, closed_gates
@@ -183,12 +184,9 @@ def build_release_row(
 ) -> FleetRow:
     """The row of a release, as of the time of its record."""
     release, now = record.release, record.now
-    summary = summarize_release(record, now)
+    summary = summarize_release(record, now, activity=assess_activity(record.lease, 0.0))
     waits_for, since = find_blocker(record, facts)
-    is_stalled = has_no_agent(record.lease) and summary.severity in (Severity.WORKING, Severity.ROLLING_BACK)
-    label, glyph, severity = (
-        ("STALLED", "✗", Severity.ERROR) if is_stalled else (summary.state_label, summary.glyph, summary.severity)
-    )
+    label, glyph, severity = summary.state_label, summary.glyph, summary.severity
     has_agent = release.state.has_ended or not has_no_agent(record.lease)
     guard, guard_rule = _worst_guard_verdict(record)
     rollback_seconds = None

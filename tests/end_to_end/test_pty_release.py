@@ -113,9 +113,9 @@ async def test_a_whole_release_by_keys(tmp_path: Path) -> None:
 async def replace_agent(terminal: Emulator, env: Environment, agent: psutil.Process) -> psutil.Process:
     """Kills the agent, and starts another one by its key."""
     agent.kill()
-    await terminal.wait_for("✗ No agent is running this release. A starts one")
+    await terminal.wait_for("✗ No agent is running this release", "A starts one")
     terminal.press("A")
-    await terminal.wait_for("start an agent", str(env.plan_file), "Enter confirm")
+    await terminal.wait_for("start an agent", "zdd agent /", "Enter confirm")
     terminal.press(ENTER)
     await terminal.wait_for("a runs cutover", without="No agent is running")
     (other,) = running_agents(env)
@@ -144,7 +144,7 @@ async def test_a_rollback_by_keys(tmp_path: Path) -> None:
         await advance(terminal, "dual-write", "users-api:2")
         await terminal.wait_for("dual-write has run")
         terminal.press("R")
-        await terminal.wait_for("roll back", "revert", "Enter confirm")
+        await terminal.wait_for("roll back", "undo", "Enter confirm")
         terminal.press(ENTER)
         await wait_until_running(terminal, "rollback")
         done = await terminal.wait_for("◀ ROLLED BACK", "every step is undone", "agent not needed", without="STALE")

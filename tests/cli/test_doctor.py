@@ -59,7 +59,7 @@ async def test_the_demos_own_manifests_are_clean(doctor_environment: CliEnvironm
     assert found["breaking-migration"] == "pass", evidence(report, "breaking-migration")
     assert found["sticky-sessions"] == found["leaking-flags"] == found["dns-ttl"] == "pass"
     assert found["probes"] == "inconclusive"
-    assert "not tried with" in evidence(report, "probes")
+    assert "not tested with" in evidence(report, "probes")
     assert "fail" not in evidence(report, "probes")
     assert found["rollback-rehearsed"] == "fail"
     assert code == 1

@@ -137,7 +137,7 @@ async def test_an_operator_filters_opens_switches_the_region_and_comes_back(flee
         terminal.press("q")
         await terminal.wait_for("region us is next")
         terminal.press(">")
-        await terminal.wait_for("region us 2/2", "PLANNED", "NO AGENT")
+        await terminal.wait_for("region us 2/2", "PLANNED", "agent none")
         terminal.press("R")
         await terminal.wait_for("region us 2/2", "Enter confirm")
         terminal.press("\x1b")

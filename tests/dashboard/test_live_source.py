@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -16,6 +17,7 @@ import pytest
 import redis
 
 from tests.support.store import AGENT, ANA, open_store, password_of, plan_for, register_release
+from zdd_tui.backends.store import delivery
 from zdd_tui.backends.store.agent import AgentStore, acquire_lease
 from zdd_tui.dashboard.live_source import LiveSource
 from zdd_tui.dashboard.state import DashboardState
@@ -210,7 +212,11 @@ async def test_a_command_is_sent_and_its_answer_comes_back(pg_dsn: str, refused:
         assert (answer.status, answer.outcome) == ("refused" if refused else "done", outcome)
 
 
-async def test_a_lost_database_keeps_its_last_value_and_comes_back(pg_dsn: str) -> None:
+async def test_a_lost_database_keeps_its_last_value_and_comes_back(
+    pg_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brief = partial(delivery.deliver_command, retry_seconds=1.0, valid_seconds=1.0)
+    monkeypatch.setattr(delivery, "deliver_command", brief)
     async with open_store(pg_dsn), make_relay(pg_dsn) as (wire, dsn), run_feeds(plan(dsn)) as feeds:
         before = await wait_for_board(feeds, lambda b: b.release.value is not None and not b.release.error)
         await wire.cut()

@@ -28,7 +28,7 @@ def is_closed_for(worker: str, record: ReleaseRecord) -> bool:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("kind", ["column", "table"])
+@pytest.mark.parametrize("kind", ["column", pytest.param("table", marks=pytest.mark.slow)])
 async def test_a8_a_worker_that_writes_only_the_old_side(kind: str, tmp_path: Path) -> None:
     async with start_production(tmp_path, kind=kind, mode="application") as (env, store):
         dsn = env.postgres.dsn

@@ -47,7 +47,9 @@ async def move_pods_to(env: Environment, dsn: str, redis_url: str) -> None:
 
 
 @pytest.mark.timeout(540)
-@pytest.mark.parametrize(("kind", "mode"), [("column", "application"), ("table", "trigger")])
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("column", "application"), pytest.param("table", "trigger", marks=pytest.mark.slow)]
+)
 async def test_a_release_and_a_rollback_under_the_shipped_roles(kind: str, mode: str, tmp_path: Path) -> None:
     async with start_production(tmp_path, kind=kind, mode=mode, has_guard=True, is_guard_lenient=True) as (env, _store):
         admin = await asyncpg.connect(env.postgres.dsn)

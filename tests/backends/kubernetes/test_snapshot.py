@@ -211,7 +211,7 @@ def test_countdowns_stop_where_the_cluster_confirms_nothing(monkeypatch: pytest.
     cluster = SimpleNamespace(http=SimpleNamespace(clock=SimpleNamespace(skew=0.0)), namespace="shop")
     watch = DeploymentWatch(cast("Cluster", cluster), "web")
     leaving = facts(1, deletion_deadline=NOW + 30, grace_seconds=30.0)
-    collections = (watch._deployments, watch._sets, watch._pods, watch._slices)
+    collections = (watch._deployments, watch._sets, watch._pods, watch._endpoints.slices)
     for collection, items in zip(collections, ((VIEW,), SETS, (leaving,), sliced(1)), strict=True):
         collection.handle_event(Listed(items), clock.at)  # type: ignore[attr-defined]
 

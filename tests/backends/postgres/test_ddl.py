@@ -132,20 +132,21 @@ async def test_a_refused_statement_is_quoted_with_the_servers_reason(db: asyncpg
 
 async def test_sessions_blocked_by_an_agent_are_found(db: asyncpg.Connection, pg_dsn: str) -> None:
     plan = make_plan(dsn=pg_dsn)
+    tables = (plan.change.table, plan.change.target_table)
     await db.execute(USERS)
     writer = await asyncpg.connect(pg_dsn, server_settings={"application_name": "writer"})
     try:
         async with open_leased_store(pg_dsn, plan) as store:
-            assert await find_waiters(db, plan) == []
+            assert await find_waiters(db, tables) == []
             async with store.fenced() as conn:
                 await conn.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
                 insert = asyncio.create_task(writer.execute("INSERT INTO users (first_name) VALUES ('x')"))
                 async with asyncio.timeout(10):
-                    while not (found := await find_waiters(db, plan)):  # noqa: ASYNC110  the event is in the database
+                    while not (found := await find_waiters(db, tables)):  # noqa: ASYNC110  the event is in the database
                         await asyncio.sleep(0.02)
             await insert
             assert [(waiter.pid, waiter.app) for waiter in found] == [(writer.get_server_pid(), "writer")]
-            assert await find_waiters(db, plan) == []
+            assert await find_waiters(db, tables) == []
     finally:
         await writer.close()
 

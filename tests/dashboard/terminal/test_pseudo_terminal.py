@@ -448,7 +448,7 @@ async def test_y_copies_in_a_confirm_and_steps_of_the_speed_add_up() -> None:
         screen.press("\x1b")
         await screen.wait_for("RUNNING", without="Enter confirm")
         screen.press("[[[")
-        await screen.wait_for("tune sent")
+        await screen.wait_for("tune queued")
         screen.press("q")
         await screen.wait_for("SENT ['tune 75', 'tune 50', 'tune 25']")
         assert await screen.wait_for_exit() == 0

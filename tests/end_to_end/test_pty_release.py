@@ -115,7 +115,7 @@ async def replace_agent(terminal: Emulator, env: Environment, agent: psutil.Proc
     agent.kill()
     await terminal.wait_for("✗ No agent is running this release", "A starts one")
     terminal.press("A")
-    await terminal.wait_for("start an agent", "zdd agent /", "Enter confirm")
+    await terminal.wait_for("start an agent", "zdd agent", "Enter confirm")
     terminal.press(ENTER)
     await terminal.wait_for("a runs cutover", without="No agent is running")
     (other,) = running_agents(env)

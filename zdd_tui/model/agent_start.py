@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from zdd_tui.model.duration import format_duration
+from zdd_tui.model.release.claims import assess_activity
 from zdd_tui.model.release.records import ReleaseRecord
-from zdd_tui.model.release.summary import has_no_agent
 
 START_SECONDS = 30.0
 """Seconds after which an agent that was started and holds no lease is no reason any more to start no other."""
@@ -31,17 +31,18 @@ class AgentStart:
     hint: str = ""
 
 
-def why_no_start(record: ReleaseRecord | None, start: AgentStart | None, now: float) -> str:
+def why_no_start(record: ReleaseRecord | None, start: AgentStart | None, now: float, reading_age: float = 0.0) -> str:
     """Why no agent may be started now; empty where one may.
 
     Args:
         record: None while there is no release, which an agent would register.
         now: monotonic seconds.
+        reading_age: seconds since the record was read.
     """
     if record is not None and record.release.state.has_ended:
         return f"the release is {record.release.state}: it needs no agent"
-    if record is not None and not has_no_agent(record.lease):
-        lease = record.lease
+    lease = record.lease if record is not None else None
+    if assess_activity(lease, reading_age).is_active:
         return f"an agent is running the release: pid {lease.pid} on {lease.host}" if lease else ""
     if start is not None and start.status == "starting" and now - start.at < START_SECONDS:
         return f"an agent was started {format_duration(now - start.at)} ago, pid {start.pid}; log {start.log}"

@@ -18,7 +18,7 @@ from zdd_tui.model.errors import PlanError, Refused
 from zdd_tui.model.operations.base import Operation, OperationOptions
 from zdd_tui.model.operations.registry import plan_operations, read_operations
 from zdd_tui.model.plan.file import find_placeholders, load_plan
-from zdd_tui.model.plan.operations import OperationsPlan
+from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.production_lock import is_production
 
 
@@ -36,7 +36,8 @@ def run_plan(arguments: argparse.Namespace, out: TextIO) -> int:
         for file in arguments.files
         for statement in read_migration(read_text(file, max_bytes=MAX_SQL_BYTES), file)
     ]
-    kept = [statement.text for statement in statements if _read(statement)]
+    has_rollout = arguments.deployment is not None
+    kept = [statement.text for statement in statements if _read(statement, has_rollout=has_rollout)]
     if not kept:
         raise Refused("the migration changes nothing", "name a file with statements that change the schema")
     document = _build_document(arguments, kept)
@@ -48,7 +49,7 @@ def run_plan(arguments: argparse.Namespace, out: TextIO) -> int:
         out.write(text)
         return 0
     write_plan(text, arguments.output, force=arguments.force)
-    assert isinstance(loaded.plan, OperationsPlan)
+    assert isinstance(loaded.plan, BaseOperationsPlan)
     for line in describe_operations(plan_operations(loaded.plan)):
         out.write(line + "\n")
     out.write(f"wrote {arguments.output}: check it with zdd check {arguments.output}\n")
@@ -60,26 +61,29 @@ def describe_operations(operations: tuple[Operation, ...]) -> list[str]:
     return [f"{each.summary}: {' and '.join(dict.fromkeys(step.phase for step in each.steps))}" for each in operations]
 
 
-def _read(statement: Statement) -> tuple[Operation, ...]:
+def _read(statement: Statement, *, has_rollout: bool) -> tuple[Operation, ...]:
     try:
-        return read_operations(statement.text, OperationOptions(has_rollout=True))
+        return read_operations(statement.text, OperationOptions(has_rollout))
     except PlanError as error:
         raise Refused(f"{statement.location}: {error.title}", error.hint) from None
 
 
 def _build_document(arguments: argparse.Namespace, operations: list[str]) -> dict[str, Any]:
     stem = re.sub(r"[^a-z0-9]+", "-", Path(arguments.files[-1]).stem.lower()).strip("-")
+    rollout = {
+        "kubernetes": {
+            "namespace": arguments.namespace or "default",
+            "deployment": arguments.deployment,
+            "container": arguments.container or "app",
+            "image": arguments.image,
+        }
+    }
     return {
         "name": arguments.name or stem[:40].strip("-") or "migration",
         "strategy": "expand-contract",
         "environment": arguments.environment,
         "production": is_production(arguments.environment),
         "database": {"dsn": arguments.dsn or "${DATABASE_URL}"},
-        "kubernetes": {
-            "namespace": arguments.namespace or "default",
-            "deployment": arguments.deployment,
-            "container": arguments.container or "app",
-            "image": arguments.image,
-        },
+        **(rollout if arguments.deployment is not None else {}),
         "operations": operations,
     }

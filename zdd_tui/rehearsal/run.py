@@ -20,7 +20,7 @@ from zdd_tui.engine.backfill.transaction import describe_row_error
 from zdd_tui.model.errors import PlanError, ZddError
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.plan.file import LoadedPlan
-from zdd_tui.model.plan.operations import OperationsPlan
+from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.release.strategies import build_strategy
 from zdd_tui.rehearsal.copy import ProgressCallback, RehearsalOptions, copy_session, make_copy
 from zdd_tui.rehearsal.expected_rows import ExpectedRows, check_round_trip
@@ -52,7 +52,7 @@ async def rehearse(
         ZddError: production cannot be read or written, or its schema cannot be brought over; nothing is kept.
     """
     plan = loaded.plan
-    if isinstance(plan, OperationsPlan):
+    if isinstance(plan, BaseOperationsPlan):
         raise PlanError(
             f"{loaded.source}: a plan of operations cannot be rehearsed yet",
             f"`zdd check {loaded.source}` measures its locks on a copy of the schema and counts violating rows",

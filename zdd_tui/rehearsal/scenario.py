@@ -153,7 +153,7 @@ class _ScenarioRunner:
             plan=setup.plan,
             store=store,
             flag_store=setup.flags,
-            cluster=self._cluster,
+            cluster_client=self._cluster,
             is_paused=lambda: False,
             log=setup.log,
         )

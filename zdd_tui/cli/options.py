@@ -149,8 +149,10 @@ def add_advise_options(parser: argparse.ArgumentParser) -> None:
 def add_plan_options(parser: argparse.ArgumentParser) -> None:
     """The options of `zdd plan`."""
     parser.add_argument("files", metavar="FILE", nargs="+", help="the migration's SQL, in order")
-    parser.add_argument("--deployment", required=True, metavar="NAME", help="the Deployment that serves")
-    parser.add_argument("--image", required=True, metavar="IMAGE", help="the version that needs the new schema")
+    parser.add_argument(
+        "--deployment", metavar="NAME", help="the Deployment that serves; without it the plan rolls out nothing"
+    )
+    parser.add_argument("--image", metavar="IMAGE", help="the version that needs the new schema")
     parser.add_argument("--name", default="", help="of the release; default: from the last file's name")
     parser.add_argument("--environment", default="production")
     parser.add_argument("--namespace", default="", metavar="NAME")

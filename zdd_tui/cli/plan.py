@@ -37,6 +37,10 @@ def run_plan(arguments: argparse.Namespace, out: TextIO) -> int:
         for statement in read_migration(read_text(file, max_bytes=MAX_SQL_BYTES), file)
     ]
     has_rollout = arguments.deployment is not None
+    if has_rollout is not (arguments.image is not None):
+        raise Refused(
+            "--deployment and --image belong together", "give both, or neither for a plan that rolls out nothing"
+        )
     kept = [statement.text for statement in statements if _read(statement, has_rollout=has_rollout)]
     if not kept:
         raise Refused("the migration changes nothing", "name a file with statements that change the schema")
@@ -84,6 +88,6 @@ def _build_document(arguments: argparse.Namespace, operations: list[str]) -> dic
         "environment": arguments.environment,
         "production": is_production(arguments.environment),
         "database": {"dsn": arguments.dsn or "${DATABASE_URL}"},
-        **(rollout if arguments.deployment is not None else {}),
+        **(rollout if arguments.deployment else {}),
         "operations": operations,
     }

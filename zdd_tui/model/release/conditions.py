@@ -12,6 +12,7 @@ from zdd_tui.model.ddl.names import lock_order_name, sync_name
 from zdd_tui.model.ddl.witness import expected_triggers
 from zdd_tui.model.flag import OFF, ON, FlagValue, parse_flag
 from zdd_tui.model.plan.base import BasePlan, Plan, WorkloadPlan
+from zdd_tui.model.plan.operations import SchemaPlan
 from zdd_tui.model.plan.strategies import BlueGreenPlan, CanaryPlan, DarkLaunchPlan, SingleImagePlan
 from zdd_tui.model.release.condition import Condition, ConditionKind
 from zdd_tui.model.release.gate import GateReading, Verdict
@@ -46,6 +47,8 @@ def required_conditions(plan: BasePlan, release: Release, details: StepDetails) 
             found = _canary(plan, steps)
         case SingleImagePlan():
             found = _single_image(plan, steps)
+        case SchemaPlan():
+            found = ()
         case _:
             raise TypeError(type(plan).__name__)
     return tuple(condition for condition in found if condition is not None)

@@ -62,7 +62,8 @@ async def dump_plainly_migrated(env: Environment) -> list[str]:
     await execute(env.postgres.dsn, "CREATE DATABASE plain")
     try:
         await execute(
-            copy, "\n".join(dump(env.postgres, env.postgres.dsn)).replace("\\restrict x", "").replace("\\unrestrict x", "")
+            copy,
+            "\n".join(dump(env.postgres, env.postgres.dsn)).replace("\\restrict x", "").replace("\\unrestrict x", ""),
         )
         await execute(copy, "SET search_path = public", *MIGRATION)
         return dump(env.postgres, copy)
@@ -125,6 +126,11 @@ async def dump_after_plain_migration(pg: PostgresServer, sql: str) -> list[str]:
         await execute(pg.dsn, f"DROP DATABASE {name} WITH (FORCE)")
 
 
+def run_plan(here: CliEnvironment, migration: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "zdd_tui", "plan", str(migration), "-o", str(here.plan_file), *options]
+    return subprocess.run(command, env=here.environ, capture_output=True, text=True, check=False)
+
+
 async def test_a_migration_without_a_rollout_needs_no_cluster(tmp_path: Path, pg: PostgresServer, pg_dsn: str) -> None:
     await execute(pg_dsn, BEFORE)
     migration = tmp_path / "notes.sql"
@@ -132,10 +138,9 @@ async def test_a_migration_without_a_rollout_needs_no_cluster(tmp_path: Path, pg
     before, expected = dump(pg, pg_dsn), await dump_after_plain_migration(pg, SCHEMA_ONLY)
     no_cluster = {"DATABASE_URL": pg_dsn, "KUBECONFIG": str(tmp_path / "none"), "HOME": str(tmp_path)}
     here = CliEnvironment(tmp_path, {**os.environ, **no_cluster})
-    write = [sys.executable, "-m", "zdd_tui", "plan", str(migration), "-o", str(here.plan_file)]
-    half = subprocess.run([*write, "--image", "shop:2"], env=here.environ, capture_output=True, text=True)
+    half = run_plan(here, migration, "--image", "shop:2")
     assert (half.returncode, "--deployment and --image belong together" in half.stderr) == (1, True), half.stderr
-    subprocess.run([*write, "--environment", "staging"], env=here.environ, check=True)
+    assert run_plan(here, migration, "--environment", "staging").returncode == 0
     checked = await here.run_zdd("check")
     assert (checked.code, "kubernetes" in checked.output.lower()) == (0, False), checked.output
     for last, name in (("expand", "back-1"), ("contract", "back-2")):

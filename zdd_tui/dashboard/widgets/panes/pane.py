@@ -42,7 +42,12 @@ def name_with_key(name: str, keys: Mapping[str, str]) -> str:
 
 def missing_pane_reason(plan: PlanView, pane: str) -> str:
     """Why the releases of a plan have no such pane; empty where they have."""
-    has_pane = {"backfill": plan.has_backfill, "flags": plan.has_flags, "guard": bool(plan.rule_names)}
+    has_pane = {
+        "pods": plan.has_workload,
+        "backfill": plan.has_backfill,
+        "flags": plan.has_flags,
+        "guard": bool(plan.rule_names),
+    }
     return "" if has_pane.get(pane, True) else f"this plan has no {pane}"
 
 

@@ -47,8 +47,8 @@ class Context:
     _catalog: Catalog | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.plan, WorkloadPlan):
-            self.workload_cache = WorkloadCache(self.cluster, self.plan.kubernetes.container)
+        if isinstance(self.plan, WorkloadPlan) and self.cluster_client is not None:
+            self.workload_cache = WorkloadCache(self.cluster_client, self.plan.kubernetes.container)
 
     @property
     def epoch(self) -> int:

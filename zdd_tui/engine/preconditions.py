@@ -10,7 +10,6 @@ from zdd_tui.backends.store import evidence
 from zdd_tui.engine.context import Context
 from zdd_tui.model.errors import BackendError, PlanError, Refused
 from zdd_tui.model.plan.base import BasePlan, Plan
-from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.release.records import NewEvent, StoredCommand
 from zdd_tui.model.release.rehearsal import require_rehearsal_for_start
 from zdd_tui.model.release.state import Command, CommandKind, Release, ReleaseState
@@ -80,7 +79,6 @@ async def require_rehearsal(ctx: Context, release: Release, command: StoredComma
         now=now,
         skip_rehearsal=command.request.unrehearsed,
         reason=command.request.reason,
-        has_operations=isinstance(ctx.plan, BaseOperationsPlan),
     )
     return [NewEvent("rehearsal", waived, command.request.reason, command.actor)] if waived else []
 

@@ -80,7 +80,7 @@ def _has_early_defaults(plan: Plan) -> bool:
 def build_operations(plan: BaseOperationsPlan) -> Strategy:
     """Expand, the rollout of the new image as cutover, contract and cleanup, with the steps of the plan's operations.
 
-    A phase without a step is left out. A plan without a rollout has no cutover.
+    Contract is left out where it has no step. A plan without a rollout has no cutover.
     """
     has_rollout = isinstance(plan, OperationsPlan)
     rollout = build_rolling().phases[0]
@@ -104,7 +104,7 @@ def build_operations(plan: BaseOperationsPlan) -> Strategy:
         phases.append(PhaseSpec(Phase.CONTRACT, (again, *contract), gates, typed_confirm=bool(cleanup)))
     if has_rollout:
         phases.append(replace(_CLEANUP, name=Phase.CLEANUP, steps=(*cleanup, *_CLEANUP.steps)))
-    elif cleanup:
+    else:  # even if it has no steps: until it is approved the release can be rolled back
         phases.append(PhaseSpec(Phase.CLEANUP, cleanup, (valid,)))
     return Strategy("expand-contract", tuple(phases))
 

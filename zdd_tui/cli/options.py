@@ -210,6 +210,9 @@ def add_demo_options(demo: argparse.ArgumentParser) -> None:
     demo.add_argument(
         "--kind", choices=("column", "table"), default="column", help="what the new schema adds: columns, or a table"
     )
+    demo.add_argument(
+        "--migration", metavar="FILE", help="run SQL of your own on the demo's table `users`, statement by statement"
+    )
     demo.add_argument("--dual-write", choices=("application", "trigger"), default="application")
     demo.add_argument(
         "--inject",

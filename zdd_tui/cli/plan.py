@@ -41,7 +41,7 @@ def run_plan(arguments: argparse.Namespace, out: TextIO) -> int:
         raise Refused(
             "--deployment and --image belong together", "give both, or neither for a plan that rolls out nothing"
         )
-    kept = [statement.text for statement in statements if _read(statement, has_rollout=has_rollout)]
+    kept = [statement.text for statement in statements if read_migration_statement(statement, has_rollout=has_rollout)]
     if not kept:
         raise Refused("the migration changes nothing", "name a file with statements that change the schema")
     document = _build_document(arguments, kept)
@@ -65,7 +65,12 @@ def describe_operations(operations: tuple[Operation, ...]) -> list[str]:
     return [f"{each.summary}: {' and '.join(dict.fromkeys(step.phase for step in each.steps))}" for each in operations]
 
 
-def _read(statement: Statement, *, has_rollout: bool) -> tuple[Operation, ...]:
+def read_migration_statement(statement: Statement, *, has_rollout: bool) -> tuple[Operation, ...]:
+    """The operations of one statement of a migration file; none for what changes nothing, such as BEGIN.
+
+    Raises:
+        Refused: it cannot be executed online; names file and line.
+    """
     try:
         return read_operations(statement.text, OperationOptions(has_rollout))
     except PlanError as error:

@@ -118,13 +118,14 @@ class PaneContainer(CachedWidget):
         if self._last_placed is None:
             return "panes are not ready yet"
         if action.pane:
-            return missing_pane_reason(self._last_placed[0].plan, action.pane) or self._focus_pane(action.pane)
+            name = self._main_name if action.pane == "pods" else action.pane
+            return missing_pane_reason(self._last_placed[0].plan, name) or self._focus_pane(name)
         focused = self._focused_pane
         if action.id in _STEPS:
             names = self._visible_names()
             at = names.index(focused.pane_name) + _STEPS[action.id] if focused else min(0, _STEPS[action.id])
             return self._focus_pane(names[at % len(names)])
-        pane = focused or self._pane_named(self._placed[0].main if self._placed is not None else "pods")
+        pane = focused or self._pane_named(self._main_name)
         handler = getattr(pane, f"action_{action.id}", None)
         if handler is None:
             return f"{action.label}: the pane {pane.pane_name} has no rows"
@@ -151,6 +152,11 @@ class PaneContainer(CachedWidget):
 
     def _pane_named(self, name: str) -> Pane:
         return next(pane for pane in self.query(Pane) if pane.pane_name == name)
+
+    @property
+    def _main_name(self) -> str:
+        """The pane at the left."""
+        return self._placed[0].main if self._placed is not None else "pods"
 
     @property
     def _placed_names(self) -> set[str]:

@@ -41,6 +41,7 @@ class StepPane(TablePane[StepRow, float]):
     """One row per step, in the order of the release."""
 
     pane_name = "steps"
+    focused_as = "pods"
     title_action = "details"
     is_final_at_end = True
 

@@ -2,7 +2,7 @@
 
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.ddl import create_index, drop_index
-from zdd_tui.backends.postgres.operations import count_violations, find_index, table_schema
+from zdd_tui.backends.postgres.operations import count_violations, find_index, index_copies, table_schema
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.steps.expand import run_statements
 from zdd_tui.model.errors import StepFailed
@@ -39,6 +39,8 @@ class RunOperation:
                 await step.save_detail(is_needed=bool(await conn.fetchval(spec.only_if)))
         if not step.detail.get("is_needed", True):
             return
+        if spec.is_reversed:
+            return
         match spec.mode:
             case StepMode.TRANSACTION:
                 await self._run_transaction(ctx, step, spec)
@@ -46,6 +48,8 @@ class RunOperation:
                 await self._build_index(ctx, step, spec)
             case StepMode.DROP_INDEX:
                 await self._drop_index(ctx, step, spec)
+            case StepMode.COPY_INDEXES:
+                await self._copy_indexes(ctx, step, spec)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         spec = self._spec(ctx, step)
@@ -54,7 +58,9 @@ class RunOperation:
         match spec.mode:
             case StepMode.TRANSACTION:
                 await run_statements(ctx, step, (*step.detail.get("undo", ()), *spec.undo))
-            case StepMode.BUILD_INDEX:
+            case StepMode.COPY_INDEXES if spec.is_reversed:
+                await self._copy_indexes(ctx, step, spec)
+            case StepMode.BUILD_INDEX | StepMode.COPY_INDEXES:
                 for schema, name in step.detail.get("made", ()):
                     await drop_index(ctx.read_connection, schema, name, on_wait=step.set_note)
             case StepMode.DROP_INDEX:
@@ -85,6 +91,15 @@ class RunOperation:
                 await step.save_detail(made=[[schema, name]])
         await ctx.check_lease()
         await create_index(ctx.read_connection, spec.statements[0], on_wait=step.set_note, schema=schema, name=name)
+
+    async def _copy_indexes(self, ctx: Context, step: StepHandle, spec: OperationStep) -> None:
+        async with ctx.read_connection() as conn:
+            schema = await table_schema(conn, spec.table)
+            copies = await index_copies(conn, spec.table, spec.copies)
+        await step.save_detail(made=[[schema, name] for name, _ in copies])
+        for name, statement in copies:
+            await ctx.check_lease()
+            await create_index(ctx.read_connection, statement, on_wait=step.set_note, schema=schema, name=name)
 
     async def _drop_index(self, ctx: Context, step: StepHandle, spec: OperationStep) -> None:
         if "dropped" not in step.detail:

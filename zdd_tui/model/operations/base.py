@@ -22,6 +22,8 @@ class StepMode(StrEnum):
     """CREATE INDEX CONCURRENTLY of :attr:`OperationStep.index`, outside a transaction."""
     DROP_INDEX = "drop-index"
     """DROP INDEX CONCURRENTLY of :attr:`OperationStep.index`, outside a transaction."""
+    COPY_INDEXES = "copy-indexes"
+    """CREATE INDEX CONCURRENTLY for every index of the old columns of :attr:`OperationStep.copies`, on the new ones."""
     FILL = "fill"
     """:attr:`OperationStep.fill`, in batches, each with its checkpoint."""
 
@@ -55,6 +57,8 @@ class OperationStep:
         table: of the index that is built, as SQL.
         schema: of the index that is dropped; empty where the statement names none.
         is_optional: IF EXISTS or IF NOT EXISTS of an index.
+        copies: pairs of columns' names, old and new, of the table.
+        is_reversed: the step does nothing; its undo builds the indexes, or runs the statements of the undo.
         fill: what :attr:`StepMode.FILL` writes; the phase of such a step is backfill.
         only_if: a query of one truth value; where it is false, nothing runs and nothing is undone.
     """
@@ -70,6 +74,8 @@ class OperationStep:
     schema: str = ""
     is_optional: bool = False
     only_if: str = ""
+    copies: tuple[tuple[str, str], ...] = ()
+    is_reversed: bool = False
     fill: Fill | None = None
 
     @property
@@ -77,6 +83,8 @@ class OperationStep:
         """What the undo runs, for people; what depends on the database is told in words."""
         if self.mode is StepMode.BUILD_INDEX:
             return (f"DROP INDEX CONCURRENTLY {self.index}",)
+        if self.mode is StepMode.COPY_INDEXES:
+            return (f"{'builds' if self.is_reversed else 'drops'} these indexes, concurrently",)
         if self.mode is StepMode.DROP_INDEX:
             return (f"builds {self.index} again, concurrently",)
         restored = ("restores what the database held before",) if self.undo_query else ()

@@ -16,9 +16,10 @@ from zdd_tui.model.operations.columns import (
 from zdd_tui.model.operations.constraints import add_table_constraint, read_drop_constraint
 from zdd_tui.model.operations.indexes import read_create_index, read_drop_index
 from zdd_tui.model.operations.objects import OBJECT_READERS, read_drop
+from zdd_tui.model.operations.renames import read_rename
 from zdd_tui.model.operations.settings import SETTING_READERS
 from zdd_tui.model.operations.statements import read_own_statement
-from zdd_tui.model.operations.tables import read_create_table
+from zdd_tui.model.operations.tables import read_create_table, read_set_schema
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import OperationSection, OperationsPlan
 from zdd_tui.model.sql import SqlSyntaxError, enum_name, parse_sql, single_command_sql, split_statements, string_values
@@ -149,6 +150,8 @@ _READERS: Mapping[str, Reader] = {
     "create_stmt": read_create_table,
     "drop_stmt": _read_drop,
     "index_stmt": read_create_index,
+    "rename_stmt": read_rename,
+    "alter_object_schema_stmt": read_set_schema,
 }
 _COMMAND_READERS: Mapping[str, CommandReader] = {
     **SETTING_READERS,

@@ -129,11 +129,13 @@ class OperationOptions:
         has_rollout: an older version of the application may run until cutover.
         undo: statements, for an operation whose undo cannot be derived; None where the plan has none.
         phase: of such an operation.
+        down: the expression that computes the value of a column's old type; empty for an assignment.
     """
 
     has_rollout: bool = False
     undo: tuple[str, ...] | None = None
     phase: Phase = Phase.EXPAND
+    down: str = ""
 
 
 MAX_VIOLATIONS = 1000

@@ -20,6 +20,7 @@ from zdd_tui.model.operations.renames import read_rename
 from zdd_tui.model.operations.settings import SETTING_READERS
 from zdd_tui.model.operations.statements import read_own_statement
 from zdd_tui.model.operations.tables import read_create_table, read_set_schema
+from zdd_tui.model.operations.types import combine_type_changes, read_column_type
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import OperationSection, OperationsPlan
 from zdd_tui.model.sql import SqlSyntaxError, enum_name, parse_sql, single_command_sql, split_statements, string_values
@@ -42,10 +43,10 @@ def _read_sections(sections: tuple[OperationSection, ...]) -> tuple[Operation, .
     found: list[Operation] = []
     for number, section in enumerate(sections):
         try:
-            found += read_operations(section.sql, OperationOptions(True, section.undo, section.phase))
+            found += read_operations(section.sql, OperationOptions(True, section.undo, section.phase, section.down))
         except PlanError as error:
             raise PlanError(f"operations[{number}]: {error.title}", error.hint) from None
-    return tuple(found)
+    return combine_type_changes(found)
 
 
 def numbered_steps(plan: OperationsPlan, phase: Phase) -> tuple[tuple[int, OperationStep], ...]:
@@ -156,6 +157,7 @@ _READERS: Mapping[str, Reader] = {
 _COMMAND_READERS: Mapping[str, CommandReader] = {
     **SETTING_READERS,
     "AT_AddColumn": read_add_column,
+    "AT_AlterColumnType": read_column_type,
     "AT_AddConstraint": _read_add_constraint,
     "AT_ColumnDefault": read_column_default,
     "AT_DropColumn": read_drop_column,

@@ -19,6 +19,10 @@ class OperationSection(PlanSection):
     undo: Strings | None = Field(
         None, description="statements that take it back, where zdd cannot derive them; [] says that nothing has to be"
     )
+    down: str = Field(
+        "",
+        description="of ALTER COLUMN … TYPE: the expression that computes the old value; default: the new one, assigned",
+    )
     phase: Phase = Field(Phase.EXPAND, description="where a statement with an undo of its own runs")
 
 

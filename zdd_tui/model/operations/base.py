@@ -32,13 +32,30 @@ class Fill:
 
     Attributes:
         table: as SQL.
-        values: pairs of a column's name and an SQL expression over the row's columns.
+        values: pairs of a column's name and an SQL expression over the row's columns; empty to delete the rows.
         only_where: SQL condition: the rows that still need the values. At the end no row meets it.
+        is_once: the condition may still hold after a row got its values: each row gets them once, because its batch
+            commits with its checkpoint, and rows that are inserted later do not need them.
+        alias: of the table in the expressions; empty for its own name.
+        source: further items for FROM, as SQL; empty for none.
     """
 
     table: str
     values: tuple[tuple[str, str], ...]
     only_where: str
+    is_once: bool = False
+    alias: str = ""
+    source: str = ""
+
+    @property
+    def sql(self) -> str:
+        """The statement that the batches are parts of, for people."""
+        name = f"{self.table} AS {self.alias}" if self.alias else self.table
+        where = f" WHERE {self.only_where}" if self.only_where else ""
+        if not self.values:
+            return f"DELETE FROM {name}{f' USING {self.source}' if self.source else ''}{where}"
+        values = ", ".join(f"{name_sql(column)} = {value}" for column, value in self.values)
+        return f"UPDATE {name} SET {values}{f' FROM {self.source}' if self.source else ''}{where}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +88,13 @@ class OperationStep:
     is_optional: bool = False
     only_if: str = ""
     fill: Fill | None = None
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What the step runs, for people."""
+        if self.fill is not None:
+            return (f"in batches: {self.fill.sql}",)
+        return tuple(line for sql in self.statements for line in sql.splitlines())
 
     @property
     def undo_lines(self) -> tuple[str, ...]:

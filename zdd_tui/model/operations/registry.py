@@ -52,6 +52,17 @@ def numbered_steps(plan: OperationsPlan, phase: Phase) -> tuple[tuple[int, Opera
     return tuple((number, step) for number, step in enumerate(_all_steps(plan)) if step.phase is phase)
 
 
+OPERATION_STEPS = ("run-operation", "fill-rows")
+"""Keys of the engine's steps whose value is the number of an operation's step."""
+
+
+def named_steps(plan: OperationsPlan, phase: Phase) -> tuple[tuple[str, int, OperationStep], ...]:
+    """As :func:`numbered_steps`, each with the name of its step in the strategy."""
+    return tuple(
+        (f"{phase}-{position}", number, step) for position, (number, step) in enumerate(numbered_steps(plan, phase), 1)
+    )
+
+
 def find_step(plan: OperationsPlan, number: int) -> OperationStep:
     """The step with a number that :func:`numbered_steps` returned."""
     return _all_steps(plan)[number]

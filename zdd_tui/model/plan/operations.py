@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from zdd_tui.model.phase import Phase
+from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.plan.section import PlanSection, Strings
 from zdd_tui.model.plan.strategies import SingleImagePlan
 
@@ -30,6 +31,7 @@ class OperationsPlan(SingleImagePlan):
 
     strategy: Literal["expand-contract"] = "expand-contract"
     operations: tuple[OperationSection, ...] = Field(min_length=1, description="the migration, statement by statement")
+    backfill: Backfill = Field(Backfill(), description="how fast rows get values in batches")
 
     @field_validator("operations", mode="before")
     @classmethod

@@ -144,16 +144,35 @@ class OperationOptions:
     Attributes:
         has_rollout: an older version of the application may run until cutover.
         undo: statements, for an operation whose undo cannot be derived; None where the plan has none.
-        phase: of such an operation.
+        phase: where a statement of the team's own runs, as one; None where the plan has none.
+        repair: SQL expression of the value by column, for rows that a constraint would refuse.
+        created: tables that the migration creates.
+        added: pairs of a table and a column that the migration adds.
     """
 
     has_rollout: bool = False
     undo: tuple[str, ...] | None = None
-    phase: Phase = Phase.EXPAND
+    phase: Phase | None = None
+    repair: tuple[tuple[str, str], ...] = ()
+    created: frozenset[str] = frozenset()
+    added: frozenset[tuple[str, str]] = frozenset()
+
+    def creates(self, table: str) -> bool:
+        """Whether the migration creates a table, whose name is SQL."""
+        return same_table(table) in self.created
+
+    def adds(self, table: str, column: str) -> bool:
+        """Whether the migration adds a column to a table."""
+        return (same_table(table), column) in self.added
 
 
 MAX_VIOLATIONS = 1000
 """Violating rows are counted up to this number."""
+
+
+def same_table(table: str) -> str:
+    """The name of a table, the same with and without the schema ``public``."""
+    return table.removeprefix("public.")
 
 
 def relation_sql(relation: Any) -> str:

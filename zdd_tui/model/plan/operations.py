@@ -20,7 +20,16 @@ class OperationSection(PlanSection):
     undo: Strings | None = Field(
         None, description="statements that take it back, where zdd cannot derive them; [] says that nothing has to be"
     )
-    phase: Phase = Field(Phase.EXPAND, description="where a statement with an undo of its own runs")
+    phase: Phase | None = Field(
+        None, description="where a statement with an undo of its own runs, as one; default: expand, or batches"
+    )
+    repair: dict[str, str] = Field(
+        {}, description="column: SQL expression of its value in rows that the statement's constraint would refuse"
+    )
+
+    # Statements are read once for each plan: the sections are keys of a cache.
+    def __hash__(self) -> int:
+        return hash((self.sql, self.undo, self.phase, tuple(self.repair.items())))
 
 
 class OperationsPlan(SingleImagePlan):

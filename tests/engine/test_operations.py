@@ -126,17 +126,17 @@ MIGRATIONS = {
 }
 
 
-def plan_of(dsn: str, *operations: Any) -> OperationsPlan:
+def plan_of(dsn: str, *operations: Any, **sections: Any) -> OperationsPlan:
     kubernetes = plan_for(dsn).kubernetes.model_dump(exclude={"images"}) | {"image": "shop/notes:2"}
     return OperationsPlan.model_validate(
-        {"name": "notes", "database": {"dsn": dsn}, "kubernetes": kubernetes, "operations": list(operations)}
+        {"name": "notes", "database": {"dsn": dsn}, "kubernetes": kubernetes, "operations": list(operations)} | sections
     )
 
 
 def handle(number: int) -> StepHandle:
     async def ignore(*_: Any) -> None: ...
 
-    stored = StepRecord("step", StepStatus.STARTED, detail={})
+    stored = StepRecord(f"step-{number}", StepStatus.STARTED, detail={})  # a fill is stored under the step's name
     return StepHandle(stored, value=number, write_note=ignore, write_detail=ignore, write_done=ignore)
 
 
@@ -248,7 +248,8 @@ async def test_a_statement_of_ones_own_runs_in_its_phase_and_is_undone_as_the_pl
     pg_dsn: str, db: asyncpg.Connection
 ) -> None:
     await db.execute(SCHEMA)
-    plan = plan_of(pg_dsn, {"sql": "UPDATE teams SET name = 'x'", "undo": "UPDATE teams SET name = 'y'"})
+    own = {"sql": "UPDATE teams SET name = 'x'", "undo": "UPDATE teams SET name = 'y'", "phase": "expand"}
+    plan = plan_of(pg_dsn, own)
     await db.execute("INSERT INTO teams VALUES (1, 'a')")
     async with open_context(plan) as ctx:
         (step,) = await run_phases(ctx, plan, [Phase.EXPAND])

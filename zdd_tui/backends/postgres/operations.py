@@ -6,7 +6,7 @@ import asyncpg
 
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.model.errors import StepFailed
-from zdd_tui.model.operations.base import MAX_VIOLATIONS, Violation
+from zdd_tui.model.operations.base import MAX_VIOLATIONS, OperationStep, Violation
 from zdd_tui.model.operations.indexes import copied_index
 from zdd_tui.model.sql import quote_qualified
 
@@ -16,6 +16,11 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relname = $2 AND c.relkind IN ('i', 'I')
   AND CASE WHEN $1 = '' THEN pg_table_is_visible(c.oid) ELSE n.nspname = $1 END
 """
+
+
+async def is_needed(conn: Connection, step: OperationStep) -> bool:
+    """Whether a step has anything to do: its ``only_if``."""
+    return not step.only_if or bool(await conn.fetchval(step.only_if))
 
 
 async def table_schema(conn: Connection, table: str) -> str:

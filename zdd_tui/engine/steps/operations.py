@@ -2,9 +2,10 @@
 
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.ddl import create_index, drop_index
-from zdd_tui.backends.postgres.operations import count_violations, find_index, index_copies, table_schema
+from zdd_tui.backends.postgres.operations import count_violations, find_index, index_copies, is_needed, table_schema
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.steps.expand import run_statements
+from zdd_tui.engine.steps.fills import run_fill, undo_fill
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.operations.base import OperationStep, StepMode
 from zdd_tui.model.operations.indexes import concurrent_build
@@ -36,7 +37,7 @@ class RunOperation:
         spec = self._spec(ctx, step)
         if spec.only_if and "is_needed" not in step.detail:
             async with ctx.read_connection() as conn:
-                await step.save_detail(is_needed=bool(await conn.fetchval(spec.only_if)))
+                await step.save_detail(is_needed=await is_needed(conn, spec))
         if not step.detail.get("is_needed", True):
             return
         if spec.is_reversed:
@@ -50,6 +51,8 @@ class RunOperation:
                 await self._drop_index(ctx, step, spec)
             case StepMode.COPY_INDEXES:
                 await self._copy_indexes(ctx, step, spec)
+            case StepMode.FILL:
+                await run_fill(ctx, step, spec)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         spec = self._spec(ctx, step)
@@ -67,6 +70,8 @@ class RunOperation:
                 for schema, name, definition in step.detail.get("dropped", ()):
                     build = concurrent_build(definition)
                     await create_index(ctx.read_connection, build, on_wait=step.set_note, schema=schema, name=name)
+            case StepMode.FILL:
+                await undo_fill(ctx, step, spec)
 
     def _spec(self, ctx: Context, step: StepHandle) -> OperationStep:
         return find_step(ctx.plan_of_type(OperationsPlan), step.value or 0)

@@ -34,13 +34,30 @@ class Fill:
 
     Attributes:
         table: as SQL.
-        values: pairs of a column's name and an SQL expression over the row's columns.
+        values: pairs of a column's name and an SQL expression over the row's columns; empty to delete the rows.
         only_where: SQL condition: the rows that still need the values. At the end no row meets it.
+        is_once: the condition may still hold after a row got its values: each row gets them once, because its batch
+            commits with its checkpoint, and rows that are inserted later do not need them.
+        alias: of the table in the expressions; empty for its own name.
+        source: further items for FROM, as SQL; empty for none.
     """
 
     table: str
     values: tuple[tuple[str, str], ...]
     only_where: str
+    is_once: bool = False
+    alias: str = ""
+    source: str = ""
+
+    @property
+    def sql(self) -> str:
+        """The statement that the batches are parts of, for people."""
+        name = f"{self.table} AS {self.alias}" if self.alias else self.table
+        where = f" WHERE {self.only_where}" if self.only_where else ""
+        if not self.values:
+            return f"DELETE FROM {name}{f' USING {self.source}' if self.source else ''}{where}"
+        values = ", ".join(f"{name_sql(column)} = {value}" for column, value in self.values)
+        return f"UPDATE {name} SET {values}{f' FROM {self.source}' if self.source else ''}{where}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +94,13 @@ class OperationStep:
     copies: tuple[tuple[str, str], ...] = ()
     is_reversed: bool = False
     fill: Fill | None = None
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What the step runs, for people."""
+        if self.fill is not None:
+            return (f"in batches: {self.fill.sql}",)
+        return tuple(line for sql in self.statements for line in sql.splitlines())
 
     @property
     def undo_lines(self) -> tuple[str, ...]:
@@ -128,18 +152,37 @@ class OperationOptions:
     Attributes:
         has_rollout: an older version of the application may run until cutover.
         undo: statements, for an operation whose undo cannot be derived; None where the plan has none.
-        phase: of such an operation.
+        phase: where a statement of the team's own runs, as one; None where the plan has none.
+        repair: SQL expression of the value by column, for rows that a constraint would refuse.
+        created: tables that the migration creates.
+        added: pairs of a table and a column that the migration adds.
         down: the expression that computes the value of a column's old type; empty for an assignment.
     """
 
     has_rollout: bool = False
     undo: tuple[str, ...] | None = None
-    phase: Phase = Phase.EXPAND
+    phase: Phase | None = None
+    repair: tuple[tuple[str, str], ...] = ()
+    created: frozenset[str] = frozenset()
+    added: frozenset[tuple[str, str]] = frozenset()
     down: str = ""
+
+    def creates(self, table: str) -> bool:
+        """Whether the migration creates a table, whose name is SQL."""
+        return same_table(table) in self.created
+
+    def adds(self, table: str, column: str) -> bool:
+        """Whether the migration adds a column to a table."""
+        return (same_table(table), column) in self.added
 
 
 MAX_VIOLATIONS = 1000
 """Violating rows are counted up to this number."""
+
+
+def same_table(table: str) -> str:
+    """The name of a table, the same with and without the schema ``public``."""
+    return table.removeprefix("public.")
 
 
 def relation_sql(relation: Any) -> str:

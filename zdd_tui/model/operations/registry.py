@@ -1,11 +1,18 @@
 """From SQL to operations: the reader of each kind of statement."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, StepMode
+from zdd_tui.model.operations.base import (
+    Operation,
+    OperationOptions,
+    OperationStep,
+    StepMode,
+    relation_sql,
+    same_table,
+)
 from zdd_tui.model.operations.columns import (
     read_add_column,
     read_column_default,
@@ -17,6 +24,7 @@ from zdd_tui.model.operations.constraints import add_table_constraint, read_drop
 from zdd_tui.model.operations.indexes import read_create_index, read_drop_index
 from zdd_tui.model.operations.objects import OBJECT_READERS, read_drop
 from zdd_tui.model.operations.renames import read_rename
+from zdd_tui.model.operations.row_changes import read_delete, read_update
 from zdd_tui.model.operations.settings import SETTING_READERS
 from zdd_tui.model.operations.statements import read_own_statement
 from zdd_tui.model.operations.tables import read_create_table, read_set_schema
@@ -41,17 +49,60 @@ def plan_operations(plan: OperationsPlan) -> tuple[Operation, ...]:
 @lru_cache(maxsize=16)
 def _read_sections(sections: tuple[OperationSection, ...]) -> tuple[Operation, ...]:
     found: list[Operation] = []
+    created, added = _new_objects([section.sql for section in sections])
     for number, section in enumerate(sections):
+        options = OperationOptions(
+            True,
+            section.undo,
+            section.phase,
+            tuple(section.repair.items()),
+            frozenset(created),
+            frozenset(added),
+            section.down,
+        )
         try:
-            found += read_operations(section.sql, OperationOptions(True, section.undo, section.phase, section.down))
+            found += read_operations(section.sql, options)
         except PlanError as error:
             raise PlanError(f"operations[{number}]: {error.title}", error.hint) from None
     return combine_type_changes(found)
 
 
+def _new_objects(scripts: Iterable[str]) -> tuple[set[str], set[tuple[str, str]]]:
+    """The tables that a migration creates, and pairs of a table and a column that it adds."""
+    created: set[str] = set()
+    added: set[tuple[str, str]] = set()
+    for script in scripts:
+        try:
+            statements = [each.stmt for each in parse_sql(script).stmts]
+        except SqlSyntaxError:
+            continue  # the reader of the section says so
+        for node in statements:
+            kind = node.WhichOneof("node")
+            if kind == "create_stmt" and not node.create_stmt.if_not_exists:
+                created.add(same_table(relation_sql(node.create_stmt.relation)))
+            if kind != "alter_table_stmt":
+                continue
+            for command in (each.alter_table_cmd for each in node.alter_table_stmt.cmds):
+                if enum_name(command, "subtype") == "AT_AddColumn" and not command.missing_ok:
+                    table = same_table(relation_sql(node.alter_table_stmt.relation))
+                    added.add((table, getattr(command, "def").column_def.colname))
+    return created, added
+
+
 def numbered_steps(plan: OperationsPlan, phase: Phase) -> tuple[tuple[int, OperationStep], ...]:
     """The steps of all operations in a phase, in their order, each with its number in the plan."""
     return tuple((number, step) for number, step in enumerate(_all_steps(plan)) if step.phase is phase)
+
+
+OPERATION_STEPS = ("run-operation", "fill-rows")
+"""Keys of the engine's steps whose value is the number of an operation's step."""
+
+
+def named_steps(plan: OperationsPlan, phase: Phase) -> tuple[tuple[str, int, OperationStep], ...]:
+    """As :func:`numbered_steps`, each with the name of its step in the strategy."""
+    return tuple(
+        (f"{phase}-{position}", number, step) for position, (number, step) in enumerate(numbered_steps(plan, phase), 1)
+    )
 
 
 def find_step(plan: OperationsPlan, number: int) -> OperationStep:
@@ -97,6 +148,8 @@ def _require_distinct_indexes(operations: list[Operation]) -> tuple[Operation, .
 
 def _read_statement(node: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     kind = node.WhichOneof("node")
+    if kind in _ROW_READERS:
+        return _ROW_READERS[kind](getattr(node, kind), text, options)
     if options.undo is not None or kind not in _READERS:
         return (read_own_statement(text, options),)
     return _READERS[kind](getattr(node, kind), text, options)
@@ -142,6 +195,9 @@ def _read_drop(statement: Any, text: str, options: OperationOptions) -> tuple[Op
         for each in statement.objects
     )
 
+
+_ROW_READERS: Mapping[str, Reader] = {"update_stmt": read_update, "delete_stmt": read_delete}
+"""They take ``undo:`` of the plan."""
 
 _READERS: Mapping[str, Reader] = {
     **OBJECT_READERS,

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from zdd_tui.model.phase import Phase
+from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.plan.section import PlanSection, Strings
 from zdd_tui.model.plan.strategies import SingleImagePlan
 
@@ -23,7 +24,16 @@ class OperationSection(PlanSection):
         "",
         description="of ALTER COLUMN … TYPE: the expression that computes the old value; default: the new one, assigned",
     )
-    phase: Phase = Field(Phase.EXPAND, description="where a statement with an undo of its own runs")
+    phase: Phase | None = Field(
+        None, description="where a statement with an undo of its own runs, as one; default: expand, or batches"
+    )
+    repair: dict[str, str] = Field(
+        {}, description="column: SQL expression of its value in rows that the statement's constraint would refuse"
+    )
+
+    # Statements are read once for each plan: the sections are keys of a cache.
+    def __hash__(self) -> int:
+        return hash((self.sql, self.undo, self.down, self.phase, tuple(self.repair.items())))
 
 
 class OperationsPlan(SingleImagePlan):
@@ -34,6 +44,7 @@ class OperationsPlan(SingleImagePlan):
 
     strategy: Literal["expand-contract"] = "expand-contract"
     operations: tuple[OperationSection, ...] = Field(min_length=1, description="the migration, statement by statement")
+    backfill: Backfill = Field(Backfill(), description="how fast rows get values in batches")
 
     @field_validator("operations", mode="before")
     @classmethod

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from zdd_tui.model.ddl.lint import early_defaults
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.operations.registry import numbered_steps
+from zdd_tui.model.operations.registry import named_steps
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.base import BasePlan, DualWriteMode, Plan
 from zdd_tui.model.plan.operations import OperationsPlan
@@ -83,8 +83,8 @@ def build_operations(plan: OperationsPlan) -> Strategy:
     A phase to which no operation brings a step is left out, but for the rollout and the last one.
     """
     rollout = build_rolling().phases[0]
-    expand, contract, cleanup = (
-        _operation_steps(plan, phase) for phase in (Phase.EXPAND, Phase.CONTRACT, Phase.CLEANUP)
+    expand, backfill, contract, cleanup = (
+        _operation_steps(plan, phase) for phase in (Phase.EXPAND, Phase.BACKFILL, Phase.CONTRACT, Phase.CLEANUP)
     )
     valid = GateSpec("operations-valid", "every statement has run, every index is valid")
     phases = [
@@ -93,8 +93,12 @@ def build_operations(plan: OperationsPlan) -> Strategy:
             (StepSpec("check-rows", "count the rows that the constraints would refuse"), *expand),
             (valid, GateSpec("no-waiters", "no blocked sessions")),
         ),
-        PhaseSpec(Phase.CUTOVER, (*rollout.steps, _SOAK), (*rollout.gates, _SOAK_PASSED, _HEALTHY)),
     ]
+    if backfill:
+        prepare = StepSpec("prepare-fills", "ANALYZE, fix the upper bounds, check the plans of the batches")
+        steps = (prepare, *backfill) if any(step.handler == "fill-rows" for step in backfill) else backfill
+        phases.append(PhaseSpec(Phase.BACKFILL, steps, (GateSpec("fills-complete", "every row has its values"), valid)))
+    phases.append(PhaseSpec(Phase.CUTOVER, (*rollout.steps, _SOAK), (*rollout.gates, _SOAK_PASSED, _HEALTHY)))
     if contract:
         again = StepSpec("check-rows-again", "count the rows that the constraints would refuse", handler="check-rows")
         gates = (valid, _SERVING_NEW, _NO_OLDER_POD)
@@ -107,13 +111,13 @@ def build_operations(plan: OperationsPlan) -> Strategy:
 def _operation_steps(plan: OperationsPlan, phase: Phase) -> tuple[StepSpec, ...]:
     return tuple(
         StepSpec(
-            f"{phase}-{position}",
+            name,
             step.label,
             irreversible=phase is Phase.CLEANUP,
-            handler="run-operation",
+            handler="run-operation" if step.fill is None else "fill-rows",
             value=number,
         )
-        for position, (number, step) in enumerate(numbered_steps(plan, phase), 1)
+        for name, number, step in named_steps(plan, phase)
     )
 
 

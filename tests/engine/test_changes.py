@@ -3,18 +3,19 @@
 pg_dump, which shares no code with the product, judges the schema; plain SQL judges the rows.
 """
 
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
 import pytest
 
-from tests.engine.test_operations import dump, handle, open_context, plan_of
-from zdd_tui.engine.context import Context, StepHandle
+from tests.engine.test_operations import dump, open_context, plan_of, run_phases
 from zdd_tui.engine.steps.operations import RunOperation
-from zdd_tui.model.operations.base import StepMode
-from zdd_tui.model.operations.registry import numbered_steps
+from zdd_tui.model.errors import PlanError, StepFailed
+from zdd_tui.model.operations.registry import numbered_steps, plan_operations
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.plan.operations import OperationsPlan
 from zdd_tui.testbed.servers import PostgresServer
 
 SCHEMA = """
@@ -65,27 +66,6 @@ MIGRATIONS = {
 }
 
 
-async def run_phases(ctx: Context, plan: OperationsPlan, phases: list[Phase]) -> list[StepHandle]:
-    steps = [each for phase in phases for each in numbered_steps(plan, phase)]
-    handles = []
-    for number, spec in steps:
-        each = handle(number)
-        if spec.mode is StepMode.FILL and (not spec.only_if or await is_true(ctx, spec.only_if)):
-            assert spec.fill is not None
-            async with ctx.read_connection() as conn:
-                sets = ", ".join(f"{name} = {value}" for name, value in spec.fill.values)
-                await conn.execute(f"UPDATE {spec.fill.table} SET {sets} WHERE {spec.fill.only_where}")
-                assert not await conn.fetchval(f"SELECT count(*) FROM {spec.fill.table} WHERE {spec.fill.only_where}")
-        await RunOperation().run(ctx, each)
-        handles.append(each)
-    return handles
-
-
-async def is_true(ctx: Context, query: str) -> bool:
-    async with ctx.read_connection() as conn:
-        return bool(await conn.fetchval(query))
-
-
 async def reset(db: asyncpg.Connection) -> None:
     await db.execute("DROP SCHEMA public CASCADE; DROP SCHEMA IF EXISTS s CASCADE; CREATE SCHEMA public")
     await db.execute("ALTER SCHEMA public OWNER TO pg_database_owner; GRANT USAGE ON SCHEMA public TO PUBLIC")
@@ -102,11 +82,12 @@ async def test_done_is_the_plain_migration_and_undone_is_as_before(
     before = dump(pg, pg_dsn)
     plan = plan_of(pg_dsn, migration)
     phases = [phase for phase in Phase if numbered_steps(plan, phase)]
-    async with open_context(plan) as ctx:
-        for last in range(len(phases) - 1):
+    for last in range(len(phases) - 1):
+        async with open_context(plan.model_copy(update={"name": f"notes-{last}"})) as ctx:
             for each in reversed(await run_phases(ctx, plan, phases[: last + 1])):
                 await RunOperation().undo(ctx, each)
-            assert dump(pg, pg_dsn) == before, f"rolled back from {phases[last]}"
+        assert dump(pg, pg_dsn) == before, f"rolled back from {phases[last]}"
+    async with open_context(plan) as ctx:
         await run_phases(ctx, plan, phases)
     done = dump(pg, pg_dsn)
     assert not await db.fetch("SELECT proname FROM pg_proc WHERE pronamespace = 'zdd'::regnamespace AND prorettype = 2279"
@@ -129,10 +110,6 @@ def sorted_columns(lines: list[str]) -> list[str]:
     return [line for table in tables for line in (table[0], *sorted(table[1:]))]
 
 
-async def expanded(db: asyncpg.Connection, ctx: Context, plan: OperationsPlan) -> None:
-    await run_phases(ctx, plan, [Phase.EXPAND, Phase.BACKFILL])
-
-
 async def test_either_name_of_a_column_may_be_written(pg_dsn: str, db: asyncpg.Connection) -> None:
     """Each version names one of the two; NULL, the default and an upsert are what they are without the other."""
     await db.execute("""
@@ -140,7 +117,7 @@ async def test_either_name_of_a_column_may_be_written(pg_dsn: str, db: asyncpg.C
         INSERT INTO t (a) VALUES ('old')""")
     plan = plan_of(pg_dsn, "ALTER TABLE t RENAME a TO b; ALTER TABLE t RENAME j TO k; ALTER TABLE t RENAME id TO key")
     async with open_context(plan) as ctx:
-        await expanded(db, ctx, plan)
+        await run_phases(ctx, plan, [Phase.EXPAND, Phase.BACKFILL])
         for name in ("a", "b"):
             async def row(sql: str, *values: Any) -> Any:
                 await db.execute(sql.replace("COL", name), *values)
@@ -172,8 +149,6 @@ async def test_either_name_of_a_column_may_be_written(pg_dsn: str, db: asyncpg.C
 async def test_a_rename_that_would_lose_writes_is_refused_and_changes_nothing(
     schema: str, reason: str, pg: PostgresServer, pg_dsn: str, db: asyncpg.Connection
 ) -> None:
-    from zdd_tui.model.errors import StepFailed
-
     await db.execute(schema)
     before = dump(pg, pg_dsn)
     plan = plan_of(pg_dsn, "ALTER TABLE t RENAME a TO z")
@@ -181,3 +156,156 @@ async def test_a_rename_that_would_lose_writes_is_refused_and_changes_nothing(
         with pytest.raises(StepFailed, match=reason):
             await run_phases(ctx, plan, [Phase.EXPAND])
     assert dump(pg, pg_dsn) == before
+
+
+class Writers:
+    """Sessions that write without a pause, with statements that they have prepared once. None may fail.
+
+    Attributes:
+        rows: what they have written, by key.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn, self.rows, self.writes = dsn, dict[int, Any](), 0
+
+    @asynccontextmanager
+    async def running(self, table: str, column: str, value: Callable[[int], Any], *, key: str = "id") -> AsyncIterator[None]:
+        """The sessions of one version of the application."""
+        stop = asyncio.Event()
+        tasks = [
+            asyncio.create_task(self._write(table, column, value, key, stop, name)) for name in range(2)
+        ]
+        try:
+            yield
+        finally:
+            stop.set()
+            await asyncio.gather(*tasks)
+
+    async def _write(
+        self, table: str, column: str, value: Callable[[int], Any], key: str, stop: asyncio.Event, name: int
+    ) -> None:
+        conn = await asyncpg.connect(self.dsn)
+        try:
+            insert = await conn.prepare(f"INSERT INTO {table} ({column}) VALUES ($1) RETURNING {key}::bigint")
+            update = await conn.prepare(f"UPDATE {table} SET {column} = $1 WHERE {key} = $2")
+            select = await conn.prepare(f"SELECT {column}::text FROM {table} WHERE {key} = $1")
+            while not stop.is_set():
+                self.writes += 1
+                number = self.writes
+                row = await insert.fetchval(value(number))
+                self.rows[row] = value(number)
+                assert await select.fetchval(row) == str(value(number))
+                if number % 3 == name:
+                    await update.fetch(value(number + 1), row)
+                    self.rows[row] = value(number + 1)
+                if number % 7 == 0:
+                    await conn.execute(f"UPDATE {table} SET {column} = NULL WHERE {key} = $1", row)
+                    self.rows[row] = None
+        finally:
+            await conn.close()
+
+
+@pytest.mark.parametrize("undo", [False, True])
+async def test_both_versions_write_a_renamed_column_in_every_phase(
+    undo: bool, pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute("""
+        CREATE TABLE t (id bigserial PRIMARY KEY, a text, filler int DEFAULT 3); CREATE INDEX ON t (a);
+        INSERT INTO t (a) SELECT 'r' || i FROM generate_series(1, 2000) i""")
+    plan = plan_of(pg_dsn, "ALTER TABLE t RENAME a TO b", backfill={"batch_rows": 100})
+    writers, handles = Writers(pg_dsn), []
+    value = "v{}".format
+    async with open_context(plan) as ctx:
+        async with writers.running("t", "a", value):
+            handles += await run_phases(ctx, plan, [Phase.EXPAND, Phase.BACKFILL])
+            async with writers.running("t", "b", value):
+                await asyncio.sleep(0.2)  # cutover: both versions write
+        async with writers.running("t", "b", value):
+            handles += await run_phases(ctx, plan, [Phase.CONTRACT])
+            if undo:
+                contract = [each for each in handles if "contract" in numbered_phase(plan, each)]
+                for each in reversed(contract):
+                    await RunOperation().undo(ctx, each)
+        if undo:
+            async with writers.running("t", "a", value), writers.running("t", "b", value):
+                await asyncio.sleep(0.1)
+            assert await db.fetchval("SELECT count(*) FROM t WHERE a IS DISTINCT FROM b") == 0
+        else:
+            assert await db.fetchval("SELECT count(*) FROM t WHERE b IS DISTINCT FROM zdd_old_b") == 0
+            async with writers.running("t", "b", value):
+                await run_phases(ctx, plan, [Phase.CLEANUP])
+    assert writers.writes > 100
+    found = {row["id"]: row["b"] for row in await db.fetch("SELECT id, b FROM t")}
+    assert {key: found[key] for key in writers.rows} == writers.rows
+    assert sum(1 for value in found.values() if value and value.startswith("r")) == 2000
+
+
+def numbered_phase(plan: Any, each: Any) -> str:
+    return next(phase for phase in Phase for number, _ in numbered_steps(plan, phase) if number == each.value)
+
+
+@pytest.mark.parametrize("undo", [False, True])
+async def test_a_key_and_its_references_are_written_in_every_phase(
+    undo: bool, pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute("""
+        CREATE TABLE p (id serial PRIMARY KEY, n int);
+        CREATE TABLE c (id bigserial PRIMARY KEY, p int REFERENCES p ON DELETE CASCADE); CREATE INDEX ON c (p);
+        INSERT INTO p (n) SELECT i FROM generate_series(1, 2000) i; INSERT INTO c (p) SELECT id FROM p""")
+    sql = "ALTER TABLE c ALTER p TYPE bigint; ALTER TABLE p ALTER id TYPE bigint; ALTER TABLE p ALTER n TYPE text"
+    plan = plan_of(pg_dsn, sql, backfill={"batch_rows": 100})
+    writers, handles = Writers(pg_dsn), []
+
+    def parent_of(number: int) -> int:
+        return number % 2000 + 1
+
+    async with open_context(plan) as ctx:
+        async with writers.running("c", "p", parent_of):
+            handles += await run_phases(ctx, plan, [Phase.EXPAND, Phase.BACKFILL, Phase.CONTRACT])
+            if undo:
+                for each in reversed([each for each in handles if numbered_phase(plan, each) == "contract"]):
+                    await RunOperation().undo(ctx, each)
+                assert await db.fetchval("SELECT pg_typeof(id)::text FROM p LIMIT 1") == "integer"
+                assert await db.fetchval("SELECT count(*) FROM c WHERE p IS DISTINCT FROM zdd_new_p") == 0
+            else:
+                assert await db.fetchval("SELECT count(*) FROM c WHERE p IS DISTINCT FROM zdd_old_p") == 0
+                await run_phases(ctx, plan, [Phase.CLEANUP])
+    assert writers.writes > 50
+    found = {row["id"]: row["p"] for row in await db.fetch("SELECT id, p FROM c")}
+    assert {key: found[key] for key in writers.rows} == writers.rows
+    assert await db.fetch("SELECT convalidated FROM pg_constraint WHERE contype = 'f' AND confrelid = 'p'::regclass") == [
+        (True,)
+    ]
+    assert await db.fetchval("SELECT nextval(pg_get_serial_sequence('p', 'id'))") == 2001
+
+
+async def test_rows_that_the_new_type_cannot_hold_are_named_before_cutover(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute("""
+        CREATE TABLE t (id int PRIMARY KEY, code text);
+        INSERT INTO t SELECT i, CASE WHEN i IN (17, 90) THEN 'x' ELSE i::text END FROM generate_series(1, 100) i""")
+    plan = plan_of(pg_dsn, "ALTER TABLE t ALTER code TYPE int USING code::int")
+    async with open_context(plan) as ctx:
+        await run_phases(ctx, plan, [Phase.EXPAND])
+        await db.execute("INSERT INTO t VALUES (101, 'y')")  # no statement of the application fails
+        with pytest.raises(StepFailed, match="rows failed"):
+            await run_phases(ctx, plan, [Phase.BACKFILL])
+        keys = {row["key"] for row in await db.fetch("SELECT key FROM zdd.failed_row")}
+        assert keys
+        assert keys <= {'["17"]', '["90"]', '["101"]'}
+        await db.execute("UPDATE t SET code = '5' WHERE code ~ '[xy]'")
+        await run_phases(ctx, plan, [Phase.BACKFILL, Phase.CONTRACT])
+    assert await db.fetchval("SELECT sum(code) FROM t") == 5050 - 17 - 90 + 15
+
+
+async def test_a_rollback_does_not_lose_what_the_old_type_cannot_hold(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute("CREATE TABLE t (id serial PRIMARY KEY, n int); INSERT INTO t (n) VALUES (1), (2)")
+    plan = plan_of(pg_dsn, "ALTER TABLE t ALTER n TYPE bigint")
+    async with open_context(plan) as ctx:
+        handles = await run_phases(ctx, plan, [Phase.EXPAND, Phase.BACKFILL, Phase.CONTRACT])
+        await db.execute("INSERT INTO t (n) VALUES (5000000000)")
+        with pytest.raises(StepFailed, match=r"1 rows of t\.n would lose their value"):
+            for each in reversed(handles):
+                await RunOperation().undo(ctx, each)
+    assert await db.fetchval("SELECT max(n) FROM t") == 5_000_000_000

@@ -44,7 +44,13 @@ async def check_operation_locks(plan: OperationsPlan, measurement: LockMeasureme
     sources = [
         (sql, f"operations: {step.label} ({phase}, statement {number})")
         for phase, step in steps
+        if not step.are_locks_known
         for number, sql in enumerate(step.statements, 1)
+    ]
+    known = [
+        f"{step.label} ({phase}): under a lock that blocks others only the catalog changes"
+        for phase, step in steps
+        if step.are_locks_known and step.statements
     ]
     database = plan.database
     evaluated = await evaluate_migration(
@@ -52,4 +58,4 @@ async def check_operation_locks(plan: OperationsPlan, measurement: LockMeasureme
     )
     for verdict in evaluated.verdicts:
         refuse_long_work(verdict, evaluated, may_break=f"({Phase.EXPAND}," not in verdict.statement.location)
-    return list(lock_lines(evaluated))
+    return [*lock_lines(evaluated), *known]

@@ -59,6 +59,16 @@ async def is_valid_index(conn: Connection, schema: str, name: str) -> bool:
     )
 
 
+async def is_invalid_index(conn: Connection, schema: str, name: str) -> bool:
+    """Whether there is such an index, and queries cannot use it."""
+    return bool(
+        await conn.fetchval(
+            "SELECT NOT (indisvalid AND indisready) FROM pg_index WHERE indexrelid = to_regclass($1)",
+            quote_qualified(schema, name),
+        )
+    )
+
+
 _INDEXES_OF_COLUMNS = """
 SELECT i.indexrelid::oid AS oid, pg_get_indexdef(i.indexrelid) AS definition, i.indimmediate AS is_immediate
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid

@@ -16,7 +16,7 @@ from zdd_tui.backends.postgres.gate_queries import (
     find_waiters,
     list_enabled_triggers,
 )
-from zdd_tui.backends.postgres.operations import is_valid_index
+from zdd_tui.backends.postgres.operations import is_invalid_index, is_valid_index
 from zdd_tui.backends.postgres.row_visibility import count_blocks
 from zdd_tui.backends.regions import read_region_statuses
 from zdd_tui.checks.catalog_diff import describe_losses, find_losses
@@ -246,8 +246,11 @@ async def _evaluate_fills_complete(ctx: Context, record: ReleaseRecord) -> GateR
 async def _evaluate_operations_valid(ctx: Context, record: ReleaseRecord) -> GateResult:
     """The indexes that the phase has built are valid. What ran in a transaction is there or is not."""
     made = [name for step in record.steps for name in step.detail.get("made", ())]
+    copied = [name for step in record.steps for name in step.detail.get("copied", ())]
     async with ctx.read_connection() as conn:
         invalid = [f"{schema}.{name}" for schema, name in made if not await is_valid_index(conn, schema, name)]
+        # A copy gets the name of its original, in the transaction that checks that nothing is left without a copy.
+        invalid += [f"{schema}.{name}" for schema, name in copied if await is_invalid_index(conn, schema, name)]
     reason = f"not valid: {format_list(invalid)}" if invalid else f"nothing is left to run; indexes built: {len(made)}"
     return pass_after(record, ["run-operation"], not invalid, reason)
 

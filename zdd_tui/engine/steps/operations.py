@@ -64,7 +64,7 @@ class RunOperation:
             case StepMode.COPY_INDEXES if spec.is_reversed:
                 await self._copy_indexes(ctx, step, spec)
             case StepMode.BUILD_INDEX | StepMode.COPY_INDEXES:
-                for schema, name in step.detail.get("made", ()):
+                for schema, name in (*step.detail.get("made", ()), *step.detail.get("copied", ())):
                     await drop_index(ctx.read_connection, schema, name, on_wait=step.set_note)
             case StepMode.DROP_INDEX:
                 for schema, name, definition in step.detail.get("dropped", ()):
@@ -101,7 +101,7 @@ class RunOperation:
         async with ctx.read_connection() as conn:
             schema = await table_schema(conn, spec.table)
             copies = await index_copies(conn, spec.table, spec.copies)
-        await step.save_detail(made=[[schema, name] for name, _ in copies])
+        await step.save_detail(copied=[[schema, name] for name, _ in copies])
         for name, statement in copies:
             await ctx.check_lease()
             await create_index(ctx.read_connection, statement, on_wait=step.set_note, schema=schema, name=name)

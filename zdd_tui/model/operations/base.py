@@ -75,6 +75,8 @@ class OperationStep:
         schema: of the index that is dropped; empty where the statement names none.
         is_optional: IF EXISTS or IF NOT EXISTS of an index.
         copies: pairs of columns' names, old and new, of the table.
+        are_locks_known: the form of the statements says what they lock, and only the catalog changes under a lock that
+            blocks others: no check has to find that out on a copy of the schema, where their branches would not be taken.
         is_reversed: the step does nothing; its undo builds the indexes, or runs the statements of the undo.
         fill: what :attr:`StepMode.FILL` writes; the phase of such a step is backfill.
         only_if: a query of one truth value; where it is false, nothing runs and nothing is undone.
@@ -92,6 +94,7 @@ class OperationStep:
     is_optional: bool = False
     only_if: str = ""
     copies: tuple[tuple[str, str], ...] = ()
+    are_locks_known: bool = False
     is_reversed: bool = False
     fill: Fill | None = None
 
@@ -100,7 +103,16 @@ class OperationStep:
         """What the step runs, for people."""
         if self.fill is not None:
             return (f"in batches: {self.fill.sql}",)
-        return tuple(line for sql in self.statements for line in sql.splitlines())
+        if self.mode is StepMode.COPY_INDEXES:
+            columns = ", ".join(f"{new} as on {old}" for old, new in self.copies)
+            return () if self.is_reversed else (f"CREATE INDEX CONCURRENTLY on {columns}",)
+        return tuple(line for sql in self.statements for line in self._readable(sql))
+
+    def _readable(self, sql: str) -> tuple[str, ...]:
+        """A statement for people: of a block of ours only its length."""
+        lines = tuple(sql.splitlines())
+        is_block = self.are_locks_known and len(lines) > 1 and sql.startswith(("DO ", "CREATE OR REPLACE FUNCTION"))
+        return (f"{lines[0].split('$zdd')[0].strip()} … ({len(lines)} lines: {self.label})",) if is_block else lines
 
     @property
     def undo_lines(self) -> tuple[str, ...]:
@@ -112,7 +124,11 @@ class OperationStep:
         if self.mode is StepMode.DROP_INDEX:
             return (f"builds {self.index} again, concurrently",)
         restored = ("restores what the database held before",) if self.undo_query else ()
-        undo = (f"{sql}, with the data in it" if _DROPS_DATA.search(sql) else sql for sql in self.undo)
+        undo = (
+            f"{line}, with the data in it" if _DROPS_DATA.search(line) else line
+            for sql in self.undo
+            for line in self._readable(sql)
+        )
         return (*restored, *undo) or ("nothing to undo",)
 
 
@@ -143,6 +159,19 @@ class Operation:
     steps: tuple[OperationStep, ...]
     violations: tuple[Violation, ...] = ()
     removes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RenameOperation(Operation):
+    """A rename. Until contract both names exist, and only one of them is the original.
+
+    Attributes:
+        tables: names without a schema that the table has before and after.
+        columns: the old and the new name of the column; empty where the table itself is renamed.
+    """
+
+    tables: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from zdd_tui.model.operations.base import (
     relation_sql,
     same_table,
 )
+from zdd_tui.model.operations.combinations import refuse_combinations
 from zdd_tui.model.operations.columns import (
     read_add_column,
     read_column_default,
@@ -21,6 +22,13 @@ from zdd_tui.model.operations.columns import (
     read_set_not_null,
 )
 from zdd_tui.model.operations.constraints import add_table_constraint, read_drop_constraint
+from zdd_tui.model.operations.identities import (
+    read_add_identity,
+    read_alter_sequence,
+    read_drop_expression,
+    read_drop_identity,
+    read_set_identity,
+)
 from zdd_tui.model.operations.indexes import read_create_index, read_drop_index
 from zdd_tui.model.operations.objects import OBJECT_READERS, read_drop
 from zdd_tui.model.operations.renames import read_rename
@@ -64,6 +72,7 @@ def _read_sections(sections: tuple[OperationSection, ...]) -> tuple[Operation, .
             found += read_operations(section.sql, options)
         except PlanError as error:
             raise PlanError(f"operations[{number}]: {error.title}", error.hint) from None
+    refuse_combinations(found)
     return combine_type_changes(found)
 
 
@@ -207,12 +216,17 @@ _READERS: Mapping[str, Reader] = {
     "create_stmt": read_create_table,
     "drop_stmt": _read_drop,
     "index_stmt": read_create_index,
+    "alter_seq_stmt": read_alter_sequence,
     "rename_stmt": read_rename,
     "alter_object_schema_stmt": read_set_schema,
 }
 _COMMAND_READERS: Mapping[str, CommandReader] = {
     **SETTING_READERS,
     "AT_AddColumn": read_add_column,
+    "AT_AddIdentity": read_add_identity,
+    "AT_SetIdentity": read_set_identity,
+    "AT_DropIdentity": read_drop_identity,
+    "AT_DropExpression": read_drop_expression,
     "AT_AlterColumnType": read_column_type,
     "AT_AddConstraint": _read_add_constraint,
     "AT_ColumnDefault": read_column_default,

@@ -7,6 +7,7 @@ name: the table is what the plain statement makes. The second column is kept up 
 
 # ruff: noqa: S608  names are quoted by the parser's own rules, values are literals
 
+from dataclasses import replace
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
@@ -16,6 +17,7 @@ from zdd_tui.model.operations.base import (
     Operation,
     OperationOptions,
     OperationStep,
+    RenameOperation,
     StepMode,
     Violation,
     relation_sql,
@@ -118,12 +120,14 @@ def _rename_column(statement: Any, text: str, options: OperationOptions) -> Oper
         ),
     )
     query = f"SELECT count(*)::int FROM ({differing} LIMIT {MAX_VIOLATIONS}) AS violating"
-    return Operation(
+    return RenameOperation(
         text,
         f"rename column {what}",
-        steps,
+        tuple(replace(step, are_locks_known=True) for step in steps),
         (Violation(f"{table}: {a} and {b} differ", query),),
         removes=(f"column {table}.{a}",),
+        tables=(statement.relation.relname,),
+        columns=(old, new),
     )
 
 

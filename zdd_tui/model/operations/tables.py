@@ -1,9 +1,17 @@
 """Tables: created beside what running code knows, and renamed with a view under the other name."""
 
+from dataclasses import replace
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, exists_query, relation_sql
+from zdd_tui.model.operations.base import (
+    Operation,
+    OperationOptions,
+    OperationStep,
+    RenameOperation,
+    exists_query,
+    relation_sql,
+)
 from zdd_tui.model.operations.generated import block
 from zdd_tui.model.operations.statements import read_own_statement
 from zdd_tui.model.phase import Phase
@@ -35,7 +43,7 @@ def read_rename_table(statement: Any, text: str, _options: OperationOptions) -> 
     _refuse_if_exists(statement, text)
     forth = f"ALTER TABLE {old} RENAME TO {name_sql(statement.newname)}"
     back = f"ALTER TABLE {new} RENAME TO {name_sql(relation.relname)}"
-    return _move_table(text, old, new, forth, back)
+    return _move_table(text, old, new, forth, back, (relation.relname, statement.newname))
 
 
 def read_set_schema(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
@@ -51,7 +59,7 @@ def read_set_schema(statement: Any, text: str, options: OperationOptions) -> tup
     old, new = relation_sql(relation), name_sql(statement.newschema, relation.relname)
     forth = f"ALTER TABLE {old} SET SCHEMA {name_sql(statement.newschema)}"
     back = f"ALTER TABLE {new} SET SCHEMA {name_sql(relation.schemaname)}"
-    return (_move_table(text, old, new, forth, back),)
+    return (_move_table(text, old, new, forth, back, (relation.relname,)),)
 
 
 def _refuse_if_exists(statement: Any, text: str) -> None:
@@ -59,12 +67,13 @@ def _refuse_if_exists(statement: Any, text: str) -> None:
         raise PlanError(f"{' '.join(text.split())}: IF EXISTS is not supported for a rename", "leave it out")
 
 
-def _move_table(text: str, old: str, new: str, forth: str, back: str) -> Operation:
+def _move_table(text: str, old: str, new: str, forth: str, back: str, tables: tuple[str, ...]) -> Operation:
     """Both names work from expand to cleanup: one is the table, the other one a view that PostgreSQL writes through.
 
     Args:
         forth: the statement that moves the table.
         back: the statement that moves it back.
+        tables: the names without a schema.
     """
     steps = (
         OperationStep(
@@ -82,7 +91,9 @@ def _move_table(text: str, old: str, new: str, forth: str, back: str) -> Operati
         ),
         OperationStep(Phase.CLEANUP, f"drop view {old}", (f"DROP VIEW {old}",)),
     )
-    return Operation(text, f"rename table {old} to {new}", steps, removes=(f"table {old}",))
+    known = tuple(replace(step, are_locks_known=True) for step in steps)
+    summary = f"rename table {old} to {new}"
+    return RenameOperation(text, summary, known, removes=(f"table {old}",), tables=tables)
 
 
 def _create_view(view: str, table: str) -> str:

@@ -216,6 +216,18 @@ _READ = """
     FROM jsonb_to_recordset(zdd_swaps) AS s (rel oid, name text, num int2, next int2)
     JOIN pg_attribute a ON a.attrelid = s.rel AND a.attnum = s.num);
   -- What has no copy was made after the copies.
+  SELECT string_agg(i.indexrelid::regclass::text, ', ') INTO zdd_text FROM pg_index i
+  WHERE EXISTS (
+      SELECT FROM jsonb_to_recordset(zdd_swaps) AS s (rel oid, num int2)
+      WHERE i.indrelid = s.rel AND (s.num = ANY (i.indkey::int2[]) OR EXISTS (
+        SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
+          AND d.refclassid = 'pg_class'::regclass AND d.refobjid = s.rel AND d.refobjsubid = s.num)))
+    AND NOT EXISTS (SELECT FROM pg_class n JOIN pg_index ni ON ni.indexrelid = n.oid
+                    WHERE n.relname = 'zdd_next_' || i.indexrelid AND ni.indrelid = i.indrelid AND ni.indisvalid);
+  IF zdd_text IS NOT NULL THEN
+    RAISE EXCEPTION 'indexes have no valid copy for the other type: %', zdd_text
+      USING HINT = 'roll back, and begin again';
+  END IF;
   SELECT string_agg(conname, ', ') INTO zdd_text FROM pg_constraint k
   WHERE k.contype IN ('c', 'f') AND k.conname !~ '^zdd_next_' AND EXISTS (
       SELECT FROM jsonb_to_recordset(zdd_swaps) AS s (rel oid, num int2)

@@ -128,7 +128,11 @@ def read_column_type(alter: Any, command: Any, text: str, options: OperationOpti
     is_direct = "SELECT false" if using or collation else is_direct_query(table, column, definition.type_name)
     steps = (*_expand_steps(change, is_direct), *_backfill_steps(change), *_contract_steps([change]), _cleanup(change))
     summary = f"change the type of {change.label} to {change.type}"
-    return (TypeOperation(text, summary, steps, changes=(change,)),)
+    return (TypeOperation(text, summary, _with_known_locks(steps), changes=(change,)),)
+
+
+def _with_known_locks(steps: Iterable[OperationStep]) -> tuple[OperationStep, ...]:
+    return tuple(replace(step, are_locks_known=True) for step in steps)
 
 
 def _unqualified(expression: str) -> str:
@@ -153,7 +157,7 @@ def combine_type_changes(operations: Iterable[Operation]) -> tuple[Operation, ..
     for number in numbers:
         each = found[number]
         kept = [step for step in each.steps if step.phase is not Phase.CONTRACT]
-        own = _contract_steps(changes) if number == numbers[-1] else ()
+        own = _with_known_locks(_contract_steps(changes)) if number == numbers[-1] else ()
         place = next(index for index, step in enumerate(kept) if step.phase is Phase.CLEANUP)
         found[number] = replace(each, steps=(*kept[:place], *own, *kept[place:]))
     return tuple(found)

@@ -76,7 +76,7 @@ class OperationStep:
         is_optional: IF EXISTS or IF NOT EXISTS of an index.
         copies: pairs of columns' names, old and new, of the table.
         are_locks_known: the form of the statements says what they lock, and only the catalog changes under a lock that
-            blocks others: no check has to find that out on a copy of the schema, where their branches would not be taken.
+            blocks others. No check has to find that out on a copy of the schema, where some branches are not taken.
         is_reversed: the step does nothing; its undo builds the indexes, or runs the statements of the undo.
         fill: what :attr:`StepMode.FILL` writes; the phase of such a step is backfill.
         only_if: a query of one truth value; where it is false, nothing runs and nothing is undone.

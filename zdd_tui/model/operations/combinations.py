@@ -22,7 +22,7 @@ def refuse_combinations(operations: Sequence[Operation]) -> None:
         for position, other in enumerate(operations):
             if position != number and _would_be_lost(rename, other, is_later=position > number):
                 raise PlanError(
-                    f"{rename.summary}: {other.summary} is about the same object, of which two forms exist until contract",
+                    f"{rename.summary}: {other.summary} is about it too, and two forms exist until contract",
                     "write it before the rename, with the old name; or in a release of its own",
                 )
 

@@ -16,9 +16,9 @@ _LENGTHS = {"varchar": 4, "varbit": 0, "time": 0, "timetz": 0, "timestamp": 0, "
 def is_direct_query(table: str, column: str, type_name: Any) -> str:
     """A query of one truth value: whether the type changes without reading the table.
 
-    As ATColumnChangeRequiresRewrite and CheckIndexCompatible do: a longer or unlimited varchar, varbit, numeric or time,
-    varchar to text and back without a limit, cidr to inet. A CHECK would be tested again for every row, an index with
-    an expression or a condition would be built again, both under the lock: then it is not direct.
+    As ATColumnChangeRequiresRewrite and CheckIndexCompatible do: a longer or unlimited varchar, varbit, numeric or
+    time, varchar to text and back without a limit, cidr to inet. A CHECK would be tested again for every row, an index
+    with an expression or a condition would be built again, both under the lock: then it is not direct.
     """
     name, modifiers = string_values(type_name.names)[-1], [_number(each) for each in type_name.typmods]
     if type_name.array_bounds or type_name.setof or None in modifiers:

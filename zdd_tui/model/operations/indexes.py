@@ -65,7 +65,9 @@ def copied_index(definition: str, columns: Mapping[str, str], name: str, *, is_u
     try:
         tree = parse_sql(definition)
     except SqlSyntaxError as error:
-        raise PlanError(f"{definition}: {error.reason}", "drop the index before, and create it after the release") from None
+        raise PlanError(
+            f"{definition}: {error.reason}", "drop the index before, and create it after the release"
+        ) from None
     index = tree.stmts[0].stmt.index_stmt
     own = frozenset({(index.relation.schemaname, index.relation.relname), ("", index.relation.relname)})
     Renaming(dict(columns), own).apply(tree)

@@ -13,7 +13,6 @@ from zdd_tui.model.operations.base import (
     relation_sql,
     same_table,
 )
-from zdd_tui.model.operations.combinations import refuse_combinations
 from zdd_tui.model.operations.columns import (
     read_add_column,
     read_column_default,
@@ -21,6 +20,7 @@ from zdd_tui.model.operations.columns import (
     read_drop_not_null,
     read_set_not_null,
 )
+from zdd_tui.model.operations.combinations import refuse_combinations
 from zdd_tui.model.operations.constraints import add_table_constraint, read_drop_constraint
 from zdd_tui.model.operations.identities import (
     read_add_identity,

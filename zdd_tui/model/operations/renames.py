@@ -35,7 +35,7 @@ from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import dollar_quoted, enum_name, name_sql, quote_literal
 
 FIRST_TRIGGER = "!"
-"""Triggers of one event fire in the order of their names: ours before all others, which then read both columns alike."""
+"""Triggers of one event fire in the order of their names: ours first, so that the others read both columns alike."""
 
 
 def read_rename(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
@@ -168,13 +168,14 @@ COLUMN_FACTS = """
 """
 """Statements of PL/pgSQL that find the column ``{{column}}`` of ``zdd_table``; see :data:`COLUMN_VARIABLES`."""
 
-COLUMN_VARIABLES = "  zdd_table regclass;\n  zdd_kind \"char\";\n  zdd_column pg_attribute;\n"
+COLUMN_VARIABLES = '  zdd_table regclass;\n  zdd_kind "char";\n  zdd_column pg_attribute;\n'
 
 
 def _add_column(table: str, old: str, new: str, function: str, trigger: str) -> str:
     literal, column, b = quote_literal(table), quote_literal(old), name_sql(new)
     code = quote_literal(_function(function, _sync_code(name_sql(old), b)))
     word = quote_literal(rf"\m{_regex(old)}\M")
+    create = f"CREATE TRIGGER %I BEFORE INSERT OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION {function_sql(function)}()"
     in_code = quote_literal(_field_regex(old))
     body = rf"""
   zdd_table := {literal}::regclass;
@@ -230,7 +231,7 @@ def _add_column(table: str, old: str, new: str, function: str, trigger: str) -> 
   END LOOP;
   EXECUTE replace(replace({code}, '{{{{default}}}}',
     CASE WHEN zdd_is_volatile THEN 'NULL' ELSE coalesce(zdd_default, 'NULL') END), '{{{{type}}}}', zdd_text);
-  EXECUTE format({quote_literal(f"CREATE TRIGGER %I BEFORE INSERT OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION {function_sql(function)}()")},
+  EXECUTE format({quote_literal(create)},
     {quote_literal(_plain(trigger))}, zdd_table);
   EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', zdd_table, {quote_literal(_plain(trigger))});
 """

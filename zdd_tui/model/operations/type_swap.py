@@ -4,8 +4,6 @@ Everything is read from the catalog in the transaction that changes it, so that 
 The copy of an index or constraint is named ``zdd_next_`` and the OID of its original.
 """
 
-# ruff: noqa: S608  names are quoted by the parser's own rules, values are literals
-
 from collections.abc import Iterable
 from typing import TypeAlias
 
@@ -36,7 +34,8 @@ _PROPERTIES = """
     RAISE EXCEPTION 'the new type is a domain, whose checks would read every row under a lock: use its base type';
   END IF;
   SELECT string_agg(DISTINCT coalesce(
-    (SELECT 'view ' || ev_class::regclass FROM pg_rewrite w WHERE d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid),
+    (SELECT 'view ' || ev_class::regclass FROM pg_rewrite w
+     WHERE d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid),
     pg_describe_object(classid, objid, objsubid)), ', ') INTO zdd_text
   FROM pg_depend d LEFT JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
   LEFT JOIN pg_constraint k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
@@ -58,7 +57,8 @@ _PROPERTIES = """
   END IF;
   EXECUTE (SELECT string_agg(format('ALTER TABLE %s ALTER COLUMN %I ', zdd_table, {new}) || setting, '; ') FROM (
     SELECT 'SET STATISTICS ' || zdd_column.attstattarget WHERE zdd_column.attstattarget >= 0
-    UNION ALL SELECT format('SET (%s)', array_to_string(zdd_column.attoptions, ', ')) WHERE zdd_column.attoptions <> '{}'
+    UNION ALL SELECT format('SET (%s)', array_to_string(zdd_column.attoptions, ', '))
+    WHERE zdd_column.attoptions <> '{}'
     UNION ALL SELECT 'SET STATISTICS -1') AS s (setting)
     WHERE setting <> 'SET STATISTICS -1' OR zdd_column.attstattarget IS NULL OR zdd_column.attstattarget < 0);
   EXECUTE format('COMMENT ON COLUMN %s.%I IS %L', zdd_table, {new}, col_description(zdd_table, zdd_column.attnum));
@@ -80,7 +80,7 @@ def copy_properties(table: str, column: str, new: str, on_probe: str) -> str:
     body = _PROPERTIES
     for name, value in values.items():
         body = body.replace("{" + name + "}", quote_literal(value))
-    return block(body, '  zdd_table regclass;\n  zdd_column pg_attribute;\n  zdd_text text;\n  zdd_one record;\n')
+    return block(body, "  zdd_table regclass;\n  zdd_column pg_attribute;\n  zdd_text text;\n  zdd_one record;\n")
 
 
 # --- the columns of a swap
@@ -158,7 +158,9 @@ def add_constraints(columns: Iterable[ColumnNames], arriving: str, departing: st
         departing: the same, of the others once they are swapped.
     """
     template = _FIND_SWAPS + _LOCK + _ADD.replace("{needs}", "AND a.attnotnull") + _RENAME + _ADD_COPIES + _RENAME_BACK
-    return block(_fill(template, columns, arriving, departing), _DECLARE + "  zdd_found jsonb;\n  zdd_required jsonb;\n")
+    return block(
+        _fill(template, columns, arriving, departing), _DECLARE + "  zdd_found jsonb;\n  zdd_required jsonb;\n"
+    )
 
 
 _COPIES = """

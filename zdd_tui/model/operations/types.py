@@ -261,8 +261,12 @@ def _contract_steps(changes: Sequence[TypeChange]) -> tuple[OperationStep, ...]:
             for table in tables
         ]
 
-    compare = [_require_equal(change, change.new, name_sql(change.column), _verify_condition(change)) for change in changes]
-    compare_back = [_require_equal(change, change.old, name_sql(change.old), _lossless_condition(change)) for change in changes]
+    compare = [
+        _require_equal(change, change.new, name_sql(change.column), _verify_condition(change)) for change in changes
+    ]
+    compare_back = [
+        _require_equal(change, change.old, name_sql(change.old), _lossless_condition(change)) for change in changes
+    ]
     reverse = [each for change in changes for each in _if_exists(change, change.old, _reverse(change))]
     strict_back = [each for change in changes for each in _if_exists(change, change.old, _reverse(change, strict=True))]
     lock_back = [
@@ -286,7 +290,11 @@ def _contract_steps(changes: Sequence[TypeChange]) -> tuple[OperationStep, ...]:
             *reverse,
             undo=(swap_columns(names, OLD, NEW), *lenient),
         ),
-        step(f"for a rollback: validate the constraints of {columns}", undo=(validate_constraints(names),), is_reversed=True),
+        step(
+            f"for a rollback: validate the constraints of {columns}",
+            undo=(validate_constraints(names),),
+            is_reversed=True,
+        ),
         step(
             f"for a rollback: add the constraints of {columns} for the old type",
             undo=(add_constraints(names, OLD, NEW),),
@@ -321,10 +329,13 @@ def _cleanup(change: TypeChange) -> OperationStep:
 
 def _if_exists(change: TypeChange, column: str, statement: str) -> tuple[str]:
     """A statement that runs only where the second column exists: not where the catalog alone was changed."""
-    code = (
-        f"\nBEGIN\n  IF ({column_exists(change.table, column)}) THEN\n    EXECUTE {quote_literal(statement)};\n  END IF;"
-        "\nEND\n"
-    )
+    code = f"""
+BEGIN
+  IF ({column_exists(change.table, column)}) THEN
+    EXECUTE {quote_literal(statement)};
+  END IF;
+END
+"""
     return (f"DO {dollar_quoted(code)}",)
 
 
@@ -347,7 +358,9 @@ def _with_columns(expression: str, columns: dict[str, str]) -> str:
 
 
 def _require_equal(change: TypeChange, column: str, source: str, condition: str) -> str:
-    message = f"% rows of {change.label.replace('%', '%%')} would lose their value: it is not the same in the other type"
+    message = (
+        f"% rows of {change.label.replace('%', '%%')} would lose their value: it is not the same in the other type"
+    )
     code = f"""
 DECLARE
   zdd_count bigint;

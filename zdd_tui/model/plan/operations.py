@@ -22,7 +22,7 @@ class OperationSection(PlanSection):
     )
     down: str = Field(
         "",
-        description="of ALTER COLUMN … TYPE: the expression that computes the old value; default: the new one, assigned",
+        description="of ALTER COLUMN … TYPE: the expression that computes the old value; default: an assignment",
     )
     phase: Phase | None = Field(
         None, description="where a statement with an undo of its own runs, as one; default: expand, or batches"

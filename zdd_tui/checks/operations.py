@@ -23,7 +23,9 @@ async def check_operation_rows(conn: Connection, plan: OperationsPlan) -> list[s
         lines.append(f"{operation.summary}: in {phases}")
         errors += [
             PlanError(f"operations: {found}: {operation.summary} would be refused", "repair these rows first")
-            for found in await count_violations(conn, operation.violations)
+            for found in await count_violations(
+                conn, [each for each in operation.violations if each.repaired_in is None]
+            )
         ]
     if errors:
         raise PlanError.join(errors)

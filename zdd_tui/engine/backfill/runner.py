@@ -252,7 +252,7 @@ class BackfillRunner:
             while todo or running:
                 self._pacer.refresh_limits()
                 while todo and len(running) < self._pacer.limits.workers:
-                    running.add(asyncio.create_task(self._run_worker(todo)))
+                    running.add(asyncio.create_task(self._run_worker(todo.popleft(), todo)))
                 done, running = await asyncio.wait(running, timeout=CHECK_INTERVAL, return_when=asyncio.FIRST_COMPLETED)
                 for worker in done:
                     worker.result()
@@ -261,9 +261,9 @@ class BackfillRunner:
                 worker.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
-    async def _run_worker(self, todo: deque[Range]) -> None:
+    async def _run_worker(self, position: Range, todo: deque[Range]) -> None:
         """Runs one worker until no range is left. If there are too many workers, it returns its range and ends."""
-        worker, position = self._new_worker(), todo.popleft()
+        worker = self._new_worker()
         self._pacer.workers += 1
         try:
             while True:

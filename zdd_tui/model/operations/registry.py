@@ -1,6 +1,7 @@
 """From SQL to operations: the reader of each kind of statement."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +24,7 @@ from zdd_tui.model.operations.columns import (
 from zdd_tui.model.operations.constraints import add_table_constraint, read_drop_constraint
 from zdd_tui.model.operations.indexes import read_create_index, read_drop_index
 from zdd_tui.model.operations.objects import OBJECT_READERS, read_drop
+from zdd_tui.model.operations.repairs import add_repairs
 from zdd_tui.model.operations.row_changes import read_delete, read_update
 from zdd_tui.model.operations.settings import SETTING_READERS
 from zdd_tui.model.operations.statements import read_own_statement
@@ -53,10 +55,30 @@ def _read_sections(sections: tuple[OperationSection, ...]) -> tuple[Operation, .
             True, section.undo, section.phase, tuple(section.repair.items()), frozenset(created), frozenset(added)
         )
         try:
-            found += read_operations(section.sql, options)
+            found += add_repairs(read_operations(section.sql, options), options)
         except PlanError as error:
             raise PlanError(f"operations[{number}]: {error.title}", error.hint) from None
-    return tuple(found)
+    return _mark_repaired(found)
+
+
+def _mark_repaired(operations: list[Operation]) -> tuple[Operation, ...]:
+    """Marks the violations of constraints on columns that the operation itself, or one before it, fills."""
+    filled: set[tuple[str, str]] = set()
+    marked = []
+    for operation in operations:
+        for step in operation.steps:
+            if step.fill is not None:
+                table = same_table(step.fill.table)
+                filled |= {(table, column) for column, _ in step.fill.values}
+                filled |= {(table, "")} if not step.fill.values else set()  # a deleted row violates nothing
+        violations = tuple(
+            replace(each, repaired_in=each.repaired_in or Phase.BACKFILL)
+            if any((same_table(each.table), column) in filled for column in ("", *each.columns))
+            else each
+            for each in operation.violations
+        )
+        marked.append(replace(operation, violations=violations))
+    return tuple(marked)
 
 
 def _new_objects(scripts: Iterable[str]) -> tuple[set[str], set[tuple[str, str]]]:

@@ -101,12 +101,16 @@ class BackfillRunner:
                 batch_rows=self._pacer.next_batch_rows,
                 job=self._job.name,
             )
+            if await rows.read_status(conn, self._store.release_id, job=self._job.name) == "cancelled":
+                # Its undo has taken back what the checkpoints say.
+                await rows.restart_backfill(conn, self._store.release_id, rows_total=estimate, job=self._job.name)
             await self._add_ranges(conn, bound, ends)
 
     async def is_prepared(self) -> bool:
         """Whether the upper bound is fixed."""
         async with self._store.fenced() as conn:
-            return await rows.read_last_batch(conn, self._store.release_id, job=self._job.name) is not None
+            status = await rows.read_status(conn, self._store.release_id, job=self._job.name)
+        return status not in (None, "cancelled")
 
     async def _analyze(self) -> None:
         async with self._store.fenced() as conn:

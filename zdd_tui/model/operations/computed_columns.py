@@ -125,7 +125,7 @@ def _with_fill(
     add = OperationStep(Phase.EXPAND, f"add column {what}", statements, tuple(undo))
     fill = OperationStep(
         Phase.BACKFILL,
-        f"fill {what}, in batches",
+        f"fill {what}",
         (),
         mode=StepMode.FILL,
         fill=Fill(table, ((column, expression),), f"{name_sql(column)} IS NULL"),

@@ -59,4 +59,4 @@ def _repaired(operation: Operation, repair: dict[str, str]) -> Operation:
 
 
 def _step(phase: Phase, violation: Violation, fill: Fill) -> OperationStep:
-    return OperationStep(phase, f"repair {violation.what}, in batches", (), mode=StepMode.FILL, fill=fill)
+    return OperationStep(phase, f"repair rows: {violation.what}", (), mode=StepMode.FILL, fill=fill)

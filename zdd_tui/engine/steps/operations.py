@@ -2,6 +2,7 @@
 
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.ddl import create_index, drop_index
+from zdd_tui.backends.postgres.fill_target import read_fill_target
 from zdd_tui.backends.postgres.operations import count_violations, find_index, is_needed, table_schema
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.steps.expand import run_statements
@@ -15,7 +16,7 @@ from zdd_tui.model.plan.operations import OperationsPlan
 
 
 class CheckRows:
-    """Counts the rows that the migration's constraints would refuse. Only reads.
+    """Counts the rows that the migration's constraints would refuse, and looks for the keys of its fills. Only reads.
 
     Those that the release itself repairs are left out until then.
     """
@@ -31,6 +32,9 @@ class CheckRows:
                 if each.repaired_in is None or (is_again and each.repaired_in is Phase.BACKFILL)
             ]
             found = await count_violations(conn, counted)
+            for fill in (each.fill for one in operations for each in one.steps if not is_again):
+                if fill is not None:
+                    await read_fill_target(conn, fill)
         if found:
             raise StepFailed(
                 f"rows violate a constraint of the migration: {'; '.join(found)}",

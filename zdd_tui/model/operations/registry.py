@@ -49,7 +49,7 @@ def plan_operations(plan: OperationsPlan) -> tuple[Operation, ...]:
 @lru_cache(maxsize=16)
 def _read_sections(sections: tuple[OperationSection, ...]) -> tuple[Operation, ...]:
     found: list[Operation] = []
-    created, added = _new_objects([section.sql for section in sections])
+    created, added = new_objects([section.sql for section in sections])
     for number, section in enumerate(sections):
         options = OperationOptions(
             True, section.undo, section.phase, tuple(section.repair.items()), frozenset(created), frozenset(added)
@@ -58,11 +58,12 @@ def _read_sections(sections: tuple[OperationSection, ...]) -> tuple[Operation, .
             found += add_repairs(read_operations(section.sql, options), options)
         except PlanError as error:
             raise PlanError(f"operations[{number}]: {error.title}", error.hint) from None
-    return _mark_repaired(found)
+    return _after_fills(found)
 
 
-def _mark_repaired(operations: list[Operation]) -> tuple[Operation, ...]:
-    """Marks the violations of constraints on columns that the operation itself, or one before it, fills."""
+def _after_fills(operations: list[Operation]) -> tuple[Operation, ...]:
+    """What depends on rows that the operation itself, or one before it, fills: violations are counted after that, and
+    unique indexes are built after that, as both would be by the plain migration."""
     filled: set[tuple[str, str]] = set()
     marked = []
     for operation in operations:
@@ -77,11 +78,25 @@ def _mark_repaired(operations: list[Operation]) -> tuple[Operation, ...]:
             else each
             for each in operation.violations
         )
-        marked.append(replace(operation, violations=violations))
+        tables = {table for table, _ in filled}
+        steps = tuple(
+            replace(step, phase=Phase.BACKFILL) if _needs_rows(step, tables) else step for step in operation.steps
+        )
+        marked.append(replace(operation, violations=violations, steps=steps))
     return tuple(marked)
 
 
-def _new_objects(scripts: Iterable[str]) -> tuple[set[str], set[tuple[str, str]]]:
+def _needs_rows(step: OperationStep, filled: set[str]) -> bool:
+    """Whether a step of expand builds a unique index on a table whose rows are filled."""
+    return (
+        step.phase is Phase.EXPAND
+        and step.mode is StepMode.BUILD_INDEX
+        and step.statements[0].startswith("CREATE UNIQUE INDEX")
+        and same_table(step.table) in filled
+    )
+
+
+def new_objects(scripts: Iterable[str]) -> tuple[set[str], set[tuple[str, str]]]:
     """The tables that a migration creates, and pairs of a table and a column that it adds."""
     created: set[str] = set()
     added: set[tuple[str, str]] = set()

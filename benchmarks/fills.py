@@ -2,9 +2,9 @@
 
     python -m benchmarks.fills [--rows 1000000] [--tables 3] [--workers 1]
 
-It starts a PostgreSQL of its own. Every table gets the rows; one is updated by one UPDATE, the others by one release that
-fills them one after the other, with the plan's defaults. Prints rows a second of each and the ratio, and the same for a
-column with a computed default against the plain ADD COLUMN, which rewrites the table under its lock.
+It starts a PostgreSQL of its own. One table is updated by one UPDATE, the others by one release that fills them one after
+the other, with the plan's defaults. Prints rows a second of each and the ratio, and the same for a column with a computed
+default against the plain ADD COLUMN, which rewrites the table under its lock.
 """
 
 import argparse
@@ -59,27 +59,23 @@ async def measure(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="zdd-bench-") as folder:
         async with postgres_server(Path(folder) / "pg") as server:
             conn = await asyncpg.connect(server.dsn)
-            for kind, plain, form in (
-                (
-                    "UPDATE",
-                    "UPDATE {} SET email = lower(email)",
-                    {"sql": "UPDATE {} SET email = lower(email)", "undo": []},
-                ),
-                ("ADD COLUMN uuid", "ALTER TABLE {} ADD u uuid NOT NULL DEFAULT gen_random_uuid()", None),
+            for kind, plain in (
+                ("UPDATE", "UPDATE {} SET email = lower(email)"),
+                ("ADD COLUMN uuid", "ALTER TABLE {} ADD u uuid NOT NULL DEFAULT gen_random_uuid()"),
             ):
                 for name in ("plain", *names):
                     await conn.execute(f"DROP TABLE IF EXISTS {name}")
                     await make_table(conn, name, rows)
                 one = rows / await time_plain(conn, plain.format("plain"))
-                operations: list[Any] = [
-                    form | {"sql": form["sql"].format(name)} if form else plain.format(name) for name in names
-                ]
+                statements = [plain.format(name) for name in names]
+                undoable = [{"sql": statement, "undo": []} for statement in statements]
+                operations: list[Any] = undoable if kind == "UPDATE" else statements
                 await conn.execute("DROP SCHEMA IF EXISTS zdd CASCADE")
                 seconds, batches = await time_release(server.dsn, operations, options.workers)
                 filled = rows * len(names) / seconds
                 print(
-                    f"{kind}: {rows:,} rows a table, workers {options.workers}: plain statement {one:,.0f} rows/s,"
-                    f" {len(names)} tables in batches {filled:,.0f} rows/s ({batches} batches), ratio {filled / one:.2f}"
+                    f"{kind}, {rows:,} rows a table, workers {options.workers}: plain statement {one:,.0f} rows/s,"
+                    f" {len(names)} tables in {batches} batches {filled:,.0f} rows/s, ratio {filled / one:.2f}"
                 )
             await conn.close()
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.fills [--rows 1000000] [--tables 3] [--workers 1]
 
-It starts a PostgreSQL of its own. One table is updated by one UPDATE, the others by one release that fills them one after
-the other, with the plan's defaults. Prints rows a second of each and the ratio, and the same for a column with a computed
-default against the plain ADD COLUMN, which rewrites the table under its lock.
+It starts a PostgreSQL of its own. One table is updated by one UPDATE, the others by one release that fills them one
+after the other, with the plan's defaults. Prints rows a second of each and the ratio, and the same for a column with a
+computed default against the plain ADD COLUMN, which rewrites the table under its lock.
 """
 
 import argparse

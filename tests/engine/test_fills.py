@@ -301,3 +301,18 @@ async def test_an_older_version_inserts_rows_while_columns_get_numbers(pg_dsn: s
             assert handles
     finally:
         await db.execute("RESET ROLE; DROP OWNED BY fills_app; DROP ROLE fills_app")
+
+
+async def test_a_batch_that_would_read_a_large_table_as_a_whole_is_refused(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(
+        TABLES + "CREATE TABLE names (item int, name text); INSERT INTO names SELECT i, 'n' || i"
+        " FROM generate_series(1, 12000) i; ANALYZE names; ALTER TABLE items ADD COLUMN name text"
+    )
+    sql = "UPDATE items SET name = names.name FROM names WHERE names.item = items.id AND items.name IS NULL"
+    plan = plan_of(pg_dsn, undoable(sql), backfill=SMALL)
+    async with open_context(plan) as ctx:
+        with pytest.raises(StepFailed, match=r"every batch would read all of public\.names: no index serves how"):
+            await PrepareFills().run(ctx, handle(0))
+        await db.execute("CREATE INDEX ON names (item)")
+        await fill(ctx, plan)
+    assert await db.fetchval("SELECT count(*) FROM items WHERE name = 'n' || id") == 300

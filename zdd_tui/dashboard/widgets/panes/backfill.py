@@ -53,8 +53,10 @@ class BackfillPane(Pane):
 
     def dependencies(self, board: DashboardState) -> tuple[object, ...]:
         record, error = board.release.value, board.release.error
-        seen = (record.backfill, record.witness, record.tuning, record.plan_limits, record.lease) if record else None
-        return error, seen, self.is_maximised
+        if record is None:
+            return error, None, self.is_maximised
+        seen = (record.backfill, record.witness, record.tuning, record.plan_limits, record.lease)
+        return error, seen, list_fills(record), self.is_maximised
 
     def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         record = board.release.value

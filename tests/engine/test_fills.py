@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -10,11 +11,12 @@ import pytest
 from tests.engine.test_operations import handle, open_context, plan_of, run_phases
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.steps.fills import PrepareFills
-from zdd_tui.engine.steps.operations import RunOperation
-from zdd_tui.model.errors import StepFailed
+from zdd_tui.engine.steps.operations import CheckRows, RunOperation
+from zdd_tui.model.errors import DatabaseError, StepFailed
 from zdd_tui.model.operations.registry import numbered_steps
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import OperationsPlan
+from zdd_tui.testbed.servers import postgres_server
 
 SMALL = {"batch_rows": 7, "batch_rows_max": 20, "batch_budget": "5s"}
 TABLES = """
@@ -159,3 +161,158 @@ async def test_what_cannot_be_filled_is_refused_before_a_row_is_written(
             await PrepareFills().run(ctx, handle(0))
     assert refused.value.hint
     assert await db.fetchval("SELECT count(*) FROM orders WHERE n = substr(a, 2)::int") == 200
+
+
+async def test_a_killed_server_loses_no_row_and_writes_none_twice(server_folder: Path) -> None:
+    """Batches are not flushed: a crash loses some, each together with its checkpoint."""
+    async with postgres_server(server_folder / "crash-fill") as server:
+        plan = plan_of(
+            server.dsn, undoable("UPDATE items SET n = n + 1"), backfill=SMALL | {"max_rows_per_second": 900}
+        )
+        db = await asyncpg.connect(server.dsn)
+        await db.execute(TABLES + "INSERT INTO items (id) SELECT i FROM generate_series(301, 1500) i")
+        await db.close()
+        async with open_context(plan) as ctx:
+            for delay in (0.3, 0.6, None):
+                run = asyncio.create_task(fill(ctx, plan))
+                await asyncio.wait({run}, timeout=delay)
+                if delay is None:
+                    run.result()
+                    break
+                await server.kill()
+                with pytest.raises(DatabaseError):
+                    await run
+                await server.start()
+            record = (await ctx.store.read()).backfill
+        assert record is not None
+        assert (record.status, record.rows_done) == ("done", 1500)
+        db = await asyncpg.connect(server.dsn)
+        assert await db.fetchval("SELECT count(*) FROM items WHERE n = 1") == 1500
+        await db.close()
+
+
+async def test_a_pause_stops_within_one_batch_and_limits_change_at_once(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(TABLES)
+    plan = plan_of(pg_dsn, undoable("UPDATE items SET n = n + 1"), backfill=SMALL | {"batch_rows_max": 7})
+    paused, tuning = True, ()
+    async with open_context(plan) as ctx:
+        ctx.is_paused = lambda: paused
+        ctx.tuning = lambda: tuning
+        run = asyncio.create_task(fill(ctx, plan))
+        async with asyncio.timeout(10):
+            while (record := (await ctx.store.read()).backfill) is None or record.status != "paused":
+                assert not run.done()
+        assert (record.rows_done, record.rows_total) == (0, 300)
+        paused, tuning = False, (("batch_rows", 3), ("batch_rows_max", 3))
+        await run
+        record = (await ctx.store.read()).backfill
+    assert record is not None
+    assert (record.status, record.batches) == ("done", 100)
+    assert dict(record.waits)["paused"] > 0
+
+
+async def test_partitions_and_children_are_filled_by_the_name_of_their_parent(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute(
+        "CREATE TABLE parts (id int, n int DEFAULT 0, PRIMARY KEY (id)) PARTITION BY RANGE (id);"
+        "CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (50);"
+        "CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM (50) TO (500);"
+        "INSERT INTO parts SELECT i FROM generate_series(1, 200) i;"
+        "CREATE TABLE parent (id int PRIMARY KEY, n int DEFAULT 0); CREATE TABLE child () INHERITS (parent);"
+        "INSERT INTO parent SELECT i FROM generate_series(1, 50) i;"
+        "INSERT INTO child SELECT i FROM generate_series(30, 100) i"
+    )
+    plan = plan_of(
+        pg_dsn, undoable("UPDATE parts SET n = n + 1"), undoable("UPDATE parent SET n = n + 1"), backfill=SMALL
+    )
+    async with open_context(plan) as ctx:
+        await fill(ctx, plan)
+    for table, rows in (("parts", 200), ("parent", 121)):
+        assert await db.fetchval(f"SELECT count(*) FROM {table} WHERE n = 1") == rows
+
+
+async def test_rows_are_repaired_before_their_constraint(pg_dsn: str, db: asyncpg.Connection) -> None:
+    """An older version may write such rows until cutover."""
+    await db.execute(TABLES + "UPDATE items SET code = NULL WHERE id < 50; UPDATE items SET n = -1 WHERE id > 280")
+    plan = plan_of(
+        pg_dsn,
+        {
+            "sql": "ALTER TABLE items ALTER code SET NOT NULL, ADD CONSTRAINT n_ok CHECK (n >= 0)",
+            "repair": {"code": "'none'", "n": "0"},
+        },
+        "ALTER TABLE log ADD COLUMN kind text",
+        "UPDATE log SET kind = 'old' WHERE kind IS NULL",
+        "ALTER TABLE log ALTER kind SET NOT NULL",
+        backfill=SMALL,
+    )
+    async with open_context(plan) as ctx:
+        await CheckRows().run(ctx, handle(-1))
+        await run_phases(ctx, plan, [Phase.EXPAND, Phase.BACKFILL])
+        assert await db.fetchval("SELECT count(*) FROM items WHERE code = 'none' OR n = 0 AND id > 280") == 69
+        await db.execute("INSERT INTO items (id, n) VALUES (1000, -5)")
+        await run_phases(ctx, plan, [Phase.CONTRACT, Phase.CLEANUP])
+    assert await db.fetchrow("SELECT n, code FROM items WHERE id = 1000") == (0, "none")
+    columns = (
+        "SELECT attname::text FROM pg_attribute WHERE attrelid = ANY ($1::regclass[]) AND attnum > 0 AND attnotnull"
+    )
+    assert {row[0] for row in await db.fetch(columns, ["items", "log"])} == {"id", "n", "code", "kind"}
+    assert await db.fetchval("SELECT bool_and(convalidated) FROM pg_constraint WHERE conname = 'n_ok'")
+
+
+async def test_a_unique_index_is_built_after_the_rows_are_filled(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(TABLES + "UPDATE items SET code = 'same'")
+    plan = plan_of(
+        pg_dsn,
+        undoable("UPDATE items SET code = code || id", "UPDATE items SET code = 'same'"),
+        "CREATE UNIQUE INDEX items_code ON items (code)",
+        backfill=SMALL,
+    )
+    async with open_context(plan) as ctx:
+        handles = await run_phases(ctx, plan, [Phase.EXPAND, Phase.BACKFILL])
+        assert await db.fetchval("SELECT indisvalid FROM pg_index WHERE indexrelid = 'items_code'::regclass")
+        for each in reversed(handles):
+            await RunOperation().undo(ctx, each)
+    assert await db.fetchval("SELECT count(DISTINCT code) FROM items") == 1
+    assert await db.fetchval("SELECT to_regclass('items_code')") is None
+
+
+async def test_an_older_version_inserts_rows_while_columns_get_numbers(pg_dsn: str, db: asyncpg.Connection) -> None:
+    """Its role owns nothing and has no right on the new sequences."""
+    await db.execute(TABLES + "CREATE ROLE fills_app; GRANT INSERT, SELECT ON items TO fills_app")
+    plan = plan_of(
+        pg_dsn,
+        "ALTER TABLE items ADD COLUMN s serial, ADD COLUMN i int GENERATED ALWAYS AS IDENTITY (START WITH 100)",
+        backfill=SMALL,
+    )
+
+    async def insert(number: int) -> None:
+        await db.execute(f"SET ROLE fills_app; INSERT INTO items (id) VALUES ({number}); RESET ROLE")
+
+    try:
+        async with open_context(plan) as ctx:
+            for number, phase in enumerate((Phase.EXPAND, Phase.BACKFILL, Phase.CONTRACT, Phase.CLEANUP), 1000):
+                handles = await run_phases(ctx, plan, [phase])
+                await insert(number)
+            assert await db.fetchval("SELECT attidentity::text FROM pg_attribute WHERE attname = 'i'") == "a"
+            assert (await db.fetchrow("SELECT min(i), max(i), count(DISTINCT i), count(DISTINCT s) FROM items")) == (
+                100, 403, 304, 304
+            )  # fmt: skip
+            assert handles
+    finally:
+        await db.execute("RESET ROLE; DROP OWNED BY fills_app; DROP ROLE fills_app")
+
+
+async def test_a_batch_that_would_read_a_large_table_as_a_whole_is_refused(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(
+        TABLES + "CREATE TABLE names (item int, name text); INSERT INTO names SELECT i, 'n' || i"
+        " FROM generate_series(1, 12000) i; ANALYZE names; ALTER TABLE items ADD COLUMN name text"
+    )
+    sql = "UPDATE items SET name = names.name FROM names WHERE names.item = items.id AND items.name IS NULL"
+    plan = plan_of(pg_dsn, undoable(sql), backfill=SMALL)
+    async with open_context(plan) as ctx:
+        with pytest.raises(StepFailed, match=r"every batch would read all of public\.names: no index serves how"):
+            await PrepareFills().run(ctx, handle(0))
+        await db.execute("CREATE INDEX ON names (item)")
+        await fill(ctx, plan)
+    assert await db.fetchval("SELECT count(*) FROM items WHERE name = 'n' || id") == 300

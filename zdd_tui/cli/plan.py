@@ -16,7 +16,7 @@ from zdd_tui.model.advice.draft import format_yaml
 from zdd_tui.model.advice.migration import Statement, read_migration
 from zdd_tui.model.errors import PlanError, Refused
 from zdd_tui.model.operations.base import Operation, OperationOptions
-from zdd_tui.model.operations.registry import plan_operations, read_operations
+from zdd_tui.model.operations.registry import new_objects, plan_operations, read_operations
 from zdd_tui.model.plan.file import find_placeholders, load_plan
 from zdd_tui.model.plan.operations import OperationsPlan
 from zdd_tui.model.production_lock import is_production
@@ -36,7 +36,9 @@ def run_plan(arguments: argparse.Namespace, out: TextIO) -> int:
         for file in arguments.files
         for statement in read_migration(read_text(file, max_bytes=MAX_SQL_BYTES), file)
     ]
-    kept = [statement.text for statement in statements if _read(statement)]
+    created, added = new_objects(statement.text for statement in statements)
+    options = OperationOptions(has_rollout=True, created=frozenset(created), added=frozenset(added))
+    kept = [statement.text for statement in statements if _read(statement, options)]
     if not kept:
         raise Refused("the migration changes nothing", "name a file with statements that change the schema")
     document = _build_document(arguments, kept)
@@ -60,9 +62,9 @@ def describe_operations(operations: tuple[Operation, ...]) -> list[str]:
     return [f"{each.summary}: {' and '.join(dict.fromkeys(step.phase for step in each.steps))}" for each in operations]
 
 
-def _read(statement: Statement) -> tuple[Operation, ...]:
+def _read(statement: Statement, options: OperationOptions) -> tuple[Operation, ...]:
     try:
-        return read_operations(statement.text, OperationOptions(has_rollout=True))
+        return read_operations(statement.text, options)
     except PlanError as error:
         raise Refused(f"{statement.location}: {error.title}", error.hint) from None
 

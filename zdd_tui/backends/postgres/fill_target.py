@@ -44,6 +44,18 @@ async def read_fill_target(conn: Connection, fill: Fill) -> tuple[Table, tuple[C
     return table, (_require_place(fill, relation["kind"], has_children=relation["children"]),)
 
 
+# pg_trigger.h: 1 is ROW, 8 is DELETE, 16 is UPDATE
+_ROW_TRIGGERS = """
+SELECT tgname::text AS name FROM pg_trigger
+WHERE tgrelid = to_regclass($1) AND NOT tgisinternal AND tgenabled IN ('O', 'A') AND tgtype & $2 <> 0 ORDER BY 1
+"""
+
+
+async def list_row_triggers(conn: Connection, table: Table, *, deletes: bool) -> list[str]:
+    """The enabled triggers of the application on UPDATE, or on DELETE, of a table."""
+    return [row["name"] for row in await conn.fetch(_ROW_TRIGGERS, table.sql, 8 if deletes else 16)]
+
+
 def _require_fixed_key(fill: Fill, key: list[str]) -> None:
     """A row whose key changes moves to another page, and would be written again or not at all."""
     changed = [column for column, _ in fill.values if column in key]

@@ -264,6 +264,13 @@ async def read_last_batch(conn: Connection, release_id: int, *, job: str = "") -
     return None if row is None else (row["batch_rows"], json.loads(row["recent"]))
 
 
+async def read_status(conn: Connection, release_id: int, *, job: str = "") -> str | None:
+    """Reads the status; None before the preparation."""
+    statement = "SELECT status FROM zdd.backfill WHERE release_id = $1 AND job = $2"
+    status: str | None = await conn.fetchval(statement, release_id, job)
+    return status
+
+
 async def read_copied(conn: Connection, release_id: int, *, job: str = "") -> int:
     """Reads the number of rows that the batches have read so far."""
     statement = "SELECT rows_done FROM zdd.backfill WHERE release_id = $1 AND job = $2"

@@ -391,7 +391,9 @@ def _parse_batches(raw: Any) -> tuple[BatchRecord, ...]:
 def parse_failed_row(row: Row) -> FailedRow:
     key = decode_json(row["key"], "zdd.failed_row.key")
     parts = key if isinstance(key, list) else [key]
-    return FailedRow([part if isinstance(part, str) else json.dumps(part) for part in parts], row["reason"], row["at"])
+    return FailedRow(
+        [part if isinstance(part, str) else json.dumps(part) for part in parts], row["reason"], row["at"], row["job"]
+    )
 
 
 def _parse_step(row: Row) -> StepRecord:

@@ -28,6 +28,7 @@ from zdd_tui.engine.backfill.worker import BackfillWorker
 from zdd_tui.model.ddl.jobs import BackfillJob
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.plan.base import Backfill
+from zdd_tui.model.sql import quote_qualified
 
 SMALL_TABLE = 10_000
 """Rows. Below this a sequential scan for every batch is harmless."""
@@ -101,12 +102,16 @@ class BackfillRunner:
                 batch_rows=self._pacer.next_batch_rows,
                 job=self._job.name,
             )
+            if await rows.read_status(conn, self._store.release_id, job=self._job.name) == "cancelled":
+                # Its undo has taken back what the checkpoints say.
+                await rows.restart_backfill(conn, self._store.release_id, rows_total=estimate, job=self._job.name)
             await self._add_ranges(conn, bound, ends)
 
     async def is_prepared(self) -> bool:
         """Whether the upper bound is fixed."""
         async with self._store.fenced() as conn:
-            return await rows.read_last_batch(conn, self._store.release_id, job=self._job.name) is not None
+            status = await rows.read_status(conn, self._store.release_id, job=self._job.name)
+        return status not in (None, "cancelled")
 
     async def _analyze(self) -> None:
         async with self._store.fenced() as conn:
@@ -125,7 +130,7 @@ class BackfillRunner:
         if bound is None:
             await require_rows_found(conn, self._job.table.sql)
             return None, [], estimate
-        await self._check_query_plan(conn, bound, is_large=estimate >= SMALL_TABLE)
+        await self._check_query_plan(conn, bound)
         return bound, await self._range_ends(conn, bound, estimate), estimate
 
     async def _add_ranges(self, conn: Connection, bound: Key | None, ends: list[Key]) -> None:
@@ -252,7 +257,7 @@ class BackfillRunner:
             while todo or running:
                 self._pacer.refresh_limits()
                 while todo and len(running) < self._pacer.limits.workers:
-                    running.add(asyncio.create_task(self._run_worker(todo)))
+                    running.add(asyncio.create_task(self._run_worker(todo.popleft(), todo)))
                 done, running = await asyncio.wait(running, timeout=CHECK_INTERVAL, return_when=asyncio.FIRST_COMPLETED)
                 for worker in done:
                     worker.result()
@@ -261,9 +266,9 @@ class BackfillRunner:
                 worker.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
-    async def _run_worker(self, todo: deque[Range]) -> None:
+    async def _run_worker(self, position: Range, todo: deque[Range]) -> None:
         """Runs one worker until no range is left. If there are too many workers, it returns its range and ends."""
-        worker, position = self._new_worker(), todo.popleft()
+        worker = self._new_worker()
         self._pacer.workers += 1
         try:
             while True:
@@ -285,8 +290,8 @@ class BackfillRunner:
         async with self._store.fenced() as conn:
             await rows.set_status(conn, self._store.release_id, "cancelled", job=self._job.name)
 
-    async def _check_query_plan(self, conn: Connection, upper_bound: Key, *, is_large: bool) -> None:
-        """Checks that PostgreSQL accepts the batch, and that a page in the middle of a large table is read by an index.
+    async def _check_query_plan(self, conn: Connection, upper_bound: Key) -> None:
+        """Checks that PostgreSQL accepts the batch, and reads no large table as a whole for a page in the middle.
 
         Raises:
             StepFailed: one of them does not hold.
@@ -298,9 +303,10 @@ class BackfillRunner:
             (self._job.page(first=False), (*end, *upper_bound, size)),
             (self._job.batch(first=False), (*end, *upper_bound)),
         )
+        scanned: set[str] = set()
         for statement, parameters in statements:
             try:
-                tree = json.loads(await conn.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *parameters))
+                tree = json.loads(await conn.fetchval(f"EXPLAIN (VERBOSE, FORMAT JSON) {statement}", *parameters))
             except asyncpg.PostgresError as error:
                 if isinstance(error, RETRYABLE_ERRORS) or is_session_lost(error):
                     raise
@@ -308,15 +314,29 @@ class BackfillRunner:
                     f"PostgreSQL refuses the batches of {self._job.table.sql}: {str(error).splitlines()[0]}",
                     "correct the statement in the plan",
                 ) from None
-            if is_large and _has_sequential_scan(tree[0]["Plan"], self._job.table.name):
-                raise StepFailed(
-                    f"every batch would read all of {self._job.table.schema}.{self._job.table.name}: no index serves"
-                    " the key's order",
-                    "ANALYZE the table; the key needs a unique btree index in ascending order, without an expression",
-                )
+            scanned |= _sequential_scans(tree[0]["Plan"])
+        large = await conn.fetch(
+            "SELECT n.nspname || '.' || c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE c.oid = ANY (ARRAY(SELECT to_regclass(t)::oid FROM unnest($1::text[]) t)) AND c.reltuples >= $2"
+            " ORDER BY c.oid <> to_regclass($3)",
+            sorted(scanned),
+            float(SMALL_TABLE),
+            self._job.table.sql,
+        )
+        if large:
+            own = large[0]["name"] == f"{self._job.table.schema}.{self._job.table.name}"
+            raise StepFailed(
+                f"every batch would read all of {large[0]['name']}: no index serves"
+                f" {'the order of the key' if own else 'how the statement reads it'}",
+                "ANALYZE the table; the key needs a unique btree index in ascending order, without an expression"
+                if own
+                else "ANALYZE the table, or create an index on the columns by which the statement joins or filters it",
+            )
 
 
-def _has_sequential_scan(node: dict[str, Any], table: str) -> bool:
-    if node["Node Type"] == "Seq Scan" and node.get("Relation Name") == table:
-        return True
-    return any(_has_sequential_scan(child, table) for child in node.get("Plans", ()))
+def _sequential_scans(node: dict[str, Any]) -> set[str]:
+    """The quoted names of the tables that a query plan reads as a whole."""
+    found = {name for child in node.get("Plans", ()) for name in _sequential_scans(child)}
+    if node["Node Type"] == "Seq Scan":
+        found.add(quote_qualified(node["Schema"], node["Relation Name"]))
+    return found

@@ -38,6 +38,7 @@ class Fill:
         only_where: SQL condition: the rows that still need the values. At the end no row meets it.
         is_once: the condition may still hold after a row got its values: each row gets them once, because its batch
             commits with its checkpoint, and rows that are inserted later do not need them.
+        is_partial: rows that meet the condition may be left; a later step writes them.
         alias: of the table in the expressions; empty for its own name.
         source: further items for FROM, as SQL; empty for none.
     """
@@ -46,6 +47,7 @@ class Fill:
     values: tuple[tuple[str, str], ...]
     only_where: str
     is_once: bool = False
+    is_partial: bool = False
     alias: str = ""
     source: str = ""
 
@@ -70,6 +72,7 @@ class OperationStep:
         undo: SQL that takes the effect back, in order.
         undo_query: a query of one text column: further statements of the undo, which depend on what the database holds
             before the effect. Read in the transaction of the effect and kept with the step's record.
+        then_query: as ``undo_query``, for statements of the effect itself; read and run after ``statements``.
         index: the name of the index that is built or dropped.
         table: of the index that is built, as SQL.
         schema: of the index that is dropped; empty where the statement names none.
@@ -87,6 +90,7 @@ class OperationStep:
     statements: tuple[str, ...]
     undo: tuple[str, ...] = ()
     undo_query: str = ""
+    then_query: str = ""
     mode: StepMode = StepMode.TRANSACTION
     index: str = ""
     table: str = ""
@@ -139,10 +143,18 @@ class Violation:
     Attributes:
         what: such as ``users.email is NULL``.
         query: counts them, up to a limit; one integer.
+        table: of the constraint, as SQL.
+        columns: what the constraint reads of the table.
+        condition: SQL condition of a row that violates; empty where single rows do not.
+        repaired_in: where the release itself last writes such rows; before the end of that phase they are not counted.
     """
 
     what: str
     query: str
+    table: str = ""
+    columns: tuple[str, ...] = ()
+    condition: str = ""
+    repaired_in: Phase | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ class FillJob:
         return self._write(key_condition(self._catalog, self._aliased))
 
     def rows_left(self) -> str:
-        if self.fill.is_once:
+        if self.fill.is_once or self.fill.is_partial:
             return ""
         name = quote_identifier(self._aliased.name)
         key = key_expressions(self._catalog, self._aliased, "::text")

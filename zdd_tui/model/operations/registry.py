@@ -1,6 +1,7 @@
 """From SQL to operations: the reader of each kind of statement."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -32,6 +33,7 @@ from zdd_tui.model.operations.identities import (
 from zdd_tui.model.operations.indexes import read_create_index, read_drop_index
 from zdd_tui.model.operations.objects import OBJECT_READERS, read_drop
 from zdd_tui.model.operations.renames import read_rename
+from zdd_tui.model.operations.repairs import add_repairs
 from zdd_tui.model.operations.row_changes import read_delete, read_update
 from zdd_tui.model.operations.settings import SETTING_READERS
 from zdd_tui.model.operations.statements import read_own_statement
@@ -57,7 +59,7 @@ def plan_operations(plan: OperationsPlan) -> tuple[Operation, ...]:
 @lru_cache(maxsize=16)
 def _read_sections(sections: tuple[OperationSection, ...]) -> tuple[Operation, ...]:
     found: list[Operation] = []
-    created, added = _new_objects([section.sql for section in sections])
+    created, added = new_objects([section.sql for section in sections])
     for number, section in enumerate(sections):
         options = OperationOptions(
             True,
@@ -69,14 +71,49 @@ def _read_sections(sections: tuple[OperationSection, ...]) -> tuple[Operation, .
             section.down,
         )
         try:
-            found += read_operations(section.sql, options)
+            found += add_repairs(read_operations(section.sql, options), options)
         except PlanError as error:
             raise PlanError(f"operations[{number}]: {error.title}", error.hint) from None
     refuse_combinations(found)
-    return combine_type_changes(found)
+    return _after_fills(list(combine_type_changes(found)))
 
 
-def _new_objects(scripts: Iterable[str]) -> tuple[set[str], set[tuple[str, str]]]:
+def _after_fills(operations: list[Operation]) -> tuple[Operation, ...]:
+    """What depends on rows that the operation itself, or one before it, fills: violations are counted after that, and
+    unique indexes are built after that, as both would be by the plain migration."""
+    filled: set[tuple[str, str]] = set()
+    marked = []
+    for operation in operations:
+        for step in operation.steps:
+            if step.fill is not None:
+                table = same_table(step.fill.table)
+                filled |= {(table, column) for column, _ in step.fill.values}
+                filled |= {(table, "")} if not step.fill.values else set()  # a deleted row violates nothing
+        violations = tuple(
+            replace(each, repaired_in=each.repaired_in or Phase.BACKFILL)
+            if any((same_table(each.table), column) in filled for column in ("", *each.columns))
+            else each
+            for each in operation.violations
+        )
+        tables = {table for table, _ in filled}
+        steps = tuple(
+            replace(step, phase=Phase.BACKFILL) if _needs_rows(step, tables) else step for step in operation.steps
+        )
+        marked.append(replace(operation, violations=violations, steps=steps))
+    return tuple(marked)
+
+
+def _needs_rows(step: OperationStep, filled: set[str]) -> bool:
+    """Whether a step of expand builds a unique index on a table whose rows are filled."""
+    return (
+        step.phase is Phase.EXPAND
+        and step.mode is StepMode.BUILD_INDEX
+        and step.statements[0].startswith("CREATE UNIQUE INDEX")
+        and same_table(step.table) in filled
+    )
+
+
+def new_objects(scripts: Iterable[str]) -> tuple[set[str], set[tuple[str, str]]]:
     """The tables that a migration creates, and pairs of a table and a column that it adds."""
     created: set[str] = set()
     added: set[tuple[str, str]] = set()

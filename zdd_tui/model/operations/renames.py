@@ -124,7 +124,7 @@ def _rename_column(statement: Any, text: str, options: OperationOptions) -> Oper
         text,
         f"rename column {what}",
         tuple(replace(step, are_locks_known=True) for step in steps),
-        (Violation(f"{table}: {a} and {b} differ", query),),
+        (Violation(f"{table}: {a} and {b} differ", query, table, (new,), is_different, Phase.BACKFILL),),
         removes=(f"column {table}.{a}",),
         tables=(statement.relation.relname,),
         columns=(old, new),

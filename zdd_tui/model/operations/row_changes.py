@@ -85,7 +85,7 @@ def _fill_operation(label: str, text: str, fill: Fill, options: OperationOptions
             "write the operation as a mapping with sql: and undo:, where undo: [] says that there is nothing to undo",
         )
     undo = options.undo or ()
-    step = OperationStep(Phase.BACKFILL, f"{label}, in batches", (), undo, mode=StepMode.FILL, fill=fill)
+    step = OperationStep(Phase.BACKFILL, label, (), undo, mode=StepMode.FILL, fill=fill)
     return Operation(text, label, (step,))
 
 

@@ -290,11 +290,13 @@ class FailedRow:
     Attributes:
         key: the values of the key's columns, as text.
         at: seconds since the epoch, by the database's clock.
+        job: name of the step that fills the table; empty for the rows of a change.
     """
 
     key: list[str]
     reason: str
     at: float
+    job: str = ""
 
 
 @dataclass(frozen=True, slots=True)

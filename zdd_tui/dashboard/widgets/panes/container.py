@@ -116,7 +116,7 @@ class PaneContainer(CachedWidget):
         if self._last_placed is None:
             return "panes are not ready yet"
         if action.pane:
-            return missing_pane_reason(self._last_placed[0].plan, action.pane) or self._focus_pane(action.pane)
+            return missing_pane_reason(self._last_placed[0], action.pane) or self._focus_pane(action.pane)
         focused = self._focused_pane
         if action.id in _STEPS:
             names = self._visible_names()

@@ -21,6 +21,7 @@ from tests.support.schema_change import PEOPLE, UP, USERS, make_plan, open_lease
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.engine.backfill.runner import BackfillRunner
 from zdd_tui.engine.backfill.verify import Verifier
+from zdd_tui.model.ddl.jobs import ChangeJob
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.testbed.servers import postgres_server
 
@@ -57,7 +58,7 @@ async def time_backfill(dsn: str, conn: asyncpg.Connection, plan: Plan) -> tuple
     async with open_leased_store(dsn, plan) as store:
         await run_expand(store, plan)
         catalog = await read_catalog(conn, plan)
-        runner = BackfillRunner(store, plan, catalog)
+        runner = BackfillRunner(store, ChangeJob(plan, catalog))
         await runner.prepare()
         began = time.perf_counter()
         await runner.run()

@@ -22,6 +22,7 @@ from benchmarks.backfill import insert_rows
 from tests.support.schema_change import UP, make_plan, open_leased_store, run_expand
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.engine.backfill.runner import BackfillRunner
+from zdd_tui.model.ddl.jobs import ChangeJob
 from zdd_tui.model.plan.base import Backfill
 from zdd_tui.testbed.servers import postgres_server
 
@@ -72,7 +73,7 @@ async def measure(options: argparse.Namespace) -> None:
                 stop = asyncio.Event()
                 asyncio.get_running_loop().call_later(options.seconds, stop.set)
                 before = await run_requests(pool, options.kind, options.rows, options.rate, stop)
-                runner = BackfillRunner(store, plan, await read_catalog(conn, plan))
+                runner = BackfillRunner(store, ChangeJob(plan, await read_catalog(conn, plan)))
                 await runner.prepare()
                 stop = asyncio.Event()
                 load = asyncio.create_task(run_requests(pool, options.kind, options.rows, options.rate, stop))

@@ -35,6 +35,9 @@ MIGRATION = [
     "ALTER TABLE notes ALTER COLUMN user_id SET NOT NULL, ADD UNIQUE (user_id)",
     "ALTER TABLE notes DROP COLUMN legacy; DROP TABLE unused",
     "ALTER TABLE notes ALTER COLUMN kind SET DEFAULT 'b'; DROP INDEX notes_old_idx",
+    "ALTER TABLE notes ADD COLUMN token uuid NOT NULL DEFAULT gen_random_uuid(), ADD COLUMN number bigserial",
+    "ALTER TABLE notes ADD COLUMN title text; UPDATE notes SET title = left(body, 20)",
+    "ALTER TABLE notes ALTER COLUMN title SET NOT NULL",
     "CREATE TABLE tags (note_id bigint REFERENCES notes, tag text, PRIMARY KEY (note_id, tag))",
 ]
 
@@ -83,10 +86,10 @@ async def test_a_migration_ends_as_the_plain_one_and_is_undone_from_every_phase(
         await execute(env.postgres.dsn, BEFORE)
         write_plan(env)
         before, expected = dump(env.postgres, env.postgres.dsn), await dump_plainly_migrated(env)
-        for last in ("expand", "cutover", "contract"):
+        for last in ("backfill", "contract"):
             driver = ReleaseDriver(env, store, ignore_progress)
             await driver.start_release()
-            for phase in ("expand", "cutover", "contract"):
+            for phase in ("expand", "backfill", "cutover", "contract"):
                 await driver.run_phase(phase)
                 if phase == last:
                     break
@@ -107,6 +110,12 @@ async def test_a_migration_ends_as_the_plain_one_and_is_undone_from_every_phase(
         assert (ended.code, ended.out.splitlines()[-1]) == (0, "notes-migration is done"), ended.err
         await assert_no_failures(env)
         assert dump(env.postgres, env.postgres.dsn) == expected
+        filled = (
+            "SELECT count(DISTINCT number) = 500 AND count(DISTINCT token) = 500 AND bool_and(title = body) FROM notes"
+        )
+        connection = await asyncpg.connect(env.postgres.dsn)
+        assert await connection.fetchval(filled)
+        await connection.close()
 
 
 SCHEMA_ONLY = """

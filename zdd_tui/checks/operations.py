@@ -1,9 +1,12 @@
 """Whether a plan's operations can be executed online: rows that constraints would refuse, and locks."""
 
 from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.backends.postgres.fill_target import list_row_triggers, read_fill_target
 from zdd_tui.backends.postgres.operations import count_violations
 from zdd_tui.checks.locks import LockMeasurement, evaluate_migration, lock_lines, refuse_long_work
-from zdd_tui.model.errors import PlanError
+from zdd_tui.model.errors import PlanError, StepFailed
+from zdd_tui.model.operations.base import Fill
+from zdd_tui.model.operations.fills import CTID
 from zdd_tui.model.operations.registry import numbered_steps, plan_operations
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import BaseOperationsPlan
@@ -23,11 +26,40 @@ async def check_operation_rows(conn: Connection, plan: BaseOperationsPlan) -> li
         lines.append(f"{operation.summary}: in {phases}")
         errors += [
             PlanError(f"operations: {found}: {operation.summary} would be refused", "repair these rows first")
-            for found in await count_violations(conn, operation.violations)
+            for found in await count_violations(
+                conn, [each for each in operation.violations if each.repaired_in is None]
+            )
         ]
+        for fill in (step.fill for step in operation.steps):
+            if fill is None:
+                continue
+            try:
+                lines += await describe_fill(conn, fill)
+            except StepFailed as error:
+                errors.append(PlanError(f"operations: {error.title}", error.hint))
     if errors:
         raise PlanError.join(errors)
-    return lines
+    return list(dict.fromkeys(lines))
+
+
+async def describe_fill(conn: Connection, fill: Fill) -> list[str]:
+    """
+    Returns:
+        notes about the batches of a fill; none where an operation creates the table.
+
+    Raises:
+        StepFailed: the table has no key by which batches can be found.
+    """
+    target = await read_fill_target(conn, fill)
+    if target is None:
+        return []
+    table, key = target
+    notes = []
+    if key == (CTID,):
+        notes.append(f"note: {fill.table} has no key: its rows are filled in the order of their places")
+    if fired := await list_row_triggers(conn, table, deletes=not fill.values):
+        notes.append(f"note: trigger {', '.join(fired)} of {fill.table} fires for every row that is filled")
+    return notes
 
 
 async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasurement | None) -> list[str]:
@@ -44,7 +76,13 @@ async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasu
     sources = [
         (sql, f"operations: {step.label} ({phase}, statement {number})")
         for phase, step in steps
+        if not step.are_locks_known
         for number, sql in enumerate(step.statements, 1)
+    ]
+    known = [
+        f"{step.label} ({phase}): under a lock that blocks others only the catalog changes"
+        for phase, step in steps
+        if step.are_locks_known and step.statements
     ]
     database = plan.database
     evaluated = await evaluate_migration(
@@ -52,4 +90,4 @@ async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasu
     )
     for verdict in evaluated.verdicts:
         refuse_long_work(verdict, evaluated, may_break=f"({Phase.EXPAND}," not in verdict.statement.location)
-    return list(lock_lines(evaluated))
+    return [*lock_lines(evaluated), *known]

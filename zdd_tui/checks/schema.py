@@ -14,6 +14,7 @@ from zdd_tui.backends.postgres.squawk import run_squawk
 from zdd_tui.model.ddl import expand_statements
 from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.ddl.expand import CreatedObjects
+from zdd_tui.model.ddl.jobs import list_read_tables
 from zdd_tui.model.ddl.lint import (
     created_objects,
     down_source_columns,
@@ -70,7 +71,7 @@ async def judge_change(conn: Connection, plan: Plan, *, has_started: bool = Fals
     if table is None:  # the old side is archived or dropped: nothing is left to judge
         return JudgedChange(catalog, [])
     await _check_rights(conn, plan, table)
-    await require_all_rows_visible(conn, plan)
+    await require_all_rows_visible(conn, list_read_tables(plan))
     _check_columns(plan, catalog)
     if not has_started and (existing := await existing_objects(conn, plan)):
         raise PlanError(

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,7 +17,7 @@ from zdd_tui.model.advice.draft import format_yaml
 from zdd_tui.model.advice.migration import Statement, read_migration
 from zdd_tui.model.errors import PlanError, Refused
 from zdd_tui.model.operations.base import Operation, OperationOptions
-from zdd_tui.model.operations.registry import plan_operations, read_operations
+from zdd_tui.model.operations.registry import new_objects, plan_operations, read_operations
 from zdd_tui.model.plan.file import find_placeholders, load_plan
 from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.production_lock import is_production
@@ -41,7 +42,7 @@ def run_plan(arguments: argparse.Namespace, out: TextIO) -> int:
         raise Refused(
             "--deployment and --image belong together", "give both, or neither for a plan that rolls out nothing"
         )
-    kept = [statement.text for statement in statements if read_migration_statement(statement, has_rollout=has_rollout)]
+    kept = keep_operations(statements, has_rollout=has_rollout)
     if not kept:
         raise Refused("the migration changes nothing", "name a file with statements that change the schema")
     document = _build_document(arguments, kept)
@@ -65,14 +66,20 @@ def describe_operations(operations: tuple[Operation, ...]) -> list[str]:
     return [f"{each.summary}: {' and '.join(dict.fromkeys(step.phase for step in each.steps))}" for each in operations]
 
 
-def read_migration_statement(statement: Statement, *, has_rollout: bool) -> tuple[Operation, ...]:
-    """The operations of one statement of a migration file; none for what changes nothing, such as BEGIN.
+def keep_operations(statements: Sequence[Statement], *, has_rollout: bool) -> list[str]:
+    """The statements of a migration that are operations; without those that change nothing, such as BEGIN.
 
     Raises:
-        Refused: it cannot be executed online; names file and line.
+        Refused: one cannot be executed online; names file and line.
     """
+    created, added = new_objects(statement.text for statement in statements)
+    options = OperationOptions(has_rollout, created=frozenset(created), added=frozenset(added))
+    return [statement.text for statement in statements if _read(statement, options)]
+
+
+def _read(statement: Statement, options: OperationOptions) -> tuple[Operation, ...]:
     try:
-        return read_operations(statement.text, OperationOptions(has_rollout))
+        return read_operations(statement.text, options)
     except PlanError as error:
         raise Refused(f"{statement.location}: {error.title}", error.hint) from None
 

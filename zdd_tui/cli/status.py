@@ -16,6 +16,7 @@ from zdd_tui.model.errors import HINT_PREFIX, DatabaseError, PlanError
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.claims import Activity, assess_activity
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
+from zdd_tui.model.release.fills import FillProgress, list_fills
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.next_commands import NextCommand, next_commands
 from zdd_tui.model.release.records import (
@@ -155,6 +156,9 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
                   throttle (the active signal, or null), failed_rows, verified_rows, mismatches (null before
                   the first verification), seconds (from the first batch to the last, waits included; null until all
                   rows are copied), waits (seconds by reason: paused, or a throttle)
+    fills         of every table that operations fill, in their order: name and label of the step, phase, current
+                  (true for the one that runs), and ``progress`` as ``backfill``, null before its upper bound is
+                  fixed; ``backfill`` is then the sum
     witness       open_rows (rows that a write of one side left different) and writers: who wrote only one side
                   (application_name, address, pod or null, role, session_role, rows, open_rows, first_at, last_at, text)
     limits        effective limits of the backfill, by name; ``tuned``: those that an operator has changed, with the
@@ -187,6 +191,7 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
             for step in record.steps
         ],
         "backfill": None if backfill is None else _backfill_to_dict(backfill, assess_activity(record.lease, 0.0)),
+        "fills": [_fill_to_dict(fill, assess_activity(record.lease, 0.0)) for fill in list_fills(record)],
         "witness": _witness_to_dict(record.witness),
         "limits": None if record.limits is None else record.limits.model_dump(),
         "tuned": None
@@ -274,6 +279,16 @@ def _backfill_to_dict(backfill: BackfillRecord, activity: Activity) -> dict[str,
     }
 
 
+def _fill_to_dict(fill: FillProgress, activity: Activity) -> dict[str, Any]:
+    return {
+        "name": fill.name,
+        "label": fill.label,
+        "phase": fill.phase,
+        "current": fill.is_current,
+        "progress": None if fill.progress is None else _backfill_to_dict(fill.progress, activity),
+    }
+
+
 def _witness_to_dict(found: WitnessRecord) -> dict[str, Any]:
     writers = [asdict(writer) | {"pod": writer.pod or None, "text": str(writer)} for writer in found.writers]
     return {"open_rows": found.open_rows, "writers": writers}
@@ -308,6 +323,7 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
     lines += _step_lines(record, activity)
     if record.backfill is not None:
         lines.append(f"  {_backfill_line(record.backfill, activity)}")
+        lines += [f"    {_fill_line(fill, activity)}" for fill in list_fills(record)]
     if record.witness.writers:
         lines.append(f"  ! wrote only one side: {describe_writers(record.witness.writers)}")
     if record.plan_limits is not None and (changed := describe_tuning(record.plan_limits, record.tuning)):
@@ -386,6 +402,16 @@ def _backfill_line(backfill: BackfillRecord, activity: Activity) -> str:
         text += f", {duration}"
     is_compared = backfill.status != "cancelled" and (backfill.verified or bool(backfill.mismatches))
     return f"{text}, {backfill.mismatches or 0:,} mismatches" if is_compared else text
+
+
+def _fill_line(fill: FillProgress, activity: Activity) -> str:
+    """``▶ fill users.token: 1,200 of 3,000 rows, 90 a second``; the sum is in the line above."""
+    if fill.progress is None:
+        return f"○ {fill.label}: waits for phase {fill.phase}"
+    glyph = {"done": "✔", "cancelled": "◁"}.get(fill.progress.status, "○")
+    if fill.is_current:
+        glyph = "▶" if activity.is_active else "?"
+    return f"{glyph} {fill.label}: {_backfill_line(fill.progress, activity).removeprefix('backfill ')}"
 
 
 def _agent_lines(record: ReleaseRecord) -> list[str]:

@@ -14,6 +14,7 @@ from zdd_tui.model.fleet.stored import require_known_cluster
 from zdd_tui.model.log_buffer import LogBuffer
 from zdd_tui.model.masking import mask_secrets, mask_text
 from zdd_tui.model.plan.base import BasePlan, Plan, WorkloadPlan
+from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.plan.strategies import DarkLaunchPlan
 from zdd_tui.model.queries import (
     AuditLogQuery,
@@ -111,7 +112,7 @@ class LiveQueries:
             case MetricHistoryQuery():
                 return await store_detail.read_metric_history(store.pool, release_id)
             case BackfillQuery():
-                if not isinstance(self._plan, Plan):
+                if not isinstance(self._plan, Plan | BaseOperationsPlan):
                     return BackfillDetail(explain_error="this strategy moves no rows")
                 dsn = self._plan.database.dsn.get_secret_value()
                 return await store_detail.read_backfill_detail(store.pool, release_id, self._plan, dsn)

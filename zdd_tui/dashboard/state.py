@@ -74,7 +74,7 @@ class PlanView:
     Attributes:
         target: deployment and where it runs, such as ``users-api@shop``.
         database: where the `zdd` schema lives, as ``user@host:port/db``.
-        has_backfill: the strategy moves old rows.
+        has_backfill: the strategy moves old rows, whatever its operations are.
         has_flags: the release has flags.
         has_workload: the release rolls out an image on a Deployment.
         rule_names: names of the guard's rules; empty without a guard.
@@ -179,6 +179,12 @@ class DashboardState:
     def workloads(self) -> list[WorkloadSnapshot]:
         """The Deployments that are known: the first one, then the second one of a canary or blue/green release."""
         return [source.value for source in (self.workload, self.second_workload) if source.value is not None]
+
+    @property
+    def has_backfill(self) -> bool:
+        """Whether the release writes rows in batches; of operations only the stored strategy says it."""
+        record = self.release.value
+        return self.plan.has_backfill or (record is not None and record.plan_limits is not None)
 
     def server_now(self, now: float) -> float | None:
         """The database's clock in seconds since the epoch, extrapolated from the last reading; None before one."""

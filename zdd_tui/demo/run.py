@@ -18,7 +18,7 @@ from pathlib import Path
 from zdd_tui.backends.files import MAX_SQL_BYTES, read_text
 from zdd_tui.backends.store.client import Store
 from zdd_tui.cli.options import MISMATCH_FAULT, forwarded_options, read_display_options
-from zdd_tui.cli.plan import read_migration_statement
+from zdd_tui.cli.plan import keep_operations
 from zdd_tui.demo.environment import REGION_NAMES, DemoOptions, Environment, poll_until, start_regions
 from zdd_tui.demo.image_trials import run_image_trials
 from zdd_tui.demo.plan import EXPAND_CONTRACT
@@ -111,11 +111,7 @@ def read_migration_file(arguments: argparse.Namespace) -> tuple[str, ...]:
             "--migration is a release of its own", "omit --strategy, --regions, --tour and --inject, or --migration"
         )
     file = arguments.migration
-    return tuple(
-        statement.text
-        for statement in read_migration(read_text(file, max_bytes=MAX_SQL_BYTES), file)
-        if read_migration_statement(statement, has_rollout=True)
-    )
+    return tuple(keep_operations(read_migration(read_text(file, max_bytes=MAX_SQL_BYTES), file), has_rollout=True))
 
 
 def limit_rows_per_second(rows: int, seconds: float | None, is_headless: bool) -> int | None:

@@ -14,7 +14,7 @@ from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.plan.base import Backfill, BasePlan, Plan, WorkloadPlan
 from zdd_tui.model.release.records import StepRecord
-from zdd_tui.model.tuning import Tuning, effective_limits
+from zdd_tui.model.tuning import Tuning, effective_limits, plan_limits
 
 PlanT = TypeVar("PlanT", bound=BasePlan)
 
@@ -83,7 +83,9 @@ class Context:
 
     def current_limits(self) -> Backfill:
         """The effective limits of the backfill: the plan's, with the changes of the operator."""
-        return effective_limits(self.expand_contract_plan.backfill, self.tuning())
+        limits = plan_limits(self.plan)
+        assert limits is not None, f"{self.plan.strategy} plan without a backfill"
+        return effective_limits(limits, self.tuning())
 
     def plan_of_type(self, kind: type[PlanT]) -> PlanT:
         """The plan with the type of its strategy. Another type is a bug: the step belongs to another strategy."""

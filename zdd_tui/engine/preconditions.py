@@ -9,11 +9,11 @@ from zdd_tui.backends.kubernetes.errors import KubeApiError
 from zdd_tui.backends.store import evidence
 from zdd_tui.engine.context import Context
 from zdd_tui.model.errors import BackendError, PlanError, Refused
-from zdd_tui.model.plan.base import BasePlan, Plan
+from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.release.records import NewEvent, StoredCommand
 from zdd_tui.model.release.rehearsal import require_rehearsal_for_start
 from zdd_tui.model.release.state import Command, CommandKind, Release, ReleaseState
-from zdd_tui.model.tuning import apply_tuning, describe_limit_changes
+from zdd_tui.model.tuning import apply_tuning, describe_limit_changes, plan_limits
 
 RECHECK_TIMEOUT = 2.0
 """Seconds that a rollback waits for Kubernetes: reads go back by a flag, which needs no cluster."""
@@ -89,10 +89,11 @@ def build_tune_command(plan: BasePlan, before: Release, stored: StoredCommand) -
     Raises:
         Refused: an unknown limit, or a value that the plan's rules do not allow.
     """
-    if stored.kind is not CommandKind.TUNE or not isinstance(plan, Plan):
+    limits = plan_limits(plan)
+    if stored.kind is not CommandKind.TUNE or limits is None:
         return stored.to_command
     try:
-        tuning = apply_tuning(plan.backfill, before.tuning, stored.request.tuning or {})
+        tuning = apply_tuning(limits, before.tuning, stored.request.tuning or {})
     except PlanError as error:
         raise Refused(error.title, error.hint) from None
     return replace(stored.to_command, tuning=tuning)
@@ -100,4 +101,5 @@ def build_tune_command(plan: BasePlan, before: Release, stored: StoredCommand) -
 
 def describe_tune_result(plan: BasePlan, before: Release, after: Release) -> str:
     """The changed limits, for the outcome of a ``tune`` and the audit."""
-    return describe_limit_changes(plan.backfill, before.tuning, after.tuning) if isinstance(plan, Plan) else ""
+    limits = plan_limits(plan)
+    return describe_limit_changes(limits, before.tuning, after.tuning) if limits is not None else ""

@@ -200,7 +200,9 @@ class RangeView:
 
     Attributes:
         kind: ``backfill`` or ``verify``.
+        job: name of the step that fills the table; empty for the rows of a change.
         lo, hi, cursor: key texts; None: from the start, to the end, not started.
+        job: name of the step that fills the table; empty for the rows of a change.
     """
 
     kind: str
@@ -210,6 +212,7 @@ class RangeView:
     cursor: tuple[str, ...] | None
     rows: int
     done: bool
+    job: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +229,7 @@ class BackfillDetail:
     """The backfill with its ranges and its SQL.
 
     Attributes:
-        statement: the SQL of one batch.
+        statement: the SQL of one batch; of operations the statement of every fill.
         query_plan: EXPLAIN without ANALYZE for the next batch; nothing is executed.
         limits: the limits that can be changed while it runs, by name.
     """

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.plan.base import Backfill
+from zdd_tui.model.plan.base import Backfill, BasePlan, Plan
+from zdd_tui.model.plan.operations import BaseOperationsPlan
 
 LimitValue = int | float | None
 Tuning = tuple[tuple[str, LimitValue], ...]
@@ -64,6 +65,11 @@ LIMITS = tuple(
     LimitSpec(key, unit, key in _OPTIONAL, Backfill.model_fields[key].description or "") for key, unit in _UNITS.items()
 )
 """In the order of the screens."""
+
+
+def plan_limits(plan: BasePlan) -> Backfill | None:
+    """The limits that a plan sets; None where its strategy writes no rows."""
+    return plan.backfill if isinstance(plan, Plan | BaseOperationsPlan) else None
 
 
 def effective_limits(plan: Backfill, tuning: Tuning) -> Backfill:

@@ -15,6 +15,7 @@ from zdd_tui.backends.store import backfill as rows
 from zdd_tui.checks.schema import check_change
 from zdd_tui.engine.backfill.runner import BackfillRunner
 from zdd_tui.engine.backfill.verify import Verifier
+from zdd_tui.model.ddl.jobs import ChangeJob
 from zdd_tui.model.errors import DatabaseError, StepFailed, ZddError
 
 pytestmark = pytest.mark.timeout(60)
@@ -75,14 +76,14 @@ async def test_a1_a_backfill_that_sees_no_row_is_never_complete(pg_dsn: str) -> 
         async with open_leased_store(owner.dsn, plan) as store:
             catalog = await run_expand(store, plan)
             await owner.conn.execute(f"ALTER TABLE users ENABLE ROW LEVEL SECURITY; {POLICY}")
-            runner = BackfillRunner(store, plan, catalog, signals=())
+            runner = BackfillRunner(store, ChangeJob(plan, catalog), signals=())
             await runner.prepare()
             # The policy begins to apply after the check, in the middle of the release.
             await owner.conn.execute("ALTER TABLE users FORCE ROW LEVEL SECURITY")
             with pytest.raises(ZddError, match=r"row-level security|may not see every row"):
                 await runner.run()
             with pytest.raises(ZddError, match=r"row-level security|may not see every row"):
-                await BackfillRunner(store, plan, catalog, signals=()).prepare()
+                await BackfillRunner(store, ChangeJob(plan, catalog), signals=()).prepare()
             with pytest.raises((ZddError, asyncpg.InsufficientPrivilegeError), match=r"row-level|every row"):
                 await Verifier(store, plan, catalog).run()
             async with store.fenced() as conn:
@@ -98,14 +99,14 @@ async def test_a_table_with_pages_and_no_visible_row_is_not_empty(pg_dsn: str) -
     await admin.execute(USERS)
     async with open_leased_store(pg_dsn, plan) as store:
         catalog = await run_expand(store, plan)
-        await BackfillRunner(store, plan, catalog, signals=()).prepare()  # without pages it is empty
+        await BackfillRunner(store, ChangeJob(plan, catalog), signals=()).prepare()  # without pages it is empty
         await insert_rows(admin, 50)
         await admin.execute("DELETE FROM users; DELETE FROM zdd.range; DELETE FROM zdd.backfill")
         with pytest.raises(StepFailed, match="has 1 pages") as refused:
-            await BackfillRunner(store, plan, catalog, signals=()).prepare()
+            await BackfillRunner(store, ChangeJob(plan, catalog), signals=()).prepare()
         assert 'VACUUM "public"."users"' in refused.value.hint or "VACUUM public.users" in refused.value.hint
         await admin.execute("VACUUM users")
-        runner = BackfillRunner(store, plan, catalog, signals=())
+        runner = BackfillRunner(store, ChangeJob(plan, catalog), signals=())
         await runner.prepare()
         await runner.run()
         await Verifier(store, plan, catalog).run()

@@ -19,6 +19,7 @@ from tests.support.schema_change import (
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.engine.backfill.runner import BackfillRunner
 from zdd_tui.engine.backfill.verify import Verifier
+from zdd_tui.model.ddl.jobs import ChangeJob
 from zdd_tui.model.errors import DatabaseError
 from zdd_tui.model.release.records import BackfillRecord
 from zdd_tui.testbed.servers import postgres_server
@@ -34,13 +35,13 @@ async def test_a_killed_server_loses_no_row(server_folder: Path, kind: str) -> N
         await insert_rows(db, 5000)
         async with open_leased_store(server.dsn, plan) as store:
             await run_expand(store, plan)
-            await BackfillRunner(store, plan, await read_catalog(db, plan)).prepare()
+            await BackfillRunner(store, ChangeJob(plan, await read_catalog(db, plan))).prepare()
             await db.close()
             crashes = 0
             while True:
                 async with store.pool.acquire() as conn:
                     catalog = await read_catalog(conn, plan)
-                run = asyncio.create_task(BackfillRunner(store, plan, catalog).run())
+                run = asyncio.create_task(BackfillRunner(store, ChangeJob(plan, catalog)).run())
                 await asyncio.wait({run}, timeout=rng.uniform(0.1, 0.4) if crashes < 3 else None)
                 if run.done():
                     break
@@ -95,7 +96,7 @@ async def test_a_server_that_restarts_between_batches_loses_the_last_ones(server
                     return (await store.read()).backfill
                 return None
 
-            runner = BackfillRunner(store, plan, catalog, sleep=rest, signals=[])
+            runner = BackfillRunner(store, ChangeJob(plan, catalog), sleep=rest, signals=[])
             await runner.prepare()
             await runner.run()
             assert taken_back > 0

@@ -23,6 +23,7 @@ from zdd_tui.backends.store import backfill as rows
 from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.engine.backfill.runner import BackfillRunner
 from zdd_tui.engine.backfill.verify import Verifier
+from zdd_tui.model.ddl.jobs import ChangeJob
 from zdd_tui.model.errors import DatabaseError, PlanError, StaleEpoch, StepFailed
 from zdd_tui.model.plan.base import Backfill, Plan
 
@@ -32,7 +33,7 @@ SMALL = {"batch_rows": 7, "batch_rows_max": 50, "batch_budget": "5s"}
 
 async def runner(store: AgentStore, plan: Plan, **options: Any) -> BackfillRunner:
     async with store.pool.acquire() as conn:
-        return BackfillRunner(store, plan, await read_catalog(conn, plan), **options)
+        return BackfillRunner(store, ChangeJob(plan, await read_catalog(conn, plan)), **options)
 
 
 async def record(store: AgentStore) -> Any:

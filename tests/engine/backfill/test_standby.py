@@ -18,6 +18,7 @@ from tests.support.schema_change import (
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.engine.backfill.runner import BackfillRunner
 from zdd_tui.engine.backfill.throttle import ReplicaLagSignal
+from zdd_tui.model.ddl.jobs import ChangeJob
 from zdd_tui.testbed.servers import PostgresServer, _make_reachable, postgres_server
 
 
@@ -60,7 +61,7 @@ async def test_a_standby_that_stops_replaying_stops_the_backfill(server_folder: 
             await insert_rows(db, 20_000)
             async with open_leased_store(primary.dsn, plan) as store:
                 await run_expand(store, plan)
-                backfill = BackfillRunner(store, plan, await read_catalog(db, plan))
+                backfill = BackfillRunner(store, ChangeJob(plan, await read_catalog(db, plan)))
                 await backfill.prepare()
                 await reader.execute("SELECT pg_wal_replay_pause()")
                 run = asyncio.create_task(backfill.run())

@@ -25,6 +25,7 @@ from zdd_tui.engine.backfill.throttle import (
     VacuumSignal,
     WalRateSignal,
 )
+from zdd_tui.model.ddl.jobs import ChangeJob
 from zdd_tui.model.plan.base import Backfill
 
 TABLES = ("public.users",)
@@ -164,7 +165,7 @@ async def test_the_guards_latency_and_every_signal_in_one_run(db: asyncpg.Connec
         ticks = iter(range(0, 10_000, 2))
         await run_expand(store, plan)
         backfill = BackfillRunner(
-            store, plan, await read_catalog(db, plan), sleep=sleep, clock=lambda: float(next(ticks))
+            store, ChangeJob(plan, await read_catalog(db, plan)), sleep=sleep, clock=lambda: float(next(ticks))
         )
         await backfill.prepare()
         await backfill.run()

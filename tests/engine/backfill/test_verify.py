@@ -20,6 +20,7 @@ from zdd_tui.backends.postgres.gate_queries import (
 from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.engine.backfill.runner import BackfillRunner
 from zdd_tui.engine.backfill.verify import Verifier
+from zdd_tui.model.ddl.jobs import ChangeJob
 from zdd_tui.model.plan.base import Backfill, Plan
 
 KINDS = pytest.mark.parametrize("kind", ["column", "table"])
@@ -27,7 +28,7 @@ KINDS = pytest.mark.parametrize("kind", ["column", "table"])
 
 async def run_backfill(store: AgentStore, plan: Plan) -> None:
     async with store.pool.acquire() as conn:
-        backfill = BackfillRunner(store, plan, await read_catalog(conn, plan))
+        backfill = BackfillRunner(store, ChangeJob(plan, await read_catalog(conn, plan)))
     await backfill.prepare()
     await backfill.run()
 

@@ -1,5 +1,6 @@
 """The timeline of a release, built from its audit."""
 
+from zdd_tui.model.plan.operations import OperationsPlan
 from zdd_tui.model.plan.strategies import CanaryPlan, DarkLaunchPlan
 from zdd_tui.model.release.gate_rows import GATE_DESCRIPTIONS
 from zdd_tui.model.release.records import Actor, Event
@@ -9,6 +10,7 @@ from zdd_tui.model.release.strategies import (
     build_blue_green,
     build_canary,
     build_dark_launch,
+    build_operations,
     build_rolling,
 )
 from zdd_tui.model.release.strategy import build_expand_contract
@@ -89,6 +91,7 @@ def test_every_gate_has_a_description() -> None:
         build_blue_green(),
         build_dark_launch(dark),
         *map(build_canary, plans),
+        build_operations(OperationsPlan.model_validate(common | {"operations": ["ALTER TABLE t ADD n serial"]})),
     ]
     gates = {gate.name for each in strategies for phase in add_guard_gate(each).phases for gate in phase.gates}
     assert gates | {REGION_GATE} == set(GATE_DESCRIPTIONS)

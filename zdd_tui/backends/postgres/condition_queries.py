@@ -7,7 +7,8 @@ from typing import Self
 
 from zdd_tui.backends.postgres.catalog import trigger_names
 from zdd_tui.backends.postgres.connection import Connection
-from zdd_tui.backends.postgres.row_visibility import WITH_DESCENDANTS, list_read_tables
+from zdd_tui.backends.postgres.row_visibility import WITH_DESCENDANTS
+from zdd_tui.model.ddl.jobs import list_read_tables
 from zdd_tui.model.ddl.lint import created_objects, down_source_columns, up_source_columns
 from zdd_tui.model.ddl.names import archived_name
 from zdd_tui.model.plan.base import Plan

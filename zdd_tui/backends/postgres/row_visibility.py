@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from zdd_tui.backends.postgres.connection import Connection
-from zdd_tui.model.ddl.names import ARCHIVE_SCHEMA
 from zdd_tui.model.errors import DatabaseError
-from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.sql import quote_identifier, quote_qualified
 
 WITH_DESCENDANTS = """family (oid) AS (
@@ -87,20 +85,16 @@ async def find_hidden_rows(conn: Connection, tables: Sequence[str]) -> list[Hidd
     return hidden
 
 
-def list_read_tables(plan: Plan) -> tuple[str, ...]:
-    """The quoted names of the tables that a release reads: the old one, at both of its places, and the new one."""
-    old, new = plan.change.table, plan.change.target_table
-    names = ((old.schema_, old.name), (ARCHIVE_SCHEMA, old.name), (new.schema_, new.name))
-    return tuple(dict.fromkeys(quote_qualified(*name) for name in names))
+async def require_all_rows_visible(conn: Connection, tables: Sequence[str]) -> None:
+    """Checks tables, as the standing condition does all the time.
 
-
-async def require_all_rows_visible(conn: Connection, plan: Plan) -> None:
-    """Checks the tables of a plan, as the standing condition does all the time.
+    Args:
+        tables: quoted and qualified.
 
     Raises:
         DatabaseError: the role may not see every row of one.
     """
-    if hidden := await find_hidden_rows(conn, list_read_tables(plan)):
+    if hidden := await find_hidden_rows(conn, tables):
         raise DatabaseError(str(hidden[0]), hidden[0].hint)
 
 

@@ -253,7 +253,7 @@ class Store:
         """Reads the first rows that the backfill could not copy, oldest first."""
         with translate_errors(self._dsn):
             rows = await self._pool.fetch(
-                "SELECT key, reason, extract(epoch FROM at)::float8 AS at FROM zdd.failed_row"
+                "SELECT job, key, reason, extract(epoch FROM at)::float8 AS at FROM zdd.failed_row"
                 " WHERE release_id = $1 ORDER BY zdd.failed_row.at LIMIT $2",
                 release_id,
                 limit,

@@ -30,7 +30,10 @@ FROM zdd.release r WHERE r.name = $1 ORDER BY r.id DESC LIMIT 1
 # Releases that were rolled back after the start, with the progress of their backfill.
 _ROLLED_BACK = """
 SELECT r.plan_hash, extract(epoch FROM r.finished_at)::float8 AS at, b.rows_done, b.rows_total, b.status
-FROM zdd.release r LEFT JOIN zdd.backfill b ON b.release_id = r.id
+FROM zdd.release r LEFT JOIN LATERAL (
+    SELECT sum(rows_done)::bigint AS rows_done, sum(rows_total)::bigint AS rows_total,
+           CASE WHEN bool_and(status = 'done') THEN 'done' ELSE 'cancelled' END AS status
+    FROM zdd.backfill WHERE release_id = r.id HAVING count(*) > 0) b ON true
 WHERE r.name = $1 AND r.state = 'rolled-back' AND r.phase >= 0
 """
 

@@ -69,8 +69,9 @@ SELECT extract(epoch FROM clock_timestamp())::float8 AS now, r.id, r.name, r.env
                       SELECT name, status, left(text, 500) AS text, left(who, 200) AS who, left(hint, 500) AS hint,
                              restored, affects_rows, extract(epoch FROM since)::float8 AS since
                       FROM zdd.condition WHERE release_id = r.id) c),
-        'backfill', (SELECT json_build_object('status', b.status, 'rows_total', b.rows_total, 'rows_done', b.rows_done)
-                     FROM zdd.backfill b WHERE b.release_id = r.id),
+        'backfills', (SELECT coalesce(json_agg(json_build_object('job', b.job, 'status', b.status,
+                                                'rows_total', b.rows_total, 'rows_done', b.rows_done)), '[]')
+                      FROM zdd.backfill b WHERE b.release_id = r.id),
         'commands', (SELECT json_object_agg(k.kind, json_build_array(k.actor, k.at, k.reason, k.number)) FROM (
                       SELECT DISTINCT ON (m.kind) m.kind, left(m.actor, 100) AS actor, left(m.reason, 300) AS reason,
                              extract(epoch FROM m.created_at)::float8 AS at,
@@ -245,6 +246,7 @@ class FleetReader:
             else [step.name for step in strategy.steps]
         )
         steps = body["steps"] or []
+        backfills = [{**_BACKFILL_DEFAULTS, **each} for each in body["backfills"]]
         release = {
             "id": row["id"], "name": row["name"], "environment": row["environment"], "region": fixed["region"],
             "plan_text": "", "plan_hash": fixed["plan_hash"], "strategy": fixed["strategy"], "tuning": "{}",
@@ -261,7 +263,8 @@ class FleetReader:
             "gates": body["gates"],
             "guard": [{**_GUARD_DEFAULTS, **reading} for reading in body["guard"]],
             "conditions": body["conditions"],
-            "backfill": {**_BACKFILL_DEFAULTS, **body["backfill"]} if body["backfill"] else None,
+            "backfill": next((each for each in backfills if not each["job"]), None),
+            "fills": [each for each in backfills if each["job"]],
             "events": [],
             "commands": [],
             "facts": body["commands"],

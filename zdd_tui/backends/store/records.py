@@ -40,6 +40,7 @@ from zdd_tui.model.release.records import (
     RollbackStart,
     StepRecord,
     StoredCommand,
+    combine_backfills,
 )
 from zdd_tui.model.release.state import CommandKind, Precondition, Release, ReleaseState, StepStatus
 from zdd_tui.model.release.strategy import Strategy
@@ -59,6 +60,10 @@ COMMAND_COLUMNS = (
     " left(actor, 256) AS actor, left(host, 256) AS host, role,"
     " extract(epoch FROM created_at)::float8 AS created_at, status, outcome"
 )
+_BACKFILL_COLUMNS = """status, rows_total, rows_done, batches, batch_rows, seconds, rate, throttle, failed_rows,
+               verified_rows, mismatches, verified, recent::text, extract(epoch FROM updated_at)::float8 AS updated_at,
+               extract(epoch FROM started_at)::float8 AS started_at, extract(epoch FROM ended_at)::float8 AS ended_at,
+               waits::text"""
 LEASE_COLUMNS = (
     "epoch, holder, host, pid, ttl, greatest(0, extract(epoch FROM clock_timestamp() - renewed_at))::float8 AS age"
 )
@@ -96,11 +101,9 @@ SELECT json_build_object(
         FROM zdd.command WHERE release_id = $1 AND kind = 'rollback' AND status = 'done' ORDER BY id LIMIT 1) c),
     'lease', (SELECT row_to_json(l) FROM (SELECT {LEASE_COLUMNS} FROM zdd.lease WHERE release_id = $1) l),
     'backfill', (SELECT row_to_json(b) FROM (
-        SELECT status, rows_total, rows_done, batches, batch_rows, seconds, rate, throttle, failed_rows,
-               verified_rows, mismatches, verified, recent::text, extract(epoch FROM updated_at)::float8 AS updated_at,
-               extract(epoch FROM started_at)::float8 AS started_at, extract(epoch FROM ended_at)::float8 AS ended_at,
-               waits::text
-        FROM zdd.backfill WHERE release_id = $1) b),
+        SELECT {_BACKFILL_COLUMNS} FROM zdd.backfill WHERE release_id = $1 AND job = '') b),
+    'fills', (SELECT coalesce(json_agg(b), '[]') FROM (
+        SELECT job, {_BACKFILL_COLUMNS} FROM zdd.backfill WHERE release_id = $1 AND job <> '') b),
     'conditions', (SELECT coalesce(json_agg(c ORDER BY since, name), '[]') FROM (
         SELECT name, status, text, who, hint, restored, affects_rows, extract(epoch FROM since)::float8 AS since
         FROM zdd.condition WHERE release_id = $1) c),
@@ -135,6 +138,9 @@ def _parse_release_record(raw: Mapping[str, Any]) -> ReleaseRecord:
     row = raw["release"]
     conditions = tuple(_parse_condition(each) for each in raw["conditions"])
     waits = _as_section(row["waits"])
+    order = {step["name"]: number for number, step in enumerate(raw["steps"])}
+    fills = tuple(_parse_backfill(each) for each in raw.get("fills") or ())
+    fills = tuple(sorted(fills, key=lambda fill: order.get(fill.job, 0)))
     release = Release(
         name=row["name"],
         plan_hash=row["plan_hash"],
@@ -164,7 +170,8 @@ def _parse_release_record(raw: Mapping[str, Any]) -> ReleaseRecord:
         events=tuple(parse_event(row) for row in raw["events"]),
         commands=parse_known_commands(raw["commands"]),
         lease=parse_lease(raw["lease"]) if raw["lease"] else None,
-        backfill=_parse_backfill(raw["backfill"]) if raw["backfill"] else None,
+        backfill=combine_backfills(fills) or (_parse_backfill(raw["backfill"]) if raw["backfill"] else None),
+        fills=fills,
         guard=tuple(_parse_guard_reading(reading) for reading in raw["guard"]),
         cause=row["cause"],
         region=row["region"],
@@ -384,7 +391,9 @@ def _parse_batches(raw: Any) -> tuple[BatchRecord, ...]:
 def parse_failed_row(row: Row) -> FailedRow:
     key = decode_json(row["key"], "zdd.failed_row.key")
     parts = key if isinstance(key, list) else [key]
-    return FailedRow([part if isinstance(part, str) else json.dumps(part) for part in parts], row["reason"], row["at"])
+    return FailedRow(
+        [part if isinstance(part, str) else json.dumps(part) for part in parts], row["reason"], row["at"], row["job"]
+    )
 
 
 def _parse_step(row: Row) -> StepRecord:

@@ -9,6 +9,7 @@ from zdd_tui.backends.store import backfill as rows
 from zdd_tui.engine.backfill.throttle import Throttle, ThrottleSignal
 from zdd_tui.engine.backfill.transaction import FencedStore
 from zdd_tui.model.backfill import BatchSizer, ThroughputRate, pause_seconds
+from zdd_tui.model.ddl.jobs import BackfillJob
 from zdd_tui.model.plan.base import Backfill
 
 CHECK_INTERVAL = 0.25
@@ -45,13 +46,15 @@ class BackfillPacer:
     def __init__(
         self,
         store: FencedStore,
-        limits: Backfill,
+        job: BackfillJob,
         *,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[Any]],
         signals: Sequence[ThrottleSignal],
     ) -> None:
+        limits = job.limits
         self._store = store
+        self._job = job.name
         self.clock = clock
         self.sleep = sleep
         self._throttle = Throttle(clock, signals)
@@ -91,7 +94,8 @@ class BackfillPacer:
             async with self._store.fenced() as conn:
                 reason = "" if paused else await self._throttle.evaluate(conn, self.limits)
                 if paused or reason:
-                    await rows.set_status(conn, self._store.release_id, "paused" if paused else "running", reason)
+                    status = "paused" if paused else "running"
+                    await rows.set_status(conn, self._store.release_id, status, reason, job=self._job)
         if paused:
             self._rate_updated_at = None
         if paused or reason:

@@ -11,6 +11,7 @@ from zdd_tui.engine.backfill.transaction import (
     transaction_settings_sql,
 )
 from zdd_tui.model.ddl.catalog import Catalog
+from zdd_tui.model.ddl.jobs import change_settings
 from zdd_tui.model.ddl.names import SYNC_SETTING
 from zdd_tui.model.ddl.rows import batch_row_statement, has_row_statement, remove_orphan_statements
 from zdd_tui.model.plan.base import Plan
@@ -28,7 +29,7 @@ async def repair_row(conn: Connection, plan: Plan, catalog: Catalog, key: Key) -
     Raises:
         asyncpg.PostgresError: one of RETRYABLE_ERRORS: another transaction holds the row.
     """
-    await conn.execute(transaction_settings_sql(plan, plan.backfill.batch_budget))
+    await conn.execute(transaction_settings_sql(change_settings(plan), plan.backfill.batch_budget))
     # The sync trigger of the new side does nothing: the old side stays as it is.
     await conn.execute(f"SET LOCAL {SYNC_SETTING} = 'old'")
     try:

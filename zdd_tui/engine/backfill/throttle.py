@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from zdd_tui.backends.postgres.connection import Connection
-from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.plan.base import Backfill
 
@@ -31,9 +30,12 @@ class ThrottleSignal(Protocol):
         ...
 
 
-def build_signals(release_id: int, catalog: Catalog) -> tuple[ThrottleSignal, ...]:
-    """All signals by priority: first those that affect other sessions now."""
-    tables = tuple(dict.fromkeys((catalog.old.sql, catalog.new_table.sql)))
+def build_signals(release_id: int, tables: tuple[str, ...]) -> tuple[ThrottleSignal, ...]:
+    """All signals by priority: first those that affect other sessions now.
+
+    Args:
+        tables: quoted names of those that the backfill reads and writes.
+    """
     return (
         LockWaitSignal(tables),
         GuardLatencySignal(release_id),

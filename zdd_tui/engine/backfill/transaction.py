@@ -7,9 +7,7 @@ import asyncpg
 
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.row_visibility import count_blocks
-from zdd_tui.model.ddl.names import WITNESS_SETTING, search_path
 from zdd_tui.model.errors import StepFailed
-from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.sql import quote_literal
 
 BATCH_LOCK_TIMEOUT = 0.2
@@ -41,8 +39,13 @@ class FencedStore(Protocol):
     def fenced(self) -> AbstractAsyncContextManager[Connection]: ...
 
 
-def transaction_settings_sql(plan: Plan, time_budget: float) -> str:
-    """SET LOCAL statements for the start of the transaction. ``time_budget`` is in seconds."""
+def transaction_settings_sql(settings: str, time_budget: float) -> str:
+    """SET LOCAL statements for the start of the transaction.
+
+    Args:
+        settings: further ones, as :attr:`zdd_tui.model.ddl.jobs.BackfillJob.settings`.
+        time_budget: seconds.
+    """
     timeout = max(1.0, 8 * time_budget)
     return (
         # Safe: if a crash of the server loses a batch, it also loses its checkpoint.
@@ -51,8 +54,7 @@ def transaction_settings_sql(plan: Plan, time_budget: float) -> str:
         "SET LOCAL enable_seqscan = off;"
         # The server refuses a statement that row security would filter.
         "SET LOCAL row_security = off;"
-        f"SET LOCAL {WITNESS_SETTING} = 'off';"
-        f"SET LOCAL search_path = {search_path(plan)};"
+        f"{settings};"
         f"SET LOCAL lock_timeout = {quote_literal(f'{BATCH_LOCK_TIMEOUT * 1000:.0f}ms')};"
         f"SET LOCAL statement_timeout = {quote_literal(f'{timeout * 1000:.0f}ms')}"
     )

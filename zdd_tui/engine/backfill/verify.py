@@ -25,6 +25,7 @@ from zdd_tui.engine.backfill.transaction import (
     transaction_settings_sql,
 )
 from zdd_tui.model.ddl.catalog import Catalog
+from zdd_tui.model.ddl.jobs import change_settings, list_read_tables
 from zdd_tui.model.ddl.rows import (
     batch_row_statement,
     page_statement,
@@ -117,7 +118,7 @@ class Verifier:
                 await self._sleep(RECHECK_DELAY)
         async with self._store.fenced() as conn:
             count, mismatches, samples = await rows.read_verification(conn, self._store.release_id, SAMPLE_MISMATCHES)
-            await require_all_rows_visible(conn, self._plan)
+            await require_all_rows_visible(conn, list_read_tables(self._plan))
             if not count:
                 await require_rows_found(conn, self._catalog.old.sql)
         return VerifyReport(count, mismatches, tuple(samples))
@@ -148,7 +149,7 @@ class Verifier:
         size = self._size
         async with self._store.fenced() as conn:
             # A page only reads and blocks no other session, so it may take longer than a batch.
-            await conn.execute(transaction_settings_sql(self._plan, self._limits().batch_budget * 8))
+            await conn.execute(transaction_settings_sql(change_settings(self._plan), self._limits().batch_budget * 8))
             page = await conn.fetchrow(
                 page_statement(self._catalog, first=position.cursor is None, last=True), *(position.cursor or ()), size
             )
@@ -191,7 +192,9 @@ class Verifier:
             # A row that cannot be copied, or is locked for long, stays a mismatch.
             with suppress(*ROW_ERRORS, *RETRYABLE_ERRORS):
                 async with self._store.fenced() as conn:
-                    await conn.execute(transaction_settings_sql(self._plan, self._limits().batch_budget))
+                    await conn.execute(
+                        transaction_settings_sql(change_settings(self._plan), self._limits().batch_budget)
+                    )
                     for statement in statements:
                         await conn.execute(statement, *mismatch.key)
         return await self._recheck(mismatches)
@@ -212,7 +215,7 @@ class Verifier:
         if self._has_failed_rows:
             parameters = (*parameters, self._store.release_id)
         async with self._store.fenced() as conn:
-            await conn.execute(transaction_settings_sql(self._plan, self._limits().batch_budget * 8))
+            await conn.execute(transaction_settings_sql(change_settings(self._plan), self._limits().batch_budget * 8))
             return [_parse_mismatch(row) for row in await _fetch_rows(conn, statement, parameters)]
 
 

@@ -1,5 +1,6 @@
 """One worker of a backfill: copies ranges of keys, batch by batch. Each batch commits with its checkpoint."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -19,19 +20,16 @@ from zdd_tui.engine.backfill.transaction import (
     find_longest_writer,
     transaction_settings_sql,
 )
-from zdd_tui.model.ddl.catalog import Catalog
-from zdd_tui.model.ddl.rows import batch_row_statement, batch_statement, page_statement, target_is_empty_statement
+from zdd_tui.model.ddl.jobs import BackfillJob
 from zdd_tui.model.errors import StepFailed
-from zdd_tui.model.plan.base import Plan
 
 
 class BackfillWorker:
     """Copies one range after the other. Its state is about its own position, so workers do not share it."""
 
-    def __init__(self, store: FencedStore, plan: Plan, catalog: Catalog, pacer: BackfillPacer) -> None:
+    def __init__(self, store: FencedStore, job: BackfillJob, pacer: BackfillPacer) -> None:
         self._store = store
-        self._plan = plan
-        self._catalog = catalog
+        self._job = job
         self._pacer = pacer
         self._bisect_rows: int | None = None  # rows of a batch while it searches for a row that fails
         self._throttle_reason = ""  # why the last attempt was retried
@@ -52,22 +50,29 @@ class BackfillWorker:
 
     async def retry_failed(self) -> None:
         """Tries the failed rows once more: they may have been corrected."""
-        release_id = self._store.release_id
         async with self._store.fenced() as conn:
-            keys = await rows.list_failed_keys(conn, release_id)
+            keys = await rows.list_failed_keys(conn, self._store.release_id, job=self._job.name)
+        await self.process_keys(keys)
+
+    async def process_keys(self, keys: Sequence[Key]) -> None:
+        """Writes single rows, each in a transaction of its own; a row that is locked for long is left out."""
         for key in keys:
+            while await self._pacer.wait_if_blocked():
+                self._pacer.refresh_limits()
             with suppress(*RETRYABLE_ERRORS):
                 async with self._store.fenced() as conn:
-                    await conn.execute(transaction_settings_sql(self._plan, self._pacer.limits.batch_budget))
-                    statement = batch_row_statement(self._plan, self._catalog)
-                    if await self._execute_batch(conn, statement, key, single_key=key):
-                        await rows.remove_failed_row(conn, release_id, key)
+                    await conn.execute(self._settings_sql())
+                    if await self._execute_batch(conn, self._job.batch_row(), key, single_key=key):
+                        await rows.remove_failed_row(conn, self._store.release_id, key, job=self._job.name)
+
+    def _settings_sql(self) -> str:
+        return transaction_settings_sql(self._job.settings, self._pacer.limits.batch_budget)
 
     async def require_few_failed_rows(self) -> None:
         """Raises StepFailed where more rows have failed than the plan allows: the gate would not open at the end."""
         async with self._store.fenced() as conn:
-            failed = await rows.count_failed_rows(conn, self._store.release_id)
-        allowed = self._plan.backfill.max_failed_rows
+            failed = await rows.count_failed_rows(conn, self._store.release_id, job=self._job.name)
+        allowed = self._job.limits.max_failed_rows
         if failed > allowed:
             raise StepFailed(
                 f"{failed} rows failed; backfill.max_failed_rows allows {allowed}",
@@ -84,7 +89,7 @@ class BackfillWorker:
             after, moved = await self._run_batch(position, size, started_at)
         except rows.CheckpointLost:
             async with self._store.fenced() as conn:
-                known = await rows.list_ranges(conn, self._store.release_id, "backfill")
+                known = await rows.list_ranges(conn, self._store.release_id, "backfill", job=self._job.name)
             return next(piece for piece in known if piece.id == position.id)
         except RETRYABLE_ERRORS as error:
             await self._back_off(position, size, error)
@@ -116,7 +121,7 @@ class BackfillWorker:
     async def _run_batch(self, position: Range, size: int, started_at: float) -> tuple[Range, int]:
         """Reads the page, copies it and saves the checkpoint in one transaction."""
         async with self._store.fenced() as conn:
-            await conn.execute(transaction_settings_sql(self._plan, self._pacer.limits.batch_budget))
+            await conn.execute(self._settings_sql())
             page = await self._read_page(conn, position, size)
             moved = page["rows"] if page else 0
             end: Key | None = tuple(page.values())[1:] if page else None
@@ -128,7 +133,9 @@ class BackfillWorker:
                 await self._execute_batch(conn, statement, parameters, single_key=end if size == 1 else None)
             done = moved < size
             progress = self._pacer.build_progress(moved, self._pacer.clock() - started_at, size, self._throttle_reason)
-            await rows.save_checkpoint(conn, self._store.release_id, position, end=end, done=done, progress=progress)
+            await rows.save_checkpoint(
+                conn, self._store.release_id, position, end=end, done=done, progress=progress, job=self._job.name
+            )
         self._pacer.record_committed(progress)
         if self._row_failed:
             self._row_failed = False
@@ -137,15 +144,12 @@ class BackfillWorker:
 
     async def _batch_sql(self, conn: Connection, parameters: Key, *, first: bool, single_row: bool) -> str:
         """The statement of the batch: a plain INSERT if the new table has no row of the page yet."""
-        target_is_empty = (
-            self._plan.change.kind == "table"
-            and not (single_row or self._lost_race)
-            and await conn.fetchval(target_is_empty_statement(self._catalog, first=first), *parameters)
-        )
-        return batch_statement(self._plan, self._catalog, first=first, target_is_empty=target_is_empty)
+        question = "" if single_row or self._lost_race else self._job.target_is_empty(first=first)
+        target_is_empty = bool(question) and bool(await conn.fetchval(question, *parameters))
+        return self._job.batch(first=first, target_is_empty=target_is_empty)
 
     async def _read_page(self, conn: Connection, position: Range, size: int) -> Any:
-        statement = page_statement(self._catalog, first=position.start_key is None, last=position.hi is None)
+        statement = self._job.page(first=position.start_key is None, last=position.hi is None)
         return await conn.fetchrow(statement, *(position.start_key or ()), *(position.hi or ()), size)
 
     async def _execute_batch(
@@ -162,7 +166,8 @@ class BackfillWorker:
             async with conn.transaction():
                 await conn.execute(statement, *parameters)
         except ROW_ERRORS as error:
-            await rows.add_failed_row(conn, self._store.release_id, single_key, describe_row_error(error))
+            reason = describe_row_error(error)
+            await rows.add_failed_row(conn, self._store.release_id, single_key, reason, job=self._job.name)
             self._row_failed = True
             return False
         return True
@@ -174,7 +179,9 @@ class BackfillWorker:
         self._throttle_reason = "lock waits" if not isinstance(error, asyncpg.QueryCanceledError) else "late batches"
         if self._retries % 5 == 0:
             async with self._store.fenced() as conn:
-                writer = await find_longest_writer(conn, self._catalog.old.sql)
+                writer = await find_longest_writer(conn, self._job.table.sql)
                 self._throttle_reason = f"{self._throttle_reason}: {writer}" if writer else self._throttle_reason
-                await rows.set_status(conn, self._store.release_id, "running", self._throttle_reason)
+                await rows.set_status(
+                    conn, self._store.release_id, "running", self._throttle_reason, job=self._job.name
+                )
         await self._pacer.sleep(self._backoff.next_delay())

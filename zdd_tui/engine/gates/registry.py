@@ -16,7 +16,7 @@ from zdd_tui.backends.postgres.gate_queries import (
     find_waiters,
     list_enabled_triggers,
 )
-from zdd_tui.backends.postgres.operations import is_valid_index
+from zdd_tui.backends.postgres.operations import is_invalid_index, is_valid_index
 from zdd_tui.backends.postgres.row_visibility import count_blocks
 from zdd_tui.backends.regions import read_region_statuses
 from zdd_tui.checks.catalog_diff import describe_losses, find_losses
@@ -46,6 +46,7 @@ from zdd_tui.model.release.regions import REGION_GATE, evaluate_regions
 from zdd_tui.model.release.state import StepStatus
 from zdd_tui.model.release.strategy import WITNESS_GATE
 from zdd_tui.model.release.witness import describe_writers, evaluate_witness, witness_mode
+from zdd_tui.model.tuning import plan_limits
 
 GATE_TIMEOUT = 5.0
 """Seconds for one gate. A gate that takes longer is unknown, so that it does not delay the others."""
@@ -226,11 +227,30 @@ async def _evaluate_no_old_snapshot(ctx: Context, record: ReleaseRecord) -> Gate
     return pass_or_pending(not older, format_list(older) or "no transaction is older than the cutover")
 
 
+async def _evaluate_fills_complete(ctx: Context, record: ReleaseRecord) -> GateResult:
+    """Every fill of the phase has ended with the proof that no row is left, and no row has failed."""
+    phase = record.release.current_phase
+    steps = [step for step in (phase.steps if phase else ()) if step.registry_key == "fill-rows"]
+    found = {fill.job: fill for fill in record.fills}
+    failed = [fill for step in steps if (fill := found.get(step.name)) and fill.failed_rows]
+    limits = plan_limits(ctx.plan)
+    if limits is not None and any(fill.failed_rows > limits.max_failed_rows for fill in failed):
+        return Verdict.FAIL, f"{sum(fill.failed_rows for fill in failed)} rows failed; see zdd.failed_row"
+    undone = [step.label for step in steps if record.release.status(step.name) is not StepStatus.DONE]
+    if undone:
+        return Verdict.PENDING, f"not finished: {format_list(undone)}"
+    rows = sum(fill.rows_done for fill in found.values())
+    return Verdict.PASS, f"{len(steps)} of {len(steps)} tables done, {rows:,} rows read"
+
+
 async def _evaluate_operations_valid(ctx: Context, record: ReleaseRecord) -> GateResult:
     """The indexes that the phase has built are valid. What ran in a transaction is there or is not."""
     made = [name for step in record.steps for name in step.detail.get("made", ())]
+    copied = [name for step in record.steps for name in step.detail.get("copied", ())]
     async with ctx.read_connection() as conn:
         invalid = [f"{schema}.{name}" for schema, name in made if not await is_valid_index(conn, schema, name)]
+        # A copy gets the name of its original, in the transaction that checks that nothing is left without a copy.
+        invalid += [f"{schema}.{name}" for schema, name in copied if await is_invalid_index(conn, schema, name)]
     if invalid:
         return pass_after(record, ["run-operation"], False, f"not valid: {format_list(invalid)}")
     phase = record.release.current_phase
@@ -270,6 +290,7 @@ GATES: Mapping[str, GateEvaluator] = {
     WITNESS_GATE: _evaluate_witness,
     "serving-v3": _evaluate_serving_v3,
     "no-old-snapshot": _evaluate_no_old_snapshot,
+    "fills-complete": _evaluate_fills_complete,
     "operations-valid": _evaluate_operations_valid,
     "cleanup-complete": _evaluate_cleanup_complete,
 }

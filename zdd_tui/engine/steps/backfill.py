@@ -6,14 +6,19 @@ from zdd_tui.backends.store.witness import read_continuity
 from zdd_tui.engine.backfill.runner import BackfillRunner
 from zdd_tui.engine.backfill.verify import Verifier
 from zdd_tui.engine.context import Context, StepHandle
+from zdd_tui.model.ddl.jobs import ChangeJob
 from zdd_tui.model.errors import StepFailed
+
+
+async def _change_runner(ctx: Context) -> BackfillRunner:
+    return BackfillRunner(ctx.store, ChangeJob(ctx.expand_contract_plan, await ctx.catalog(fresh=True)))
 
 
 class PrepareBackfill:
     """Updates statistics, fixes the upper bound and checks the query plan of a batch."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        await BackfillRunner(ctx.store, ctx.expand_contract_plan, await ctx.catalog(fresh=True)).prepare()
+        await (await _change_runner(ctx)).prepare()
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         """The ranges stay as a record of this release."""
@@ -23,12 +28,12 @@ class CopyRows:
     """Runs the batches. The next agent continues after the last checkpoint."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        runner = BackfillRunner(ctx.store, ctx.expand_contract_plan, await ctx.catalog(fresh=True))
+        runner = await _change_runner(ctx)
         await runner.run(ctx.is_paused, ctx.current_limits)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         """Marks the backfill as cancelled. The undo of expand drops the copied rows with the new schema."""
-        await BackfillRunner(ctx.store, ctx.expand_contract_plan, await ctx.catalog(fresh=True)).mark_cancelled()
+        await (await _change_runner(ctx)).mark_cancelled()
 
 
 class VerifyRows:

@@ -2,23 +2,39 @@
 
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.ddl import create_index, drop_index
-from zdd_tui.backends.postgres.operations import count_violations, find_index, table_schema
+from zdd_tui.backends.postgres.fill_target import read_fill_target
+from zdd_tui.backends.postgres.operations import count_violations, find_index, index_copies, is_needed, table_schema
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.steps.expand import run_statements
+from zdd_tui.engine.steps.fills import run_fill, undo_fill
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.operations.base import OperationStep, StepMode
 from zdd_tui.model.operations.indexes import concurrent_build
 from zdd_tui.model.operations.registry import find_step, plan_operations
+from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import BaseOperationsPlan
 
 
 class CheckRows:
-    """Counts the rows that the migration's constraints would refuse. Only reads."""
+    """Counts the rows that the migration's constraints would refuse, and looks for the keys of its fills. Only reads.
+
+    Those that the release itself repairs are left out until then.
+    """
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         operations = plan_operations(ctx.plan_of_type(BaseOperationsPlan))
+        is_again = step.name == "check-rows-again"
         async with ctx.read_connection() as conn:
-            found = await count_violations(conn, [each for one in operations for each in one.violations])
+            counted = [
+                each
+                for one in operations
+                for each in one.violations
+                if each.repaired_in is None or (is_again and each.repaired_in is Phase.BACKFILL)
+            ]
+            found = await count_violations(conn, counted)
+            for fill in (each.fill for one in operations for each in one.steps if not is_again):
+                if fill is not None:
+                    await read_fill_target(conn, fill)
         if found:
             raise StepFailed(
                 f"rows violate a constraint of the migration: {'; '.join(found)}",
@@ -36,8 +52,10 @@ class RunOperation:
         spec = self._spec(ctx, step)
         if spec.only_if and "is_needed" not in step.detail:
             async with ctx.read_connection() as conn:
-                await step.save_detail(is_needed=bool(await conn.fetchval(spec.only_if)))
+                await step.save_detail(is_needed=await is_needed(conn, spec))
         if not step.detail.get("is_needed", True):
+            return
+        if spec.is_reversed:
             return
         match spec.mode:
             case StepMode.TRANSACTION:
@@ -46,6 +64,10 @@ class RunOperation:
                 await self._build_index(ctx, step, spec)
             case StepMode.DROP_INDEX:
                 await self._drop_index(ctx, step, spec)
+            case StepMode.COPY_INDEXES:
+                await self._copy_indexes(ctx, step, spec)
+            case StepMode.FILL:
+                await run_fill(ctx, step, spec)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         spec = self._spec(ctx, step)
@@ -54,13 +76,17 @@ class RunOperation:
         match spec.mode:
             case StepMode.TRANSACTION:
                 await run_statements(ctx, step, (*step.detail.get("undo", ()), *spec.undo))
-            case StepMode.BUILD_INDEX:
-                for schema, name in step.detail.get("made", ()):
+            case StepMode.COPY_INDEXES if spec.is_reversed:
+                await self._copy_indexes(ctx, step, spec)
+            case StepMode.BUILD_INDEX | StepMode.COPY_INDEXES:
+                for schema, name in (*step.detail.get("made", ()), *step.detail.get("copied", ())):
                     await drop_index(ctx.read_connection, schema, name, on_wait=step.set_note)
             case StepMode.DROP_INDEX:
                 for schema, name, definition in step.detail.get("dropped", ()):
                     build = concurrent_build(definition)
                     await create_index(ctx.read_connection, build, on_wait=step.set_note, schema=schema, name=name)
+            case StepMode.FILL:
+                await undo_fill(ctx, step, spec)
 
     def _spec(self, ctx: Context, step: StepHandle) -> OperationStep:
         return find_step(ctx.plan_of_type(BaseOperationsPlan), step.value or 0)
@@ -71,7 +97,11 @@ class RunOperation:
         async def read_undo(conn: Connection) -> None:
             undo[:] = [row[0] for row in await conn.fetch(spec.undo_query)] if spec.undo_query else []
 
-        await run_statements(ctx, step, spec.statements, first=read_undo, undo=undo)
+        async def run_then(conn: Connection) -> None:
+            for row in await conn.fetch(spec.then_query) if spec.then_query else ():
+                await conn.execute(row[0])
+
+        await run_statements(ctx, step, spec.statements, first=read_undo, then=run_then, undo=undo)
 
     async def _build_index(self, ctx: Context, step: StepHandle, spec: OperationStep) -> None:
         async with ctx.read_connection() as conn:
@@ -85,6 +115,15 @@ class RunOperation:
                 await step.save_detail(made=[[schema, name]])
         await ctx.check_lease()
         await create_index(ctx.read_connection, spec.statements[0], on_wait=step.set_note, schema=schema, name=name)
+
+    async def _copy_indexes(self, ctx: Context, step: StepHandle, spec: OperationStep) -> None:
+        async with ctx.read_connection() as conn:
+            schema = await table_schema(conn, spec.table)
+            copies = await index_copies(conn, spec.table, spec.copies)
+        await step.save_detail(copied=[[schema, name] for name, _ in copies])
+        for name, statement in copies:
+            await ctx.check_lease()
+            await create_index(ctx.read_connection, statement, on_wait=step.set_note, schema=schema, name=name)
 
     async def _drop_index(self, ctx: Context, step: StepHandle, spec: OperationStep) -> None:
         if "dropped" not in step.detail:

@@ -23,7 +23,7 @@ def key_texts(catalog: Catalog, alias: str) -> str:
 
 def last_key_statement(catalog: Catalog) -> str:
     """The greatest key; no row when the table is empty. No parameters."""
-    order = _key_expressions(catalog, catalog.old, " DESC")
+    order = key_expressions(catalog, catalog.old, " DESC")
     keys = key_texts(catalog, quote_identifier(catalog.old.name))
     return f"SELECT {keys} FROM {catalog.old.sql} ORDER BY {order} LIMIT 1"
 
@@ -34,15 +34,15 @@ def range_ends_statement(catalog: Catalog) -> str:
     Parameters: the table's upper bound, the sample's size (percent), the number of ranges.
     """
     number = len(catalog.key)
-    order = _key_expressions(catalog, catalog.old)
-    last = _key_expressions(catalog, catalog.old, " DESC")
+    order = key_expressions(catalog, catalog.old)
+    last = key_expressions(catalog, catalog.old, " DESC")
     name = quote_identifier(catalog.old.name)
     return (
         f"SELECT {key_texts(catalog, name)} FROM (\n"
         f"  SELECT DISTINCT ON (zdd_range) * FROM (\n"
         f"    SELECT {order}, ntile(${number + 2}::integer) OVER (ORDER BY {order}) AS zdd_range\n"
         f"    FROM {catalog.old.sql} TABLESAMPLE SYSTEM (${number + 1}::real)\n"
-        f"    WHERE {_bounds(catalog, catalog.old, first=True)}\n"
+        f"    WHERE {bounds_condition(catalog, catalog.old, first=True)}\n"
         f"  ) AS {name} ORDER BY zdd_range, {last}\n"
         f") AS {name} ORDER BY zdd_range"
     )
@@ -54,8 +54,8 @@ def page_statement(catalog: Catalog, *, first: bool, last: bool = False) -> str:
     A full page is one step along the index; only where there is none, the rest is counted.
     """
     size = f"${1 + len(catalog.key) * ((not first) + (not last))}::bigint"
-    order = _key_expressions(catalog, catalog.old)
-    source = f"FROM {catalog.old.sql} WHERE {_bounds(catalog, catalog.old, first=first, last=last)}"
+    order = key_expressions(catalog, catalog.old)
+    source = f"FROM {catalog.old.sql} WHERE {bounds_condition(catalog, catalog.old, first=first, last=last)}"
     return (
         f"WITH full_page AS (SELECT {order} {source} ORDER BY {order} OFFSET {size} - 1 LIMIT 1)\n"
         f"SELECT {size} AS rows, {key_texts(catalog, 'full_page')} FROM full_page\n"
@@ -74,23 +74,23 @@ def batch_statement(plan: Plan, catalog: Catalog, *, first: bool = False, target
         target_is_empty: the new table has no row of the page. Then a plain INSERT is enough, which costs the server
             half of an upsert; if another session inserts first, it fails with a unique violation.
     """
-    return _batch(plan, catalog, _bounds(catalog, catalog.old, first=first), target_is_empty)
+    return _batch(plan, catalog, bounds_condition(catalog, catalog.old, first=first), target_is_empty)
 
 
 def target_is_empty_statement(catalog: Catalog, *, first: bool = False) -> str:
     """Whether the new table has no row of a page. Parameters: both bounds."""
-    page = _bounds(catalog, catalog.new_table, first=first)
+    page = bounds_condition(catalog, catalog.new_table, first=first)
     return f"SELECT NOT EXISTS (SELECT FROM {catalog.new_table.sql} WHERE {page})"
 
 
 def batch_row_statement(plan: Plan, catalog: Catalog) -> str:
     """As :func:`batch_statement`, for one row. Parameters: its key."""
-    return _batch(plan, catalog, _is_key(catalog, catalog.old))
+    return _batch(plan, catalog, key_condition(catalog, catalog.old))
 
 
 def has_row_statement(catalog: Catalog) -> str:
     """Whether the old side has a row. Parameters: its key."""
-    return f"SELECT EXISTS (SELECT FROM {catalog.old.sql} WHERE {_is_key(catalog, catalog.old)})"
+    return f"SELECT EXISTS (SELECT FROM {catalog.old.sql} WHERE {key_condition(catalog, catalog.old)})"
 
 
 def remove_orphan_statements(catalog: Catalog) -> tuple[str, str]:
@@ -99,7 +99,7 @@ def remove_orphan_statements(catalog: Catalog) -> tuple[str, str]:
     The first statement locks the row, so that the second one, with a newer snapshot, sees an old row that a writer of
     both tables has committed meanwhile.
     """
-    found, wanted = _is_key(catalog, catalog.new_table), _is_key(catalog, catalog.old)
+    found, wanted = key_condition(catalog, catalog.new_table), key_condition(catalog, catalog.old)
     return (
         f"SELECT FROM {catalog.new_table.sql} WHERE {found} FOR UPDATE",
         f"DELETE FROM {catalog.new_table.sql} WHERE {found}"
@@ -107,8 +107,9 @@ def remove_orphan_statements(catalog: Catalog) -> tuple[str, str]:
     )
 
 
-def _is_key(catalog: Catalog, table: Table) -> str:
-    key = _key_expressions(catalog, table)
+def key_condition(catalog: Catalog, table: Table) -> str:
+    """The condition of one row. Parameters: its key."""
+    key = key_expressions(catalog, table)
     values = ", ".join(f"${number}::text::{column.type}" for number, column in enumerate(catalog.key, 1))
     return f"({key}) = ({values})"
 
@@ -146,7 +147,7 @@ def verify_statement(plan: Plan, catalog: Catalog, *, first: bool, last: bool, s
     return _mismatch_query(
         plan,
         catalog,
-        [_bounds(catalog, table, first=first, last=last) for table in _tables(plan, catalog)],
+        [bounds_condition(catalog, table, first=first, last=last) for table in _tables(plan, catalog)],
         release if skip_failed_rows else 0,
     )
 
@@ -155,7 +156,7 @@ def verify_keys_statement(plan: Plan, catalog: Catalog, *, skip_failed_rows: boo
     """As :func:`verify_statement`, for given keys. Parameters: one ``text[]`` a key column, then the release's id."""
     wanted = ", ".join(f"k{n}::{column.type}" for n, column in enumerate(catalog.key, 1))
     conditions = [
-        f"({_key_expressions(catalog, table)}) IN (SELECT {wanted} FROM {_given_keys(catalog)})"
+        f"({key_expressions(catalog, table)}) IN (SELECT {wanted} FROM {_given_keys(catalog)})"
         for table in _tables(plan, catalog)
     ]
     return _mismatch_query(plan, catalog, conditions, len(catalog.key) + 1 if skip_failed_rows else 0)
@@ -221,7 +222,7 @@ def _source_columns(plan: Plan, catalog: Catalog) -> list[str]:
     return list(dict.fromkeys([*catalog.key_names, *catalog.up_source_columns]))
 
 
-def _key_expressions(catalog: Catalog, table: Table, suffix: str = "") -> str:
+def key_expressions(catalog: Catalog, table: Table, suffix: str = "") -> str:
     """The key's columns in a table, each with a suffix such as `` DESC``."""
     return ", ".join(f"{quote_identifier(table.name)}.{column.sql}{suffix}" for column in catalog.key)
 
@@ -233,8 +234,9 @@ def _given_keys(catalog: Catalog) -> str:
     return f"unnest({arrays}) AS wanted ({', '.join(f'k{n}' for n in numbers)})"
 
 
-def _bounds(catalog: Catalog, table: Table, *, first: bool = False, last: bool = False) -> str:
-    key = _key_expressions(catalog, table)
+def bounds_condition(catalog: Catalog, table: Table, *, first: bool = False, last: bool = False) -> str:
+    """The condition of a page on the rows of a table, or of an alias with the table's key. Parameters: the bounds."""
+    key = key_expressions(catalog, table)
     conditions, number = [], 1
     for operator, wanted in ((">", not first), ("<=", not last)):
         if wanted:
@@ -277,7 +279,7 @@ def _column_mismatch_query(
     table = quote_identifier(catalog.old.name)
     names = dict.fromkeys([*_source_columns(plan, catalog), *plan.change.up])
     differs = _differs_condition({c: (stored_value(c, plan.change.up[c.name]), f"{table}.{c.sql}") for c in columns})
-    key = _key_expressions(catalog, catalog.old, "::text")
+    key = key_expressions(catalog, catalog.old, "::text")
     return (
         f"SELECT compared.key, true AS old, true AS new, compared.differs FROM (\n"
         f"  SELECT jsonb_build_array({key}) AS key, {differs} AS differs\n"
@@ -288,7 +290,7 @@ def _column_mismatch_query(
 
 def _optimization_fence(catalog: Catalog, table: Table, names: list[str], condition: str, release: int) -> str:
     """The rows of a page. OFFSET 0 keeps the planner from computing expressions for rows that are left out."""
-    key = _key_expressions(catalog, table, "::text")
+    key = key_expressions(catalog, table, "::text")
     failed = (
         f" AND jsonb_build_array({key}) NOT IN (SELECT f.key FROM zdd.failed_row AS f"
         f" WHERE f.release_id = ${release}::bigint)"

@@ -6,13 +6,11 @@ from typing import Any
 
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, column_exists, relation_sql
+from zdd_tui.model.operations.computed_columns import add_computed_column, is_computed
 from zdd_tui.model.operations.constraints import add_table_constraint, set_not_null_steps
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import (
     enum_name,
-    expression_sql,
-    is_serial,
-    may_be_volatile,
     name_sql,
     quote_literal,
     single_command_sql,
@@ -23,7 +21,8 @@ _SEPARATE = {"CONSTR_UNIQUE", "CONSTR_PRIMARY", "CONSTR_CHECK", "CONSTR_FOREIGN"
 
 
 def read_add_column(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
-    """A column that only the catalog changes for; its constraints become operations of their own.
+    """A column that only the catalog changes for, or that is filled in batches; its constraints become operations of
+    their own.
 
     Raises:
         PlanError: the column cannot be added online.
@@ -34,20 +33,11 @@ def read_add_column(alter: Any, command: Any, text: str, options: OperationOptio
     default = parts.get("CONSTR_DEFAULT")
     if "CONSTR_GENERATED" in parts and parts["CONSTR_GENERATED"].generated_kind != "v":
         raise PlanError(
-            f"{what}: a stored generated column rewrites the table under a lock",
-            "add a plain column and fill it with change.up, or use a virtual generated column (PostgreSQL 18)",
+            f"{what}: a stored generated column rewrites the table under a lock, and PostgreSQL knows no other way",
+            "make it VIRTUAL (PostgreSQL 18: it is computed when it is read), or add a plain column, a trigger that"
+            " keeps it, and an UPDATE of the old rows, which runs in batches",
         )
-    if "CONSTR_IDENTITY" in parts or is_serial(column.type_name):
-        raise PlanError(
-            f"{what}: a column with a sequence of its own numbers every row under a lock",
-            "add the column without it, number the rows in batches, then add the identity",
-        )
-    if default is not None and may_be_volatile(default.raw_expr):
-        raise PlanError(
-            f"{what}: DEFAULT {expression_sql(default.raw_expr)} is computed for every row under a lock",
-            "add the column without the default, set the default, then fill the rows in batches",
-        )
-    if "CONSTR_NOTNULL" in parts and default is None and "CONSTR_GENERATED" not in parts:
+    if "CONSTR_NOTNULL" in parts and default is None and not is_computed(column) and "CONSTR_GENERATED" not in parts:
         raise PlanError(
             f"{what} is NOT NULL and has no default: rows that exist have no value for it",
             "give it a DEFAULT, or add it without NOT NULL and fill it first",
@@ -56,6 +46,9 @@ def read_add_column(alter: Any, command: Any, text: str, options: OperationOptio
     separate = [each.constraint for each in column.constraints if enum_name(each.constraint, "contype") in _SEPARATE]
     del column.constraints[:]
     column.constraints.extend(kept)
+    others = [add_table_constraint(alter.relation, each, text, options, column=column.colname) for each in separate]
+    if is_computed(column):
+        return (add_computed_column(alter, command, text, options), *others)
     drop = f"ALTER TABLE {table} DROP COLUMN {name_sql(column.colname)}"
     is_optional = command.alter_table_cmd.missing_ok
     step = OperationStep(
@@ -65,9 +58,7 @@ def read_add_column(alter: Any, command: Any, text: str, options: OperationOptio
         undo=(drop,),
         only_if=f"SELECT NOT ({column_exists(table, column.colname)})" if is_optional else "",
     )
-    added = Operation(text, step.label, (step,))
-    others = [add_table_constraint(alter.relation, each, text, options, column=column.colname) for each in separate]
-    return (added, *others)
+    return (Operation(text, step.label, (step,)), *others)
 
 
 def read_drop_column(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:

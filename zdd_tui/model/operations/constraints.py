@@ -79,7 +79,8 @@ def _add_not_valid(relation: Any, constraint: Any, text: str, options: Operation
     violations: tuple[Violation, ...] = ()
     if kind == "CONSTR_CHECK" and not was_not_valid:
         condition = expression_sql(constraint.raw_expr)
-        violations = (_count(f"CHECK {name} of {table}", table, f"NOT ({condition})"),)
+        columns = tuple(dict.fromkeys(_read_columns(constraint)))
+        violations = (_count(f"CHECK {name} of {table}", table, f"NOT ({condition})", columns),)
     return Operation(text, f"add {what}", steps, violations)
 
 
@@ -119,6 +120,8 @@ def _add_unique(relation: Any, constraint: Any, text: str, options: OperationOpt
         f"SELECT count(*)::int FROM (SELECT FROM {table}"
         f"{'' if constraint.nulls_not_distinct else ' WHERE ' + _none_null(keys)}"
         f" GROUP BY {columns} HAVING count(*) > 1 LIMIT {MAX_VIOLATIONS}) AS violating",
+        table,
+        tuple(keys),
     )
     constraint.indexname = constraint.conname
     del constraint.keys[:], constraint.including[:]
@@ -184,12 +187,14 @@ def set_not_null_steps(table: str, column: str, text: str, options: OperationOpt
         ),
         OperationStep(Phase.CLEANUP, f"{what}: drop the helper constraint", (f"{alter} DROP CONSTRAINT {check}",)),
     )
-    return Operation(text, f"{what} is NOT NULL", steps, (_count(f"{what} is NULL", table, f"{name} IS NULL"),))
+    return Operation(
+        text, f"{what} is NOT NULL", steps, (_count(f"{what} is NULL", table, f"{name} IS NULL", (column,)),)
+    )
 
 
-def _count(what: str, table: str, condition: str) -> Violation:
+def _count(what: str, table: str, condition: str, columns: tuple[str, ...]) -> Violation:
     query = f"SELECT count(*)::int FROM (SELECT FROM {table} WHERE {condition} LIMIT {MAX_VIOLATIONS}) AS violating"
-    return Violation(what, query)
+    return Violation(what, query, table, columns, condition)
 
 
 def read_drop_constraint(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
@@ -226,7 +231,13 @@ def _default_name(relation: Any, constraint: Any, kind: str, column: str) -> str
 
 def _checked_columns(constraint: Any) -> list[str]:
     """The column of a CHECK that reads only one: PostgreSQL names the constraint after it."""
+    read = set(_read_columns(constraint))
+    return sorted(read) if len(read) == 1 else []
+
+
+def _read_columns(constraint: Any) -> list[str]:
+    """The columns that a CHECK reads, with repetitions."""
     from zdd_tui.model.sql import node_class, walk  # noqa: PLC0415
 
-    read = {string_values(node.fields)[-1] for node in walk(constraint.raw_expr) if node_class(node) == "ColumnRef"}
-    return sorted(read) if len(read) == 1 else []
+    references = (node for node in walk(constraint.raw_expr) if node_class(node) == "ColumnRef")
+    return [string_values(node.fields)[-1] for node in references]

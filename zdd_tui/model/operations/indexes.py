@@ -1,11 +1,12 @@
 """Indexes: built and dropped concurrently."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, StepMode, relation_sql
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.sql import MAX_IDENTIFIER_BYTES, deparse, name_sql, parse_sql, string_values
+from zdd_tui.model.sql import MAX_IDENTIFIER_BYTES, SqlSyntaxError, deparse, name_sql, parse_sql, string_values
 
 
 def read_create_index(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
@@ -45,6 +46,33 @@ def concurrent_build(definition: str) -> str:
     """The statement that builds an index again from what pg_get_indexdef returns."""
     tree = parse_sql(definition)
     tree.stmts[0].stmt.index_stmt.concurrent = True
+    return deparse(tree)
+
+
+def copied_index(definition: str, columns: Mapping[str, str], name: str, *, is_unique: bool) -> str:
+    """The statement that builds an index on other columns of its table.
+
+    Args:
+        definition: as pg_get_indexdef returns it.
+        columns: new name by old name.
+        is_unique: whether the copy may be unique.
+
+    Raises:
+        PlanError: the definition cannot be read.
+    """
+    from zdd_tui.model.ddl.canonical import Renaming  # noqa: PLC0415  imports the SQL parser late
+
+    try:
+        tree = parse_sql(definition)
+    except SqlSyntaxError as error:
+        raise PlanError(
+            f"{definition}: {error.reason}", "drop the index before, and create it after the release"
+        ) from None
+    index = tree.stmts[0].stmt.index_stmt
+    own = frozenset({(index.relation.schemaname, index.relation.relname), ("", index.relation.relname)})
+    Renaming(dict(columns), own).apply(tree)
+    index.idxname, index.concurrent = name, True
+    index.unique = index.unique and is_unique
     return deparse(tree)
 
 

@@ -1,11 +1,19 @@
 """From SQL to operations: the reader of each kind of statement."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, StepMode
+from zdd_tui.model.operations.base import (
+    Operation,
+    OperationOptions,
+    OperationStep,
+    StepMode,
+    relation_sql,
+    same_table,
+)
 from zdd_tui.model.operations.columns import (
     read_add_column,
     read_column_default,
@@ -13,12 +21,24 @@ from zdd_tui.model.operations.columns import (
     read_drop_not_null,
     read_set_not_null,
 )
+from zdd_tui.model.operations.combinations import refuse_combinations
 from zdd_tui.model.operations.constraints import add_table_constraint, read_drop_constraint
+from zdd_tui.model.operations.identities import (
+    read_add_identity,
+    read_alter_sequence,
+    read_drop_expression,
+    read_drop_identity,
+    read_set_identity,
+)
 from zdd_tui.model.operations.indexes import read_create_index, read_drop_index
 from zdd_tui.model.operations.objects import OBJECT_READERS, read_drop
+from zdd_tui.model.operations.renames import read_rename
+from zdd_tui.model.operations.repairs import add_repairs
+from zdd_tui.model.operations.row_changes import read_delete, read_update
 from zdd_tui.model.operations.settings import SETTING_READERS
 from zdd_tui.model.operations.statements import read_own_statement
-from zdd_tui.model.operations.tables import read_create_table
+from zdd_tui.model.operations.tables import read_create_table, read_set_schema
+from zdd_tui.model.operations.types import combine_type_changes, read_column_type
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationSection, OperationsPlan
 from zdd_tui.model.sql import SqlSyntaxError, enum_name, parse_sql, single_command_sql, split_statements, string_values
@@ -39,17 +59,96 @@ def plan_operations(plan: BaseOperationsPlan) -> tuple[Operation, ...]:
 @lru_cache(maxsize=16)
 def _read_sections(sections: tuple[OperationSection, ...], *, has_rollout: bool) -> tuple[Operation, ...]:
     found: list[Operation] = []
+    created, added = new_objects([section.sql for section in sections])
     for number, section in enumerate(sections):
+        options = OperationOptions(
+            has_rollout,
+            section.undo,
+            section.phase,
+            tuple(section.repair.items()),
+            frozenset(created),
+            frozenset(added),
+            section.down,
+        )
         try:
-            found += read_operations(section.sql, OperationOptions(has_rollout, section.undo, section.phase))
+            found += add_repairs(read_operations(section.sql, options), options)
         except PlanError as error:
             raise PlanError(f"operations[{number}]: {error.title}", error.hint) from None
-    return tuple(found)
+    refuse_combinations(found)
+    return _after_fills(list(combine_type_changes(found)))
+
+
+def _after_fills(operations: list[Operation]) -> tuple[Operation, ...]:
+    """What depends on rows that the operation itself, or one before it, fills: violations are counted after that, and
+    unique indexes are built after that, as both would be by the plain migration."""
+    filled: set[tuple[str, str]] = set()
+    marked = []
+    for operation in operations:
+        for step in operation.steps:
+            if step.fill is not None:
+                table = same_table(step.fill.table)
+                filled |= {(table, column) for column, _ in step.fill.values}
+                filled |= {(table, "")} if not step.fill.values else set()  # a deleted row violates nothing
+        violations = tuple(
+            replace(each, repaired_in=each.repaired_in or Phase.BACKFILL)
+            if any((same_table(each.table), column) in filled for column in ("", *each.columns))
+            else each
+            for each in operation.violations
+        )
+        tables = {table for table, _ in filled}
+        steps = tuple(
+            replace(step, phase=Phase.BACKFILL) if _needs_rows(step, tables) else step for step in operation.steps
+        )
+        marked.append(replace(operation, violations=violations, steps=steps))
+    return tuple(marked)
+
+
+def _needs_rows(step: OperationStep, filled: set[str]) -> bool:
+    """Whether a step of expand builds a unique index on a table whose rows are filled."""
+    return (
+        step.phase is Phase.EXPAND
+        and step.mode is StepMode.BUILD_INDEX
+        and step.statements[0].startswith("CREATE UNIQUE INDEX")
+        and same_table(step.table) in filled
+    )
+
+
+def new_objects(scripts: Iterable[str]) -> tuple[set[str], set[tuple[str, str]]]:
+    """The tables that a migration creates, and pairs of a table and a column that it adds."""
+    created: set[str] = set()
+    added: set[tuple[str, str]] = set()
+    for script in scripts:
+        try:
+            statements = [each.stmt for each in parse_sql(script).stmts]
+        except SqlSyntaxError:
+            continue  # the reader of the section says so
+        for node in statements:
+            kind = node.WhichOneof("node")
+            if kind == "create_stmt" and not node.create_stmt.if_not_exists:
+                created.add(same_table(relation_sql(node.create_stmt.relation)))
+            if kind != "alter_table_stmt":
+                continue
+            for command in (each.alter_table_cmd for each in node.alter_table_stmt.cmds):
+                if enum_name(command, "subtype") == "AT_AddColumn" and not command.missing_ok:
+                    table = same_table(relation_sql(node.alter_table_stmt.relation))
+                    added.add((table, getattr(command, "def").column_def.colname))
+    return created, added
 
 
 def numbered_steps(plan: BaseOperationsPlan, phase: Phase) -> tuple[tuple[int, OperationStep], ...]:
     """The steps of all operations in a phase, in their order, each with its number in the plan."""
     return tuple((number, step) for number, step in enumerate(_all_steps(plan)) if step.phase is phase)
+
+
+OPERATION_STEPS = ("run-operation", "fill-rows")
+"""Keys of the engine's steps whose value is the number of an operation's step."""
+
+
+def named_steps(plan: BaseOperationsPlan, phase: Phase) -> tuple[tuple[str, int, OperationStep], ...]:
+    """As :func:`numbered_steps`, each with the name of its step in the strategy."""
+    return tuple(
+        (f"{phase}-{position}", number, step) for position, (number, step) in enumerate(numbered_steps(plan, phase), 1)
+    )
 
 
 def find_step(plan: BaseOperationsPlan, number: int) -> OperationStep:
@@ -95,6 +194,8 @@ def _require_distinct_indexes(operations: list[Operation]) -> tuple[Operation, .
 
 def _read_statement(node: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     kind = node.WhichOneof("node")
+    if kind in _ROW_READERS:
+        return _ROW_READERS[kind](getattr(node, kind), text, options)
     if options.undo is not None or kind not in _READERS:
         return (read_own_statement(text, options),)
     return _READERS[kind](getattr(node, kind), text, options)
@@ -141,6 +242,9 @@ def _read_drop(statement: Any, text: str, options: OperationOptions) -> tuple[Op
     )
 
 
+_ROW_READERS: Mapping[str, Reader] = {"update_stmt": read_update, "delete_stmt": read_delete}
+"""They take ``undo:`` of the plan."""
+
 _READERS: Mapping[str, Reader] = {
     **OBJECT_READERS,
     "transaction_stmt": _read_nothing,
@@ -149,10 +253,18 @@ _READERS: Mapping[str, Reader] = {
     "create_stmt": read_create_table,
     "drop_stmt": _read_drop,
     "index_stmt": read_create_index,
+    "alter_seq_stmt": read_alter_sequence,
+    "rename_stmt": read_rename,
+    "alter_object_schema_stmt": read_set_schema,
 }
 _COMMAND_READERS: Mapping[str, CommandReader] = {
     **SETTING_READERS,
     "AT_AddColumn": read_add_column,
+    "AT_AddIdentity": read_add_identity,
+    "AT_SetIdentity": read_set_identity,
+    "AT_DropIdentity": read_drop_identity,
+    "AT_DropExpression": read_drop_expression,
+    "AT_AlterColumnType": read_column_type,
     "AT_AddConstraint": _read_add_constraint,
     "AT_ColumnDefault": read_column_default,
     "AT_DropColumn": read_drop_column,

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from zdd_tui.model.errors import with_hint
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.plan.base import BasePlan
+from zdd_tui.model.plan.base import Backfill, BasePlan
 from zdd_tui.model.plan.guard import Source
 from zdd_tui.model.plan.section import PlanSection, Strings
 from zdd_tui.model.plan.strategies import SingleImagePlan
@@ -22,7 +22,20 @@ class OperationSection(PlanSection):
     undo: Strings | None = Field(
         None, description="statements that take it back, where zdd cannot derive them; [] says that nothing has to be"
     )
-    phase: Phase = Field(Phase.EXPAND, description="where a statement with an undo of its own runs")
+    down: str = Field(
+        "",
+        description="of ALTER COLUMN … TYPE: the expression that computes the old value; default: an assignment",
+    )
+    phase: Phase | None = Field(
+        None, description="where a statement with an undo of its own runs, as one; default: expand, or batches"
+    )
+    repair: dict[str, str] = Field(
+        {}, description="column: SQL expression of its value in rows that the statement's constraint would refuse"
+    )
+
+    # Statements are read once for each plan: the sections are keys of a cache.
+    def __hash__(self) -> int:
+        return hash((self.sql, self.undo, self.down, self.phase, tuple(self.repair.items())))
 
 
 class BaseOperationsPlan(BasePlan):
@@ -30,6 +43,7 @@ class BaseOperationsPlan(BasePlan):
 
     strategy: Literal["expand-contract"] = "expand-contract"
     operations: tuple[OperationSection, ...] = Field(min_length=1, description="the migration, statement by statement")
+    backfill: Backfill = Field(Backfill(), description="how fast rows get values in batches")
 
     @field_validator("operations", mode="before")
     @classmethod

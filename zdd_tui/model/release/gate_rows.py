@@ -78,6 +78,16 @@ GATE_DESCRIPTIONS: Mapping[str, GateDescription] = {
         "zdd.backfill: status, rows, failed_rows",
         "all ranges done, no more failed rows than max_failed_rows",
     ),
+    "operations-valid": GateDescription(
+        "PostgreSQL",
+        "zdd.step; pg_index of every index that the operations have built",
+        "every step has run, every index is valid and ready",
+    ),
+    "fills-complete": GateDescription(
+        "the store",
+        "zdd.step and zdd.backfill of every table that is filled: status, failed_rows",
+        "every fill has ended with no row left, no more failed rows than max_failed_rows",
+    ),
     "no-mismatch": GateDescription(
         "the store", "zdd.backfill: verified, mismatches of the last verification", "verified, 0 mismatches"
     ),

@@ -31,7 +31,7 @@ from zdd_tui.model.ddl.witness import (
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.masking import mask_urls
-from zdd_tui.model.operations.registry import find_step
+from zdd_tui.model.operations.registry import OPERATION_STEPS, find_step
 from zdd_tui.model.plan.base import BasePlan, Plan, WorkloadPlan
 from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.plan.strategies import CanaryPlan
@@ -96,6 +96,7 @@ WORKLOAD_LINES: Mapping[str, Callable[[Any, StepSpec], str]] = {
     ),
     "rollout-new": lambda plan, _spec: _create_flags(plan) + _set_image(plan, plan.kubernetes.image),
     "check-rows": lambda _plan, _spec: "SELECT count(*), for each constraint; no row is written",
+    "prepare-fills": lambda _plan, _spec: "ANALYZE of each table, and EXPLAIN of a batch; no row is written",
     "soak": lambda plan, _spec: f"waits {format_duration(plan.gates.soak)}",
     "remove-annotations": lambda plan, _spec: f"removes zdd's annotations from deployment/{plan.kubernetes.deployment}",
     "create-canary": lambda plan, _spec: _create_canary(plan),
@@ -340,8 +341,8 @@ def _undo_line(plan: BasePlan, spec: StepSpec, missing: Collection[str]) -> str:
 
 def preview_step(plan: BasePlan, spec: StepSpec, catalog: Catalog | None = None) -> PreviewLines:
     """The lines that one step runs."""
-    if isinstance(plan, BaseOperationsPlan) and spec.registry_key == "run-operation":
-        return tuple(line for sql in find_step(plan, spec.value or 0).statements for line in sql.splitlines())
+    if isinstance(plan, BaseOperationsPlan) and spec.registry_key in OPERATION_STEPS:
+        return find_step(plan, spec.value or 0).lines
     if isinstance(plan, Plan) and spec.registry_key in CHANGE_LINES:
         known = catalog if catalog is not None and catalog.new is not None else None
         text = CHANGE_LINES[spec.registry_key](plan, known)
@@ -352,7 +353,7 @@ def preview_step(plan: BasePlan, spec: StepSpec, catalog: Catalog | None = None)
 
 def preview_undo(plan: BasePlan, spec: StepSpec) -> str:
     """What the undo of a step does, in one line."""
-    if isinstance(plan, BaseOperationsPlan) and spec.registry_key == "run-operation":
+    if isinstance(plan, BaseOperationsPlan) and spec.registry_key in OPERATION_STEPS:
         return "; ".join(find_step(plan, spec.value or 0).undo_lines)
     if isinstance(plan, Plan) and spec.registry_key in CHANGE_UNDO:
         return CHANGE_UNDO[spec.registry_key](plan)

@@ -1,6 +1,6 @@
 """What is stored about a release besides its state: audit, commands, lease, steps, gates, guard, backfill."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -214,6 +214,7 @@ class BackfillRecord:
         started_at: first start of the batches, in seconds since the epoch by the database's clock; None before it.
         ended_at: when all rows were copied, as `started_at`; None before it.
         waits: why nothing was written and for how many seconds: ``paused`` or a throttle's name, the longest first.
+        job: name of the step that fills a table; empty for the rows of a change.
     """
 
     status: str
@@ -233,6 +234,7 @@ class BackfillRecord:
     started_at: float | None = None
     ended_at: float | None = None
     waits: tuple[tuple[str, float], ...] = ()
+    job: str = ""
 
     @property
     def wall_seconds(self) -> float | None:
@@ -247,6 +249,40 @@ class BackfillRecord:
         return ", ".join([f"in {format_duration(wall)}", *waits])
 
 
+def combine_backfills(fills: Sequence[BackfillRecord]) -> BackfillRecord | None:
+    """Several backfills, one after the other, as one: sums, with rate, throttle and batches of the current one.
+
+    Args:
+        fills: in their order.
+    """
+    if not fills:
+        return None
+    current = next((fill for fill in fills if fill.status not in ("done", "cancelled")), fills[-1])
+    statuses = {fill.status for fill in fills}
+    status = current.status
+    if status == "prepared" and statuses & {"done", "cancelled"}:
+        status = "running"  # between two of them
+    waits: dict[str, float] = {}
+    for fill in fills:
+        for name, seconds in fill.waits:
+            waits[name] = waits.get(name, 0.0) + seconds
+    started = [fill.started_at for fill in fills if fill.started_at is not None]
+    ended = [fill.ended_at for fill in fills if fill.ended_at is not None]
+    return replace(
+        current,
+        status=status,
+        rows_total=sum(fill.rows_total for fill in fills),
+        rows_done=sum(fill.rows_done for fill in fills),
+        batches=sum(fill.batches for fill in fills),
+        seconds=sum(fill.seconds for fill in fills),
+        failed_rows=sum(fill.failed_rows for fill in fills),
+        updated_at=max(fill.updated_at for fill in fills),
+        started_at=min(started, default=None),
+        ended_at=max(ended) if len(ended) == len(fills) else None,
+        waits=tuple(sorted(waits.items(), key=lambda wait: -wait[1])),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class FailedRow:
     """A row that the backfill could not copy.
@@ -254,11 +290,13 @@ class FailedRow:
     Attributes:
         key: the values of the key's columns, as text.
         at: seconds since the epoch, by the database's clock.
+        job: name of the step that fills the table; empty for the rows of a change.
     """
 
     key: list[str]
     reason: str
     at: float
+    job: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +382,7 @@ class ReleaseRecord:
         conditions: standing conditions that were not met at some time, with their newest status.
         witness: who wrote only one side; empty where there is no witness.
         rollback: how the rollback started; None where there was none.
+        fills: the backfills of single tables, in their order, where operations fill them; ``backfill`` is their sum.
     """
 
     id: int
@@ -368,6 +407,7 @@ class ReleaseRecord:
     conditions: tuple[ConditionReading, ...] = ()
     witness: WitnessRecord = NOTHING_RECORDED
     rollback: RollbackStart | None = None
+    fills: tuple[BackfillRecord, ...] = ()
 
     @property
     def tuning(self) -> Tuning:

@@ -352,7 +352,7 @@ def _tune(release: Release, tuning: Tuning) -> Release:
         )
     if release.state.is_rolling_back:
         raise Refused(f"the release is {release.state}: its backfill will not run", _what_remains(release))
-    if release.phase > phases.index("backfill"):
+    if release.phase > max(at for at, phase in enumerate(release.strategy.phases) if phase.writes_rows):
         raise Refused(
             "the backfill is complete: its limits have no effect any more", "see what comes next: zdd status PLAN"
         )

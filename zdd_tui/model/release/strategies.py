@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from zdd_tui.model.ddl.lint import early_defaults
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.operations.registry import numbered_steps
+from zdd_tui.model.operations.registry import named_steps
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.base import BasePlan, DualWriteMode, Plan
 from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationsPlan
@@ -84,8 +84,8 @@ def build_operations(plan: BaseOperationsPlan) -> Strategy:
     """
     has_rollout = isinstance(plan, OperationsPlan)
     rollout = build_rolling().phases[0]
-    expand, contract, cleanup = (
-        _operation_steps(plan, phase) for phase in (Phase.EXPAND, Phase.CONTRACT, Phase.CLEANUP)
+    expand, backfill, contract, cleanup = (
+        _operation_steps(plan, phase) for phase in (Phase.EXPAND, Phase.BACKFILL, Phase.CONTRACT, Phase.CLEANUP)
     )
     valid = GateSpec("operations-valid", "every statement has run, every index is valid")
     phases = [
@@ -95,6 +95,10 @@ def build_operations(plan: BaseOperationsPlan) -> Strategy:
             (valid, GateSpec("no-waiters", "no blocked sessions")),
         )
     ]
+    if backfill:
+        prepare = StepSpec("prepare-fills", "ANALYZE, fix the upper bounds, check the plans of the batches")
+        steps = (prepare, *backfill) if any(step.handler == "fill-rows" for step in backfill) else backfill
+        phases.append(PhaseSpec(Phase.BACKFILL, steps, (GateSpec("fills-complete", "every row has its values"), valid)))
     if has_rollout:
         gates = (*rollout.gates, _SOAK_PASSED, _HEALTHY)
         phases.append(PhaseSpec(Phase.CUTOVER, (*rollout.steps, _SOAK), gates))
@@ -112,13 +116,13 @@ def build_operations(plan: BaseOperationsPlan) -> Strategy:
 def _operation_steps(plan: BaseOperationsPlan, phase: Phase) -> tuple[StepSpec, ...]:
     return tuple(
         StepSpec(
-            f"{phase}-{position}",
+            name,
             step.label,
             irreversible=phase is Phase.CLEANUP,
-            handler="run-operation",
+            handler="run-operation" if step.fill is None else "fill-rows",
             value=number,
         )
-        for position, (number, step) in enumerate(numbered_steps(plan, phase), 1)
+        for name, number, step in named_steps(plan, phase)
     )
 
 

@@ -65,6 +65,11 @@ class PhaseSpec:
     gates: tuple[GateSpec, ...]
     typed_confirm: bool = False
 
+    @property
+    def writes_rows(self) -> bool:
+        """Rows are written in batches, within the limits of the backfill."""
+        return self.name == Phase.BACKFILL or any(step.registry_key == "fill-rows" for step in self.steps)
+
 
 @dataclass(frozen=True, slots=True)
 class Strategy:

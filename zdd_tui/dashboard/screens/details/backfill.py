@@ -22,6 +22,7 @@ from zdd_tui.model.duration import format_duration
 from zdd_tui.model.plan.registry import strategy_title
 from zdd_tui.model.queries import BackfillDetail, BackfillQuery, RangeView
 from zdd_tui.model.release.claims import ACTIVE, Activity
+from zdd_tui.model.release.fills import list_fills
 from zdd_tui.model.release.records import BackfillRecord
 
 SHOWN_BATCHES = 5
@@ -84,14 +85,15 @@ class BackfillScreen(DetailScreen):
         failed_rows.show(self._source.state(), self._get_context())
 
     def body(self, board: DashboardState, context: RenderContext, formatter: TextFormatter) -> Sequence[Line]:
-        if not board.plan.has_backfill:
+        if not board.has_backfill:
             return wrap(f"a {strategy_title(board.plan.strategy)} release has no backfill", formatter.cells)
         record = board.release.value
         state = record.backfill if record else None
         activity, now = board.activity(context.now), board.server_now(context.now)
         ceiling = max_rate(record.limits if record else None)
+        fills = list_fills(record) if record else ()
         lines = [
-            *backfill_lines(state, formatter.cells, activity=activity, ceiling=ceiling),
+            *backfill_lines(state, formatter.cells, activity=activity, ceiling=ceiling, fills=fills),
             *_batch_lines(state, context, formatter),
             (),
         ]
@@ -147,7 +149,8 @@ def backfill_detail_lines(detail: BackfillDetail, formatter: TextFormatter, acti
             lines += formatter(f"{', '.join(row.key)}: {row.reason}{columns}")
     lines += [(), (("statement of a batch", TextStyle.DIM),)]
     lines += formatter(detail.statement)
-    lines += [(), (("EXPLAIN (not executed)", TextStyle.DIM),)]
+    if detail.query_plan or detail.explain_error:
+        lines += [(), (("EXPLAIN (not executed)", TextStyle.DIM),)]
     lines += formatter(f"? {detail.explain_error}", TextStyle.WARN) if detail.explain_error else []
     return lines + [line for text in detail.query_plan for line in formatter(text, _plan_line_style(text))]
 
@@ -161,7 +164,8 @@ def _range_lines(range_view: RangeView, formatter: TextFormatter, activity: Acti
     place = f"({_key_text(range_view.lo, 'start')} … {_key_text(range_view.hi, 'end')}]"
     at = "" if range_view.done else f" at {_key_text(range_view.cursor, 'its start')}"
     return formatter.beside(
-        ((f"{glyph} ", style),), f"{range_view.kind} {range_view.id} {sanitize(place)}{at}, {range_view.rows:,} rows"
+        ((f"{glyph} ", style),),
+        f"{range_view.job or range_view.kind} {range_view.id} {sanitize(place)}{at}, {range_view.rows:,} rows",
     )
 
 

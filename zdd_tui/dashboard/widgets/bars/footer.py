@@ -103,7 +103,7 @@ def action_disabled_reason(board: DashboardState, context: RenderContext, each: 
         return agent_start_disabled_reason(board, context)
     if each.command_kind:
         return disabled_reason(board, context, CommandKind(each.command_kind))
-    return missing_pane_reason(board.plan, each.pane)
+    return missing_pane_reason(board, each.pane)
 
 
 def agent_start_disabled_reason(board: DashboardState, context: RenderContext) -> str:

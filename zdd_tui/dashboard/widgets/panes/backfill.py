@@ -24,6 +24,7 @@ from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.backfill import EtaEstimator, estimate_eta, format_eta, max_rate
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.release.claims import ACTIVE, Activity
+from zdd_tui.model.release.fills import FillProgress, list_fills
 from zdd_tui.model.release.records import BackfillRecord, FailedRow
 from zdd_tui.model.release.witness import MAX_SHOWN_WRITERS, WitnessRecord
 from zdd_tui.model.tuning import describe_tuning
@@ -52,8 +53,10 @@ class BackfillPane(Pane):
 
     def dependencies(self, board: DashboardState) -> tuple[object, ...]:
         record, error = board.release.value, board.release.error
-        seen = (record.backfill, record.witness, record.tuning, record.plan_limits, record.lease) if record else None
-        return error, seen, self.is_maximised
+        if record is None:
+            return error, None, self.is_maximised
+        seen = (record.backfill, record.witness, record.tuning, record.plan_limits, record.lease)
+        return error, seen, list_fills(record), self.is_maximised
 
     def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         record = board.release.value
@@ -75,6 +78,7 @@ class BackfillPane(Pane):
             tuned=tuned,
             activity=activity,
             ceiling=max_rate(record.limits),
+            fills=list_fills(record),
         )
         writers = writer_lines(record.witness, cells)
         # Rows that differ now come first, because somebody must act on them; writers of the past come last.
@@ -118,8 +122,9 @@ def backfill_lines(
     tuned: Sequence[str] = (),
     activity: Activity = ACTIVE,
     ceiling: float = math.inf,
+    fills: Sequence[FillProgress] = (),
 ) -> list[Line]:
-    """Bar, rows, rate, throttle, verification.
+    """Bar, rows, rate, throttle; then the verification, or a line for each table that operations fill.
 
     Args:
         rates: rows per second over time, the oldest first, for a sparkline; empty for none.
@@ -128,10 +133,11 @@ def backfill_lines(
         tuned: limits changed while it runs; shown instead of the throttle where there is none.
         activity: whether an agent is known to work; without one nothing is said to move.
         ceiling: rows per second that the limits allow, for the time left.
+        fills: one after the other; ``backfill`` is their sum.
     """
     percent = done_percent(backfill)
     if backfill is None or percent is None:
-        return [(("○ not started", TextStyle.DIM),)]
+        return [(("○ not started", TextStyle.DIM),), *(_fill_line(fill, cells, activity) for fill in fills)]
     glyph, style = _STATES.get(backfill.status, ("?", TextStyle.WARN))
     word, moves = backfill.status, activity.is_active or backfill.status in ("done", "cancelled")
     if not moves and backfill.status == "running":
@@ -158,9 +164,28 @@ def backfill_lines(
         if moves
         else _idle_line(activity, cells),
         _throttle_line(backfill, tuned, cells) if moves else (("throttle: ?", TextStyle.DIM),),
-        _verification_line(backfill, activity),
     ]
-    return lines
+    if fills:
+        return lines + [_fill_line(fill, cells, activity) for fill in fills]
+    return [*lines, _verification_line(backfill, activity)]
+
+
+def _fill_line(fill: FillProgress, cells: int, activity: Activity) -> Line:
+    """``▶ fill users.token     45% 1.2k/~3k``: the step, and how far it is."""
+    progress = fill.progress
+    glyph, style = _STATES.get(progress.status, ("?", TextStyle.WARN)) if progress else ("○", TextStyle.DIM)
+    if progress is not None and progress.status in ("running", "paused") and not activity.is_active:
+        glyph, style = ("✗", TextStyle.BAD) if activity.is_known else ("?", TextStyle.WARN)
+    if progress is None or progress.status == "prepared":
+        amount = f"~{format_count(progress.rows_total)} rows" if progress else f"in {fill.phase}"
+    else:
+        amount = f"{done_percent(progress)}% {format_count(progress.rows_done)}/{_rows_text(progress)}"
+    failed = f" ✗ {progress.failed_rows} failed" if progress and progress.failed_rows else ""
+    label = truncate(f"{glyph} {sanitize(fill.label)}", max(4, cells - len(amount) - len(failed) - 1))
+    bold = TextStyle.STRONG if fill.is_current else TextStyle.NORMAL
+    return justify(
+        ((label[:1], style), (label[1:], bold)), ((amount, TextStyle.NORMAL), (failed, TextStyle.BAD)), cells
+    )
 
 
 def _shows_tuning(backfill: BackfillRecord, tuned: Sequence[str]) -> bool:
@@ -286,7 +311,8 @@ class FailedRowsPane(TablePane[FailedRow, Clock]):
 
 
 def key_text(row: FailedRow) -> str:
-    return ", ".join(row.key)
+    """The key, after the step where operations fill several tables."""
+    return f"{row.job}: {', '.join(row.key)}" if row.job else ", ".join(row.key)
 
 
 def failed_rows_columns(rows: Sequence[FailedRow]) -> list[PaneColumn[FailedRow, Clock]]:

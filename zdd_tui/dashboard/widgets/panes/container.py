@@ -119,7 +119,7 @@ class PaneContainer(CachedWidget):
             return "panes are not ready yet"
         if action.pane:
             name = self._main_name if action.pane == "pods" else action.pane
-            return missing_pane_reason(self._last_placed[0].plan, name) or self._focus_pane(name)
+            return missing_pane_reason(self._last_placed[0], name) or self._focus_pane(name)
         focused = self._focused_pane
         if action.id in _STEPS:
             names = self._visible_names()

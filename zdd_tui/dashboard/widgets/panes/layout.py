@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from zdd_tui.dashboard.state import DashboardState
 from zdd_tui.model.phase import Phase
+from zdd_tui.model.release.fills import list_fills
 from zdd_tui.model.tuning import describe_tuning
 
 FULL_LAYOUT_ROWS = 32
@@ -130,7 +131,7 @@ def request_layout(
     plan = board.plan
     guard = bool(plan.rule_names)
     low = rows < FULL_LAYOUT_ROWS
-    backfill = plan.has_backfill and (not low or not guard or _is_backfilling(board))
+    backfill = board.has_backfill and (not low or not guard or _is_backfilling(board))
     crowded = low and guard and backfill
     flags = plan.has_flags and (not crowded or bool(board.flags.error))
     rules = len(plan.rule_names)
@@ -163,13 +164,14 @@ def _step_count(board: DashboardState) -> int:
 
 
 def _backfill_request(board: DashboardState) -> PaneRequest:
-    """Bar, rows, rate, throttle, verification; then failed rows, changed limits, batches, rate history, hint."""
+    """Bar, rows, rate, throttle, verification or tables; then failed rows, changed limits, batches, rate history."""
     record = board.release.value
     if record is None or record.backfill is None:
         return PaneRequest(1, 1)
     tuned = len(describe_tuning(record.plan_limits, record.tuning)) if record.plan_limits else 0
     failed = bool(record.backfill.failed_rows)
-    return PaneRequest(_BACKFILL_LINES, _BACKFILL_LINES + failed + tuned + 3)
+    fills = len(list_fills(record))
+    return PaneRequest(_BACKFILL_LINES, _BACKFILL_LINES + fills + failed + tuned + 3)
 
 
 def _has_room_for_gates(request: LayoutRequest, rows: int) -> bool:

@@ -9,7 +9,7 @@ from textual.content import Content
 from textual.geometry import Region
 from textual.message import Message
 
-from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, Observed, PlanView, RenderContext
+from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, Observed, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import (
     Line,
     TextStyle,
@@ -41,13 +41,10 @@ def name_with_key(name: str, keys: Mapping[str, str], focused_as: str = "") -> s
     return name if key == "-" else f"{key}:{name}"
 
 
-def missing_pane_reason(plan: PlanView, pane: str) -> str:
-    """Why the releases of a plan have no such pane; empty where they have."""
-    has_pane = {
-        "backfill": plan.has_backfill,
-        "flags": plan.has_flags,
-        "guard": bool(plan.rule_names),
-    }
+def missing_pane_reason(board: DashboardState, pane: str) -> str:
+    """Why the release has no such pane; empty where it has."""
+    plan = board.plan
+    has_pane = {"backfill": board.has_backfill, "flags": plan.has_flags, "guard": bool(plan.rule_names)}
     return "" if has_pane.get(pane, True) else f"this plan has no {pane}"
 
 

@@ -1,0 +1,318 @@
+"""Fills on a real PostgreSQL: rows get values in batches, each once, whatever interrupts them and whoever writes."""
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.engine.test_operations import handle, open_context, plan_of, run_phases
+from zdd_tui.engine.context import Context
+from zdd_tui.engine.steps.fills import PrepareFills
+from zdd_tui.engine.steps.operations import CheckRows, RunOperation
+from zdd_tui.model.errors import DatabaseError, StepFailed
+from zdd_tui.model.operations.registry import numbered_steps
+from zdd_tui.model.phase import Phase
+from zdd_tui.model.plan.operations import OperationsPlan
+from zdd_tui.testbed.servers import postgres_server
+
+SMALL = {"batch_rows": 7, "batch_rows_max": 20, "batch_budget": "5s"}
+TABLES = """
+CREATE TABLE items (id int PRIMARY KEY, n int NOT NULL DEFAULT 0, code text);
+CREATE TABLE orders (a text, b uuid NOT NULL DEFAULT gen_random_uuid(), n int, UNIQUE (b));
+CREATE TABLE log (n int, at timestamptz);
+INSERT INTO items (id, code) SELECT i, 'c' || i FROM generate_series(1, 300) i;
+INSERT INTO orders (a, n) SELECT 'x' || i, i FROM generate_series(1, 200) i;
+INSERT INTO log (n) SELECT i FROM generate_series(1, 500) i;
+"""
+
+
+def undoable(sql: str, undo: str | list[str] | None = None) -> dict[str, Any]:
+    return {"sql": sql, "undo": undo or []}
+
+
+async def fill(ctx: Context, plan: OperationsPlan) -> None:
+    for number, _ in numbered_steps(plan, Phase.BACKFILL):
+        await RunOperation().run(ctx, handle(number))
+
+
+async def test_several_tables_are_filled_each_row_once(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(TABLES)
+    plan = plan_of(
+        pg_dsn,
+        undoable("UPDATE items AS i SET n = i.n + 1, code = upper(i.code) WHERE i.id % 2 = 0"),
+        undoable("UPDATE orders SET n = orders.n + items.n FROM items WHERE items.id = orders.n"),
+        undoable("DELETE FROM orders USING items WHERE items.id = orders.n AND items.id > 150"),
+        "ALTER TABLE log ADD COLUMN kind text; UPDATE log SET kind = 'old' WHERE kind IS NULL",
+        backfill=SMALL,
+    )
+    async with open_context(plan) as ctx:
+        await run_phases(ctx, plan, [Phase.EXPAND])
+        await fill(ctx, plan)
+        await fill(ctx, plan)  # as after a crash between the effect and its record
+        record = await ctx.store.read()
+    assert [(each.status, each.failed_rows) for each in record.fills] == [("done", 0)] * 4
+    assert [each.rows_done for each in record.fills[:3]] == [300, 200, 200]
+    assert record.fills[3].rows_done >= 500  # without a key a row that has moved may be read again
+    assert record.backfill is not None
+    assert (record.backfill.status, record.backfill.rows_done) == ("done", record.backfill.rows_total)
+    assert record.backfill.batches > 40
+    assert await db.fetchval("SELECT count(*) FROM items WHERE n = (1 - id % 2) AND code ~ '^C' = (id % 2 = 0)") == 300
+    assert await db.fetchval("SELECT count(*) FROM log WHERE kind = 'old'") == 500
+    expected = {i + (1 - i % 2) for i in range(1, 201)}
+    assert {row["n"] for row in await db.fetch("SELECT n FROM orders")} == {n for n in expected if n <= 150}
+
+
+async def test_an_interrupted_fill_continues_and_writes_no_row_twice(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(TABLES)
+    plan = plan_of(pg_dsn, undoable("UPDATE items SET n = n + 1"), backfill=SMALL | {"workers": 2})
+    interrupted = 0
+    async with open_context(plan) as ctx:
+        for batches in range(1, 60):
+            run = asyncio.create_task(fill(ctx, plan))
+            while not run.done() and not await db.fetchval("SELECT sum(batches) > $1 FROM zdd.backfill", batches * 2):
+                pass  # the query itself lets the fill run
+            if run.done():
+                await run
+                break
+            run.cancel()
+            interrupted += 1
+            with suppress(asyncio.CancelledError):
+                await run
+        record = await ctx.store.read()
+    assert interrupted > 5
+    assert record.backfill is not None
+    assert (record.backfill.status, record.backfill.rows_done) == ("done", 300)
+    assert await db.fetchval("SELECT count(*) FROM items WHERE n = 1") == 300
+
+
+async def test_rows_that_writers_leave_are_filled_at_the_end(pg_dsn: str, db: asyncpg.Connection) -> None:
+    """Rows beyond the bound, rows moved into pages that are done, and a table without a key."""
+    await db.execute(TABLES)
+    plan = plan_of(
+        pg_dsn,
+        "ALTER TABLE log ADD COLUMN kind text; UPDATE log SET kind = 'old' WHERE kind IS NULL",
+        backfill=SMALL | {"max_rows_per_second": 2000},
+    )
+    async with open_context(plan) as ctx:
+        await run_phases(ctx, plan, [Phase.EXPAND])
+        run = asyncio.create_task(fill(ctx, plan))
+        writes = 0
+        while not run.done():
+            await db.execute("UPDATE log SET at = now() WHERE n = $1", 1 + writes * 37 % 500)
+            if writes < 100:
+                await db.execute("INSERT INTO log (n) VALUES (-1)")
+            writes += 1
+        await run
+    assert writes > 20
+    assert await db.fetchval("SELECT count(*) FROM log WHERE kind IS NULL AND n > 0") == 0
+
+
+async def test_writers_that_never_stop_are_told(
+    pg_dsn: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await db.execute(TABLES)
+    await db.execute(
+        "ALTER TABLE items ADD COLUMN kind text;"
+        "CREATE FUNCTION reset() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN new.kind := NULL; RETURN new; END';"
+        "CREATE TRIGGER reset BEFORE UPDATE ON items FOR EACH ROW EXECUTE FUNCTION reset()"
+    )
+    plan = plan_of(pg_dsn, undoable("UPDATE items SET kind = 'old' WHERE kind IS NULL AND id < 4"), backfill=SMALL)
+    async with open_context(plan) as ctx:
+        with pytest.raises(StepFailed, match=r'3 rows of "public"\."items" still need the values after 3 passes'):
+            await fill(ctx, plan)
+
+
+async def test_rows_that_fail_are_named_and_tried_again(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(TABLES + "UPDATE items SET n = id % 100; ALTER TABLE items ADD COLUMN share int")
+    plan = plan_of(pg_dsn, undoable("UPDATE items SET share = 100 / n WHERE share IS NULL"), backfill=SMALL)
+    async with open_context(plan) as ctx:
+        with pytest.raises(StepFailed, match=r"rows failed; backfill\.max_failed_rows allows 0"):
+            await fill(ctx, plan)
+        failed = await db.fetch("SELECT job, key, reason FROM zdd.failed_row")
+        assert {(row["job"], row["key"]) for row in failed} <= {("step-0", f'["{id}"]') for id in (100, 200, 300)}
+        assert "division by zero" in failed[0]["reason"]
+        await db.execute("UPDATE items SET n = 1 WHERE n = 0")
+        await fill(ctx, plan)
+        assert await db.fetch("SELECT FROM zdd.failed_row") == []
+    assert await db.fetchval("SELECT count(*) FROM items WHERE share = 100 / n") == 300
+
+
+@pytest.mark.parametrize(
+    ("sql", "reason"),
+    [
+        ("UPDATE log SET n = n + 1", "no unique index over columns that are NOT NULL"),
+        ("DELETE FROM log WHERE n > 3", "no unique index over columns that are NOT NULL"),
+        ("UPDATE items SET id = id + 1000", "id is part of the key"),
+        ("UPDATE nothing SET id = id + 1000", "there is no table nothing"),
+        ("UPDATE items SET missing = 1", "PostgreSQL refuses the batches"),
+        ("UPDATE item_view SET n = 1", "item_view is not a table"),
+    ],
+)
+async def test_what_cannot_be_filled_is_refused_before_a_row_is_written(
+    pg_dsn: str, db: asyncpg.Connection, sql: str, reason: str
+) -> None:
+    await db.execute(TABLES + "CREATE VIEW item_view AS SELECT * FROM items")
+    plan = plan_of(pg_dsn, undoable("UPDATE orders SET n = n + 1"), undoable(sql))
+    async with open_context(plan) as ctx:
+        with pytest.raises(StepFailed, match=reason) as refused:
+            await PrepareFills().run(ctx, handle(0))
+    assert refused.value.hint
+    assert await db.fetchval("SELECT count(*) FROM orders WHERE n = substr(a, 2)::int") == 200
+
+
+async def test_a_killed_server_loses_no_row_and_writes_none_twice(server_folder: Path) -> None:
+    """Batches are not flushed: a crash loses some, each together with its checkpoint."""
+    async with postgres_server(server_folder / "crash-fill") as server:
+        plan = plan_of(
+            server.dsn, undoable("UPDATE items SET n = n + 1"), backfill=SMALL | {"max_rows_per_second": 900}
+        )
+        db = await asyncpg.connect(server.dsn)
+        await db.execute(TABLES + "INSERT INTO items (id) SELECT i FROM generate_series(301, 1500) i")
+        await db.close()
+        async with open_context(plan) as ctx:
+            for delay in (0.3, 0.6, None):
+                run = asyncio.create_task(fill(ctx, plan))
+                await asyncio.wait({run}, timeout=delay)
+                if delay is None:
+                    run.result()
+                    break
+                await server.kill()
+                with pytest.raises(DatabaseError):
+                    await run
+                await server.start()
+            record = (await ctx.store.read()).backfill
+        assert record is not None
+        assert (record.status, record.rows_done) == ("done", 1500)
+        db = await asyncpg.connect(server.dsn)
+        assert await db.fetchval("SELECT count(*) FROM items WHERE n = 1") == 1500
+        await db.close()
+
+
+async def test_a_pause_stops_within_one_batch_and_limits_change_at_once(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(TABLES)
+    plan = plan_of(pg_dsn, undoable("UPDATE items SET n = n + 1"), backfill=SMALL | {"batch_rows_max": 7})
+    paused, tuning = True, ()
+    async with open_context(plan) as ctx:
+        ctx.is_paused = lambda: paused
+        ctx.tuning = lambda: tuning
+        run = asyncio.create_task(fill(ctx, plan))
+        async with asyncio.timeout(10):
+            while (record := (await ctx.store.read()).backfill) is None or record.status != "paused":
+                assert not run.done()
+        assert (record.rows_done, record.rows_total) == (0, 300)
+        paused, tuning = False, (("batch_rows", 3), ("batch_rows_max", 3))
+        await run
+        record = (await ctx.store.read()).backfill
+    assert record is not None
+    assert (record.status, record.batches) == ("done", 100)
+    assert dict(record.waits)["paused"] > 0
+
+
+async def test_partitions_and_children_are_filled_by_the_name_of_their_parent(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute(
+        "CREATE TABLE parts (id int, n int DEFAULT 0, PRIMARY KEY (id)) PARTITION BY RANGE (id);"
+        "CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (50);"
+        "CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM (50) TO (500);"
+        "INSERT INTO parts SELECT i FROM generate_series(1, 200) i;"
+        "CREATE TABLE parent (id int PRIMARY KEY, n int DEFAULT 0); CREATE TABLE child () INHERITS (parent);"
+        "INSERT INTO parent SELECT i FROM generate_series(1, 50) i;"
+        "INSERT INTO child SELECT i FROM generate_series(30, 100) i"
+    )
+    plan = plan_of(
+        pg_dsn, undoable("UPDATE parts SET n = n + 1"), undoable("UPDATE parent SET n = n + 1"), backfill=SMALL
+    )
+    async with open_context(plan) as ctx:
+        await fill(ctx, plan)
+    for table, rows in (("parts", 200), ("parent", 121)):
+        assert await db.fetchval(f"SELECT count(*) FROM {table} WHERE n = 1") == rows
+
+
+async def test_rows_are_repaired_before_their_constraint(pg_dsn: str, db: asyncpg.Connection) -> None:
+    """An older version may write such rows until cutover."""
+    await db.execute(TABLES + "UPDATE items SET code = NULL WHERE id < 50; UPDATE items SET n = -1 WHERE id > 280")
+    plan = plan_of(
+        pg_dsn,
+        {
+            "sql": "ALTER TABLE items ALTER code SET NOT NULL, ADD CONSTRAINT n_ok CHECK (n >= 0)",
+            "repair": {"code": "'none'", "n": "0"},
+        },
+        "ALTER TABLE log ADD COLUMN kind text",
+        "UPDATE log SET kind = 'old' WHERE kind IS NULL",
+        "ALTER TABLE log ALTER kind SET NOT NULL",
+        backfill=SMALL,
+    )
+    async with open_context(plan) as ctx:
+        await CheckRows().run(ctx, handle(-1))
+        await run_phases(ctx, plan, [Phase.EXPAND, Phase.BACKFILL])
+        assert await db.fetchval("SELECT count(*) FROM items WHERE code = 'none' OR n = 0 AND id > 280") == 69
+        await db.execute("INSERT INTO items (id, n) VALUES (1000, -5)")
+        await run_phases(ctx, plan, [Phase.CONTRACT, Phase.CLEANUP])
+    assert await db.fetchrow("SELECT n, code FROM items WHERE id = 1000") == (0, "none")
+    columns = (
+        "SELECT attname::text FROM pg_attribute WHERE attrelid = ANY ($1::regclass[]) AND attnum > 0 AND attnotnull"
+    )
+    assert {row[0] for row in await db.fetch(columns, ["items", "log"])} == {"id", "n", "code", "kind"}
+    assert await db.fetchval("SELECT bool_and(convalidated) FROM pg_constraint WHERE conname = 'n_ok'")
+
+
+async def test_a_unique_index_is_built_after_the_rows_are_filled(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(TABLES + "UPDATE items SET code = 'same'")
+    plan = plan_of(
+        pg_dsn,
+        undoable("UPDATE items SET code = code || id", "UPDATE items SET code = 'same'"),
+        "CREATE UNIQUE INDEX items_code ON items (code)",
+        backfill=SMALL,
+    )
+    async with open_context(plan) as ctx:
+        handles = await run_phases(ctx, plan, [Phase.EXPAND, Phase.BACKFILL])
+        assert await db.fetchval("SELECT indisvalid FROM pg_index WHERE indexrelid = 'items_code'::regclass")
+        for each in reversed(handles):
+            await RunOperation().undo(ctx, each)
+    assert await db.fetchval("SELECT count(DISTINCT code) FROM items") == 1
+    assert await db.fetchval("SELECT to_regclass('items_code')") is None
+
+
+async def test_an_older_version_inserts_rows_while_columns_get_numbers(pg_dsn: str, db: asyncpg.Connection) -> None:
+    """Its role owns nothing and has no right on the new sequences."""
+    await db.execute(TABLES + "CREATE ROLE fills_app; GRANT INSERT, SELECT ON items TO fills_app")
+    plan = plan_of(
+        pg_dsn,
+        "ALTER TABLE items ADD COLUMN s serial, ADD COLUMN i int GENERATED ALWAYS AS IDENTITY (START WITH 100)",
+        backfill=SMALL,
+    )
+
+    async def insert(number: int) -> None:
+        await db.execute(f"SET ROLE fills_app; INSERT INTO items (id) VALUES ({number}); RESET ROLE")
+
+    try:
+        async with open_context(plan) as ctx:
+            for number, phase in enumerate((Phase.EXPAND, Phase.BACKFILL, Phase.CONTRACT, Phase.CLEANUP), 1000):
+                handles = await run_phases(ctx, plan, [phase])
+                await insert(number)
+            assert await db.fetchval("SELECT attidentity::text FROM pg_attribute WHERE attname = 'i'") == "a"
+            assert (await db.fetchrow("SELECT min(i), max(i), count(DISTINCT i), count(DISTINCT s) FROM items")) == (
+                100, 403, 304, 304
+            )  # fmt: skip
+            assert handles
+    finally:
+        await db.execute("RESET ROLE; DROP OWNED BY fills_app; DROP ROLE fills_app")
+
+
+async def test_a_batch_that_would_read_a_large_table_as_a_whole_is_refused(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(
+        TABLES + "CREATE TABLE names (item int, name text); INSERT INTO names SELECT i, 'n' || i"
+        " FROM generate_series(1, 12000) i; ANALYZE names; ALTER TABLE items ADD COLUMN name text"
+    )
+    sql = "UPDATE items SET name = names.name FROM names WHERE names.item = items.id AND items.name IS NULL"
+    plan = plan_of(pg_dsn, undoable(sql), backfill=SMALL)
+    async with open_context(plan) as ctx:
+        with pytest.raises(StepFailed, match=r"every batch would read all of public\.names: no index serves how"):
+            await PrepareFills().run(ctx, handle(0))
+        await db.execute("CREATE INDEX ON names (item)")
+        await fill(ctx, plan)
+    assert await db.fetchval("SELECT count(*) FROM items WHERE name = 'n' || id") == 300

@@ -1,0 +1,57 @@
+"""Values that the rows of a table get in batches: a step of an operation, with the same engine as every backfill."""
+
+from zdd_tui.backends.postgres.fill_target import read_fill_target
+from zdd_tui.backends.postgres.operations import is_needed
+from zdd_tui.backends.store import backfill as rows
+from zdd_tui.engine.backfill.runner import BackfillRunner
+from zdd_tui.engine.context import Context, StepHandle
+from zdd_tui.engine.steps.expand import run_statements
+from zdd_tui.model.errors import StepFailed
+from zdd_tui.model.operations.base import OperationStep
+from zdd_tui.model.operations.fills import FillJob
+from zdd_tui.model.operations.registry import named_steps
+from zdd_tui.model.phase import Phase
+from zdd_tui.model.plan.operations import BaseOperationsPlan
+
+
+class PrepareFills:
+    """Fixes the upper bound of every fill of the phase, and checks its batches, before the first row is written."""
+
+    async def run(self, ctx: Context, step: StepHandle) -> None:
+        for name, _number, spec in named_steps(ctx.plan_of_type(BaseOperationsPlan), Phase.BACKFILL):
+            if spec.fill is None:
+                continue
+            async with ctx.read_connection() as conn:
+                has_work = await is_needed(conn, spec)
+            if has_work:
+                await (await _fill_runner(ctx, step, name, spec)).prepare()
+
+    async def undo(self, ctx: Context, step: StepHandle) -> None:
+        """The ranges stay as a record of this release."""
+
+
+async def run_fill(ctx: Context, step: StepHandle, spec: OperationStep) -> None:
+    """Runs the batches of a fill. The next agent continues after the last checkpoint."""
+    runner = await _fill_runner(ctx, step, step.name, spec)
+    if not await runner.is_prepared():
+        await runner.prepare()
+    await runner.run(ctx.is_paused, ctx.current_limits)
+
+
+async def undo_fill(ctx: Context, step: StepHandle, spec: OperationStep) -> None:
+    """Marks the fill as cancelled, and runs what the step says. Columns that the release has added go with expand."""
+    async with ctx.store.fenced() as conn:
+        await rows.set_status(conn, ctx.store.release_id, "cancelled", job=step.name)
+    await run_statements(ctx, step, spec.undo)
+
+
+async def _fill_runner(ctx: Context, step: StepHandle, name: str, spec: OperationStep) -> BackfillRunner:
+    assert spec.fill is not None, f"step {name} fills nothing"
+    async with ctx.read_connection() as conn:
+        target = await read_fill_target(conn, spec.fill)
+    if target is None:
+        raise StepFailed(f"there is no table {spec.fill.table}", "correct the operation's name of it")
+    table, key = target
+    limits = ctx.plan_of_type(BaseOperationsPlan).backfill
+    job = FillJob(name, spec.fill, table, key, limits)
+    return BackfillRunner(ctx.store, job, on_note=step.set_note)

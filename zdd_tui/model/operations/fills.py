@@ -1,0 +1,137 @@
+"""The statements of a fill: pages of a table in the order of its key, or of its blocks, and the batch of each."""
+
+# ruff: noqa: S608  names are quoted, expressions are those of the plan's statements, values are parameters
+
+from dataclasses import dataclass
+
+from zdd_tui.model.ddl.catalog import Catalog, CatalogColumn, Table
+from zdd_tui.model.ddl.rows import (
+    bounds_condition,
+    key_condition,
+    key_expressions,
+    key_texts,
+    last_key_statement,
+    page_statement,
+    range_ends_statement,
+)
+from zdd_tui.model.operations.base import Fill
+from zdd_tui.model.plan.base import Backfill
+from zdd_tui.model.sql import quote_identifier, quote_literal
+
+CTID = CatalogColumn("ctid", "tid", not_null=True)
+"""The place of a row, in place of a key. An UPDATE moves a row to another place, perhaps into a page that is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class FillJob:
+    """A fill in one database; a :class:`zdd_tui.model.ddl.jobs.BackfillJob`.
+
+    Attributes:
+        step: the name of the step; unique in the release.
+        found: the table as the database has it.
+        key: columns of a unique index, none of them NULL, in its order; or :data:`CTID` alone.
+    """
+
+    step: str
+    fill: Fill
+    found: Table
+    key: tuple[CatalogColumn, ...]
+    limits: Backfill
+
+    @property
+    def name(self) -> str:
+        return self.step
+
+    @property
+    def table(self) -> Table:
+        return self.found
+
+    @property
+    def written_tables(self) -> tuple[str, ...]:
+        return (self.found.sql,)
+
+    @property
+    def read_tables(self) -> tuple[str, ...]:
+        return (self.found.sql,)
+
+    @property
+    def settings(self) -> str:
+        return ""  # names mean what they mean to the statements of the same migration
+
+    @property
+    def by_place(self) -> bool:
+        """Whether the pages follow the table's blocks, because it has no key."""
+        return self.key == (CTID,)
+
+    def last_key(self) -> str:
+        if not self.by_place:
+            return last_key_statement(self._catalog)
+        blocks = (
+            f"pg_relation_size(to_regclass({quote_literal(self.found.sql)})) / current_setting('block_size')::bigint"
+        )
+        return f"SELECT '(' || blocks || ',0)' AS k1 FROM (SELECT {blocks} AS blocks) AS file WHERE blocks > 0"
+
+    def range_ends(self) -> str:
+        if not self.by_place:
+            return range_ends_statement(self._catalog)
+        return (
+            "SELECT '(' || number * split_part(substr($1::text, 2), ',', 1)::bigint / $3::integer || ',0)' AS k1\n"
+            "FROM generate_series(1, $3::integer) AS number WHERE $2::real IS NOT NULL ORDER BY number"
+        )
+
+    def page(self, *, first: bool, last: bool = False) -> str:
+        if not self.by_place:
+            return page_statement(self._catalog, first=first, last=last)
+        # A scan by place reads in the order of places, so no sort is needed to take the first rows of the range.
+        size = f"${1 + (not first) + (not last)}::bigint"
+        bounds = bounds_condition(self._catalog, self.found, first=first, last=last)
+        return (
+            f"SELECT count(*) AS rows, max(page.place)::text AS k1 FROM (\n"
+            f"  SELECT {quote_identifier(self.found.name)}.ctid AS place FROM {self.found.sql}\n"
+            f"  WHERE {bounds} LIMIT {size}\n) AS page HAVING count(*) > 0"
+        )
+
+    def target_is_empty(self, *, first: bool) -> str:
+        return ""
+
+    def batch(self, *, first: bool, target_is_empty: bool = False) -> str:
+        return self._write(bounds_condition(self._catalog, self._aliased, first=first))
+
+    def batch_row(self) -> str:
+        return self._write(key_condition(self._catalog, self._aliased))
+
+    def rows_left(self) -> str:
+        if self.fill.is_once or self.fill.is_partial:
+            return ""
+        name = quote_identifier(self._aliased.name)
+        key = key_expressions(self._catalog, self._aliased, "::text")
+        source = f", {self.fill.source}" if self.fill.source else ""
+        return (
+            f"SELECT {key_texts(self._catalog, name)} FROM {self.found.sql} AS {name}{source}\n"
+            f"WHERE ({self.fill.only_where}) AND jsonb_build_array({key}) NOT IN (\n"
+            f"  SELECT f.key FROM zdd.failed_row AS f WHERE f.release_id = $1::bigint AND f.job = $2::text)\n"
+            f"LIMIT $3::bigint"
+        )
+
+    def _write(self, page: str) -> str:
+        name, fill = quote_identifier(self._aliased.name), self.fill
+        where = f"WHERE {page}\n  AND ({fill.only_where})" if fill.only_where else f"WHERE {page}"
+        if not fill.values:
+            using = f" USING {fill.source}" if fill.source else ""
+            return f"DELETE FROM {self.found.sql} AS {name}{using}\n{where}"
+        values = ", ".join(f"{quote_identifier(column)} = {_value(expression)}" for column, expression in fill.values)
+        source = f"\nFROM {fill.source}" if fill.source else ""
+        return f"UPDATE {self.found.sql} AS {name} SET {values}{source}\n{where}"
+
+    @property
+    def _catalog(self) -> Catalog:
+        return Catalog(self.found, self.found, self.key)
+
+    @property
+    def _aliased(self) -> Table:
+        """The table under the name that the expressions use."""
+        return Table(self.found.schema, self.fill.alias or self.found.name, ())
+
+
+def _value(expression: str) -> str:
+    return expression if expression.strip().upper() == "DEFAULT" else f"({expression})"

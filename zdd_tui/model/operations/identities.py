@@ -1,0 +1,100 @@
+"""Identities, sequences and expressions of columns that exist: only the catalog changes."""
+
+# ruff: noqa: S608  names are quoted by the parser's own rules, values are literals
+
+from typing import Any
+
+from zdd_tui.model.errors import PlanError
+from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, relation_sql
+from zdd_tui.model.operations.statements import read_own_statement
+from zdd_tui.model.phase import Phase
+from zdd_tui.model.sql import name_sql, quote_literal
+
+_ALWAYS = "a"
+
+_SEQUENCE = """
+SELECT format('{alter} ADD GENERATED %s AS IDENTITY (SEQUENCE NAME %s START WITH %s INCREMENT BY %s MINVALUE %s'
+  ' MAXVALUE %s CACHE %s%s)', CASE a.attidentity WHEN 'a' THEN 'ALWAYS' ELSE 'BY DEFAULT' END, s.seqrelid::regclass,
+  s.seqstart, s.seqincrement, s.seqmin, s.seqmax, s.seqcache, CASE WHEN s.seqcycle THEN ' CYCLE' ELSE '' END)
+FROM pg_attribute a JOIN pg_depend d ON d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND d.deptype = 'i'
+  AND d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
+JOIN pg_sequence s ON s.seqrelid = d.objid
+WHERE a.attrelid = to_regclass({table}) AND a.attname = {column} AND a.attidentity <> ''
+UNION ALL
+SELECT format('SELECT setval(%L, %s)', name, pg_sequence_last_value(name::regclass))
+FROM (SELECT pg_get_serial_sequence({table}, {column}) AS name) AS sequence
+WHERE pg_sequence_last_value(name::regclass) IS NOT NULL
+"""
+
+
+def read_add_identity(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    """In expand; in contract where it refuses the values that an older version may write."""
+    table, column = relation_sql(alter.relation), command.alter_table_cmd.name
+    is_always = getattr(command.alter_table_cmd, "def").constraint.generated_when == _ALWAYS
+    undo = f"ALTER TABLE {table} ALTER COLUMN {name_sql(column)} DROP IDENTITY"
+    label = f"add an identity to {table}.{name_sql(column)}"
+    step = OperationStep(_phase(options, is_late=is_always), label, (text,), (undo,))
+    return (Operation(text, label, (step,)),)
+
+
+def read_set_identity(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    """SET GENERATED. Options of the sequence: a statement of the team's own."""
+    table, column = relation_sql(alter.relation), command.alter_table_cmd.name
+    settings = [each.def_elem for each in getattr(command.alter_table_cmd, "def").list.items]
+    if len(settings) != 1 or settings[0].defname != "generated":
+        return (read_own_statement(text, options),)
+    begin = f"ALTER TABLE {table} ALTER COLUMN {name_sql(column)} SET GENERATED "
+    before = (
+        f"SELECT {quote_literal(begin)} || CASE attidentity WHEN 'a' THEN 'ALWAYS' ELSE 'BY DEFAULT' END"
+        f" FROM pg_attribute WHERE attrelid = to_regclass({quote_literal(table)})"
+        f" AND attname = {quote_literal(column)} AND attidentity <> ''"
+    )
+    is_always = settings[0].arg.integer.ival == ord(_ALWAYS)
+    label = f"set how {table}.{name_sql(column)} is generated"
+    step = OperationStep(_phase(options, is_late=is_always), label, (text,), undo_query=before)
+    return (Operation(text, label, (step,)),)
+
+
+def read_drop_identity(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    """In contract: an older version relies on it. The undo makes a sequence that continues where this one was."""
+    table, column = relation_sql(alter.relation), command.alter_table_cmd.name
+    label = f"drop the identity of {table}.{name_sql(column)}"
+    alter_column = f"ALTER TABLE {table} ALTER COLUMN {name_sql(column)}".replace("'", "''").replace("%", "%%")
+    before = (
+        _SEQUENCE.replace("{alter}", alter_column)
+        .replace("{table}", quote_literal(table))
+        .replace("{column}", quote_literal(column))
+    )
+    step = OperationStep(_phase(options, is_late=True), label, (text,), undo_query=before)
+    return (Operation(text, label, (step,), removes=(f"identity of {table}.{name_sql(column)}",)),)
+
+
+def read_drop_expression(alter: Any, command: Any, _text: str, _options: OperationOptions) -> tuple[Operation, ...]:
+    """
+    Raises:
+        PlanError: always; a plan may run it with an undo of its own.
+    """
+    what = f"{relation_sql(alter.relation)}.{name_sql(command.alter_table_cmd.name)}"
+    raise PlanError(
+        f"{what}: DROP EXPRESSION: the column cannot be generated again without a rewrite of the table under a lock",
+        "add a plain column, fill it, let V2 use it, then drop this one; or accept that a rollback keeps it plain:"
+        " write the operation as a mapping with sql:, undo: [] and phase: contract",
+    )
+
+
+def read_alter_sequence(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    """ALTER SEQUENCE AS type. It locks only the sequence, and no number is lost."""
+    settings = [each.def_elem for each in statement.options]
+    if len(settings) != 1 or settings[0].defname != "as" or statement.missing_ok:
+        return (read_own_statement(text, options),)
+    sequence = relation_sql(statement.sequence)
+    before = (
+        f"SELECT {quote_literal(f'ALTER SEQUENCE {sequence} AS ')} || format_type(seqtypid, NULL)"
+        f" FROM pg_sequence WHERE seqrelid = to_regclass({quote_literal(sequence)})"
+    )
+    label = f"change the type of sequence {sequence}"
+    return (Operation(text, label, (OperationStep(Phase.EXPAND, label, (text,), undo_query=before),)),)
+
+
+def _phase(options: OperationOptions, *, is_late: bool) -> Phase:
+    return Phase.CONTRACT if is_late and options.has_rollout else Phase.EXPAND

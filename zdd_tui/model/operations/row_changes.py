@@ -1,0 +1,150 @@
+"""UPDATE and DELETE of a migration: in batches, in the order of the table's key.
+
+Each row that the table has when the step starts is written once, as by the plain statement at the end of the step: a
+batch commits together with its checkpoint. Rows that are inserted meanwhile may be written or not.
+"""
+
+# ruff: noqa: S608  these texts are read by people
+
+from collections.abc import Iterable
+from typing import Any
+
+from zdd_tui.model.errors import PlanError
+from zdd_tui.model.operations.base import Fill, Operation, OperationOptions, OperationStep, StepMode, relation_sql
+from zdd_tui.model.operations.statements import read_own_statement, shorten
+from zdd_tui.model.phase import Phase
+from zdd_tui.model.sql import deparse, enum_name, expression_sql, node_class, parse_sql, string_values, walk
+
+
+def read_update(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    """
+    Raises:
+        PlanError: it cannot run in batches, or the plan does not say how it is undone.
+    """
+    table = relation_sql(statement.relation)
+    if options.creates(table):
+        return (_plain(f"update {table}", text),)
+    targets = [target.res_target for target in statement.target_list]
+    special = any(target.indirection or target.val.HasField("multi_assign_ref") for target in targets)
+    reason = "sets a part of a column, or several columns by one expression" if special else _not_in_batches(statement)
+    if options.phase is not None or (reason and options.undo is not None):
+        return (read_own_statement(text, options),)
+    if reason:
+        raise _refusal(text, reason)
+    values = tuple((target.name, _value_sql(target.val)) for target in targets)
+    where = expression_sql(statement.where_clause) if statement.HasField("where_clause") else ""
+    cleared = _cleared_column(statement, dict(values))
+    if cleared is not None:
+        where = f"({where}) AND ({dict(values)[cleared]}) IS NOT NULL"
+    columns = ", ".join(name for name, _ in values)
+    fill = Fill(
+        table,
+        values,
+        where,
+        is_once=cleared is None,
+        alias=statement.relation.alias.aliasname,
+        source=_items_sql(statement.from_clause),
+    )
+    is_new = all(options.adds(table, name) for name, _ in values)
+    return (_fill_operation(f"update {columns} of {table}", text, fill, options, needs_undo=not is_new),)
+
+
+def read_delete(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    """
+    Raises:
+        PlanError: it cannot run in batches, or the plan does not say how it is undone.
+    """
+    table = relation_sql(statement.relation)
+    if options.creates(table):
+        return (_plain(f"delete from {table}", text),)
+    reason = _not_in_batches(statement)
+    if options.phase is not None or (reason and options.undo is not None):
+        return (read_own_statement(text, options),)
+    if reason:
+        raise _refusal(text, reason)
+    fill = Fill(
+        table,
+        (),
+        expression_sql(statement.where_clause) if statement.HasField("where_clause") else "",
+        is_once=True,
+        alias=statement.relation.alias.aliasname,
+        source=_items_sql(statement.using_clause),
+    )
+    return (_fill_operation(f"delete from {table}", text, fill, options, needs_undo=True),)
+
+
+def _plain(label: str, text: str) -> Operation:
+    """On a table of this migration: nobody else knows it, and its own undo drops it."""
+    return Operation(text, label, (OperationStep(Phase.EXPAND, label, (text,)),))
+
+
+def _fill_operation(label: str, text: str, fill: Fill, options: OperationOptions, *, needs_undo: bool) -> Operation:
+    if needs_undo and options.undo is None:
+        raise PlanError(
+            f"{shorten(text)}: zdd does not know how to undo it",
+            "write the operation as a mapping with sql: and undo:, where undo: [] says that there is nothing to undo",
+        )
+    undo = options.undo or ()
+    step = OperationStep(Phase.BACKFILL, label, (), undo, mode=StepMode.FILL, fill=fill)
+    return Operation(text, label, (step,))
+
+
+def _refusal(text: str, reason: str) -> PlanError:
+    return PlanError(
+        f"{shorten(text)} cannot run in batches: it {reason}",
+        "write the operation as a mapping with sql: and undo: to run it as one statement, which locks its rows until"
+        " the end",
+    )
+
+
+def _not_in_batches(statement: Any) -> str:
+    """Why the statement has to run as a whole; empty where batches do the same."""
+    if statement.HasField("with_clause"):
+        return "has a WITH clause"
+    if statement.HasField("returning_clause"):
+        return "has a RETURNING clause"
+    if not statement.relation.inh:
+        return "has ONLY"
+    if any(node_class(node) == "CurrentOfExpr" for node in walk(statement)):
+        return "has WHERE CURRENT OF"
+    own = statement.relation.relname
+    read = [node.relname for node in walk(statement) if node_class(node) == "RangeVar"]
+    if read.count(own) > 1:
+        return "reads the table that it changes: a batch would see the rows of the batches before it"
+    return ""
+
+
+def _value_sql(node: Any) -> str:
+    return "DEFAULT" if node.HasField("set_to_default") else expression_sql(node)
+
+
+def _items_sql(items: Iterable[Any]) -> str:
+    """Items of FROM or USING as SQL; empty for none."""
+    items = list(items)
+    if not items:
+        return ""
+    tree = parse_sql("SELECT FROM a")
+    select = tree.stmts[0].stmt.select_stmt
+    del select.from_clause[:]
+    for item in items:
+        select.from_clause.add().CopyFrom(item)
+    return deparse(tree).partition("FROM ")[2]
+
+
+def _cleared_column(statement: Any, values: dict[str, str]) -> str | None:
+    """A column that WHERE requires to be NULL and that gets a value: an updated row does not meet WHERE again."""
+    if not statement.HasField("where_clause"):
+        return None
+    where = statement.where_clause
+    is_and = where.HasField("bool_expr") and enum_name(where.bool_expr, "boolop") == "AND_EXPR"
+    own = {statement.relation.alias.aliasname or statement.relation.relname}
+    for condition in where.bool_expr.args if is_and else [where]:
+        test = condition.null_test
+        if not condition.HasField("null_test") or enum_name(test, "nulltesttype") != "IS_NULL":
+            continue
+        names = string_values(test.arg.column_ref.fields) if test.arg.HasField("column_ref") else []
+        # Without a qualifier the column may be one of FROM.
+        is_own = (len(names) == 1 and not statement.from_clause) or (len(names) == 2 and names[0] in own)
+        if is_own and names[-1] in values and values[names[-1]] != "DEFAULT":
+            return names[-1]
+    return None

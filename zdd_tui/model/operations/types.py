@@ -1,0 +1,416 @@
+"""ALTER COLUMN TYPE: directly where only the catalog changes, else through a second column of the new type.
+
+The second column is filled by a trigger and in batches while the old one is in use. In contract it gets the indexes and
+constraints of the old one, built and validated without blocking writers; then the two columns swap their names,
+defaults, identities and constraints in one short transaction, for all tables of the migration together, so that a key
+and the foreign keys that point at it change at once. The old column is kept up to date until cleanup, and a rollback
+goes the same way in the other direction.
+"""
+
+# ruff: noqa: S608  names are quoted by the parser's own rules, expressions are those of the statement
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from zdd_tui.model.operations.base import (
+    Fill,
+    Operation,
+    OperationOptions,
+    OperationStep,
+    StepMode,
+    column_exists,
+    relation_sql,
+)
+from zdd_tui.model.operations.direct_types import is_direct_query, narrow_again
+from zdd_tui.model.operations.generated import derived_name, differs, function_sql, prefixed_column
+from zdd_tui.model.operations.type_swap import (
+    ColumnNames,
+    add_constraints,
+    copy_properties,
+    drop_constraints,
+    swap_columns,
+    validate_constraints,
+)
+from zdd_tui.model.phase import Phase
+from zdd_tui.model.sql import (
+    dollar_quoted,
+    expression_sql,
+    name_sql,
+    node_class,
+    parse_expression,
+    quote_literal,
+    single_command_sql,
+    string_values,
+    type_sql,
+    walk,
+    with_record,
+)
+
+NEW, OLD = "zdd_new_", "zdd_old_"
+_LAST_TRIGGER = "~"
+"""Ours fires after all others of its event, which may change the column."""
+
+
+@dataclass(frozen=True, slots=True)
+class TypeChange:
+    """A column that gets another type.
+
+    Attributes:
+        table: as SQL.
+        statement: the plain statement.
+        up: the expression that computes the new value, over the columns of the row.
+        down: the expression that computes the old value; empty for an assignment.
+    """
+
+    table: str
+    relation: str
+    column: str
+    type: str
+    collation: str
+    statement: str
+    up: str
+    down: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.table}.{name_sql(self.column)}"
+
+    @property
+    def new(self) -> str:
+        return prefixed_column(NEW, self.table, self.column)
+
+    @property
+    def old(self) -> str:
+        return prefixed_column(OLD, self.table, self.column)
+
+    @property
+    def function(self) -> str:
+        return derived_name("retype", self.relation, self.column)
+
+    @property
+    def trigger(self) -> str:
+        return name_sql(derived_name(f"{_LAST_TRIGGER}zdd_retype", self.relation, self.column))
+
+    @property
+    def names(self) -> ColumnNames:
+        return (self.table, self.column)
+
+    def value(self, expression: str) -> str:
+        """An expression as a value of the new type, without its column's checks."""
+        return f"CAST(({expression}) AS {self.type})"
+
+
+@dataclass(frozen=True, slots=True)
+class TypeOperation(Operation):
+    """The operation of one change. The contract steps of all changes of a plan are combined."""
+
+    changes: tuple[TypeChange, ...] = ()
+
+
+def read_column_type(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    """ALTER COLUMN TYPE, with COLLATE and USING."""
+    table, column = relation_sql(alter.relation), command.alter_table_cmd.name
+    definition = getattr(command.alter_table_cmd, "def").column_def
+    using = definition.raw_default.WhichOneof("node") is not None
+    up = _unqualified(expression_sql(definition.raw_default)) if using else name_sql(column)
+    collation = string_values(definition.coll_clause.collname) if definition.HasField("coll_clause") else []
+    change = TypeChange(
+        table,
+        alter.relation.relname,
+        column,
+        type_sql(definition.type_name),
+        name_sql(*collation) if collation else "",
+        single_command_sql(alter, command),
+        up,
+        _unqualified(options.down) if options.down else "",
+    )
+    is_direct = "SELECT false" if using or collation else is_direct_query(table, column, definition.type_name)
+    steps = (*_expand_steps(change, is_direct), *_backfill_steps(change), *_contract_steps([change]), _cleanup(change))
+    summary = f"change the type of {change.label} to {change.type}"
+    return (TypeOperation(text, summary, _with_known_locks(steps), changes=(change,)),)
+
+
+def _with_known_locks(steps: Iterable[OperationStep]) -> tuple[OperationStep, ...]:
+    return tuple(replace(step, are_locks_known=True) for step in steps)
+
+
+def _unqualified(expression: str) -> str:
+    """An expression whose columns have no table's name."""
+    tree = parse_expression(expression)
+    for node in walk(tree):
+        if node_class(node) == "ColumnRef":
+            column = string_values(node.fields)[-1]
+            del node.fields[:]
+            node.fields.add().string.sval = column
+    return expression_sql(tree)
+
+
+def combine_type_changes(operations: Iterable[Operation]) -> tuple[Operation, ...]:
+    """The contract steps of all changes of types as one sequence, in the last of their operations.
+
+    A foreign key may point from one changed column to another one: both need their copy first, and swap together.
+    """
+    found = list(operations)
+    numbers = [number for number, each in enumerate(found) if isinstance(each, TypeOperation)]
+    changes = [change for number in numbers for change in found[number].changes]  # type: ignore[attr-defined]
+    for number in numbers:
+        each = found[number]
+        kept = [step for step in each.steps if step.phase is not Phase.CONTRACT]
+        own = _with_known_locks(_contract_steps(changes)) if number == numbers[-1] else ()
+        place = next(index for index, step in enumerate(kept) if step.phase is Phase.CLEANUP)
+        found[number] = replace(each, steps=(*kept[:place], *own, *kept[place:]))
+    return tuple(found)
+
+
+# --- phases
+
+
+def _expand_steps(change: TypeChange, is_direct: str) -> tuple[OperationStep, ...]:
+    table, new = change.table, name_sql(change.new)
+    collate = f" COLLATE {change.collation}" if change.collation else ""
+    return (
+        OperationStep(
+            Phase.EXPAND,
+            f"change the type of {change.label} to {change.type}, in the catalog alone",
+            (change.statement,),
+            undo_query=narrow_again(table, change.column),
+            only_if=is_direct,
+        ),
+        OperationStep(
+            Phase.EXPAND,
+            f"add column {table}.{new} of type {change.type}",
+            (
+                f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE",
+                f"ALTER TABLE {table} ADD COLUMN {new} {change.type}{collate}",
+                copy_properties(table, change.column, change.new, _on_probe(change)),
+                _forward(change),
+                f"CREATE TRIGGER {change.trigger} BEFORE INSERT OR UPDATE ON {table}"
+                f" FOR EACH ROW EXECUTE FUNCTION {function_sql(change.function)}()",
+                f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {change.trigger}",
+            ),
+            (
+                f"DROP TRIGGER {change.trigger} ON {table}",
+                f"DROP FUNCTION {function_sql(change.function)}()",
+                f"ALTER TABLE {table} DROP COLUMN {new}",
+            ),
+            only_if=f"SELECT NOT ({is_direct})",
+        ),
+    )
+
+
+PROBE = "zdd_probe"
+
+
+def _on_probe(change: TypeChange) -> str:
+    """The plain statement on an empty copy of the table: PostgreSQL says what it would refuse."""
+    column = name_sql(change.column)
+    collate = f" COLLATE {change.collation}" if change.collation else ""
+    using = "" if change.up == column else f" USING {change.up}"
+    return f"ALTER TABLE pg_temp.{PROBE} ALTER COLUMN {column} TYPE {change.type}{collate}{using}"
+
+
+def _backfill_steps(change: TypeChange) -> tuple[OperationStep, ...]:
+    table, new = change.table, name_sql(change.new)
+    needed = column_exists(table, change.new)
+    return (
+        OperationStep(
+            Phase.BACKFILL,
+            f"fill {table}.{new} from {name_sql(change.column)}",
+            (),
+            mode=StepMode.FILL,
+            only_if=needed,
+            fill=Fill(table, ((change.new, change.up),), differs(new, change.value(change.up))),
+        ),
+        OperationStep(Phase.BACKFILL, f"analyze {table}.{new}", (f"ANALYZE {table} ({new})",), only_if=needed),
+    )
+
+
+def _contract_steps(changes: Sequence[TypeChange]) -> tuple[OperationStep, ...]:
+    """Indexes and constraints for the new columns, the swap, and what a rollback needs to prepare before it swaps back.
+
+    Steps with ``is_reversed`` do nothing; their undo is the preparation, in the opposite order.
+    """
+    names = [change.names for change in changes]
+    columns = ", ".join(change.label for change in changes)
+    tables = dict.fromkeys(change.table for change in changes)
+    strict = [each for change in changes for each in _if_exists(change, change.new, _forward(change, strict=True))]
+    lenient = [each for change in changes for each in _if_exists(change, change.new, _forward(change))]
+    locks = [
+        each
+        for change in changes
+        for each in _if_exists(change, change.new, f"LOCK TABLE {change.table} IN SHARE ROW EXCLUSIVE MODE")
+    ]
+
+    def step(label: str, *statements: str, undo: Sequence[str] = (), is_reversed: bool = False) -> OperationStep:
+        return OperationStep(Phase.CONTRACT, label, tuple(statements), tuple(undo), is_reversed=is_reversed)
+
+    def index_steps(prefix: str, *, is_reversed: bool) -> list[OperationStep]:
+        what = "for a rollback: build" if is_reversed else "build"
+        return [
+            OperationStep(
+                Phase.CONTRACT,
+                f"{what} the indexes of {', '.join(own.label for own in changes if own.table == table)}"
+                f" for the {'old' if is_reversed else 'new'} type",
+                (),
+                mode=StepMode.COPY_INDEXES,
+                table=table,
+                copies=tuple((own.column, prefix + own.column) for own in changes if own.table == table),
+                is_reversed=is_reversed,
+            )
+            for table in tables
+        ]
+
+    compare = [
+        _require_equal(change, change.new, name_sql(change.column), _verify_condition(change)) for change in changes
+    ]
+    compare_back = [
+        _require_equal(change, change.old, name_sql(change.old), _lossless_condition(change)) for change in changes
+    ]
+    reverse = [each for change in changes for each in _if_exists(change, change.old, _reverse(change))]
+    strict_back = [each for change in changes for each in _if_exists(change, change.old, _reverse(change, strict=True))]
+    lock_back = [
+        each
+        for change in changes
+        for each in _if_exists(change, change.old, f"LOCK TABLE {change.table} IN SHARE ROW EXCLUSIVE MODE")
+    ]
+    return (
+        step(f"refuse values of {columns} that the new type cannot hold", *locks, *strict, undo=lenient),
+        step(f"compare every row of {columns} with its new value", *compare),
+        *index_steps(NEW, is_reversed=False),
+        step(
+            f"add the constraints of {columns} for the new type, not validated",
+            add_constraints(names, NEW, OLD),
+            undo=(drop_constraints(names),),
+        ),
+        step(f"validate the constraints of {columns}", validate_constraints(names)),
+        step(
+            f"swap {columns} for the columns of the new type",
+            swap_columns(names, NEW, OLD),
+            *reverse,
+            undo=(swap_columns(names, OLD, NEW), *lenient),
+        ),
+        step(
+            f"for a rollback: validate the constraints of {columns}",
+            undo=(validate_constraints(names),),
+            is_reversed=True,
+        ),
+        step(
+            f"for a rollback: add the constraints of {columns} for the old type",
+            undo=(add_constraints(names, OLD, NEW),),
+            is_reversed=True,
+        ),
+        *index_steps(OLD, is_reversed=True),
+        step(f"for a rollback: compare every row of {columns} with its old value", undo=compare_back, is_reversed=True),
+        step(
+            f"for a rollback: refuse values of {columns} that the old type cannot hold",
+            undo=(*lock_back, *strict_back),
+            is_reversed=True,
+        ),
+    )
+
+
+def _cleanup(change: TypeChange) -> OperationStep:
+    old = name_sql(change.old)
+    return OperationStep(
+        Phase.CLEANUP,
+        f"drop {change.table}.{old} and its trigger",
+        (
+            f"DROP TRIGGER {change.trigger} ON {change.table}",
+            f"DROP FUNCTION {function_sql(change.function)}()",
+            f"ALTER TABLE {change.table} DROP COLUMN {old}",
+        ),
+        only_if=column_exists(change.table, change.old),
+    )
+
+
+# --- triggers and comparisons
+
+
+def _if_exists(change: TypeChange, column: str, statement: str) -> tuple[str]:
+    """A statement that runs only where the second column exists: not where the catalog alone was changed."""
+    code = f"""
+BEGIN
+  IF ({column_exists(change.table, column)}) THEN
+    EXECUTE {quote_literal(statement)};
+  END IF;
+END
+"""
+    return (f"DO {dollar_quoted(code)}",)
+
+
+def _verify_condition(change: TypeChange) -> str:
+    return differs(name_sql(change.new), change.value(change.up))
+
+
+def _lossless_condition(change: TypeChange) -> str:
+    up = _with_columns(change.up, {change.column: change.old})
+    return differs(name_sql(change.column), change.value(up))
+
+
+def _with_columns(expression: str, columns: dict[str, str]) -> str:
+    tree = parse_expression(expression)
+    for node in walk(tree):
+        if node_class(node) == "ColumnRef":
+            name = node.fields[-1].string
+            name.sval = columns.get(name.sval, name.sval)
+    return expression_sql(tree)
+
+
+def _require_equal(change: TypeChange, column: str, source: str, condition: str) -> str:
+    message = (
+        f"% rows of {change.label.replace('%', '%%')} would lose their value: it is not the same in the other type"
+    )
+    code = f"""
+DECLARE
+  zdd_count bigint;
+BEGIN
+  IF ({column_exists(change.table, column)}) THEN
+    EXECUTE {quote_literal(f"SELECT count(*) FROM {change.table} WHERE {condition}")} INTO zdd_count;
+    IF zdd_count > 0 THEN RAISE EXCEPTION {quote_literal(message)}, zdd_count; END IF;
+  END IF;
+END
+"""
+    return f"DO {dollar_quoted(code)}"
+
+
+def _forward(change: TypeChange, *, strict: bool = False) -> str:
+    """Fills the column of the new type. A value that it cannot hold leaves it NULL, until the change is strict."""
+    new = name_sql(change.new)
+    assign = f"NEW.{new} := {with_record(change.up, 'new', {})};"
+    return _trigger_function(change, assign if strict else _caught(assign, f"NEW.{new} := NULL;"))
+
+
+def _reverse(change: TypeChange, *, strict: bool = False) -> str:
+    """Keeps the old column, where its value gives the new one again; else it is NULL, and a rollback would lose it.
+
+    So two new values never have one old value, and a unique index of the old column can be built again.
+    """
+    c, old = name_sql(change.column), name_sql(change.old)
+    down = with_record(change.down, "new", {}) if change.down else f"NEW.{c}"
+    again = change.value(with_record(change.up, "new", {change.column: change.old}))
+    lost = f"NEW.{old} := NULL;"
+    refuse = f"RAISE EXCEPTION 'the old type of column % cannot hold the value', {quote_literal(change.column)};"
+    code = f"""NEW.{old} := {down};
+    IF {differs(again, f"NEW.{c}")} THEN
+      {refuse if strict else lost}
+    END IF;"""
+    return _trigger_function(change, code if strict else _caught(code, lost))
+
+
+def _caught(code: str, otherwise: str) -> str:
+    return f"BEGIN\n    {code}\n  EXCEPTION WHEN OTHERS THEN\n    {otherwise}\n  END;"
+
+
+def _trigger_function(change: TypeChange, code: str) -> str:
+    """A function with the rights of its owner, in which names and times are read as in the session that makes it."""
+    body = dollar_quoted(f"\n#variable_conflict use_column\nBEGIN\n  {code}\n  RETURN NEW;\nEND\n")
+    statement = (
+        f"CREATE OR REPLACE FUNCTION {function_sql(change.function)}() RETURNS trigger LANGUAGE plpgsql"
+        f" SECURITY DEFINER SET search_path = {{{{path}}}}, pg_temp SET timezone FROM CURRENT AS {body}"
+    )
+    execute = (
+        f"\nBEGIN\n  EXECUTE replace({quote_literal(statement)}, '{{{{path}}}}',"
+        " nullif(current_setting('search_path'), ''));\nEND\n"
+    )
+    return f"DO {dollar_quoted(execute)}"

@@ -1,0 +1,273 @@
+"""Migration directories of public projects, file by file, by zdd and beside it as their teams would run them.
+
+Each file is one release: read into operations, driven through all phases by the real engine, compared with what the
+plain statements make of a second database. pg_dump compares the definitions. What is refused runs plainly in both, so
+that the next file finds what it expects. The files are not part of this repository::
+
+    git clone https://github.com/OWNER/NAME
+    python -m benchmarks.real_migrations NAME/migrations --files '*/up.sql'
+"""
+
+import argparse
+import asyncio
+import json
+import re
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import asyncpg
+import yaml
+
+from zdd_tui.backends.files import MAX_SQL_BYTES, read_text
+from zdd_tui.backends.store.client import Store
+from zdd_tui.engine.context import Context
+from zdd_tui.engine.runner import ReleaseHolder
+from zdd_tui.model.errors import PlanError, ZddError
+from zdd_tui.model.operations.base import OperationOptions
+from zdd_tui.model.operations.registry import read_operations
+from zdd_tui.model.plan.file import load_plan
+from zdd_tui.model.plan.operations import OperationsPlan
+from zdd_tui.model.sql import SqlSyntaxError, split_statements
+from zdd_tui.rehearsal.fake_cluster import fake_cluster
+from zdd_tui.rehearsal.operations import compare_definitions
+from zdd_tui.rehearsal.pg_dump import dump_definitions
+from zdd_tui.rehearsal.step_metrics import StepMetrics, StepMetricsCollector
+from zdd_tui.rehearsal.walk import Measurement, ReleaseWalk, open_release
+from zdd_tui.testbed.servers import PostgresServer
+
+BRIEF_MODES = ("ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock", "ShareLock")
+"""Locks that stop writers."""
+
+
+@dataclass(slots=True)
+class FileResult:
+    """What became of one file.
+
+    Attributes:
+        outcome: ``done``, ``refused``, ``wrong``, ``failed`` (by zdd) or ``broken`` (it fails without zdd, too).
+        executed: of its statements, those that zdd can execute.
+        by_hand: of those executed, the ones whose undo a person has to write; here it is written as "nothing".
+        lock_ms: the longest lock that stops writers; 0 for none.
+    """
+
+    name: str
+    outcome: str
+    statements: int = 0
+    executed: int = 0
+    by_hand: int = 0
+    lock_ms: float = 0.0
+    seconds: float = 0.0
+    reasons: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Databases:
+    """Two databases with the same definitions before each file."""
+
+    server: PostgresServer
+
+    @property
+    def zdd(self) -> str:
+        return self.server.dsn_for("by_zdd")
+
+    @property
+    def plain(self) -> str:
+        return self.server.dsn_for("plainly")
+
+    async def create(self, prepare: str) -> None:
+        await self._admin("CREATE DATABASE plainly")
+        for statement in split_statements(prepare):
+            await run_plainly(self.plain, [statement])
+        await self.copy()
+
+    async def copy(self) -> None:
+        """Makes the database of zdd anew from the plain one."""
+        await self._admin("DROP DATABASE IF EXISTS by_zdd WITH (FORCE)", "CREATE DATABASE by_zdd TEMPLATE plainly")
+        async with await Store.open(self.zdd) as store:
+            await store.migrate()
+
+    async def differences(self) -> tuple[str, ...]:
+        programs = self.server.programs_folder
+        return compare_definitions(
+            await dump_definitions(self.plain, programs), await dump_definitions(self.zdd, programs)
+        )
+
+    async def _admin(self, *statements: str) -> None:
+        conn = await asyncpg.connect(self.server.dsn)
+        try:
+            for statement in statements:
+                await conn.execute(statement)
+        finally:
+            await conn.close()
+
+
+async def run_plainly(dsn: str, statements: Sequence[str]) -> None:
+    """Each statement as it stands, one after the other."""
+    conn = await asyncpg.connect(dsn)
+    try:
+        for statement in statements:
+            await conn.execute(statement)
+    finally:
+        await conn.close()
+
+
+def read_statements(text: str) -> tuple[str, ...]:
+    return tuple(each for each in split_statements(text) if not re.match(r"(BEGIN|COMMIT)\b", each, re.IGNORECASE))
+
+
+@dataclass(slots=True)
+class ReadStatements:
+    """The operations of a plan, and the statements that cannot be one."""
+
+    operations: list[str | dict[str, object]] = field(default_factory=list)
+    by_hand: int = 0
+    refusals: list[str] = field(default_factory=list)
+
+
+def read_plan(statements: Sequence[str]) -> ReadStatements:
+    read = ReadStatements()
+    for statement in statements:
+        try:
+            read_operations(statement, OperationOptions(has_rollout=True))
+            read.operations.append(statement)
+        except PlanError as error:
+            if "does not know how to undo it" in error.title:
+                read.operations.append({"sql": statement, "undo": []})
+                read.by_hand += 1
+            else:
+                read.refusals.append(f"{error.title}: {' '.join(statement.split())[:110]}")
+    return read
+
+
+async def run_file(databases: Databases, name: str, text: str) -> FileResult:
+    """Runs one file on both databases."""
+    began = time.monotonic()
+    try:
+        statements = read_statements(text)
+    except SqlSyntaxError as error:
+        return FileResult(name, "broken", reasons=[f"PostgreSQL cannot read it: {error.reason}"])
+    read = read_plan(statements)
+    executed = len(statements) - len(read.refusals)
+    result = FileResult(name, "done", len(statements), executed, read.by_hand, reasons=read.refusals)
+    try:
+        await run_plainly(databases.plain, statements)
+    except asyncpg.PostgresError as error:
+        result.outcome, result.reasons = "broken", [str(error).splitlines()[0]]
+        await databases.copy()
+        return result
+    if read.refusals:
+        result.outcome = "refused"
+    elif statements:
+        await _run_by_zdd(databases, result, read.operations)
+    if result.outcome == "done" and (differences := await databases.differences()):
+        result.outcome, result.reasons = "wrong", list(differences)
+    if result.outcome != "done":
+        await databases.copy()
+    result.seconds = time.monotonic() - began
+    return result
+
+
+async def _run_by_zdd(databases: Databases, result: FileResult, operations: list[str | dict[str, object]]) -> None:
+    document = {
+        "name": "file",
+        "environment": "test",
+        "database": {"dsn": databases.zdd},
+        "kubernetes": {"deployment": "app", "image": "app:2"},
+        "gates": {"soak": "0s"},
+        "operations": operations,
+    }
+    metrics: list[StepMetrics] = []
+    try:
+        loaded = load_plan(yaml.safe_dump(document), source="file", environment={})
+        assert isinstance(loaded.plan, OperationsPlan)
+        async with (
+            open_release(databases.zdd, loaded.plan, loaded) as store,
+            StepMetricsCollector(databases.zdd) as collector,
+        ):
+            holder = ReleaseHolder((await store.read()).release)
+            ctx = Context(loaded.plan, store, None, fake_cluster(loaded.plan), lambda: False, lambda _: None)
+            walk = ReleaseWalk(ctx, store, holder, Measurement(collector, None, metrics), lambda _: None)
+            for phase in holder.release.strategy.phases:
+                await walk.run_phase(phase.name)
+            await walk.finish()
+    except PlanError as error:
+        result.outcome, result.reasons = "refused", [error.title]
+        result.executed = 0
+    except ZddError as error:
+        result.outcome, result.reasons = "failed", [" ".join(str(error).split())]
+    locks = (seconds for each in metrics for mode, seconds in each.locks.items() if mode in BRIEF_MODES)
+    result.lock_ms = 1000 * max(locks, default=0.0)
+
+
+async def run_directory(arguments: argparse.Namespace, folder: Path, files: Sequence[Path]) -> list[FileResult]:
+    results = []
+    with tempfile.TemporaryDirectory() as scratch:
+        server = PostgresServer(Path(scratch) / "postgres")
+        await server.start()
+        try:
+            databases = Databases(server)
+            await databases.create(arguments.prepare)
+            for number, file in enumerate(files, 1):
+                text = read_text(str(file), max_bytes=MAX_SQL_BYTES)
+                for pair in arguments.replace:
+                    old, _, new = pair.partition("=>")
+                    text = text.replace(old, new)
+                result = await run_file(databases, str(file.relative_to(folder)), text)
+                results.append(result)
+                if result.outcome != "done" or number % 25 == 0:
+                    reasons = "; ".join(result.reasons[:3])
+                    sys.stderr.write(f"{number}/{len(files)} {result.outcome} {result.name}: {reasons[:400]}\n")
+        finally:
+            await server.stop()
+    return results
+
+
+def _version(file: Path) -> tuple[int, str]:
+    """Files in the order of their numbers; those of a folder each by the folder's name."""
+    name = file.name if re.match(r"V?\d", file.name) else file.parent.name
+    number = re.match(r"V?(\d+)", name)
+    return (int(number[1]) if number and "-" not in name[:11] else 0, name)
+
+
+def report(name: str, results: Sequence[FileResult]) -> str:
+    """One row of the table."""
+    outcomes = Counter(result.outcome for result in results)
+    done = [result for result in results if result.outcome == "done"]
+    locked = [result.lock_ms for result in done if result.lock_ms]
+    statements = sum(result.statements for result in results if result.outcome != "broken")
+    executed = sum(result.executed for result in results if result.outcome not in ("broken", "failed", "wrong"))
+    share = 100 * executed / statements if statements else 0.0
+    longest = f"{max(locked):.0f} ms" if locked else "-"
+    return (
+        f"| {name} | {len(results)} | {len(done) - len(locked)} | {len(locked)} (longest {longest}) |"
+        f" {outcomes['refused']} | {outcomes['failed']} | {outcomes['wrong']} | {outcomes['broken']} |"
+        f" {executed} of {statements} ({share:.1f} %) | {sum(result.by_hand for result in results)} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder")
+    parser.add_argument("--files", default="*.sql", help="which files, such as '*.up.sql' (default: %(default)s)")
+    parser.add_argument("--name", default="", help="of the project, for the table")
+    parser.add_argument("--prepare", default="", help="SQL that the first file expects to have run")
+    parser.add_argument("--replace", action="append", default=[], metavar="OLD=>NEW", help="for templates in files")
+    parser.add_argument("--limit", type=int, default=None, help="only the first files")
+    parser.add_argument("--json", metavar="FILE", help="write every result")
+    arguments = parser.parse_args()
+    folder = Path(arguments.folder)
+    files = sorted(folder.glob(arguments.files), key=_version)[: arguments.limit]
+    results = asyncio.run(run_directory(arguments, folder, files))
+    if arguments.json:
+        rows = [{name: getattr(each, name) for name in FileResult.__slots__} for each in results]
+        Path(arguments.json).write_text(json.dumps(rows, indent=1))
+    sys.stdout.write(report(arguments.name or arguments.folder, results) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -312,7 +312,7 @@ async def _walk_once(
             row_diff = _compare_rows(rows, await _read_rows(place.dsn, tables))
             return ScenarioResult(phase.name, row_diff, seconds, differences)
     await walk_through.finish()
-    differences = compare_definitions(expected, await place.definitions(place.dsn))
+    differences = compare_definitions(sort_columns(expected), sort_columns(await place.definitions(place.dsn)))
     return ScenarioResult("", RowDiff(sum(count for count, _ in rows.values()), 0, 0, 0), 0.0, differences)
 
 
@@ -350,6 +350,24 @@ def compare_definitions(expected: list[str], found: list[str], kept: Collection[
     diff = difflib.unified_diff(comparable(expected), comparable(found), n=0, lineterm="")
     lines = [line for line in diff if line[:1] in "+-" and line[:3] not in ("+++", "---")]
     return tuple(lines[:MAX_DIFFERENCES])
+
+
+def sort_columns(definitions: list[str]) -> list[str]:
+    """The same with the columns of each table in the order of their names: a column that was changed is the last."""
+    found: list[str] = []
+    columns: list[str] | None = None
+    for line in definitions:
+        if line.startswith("CREATE TABLE ") and line.endswith("("):
+            columns = []
+            found.append(line)
+        elif columns is not None and line.startswith(")"):
+            found += [*sorted(columns), line]
+            columns = None
+        elif columns is not None:
+            columns.append(line.removesuffix(","))
+        else:
+            found.append(line)
+    return found
 
 
 def _added_enum_values(plan: BaseOperationsPlan) -> set[str]:

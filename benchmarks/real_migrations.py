@@ -34,7 +34,7 @@ from zdd_tui.model.plan.file import load_plan
 from zdd_tui.model.plan.operations import OperationsPlan
 from zdd_tui.model.sql import SqlSyntaxError, split_statements
 from zdd_tui.rehearsal.fake_cluster import fake_cluster
-from zdd_tui.rehearsal.operations import compare_definitions
+from zdd_tui.rehearsal.operations import compare_definitions, sort_columns
 from zdd_tui.rehearsal.pg_dump import dump_definitions
 from zdd_tui.rehearsal.step_metrics import StepMetrics, StepMetricsCollector
 from zdd_tui.rehearsal.walk import Measurement, ReleaseWalk, open_release
@@ -93,9 +93,8 @@ class Databases:
 
     async def differences(self) -> tuple[str, ...]:
         programs = self.server.programs_folder
-        return compare_definitions(
-            await dump_definitions(self.plain, programs), await dump_definitions(self.zdd, programs)
-        )
+        expected, found = await dump_definitions(self.plain, programs), await dump_definitions(self.zdd, programs)
+        return compare_definitions(sort_columns(expected), sort_columns(found))
 
     async def _admin(self, *statements: str) -> None:
         conn = await asyncpg.connect(self.server.dsn)

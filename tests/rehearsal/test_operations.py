@@ -10,7 +10,7 @@ import yaml
 from tests.rehearsal.support import run
 from zdd_tui.model.plan.file import LoadedPlan, load_plan
 from zdd_tui.rehearsal.copy import RehearsalOptions
-from zdd_tui.rehearsal.operations import compare_definitions
+from zdd_tui.rehearsal.operations import compare_definitions, sort_columns
 from zdd_tui.rehearsal.report import format_rehearsal_report
 from zdd_tui.rehearsal.run import rehearse
 
@@ -81,3 +81,10 @@ def test_only_added_enum_values_may_stay_after_a_rollback() -> None:
     before, after = ["    'a'", ");"], ["    'a',", "    'b'", ");"]
     assert compare_definitions(before, after, kept={"'b'"}) == ()
     assert compare_definitions(before, after, kept={"'c'"}) == ("+    'b'",)
+
+
+def test_the_order_of_columns_is_no_difference_at_the_end() -> None:
+    plain = ["CREATE TABLE t (", "    a bigint NOT NULL,", "    b text", ");", "CREATE INDEX i ON t (a);"]
+    ours = ["CREATE TABLE t (", "    b text,", "    a bigint NOT NULL", ");", "CREATE INDEX i ON t (a);"]
+    assert sort_columns(plain) == sort_columns(ours)
+    assert sort_columns(plain) != sort_columns([line.replace(" NOT NULL", "") for line in ours])

@@ -17,6 +17,7 @@ from zdd_tui.backends.postgres.schema_snapshot import read_schema_snapshot
 from zdd_tui.model.advice.effects import MeasuredMigration, StatementEffects, TableLock, TableWork
 from zdd_tui.model.advice.locks import evaluate_statements, predict_effects
 from zdd_tui.model.advice.migration import DatabaseStats, NameScope, read_migration
+from zdd_tui.model.advice.opaque import find_exception_code
 from zdd_tui.model.advice.schema import SchemaSnapshot
 from zdd_tui.testbed.servers import PostgresServer
 
@@ -814,6 +815,11 @@ DO $$ BEGIN EXECUTE format('ALTER TABLE %I ADD COLUMN %I int', 'lone', 'y'); END
 DO $$ DECLARE n text; BEGIN FOREACH n IN ARRAY '{lone,other}'::text[] LOOP
     EXECUTE 'COMMENT ON TABLE ' || n || ' IS NULL'; END LOOP; END $$ -> lone SUX, other SUX
 DO $$ BEGIN BEGIN ALTER TABLE lone ADD y int; EXCEPTION WHEN duplicate_column THEN NULL; END; END $$ -> lone AX
+DO $$ BEGIN BEGIN ALTER TABLE lone ADD y int; UPDATE other SET id = id; RAISE 'no'; EXCEPTION WHEN OTHERS THEN NULL; END;
+    CREATE INDEX x ON many (id); END $$ -> lone AX unknown, many S index, other RX unknown
+DO $$ BEGIN LOCK TABLE lone IN SHARE MODE; BEGIN ALTER TABLE lone ADD y int; RAISE 'no'; EXCEPTION WHEN OTHERS THEN NULL;
+    END; END $$ -> lone AX unknown
+DO $$ BEGIN PERFORM try_to_widen('lone'); END $$ -> lone AX unknown
 DO $$ BEGIN PERFORM roll(); CALL widen(); END $$ -> t AX
 DO $$ BEGIN TRUNCATE lone; END $$ -> lone AX
 DO $$ BEGIN EXECUTE 'LOCK TABLE t IN SHARE MODE'; DELETE FROM many; END $$ -> many RX rows, t S
@@ -822,6 +828,10 @@ SELECT widen_by_call('lone') -> lone AX
 SELECT roll() ->
 """
 """What no rule can read: the verdict has what was measured."""
+TRY_TO_WIDEN = """
+CREATE FUNCTION try_to_widen(t text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+  EXECUTE 'ALTER TABLE ' || t || ' ADD y int'; RAISE 'no'; EXCEPTION WHEN OTHERS THEN NULL; END $$
+"""
 
 
 @pytest.mark.timeout(120)
@@ -832,11 +842,18 @@ async def test_what_no_rule_can_read_is_said_as_it_is_measured(pg: PostgresServe
             "CREATE FUNCTION widen_by_call(t text) RETURNS void LANGUAGE plpgsql AS"
             " 'BEGIN EXECUTE ''ALTER TABLE '' || t || '' ADD y int''; END'"
         )
+        await conn.execute(TRY_TO_WIDEN)
+        bodies = {"try_to_widen": TRY_TO_WIDEN}
         stats = DatabaseStats("here", schema=(schema := await read_schema_snapshot(conn)))
         for line in OPAQUE_FORMS.replace("\n    ", " ").strip().splitlines():
             sql, _, expected = line.rpartition(" ->")
             effects, _ = await measure_statement(
-                conn, sql, schema, open_session=lambda: open_scratch_session(dsn), keep=False
+                conn,
+                sql,
+                schema,
+                open_session=lambda: open_scratch_session(dsn),
+                keep=False,
+                exception_code=find_exception_code(sql, bodies),
             )
             [statement] = read_migration(sql, "m.sql", NameScope.of_schema(schema))
             assert predict_effects(statement, stats).locks == {}, sql

@@ -170,7 +170,16 @@ class Scratch:
             return
         self.made.add(copy)
         original = quote_qualified(table.schema_, table.name)
-        await self.conn.execute(f"CREATE TEMPORARY TABLE {quote_identifier(copy)} (LIKE {original} INCLUDING ALL)")
+        name = quote_identifier(copy)
+        # A partitioned table refuses some statements that others take.
+        key = await self.conn.fetchval("SELECT pg_get_partkeydef($1::regclass)", original)
+        await self.conn.execute(
+            f"CREATE TEMPORARY TABLE {name} (LIKE {original} INCLUDING ALL){f' PARTITION BY {key}' if key else ''}"
+        )
+        if key:
+            bounds = "FOR VALUES WITH (MODULUS 1, REMAINDER 0)" if key.startswith("HASH") else "DEFAULT"
+            partition = quote_identifier(f"{copy}_part")
+            await self.conn.execute(f"CREATE TEMPORARY TABLE {partition} PARTITION OF {name} {bounds}")
 
     async def _remove_planned(self) -> None:
         """A release that has started has its columns and constraints in the original already."""
@@ -294,7 +303,10 @@ class Scratch:
                 continue
             pair = (statement.sequence.schema_, statement.sequence.name)
             if pair not in sequences:
-                continue
+                real = self.old.sequence(pair)  # one that gives no value to a column of the copy
+                if real is None or statement.sequence_owner is None:
+                    continue
+                sequences[pair] = real
             if statement.sequence_owner is not None:
                 sequences[pair] = replace(sequences[pair], owner_column=statement.sequence_owner[1])
             if statement.sequence_type:

@@ -311,7 +311,7 @@ def resolve_name(plan: Plan, relation: Any) -> TableName:
 _NEW_TABLE_SETTINGS = frozenset(
     {
         *("AT_ChangeOwner", "AT_EnableRowSecurity", "AT_ForceRowSecurity", "AT_ReplicaIdentity", "AT_SetRelOptions"),
-        *("AT_ColumnDefault", "AT_AddIdentity"),
+        *("AT_ColumnDefault", "AT_AddIdentity", "AT_EnableAlwaysTrig", "AT_EnableReplicaTrig"),
     }
 )
 _COLUMN_SETTINGS = frozenset({"AT_SetStatistics", "AT_SetStorage", "AT_SetCompression", "AT_SetOptions"})

@@ -23,7 +23,11 @@ from zdd_tui.model.advice.carry_over import add_missing_ddl
 
 CASES = {
     "a column with partitioned referencing tables": ("integer", ["range referencing", "not null", "comment"], False),
-    "a column with keys, policies and rights": ("text", ["unique", "policy", "grant", "statistics", "collation"], False),
+    "a column with keys, policies and rights": (
+        "text",
+        ["unique", "policy", "grant", "statistics", "collation"],
+        False,
+    ),
     "a table that lists reference": ("bigint", ["list referencing", "identity", "index", "row security"], True),
     "a table with a partitioned target": ("integer", ["hash target", "check", "replica identity", "table grant"], True),
 }

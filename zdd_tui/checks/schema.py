@@ -31,6 +31,8 @@ MIN_SERVER = 140000
 """CREATE OR REPLACE TRIGGER and range scans by ctid came with PostgreSQL 14."""
 MAX_COLUMNS = 1600
 """MaxHeapAttributeNumber of PostgreSQL."""
+MAX_COMPARED = 1600
+"""Less than MaxTupleAttributeNumber (1664), by what a comparison has beside the columns."""
 
 
 async def check_change(conn: Connection, plan: Plan, *, has_started: bool = False) -> list[str]:
@@ -134,15 +136,28 @@ async def _check_server(conn: Connection) -> None:
 def _check_ordinary_table(plan: Plan, table: dict[str, Any]) -> None:
     kinds = {"p": "a partitioned table", "v": "a view", "m": "a materialized view", "f": "a foreign table"}
     kind = kinds.get(table["kind"]) or (
-        "part of an inheritance tree" if table["partition"] or table["children"] else ""
+        "part of an inheritance tree" if table["partition"] or table["relatives"] else ""
     )
     if kind:
         raise PlanError(f"change.table: {plan.change.table} is {kind}", "name an ordinary table; zdd changes no other")
+    if extension := table["extension"]:
+        raise PlanError(
+            f"change.table: {plan.change.table} belongs to extension {extension}, which is the owner of its columns",
+            f"ALTER EXTENSION {quote_identifier(extension)} DROP TABLE {plan.change.table}, or change the extension",
+        )
 
 
 def _check_room_for_columns(plan: Plan, table: dict[str, Any]) -> None:
-    """In the column kind the table itself gets columns; each column that it ever had counts, dropped ones too."""
+    """In the column kind the table itself gets columns; each column that it ever had counts, dropped ones too. In the
+    table kind both sides of a row are columns of one query."""
     if plan.change.into is not None:
+        compared = len({*plan.change.up}) + len({*plan.change.down, *up_source_columns(plan)})
+        if compared > MAX_COMPARED:
+            raise PlanError(
+                f"change: {compared} columns of both sides would be compared in one query, and PostgreSQL allows"
+                f" {MAX_COMPARED}, keys left out",
+                "move them in two releases: the first one leaves columns out of up and down, with `accept:`",
+            )
         return
     if table["of_type"]:
         raise PlanError(

@@ -34,7 +34,10 @@ from zdd_tui.model.plan.base import Plan, TableName
 _TABLE = """
 SELECT json_build_object(
   'oid', c.oid::bigint, 'kind', c.relkind, 'rows', c.reltuples::bigint, 'partition', c.relispartition,
-  'children', EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid),
+  'relatives', EXISTS (SELECT FROM pg_inherits i WHERE c.oid IN (i.inhparent, i.inhrelid)),
+  'extension', (SELECT e.extname FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+                WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+                  AND d.refclassid = 'pg_extension'::regclass),
   'blocks', pg_relation_size(c.oid) / current_setting('block_size')::bigint,
   'attributes', c.relnatts, 'of_type', CASE WHEN c.reloftype <> 0 THEN format_type(c.reloftype, NULL) END,
   'owner', pg_get_userbyid(c.relowner), 'owned', pg_has_role(c.relowner, 'USAGE'),
@@ -58,6 +61,7 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 """
 
+# ruff: noqa: S608  the only text inserted is a constant
 _SEQUENCES = f"""
 SELECT a.attname AS key, n.nspname AS schema, s.relname AS name, d.deptype = 'i' AS identity,
        EXISTS (SELECT FROM pg_attrdef f JOIN pg_depend u ON u.classid = 'pg_attrdef'::regclass AND u.objid = f.oid

@@ -73,7 +73,8 @@ levels AS (
   SELECT l.root, l.mod, t.oid, t.typtype, t.typbasetype, t.typtypmod, t.typnotnull, t.typdefault, l.level + 1
   FROM levels l JOIN pg_type t ON t.oid = l.typbasetype WHERE l.typtype = 'd')
 SELECT l.root, l.mod, format_type(l.oid, CASE WHEN l.level = 0 THEN l.mod ELSE (
-         SELECT u.typtypmod FROM levels u WHERE u.root = l.root AND u.mod = l.mod AND u.level = l.level - 1) END) AS type,
+         SELECT u.typtypmod FROM levels u
+         WHERE u.root = l.root AND u.mod = l.mod AND u.level = l.level - 1) END) AS type,
        l.typnotnull AS not_null, l.typdefault AS default,
        (SELECT json_agg(json_build_object('name', k.conname, 'definition', pg_get_constraintdef(k.oid),
                                           'valid', k.convalidated))

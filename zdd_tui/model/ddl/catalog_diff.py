@@ -42,7 +42,9 @@ from zdd_tui.model.sql import (
     SqlSyntaxError,
     name_sql,
     parse_expression,
+    parse_sql,
     quote_literal,
+    split_statements,
 )
 
 
@@ -105,7 +107,18 @@ ACCEPTED_KINDS = frozenset(
     {
         *(str(kind) for kind in ObjectKind),
         *("column", "type", "collation", "not-null", "default", "identity", "generated", "sequence", "sequence-type"),
-        *("domain", "storage", "comment", "grant", "owner", "row-security", "force-row-security", "replica-identity", "settings"),
+        *(
+            "domain",
+            "storage",
+            "comment",
+            "grant",
+            "grant-added",
+            "owner",
+            "row-security",
+            "force-row-security",
+            "replica-identity",
+            "settings",
+        ),
         "subscribers",
     }
 )
@@ -316,6 +329,7 @@ class _Comparison:
         self._compare_replica_identity()
         if self.is_table:
             self._compare_table()
+            self._compare_added_grants()
         order = list(SideVerdict)
         return tuple(sorted(self.found, key=lambda each: -order.index(each.verdict)))
 
@@ -398,7 +412,7 @@ class _Comparison:
             self._add(
                 f"domain {name}",
                 SideVerdict.HARMLESS,
-                f"{new.name} is no {old.domain}: its rules are compared one by one, and a later ALTER DOMAIN is not for it",
+                f"{new.name} is no {old.domain}: its rules are compared one by one; no later ALTER DOMAIN reaches it",
                 old=old.domain,
                 new=new.domain or new.type,
             )
@@ -548,7 +562,9 @@ class _Comparison:
             section = "expand" if self.is_table else "constrain"
             is_identity = bool(old.identity) and not self.is_table
             options = _sequence_options(before) if before is not None else ""
-            statement = f"{alter} ADD GENERATED {_IDENTITY[old.identity]} AS IDENTITY{options}" if is_identity else default
+            statement = (
+                f"{alter} ADD GENERATED {_IDENTITY[old.identity]} AS IDENTITY{options}" if is_identity else default
+            )
             self._add(what, SideVerdict.LOST, f"{new.name} gets no value by itself", *_optional(section, statement))
         elif old.identity == "a" and new.identity != "a":
             self._add(
@@ -568,7 +584,8 @@ class _Comparison:
             self._add(
                 what,
                 SideVerdict.LOST,
-                f"the sequence of {new.name} has {_limits(after) or 'default limits'}, not {_limits(before) or 'these'}",
+                f"the sequence of {new.name} has {_limits(after) or 'the default limits'}, not"
+                f" {_limits(before) or 'the default ones'}",
                 advice=f"write it with the options of {before.name}:{_sequence_options(before) or ' none'}",
                 old=_limits(before),
                 new=_limits(after),
@@ -611,7 +628,9 @@ class _Comparison:
             SideVerdict.LOST,
             f"it belongs to {self._name(sequence.owner_column)}, and would be dropped with it{used}",
             *_optional("constrain", statement),
-            advice="" if statement else f"ALTER SEQUENCE {name} OWNED BY NONE, before contract; accept it here to start",
+            advice=""
+            if statement
+            else f"ALTER SEQUENCE {name} OWNED BY NONE, before contract; accept it here to start",
             is_attached=bool(sequence.users),
         )
 
@@ -727,7 +746,7 @@ class _Comparison:
                 self._add_match(what, old, match)
                 return
         reason = self._why_not_found(missing, split, expected)
-        is_plain = not missing and not split and not old.is_whole_row and self._is_plain(used)
+        is_plain = not missing and not split and self._is_writable(old) and self._is_plain(used)
         statements = self._statements_for(old) if is_plain else ()
         advice = _WHOLE_ROW_ADVICE if old.is_whole_row else self._advice_for(old)
         self._add(
@@ -742,7 +761,13 @@ class _Comparison:
 
     def _advice_for(self, old: CatalogObject) -> str:
         if "DEFERRABLE" in old.definition and old.kind in (ObjectKind.UNIQUE, ObjectKind.PRIMARY_KEY):
-            return "PostgreSQL builds a deferrable one only under a lock: create it after the release, and accept its loss"
+            return (
+                "PostgreSQL builds a deferrable one only under a lock: create it after the release, and accept its loss"
+            )
+        if _is_temporal(old):
+            return (
+                "PostgreSQL builds WITHOUT OVERLAPS only under a lock: create it after the release, and accept its loss"
+            )
         if old.is_indivisible:
             return (
                 "before PostgreSQL 18 a partitioned table gets a foreign key only under a lock on both tables: add it"
@@ -754,6 +779,10 @@ class _Comparison:
                 " accept its loss"
             )
         return _ADVICE.get(old.kind, "write one for the new side by hand, or accept its loss")
+
+    def _is_writable(self, old: CatalogObject) -> bool:
+        """Whether a statement that the plan can run makes the same object on the new side."""
+        return not (old.is_whole_row or old.is_indivisible or _is_temporal(old) or self._needs_filled_rows(old))
 
     def _needs_filled_rows(self, old: CatalogObject) -> bool:
         """In the column kind the indexes are built while the new column is NULL in every row."""
@@ -800,10 +829,31 @@ class _Comparison:
                 for each in self.new.of_kind(ObjectKind.UNIQUE, ObjectKind.PRIMARY_KEY)
                 if each.index and object_form(each.index, self.new_names) == expected
             ]
-        return next((each for each in found if each.is_valid), found[0] if found else None)
+        # Several may have one definition, as triggers that differ in when they fire.
+        own_names = (old.name, self._successor_name(old))
+        is_trigger = old.kind is ObjectKind.TRIGGER
+        return min(
+            found,
+            key=lambda each: (
+                is_trigger and each.name not in own_names,
+                not each.is_valid,
+                each.properties != old.properties,
+                each.name not in own_names,
+            ),
+            default=None,
+        )
 
     def _add_match(self, what: str, old: CatalogObject, match: CatalogObject) -> None:
         texts: _Texts = {"old": old.definition, "new": match.definition}
+        if old.kind is ObjectKind.TRIGGER and not match.is_valid:
+            self._add(
+                what,
+                SideVerdict.LOST,
+                f"{match.name} is disabled",
+                advice=f"ALTER TABLE {self.target_sql} ENABLE TRIGGER {name_sql(match.name)}",
+                **texts,
+            )
+            return
         if old.is_valid and not match.is_valid:
             table = name_sql(*match.owner_table) if match.owner_table else self.target_sql
             statement = f"ALTER TABLE {table} VALIDATE CONSTRAINT {name_sql(match.name.partition(' of ')[0])}"
@@ -823,32 +873,41 @@ class _Comparison:
         self._compare_properties(old, match)
 
     def _shown_name(self, match: CatalogObject) -> str:
-        """The name of an object that a copy got by itself is another one on the real table."""
-        return "one of the new side" if self.new.aliases and match.name.startswith("zdd_copy_") else match.name
+        """An object that got its name from a copy gets it from the real table there."""
+        for (schema, copy), (_, name) in self.new.aliases.items():
+            if not schema and match.name.startswith(f"{copy}_"):
+                return match.name.replace(copy, name, 1)
+        return match.name
 
     def _compare_properties(self, old: CatalogObject, match: CatalogObject) -> None:
-        for name, value in old.properties.items():
-            what = f"{'comment' if name == 'comment' else 'settings'} of {old.kind} {old.name}"
-            if match.properties.get(name) == value:
-                self._add(what, SideVerdict.CARRIED, f"{self._shown_name(match)} has {_PROPERTIES[name]}")
+        """The comment, and the other properties together."""
+        names = [name for name in old.properties if name != "comment"]
+        for word, group in (("comment", ["comment"] if "comment" in old.properties else []), ("settings", names)):
+            if not group:
                 continue
-            sql = self._property_sql(match, name, value)
-            is_expand = name == "fires" and self.is_table
+            what, shown = f"{word} of {old.kind} {old.name}", self._shown_name(match)
+            missing = [name for name in group if match.properties.get(name) != old.properties[name]]
+            if not missing:
+                self._add(what, SideVerdict.CARRIED, f"{shown} has {' and '.join(_PROPERTIES[name] for name in group)}")
+                continue
+            statements = [self._property_sql(match, name, old.properties[name]) for name in missing]
+            is_expand = self.is_table and missing == ["fires"]
             self._add(
                 what,
                 SideVerdict.LOST,
-                f"{self._shown_name(match)} has not {_PROPERTIES[name]}: {value}",
-                *_optional("expand", sql if is_expand else ""),
-                advice="" if is_expand else _by_hand(sql),
-                old=value,
-                new=match.properties.get(name, ""),
+                f"{shown} lacks {' and '.join(f'{_PROPERTIES[name]} ({old.properties[name]})' for name in missing)}",
+                *(CarryStatement("expand", sql) for sql in statements if is_expand),
+                advice="" if is_expand else _by_hand("; ".join(statements)),
+                old=", ".join(old.properties[name] for name in group),
+                new=", ".join(match.properties.get(name, "") for name in group),
             )
 
     def _property_sql(self, match: CatalogObject, name: str, value: str) -> str:
-        own = name_sql(match.name.partition(" of ")[0])
+        name_of_match = self._shown_name(match).partition(" of ")[0]
+        own = name_sql(name_of_match)
         table = name_sql(*match.owner_table) if match.owner_table else self.target_sql
         is_index = match.kind is ObjectKind.INDEX
-        index = name_sql(self.target[0], match.name)
+        index = name_sql(self.target[0], name_of_match)
         word = {ObjectKind.INDEX: "INDEX", ObjectKind.POLICY: "POLICY", ObjectKind.TRIGGER: "TRIGGER"}.get(
             match.kind, "STATISTICS" if match.kind is ObjectKind.STATISTICS else "CONSTRAINT"
         )
@@ -884,8 +943,6 @@ class _Comparison:
                     CarryStatement("constrain", add),
                     *((CarryStatement("constrain", validate),) if old.is_valid else ()),
                 )
-            case ObjectKind.UNIQUE | ObjectKind.INDEX if self._needs_filled_rows(old):
-                return ()
             case ObjectKind.UNIQUE | ObjectKind.PRIMARY_KEY if "DEFERRABLE" not in old.definition:
                 index = renamed_index(old.index, self.old_names, name, self.target)
                 word = "UNIQUE" if old.kind is ObjectKind.UNIQUE else "PRIMARY KEY"
@@ -903,7 +960,7 @@ class _Comparison:
                 return _optional("expand", renamed_statement(old.definition, self.old_names, old.name, self.target))
             case ObjectKind.STATISTICS:
                 return _optional("expand", renamed_statement(old.definition, self.old_names, name, self.target))
-            case ObjectKind.REFERENCING_KEY if old.owner_table is not None and not old.is_indivisible:
+            case ObjectKind.REFERENCING_KEY if old.owner_table is not None:
                 definition = renamed_constraint(old.definition, self.old_names)
                 if definition is None:
                     return ()
@@ -1000,6 +1057,28 @@ class _Comparison:
             where = ", ".join(column.name for column in missing if column) or str(self.plan.change.target_table)
             self._add(what, SideVerdict.LOST, f"not on {where}", *(CarryStatement("expand", sql) for sql in statements))
 
+    def _compare_added_grants(self) -> None:
+        """What default privileges give to roles that had no right to the rows: the plan's own GRANTs are meant."""
+        meant = granted_roles(self.plan)
+        for grant in self.new.grants:
+            had = any(
+                each.role in (grant.role, "public")
+                and each.privilege == grant.privilege
+                and each.column in ("", grant.column)
+                for each in self.old.grants
+            )
+            if had or grant.role in (self.old.owner, self.new.owner) or grant.role in meant:
+                continue
+            right = f"{grant.privilege}({grant.column})" if grant.column else grant.privilege
+            on = f"{grant.privilege} ({name_sql(grant.column)})" if grant.column else grant.privilege
+            role = "PUBLIC" if grant.role == "public" else name_sql(grant.role)
+            self._add(
+                f"grant-added {right} to {grant.role}",
+                SideVerdict.LOST,
+                "the old side does not have it: default privileges open the new table to more roles",
+                CarryStatement("expand", f"REVOKE {on} ON {self.target_sql} FROM {role}"),
+            )
+
     def _has_grant(self, wanted: Grant, column: str) -> bool:
         if wanted.role == self.new.owner:
             return True
@@ -1067,8 +1146,10 @@ class _Comparison:
                 SideVerdict.LOST,
                 f"the new table has {new.settings.get(setting, 'the default')}",
                 *_optional("expand", statement_sql),
-                advice="" if is_parameter else f"it takes a lock for long: {_TABLE_SETTINGS[setting]} after the release,"
-                " and accept its loss",
+                advice=""
+                if is_parameter
+                else f"{_TABLE_SETTINGS[setting]} after the release, at a time when its"
+                " lock harms nobody, and accept its loss",
                 old=value,
                 new=new.settings.get(setting, ""),
             )
@@ -1077,6 +1158,16 @@ class _Comparison:
         elif old.comment:
             statement_sql = f"COMMENT ON TABLE {self.target_sql} IS {quote_literal(old.comment).strip()}"
             self._add("comment", SideVerdict.LOST, "the new table lacks it", *_plain_statement("expand", statement_sql))
+
+
+def granted_roles(plan: Plan) -> frozenset[str]:
+    """The roles that the plan's expand gives rights to."""
+    found = set()
+    for text in split_statements(plan.change.expand):
+        statement = parse_sql(text).stmts[0].stmt
+        if statement.HasField("grant_stmt") and statement.grant_stmt.is_grant:
+            found |= {each.role_spec.rolename or "public" for each in statement.grant_stmt.grantees}
+    return frozenset(found)
 
 
 _IDENTITY = {"a": "ALWAYS", "d": "BY DEFAULT"}
@@ -1096,6 +1187,12 @@ _PROPERTIES = {
     "statistics": "the statistics targets of its columns",
 }
 """How :attr:`CatalogObject.properties` are called."""
+
+
+def _is_temporal(old: CatalogObject) -> bool:
+    """A key WITHOUT OVERLAPS, or a foreign key to one (PostgreSQL 18)."""
+    keys = (ObjectKind.UNIQUE, ObjectKind.PRIMARY_KEY, ObjectKind.FOREIGN_KEY, ObjectKind.REFERENCING_KEY)
+    return old.kind in keys and re.search(r" WITHOUT OVERLAPS\)|\(.*\bPERIOD \S+\)", old.definition) is not None
 
 
 def _by_hand(sql: str) -> str:

@@ -7,9 +7,12 @@ import asyncpg
 import pytest
 
 from tests.checks.test_catalog_diff import plan_of
+from tests.engine.test_operations import plan_of as operations_plan
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.backends.postgres.table_objects import read_table_objects
 from zdd_tui.checks.catalog_diff import compare_planned_side, find_losses
+from zdd_tui.checks.locks import LockMeasurement
+from zdd_tui.checks.operations import check_operation_locks
 from zdd_tui.checks.schema import check_change
 from zdd_tui.model.advice.carry_over import add_missing_ddl
 from zdd_tui.model.ddl import archive_statements, drop_archive_statements
@@ -20,6 +23,7 @@ from zdd_tui.model.ddl.lint import read_constrain
 from zdd_tui.model.ddl.table_objects import CatalogObject, ObjectKind, TableColumn, TableObjects
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.plan.base import Plan
+from zdd_tui.rehearsal.measure_locks import measure_migration
 
 
 def column_change(kind: str = "text") -> dict[str, Any]:
@@ -395,3 +399,34 @@ async def test_a_copy_of_a_partitioned_table_is_partitioned(db: asyncpg.Connecti
     added = {"constrain": ["ALTER TABLE p ADD CONSTRAINT positive CHECK (k > 0) NO INHERIT NOT VALID"]}
     with pytest.raises(PlanError, match=r"statement 1: PostgreSQL refuses it: .*partitioned table"):
         await compare_planned_side(db, plan_of(**column_change("int"), **added))
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("sql", "reason"),
+    [
+        ("CREATE INDEX by_k ON p (k)", "cannot create index on partitioned table"),
+        ("ALTER TABLE p0 ADD COLUMN x int", "cannot add column to a partition"),
+        ("ALTER TABLE guarded ADD COLUMN x int", "only the DBA changes this"),
+        ("ALTER TABLE viewed DROP COLUMN c", r"cleanup, statement 1\): PostgreSQL refuses it: cannot drop column"),
+        ("DROP VIEW below", r"cleanup, statement 1\): PostgreSQL refuses it: cannot drop view"),
+    ],
+)
+async def test_what_the_server_refuses_on_the_copy_is_refused_by_check(
+    db: asyncpg.Connection, pg_dsn: str, sql: str, reason: str
+) -> None:
+    await db.execute(
+        "CREATE TABLE viewed (id int PRIMARY KEY, c text); CREATE VIEW below AS SELECT c FROM viewed;"
+        "CREATE VIEW above AS SELECT c FROM below;"
+        "CREATE TABLE guarded (id int PRIMARY KEY); CREATE TABLE p (k int, day int) PARTITION BY HASH (day);"
+        "CREATE TABLE p0 PARTITION OF p FOR VALUES WITH (MODULUS 1, REMAINDER 0);"
+        "CREATE FUNCTION f() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF EXISTS (SELECT FROM pg_event_trigger_ddl_commands() WHERE object_identity = 'public.guarded')"
+        " THEN RAISE 'only the DBA changes this'; END IF; END $$;"
+        "CREATE EVENT TRIGGER only_dba ON ddl_command_end WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION f()"
+    )
+    plan = operations_plan(pg_dsn, sql)
+    with pytest.raises(PlanError, match=reason):
+        await check_operation_locks(plan, LockMeasurement(measure_migration))
+    optional = operations_plan(pg_dsn, "ALTER TABLE guarded DROP COLUMN IF EXISTS nothing")
+    assert await check_operation_locks(optional, LockMeasurement(measure_migration))

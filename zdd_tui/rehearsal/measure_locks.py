@@ -210,7 +210,8 @@ async def _create_roles(admin: Connection, wanted: Iterable[str], real_role: str
     existing = {row["name"] for row in await admin.fetch(_ROLES)}
     is_usable = re.fullmatch(r"[a-z_][a-z0-9_]*", real_role) is not None and real_role not in existing
     name = real_role if is_usable else f"{_DEFAULT_ROLE}_{secrets.token_hex(4)}"
-    members = sorted({*wanted} - existing - {name})
+    # Predefined roles exist on every server, and no other may have such a name.
+    members = sorted(each for each in {*wanted} - existing - {name} if not each.startswith("pg_"))
     for each in members:
         await admin.execute(f"CREATE ROLE {quote_identifier(each)} NOLOGIN")
         created.append(each)

@@ -32,6 +32,11 @@ _DUPLICATE = (
     *(asyncpg.DuplicateColumnError, asyncpg.DuplicateTableError, asyncpg.DuplicateObjectError),
     *(asyncpg.DuplicateFunctionError, asyncpg.DuplicateSchemaError, asyncpg.DuplicateAliasError),
 )
+_OF_THE_COPY = (
+    *(asyncpg.InsufficientPrivilegeError, asyncpg.OperatorInterventionError, asyncpg.LockNotAvailableError),
+    *(asyncpg.UndefinedFileError, asyncpg.UndefinedFunctionError, asyncpg.UndefinedObjectError),
+)
+"""Errors that may come from what the scratch server lacks: rights of its role, files, extensions and their objects."""
 
 
 @dataclass(slots=True)
@@ -118,7 +123,9 @@ def _is_only_planned(sql: str) -> bool:
 
 
 def _refused(error: BaseException) -> StatementEffects:
-    return StatementEffects(error=str(error).splitlines()[0], is_duplicate=isinstance(error, _DUPLICATE))
+    text = str(error).splitlines()[0]
+    is_refused = not isinstance(error, _OF_THE_COPY) and not text.startswith("extension ")
+    return StatementEffects(error=text, is_duplicate=isinstance(error, _DUPLICATE), is_refused=is_refused)
 
 
 _Counts = Mapping[int, tuple[int, int, int]]

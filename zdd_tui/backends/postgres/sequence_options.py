@@ -10,4 +10,4 @@ SEQUENCE_OPTIONS = """array_remove(ARRAY[
          WHEN 'int4'::regtype THEN 2147483647 ELSE 9223372036854775807 END END THEN 'MAXVALUE ' || q.seqmax END,
     CASE WHEN q.seqcache <> 1 THEN 'CACHE ' || q.seqcache END,
     CASE WHEN q.seqcycle THEN 'CYCLE' END], NULL)"""
-"""An array of those that are not the defaults of the sequence's type, without INCREMENT. ``q``: a row of pg_sequence."""
+"""An array of those that are not the defaults of the sequence's type, without INCREMENT. ``q``: row of pg_sequence."""

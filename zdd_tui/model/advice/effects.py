@@ -87,6 +87,7 @@ class StatementEffects:
         outside_transaction: the server refuses it inside of a transaction.
         error: why the server refused to execute it; then nothing else is known of it.
         is_duplicate: it failed because what it creates exists.
+        is_refused: the real server would refuse it as well; else the copy may lack what it needs.
     """
 
     locks: Mapping[str, TableLock] = field(default_factory=dict)
@@ -95,6 +96,7 @@ class StatementEffects:
     outside_transaction: bool = False
     error: str = ""
     is_duplicate: bool = False
+    is_refused: bool = False
 
 
 # --- what differs after a statement

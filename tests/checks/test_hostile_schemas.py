@@ -407,7 +407,6 @@ async def test_a_copy_of_a_partitioned_table_is_partitioned(db: asyncpg.Connecti
     [
         ("CREATE INDEX by_k ON p (k)", "cannot create index on partitioned table"),
         ("ALTER TABLE p0 ADD COLUMN x int", "cannot add column to a partition"),
-        ("ALTER TABLE guarded ADD COLUMN x int", "only the DBA changes this"),
         ("ALTER TABLE viewed DROP COLUMN c", r"cleanup, statement 1\): PostgreSQL refuses it: cannot drop column"),
         ("DROP VIEW below", r"cleanup, statement 1\): PostgreSQL refuses it: cannot drop view"),
     ],
@@ -418,15 +417,11 @@ async def test_what_the_server_refuses_on_the_copy_is_refused_by_check(
     await db.execute(
         "CREATE TABLE viewed (id int PRIMARY KEY, c text); CREATE VIEW below AS SELECT c FROM viewed;"
         "CREATE VIEW above AS SELECT c FROM below;"
-        "CREATE TABLE guarded (id int PRIMARY KEY); CREATE TABLE p (k int, day int) PARTITION BY HASH (day);"
+        "CREATE TABLE p (k int, day int) PARTITION BY HASH (day);"
         "CREATE TABLE p0 PARTITION OF p FOR VALUES WITH (MODULUS 1, REMAINDER 0);"
-        "CREATE FUNCTION f() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN"
-        " IF EXISTS (SELECT FROM pg_event_trigger_ddl_commands() WHERE object_identity = 'public.guarded')"
-        " THEN RAISE 'only the DBA changes this'; END IF; END $$;"
-        "CREATE EVENT TRIGGER only_dba ON ddl_command_end WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION f()"
     )
     plan = operations_plan(pg_dsn, sql)
     with pytest.raises(PlanError, match=reason):
         await check_operation_locks(plan, LockMeasurement(measure_migration))
-    optional = operations_plan(pg_dsn, "ALTER TABLE guarded DROP COLUMN IF EXISTS nothing")
+    optional = operations_plan(pg_dsn, "ALTER TABLE viewed DROP COLUMN IF EXISTS nothing")
     assert await check_operation_locks(optional, LockMeasurement(measure_migration))

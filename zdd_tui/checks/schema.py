@@ -90,7 +90,7 @@ async def judge_change(conn: Connection, plan: Plan, *, has_started: bool = Fals
         )
     await _check_added_types(conn, plan)
     await _check_expressions(conn, plan, catalog)
-    return JudgedChange(catalog, [*_collect_notes(plan, table), *await _event_trigger_notes(conn)])
+    return JudgedChange(catalog, [*_collect_notes(plan, table), *await find_event_triggers(conn)])
 
 
 async def existing_objects(conn: Connection, plan: Plan) -> list[str]:
@@ -175,8 +175,8 @@ def _check_room_for_columns(plan: Plan, table: dict[str, Any]) -> None:
         )
 
 
-async def _event_trigger_notes(conn: Connection) -> list[str]:
-    """Event triggers run with the DDL of a release, on the real tables only, and may refuse it."""
+async def find_event_triggers(conn: Connection) -> list[str]:
+    """A note where there are event triggers: they run with the DDL of a release, and with none of what is tried."""
     found = await conn.fetch(
         "SELECT e.evtname::text AS name FROM pg_event_trigger e"
         " WHERE e.evtenabled IN ('O', 'A') AND e.evtevent <> 'login' ORDER BY 1"

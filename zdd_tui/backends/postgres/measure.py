@@ -35,8 +35,9 @@ _DUPLICATE = (
 _OF_THE_COPY = (
     *(asyncpg.InsufficientPrivilegeError, asyncpg.OperatorInterventionError, asyncpg.LockNotAvailableError),
     *(asyncpg.UndefinedFileError, asyncpg.UndefinedFunctionError, asyncpg.UndefinedObjectError),
+    *(asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InvalidSchemaNameError),
 )
-"""Errors that may come from what the scratch server lacks: rights of its role, files, extensions and their objects."""
+"""Errors that may come from what the scratch server lacks: rights of its role, files, extensions, what uses them."""
 
 
 @dataclass(slots=True)

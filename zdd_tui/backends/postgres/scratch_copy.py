@@ -185,8 +185,8 @@ class Scratch:
         original = quote_qualified(table.schema_, table.name)
         name, kept = quote_identifier(copy), "INCLUDING ALL"
         objects = await read_table_objects(self.conn, original, with_dependents=False)
-        assert objects is not None, "the caller has found it"
-        if has_whole_rows := any(each.is_whole_row for each in objects.objects):
+        has_whole_rows = objects is not None and any(each.is_whole_row for each in objects.objects)
+        if has_whole_rows:
             kept += " EXCLUDING CONSTRAINTS EXCLUDING INDEXES"  # the server refuses to copy those; others follow below
         # A partitioned table refuses some statements that others take.
         key = await self.conn.fetchval("SELECT pg_get_partkeydef($1::regclass)", original)
@@ -197,7 +197,7 @@ class Scratch:
             bounds = "FOR VALUES WITH (MODULUS 1, REMAINDER 0)" if key.startswith("HASH") else "DEFAULT"
             partition = quote_identifier(f"{copy}_part")
             await self.conn.execute(f"CREATE TEMPORARY TABLE {partition} PARTITION OF {name} {bounds}")
-        if has_whole_rows:
+        if objects is not None and has_whole_rows:
             for sql in copied_constraints(objects, copy):
                 await self.conn.execute(sql)
 

@@ -117,7 +117,7 @@ async def run_ddl(
             if attempt + 1 == ladder.max_tries:
                 raise StepFailed(
                     f"no lock after {ladder.max_tries} attempts ({type(error).__name__}): blocked by {who}",
-                    "let those transactions end, or end them with pg_terminate_backend(pid) or ROLLBACK PREPARED, then retry",
+                    "let those transactions end, or end them: pg_terminate_backend(pid), ROLLBACK PREPARED; retry",
                 ) from None
             await backoff.sleep()
         else:

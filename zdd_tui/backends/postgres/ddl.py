@@ -37,7 +37,8 @@ UNION ALL
 SELECT DISTINCT 0, x.gid, 'prepared', extract(epoch FROM clock_timestamp() - x.prepared)::float8
 FROM pg_prepared_xacts x JOIN pg_locks h ON h.virtualtransaction = '-1/' || x.transaction::text AND h.granted
 JOIN pg_locks w ON w.pid = $1 AND NOT w.granted AND w.locktype = h.locktype
-  AND w.relation IS NOT DISTINCT FROM h.relation AND w.database IS NOT DISTINCT FROM h.database AND w.virtualxid IS NOT DISTINCT FROM h.virtualxid
+  AND w.relation IS NOT DISTINCT FROM h.relation AND w.database IS NOT DISTINCT FROM h.database
+  AND w.virtualxid IS NOT DISTINCT FROM h.virtualxid
 WHERE 0 = ANY (pg_blocking_pids($1))
 ORDER BY age DESC
 """

@@ -240,7 +240,7 @@ async def make_table(conn: asyncpg.Connection, kind: str, parts: list[str], shap
     names = {"c": OLD, "o": OTHER, "type": kind, "default": default, "check": check.format(c=OLD)}
     plain = "CREATE TABLE gen (id bigint PRIMARY KEY, {c} {type}, {o} bigint)"
     await conn.execute(SHAPES.get(shape, plain).format(**names))
-    for part in parts:
+    for part in sorted(parts, key=lambda each: each != "collation"):  # nothing may use the column when its type changes
         try:
             await conn.execute((PARTS | TABLE_PARTS)[part].format(**names))
         except asyncpg.PostgresError:

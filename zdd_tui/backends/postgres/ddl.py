@@ -35,7 +35,9 @@ FROM unnest(pg_blocking_pids($1)) AS b (pid) JOIN pg_stat_activity a ON a.pid = 
 GROUP BY 1, 2, 3, 4
 UNION ALL
 SELECT DISTINCT 0, x.gid, 'prepared', extract(epoch FROM clock_timestamp() - x.prepared)::float8
-FROM pg_prepared_xacts x JOIN pg_locks h ON h.virtualtransaction = '-1/' || x.transaction::text AND h.granted
+FROM pg_prepared_xacts x
+JOIN pg_locks own ON own.pid IS NULL AND own.locktype = 'transactionid' AND own.transactionid = x.transaction
+JOIN pg_locks h ON h.pid IS NULL AND h.virtualtransaction = own.virtualtransaction AND h.granted
 JOIN pg_locks w ON w.pid = $1 AND NOT w.granted AND w.locktype = h.locktype
   AND w.relation IS NOT DISTINCT FROM h.relation AND w.database IS NOT DISTINCT FROM h.database
   AND w.virtualxid IS NOT DISTINCT FROM h.virtualxid

@@ -28,7 +28,7 @@ CASES = {
         ["unique", "policy", "grant", "statistics", "collation"],
         False,
     ),
-    "a table that lists reference": ("bigint", ["list referencing", "identity", "index", "row security"], True),
+    "a table that lists reference": ("bigint", ["list referencing", "default", "index", "row security"], True),
     "a table with a partitioned target": ("integer", ["hash target", "check", "replica identity", "table grant"], True),
 }
 """Some of what the generator draws: type, parts, and whether the table is replaced."""

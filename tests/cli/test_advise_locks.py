@@ -272,3 +272,12 @@ async def test_the_scratch_server_can_be_named_and_is_left_clean(
     report = await advise(capsys, "CREATE TABLE o (id int REFERENCES users)", "--scratch-dsn", shop)
     assert report["lock_source"].startswith("by rule: --scratch-dsn")
     assert "is on the server of the real database" in report["lock_source"]
+
+
+async def test_predefined_roles_and_exception_blocks_are_measured(
+    shop: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No role of that name can be created; what an EXCEPTION block takes back leaves no lock to read at the end."""
+    block = "BEGIN ALTER TABLE t ADD z int; RAISE 'no'; EXCEPTION WHEN OTHERS THEN END;"
+    report = await advise(capsys, f"GRANT SELECT ON t TO pg_monitor; DO $$ BEGIN {block} END $$")
+    assert locks_of(report["statements"][-1]) == {"public.t": ("ACCESS EXCLUSIVE", "not known")}

@@ -156,15 +156,26 @@ async def check_change_locks(plan: Plan, measurement: LockMeasurement | None) ->
     return list(lock_lines(evaluated))
 
 
-def refuse_long_work(verdict: StatementVerdict, evaluated: EvaluatedMigration, *, may_break: bool = False) -> None:
+def refuse_long_work(
+    verdict: StatementVerdict, evaluated: EvaluatedMigration, *, may_break: bool = False, may_fail: bool = False
+) -> None:
     """
     Args:
         may_break: the statement runs when nothing uses what it takes away.
+        may_fail: the statement runs only where something exists, or does not.
 
     Raises:
-        PlanError: the statement rewrites or reads a table under a lock that blocks writers, or breaks running code.
+        PlanError: the server refuses the statement on a copy of the schema; it rewrites or reads a table under a lock
+            that blocks writers; or it breaks running code.
     """
     place = verdict.statement.location.rpartition(":")[0]
+    measured = evaluated.measured
+    effects = measured.effects.get((verdict.statement.location, verdict.statement.text)) if measured else None
+    if effects is not None and effects.is_refused and not may_fail:
+        raise PlanError(
+            f"{place}: PostgreSQL refuses it: {effects.error} ({evaluated.source})",
+            "correct the statement, or what it changes",
+        )
     for locked in verdict.tables:
         if locked.lock.blocks_writes and locked.work in (TableWork.SCAN, TableWork.INDEX, TableWork.REWRITE):
             raise PlanError(
@@ -172,8 +183,6 @@ def refuse_long_work(verdict: StatementVerdict, evaluated: EvaluatedMigration, *
                 f" ({verdict.source})",
                 verdict.rule.hint or "write it so that it only changes the catalog, and fill the rows by change.up",
             )
-    measured = evaluated.measured
-    effects = measured.effects.get((verdict.statement.location, verdict.statement.text)) if measured else None
     if effects is not None and effects.breaking and not may_break:
         raise PlanError(
             f"{place}: it breaks running code: {'; '.join(effects.breaking)} ({evaluated.source})",

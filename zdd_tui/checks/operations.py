@@ -63,22 +63,26 @@ async def describe_fill(conn: Connection, fill: Fill) -> list[str]:
 
 
 async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasurement | None) -> list[str]:
-    """Judges what every phase but the last one runs: under a lock that blocks sessions only the catalog may change.
+    """Judges what every phase runs: under a lock that blocks sessions only the catalog may change, and nothing may be
+    refused, least of all in cleanup, from where there is no rollback: what depends on a dropped object is found here.
 
     Returns:
         the locks, a line each.
 
     Raises:
-        PlanError: a statement rewrites or reads a table under such a lock, or one of expand breaks running code.
+        PlanError: a statement rewrites or reads a table under such a lock, one of expand breaks running code, or the
+            server refuses one on a copy of the schema.
     """
-    phases = (phase for phase in Phase if phase is not Phase.CLEANUP)
-    steps = [(phase, step) for phase in phases for _, step in numbered_steps(plan, phase)]
-    sources = [
-        (sql, f"operations: {step.label} ({phase}, statement {number})")
-        for phase, step in steps
-        if not step.are_locks_known
-        for number, sql in enumerate(step.statements, 1)
-    ]
+    steps = [(phase, step) for phase in Phase for _, step in numbered_steps(plan, phase)]
+    sources, optional = [], set()
+    for phase, step in steps:
+        if step.are_locks_known:
+            continue
+        for number, sql in enumerate(step.statements, 1):
+            place = f"operations: {step.label} ({phase}, statement {number})"
+            sources.append((sql, place))
+            if step.only_if or step.is_optional:
+                optional.add(place)
     known = [
         f"{step.label} ({phase}): under a lock that blocks others only the catalog changes"
         for phase, step in steps
@@ -89,5 +93,6 @@ async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasu
         sources, database.dsn.get_secret_value(), measurement, timeout=database.connect_timeout
     )
     for verdict in evaluated.verdicts:
-        refuse_long_work(verdict, evaluated, may_break=f"({Phase.EXPAND}," not in verdict.statement.location)
+        place = verdict.statement.location.rpartition(":")[0]
+        refuse_long_work(verdict, evaluated, may_break=f"({Phase.EXPAND}," not in place, may_fail=place in optional)
     return [*lock_lines(evaluated), *known]

@@ -20,7 +20,7 @@ from zdd_tui.checks.locks import LockMeasurement, check_change_locks
 from zdd_tui.checks.migrations import check_migrations
 from zdd_tui.checks.operations import check_operation_locks, check_operation_rows
 from zdd_tui.checks.sample import check_sampled_rows
-from zdd_tui.checks.schema import judge_change, run_squawk_checks
+from zdd_tui.checks.schema import find_event_triggers, judge_change, run_squawk_checks
 from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.ddl.lint import lint_plan_sql
 from zdd_tui.model.errors import MetricsError, PlanError, ZddError
@@ -152,6 +152,7 @@ async def _check_database(
                     return [f"PostgreSQL {describe_dsn(dsn)}: the release has started"]
                 lines = [
                     f"PostgreSQL {describe_dsn(dsn)}: the migration can be executed",
+                    *(f"note: {note}" for note in await find_event_triggers(conn)),
                     *await check_operation_rows(conn, plan),
                 ]
                 return [*lines, *await check_operation_locks(plan, measurement)]

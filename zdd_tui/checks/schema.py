@@ -30,6 +30,10 @@ from zdd_tui.model.sql import called_functions, parse_expression, quote_identifi
 
 MIN_SERVER = 140000
 """CREATE OR REPLACE TRIGGER and range scans by ctid came with PostgreSQL 14."""
+MAX_COLUMNS = 1600
+"""MaxHeapAttributeNumber of PostgreSQL."""
+MAX_COMPARED = 1600
+"""Less than MaxTupleAttributeNumber (1664), by what a comparison has beside the columns."""
 
 
 async def check_change(conn: Connection, plan: Plan, *, has_started: bool = False) -> list[str]:
@@ -70,6 +74,7 @@ async def judge_change(conn: Connection, plan: Plan, *, has_started: bool = Fals
     catalog = await read_catalog(conn, plan)
     if table is None:  # the old side is archived or dropped: nothing is left to judge
         return JudgedChange(catalog, [])
+    _check_room_for_columns(plan, table)
     await _check_rights(conn, plan, table)
     await require_all_rows_visible(conn, list_read_tables(plan))
     _check_columns(plan, catalog)
@@ -86,7 +91,7 @@ async def judge_change(conn: Connection, plan: Plan, *, has_started: bool = Fals
         )
     await _check_added_types(conn, plan)
     await _check_expressions(conn, plan, catalog)
-    return JudgedChange(catalog, _collect_notes(plan, table))
+    return JudgedChange(catalog, [*_collect_notes(plan, table), *await find_event_triggers(conn)])
 
 
 async def existing_objects(conn: Connection, plan: Plan) -> list[str]:
@@ -132,10 +137,53 @@ async def _check_server(conn: Connection) -> None:
 def _check_ordinary_table(plan: Plan, table: dict[str, Any]) -> None:
     kinds = {"p": "a partitioned table", "v": "a view", "m": "a materialized view", "f": "a foreign table"}
     kind = kinds.get(table["kind"]) or (
-        "part of an inheritance tree" if table["partition"] or table["children"] else ""
+        "part of an inheritance tree" if table["partition"] or table["relatives"] else ""
     )
     if kind:
         raise PlanError(f"change.table: {plan.change.table} is {kind}", "name an ordinary table; zdd changes no other")
+    if extension := table["extension"]:
+        raise PlanError(
+            f"change.table: {plan.change.table} belongs to extension {extension}, which is the owner of its columns",
+            f"ALTER EXTENSION {quote_identifier(extension)} DROP TABLE {plan.change.table}, or change the extension",
+        )
+
+
+def _check_room_for_columns(plan: Plan, table: dict[str, Any]) -> None:
+    """In the column kind the table itself gets columns; each column that it ever had counts, dropped ones too. In the
+    table kind both sides of a row are columns of one query."""
+    if plan.change.into is not None:
+        compared = len({*plan.change.up}) + len({*plan.change.down, *up_source_columns(plan)})
+        if compared > MAX_COMPARED:
+            raise PlanError(
+                f"change: {compared} columns of both sides would be compared in one query, and PostgreSQL allows"
+                f" {MAX_COMPARED}, keys left out",
+                "move them in two releases: the first one leaves columns out of up and down, with `accept:`",
+            )
+        return
+    if table["of_type"]:
+        raise PlanError(
+            f"change.table: {plan.change.table} is a table of type {table['of_type']}, which gets no column of its own",
+            f"ALTER TABLE {plan.change.table} NOT OF, or replace it by a new table: change.into",
+        )
+    dropped = table["attributes"] - len(table["columns"] or [])
+    existing = {column["name"] for column in table["columns"] or []}
+    added = [name for name in created_objects(plan).columns if name not in existing]
+    if table["attributes"] + len(added) > MAX_COLUMNS:
+        raise PlanError(
+            f"change.expand: {plan.change.table} would have more than {MAX_COLUMNS} columns: it has"
+            f" {table['attributes']}, and {dropped} of these are dropped, which PostgreSQL counts too",
+            "replace it by a new table: change.into",
+        )
+
+
+async def find_event_triggers(conn: Connection) -> list[str]:
+    """A note where there are event triggers: they run with the DDL of a release, and with none of what is tried."""
+    found = await conn.fetch(
+        "SELECT e.evtname::text AS name FROM pg_event_trigger e"
+        " WHERE e.evtenabled IN ('O', 'A') AND e.evtevent <> 'login' ORDER BY 1"
+    )
+    names = ", ".join(row["name"] for row in found)
+    return [f"event trigger {names} runs with every DDL of the release, and may refuse it"] if names else []
 
 
 async def _check_rights(conn: Connection, plan: Plan, table: dict[str, Any]) -> None:

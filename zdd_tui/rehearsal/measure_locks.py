@@ -26,7 +26,7 @@ from zdd_tui.backends.postgres.schema_snapshot import read_schema_snapshot
 from zdd_tui.model.advice.effects import MeasuredMigration, StatementEffects
 from zdd_tui.model.advice.locks import OPAQUE_KINDS
 from zdd_tui.model.advice.migration import Statement
-from zdd_tui.model.advice.opaque import why_not_executed, why_unproven
+from zdd_tui.model.advice.opaque import find_exception_code, why_not_executed, why_unproven
 from zdd_tui.model.advice.schema import SchemaSnapshot
 from zdd_tui.model.errors import DatabaseError, ZddError
 from zdd_tui.model.sql import node_class, parse_sql, quote_identifier, quote_literal, walk
@@ -210,7 +210,8 @@ async def _create_roles(admin: Connection, wanted: Iterable[str], real_role: str
     existing = {row["name"] for row in await admin.fetch(_ROLES)}
     is_usable = re.fullmatch(r"[a-z_][a-z0-9_]*", real_role) is not None and real_role not in existing
     name = real_role if is_usable else f"{_DEFAULT_ROLE}_{secrets.token_hex(4)}"
-    members = sorted({*wanted} - existing - {name})
+    # Predefined roles exist on every server, and no other may have such a name.
+    members = sorted(each for each in {*wanted} - existing - {name} if not each.startswith("pg_"))
     for each in members:
         await admin.execute(f"CREATE ROLE {quote_identifier(each)} NOLOGIN")
         created.append(each)
@@ -310,7 +311,12 @@ async def _run_one(
     try:
         async with asyncio.timeout(_CLIENT_TIMEOUT):
             effects, after = await measure_statement(
-                conn, text, before, open_session=lambda: open_scratch_session(address), original=original
+                conn,
+                text,
+                before,
+                open_session=lambda: open_scratch_session(address),
+                original=original,
+                exception_code=find_exception_code(text, bodies),
             )
     except TimeoutError:
         return StatementEffects(error=f"no end within {_CLIENT_TIMEOUT:.0f} s on a copy without rows"), before

@@ -1,6 +1,7 @@
 """DDL under the lock ladder, and indexes built concurrently, against blocking sessions."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -20,6 +21,7 @@ from zdd_tui.backends.postgres.ddl import LadderSettings, create_index, drop_ind
 from zdd_tui.backends.postgres.gate_queries import find_invalid_objects, find_waiters
 from zdd_tui.model.ddl import expand_statements
 from zdd_tui.model.errors import StaleEpoch, StepFailed
+from zdd_tui.testbed.servers import postgres_server
 
 INDEX = "CREATE INDEX CONCURRENTLY users_email ON users (email)"
 
@@ -27,6 +29,29 @@ INDEX = "CREATE INDEX CONCURRENTLY users_email ON users (email)"
 async def column_there(db: asyncpg.Connection) -> bool:
     sql = "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'users'::regclass AND attname = 'full_name')"
     return bool(await db.fetchval(sql))
+
+
+async def test_a_prepared_transaction_is_named_as_what_blocks(tmp_path: Path) -> None:
+    """It has no session: the DDL was said to wait for one that could not be identified."""
+    async with postgres_server(tmp_path / "pg", {"max_prepared_transactions": "2"}) as server:
+        conn = await asyncpg.connect(server.dsn)
+        try:
+            await conn.execute(USERS)
+            await conn.execute("BEGIN; SELECT FROM users; PREPARE TRANSACTION 'left behind'")
+            plan = make_plan(dsn=server.dsn)
+            async with open_leased_store(server.dsn, plan) as store:
+                with pytest.raises(StepFailed, match=r"prepared transaction 'left behind' \(\d+s\)"):
+                    await run_ddl(
+                        store.pool,
+                        store.fenced,
+                        expand_statements(plan),
+                        ladder=LadderSettings(0.3, 0.3, 3, 0.02),
+                        on_wait=ignore_wait,
+                        record=ignore_record,
+                    )
+            await conn.execute("ROLLBACK PREPARED 'left behind'")
+        finally:
+            await conn.close()
 
 
 async def test_a_blocker_is_named_and_the_ddl_runs_after_it(db: asyncpg.Connection, pg_dsn: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 
 from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.backends.postgres.sequence_options import SEQUENCE_OPTIONS
 from zdd_tui.model.ddl.catalog import (
     AttachedObject,
     Catalog,
@@ -33,8 +34,12 @@ from zdd_tui.model.plan.base import Plan, TableName
 _TABLE = """
 SELECT json_build_object(
   'oid', c.oid::bigint, 'kind', c.relkind, 'rows', c.reltuples::bigint, 'partition', c.relispartition,
-  'children', EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid),
+  'relatives', EXISTS (SELECT FROM pg_inherits i WHERE c.oid IN (i.inhparent, i.inhrelid)),
+  'extension', (SELECT e.extname FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+                WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+                  AND d.refclassid = 'pg_extension'::regclass),
   'blocks', pg_relation_size(c.oid) / current_setting('block_size')::bigint,
+  'attributes', c.relnatts, 'of_type', CASE WHEN c.reloftype <> 0 THEN format_type(c.reloftype, NULL) END,
   'owner', pg_get_userbyid(c.relowner), 'owned', pg_has_role(c.relowner, 'USAGE'),
   'columns', (SELECT json_agg(json_build_object(
       'name', a.attname, 'not_null', a.attnotnull, 'default', a.atthasdef AND a.attgenerated = '',
@@ -56,13 +61,15 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 """
 
-_SEQUENCES = """
+# ruff: noqa: S608  the only text inserted is a constant
+_SEQUENCES = f"""
 SELECT a.attname AS key, n.nspname AS schema, s.relname AS name, d.deptype = 'i' AS identity,
        EXISTS (SELECT FROM pg_attrdef f JOIN pg_depend u ON u.classid = 'pg_attrdef'::regclass AND u.objid = f.oid
                WHERE f.adrelid = $2::bigint::oid AND u.refobjid = s.oid) AS shared, q.seqincrement AS increment,
        ARRAY(SELECT g.privilege_type || ' ' || CASE g.grantee WHEN 0 THEN 'PUBLIC'
                     ELSE quote_ident(pg_get_userbyid(g.grantee)) END
-             FROM aclexplode(s.relacl) g WHERE g.grantee <> s.relowner ORDER BY 1) AS grants
+             FROM aclexplode(s.relacl) g WHERE g.grantee <> s.relowner ORDER BY 1) AS grants,
+       {SEQUENCE_OPTIONS} AS options
 FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_namespace n ON n.oid = s.relnamespace
 JOIN pg_sequence q ON q.seqrelid = s.oid
 JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
@@ -374,6 +381,7 @@ async def _read_sequences(
                 successor,
                 row["increment"],
                 tuple(tuple(grant.split(" ", 1)) for grant in row["grants"]),
+                tuple(row["options"]),
             )
         )
     return tuple(sequences)

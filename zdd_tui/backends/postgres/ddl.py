@@ -32,8 +32,19 @@ _BLOCKERS = """
 SELECT a.pid, coalesce(a.application_name, '') AS app, coalesce(a.state, a.backend_type) AS state,
        extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.query_start, a.backend_start))::float8 AS age
 FROM unnest(pg_blocking_pids($1)) AS b (pid) JOIN pg_stat_activity a ON a.pid = b.pid
-GROUP BY 1, 2, 3, 4 ORDER BY age DESC
+GROUP BY 1, 2, 3, 4
+UNION ALL
+SELECT DISTINCT 0, x.gid, 'prepared', extract(epoch FROM clock_timestamp() - x.prepared)::float8
+FROM pg_prepared_xacts x
+JOIN pg_locks own ON own.pid IS NULL AND own.locktype = 'transactionid' AND own.transactionid = x.transaction
+JOIN pg_locks h ON h.pid IS NULL AND h.virtualtransaction = own.virtualtransaction AND h.granted
+JOIN pg_locks w ON w.pid = $1 AND NOT w.granted AND w.locktype = h.locktype
+  AND w.relation IS NOT DISTINCT FROM h.relation AND w.database IS NOT DISTINCT FROM h.database
+  AND w.virtualxid IS NOT DISTINCT FROM h.virtualxid
+WHERE 0 = ANY (pg_blocking_pids($1))
+ORDER BY age DESC
 """
+"""A prepared transaction has no session: the server names process 0 for it."""
 
 
 MAX_PAUSE = 2.0
@@ -109,7 +120,7 @@ async def run_ddl(
             if attempt + 1 == ladder.max_tries:
                 raise StepFailed(
                     f"no lock after {ladder.max_tries} attempts ({type(error).__name__}): blocked by {who}",
-                    "let those transactions end, or end them with pg_terminate_backend(pid), then retry",
+                    "let those transactions end, or end them: pg_terminate_backend(pid), ROLLBACK PREPARED; retry",
                 ) from None
             await backoff.sleep()
         else:
@@ -192,10 +203,12 @@ async def as_owner(conn: Connection, table: str, schema: str, statements: Iterab
 async def list_blockers(conn: Connection, pid: int) -> list[str]:
     """Returns the sessions that block a session, oldest first: ``pid 4711 (app, idle in transaction, 12s)``.
 
-    Without query text.
+    Without query text. A prepared transaction, which has no session, is named as ``ROLLBACK PREPARED`` needs it.
     """
     return [
-        f"pid {row['pid']} ({row['app'] or 'no name'}, {row['state']}, {row['age']:.0f}s)"
+        f"prepared transaction {quote_literal(row['app']).strip()} ({row['age']:.0f}s)"
+        if row["state"] == "prepared"
+        else f"pid {row['pid']} ({row['app'] or 'no name'}, {row['state']}, {row['age']:.0f}s)"
         for row in await conn.fetch(_BLOCKERS, pid)
     ]
 

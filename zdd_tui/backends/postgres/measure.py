@@ -5,7 +5,7 @@ Never call it with a connection to a database that somebody uses.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import asyncpg
@@ -13,7 +13,7 @@ import asyncpg
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.schema_snapshot import read_schema_snapshot
 from zdd_tui.model.advice.effects import StatementEffects, TableLock, measured_effects
-from zdd_tui.model.advice.schema import SchemaSnapshot
+from zdd_tui.model.advice.schema import RelationInfo, SchemaSnapshot
 from zdd_tui.model.sql import parse_sql, quote_qualified
 
 MAX_HOLDERS = 40
@@ -32,6 +32,12 @@ _DUPLICATE = (
     *(asyncpg.DuplicateColumnError, asyncpg.DuplicateTableError, asyncpg.DuplicateObjectError),
     *(asyncpg.DuplicateFunctionError, asyncpg.DuplicateSchemaError, asyncpg.DuplicateAliasError),
 )
+_OF_THE_COPY = (
+    *(asyncpg.InsufficientPrivilegeError, asyncpg.OperatorInterventionError, asyncpg.LockNotAvailableError),
+    *(asyncpg.UndefinedFileError, asyncpg.UndefinedFunctionError, asyncpg.UndefinedObjectError),
+    *(asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InvalidSchemaNameError),
+)
+"""Errors that may come from what the scratch server lacks: rights of its role, files, extensions, what uses them."""
 
 
 @dataclass(slots=True)
@@ -44,6 +50,13 @@ class _Observed:
             if lock.strength > self.locks.get(row["oid"], TableLock.NONE).strength:
                 self.locks[row["oid"]] = lock
 
+    def stronger_than(self, other: "_Observed") -> dict[int, TableLock]:
+        return {
+            oid: lock
+            for oid, lock in self.locks.items()
+            if lock.strength > other.locks.get(oid, TableLock.NONE).strength
+        }
+
 
 async def measure_statement(
     conn: Connection,
@@ -53,6 +66,7 @@ async def measure_statement(
     open_session: Callable[[], "contextlib.AbstractAsyncContextManager[Connection]"],
     keep: bool = True,
     original: SchemaSnapshot | None = None,
+    exception_code: str = "",
 ) -> tuple[StatementEffects, SchemaSnapshot]:
     """Executes one statement and returns its effects, and the schema after it.
 
@@ -61,10 +75,14 @@ async def measure_statement(
         open_session: opens further sessions of it, for a statement that the server refuses in a transaction.
         original: the schema before the migration: what the migration itself has made is left out of the effects.
         keep: whether the statement's changes stay; a statement outside of a transaction always keeps them.
+        exception_code: code of the statement that has an EXCEPTION block, empty for none. Where such a block takes
+            its effects back, its locks are gone before the statement ends: they are seen while it waits for them.
     """
+    observed, waited = _Observed(), _Observed()
+    if exception_code and (problem := await _observe_waits(conn, sql, exception_code, before, open_session, waited)):
+        return StatementEffects(error=problem), before
     transaction = conn.transaction()
     await transaction.start()
-    observed = _Observed()
     try:
         # Counts of earlier transactions stay in the view until the session has reported them.
         counted = await _read_counts(conn, "pg_stat_xact_user_tables")
@@ -83,8 +101,15 @@ async def measure_statement(
         with contextlib.suppress(asyncpg.PostgresError):
             await transaction.rollback()
         return _refused(error), before
+    taken_back = waited.stronger_than(observed)
     effects = measured_effects(
-        before, after, observed.locks, counts, writes_rows=not _is_only_planned(sql), original=original
+        before,
+        after,
+        observed.locks | taken_back,
+        counts,
+        writes_rows=not _is_only_planned(sql),
+        original=original,
+        taken_back=taken_back.keys(),
     )
     return effects, after
 
@@ -99,7 +124,9 @@ def _is_only_planned(sql: str) -> bool:
 
 
 def _refused(error: BaseException) -> StatementEffects:
-    return StatementEffects(error=str(error).splitlines()[0], is_duplicate=isinstance(error, _DUPLICATE))
+    text = str(error).splitlines()[0]
+    is_refused = not isinstance(error, _OF_THE_COPY) and not text.startswith("extension ")
+    return StatementEffects(error=text, is_duplicate=isinstance(error, _DUPLICATE), is_refused=is_refused)
 
 
 _Counts = Mapping[int, tuple[int, int, int]]
@@ -141,50 +168,107 @@ async def _measure_outside_transaction(
     original: SchemaSnapshot | None,
 ) -> tuple[StatementEffects, SchemaSnapshot]:
     """Other sessions hold every table that the statement could lock. It waits for each, and its locks are read then."""
-    tables = [relation for relation in before.relations.values() if relation.kind in "rpm"]
-    named = [each for each in tables if each.name in sql]
-    indexed = {each.index_of for each in before.relations.values() if each.index_of and each.name in sql}
-    roots = {each.oid for each in named} | indexed
-    near = {child.oid for oid in roots for child in before.children(oid)} | roots
-    wanted = [each for each in tables if each.oid in near] or tables
+    wanted = _find_lockable(sql, before)
     if len(wanted) > MAX_HOLDERS:
-        return StatementEffects(
-            outside_transaction=True, error=f"it may lock {len(wanted)} tables, and at most {MAX_HOLDERS} are observed"
-        ), before
+        return StatementEffects(outside_transaction=True, error=_too_many(wanted)), before
     observed = _Observed()
     async with contextlib.AsyncExitStack() as stack:
-        observer = await stack.enter_async_context(open_session())
-        holders: dict[int, _Holder] = {}
-        for relation in wanted:
-            session = await stack.enter_async_context(open_session())
-            name = quote_qualified(relation.schema, relation.name)
-            holder = _Holder(session, name, is_view=relation.kind == "m")
-            holders[await holder.hold()] = holder
-        pid = await conn.fetchval("SELECT pg_backend_pid()")
+        observer, holders = await _hold_tables(stack, wanted, open_session)
         counted = await _read_counts(observer, "pg_stat_user_tables")
-        running = asyncio.ensure_future(conn.execute(sql))
         try:
-            while not running.done():
-                await asyncio.wait({running}, timeout=0.002)
-                blocking = await observer.fetchval("SELECT pg_blocking_pids($1)", pid)
-                observed.add(await observer.fetch(_LOCKS, pid))
-                for each in blocking or ():
-                    if each in holders:
-                        await holders[each].loosen()
-            await running
+            await _run_against_holders(conn, sql, observer, holders, observed)
             await _report_counts(conn)
         except asyncpg.PostgresError as error:
             return _refused(error), before
-        finally:
-            for holder in holders.values():
-                await holder.release()
-            if not running.done():
-                running.cancel()
-                await asyncio.gather(running, return_exceptions=True)
         counts = _subtract(await _read_counts(observer, "pg_stat_user_tables"), counted)
     after = await read_schema_snapshot(conn)
     effects = measured_effects(before, after, observed.locks, counts, original=original, outside_transaction=True)
     return effects, after
+
+
+async def _observe_waits(
+    conn: Connection,
+    sql: str,
+    code: str,
+    before: SchemaSnapshot,
+    open_session: Callable[[], "contextlib.AbstractAsyncContextManager[Connection]"],
+    observed: _Observed,
+) -> str:
+    """Executes the statement in a transaction that is rolled back, while other sessions hold the tables.
+
+    Returns:
+        why nothing was observed; empty where it was.
+    """
+    wanted = _find_lockable(code, before)
+    if len(wanted) > MAX_HOLDERS:
+        return f"the locks of its EXCEPTION blocks cannot be observed: {_too_many(wanted)}"
+    async with contextlib.AsyncExitStack() as stack:
+        observer, holders = await _hold_tables(stack, wanted, open_session)
+        transaction = conn.transaction()
+        await transaction.start()
+        try:
+            # What it says of errors, the execution that counts says too.
+            with contextlib.suppress(asyncpg.PostgresError):
+                await _run_against_holders(conn, sql, observer, holders, observed)
+        finally:
+            await transaction.rollback()
+    return ""
+
+
+def _find_lockable(code: str, before: SchemaSnapshot) -> list[RelationInfo]:
+    """The tables that code may lock: those that it names, with their partitions; all where it names none."""
+    tables = [relation for relation in before.relations.values() if relation.kind in "rpm"]
+    named = [each for each in tables if each.name in code]
+    indexed = {each.index_of for each in before.relations.values() if each.index_of and each.name in code}
+    roots = {each.oid for each in named} | indexed
+    near = {child.oid for oid in roots for child in before.children(oid)} | roots
+    return [each for each in tables if each.oid in near] or tables
+
+
+def _too_many(wanted: Sequence[RelationInfo]) -> str:
+    return f"it may lock {len(wanted)} tables, and at most {MAX_HOLDERS} are observed"
+
+
+async def _hold_tables(
+    stack: contextlib.AsyncExitStack,
+    wanted: Iterable[RelationInfo],
+    open_session: Callable[[], "contextlib.AbstractAsyncContextManager[Connection]"],
+) -> tuple[Connection, "dict[int, _Holder]"]:
+    """Returns a session to observe from, and the sessions that hold the tables, by process id."""
+    observer = await stack.enter_async_context(open_session())
+    holders: dict[int, _Holder] = {}
+    for relation in wanted:
+        session = await stack.enter_async_context(open_session())
+        holder = _Holder(session, quote_qualified(relation.schema, relation.name), is_view=relation.kind == "m")
+        holders[await holder.hold()] = holder
+    return observer, holders
+
+
+async def _run_against_holders(
+    conn: Connection, sql: str, observer: Connection, holders: "dict[int, _Holder]", observed: _Observed
+) -> None:
+    """Executes a statement, reads its locks whenever it waits, and lets it go on.
+
+    Raises:
+        asyncpg.PostgresError: the server refuses the statement.
+    """
+    pid = conn.get_server_pid()
+    running = asyncio.ensure_future(conn.execute(sql))
+    try:
+        while not running.done():
+            await asyncio.wait({running}, timeout=0.002)
+            blocking = await observer.fetchval("SELECT pg_blocking_pids($1)", pid)
+            observed.add(await observer.fetch(_LOCKS, pid))
+            for each in blocking or ():
+                if each in holders:
+                    await holders[each].loosen()
+        await running
+    finally:
+        for holder in holders.values():
+            await holder.release()
+        if not running.done():
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
 
 class _Holder:

@@ -26,7 +26,11 @@ SELECT c.oid::bigint AS oid, n.nspname::text AS schema, c.relname::text AS name,
     AS row_security,
   coalesce(x.indisvalid, true) AS is_valid, coalesce(x.indrelid, 0)::bigint AS index_of,
   coalesce(x.indisunique, false) AS is_unique,
-  concat_ws(' ', c.relpersistence::text, c.relreplident::text, m.amname, c.reloptions::text) AS settings
+  concat_ws(' ', c.relpersistence::text, c.relreplident::text, m.amname, c.reloptions::text) AS settings,
+  (SELECT s.spcname::text FROM pg_tablespace s WHERE s.oid = coalesce(nullif(c.reltablespace, 0),
+     (SELECT b.dattablespace FROM pg_database b WHERE b.datname = current_database()))) AS tablespace,
+  ARRAY(SELECT DISTINCT d.refobjsubid FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = x.indexrelid
+        AND d.refclassid = 'pg_class'::regclass AND d.refobjid = x.indrelid AND d.refobjsubid > 0) AS index_columns
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_index x ON x.indexrelid = c.oid
 LEFT JOIN pg_am m ON m.oid = c.relam
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'i', 'I') AND {_USER_SCHEMAS}
@@ -115,6 +119,7 @@ async def read_schema_snapshot(conn: Connection) -> SchemaSnapshot:
         for row in await conn.fetch(_RELATIONS):
             oid, values = row["oid"], dict(row)
             values |= {"grants": frozenset(row["grants"]), "parents": tuple(row["parents"])}
+            values |= {"index_columns": frozenset(row["index_columns"])}
             values |= {"columns": tuple(columns.get(oid, ())), "uses": frozenset(uses.get(oid, ()))}
             relations[oid] = RelationInfo(**values)
         constraints = {

@@ -21,6 +21,8 @@ from zdd_tui.model.ddl.names import search_path
 from zdd_tui.model.ddl.scratch_copy import (
     TEMPORARY,
     ScratchNames,
+    copied_constraints,
+    creates_table,
     needed_tables,
     planned_owner,
     planned_publications,
@@ -32,6 +34,15 @@ from zdd_tui.model.ddl.table_objects import CatalogObject, ObjectKind, SequenceO
 from zdd_tui.model.errors import DatabaseError, PlanError
 from zdd_tui.model.plan.base import Plan, TableName
 from zdd_tui.model.sql import quote_identifier, quote_qualified
+
+# Default privileges of one schema do not apply to temporary tables.
+_DEFAULT_RIGHTS = """
+SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS role,
+  a.privilege_type AS privilege, CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS option
+FROM pg_default_acl d JOIN pg_roles r ON r.oid = d.defaclrole, aclexplode(d.defaclacl) a
+WHERE d.defaclobjtype = 'r' AND r.rolname = $1 AND a.grantee <> d.defaclrole
+  AND d.defaclnamespace IN (0, (SELECT n.oid FROM pg_namespace n WHERE n.nspname = $2))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,16 +147,18 @@ class Scratch:
         self.resolved: dict[TablePair, TableName] = {}
         self.made: set[str] = set()
         self.owner = planned_owner(plan)
+        self.creator = ""
 
     async def expand(self) -> None:
         """Runs the statements of expand and indexes on the copies."""
         await self.conn.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
         await self.conn.execute(f"SET LOCAL search_path = {search_path(self.plan)}")
         await self.conn.execute("SET LOCAL client_min_messages = warning")
-        if self.plan.change.into is not None and not self.owner:
+        if self.plan.change.into is not None:
             table = quote_qualified(self.plan.change.table.schema_, self.plan.change.table.name)
             found = await find_creating_owner(self.conn, table, self.plan.change.target_table.schema_)
-            self.owner = found[0] if found is not None else ""
+            self.creator = found[0] if found is not None else await self.conn.fetchval("SELECT current_user::text")
+            self.owner = self.owner or (found[0] if found is not None else "")
         if self.plan.change.into is None:
             await self.copy_table(TableName(schema_=self.old.schema, name=self.old.name))
             await self._remove_planned()
@@ -170,7 +183,23 @@ class Scratch:
             return
         self.made.add(copy)
         original = quote_qualified(table.schema_, table.name)
-        await self.conn.execute(f"CREATE TEMPORARY TABLE {quote_identifier(copy)} (LIKE {original} INCLUDING ALL)")
+        name, kept = quote_identifier(copy), "INCLUDING ALL"
+        objects = await read_table_objects(self.conn, original, with_dependents=False)
+        has_whole_rows = objects is not None and any(each.is_whole_row for each in objects.objects)
+        if has_whole_rows:
+            kept += " EXCLUDING CONSTRAINTS EXCLUDING INDEXES"  # the server refuses to copy those; others follow below
+        # A partitioned table refuses some statements that others take.
+        key = await self.conn.fetchval("SELECT pg_get_partkeydef($1::regclass)", original)
+        await self.conn.execute(
+            f"CREATE TEMPORARY TABLE {name} (LIKE {original} {kept}){f' PARTITION BY {key}' if key else ''}"
+        )
+        if key:
+            bounds = "FOR VALUES WITH (MODULUS 1, REMAINDER 0)" if key.startswith("HASH") else "DEFAULT"
+            partition = quote_identifier(f"{copy}_part")
+            await self.conn.execute(f"CREATE TEMPORARY TABLE {partition} PARTITION OF {name} {bounds}")
+        if objects is not None and has_whole_rows:
+            for sql in copied_constraints(objects, copy):
+                await self.conn.execute(sql)
 
     async def _remove_planned(self) -> None:
         """A release that has started has its columns and constraints in the original already."""
@@ -200,6 +229,8 @@ class Scratch:
             try:
                 async with self.conn.transaction():
                     await self.conn.execute(sql)
+                    if creates_table(text, self.plan, self.resolve_now):
+                        await self._grant_defaults()
             except (asyncpg.LockNotAvailableError, asyncpg.InsufficientPrivilegeError):
                 raise
             except asyncpg.FeatureNotSupportedError:
@@ -208,6 +239,13 @@ class Scratch:
                 raise PlanError(
                     f"{plan_key}: PostgreSQL refuses it: {str(error).splitlines()[0]}", "correct the statement"
                 ) from None
+
+    async def _grant_defaults(self) -> None:
+        """The rights that the new table will have by default privileges."""
+        for row in await self.conn.fetch(_DEFAULT_RIGHTS, self.creator, self.plan.change.target_table.schema_):
+            await self.conn.execute(
+                f"GRANT {row['privilege']} ON {self._target_copy()} TO {row['role']}{row['option']}"
+            )
 
     async def _resolve(self, relation: Any) -> TableName:
         """The existing table that a name means under the plan's search path, or the plan's own."""
@@ -294,7 +332,10 @@ class Scratch:
                 continue
             pair = (statement.sequence.schema_, statement.sequence.name)
             if pair not in sequences:
-                continue
+                real = self.old.sequence(pair)  # one that gives no value to a column of the copy
+                if real is None or statement.sequence_owner is None:
+                    continue
+                sequences[pair] = real
             if statement.sequence_owner is not None:
                 sequences[pair] = replace(sequences[pair], owner_column=statement.sequence_owner[1])
             if statement.sequence_type:

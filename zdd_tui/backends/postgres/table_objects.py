@@ -4,12 +4,14 @@
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
 
 from zdd_tui.backends.postgres.connection import Connection
-from zdd_tui.model.ddl.canonical import Renaming, renamed_constraint
+from zdd_tui.backends.postgres.sequence_options import SEQUENCE_OPTIONS
+from zdd_tui.model.ddl.canonical import Renaming, renamed_constraint, uses_whole_row
 from zdd_tui.model.ddl.names import SCHEMA
 from zdd_tui.model.ddl.table_objects import (
     CatalogObject,
@@ -33,6 +35,7 @@ SELECT json_build_object(
   'options', (SELECT json_agg(o) FROM unnest(c.reloptions) o),
   'toast_options', (SELECT json_agg(o) FROM pg_class t, unnest(t.reloptions) o WHERE t.oid = c.reltoastrelid),
   'unlogged', c.relpersistence = 'u',
+  'of_type', CASE WHEN c.reloftype <> 0 THEN format_type(c.reloftype, NULL) END,
   'method', (SELECT m.amname FROM pg_am m WHERE m.oid = c.relam),
   'tablespace', (SELECT s.spcname FROM pg_tablespace s WHERE s.oid = c.reltablespace),
   'grants', (SELECT json_agg(json_build_object('role', a.grantee::bigint, 'name', pg_get_userbyid(a.grantee),
@@ -61,25 +64,54 @@ FROM pg_class c WHERE c.oid = $1::bigint::oid
 """
 
 # From a domain down to the type that it is based on: each level may have a default, NOT NULL and checks.
-_DOMAIN = """
-WITH RECURSIVE levels AS (
-  SELECT t.oid, t.typtype, t.typbasetype, t.typtypmod, t.typnotnull, t.typdefault, 0 AS level
-  FROM pg_type t WHERE t.oid = $1::bigint::oid
+_DOMAINS = """
+WITH RECURSIVE wanted AS (SELECT DISTINCT w.root, w.mod FROM unnest($1::bigint[], $2::int[]) AS w (root, mod)),
+levels AS (
+  SELECT w.root, w.mod, t.oid, t.typtype, t.typbasetype, t.typtypmod, t.typnotnull, t.typdefault, 0 AS level
+  FROM wanted w JOIN pg_type t ON t.oid = w.root::oid
   UNION ALL
-  SELECT t.oid, t.typtype, t.typbasetype, t.typtypmod, t.typnotnull, t.typdefault, l.level + 1
+  SELECT l.root, l.mod, t.oid, t.typtype, t.typbasetype, t.typtypmod, t.typnotnull, t.typdefault, l.level + 1
   FROM levels l JOIN pg_type t ON t.oid = l.typbasetype WHERE l.typtype = 'd')
-SELECT l.typtype = 'd' AS domain, format_type(l.oid, CASE WHEN l.level = 0 THEN $2::int ELSE (
-         SELECT u.typtypmod FROM levels u WHERE u.level = l.level - 1) END) AS type,
+SELECT l.root, l.mod, format_type(l.oid, CASE WHEN l.level = 0 THEN l.mod ELSE (
+         SELECT u.typtypmod FROM levels u
+         WHERE u.root = l.root AND u.mod = l.mod AND u.level = l.level - 1) END) AS type,
        l.typnotnull AS not_null, l.typdefault AS default,
        (SELECT json_agg(json_build_object('name', k.conname, 'definition', pg_get_constraintdef(k.oid),
                                           'valid', k.convalidated))
         FROM pg_constraint k WHERE k.contypid = l.oid AND k.contype = 'c')::text AS checks
-FROM levels l ORDER BY l.level
+FROM levels l ORDER BY l.root, l.mod, l.level
 """
 
-_CONSTRAINTS = """
+# What definitions leave out. An index's columns have statistics targets of their own where they are expressions.
+_INDEX_PROPERTIES = """'tablespace', (SELECT s.spcname FROM pg_class x JOIN pg_tablespace s ON s.oid = x.reltablespace
+      WHERE x.oid = {oid}),
+    'clustered', (SELECT 'yes' FROM pg_index x WHERE x.indexrelid = {oid} AND x.indisclustered),
+    'statistics', (SELECT string_agg(a.attnum || ' ' || (to_jsonb(a)->>'attstattarget'), ', ' ORDER BY a.attnum)
+      FROM pg_attribute a WHERE a.attrelid = {oid} AND nullif(to_jsonb(a)->>'attstattarget', '-1') IS NOT NULL),
+    'extension', {extension}"""
+_EXTENSION = """(SELECT string_agg(quote_ident(e.extname), ', ' ORDER BY 1) FROM pg_depend d
+      JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
+      WHERE d.classid = '{catalog}'::regclass AND d.objid = {oid} AND d.deptype = 'x')"""
+
+
+def _properties(catalog: str, oid: str, index: str = "", more: str = "") -> str:
+    """SQL of the properties of an object, and of the index behind it, as JSON text.
+
+    Args:
+        index: its oid.
+        more: further arguments of json_build_object.
+    """
+    parts = [f"'comment', obj_description({oid}, '{catalog}')"]
+    if index:
+        parts.append(_INDEX_PROPERTIES.format(oid=index, extension=_EXTENSION.format(catalog="pg_class", oid=index)))
+    parts += [more] if more else []
+    return f"json_strip_nulls(json_build_object({', '.join(parts)}))::text"
+
+
+_CONSTRAINTS = f"""
 SELECT k.conname AS name, k.contype::text AS type, pg_get_constraintdef(k.oid) AS definition, k.convalidated AS valid,
   k.conrelid = $1::bigint::oid AS own, n.nspname AS schema, r.relname AS table,
+  r.relkind = 'p' AND k.contype = 'f' AND current_setting('server_version_num')::int < 180000 AS is_indivisible,
   CASE WHEN k.contype IN ('p', 'u') THEN pg_get_indexdef(k.conindid) END AS index,
   ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = $1::bigint::oid AND a.attnum = ANY (
       CASE WHEN k.conrelid = $1::bigint::oid THEN k.conkey ELSE k.confkey END)) AS columns,
@@ -88,7 +120,8 @@ SELECT k.conname AS name, k.contype::text AS type, pg_get_constraintdef(k.oid) A
         WHERE d.classid = 'pg_class'::regclass AND d.objid = k.conindid AND k.contype = 'x'
           AND d.refclassid = 'pg_class'::regclass AND d.refobjid = $1::bigint::oid AND d.refobjsubid > 0) AS predicate,
   CASE WHEN k.conrelid = k.confrelid THEN ARRAY(SELECT a.attname::text FROM pg_attribute a
-      WHERE a.attrelid = $1::bigint::oid AND a.attnum = ANY (k.confkey)) ELSE '{}' END AS own_targets
+      WHERE a.attrelid = $1::bigint::oid AND a.attnum = ANY (k.confkey)) ELSE '{{}}' END AS own_targets,
+  {_properties("pg_constraint", "k.oid", "CASE WHEN k.contype IN ('p', 'u', 'x') THEN k.conindid END")} AS properties
 FROM pg_constraint k JOIN pg_class r ON r.oid = k.conrelid JOIN pg_namespace n ON n.oid = r.relnamespace
 WHERE k.contype IN ('c', 'p', 'u', 'x', 'f') AND k.conparentid = 0
   AND (k.conrelid = $1::bigint::oid OR k.confrelid = $1::bigint::oid)
@@ -107,7 +140,8 @@ def _used_columns(catalog: str, oid: str) -> str:
 
 _INDEXES = f"""
 SELECT c.relname AS name, pg_get_indexdef(i.indexrelid) AS definition, i.indisvalid AND i.indisready AS valid,
-  {_used_columns("pg_class", "i.indexrelid")} AS columns
+  {_used_columns("pg_class", "i.indexrelid")} AS columns,
+  {_properties("pg_class", "i.indexrelid", "i.indexrelid")} AS properties
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
 WHERE i.indrelid = $1::bigint::oid
   AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x'))
@@ -119,25 +153,33 @@ SELECT p.polname AS name, p.polpermissive AS permissive, p.polcmd::text AS comma
   ARRAY(SELECT CASE r WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(r)) END
         FROM unnest(p.polroles) r ORDER BY 1) AS roles,
   pg_get_expr(p.polqual, p.polrelid) AS using, pg_get_expr(p.polwithcheck, p.polrelid) AS check,
-  {_used_columns("pg_policy", "p.oid")} AS columns
+  {_used_columns("pg_policy", "p.oid")} AS columns, {_properties("pg_policy", "p.oid")} AS properties
 FROM pg_policy p WHERE p.polrelid = $1::bigint::oid ORDER BY p.oid
 """
 
+_FIRING = (
+    "'fires', CASE t.tgenabled WHEN 'A' THEN 'ALWAYS' WHEN 'R' THEN 'REPLICA' END,"
+    f" 'extension', {_EXTENSION.format(catalog='pg_trigger', oid='t.oid')}"
+)
 _TRIGGERS = f"""
 SELECT t.tgname AS name, pg_get_triggerdef(t.oid) AS definition, t.tgenabled::text AS enabled,
-  f.proname AS function, f.prosrc AS source, {_used_columns("pg_trigger", "t.oid")} AS columns
+  f.proname AS function, f.prosrc AS source, {_used_columns("pg_trigger", "t.oid")} AS columns,
+  {_properties("pg_trigger", "t.oid", more=_FIRING)} AS properties
 FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid JOIN pg_namespace n ON n.oid = f.pronamespace
 WHERE t.tgrelid = $1::bigint::oid AND NOT t.tgisinternal AND n.nspname <> '{SCHEMA}' ORDER BY t.oid
 """
 
 _RULES = f"""
-SELECT r.rulename AS name, pg_get_ruledef(r.oid) AS definition, {_used_columns("pg_rewrite", "r.oid")} AS columns
+SELECT r.rulename AS name, pg_get_ruledef(r.oid) AS definition, {_used_columns("pg_rewrite", "r.oid")} AS columns,
+  '{{}}' AS properties
 FROM pg_rewrite r WHERE r.ev_class = $1::bigint::oid AND r.rulename <> '_RETURN' ORDER BY r.oid
 """
 
+_STATISTICS_TARGET = "'target', nullif(to_jsonb(s)->>'stxstattarget', '-1')"
 _STATISTICS = f"""
 SELECT s.stxname AS name, pg_get_statisticsobjdef(s.oid) AS definition,
-  {_used_columns("pg_statistic_ext", "s.oid")} AS columns
+  {_used_columns("pg_statistic_ext", "s.oid")} AS columns,
+  {_properties("pg_statistic_ext", "s.oid", more=_STATISTICS_TARGET)} AS properties
 FROM pg_statistic_ext s WHERE s.stxrelid = $1::bigint::oid ORDER BY s.oid
 """
 
@@ -171,10 +213,22 @@ SELECT coalesce(v.relkind::text, '') AS view_kind, u.classid = 'pg_proc'::regcla
        WHEN u.classid = 'pg_proc'::regclass THEN u.objid::regprocedure::text
        ELSE pg_describe_object(u.classid, u.objid, u.objsubid) END AS name,
   CASE WHEN v.oid IS NOT NULL THEN pg_get_viewdef(v.oid) ELSE '' END AS definition,
-  array_remove(array_agg(DISTINCT a.attname::text), NULL) AS columns
+  coalesce(f.prosrc, '') AS source,
+  array_remove(array_agg(DISTINCT a.attname::text), NULL) AS columns,
+  ARRAY(WITH RECURSIVE above AS (
+          SELECT w2.ev_class AS oid FROM pg_depend d JOIN pg_rewrite w2 ON w2.oid = d.objid
+          WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = v.oid
+            AND w2.ev_class <> v.oid
+          UNION
+          SELECT w2.ev_class FROM above
+          JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = above.oid
+            AND d.classid = 'pg_rewrite'::regclass
+          JOIN pg_rewrite w2 ON w2.oid = d.objid)
+        SELECT oid::regclass::text FROM above WHERE oid <> v.oid AND oid <> $1::bigint::oid ORDER BY 1) AS users
 FROM used u
 LEFT JOIN pg_rewrite w ON u.classid = 'pg_rewrite'::regclass AND w.oid = u.objid
 LEFT JOIN pg_class v ON v.oid = w.ev_class AND v.relkind IN ('v', 'm')
+LEFT JOIN pg_proc f ON u.classid = 'pg_proc'::regclass AND f.oid = u.objid
 LEFT JOIN pg_attribute a ON a.attrelid = $1::bigint::oid AND a.attnum = u.attnum AND u.attnum > 0
 WHERE NOT (u.classid = 'pg_class'::regclass AND (
         EXISTS (SELECT FROM pg_index i WHERE i.indexrelid = u.objid AND i.indrelid = $1::bigint::oid)
@@ -196,7 +250,7 @@ WHERE NOT (u.classid = 'pg_class'::regclass AND (
   AND NOT (u.classid = 'pg_rewrite'::regclass AND w.ev_class = $1::bigint::oid)
   AND NOT (u.classid = 'pg_publication_rel'::regclass)
   AND NOT (u.classid = 'pg_type'::regclass)
-GROUP BY 1, 2, 3, 4 ORDER BY 3
+GROUP BY 1, 2, 3, 4, 5, v.oid ORDER BY 3
 """
 
 # Bodies that are text are parsed when they run: the catalog has no dependency for them.
@@ -209,13 +263,18 @@ WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', '{SCHEMA}') AND l.la
 ORDER BY 1
 """
 
-_SEQUENCES = """
+_SEQUENCES = f"""
 SELECT DISTINCT n.nspname AS schema, s.relname AS name, format_type(q.seqtypid, NULL) AS type, a.attname AS column,
   coalesce(own.deptype = 'i', false) AS identity, q.seqincrement AS increment,
   coalesce(o.attname, '') AS owner_column,
   (SELECT coalesce(array_agg(CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END
-                   || ' ' || g.privilege_type), '{}')
-   FROM aclexplode(s.relacl) g WHERE g.grantee <> s.relowner) AS grants
+                   || ' ' || g.privilege_type), '{{}}')
+   FROM aclexplode(s.relacl) g WHERE g.grantee <> s.relowner) AS grants,
+  {SEQUENCE_OPTIONS} AS options,
+  ARRAY(SELECT DISTINCT pg_describe_object(u.classid, u.objid, u.objsubid) FROM pg_depend u
+        LEFT JOIN pg_attrdef f ON u.classid = 'pg_attrdef'::regclass AND f.oid = u.objid
+        WHERE u.refclassid = 'pg_class'::regclass AND u.refobjid = s.oid AND u.deptype = 'n'
+          AND f.adrelid IS DISTINCT FROM $1::bigint::oid ORDER BY 1) AS users
 FROM (
   SELECT d.objid AS sequence, d.refobjsubid AS attnum FROM pg_depend d
   WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = $1::bigint::oid
@@ -342,6 +401,8 @@ def _read_settings(table: dict[str, Any]) -> dict[str, str]:
         settings["access method"] = table["method"]
     if table["tablespace"]:
         settings["tablespace"] = table["tablespace"]
+    if table["of_type"]:
+        settings["type"] = table["of_type"]
     return settings
 
 
@@ -350,8 +411,13 @@ async def _read_columns(
 ) -> tuple[tuple[TableColumn, ...], list[CatalogObject]]:
     """Returns the columns, and the checks of their domains as checks of the table."""
     columns, checks = [], []
+    types, mods = [column["type_oid"] for column in found], [column["mod"] for column in found]
+    levels: dict[tuple[int, int], list[Any]] = {}
+    for row in await conn.fetch(_DOMAINS, types, mods):
+        levels.setdefault((row["root"], row["mod"]), []).append(row)
+    by_column = {each.column: each for each in reversed(sequences)}
     for column in found:
-        *domains, base = await conn.fetch(_DOMAIN, column["type_oid"], column["mod"])
+        *domains, base = levels[column["type_oid"], column["mod"]]
         default = next((level["default"] for level in domains if level["default"]), "")
         checks += [
             CatalogObject(
@@ -365,7 +431,7 @@ async def _read_columns(
             for check in json.loads(level["checks"] or "[]")
         ]
         expression = column["expression"] or ""
-        sequence = next((each for each in sequences if each.column == column["name"]), None)
+        sequence = by_column.get(column["name"])
         columns.append(
             TableColumn(
                 name=column["name"],
@@ -377,6 +443,7 @@ async def _read_columns(
                 identity=column["identity"],
                 sequence=sequence.pair if sequence and (column["identity"] or "nextval(" in expression) else None,
                 storage=_storage_settings(column),
+                domain=domains[0]["type"] if domains else "",
                 comment=column["comment"] or "",
             )
         )
@@ -413,6 +480,7 @@ async def _read_own_objects(conn: Connection, oid: int, names: list[str]) -> lis
                     columns,
                     row["valid"],
                     index=row["index"] or "",
+                    properties=json.loads(row["properties"]),
                 )
             )
         else:
@@ -424,29 +492,57 @@ async def _read_own_objects(conn: Connection, oid: int, names: list[str]) -> lis
                     columns,
                     row["valid"],
                     owner_table=(row["schema"], row["table"]),
+                    is_indivisible=row["is_indivisible"],
+                    properties=json.loads(row["properties"]),
                 )
             )
     objects += [
-        CatalogObject(ObjectKind.INDEX, row["name"], row["definition"], tuple(row["columns"]), row["valid"])
+        CatalogObject(
+            ObjectKind.INDEX,
+            row["name"],
+            row["definition"],
+            tuple(row["columns"]),
+            row["valid"],
+            properties=json.loads(row["properties"]),
+        )
         for row in await conn.fetch(_INDEXES, oid)
     ]
     objects += [
-        CatalogObject(ObjectKind.POLICY, row["name"], _policy_sql(row), tuple(row["columns"]))
+        CatalogObject(
+            ObjectKind.POLICY,
+            row["name"],
+            _policy_sql(row),
+            tuple(row["columns"]),
+            properties=json.loads(row["properties"]),
+        )
         for row in await conn.fetch(_POLICIES, oid)
     ]
     for row in await conn.fetch(_TRIGGERS, oid):
         named = _columns_in_trigger_body(row["source"], names)
         columns = tuple(dict.fromkeys([*row["columns"], *named]))
         objects.append(
-            CatalogObject(ObjectKind.TRIGGER, row["name"], row["definition"], columns, row["enabled"] in ("O", "A"))
+            CatalogObject(
+                ObjectKind.TRIGGER,
+                row["name"],
+                row["definition"],
+                columns,
+                row["enabled"] != "D",
+                properties=json.loads(row["properties"]),
+            )
         )
     for kind, query in ((ObjectKind.RULE, _RULES), (ObjectKind.STATISTICS, _STATISTICS)):
         objects += [
             CatalogObject(
-                kind, row["name"], row["definition"], tuple(row["columns"]), is_attached=kind is ObjectKind.RULE
+                kind,
+                row["name"],
+                row["definition"],
+                tuple(row["columns"]),
+                is_attached=kind is ObjectKind.RULE,
+                properties=json.loads(row["properties"]),
             )
             for row in await conn.fetch(query, oid)
         ]
+    objects = [_with_whole_row(each) for each in objects]
     objects += [
         CatalogObject(ObjectKind.INHERITANCE, row["name"], row["name"]) for row in await conn.fetch(_INHERITANCE, oid)
     ]
@@ -460,6 +556,11 @@ async def _read_own_objects(conn: Connection, oid: int, names: list[str]) -> lis
         for row in await conn.fetch(_SECURITY_LABELS, oid)
     ]
     return objects
+
+
+def _with_whole_row(each: CatalogObject) -> CatalogObject:
+    """The catalog has no dependency for a reference to a whole row: it is found in the text."""
+    return replace(each, is_whole_row=True) if uses_whole_row(each.definition) else each
 
 
 def _policy_sql(row: Any) -> str:
@@ -524,7 +625,19 @@ async def _read_dependents(conn: Connection, oid: int, table: str, names: list[s
     kinds = {"v": ObjectKind.VIEW, "m": ObjectKind.MATERIALIZED_VIEW}
     for row in await conn.fetch(_DEPENDENTS, oid):
         kind = kinds.get(row["view_kind"]) or (ObjectKind.FUNCTION if row["function"] else ObjectKind.DEPENDENT)
-        objects.append(CatalogObject(kind, row["name"], row["definition"], tuple(row["columns"]), is_attached=True))
+        found = CatalogObject(
+            kind,
+            row["name"],
+            row["definition"],
+            tuple(row["columns"]),
+            is_attached=True,
+            users=tuple(row["users"]),
+        )
+        if not found.columns and row["source"]:  # it has a parameter or a result of the row's type
+            words = set(re.findall(r"[\w$]+", row["source"].lower()))
+            named = tuple(name for name in names if name.lower() in words)
+            found = replace(found, columns=named, is_by_name=True)
+        objects.append(_with_whole_row(found))
     for row in await conn.fetch(_FUNCTION_BODIES, table):
         words = set(re.findall(r"[\w$]+", row["source"].lower()))
         if table.lower() in words:
@@ -544,6 +657,8 @@ async def _read_sequences(conn: Connection, oid: int) -> tuple[SequenceObject, .
             is_identity=row["identity"],
             increment=row["increment"],
             grants=tuple((role, privilege) for role, _, privilege in (g.rpartition(" ") for g in row["grants"])),
+            options=tuple(row["options"]),
+            users=tuple(row["users"]),
         )
         for row in await conn.fetch(_SEQUENCES, oid)
     )

@@ -87,6 +87,7 @@ class StatementEffects:
         outside_transaction: the server refuses it inside of a transaction.
         error: why the server refused to execute it; then nothing else is known of it.
         is_duplicate: it failed because what it creates exists.
+        is_refused: the real server would refuse it as well; else the copy may lack what it needs.
     """
 
     locks: Mapping[str, TableLock] = field(default_factory=dict)
@@ -95,6 +96,7 @@ class StatementEffects:
     outside_transaction: bool = False
     error: str = ""
     is_duplicate: bool = False
+    is_refused: bool = False
 
 
 # --- what differs after a statement
@@ -109,12 +111,14 @@ def measured_effects(
     outside_transaction: bool = False,
     writes_rows: bool = True,
     original: SchemaSnapshot | None = None,
+    taken_back: AbstractSet[int] = frozenset(),
 ) -> StatementEffects:
     """The effects, from the schema before and after a statement.
 
     Args:
         writes_rows: where the statement locks a table for writing, it writes; not so if it was only planned.
         original: the schema before the migration: what the migration itself has made is left out.
+        taken_back: tables whose lock was released with a subtransaction, by oid: what was done under it is not known.
         locks: the strongest lock that the session took on each relation, by oid.
         counts: of each table, scans begun, rows written and rows deleted.
     """
@@ -124,6 +128,8 @@ def measured_effects(
     work = {}
     for oid, lock in taken.items():
         found = _work_of(oid, lock, before, after, counts.get(oid, (0, 0, 0))[0])
+        if oid in taken_back and lock is not TableLock.ROW_SHARE:
+            found = TableWork.UNKNOWN
         if found is TableWork.ROWS and not writes_rows:
             continue
         if found is not TableWork.NONE:

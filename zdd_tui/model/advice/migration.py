@@ -413,6 +413,7 @@ _ALTER_KINDS = {
     "AT_DropExpression": ActionKind.DROP_DEFAULT,
     "AT_DropIdentity": ActionKind.DROP_DEFAULT,
     "AT_SetStorage": ActionKind.ALTER_CATALOG,
+    "AT_DropOids": ActionKind.ALTER_CATALOG,
     "AT_SetCompression": ActionKind.ALTER_CATALOG,
     "AT_AlterConstraint": ActionKind.ALTER_CATALOG,
     "AT_ChangeOwner": ActionKind.OWNER,

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _BRANCH = re.compile(r"\b(IF|CASE|LOOP|WHILE|FOR|FOREACH|EXCEPTION)\b", re.IGNORECASE)
+_EXCEPTION_BLOCK = re.compile(r"\bEXCEPTION\s+WHEN\b", re.IGNORECASE)
 _HARMFUL = re.compile(
     r"\b(DROP|TRUNCATE|(?<!ON )DELETE|REVOKE|RENAME|DETACH|DISABLE|ENABLE|OWNER|INHERIT|REPLACE|CALL|PERFORM)\b"
     r"|\bEXECUTE\b(?!\s+(FUNCTION|PROCEDURE))"
@@ -71,6 +72,15 @@ def why_unproven(text: str, bodies: Mapping[str, str]) -> str:
         if _DELETE.search(code):
             return "it deletes rows, and no rollback restores them"
     return ""
+
+
+def find_exception_code(text: str, bodies: Mapping[str, str]) -> str:
+    """A statement with the bodies of its functions, where one has an EXCEPTION block; empty where none has.
+
+    Such a block is a subtransaction: where it is taken back, its locks are released before the statement ends.
+    """
+    codes = list(_all_code(text, bodies))
+    return "\n".join(codes) if any(_EXCEPTION_BLOCK.search(code) for code in codes) else ""
 
 
 def _all_code(text: str, bodies: Mapping[str, str]) -> Iterable[str]:

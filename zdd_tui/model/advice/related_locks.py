@@ -277,8 +277,19 @@ def _object_locks(
                 yield str(table), _AX, _NONE
         case _K.DROP_OTHER if action.cascade and action.detail in ("OBJECT_FUNCTION", "OBJECT_ROUTINE"):
             yield from ((table, _AX, _NONE) for table in schema.triggered_tables(action.name))
+        case _K.DROP_OTHER if action.cascade and action.detail == "OBJECT_SCHEMA":
+            yield from _schema_locks(action.name, schema)
         case _K.COMMENT if action.detail == "statistics":
             yield from ((name, lock, work) for name in schema.statistics_tables(action.name))
+
+
+def _schema_locks(name: str, schema: SchemaSnapshot) -> Iterator[FoundLock]:
+    """Everything in a schema that is dropped, the other sides of its foreign keys, and the views above."""
+    for relation in schema.relations.values():
+        if relation.schema == name and relation.kind in "rpvmf":
+            yield str(relation), _AX, _NONE
+            yield from _other_sides(list(schema.foreign_keys(relation.oid)), relation, _NONE, schema)
+            yield from _view_locks(relation.oid, {*range(2000)}, schema)
 
 
 def _columns_with_type(name: str, schema: SchemaSnapshot) -> Iterator[tuple[RelationInfo, ColumnInfo]]:
@@ -328,6 +339,11 @@ def _column_rule(
         case _K.DROP_DEFAULT if not (column.default or column.identity or column.generated):
             return replace(rule, breaking_reason="", hint="")
         case _K.CHANGE_TYPE if is_widening(column.type, action.type) and not action.using:
+            # An index keeps its file, but for those of partitions: the parent's is made again, and theirs with it.
+            if relation.kind == "p" and any(
+                column.number in each.index_columns for each in schema.indexes(relation.oid)
+            ):
+                return replace(rule, work=TableWork.INDEX, breaking_reason="")
             return replace(rule, work=TableWork.INSTANT, breaking_reason="")
         case _K.SET_NOT_NULL if column.not_null or column.name in schema.proven_not_null(relation.oid):
             return LockRule(rule.lock, TableWork.INSTANT)
@@ -346,6 +362,7 @@ def _table_rule(action: StatementAction, rule: LockRule, relation: RelationInfo,
         persistence, _, access_method, *_ = [*relation.settings.split(" "), "", ""]
         same = {"AT_SetLogged": persistence == "p", "AT_SetUnLogged": persistence == "u"}
         same["AT_SetAccessMethod"] = access_method == action.name
+        same["AT_SetTableSpace"] = relation.tablespace == action.name
         if same.get(action.detail):
             return replace(rule, work=TableWork.INSTANT, hint="")
     return rule

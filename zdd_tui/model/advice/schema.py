@@ -49,6 +49,8 @@ class RelationInfo:
         is_valid: of an index.
         index_of: oid of the table of an index; 0 otherwise.
         settings: persistence (p, u or t), replica identity, access method and storage options.
+        tablespace: its own, or that of the database.
+        index_columns: of an index, the numbers of the columns that it uses.
         uses: of a view, the tables and columns (oid, number) that it reads; number 0 is the table as a whole.
     """
 
@@ -67,6 +69,8 @@ class RelationInfo:
     index_of: int = 0
     is_unique: bool = False
     settings: str = ""
+    tablespace: str = ""
+    index_columns: frozenset[int] = frozenset()
     uses: frozenset[tuple[int, int]] = frozenset()
     columns: tuple[ColumnInfo, ...] = ()
 

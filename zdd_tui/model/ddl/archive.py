@@ -114,10 +114,10 @@ def _transfer_sequence(catalog: Catalog, sequence: KeySequence) -> tuple[str, ..
         )
     # The sequence of an identity column cannot change its owner: a new one continues from its last value.
     successor = quote_qualified(target.schema, sequence.successor)
-    counting = "" if sequence.increment == 1 else f" INCREMENT BY {sequence.increment}"
+    options = " ".join([f"INCREMENT BY {sequence.increment}", *sequence.options])
     return (
         f"LOCK TABLE {target.sql} IN ACCESS EXCLUSIVE MODE",
-        f"CREATE SEQUENCE {successor}{counting} OWNED BY {column}",
+        f"CREATE SEQUENCE {successor} {options} OWNED BY {column}",
         f"SELECT setval({quote_literal(successor)}::regclass, last_value, is_called) FROM {old}",
         f"ALTER TABLE {target.sql} ALTER COLUMN {quote_identifier(sequence.key)}"
         f" SET DEFAULT nextval({quote_literal(successor)}::regclass)",

@@ -3,6 +3,7 @@
 Two objects are equal where these forms are equal. What PostgreSQL's parser here cannot read has no form: it is unknown.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,18 +61,34 @@ class Renaming:
 
     def _rename_reference(self, node: Any, own_names: set[str]) -> None:
         if not node.fields[-1].HasField("string"):
+            self._rename_qualifier(node, [each.string.sval for each in node.fields[:-1]], own_names)
             return
         *qualifier, column = [each.string.sval for each in node.fields]
         # The server qualifies every reference inside a subquery, so a bare name is a column of the table itself.
         if qualifier and qualifier[-1] not in own_names and qualifier[-1] not in _ROW_ALIASES:
             return
         node.fields[-1].string.sval = self.columns.get(column, column)
+        self._rename_qualifier(node, qualifier, own_names)
+
+    def _rename_qualifier(self, node: Any, qualifier: list[str], own_names: set[str]) -> None:
         if qualifier and qualifier[-1] in own_names:
             pair = ("", qualifier[-1]) if len(qualifier) == 1 else (qualifier[-2], qualifier[-1])
             target = next((new for old, new in self.tables.items() if old == pair or old[1] == pair[1]), None)
             if target is not None:
                 for each, text in zip(reversed(node.fields[:-1]), reversed(target), strict=False):
                     each.string.sval = text
+
+
+_QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*\"""")
+_WHOLE_ROW = re.compile(r"(?i)(?<!\bnew)(?<!\bold)\.\*")
+
+
+def uses_whole_row(definition: str) -> bool:
+    """Whether a definition, as the server prints it, has a reference to a whole row, such as ``t.*``.
+
+    The row of a trigger is none: it is compared with the row before.
+    """
+    return ".*" in definition and _WHOLE_ROW.search(_QUOTED.sub("x", definition)) is not None
 
 
 def constraint_form(definition: str, renaming: Renaming) -> str | None:

@@ -66,6 +66,7 @@ class KeySequence:
         is_shared: the new table's default uses it.
         successor: a free name in the new table's schema for the sequence that replaces it.
         grants: privilege and role, quoted, of every right on it.
+        options: SQL of its other options, where they are not the defaults.
     """
 
     schema: str
@@ -76,6 +77,7 @@ class KeySequence:
     successor: str
     increment: int = 1
     grants: tuple[tuple[str, str], ...] = ()
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,9 @@ from zdd_tui.model.sql import (
     SqlSyntaxError,
     name_sql,
     parse_expression,
+    parse_sql,
     quote_literal,
+    split_statements,
 )
 
 
@@ -105,7 +107,18 @@ ACCEPTED_KINDS = frozenset(
     {
         *(str(kind) for kind in ObjectKind),
         *("column", "type", "collation", "not-null", "default", "identity", "generated", "sequence", "sequence-type"),
-        *("storage", "comment", "grant", "owner", "row-security", "force-row-security", "replica-identity", "settings"),
+        *(
+            "domain",
+            "storage",
+            "comment",
+            "grant",
+            "grant-added",
+            "owner",
+            "row-security",
+            "force-row-security",
+            "replica-identity",
+            "settings",
+        ),
         "subscribers",
     }
 )
@@ -262,6 +275,10 @@ _DESCRIBED: Mapping[ObjectKind, Callable[[str, Renaming], str | None]] = {
     ObjectKind.TRIGGER: object_form,
     ObjectKind.STATISTICS: statistics_form,
 }
+_WHOLE_ROW_ADVICE = (
+    "write one that works without the old side, before contract, or make sure that it does already; accept it here to"
+    " start"
+)
 _GOES_WITH_COLUMN = (ObjectKind.INDEX, ObjectKind.STATISTICS)
 _ADVICE = {
     ObjectKind.VIEW: "cleanup cannot drop the old side while it exists: replace it by one on the new side before"
@@ -291,6 +308,7 @@ class _Comparison:
         }
         self.affected = tuple(column for column in old.columns if self.is_table or column.name in self.plan_names)
         self.affected_names = {column.name for column in self.affected}
+        self.readers = self._find_readers()
         self.successors = {column.name: self._find_successors(column) for column in self.affected}
         mapped = {name: found.only.name for name, found in self.successors.items() if found.only is not None}
         own = frozenset({old.pair, ("", old.name), ("", plan.change.table.name)})
@@ -298,17 +316,20 @@ class _Comparison:
         copies = frozenset({new.pair, ("", new.name)})
         self.new_names = Renaming({}, copies, {**dict.fromkeys(copies, self.target), **new.aliases})
         self.found: list[SideDifference] = []
+        self.named: set[tuple[str, SideVerdict]] = set()
 
     def run(self) -> tuple[SideDifference, ...]:
         for column in self.affected:
             self._compare_column(column)
         for each in self.old.objects:
-            if self.is_table or set(each.columns) & self.affected_names:
+            if self.is_table or each.is_whole_row or set(each.columns) & self.affected_names:
                 self._compare_object(each)
+        self._compare_owned_sequences()
         self._compare_grants()
         self._compare_replica_identity()
         if self.is_table:
             self._compare_table()
+            self._compare_added_grants()
         order = list(SideVerdict)
         return tuple(sorted(self.found, key=lambda each: -order.index(each.verdict)))
 
@@ -327,22 +348,32 @@ class _Comparison:
         new: str = "",
     ) -> None:
         what = " ".join(what.split())
-        if all(each.what != what or each.verdict is not verdict for each in self.found):
+        if (what, verdict) not in self.named:
+            self.named.add((what, verdict))
             self.found.append(SideDifference(what, verdict, reason, statements, advice, is_attached, old, new))
 
     # --- columns
+
+    def _find_readers(self) -> dict[str, list[tuple[_Source, TableColumn]]]:
+        """The new columns that are computed from each old one. Each expression is parsed once: a table may have
+        a thousand columns."""
+        new_columns = {column.name: column for column in self.new.columns}
+        found: dict[str, list[tuple[_Source, TableColumn]]] = {}
+        for new, expression in self.plan.change.up.items():
+            reads = check_expression(f"change.up.{new}", expression, self.plan.change.table.name)
+            if (target := new_columns.get(new)) is not None:
+                source = _classify_source(expression, len(reads))
+                for name in reads:
+                    found.setdefault(name, []).append((source, target))
+        return found
 
     def _find_successors(self, column: TableColumn) -> _Successors:
         name = self._name(column.name)
         if self.is_table and name in self.key and (same := self.new.column(name)) is not None:
             return _Successors((same,))
         found: dict[_Source, list[TableColumn]] = {}
-        for new, expression in self.plan.change.up.items():
-            reads = check_expression(f"change.up.{new}", expression, self.plan.change.table.name)
-            target = self.new.column(new)
-            if name in reads and target is not None:
-                source = _classify_source(expression, len(reads))
-                found.setdefault(source, []).append(target)
+        for source, target in self.readers.get(name, ()):
+            found.setdefault(source, []).append(target)
         for source in _Source:
             if columns := found.get(source):
                 chosen = columns[:1] if source in (_Source.SAME, _Source.CAST) else columns
@@ -377,6 +408,14 @@ class _Comparison:
 
     def _compare_type(self, name: str, old: TableColumn, new: TableColumn, source: _Source) -> None:
         texts: _Texts = {"old": old.type, "new": new.type}
+        if old.domain and old.domain != new.domain:
+            self._add(
+                f"domain {name}",
+                SideVerdict.HARMLESS,
+                f"{new.name} is no {old.domain}: its rules are compared one by one; no later ALTER DOMAIN reaches it",
+                old=old.domain,
+                new=new.domain or new.type,
+            )
         if old.type == new.type:
             return
         if source is _Source.SAME and not holds_every_value(old.type, new.type):
@@ -459,6 +498,7 @@ class _Comparison:
                 SideVerdict.LOST,
                 f"{new.name} has {'another' if new.comment else 'none'}",
                 *_plain_statement("expand", statement),
+                advice=_by_hand(statement),
                 old=old.comment,
                 new=new.comment,
             )
@@ -521,7 +561,10 @@ class _Comparison:
             )
             section = "expand" if self.is_table else "constrain"
             is_identity = bool(old.identity) and not self.is_table
-            statement = f"{alter} ADD GENERATED {_IDENTITY[old.identity]} AS IDENTITY" if is_identity else default
+            options = _sequence_options(before) if before is not None else ""
+            statement = (
+                f"{alter} ADD GENERATED {_IDENTITY[old.identity]} AS IDENTITY{options}" if is_identity else default
+            )
             self._add(what, SideVerdict.LOST, f"{new.name} gets no value by itself", *_optional(section, statement))
         elif old.identity == "a" and new.identity != "a":
             self._add(
@@ -537,12 +580,59 @@ class _Comparison:
                 f"the sequence of {new.name} counts by {after.increment}, not {before.increment}",
                 advice="create the sequence with the same INCREMENT",
             )
+        elif before is not None and before.pair != after.pair and _limits(before) != _limits(after):
+            self._add(
+                what,
+                SideVerdict.LOST,
+                f"the sequence of {new.name} has {_limits(after) or 'the default limits'}, not"
+                f" {_limits(before) or 'the default ones'}",
+                advice=f"write it with the options of {before.name}:{_sequence_options(before) or ' none'}",
+                old=_limits(before),
+                new=_limits(after),
+            )
         else:
             self._add(what, SideVerdict.CARRIED, f"{new.name} counts on from {after.schema}.{after.name}")
         if after is not None:
             self._compare_sequence_range(name, new, after)
             self._compare_sequence_owner(before, after, new)
             self._compare_sequence_grants(before, after)
+
+    def _compare_owned_sequences(self) -> None:
+        """Sequences that belong to an old column, and would be dropped with it."""
+        defaults = {column.name: column.sequence for column in self.old.columns}
+        for sequence in self.old.sequences:
+            owner = sequence.owner_column
+            if owner not in self.affected_names or sequence.is_identity:
+                continue
+            if defaults.get(owner) == sequence.pair and not sequence.users:
+                continue  # it goes with the default, which is compared
+            what, after = f"sequence {sequence.name}", self.new.sequence(sequence.pair)
+            if after is not None and self.is_table:
+                self._add(what, SideVerdict.CARRIED, "cleanup hands it over to the new table")
+            elif after is not None and after.owner_column not in self.affected_names:
+                self._add(what, SideVerdict.CARRIED, f"it belongs to {after.owner_column or 'no column'}")
+            else:
+                self._add_owned_sequence(what, sequence)
+
+    def _add_owned_sequence(self, what: str, sequence: SequenceObject) -> None:
+        name, successors = name_sql(*sequence.pair), self.successors[sequence.owner_column].columns
+        is_near = sequence.schema == self.target[0]  # a sequence and its owner are in one schema
+        statement = (
+            f"ALTER SEQUENCE {name} OWNED BY {self.target_sql}.{name_sql(successors[0].name)}"
+            if successors and is_near
+            else ""
+        )
+        used = f", and {', '.join(sequence.users)} uses it" if sequence.users else ""
+        self._add(
+            what,
+            SideVerdict.LOST,
+            f"it belongs to {self._name(sequence.owner_column)}, and would be dropped with it{used}",
+            *_optional("constrain", statement),
+            advice=""
+            if statement
+            else f"ALTER SEQUENCE {name} OWNED BY NONE, before contract; accept it here to start",
+            is_attached=bool(sequence.users),
+        )
 
     def _compare_sequence_range(self, name: str, new: TableColumn, after: SequenceObject) -> None:
         if holds_every_value(new.type, after.type) or not holds_every_value(after.type, new.type):
@@ -606,10 +696,19 @@ class _Comparison:
         used = [self._name(name) for name in old.columns if self.is_table or name in self.affected_names]
         listed = ", ".join(used) if used and not self.is_table else str(self.plan.change.table)
         # A function whose body is text keeps nothing from being dropped; it fails when it is called.
-        reason = f"it uses {listed}" if old.is_attached or old.kind is ObjectKind.RULE else f"its body names {listed}"
-        self._add(
-            what, SideVerdict.LOST, reason, advice=_ADVICE[old.kind], is_attached=old.is_attached, old=old.definition
-        )
+        is_attached = old.is_attached and (self.is_table or (bool(used) and not old.is_by_name))
+        if not used and not self.is_table:
+            reason = f"it uses the whole row, {self._row_change()}"
+        elif is_attached or (old.kind is ObjectKind.RULE and used):
+            reason = f"it uses {listed}"
+        else:
+            reason = f"its body names {listed}"
+        if old.users:
+            reason += f"; {', '.join(old.users)} {'depends' if len(old.users) == 1 else 'depend'} on it"
+        self._add(what, SideVerdict.LOST, reason, advice=_ADVICE[old.kind], is_attached=is_attached, old=old.definition)
+
+    def _row_change(self) -> str:
+        return f"which has {', '.join(self.plan.change.up)} and no {', '.join(self.plan.change.down)} at the end"
 
     def _compare_described(self, what: str, old: CatalogObject) -> None:
         form = _DESCRIBED[old.kind]
@@ -626,6 +725,15 @@ class _Comparison:
             names = ", ".join(self._name(name) for name in missing)
             self._add(what, SideVerdict.HARMLESS, f"it goes with column {names}", old=old.definition)
             return
+        if old.is_whole_row and not self.is_table:
+            self._add(
+                what,
+                SideVerdict.LOST,
+                f"it uses the whole row, {self._row_change()}",
+                advice=_WHOLE_ROW_ADVICE,
+                old=old.definition,
+            )
+            return
         expected = form(old.definition, self.old_names)
         kinds = (
             (ObjectKind.FOREIGN_KEY, ObjectKind.REFERENCING_KEY)
@@ -638,16 +746,47 @@ class _Comparison:
                 self._add_match(what, old, match)
                 return
         reason = self._why_not_found(missing, split, expected)
-        statements = self._statements_for(old) if not missing and not split and self._is_plain(used) else ()
+        is_plain = not missing and not split and self._is_writable(old) and self._is_plain(used)
+        statements = self._statements_for(old) if is_plain else ()
+        advice = _WHOLE_ROW_ADVICE if old.is_whole_row else self._advice_for(old)
         self._add(
             what,
             SideVerdict.LOST,
             reason,
             *statements,
-            advice="" if statements else _ADVICE.get(old.kind, ""),
+            advice="" if statements else advice,
             is_attached=old.is_attached,
             old=old.definition,
         )
+
+    def _advice_for(self, old: CatalogObject) -> str:
+        if "DEFERRABLE" in old.definition and old.kind in (ObjectKind.UNIQUE, ObjectKind.PRIMARY_KEY):
+            return (
+                "PostgreSQL builds a deferrable one only under a lock: create it after the release, and accept its loss"
+            )
+        if _is_temporal(old):
+            return (
+                "PostgreSQL builds WITHOUT OVERLAPS only under a lock: create it after the release, and accept its loss"
+            )
+        if old.is_indivisible:
+            return (
+                "before PostgreSQL 18 a partitioned table gets a foreign key only under a lock on both tables: add it"
+                " after the release, and accept its loss"
+            )
+        if self._needs_filled_rows(old):
+            return (
+                "rows that are not filled yet are the same under NULLS NOT DISTINCT: create it after the release, and"
+                " accept its loss"
+            )
+        return _ADVICE.get(old.kind, "write one for the new side by hand, or accept its loss")
+
+    def _is_writable(self, old: CatalogObject) -> bool:
+        """Whether a statement that the plan can run makes the same object on the new side."""
+        return not (old.is_whole_row or old.is_indivisible or _is_temporal(old) or self._needs_filled_rows(old))
+
+    def _needs_filled_rows(self, old: CatalogObject) -> bool:
+        """In the column kind the indexes are built while the new column is NULL in every row."""
+        return not self.is_table and "NULLS NOT DISTINCT" in f"{old.definition} {old.index}"
 
     def _is_plain(self, used: Iterable[str]) -> bool:
         return all(self.successors[name].source in (_Source.SAME, _Source.CAST) for name in used)
@@ -690,10 +829,31 @@ class _Comparison:
                 for each in self.new.of_kind(ObjectKind.UNIQUE, ObjectKind.PRIMARY_KEY)
                 if each.index and object_form(each.index, self.new_names) == expected
             ]
-        return next((each for each in found if each.is_valid), found[0] if found else None)
+        # Several may have one definition, as triggers that differ in when they fire.
+        own_names = (old.name, self._successor_name(old))
+        is_trigger = old.kind is ObjectKind.TRIGGER
+        return min(
+            found,
+            key=lambda each: (
+                is_trigger and each.name not in own_names,
+                not each.is_valid,
+                each.properties != old.properties,
+                each.name not in own_names,
+            ),
+            default=None,
+        )
 
     def _add_match(self, what: str, old: CatalogObject, match: CatalogObject) -> None:
         texts: _Texts = {"old": old.definition, "new": match.definition}
+        if old.kind is ObjectKind.TRIGGER and not match.is_valid:
+            self._add(
+                what,
+                SideVerdict.LOST,
+                f"{match.name} is disabled",
+                advice=f"ALTER TABLE {self.target_sql} ENABLE TRIGGER {name_sql(match.name)}",
+                **texts,
+            )
+            return
         if old.is_valid and not match.is_valid:
             table = name_sql(*match.owner_table) if match.owner_table else self.target_sql
             statement = f"ALTER TABLE {table} VALIDATE CONSTRAINT {name_sql(match.name.partition(' of ')[0])}"
@@ -709,7 +869,65 @@ class _Comparison:
         elif old.kind is not match.kind and old.kind is ObjectKind.UNIQUE:
             self._add(what, SideVerdict.HARMLESS, f"the unique index {match.name} enforces it", **texts)
         else:
-            self._add(what, SideVerdict.CARRIED, f"{match.name} is alike", **texts)
+            self._add(what, SideVerdict.CARRIED, f"{self._shown_name(match)} is alike", **texts)
+        self._compare_properties(old, match)
+
+    def _shown_name(self, match: CatalogObject) -> str:
+        """An object that got its name from a copy gets it from the real table there."""
+        for (schema, copy), (_, name) in self.new.aliases.items():
+            if not schema and match.name.startswith(f"{copy}_"):
+                return match.name.replace(copy, name, 1)
+        return match.name
+
+    def _compare_properties(self, old: CatalogObject, match: CatalogObject) -> None:
+        """The comment, and the other properties together."""
+        names = [name for name in old.properties if name != "comment"]
+        for word, group in (("comment", ["comment"] if "comment" in old.properties else []), ("settings", names)):
+            if not group:
+                continue
+            what, shown = f"{word} of {old.kind} {old.name}", self._shown_name(match)
+            missing = [name for name in group if match.properties.get(name) != old.properties[name]]
+            if not missing:
+                self._add(what, SideVerdict.CARRIED, f"{shown} has {' and '.join(_PROPERTIES[name] for name in group)}")
+                continue
+            statements = [self._property_sql(match, name, old.properties[name]) for name in missing]
+            is_expand = self.is_table and missing == ["fires"]
+            self._add(
+                what,
+                SideVerdict.LOST,
+                f"{shown} lacks {' and '.join(f'{_PROPERTIES[name]} ({old.properties[name]})' for name in missing)}",
+                *(CarryStatement("expand", sql) for sql in statements if is_expand),
+                advice="" if is_expand else _by_hand("; ".join(statements)),
+                old=", ".join(old.properties[name] for name in group),
+                new=", ".join(match.properties.get(name, "") for name in group),
+            )
+
+    def _property_sql(self, match: CatalogObject, name: str, value: str) -> str:
+        name_of_match = self._shown_name(match).partition(" of ")[0]
+        own = name_sql(name_of_match)
+        table = name_sql(*match.owner_table) if match.owner_table else self.target_sql
+        is_index = match.kind is ObjectKind.INDEX
+        index = name_sql(self.target[0], name_of_match)
+        word = {ObjectKind.INDEX: "INDEX", ObjectKind.POLICY: "POLICY", ObjectKind.TRIGGER: "TRIGGER"}.get(
+            match.kind, "STATISTICS" if match.kind is ObjectKind.STATISTICS else "CONSTRAINT"
+        )
+        is_alone = is_index or match.kind is ObjectKind.STATISTICS
+        called = index if is_alone else f"{own} ON {table}"
+        match name:
+            case "comment":
+                return f"COMMENT ON {word} {called} IS {quote_literal(value).strip()}"
+            case "fires":
+                return f"ALTER TABLE {table} ENABLE {value} TRIGGER {own}"
+            case "clustered":
+                return f"ALTER TABLE {table} CLUSTER ON {own}"
+            case "target":
+                return f"ALTER STATISTICS {called} SET STATISTICS {value}"
+            case "tablespace":
+                return f"ALTER INDEX {index} SET TABLESPACE {name_sql(value)}"
+            case "extension":
+                return f"ALTER {word} {called} DEPENDS ON EXTENSION {value}"
+        targets = (each.split(" ") for each in value.split(", "))
+        return "; ".join(f"ALTER INDEX {index} ALTER COLUMN {column} SET STATISTICS {to}" for column, to in targets)
 
     def _statements_for(self, old: CatalogObject) -> tuple[CarryStatement, ...]:
         name = self._successor_name(old)
@@ -839,6 +1057,28 @@ class _Comparison:
             where = ", ".join(column.name for column in missing if column) or str(self.plan.change.target_table)
             self._add(what, SideVerdict.LOST, f"not on {where}", *(CarryStatement("expand", sql) for sql in statements))
 
+    def _compare_added_grants(self) -> None:
+        """What default privileges give to roles that had no right to the rows: the plan's own GRANTs are meant."""
+        meant = granted_roles(self.plan)
+        for grant in self.new.grants:
+            had = any(
+                each.role in (grant.role, "public")
+                and each.privilege == grant.privilege
+                and each.column in ("", grant.column)
+                for each in self.old.grants
+            )
+            if had or grant.role in (self.old.owner, self.new.owner) or grant.role in meant:
+                continue
+            right = f"{grant.privilege}({grant.column})" if grant.column else grant.privilege
+            on = f"{grant.privilege} ({name_sql(grant.column)})" if grant.column else grant.privilege
+            role = "PUBLIC" if grant.role == "public" else name_sql(grant.role)
+            self._add(
+                f"grant-added {right} to {grant.role}",
+                SideVerdict.LOST,
+                "the old side does not have it: default privileges open the new table to more roles",
+                CarryStatement("expand", f"REVOKE {on} ON {self.target_sql} FROM {role}"),
+            )
+
     def _has_grant(self, wanted: Grant, column: str) -> bool:
         if wanted.role == self.new.owner:
             return True
@@ -899,13 +1139,17 @@ class _Comparison:
             if new.settings.get(setting) == value:
                 self._add(f"settings {setting}", SideVerdict.CARRIED, "the new side has it")
                 continue
-            is_parameter = setting not in ("persistence", "access method", "tablespace")
+            is_parameter = setting not in ("persistence", "access method", "tablespace", "type")
             statement_sql = f"{alter} SET ({setting} = {value})" if is_parameter else ""
             self._add(
                 f"settings {setting}",
                 SideVerdict.LOST,
                 f"the new table has {new.settings.get(setting, 'the default')}",
                 *_optional("expand", statement_sql),
+                advice=""
+                if is_parameter
+                else f"{_TABLE_SETTINGS[setting]} after the release, at a time when its"
+                " lock harms nobody, and accept its loss",
                 old=value,
                 new=new.settings.get(setting, ""),
             )
@@ -916,7 +1160,56 @@ class _Comparison:
             self._add("comment", SideVerdict.LOST, "the new table lacks it", *_plain_statement("expand", statement_sql))
 
 
+def granted_roles(plan: Plan) -> frozenset[str]:
+    """The roles that the plan's expand gives rights to."""
+    found = set()
+    for text in split_statements(plan.change.expand):
+        statement = parse_sql(text).stmts[0].stmt
+        if statement.HasField("grant_stmt") and statement.grant_stmt.is_grant:
+            found |= {each.role_spec.rolename or "public" for each in statement.grant_stmt.grantees}
+    return frozenset(found)
+
+
 _IDENTITY = {"a": "ALWAYS", "d": "BY DEFAULT"}
+_TABLE_SETTINGS = {
+    "persistence": "ALTER TABLE … SET UNLOGGED",
+    "access method": "ALTER TABLE … SET ACCESS METHOD",
+    "tablespace": "ALTER TABLE … SET TABLESPACE",
+    "type": "ALTER TABLE … OF",
+}
+_PROPERTIES = {
+    "comment": "its comment",
+    "fires": "its firing mode",
+    "clustered": "the mark of CLUSTER ON",
+    "target": "its statistics target",
+    "tablespace": "its tablespace",
+    "extension": "its dependency on extension",
+    "statistics": "the statistics targets of its columns",
+}
+"""How :attr:`CatalogObject.properties` are called."""
+
+
+def _is_temporal(old: CatalogObject) -> bool:
+    """A key WITHOUT OVERLAPS, or a foreign key to one (PostgreSQL 18)."""
+    keys = (ObjectKind.UNIQUE, ObjectKind.PRIMARY_KEY, ObjectKind.FOREIGN_KEY, ObjectKind.REFERENCING_KEY)
+    return old.kind in keys and re.search(r" WITHOUT OVERLAPS\)|\(.*\bPERIOD \S+\)", old.definition) is not None
+
+
+def _by_hand(sql: str) -> str:
+    """Advice for what no section of the plan runs."""
+    return f"run it by hand after contract: {' '.join(sql.split())}; accept it here to start"
+
+
+def _limits(sequence: SequenceObject) -> str:
+    """The options that decide which values a sequence gives out; where it starts does not, once it has started."""
+    return " ".join(option for option in sequence.options if not option.startswith(("START ", "CACHE ")))
+
+
+def _sequence_options(sequence: SequenceObject) -> str:
+    """The options of a sequence as an identity column has them; empty for none, else with a space before."""
+    counting = () if sequence.increment == 1 else (f"INCREMENT BY {sequence.increment}",)
+    options = " ".join([*counting, *sequence.options])
+    return f" ({options})" if options else ""
 
 
 def _optional(section: str, sql: str | None) -> tuple[CarryStatement, ...]:

@@ -31,7 +31,7 @@ _EXPRESSION_HINT = "write one expression over the columns of the row, such as fi
 _ADDITIVE_HINT = (
     "expand may hold ALTER TABLE … ADD COLUMN, ADD CONSTRAINT … NOT VALID, CREATE TABLE, CREATE TYPE, "
     "CREATE SEQUENCE, CREATE STATISTICS, COMMENT ON and GRANT; for a new table also its settings, owner, policies, "
-    "triggers and publications"
+    "triggers, publications and REVOKE"
 )
 
 
@@ -311,7 +311,7 @@ def resolve_name(plan: Plan, relation: Any) -> TableName:
 _NEW_TABLE_SETTINGS = frozenset(
     {
         *("AT_ChangeOwner", "AT_EnableRowSecurity", "AT_ForceRowSecurity", "AT_ReplicaIdentity", "AT_SetRelOptions"),
-        *("AT_ColumnDefault", "AT_AddIdentity"),
+        *("AT_ColumnDefault", "AT_AddIdentity", "AT_EnableAlwaysTrig", "AT_EnableReplicaTrig"),
     }
 )
 _COLUMN_SETTINGS = frozenset({"AT_SetStatistics", "AT_SetStorage", "AT_SetCompression", "AT_SetOptions"})
@@ -363,6 +363,9 @@ class _AdditiveChecker:
                 self._require_plan_table(plan_key, statement.relations[0].range_var)
             case "create_policy_stmt":
                 self._require_new_table(plan_key, statement.table, text)
+            case "grant_stmt" if enum_name(statement, "objtype") == "OBJECT_TABLE":  # a REVOKE
+                for each in statement.objects:
+                    self._require_new_table(plan_key, each.range_var, text)
             case "create_trig_stmt" if not statement.isconstraint and not statement.replace:
                 self._require_new_table(plan_key, statement.relation, text)
             case "alter_publication_stmt" if enum_name(statement, "action") == "AP_AddObjects":

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from zdd_tui.model.ddl.canonical import TablePair
+from zdd_tui.model.ddl.canonical import Renaming, TablePair, renamed_statement
 from zdd_tui.model.ddl.expand import index_statements
 from zdd_tui.model.ddl.lint import created_objects, read_constrain, resolve_name
+from zdd_tui.model.ddl.table_objects import ObjectKind, TableObjects
 from zdd_tui.model.plan.base import Plan, TableName
 from zdd_tui.model.sql import (
     deparse,
@@ -75,6 +76,32 @@ def scratch_statements(plan: Plan, *, constrain: bool) -> tuple[tuple[str, str],
     expand = [(f"change.expand statement {n}", sql) for n, sql in enumerate(split_statements(plan.change.expand), 1)]
     indexes = [(f"change.indexes statement {n}", sql) for n, sql in enumerate(index_statements(plan), 1)]
     return (*expand, *indexes)
+
+
+def copied_constraints(table: TableObjects, copy: str) -> tuple[str, ...]:
+    """The constraints and indexes of a table for a copy that was made without them; not those of whole rows."""
+    alter = f"ALTER TABLE {name_sql(TEMPORARY, copy)} ADD CONSTRAINT"
+    kinds = (ObjectKind.PRIMARY_KEY, ObjectKind.UNIQUE, ObjectKind.EXCLUSION, ObjectKind.CHECK)
+    domains = {column.name for column in table.columns if column.domain}
+    found = [
+        f"{alter} {name_sql(each.name)} {each.definition}"
+        for kind in kinds
+        for each in table.of_kind(kind)
+        if not each.is_whole_row and not (kind is ObjectKind.CHECK and domains & {*each.columns})
+    ]
+    indexes = (
+        renamed_statement(each.definition, Renaming(), each.name, (TEMPORARY, copy))
+        for each in table.of_kind(ObjectKind.INDEX)
+        if not each.is_whole_row
+    )
+    return (*found, *(sql for sql in indexes if sql))
+
+
+def creates_table(text: str, plan: Plan, resolve: Callable[[Any], TableName]) -> bool:
+    """Whether a statement creates the new table of a plan."""
+    statement = parse_sql(text).stmts[0].stmt
+    is_create = plan.change.into is not None and statement.HasField("create_stmt")
+    return is_create and resolve(statement.create_stmt.relation) == plan.change.target_table
 
 
 def needed_tables(text: str) -> tuple[Any, ...]:

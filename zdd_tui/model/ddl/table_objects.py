@@ -37,6 +37,7 @@ class TableColumn:
     Attributes:
         type: as ``format_type`` prints it; of a domain, the type that it is based on. The domain's checks are
             objects of the table, its default and its NOT NULL are those of the column.
+        domain: its name; empty for a type that is none.
         collation: qualified; empty for a type that has none.
         not_null: a constraint that is not valid does not count.
         default: expression; empty for none, for an identity and for a generated column.
@@ -56,6 +57,7 @@ class TableColumn:
     sequence: TablePair | None = None
     storage: tuple[str, ...] = ()
     comment: str = ""
+    domain: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +68,16 @@ class CatalogObject:
         name: for a person; of another table's constraint: ``constraint of schema.table``.
         definition: the server's SQL.
         columns: of this table, which it uses.
-        is_valid: of a constraint: validated; of an index: usable; of a trigger: enabled as usual.
+        is_valid: of a constraint: validated; of an index: usable; of a trigger: it fires in some session.
         index: definition of the index behind a constraint.
         owner_table: of a referencing key, the table that has it.
         is_attached: dropping what it uses fails while it exists.
+        is_by_name: its columns are those that its text names; dropping them does not fail.
+        is_whole_row: it uses the row as one value, so it changes with every column that comes or goes.
+        is_indivisible: of a foreign key: the server does not add it NOT VALID.
+        properties: what it has beside its definition, by name: comment, statistics targets, when a trigger fires. Only
+            what is not the default.
+        users: what depends on this object, by name, and would have to go before it.
     """
 
     kind: ObjectKind
@@ -80,6 +88,11 @@ class CatalogObject:
     index: str = ""
     owner_table: TablePair | None = None
     is_attached: bool = False
+    is_by_name: bool = False
+    is_whole_row: bool = False
+    is_indivisible: bool = False
+    properties: Mapping[str, str] = field(default_factory=dict)
+    users: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +116,9 @@ class SequenceObject:
     Attributes:
         owner_column: the column of this table that owns it; empty where another one does, or none.
         grants: role and privilege.
+        options: in which it differs from a new sequence of its type and increment, such as ``CYCLE`` or
+            ``MAXVALUE 300``.
+        users: what uses it, but for defaults of this table.
     """
 
     schema: str
@@ -113,6 +129,8 @@ class SequenceObject:
     is_identity: bool = False
     increment: int = 1
     grants: tuple[tuple[str, str], ...] = ()
+    options: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
 
     @property
     def pair(self) -> TablePair:

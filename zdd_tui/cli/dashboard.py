@@ -20,6 +20,7 @@ from zdd_tui.model.duration import format_duration, parse_duration
 from zdd_tui.model.errors import PlanError, ZddError
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.plan.file import LoadedPlan, fill_placeholders
+from zdd_tui.model.queries import MetricHistoryQuery
 from zdd_tui.model.release.records import Actor
 
 if TYPE_CHECKING:
@@ -130,7 +131,9 @@ def _open_stored(actor: Actor, plan: BasePlan, release_id: int | None) -> LiveSo
 def _open_recorder(source: LiveSource, file: str) -> "RecordingWriter":
     from zdd_tui.dashboard.recording.writer import RecordingWriter  # noqa: PLC0415  # only recording pays for it
 
-    return RecordingWriter(source.state, Path(file), ready=source.wait_for_screen)
+    return RecordingWriter(
+        source.state, Path(file), ready=source.wait_for_screen, fetch_history=lambda: source.fetch(MetricHistoryQuery())
+    )
 
 
 async def _run_examination(loaded: LoadedPlan) -> "Report":

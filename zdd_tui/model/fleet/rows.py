@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property
 
-from zdd_tui.model.release.claims import assess_activity
+from zdd_tui.model.release.claims import assess_activity, count_verdicts
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import ReleaseState, StepStatus, closed_gates
@@ -183,6 +183,7 @@ def build_release_row(
     record: ReleaseRecord, facts: ReleaseFacts, *, database: str, group: str, clock_offset: float
 ) -> FleetRow:
     """The row of a release, as of the time of its record."""
+    record = count_verdicts(record, record.now)
     release, now = record.release, record.now
     summary = summarize_release(record, now, activity=assess_activity(record.lease, 0.0))
     waits_for, since = find_blocker(record, facts)

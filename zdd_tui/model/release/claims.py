@@ -6,7 +6,7 @@ work. The rules hold for a snapshot and a time; nothing here reads a clock.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from zdd_tui.model.duration import format_duration
@@ -152,6 +152,29 @@ def assess_activity(lease: Lease | None, reading_age: float, error: str = "") ->
         return Activity(False, is_known, None if is_known else reading_age)
     age = lease.age + reading_age
     return Activity(is_known and age <= lease.ttl, is_known, age)
+
+
+def count_verdicts(record: ReleaseRecord, now: float, error: str = "") -> ReleaseRecord:
+    """The release with the verdicts of its gates and of its guard as they count: while no agent is known to work, each
+    is unknown. Their age is not considered. A release that has ended keeps its last ones.
+
+    Args:
+        now: seconds since the epoch, by the database's clock.
+        error: why there is no newer record; empty without an error.
+    """
+    return withdraw_verdicts(record, assess_activity(record.lease, max(0.0, now - record.now), error))
+
+
+def withdraw_verdicts(record: ReleaseRecord, activity: Activity) -> ReleaseRecord:
+    """The same, for what is known of the agent."""
+    if activity.is_active or record.release.state.has_ended:
+        return record
+    why = "no agent" if activity.is_known else "whether an agent works is not known"
+    return replace(
+        record,
+        gates={name: reading.withdrawn(why) for name, reading in record.gates.items()},
+        guard=tuple(reading.withdrawn(why) for reading in record.guard),
+    )
 
 
 def assess_agent(record: ReleaseRecord | None, activity: Activity) -> SourceHealth:

@@ -9,7 +9,7 @@ from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.plan.guard import GuardAction, MetricUnit
 from zdd_tui.model.release.condition import ConditionReading
-from zdd_tui.model.release.gate import GateReading, Verdict
+from zdd_tui.model.release.gate import GateReading, Verdict, describe_withdrawn
 from zdd_tui.model.release.state import Command, CommandKind, Precondition, Release, StepStatus
 from zdd_tui.model.release.witness import NOTHING_RECORDED, WitnessRecord
 from zdd_tui.model.tuning import Tuning, effective_limits
@@ -327,6 +327,13 @@ class GuardReading:
             should_act=False,
             is_applicable=True,
         )
+
+    def withdrawn(self, why: str) -> "GuardReading":
+        """The reading of an agent that is not known to work; see :meth:`GateReading.withdrawn`."""
+        if self.verdict is Verdict.UNKNOWN:
+            return self
+        reason = describe_withdrawn(why, self.verdict, self.reason)
+        return replace(self, verdict=Verdict.UNKNOWN, reason=reason, should_act=False, is_applicable=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -231,7 +231,7 @@ def place_panes(request: LayoutRequest, width: int, height: int) -> Mapping[str,
         bool(right)
         and width >= _EVENTS_BESIDE_COLUMNS
         and request.pods + BORDER_ROWS > top
-        and height - right_rows >= min_events
+        and height - right_rows >= max(min_events, _MIN_PANE_ROWS)
     )
     if beside:
         top = height

@@ -11,7 +11,7 @@ from zdd_tui.backends.actor import this_actor
 from zdd_tui.backends.store.rollback import COUNT_SECONDS
 from zdd_tui.dashboard.live_source import LiveSource
 from zdd_tui.dashboard.state import DashboardState
-from zdd_tui.dashboard.traffic import read_traffic
+from zdd_tui.dashboard.widgets.panes.traffic import read_traffic
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.records import ReleaseRecord
@@ -69,6 +69,4 @@ def write_rollback_facts(facts: Sequence[RollbackFact]) -> None:
     cells = max(40, shutil.get_terminal_size().columns)
     for fact in facts:
         head = f"  {fact.label:<{_LABEL_CELLS}}"
-        sys.stderr.write(
-            textwrap.fill(fact.text, cells, initial_indent=head, subsequent_indent=" " * len(head)) + "\n"
-        )
+        sys.stderr.write(textwrap.fill(fact.text, cells, initial_indent=head, subsequent_indent=" " * len(head)) + "\n")

@@ -239,7 +239,11 @@ def describe_loss(
     """
     release = record.release
     if change is None and release.strategy.name == "expand-contract":
-        return (RollbackFact("LOST", "the new side. How many values only it holds cannot be told for this plan", FactTone.WARNING),)
+        return (
+            RollbackFact(
+                "LOST", "the new side. How many values only it holds cannot be told for this plan", FactTone.WARNING
+            ),
+        )
     if change is None:
         return (
             RollbackFact("LOST", "no data: images, traffic and flags change; what the new image has written stays"),

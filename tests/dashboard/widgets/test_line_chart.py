@@ -152,4 +152,6 @@ def test_the_charts_of_a_release_that_has_ended_are_final_and_end_with_it(state:
     assert ended_text(ended, now) == "ended 10m ago"
     assert chart_end(ended, now) == EPOCH
     unconfirmed = with_release(ended, now - 60.0)
-    assert final_at_end(unconfirmed, observed).is_stale(now, CHARTS_STALE_SECONDS), "that it has ended was read long ago"
+    assert final_at_end(unconfirmed, observed).is_stale(now, CHARTS_STALE_SECONDS), (
+        "that it has ended was read long ago"
+    )

@@ -152,8 +152,11 @@ def _add_points(
         return known
     known = known if known is not None else {}
     for rule, points in line.items():
-        parsed = [MetricPoint(*(None if value is None else float(value) for value in point)) for point in points]
-        known.setdefault(rule, []).extend(parsed)  # type: ignore[arg-type]
+        parsed = [
+            MetricPoint(float(at), *(None if value is None else float(value) for value in values))
+            for at, *values in points
+        ]
+        known.setdefault(rule, []).extend(parsed)
     return known
 
 

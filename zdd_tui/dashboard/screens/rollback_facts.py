@@ -1,8 +1,8 @@
 """The facts that the confirmation of a rollback shows above the steps to undo."""
 
 from zdd_tui.dashboard.state import DashboardState, RenderContext
-from zdd_tui.dashboard.traffic import read_traffic
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, hang, wrap
+from zdd_tui.dashboard.widgets.panes.traffic import read_traffic
 from zdd_tui.model.rollback import FactTone, RollbackHistory, describe_rollback_facts
 
 _STYLES = {FactTone.NORMAL: TextStyle.NORMAL, FactTone.WARNING: TextStyle.WARN, FactTone.LOSS: TextStyle.BAD}

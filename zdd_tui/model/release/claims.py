@@ -156,24 +156,29 @@ def assess_activity(lease: Lease | None, reading_age: float, error: str = "") ->
 
 def count_verdicts(record: ReleaseRecord, now: float, error: str = "") -> ReleaseRecord:
     """The release with the verdicts of its gates and of its guard as they count: while no agent is known to work, each
-    is unknown. Their age is not considered. A release that has ended keeps its last ones.
+    is unknown. One that is too old is left as it is: its age says it. A release that has ended keeps its last ones.
 
     Args:
         now: seconds since the epoch, by the database's clock.
         error: why there is no newer record; empty without an error.
     """
-    return withdraw_verdicts(record, assess_activity(record.lease, max(0.0, now - record.now), error))
+    return withdraw_verdicts(record, assess_activity(record.lease, max(0.0, now - record.now), error), now)
 
 
-def withdraw_verdicts(record: ReleaseRecord, activity: Activity) -> ReleaseRecord:
+def withdraw_verdicts(record: ReleaseRecord, activity: Activity, now: float) -> ReleaseRecord:
     """The same, for what is known of the agent."""
     if activity.is_active or record.release.state.has_ended:
         return record
-    why = "no agent" if activity.is_known else "whether an agent works is not known"
+    why = "no agent" if activity.is_known else "agent not known"
     return replace(
         record,
-        gates={name: reading.withdrawn(why) for name, reading in record.gates.items()},
-        guard=tuple(reading.withdrawn(why) for reading in record.guard),
+        gates={
+            name: reading if reading.age(now) > reading.max_age else reading.withdrawn(why)
+            for name, reading in record.gates.items()
+        },
+        guard=tuple(
+            reading if reading.age(now) > reading.max_age else reading.withdrawn(why) for reading in record.guard
+        ),
     )
 
 

@@ -238,8 +238,8 @@ class GateRow:
 def build_gate_rows(record: ReleaseRecord, now: float) -> tuple[GateRow, ...]:
     """All gates in the order of their phases, those before the first phase first.
 
-    A stale reading is unknown, as for the rules, and so is each while no agent is known to work. Two kinds are shown as they were: the readings with which a phase was
-    left, and all readings of a release that has ended.
+    A stale reading is unknown, as for the rules, and so is each while no agent is known to work. Two kinds are shown as
+    they were: the readings with which a phase was left, and all readings of a release that has ended.
 
     Args:
         now: seconds since the epoch, by the database's clock.

@@ -74,7 +74,7 @@ def summarize_release(
         activity: whether an agent is known to work on it.
         following_region: the region that is released after this one, once this one is done; else empty.
     """
-    record = withdraw_verdicts(record, activity)
+    record = withdraw_verdicts(record, activity, now)
     summary = _summarize_state(record, activity.worked_until(now))
     summary = _summarize_inactivity(record, summary, activity)
     if following_region and record.release.state is ReleaseState.DONE:

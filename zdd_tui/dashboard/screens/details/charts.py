@@ -68,8 +68,9 @@ class ChartScreen(DetailScreen):
         rows = max(MIN_CHART_ROWS, (height - len(lines)) // max(1, len(names)) - 1)
         for name in names:
             reading, points = readings[name], self._query.value.points.get(name, ())
-            head, *chart = rule_chart_lines(reading, points, rule_interval(board, name), end,
-                                             formatter.cells, rows, end_label(board))
+            head, *chart = rule_chart_lines(
+                reading, points, rule_interval(board, name), end, formatter.cells, rows, end_label(board)
+            )
             glyph, style = VERDICT_GLYPHS[reading.verdict]
             at = last_known_at(points)
             age = "no value yet" if at is None else f"last value {format_age(now - at)} ago"

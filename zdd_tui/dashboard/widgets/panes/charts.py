@@ -94,8 +94,8 @@ class ChartPane(Pane):
 
 
 def chart_end(board: DashboardState, now: float) -> float | None:
-    """Where the time axis ends, in seconds since the epoch by the database's clock: now, or the end of a release that has
-    ended. None before the first reading.
+    """Where the time axis ends, in seconds since the epoch by the database's clock: now, or the end of a release that
+    has ended. None before the first reading.
 
     Args:
         now: monotonic seconds.
@@ -116,7 +116,9 @@ def ended_text(board: DashboardState, now: float) -> str:
     record, server_now = board.release.value, board.server_now(now)
     if record is None or server_now is None or not record.release.state.has_ended:
         return ""
-    return "ended" if record.finished_at is None else f"ended {format_age(max(0.0, server_now - record.finished_at))} ago"
+    return (
+        "ended" if record.finished_at is None else f"ended {format_age(max(0.0, server_now - record.finished_at))} ago"
+    )
 
 
 def final_at_end(board: DashboardState, history: Observed[MetricHistory]) -> Observed[MetricHistory]:

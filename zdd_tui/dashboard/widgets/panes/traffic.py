@@ -4,6 +4,7 @@ from zdd_tui.dashboard.state import FLAGS_STALE_SECONDS, PODS_STALE_SECONDS, Das
 from zdd_tui.dashboard.widgets.panes.pod_rows import build_pod_rows
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.image import is_rewritten, parse_image
+from zdd_tui.model.release.canary_weight import CanaryWeight, wanted_weight
 from zdd_tui.model.rollback import Traffic
 from zdd_tui.model.workload.pod import PodState
 
@@ -15,6 +16,26 @@ def read_traffic(board: DashboardState, now: float) -> Traffic:
     percent, flag_problem = _read_flag(board, now)
     serving, new, pods_problem = _count_pods(board, now)
     return Traffic(percent, flag_problem, serving, new, pods_problem)
+
+
+def read_canary_weight(board: DashboardState, now: float) -> CanaryWeight | None:
+    """Wanted and real weight of a canary; None for another strategy, and where there is no weight now.
+
+    Args:
+        now: monotonic seconds.
+    """
+    record, source = board.release.value, board.plan.weight_source
+    wanted = wanted_weight(record.release) if record is not None and source else None
+    if wanted is None:
+        return None
+    if source == "gateway":
+        stale = board.route_weight.is_stale(now, PODS_STALE_SECONDS) or bool(board.route_weight.error)
+        return CanaryWeight(wanted, None if stale else board.route_weight.value, "requests, by the HTTPRoute")
+    traffic = read_traffic(board, now)
+    if source == "flag":
+        return CanaryWeight(wanted, traffic.flag_percent, "users, by the flag")
+    real = 100 * traffic.serving_new / traffic.serving if traffic.serving else None
+    return CanaryWeight(wanted, real, "serving pods")
 
 
 def _why_unknown(source: Observed[object], now: float, limit: float, name: str) -> str:

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from platformdirs import user_config_path
 from rich.cells import cell_len
 
 from zdd_tui.backends.files import read_text
+from zdd_tui.cli.options import default_config_path
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import BackendError, PlanError
 from zdd_tui.model.fleet.config import (
@@ -28,11 +28,6 @@ from zdd_tui.model.fleet.rows import Fleet, FleetRow, build_error_row, order_row
 
 MAX_CONCURRENT_READS = 64
 """Databases that `zdd list` reads at the same time."""
-
-
-def default_config_path() -> Path:
-    """``config.toml`` in the user's configuration folder of zdd."""
-    return user_config_path("zdd", appauthor=False) / "config.toml"
 
 
 def load_fleet_settings(

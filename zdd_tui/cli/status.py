@@ -163,7 +163,7 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
     created_at    seconds since the epoch by the database's clock, like ``now``; ``finished_at`` null until it ends
     ============  =============================================================================================
 
-    While no agent is known to work, the verdicts of ``gates`` and ``guard`` are unknown, with the last ones in ``reason``.
+    While no agent is known to work, the verdicts of ``gates`` and ``guard`` are unknown, with the last in ``reason``.
     """
     record = count_verdicts(record, record.now)
     release, backfill = record.release, record.backfill

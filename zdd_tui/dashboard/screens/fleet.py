@@ -157,6 +157,7 @@ class FleetScreen(Screen[None]):
             *back,
             (keys.get("table.filter", ""), "filter"),
             (keys.get("table.sort", ""), "sort"),
+            (keys.get("table.columns", ""), "columns"),
             (keys.get("fleet.history", ""), "releases" if self._pane.has_history else "history"),
             (keys.get("fleet.help", ""), "help"),
             (keys.get("fleet.quit", ""), "quit"),

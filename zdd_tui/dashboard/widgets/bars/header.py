@@ -35,7 +35,7 @@ class Header(ReleaseView):
 
 
 def header_line(board: DashboardState, context: RenderContext, cells: int) -> Line:
-    """A narrow terminal leaves out the strategy, the target and a canary's weight, in this order; then it cuts the name."""
+    """A narrow terminal leaves out strategy, target and a canary's weight, in this order; then it cuts the name."""
     plan = board.plan
     name: Line = (("zdd ", TextStyle.DIM), (plan.name, TextStyle.STRONG))
     strategy: Line = ((strategy_title(plan.strategy), TextStyle.DIM),)

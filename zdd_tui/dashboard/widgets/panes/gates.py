@@ -27,6 +27,7 @@ class GatePane(TablePane[GateRow, float]):
     """
 
     pane_name = "gates"
+    fixed_columns = frozenset({"gate", "verdict"})
     title_action = "gates"
     is_final_at_end = True
 

@@ -30,6 +30,7 @@ class GuardPane(TablePane[GuardReading, bool]):
     """Two lines per rule, or one where the screen is low; the most urgent first."""
 
     pane_name = "guard"
+    fixed_columns = frozenset({"verdict", "rule"})
     title_action = "charts"
     is_final_at_end = True
     is_compact = False

@@ -33,6 +33,7 @@ class PodPane(TablePane[PodRow, float]):
     """One row per pod, the most urgent first; above them what a rollout waits for."""
 
     pane_name = "pods"
+    fixed_columns = frozenset({"pod", "state"})
     title_action = "topology"
     shows_error = True
     stale_after = PODS_STALE_SECONDS

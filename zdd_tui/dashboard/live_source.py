@@ -285,7 +285,9 @@ class LiveSource:
                         self._publish_error(Slot.RELEASE, start.error, start.hint)
                     else:
                         title = f"{store.address} has no release {self._plan.name}"
-                        self._publish_error(Slot.RELEASE, title, "start it with zdd open PLAN or zdd agent PLAN")
+                        hint = "start it with zdd open PLAN or zdd agent PLAN"
+                        # The database has answered: there is nothing to read yet.
+                        self._publish_value(Slot.RELEASE, Observed(None, time.monotonic(), title, hint))
                     await asyncio.sleep(HEARTBEAT_SECONDS)
                 while True:
                     self._release_id = release_id

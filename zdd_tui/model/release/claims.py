@@ -221,7 +221,8 @@ def required_sources(record: ReleaseRecord) -> frozenset[SourceName]:
 def assess_queried_metrics(
     record: ReleaseRecord, rules: Mapping[str, float], now: float, activity: Activity
 ) -> SourceHealth:
-    """The metrics server, which the agent queries: known by the readings of its rules.
+    """The metrics server, which the agent queries: known by the readings of its rules, and by the agent's probes where
+    rules are evaluated rarely.
 
     Args:
         rules: names of the rules that query it, with the seconds between two evaluations.
@@ -231,13 +232,19 @@ def assess_queried_metrics(
     if record.release.state.has_ended:
         return SourceHealth(name, SourceStatus.NOT_NEEDED)
     readings = [reading for reading in record.guard if reading.rule in rules]
-    age = min((reading.age(now) for reading in readings if reading.verdict is not Verdict.UNKNOWN), default=None)
+    known = [reading.observed_at for reading in readings if reading.verdict is not Verdict.UNKNOWN]
+    probe = record.metrics_probe
+    known += [probe.at] if probe is not None and not probe.error else []
+    age = max(0.0, now - max(known)) if known else None
     if not activity.is_active:
         return SourceHealth(name, SourceStatus.UNKNOWN, age, "the agent reads it", is_required=is_required)
-    limit = max(FRESH_SECONDS, max(rules.values(), default=0.0) + 1.0)
+    # The agent of an earlier version does not probe.
+    limit = FRESH_SECONDS if probe is not None else max(FRESH_SECONDS, max(rules.values(), default=0.0) + 1.0)
     if is_current(age, limit=limit):
         return SourceHealth(name, SourceStatus.FRESH, age, is_required=is_required)
-    error = next((reading.reason for reading in readings if reading.verdict is Verdict.UNKNOWN), "")
+    error = (probe.error if probe is not None else "") or next(
+        (reading.reason for reading in readings if reading.verdict is Verdict.UNKNOWN), ""
+    )
     status = SourceStatus.LOST if age is not None or error else SourceStatus.UNKNOWN
     return SourceHealth(name, status, age, error, is_required=is_required)
 

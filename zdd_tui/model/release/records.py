@@ -337,6 +337,19 @@ class GuardReading:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsProbe:
+    """The newest probe of the metrics server, which the agent makes between the evaluations of the guard's rules.
+
+    Attributes:
+        at: seconds since the epoch, by the database's clock.
+        error: empty where the server has answered.
+    """
+
+    at: float = field(compare=False)
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ReleaseRecord:
     """A release as stored, read in one snapshot. Two records are equal where only time has passed.
 
@@ -351,6 +364,7 @@ class ReleaseRecord:
         conditions: standing conditions that were not met at some time, with their newest status.
         witness: who wrote only one side; empty where there is no witness.
         rollback: how the rollback started; None where there was none.
+        metrics_probe: None where the agent makes none, because rules are evaluated as often.
     """
 
     id: int
@@ -375,6 +389,7 @@ class ReleaseRecord:
     conditions: tuple[ConditionReading, ...] = ()
     witness: WitnessRecord = NOTHING_RECORDED
     rollback: RollbackStart | None = None
+    metrics_probe: MetricsProbe | None = None
 
     @property
     def tuning(self) -> Tuning:

@@ -41,8 +41,10 @@ async def test_a_hidden_column_stays_hidden_in_the_next_dashboard(tmp_path: Path
     async with run_in_emulator(command, dict(os.environ)) as terminal:
         await terminal.wait_for("POD", "DRAIN")
         assert "VERSION" not in terminal.text
-        terminal.press("ca\r")  # all of them again
-        await terminal.wait_for("POD", "VERSION", "DRAIN")
+        terminal.press("c")
+        await terminal.wait_for("[ ] VERSION")
+        terminal.press("a\r")  # all of them again
+        await terminal.wait_for("1:pods", "POD", "VERSION", "DRAIN")
         terminal.press("q")
         assert await terminal.wait_for_exit() == 0
     assert ColumnChoice(file).hidden("pods") == frozenset()

@@ -10,7 +10,7 @@ from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.pod_rows import POD_GLYPHS, STATE_ORDER, ColumnWidths, PodRow, PodRowCache
 from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.release.claims import uncounted_seconds
-from zdd_tui.model.workload.drain import VersionDrain, summarize_drain
+from zdd_tui.model.workload.drain import DatabaseSessions, VersionDrain, summarize_drain
 from zdd_tui.model.workload.pod import Pod, PodState
 from zdd_tui.model.workload.rollout import WorkloadSnapshot
 
@@ -41,6 +41,7 @@ class PodPane(TablePane[PodRow, float]):
     def __init__(self) -> None:
         super().__init__()
         self._pods = PodRowCache()
+        self._drain: tuple[tuple[int, DatabaseSessions | None], tuple[VersionDrain, ...]] = ((-1, None), ())
 
     def source(self, board: DashboardState) -> Observed[object]:
         return board.workload
@@ -88,9 +89,17 @@ class PodPane(TablePane[PodRow, float]):
         return row.pod
 
     def notes(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
-        known = [] if board.sessions.is_stale(context.now, SESSIONS_STALE_SECONDS) else [board.sessions.value]
-        drain = summarize_drain([(row.version, row.pod) for row in self._pods.rows], known[0] if known else None)
+        is_stale = board.sessions.is_stale(context.now, SESSIONS_STALE_SECONDS)
+        drain = self._summarize_drain(None if is_stale else board.sessions.value)
         return [*drain_lines(drain, cells), *pod_notes(board, cells, is_current=not self.is_uncertain(board, context))]
+
+    def _summarize_drain(self, sessions: DatabaseSessions | None) -> tuple[VersionDrain, ...]:
+        """Computed only when a pod has changed its state: there may be thousands."""
+        made_of = self._pods.revision, sessions
+        if self._drain[0] != made_of:
+            pods = [(row.version, row.pod) for row in self._pods.rows]
+            self._drain = made_of, summarize_drain(pods, sessions)
+        return self._drain[1]
 
     def empty_line(self, board: DashboardState) -> Line:
         return (("no pods", TextStyle.WARN),)

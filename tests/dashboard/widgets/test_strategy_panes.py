@@ -324,3 +324,5 @@ def test_the_pods_pane_counts_the_pods_of_each_version() -> None:
         "old: 2 serving, 1 draining, 1 OVERDUE, db sessions not known",
     ]
     assert len(drain_lines(summarize_drain(rows, None), 100)) == 1
+    narrow = [text(line) for line in drain_lines(summarize_drain(rows, None), 44)]
+    assert "old: 2 serving 1 OVERDUE 1 draining db ?" in narrow, "what is late is not cut"

@@ -73,6 +73,17 @@ class VersionDrain:
             parts.append("db sessions not known" if self.sessions is None else f"{self.sessions} db sessions")
         return f"{self.version}: {', '.join(parts)}"
 
+    @property
+    def short_text(self) -> str:
+        """``old: 2 serving 1 OVERDUE 1 draining db 5``: what matters first, ``?`` for what is not known."""
+        parts = [f"{self.serving} serving"]
+        parts += [f"{self.overdue} OVERDUE"] if self.overdue else []
+        parts += [f"{self.draining + self.stopping} draining"] if self.draining + self.stopping else []
+        parts += [f"{self.other} not serving"] if self.other else []
+        if self.leaving:
+            parts.append(f"db {'?' if self.sessions is None else self.sessions}")
+        return f"{self.version}: {' '.join(parts)}"
+
 
 def has_leaving_pods(pods: Iterable[Pod]) -> bool:
     return any(pod.state in LEAVING for pod in pods)

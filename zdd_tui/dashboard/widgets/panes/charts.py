@@ -108,7 +108,7 @@ def chart_end(board: DashboardState, now: float) -> float | None:
 def end_label(board: DashboardState) -> str:
     """What the end of the time axis is."""
     record = board.release.value
-    return "end of the release" if record is not None and record.release.state.has_ended else "now"
+    return "end" if record is not None and record.release.state.has_ended else "now"
 
 
 def ended_text(board: DashboardState, now: float) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from zdd_tui.dashboard.state import DashboardState
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.tuning import describe_tuning
+from zdd_tui.model.workload.drain import has_leaving_pods
 
 FULL_LAYOUT_ROWS = 32
 """Height of the screen from which all panes fit."""
@@ -149,8 +150,11 @@ def request_layout(
 
 
 def pod_count(board: DashboardState) -> int:
-    """Rows of the pods' table."""
-    return sum(len(snapshot.pods) + len(snapshot.gone) for snapshot in board.workloads)
+    """Rows of the pods' table, with the lines above it that count the pods of two versions."""
+    snapshots = board.workloads
+    images = {pod.image for snapshot in snapshots for pod in snapshot.pods}
+    has_counts = len(images) > 1 or any(has_leaving_pods(snapshot.pods) for snapshot in snapshots)
+    return sum(len(snapshot.pods) + len(snapshot.gone) for snapshot in snapshots) + (2 if has_counts else 0)
 
 
 def _backfill_request(board: DashboardState) -> PaneRequest:

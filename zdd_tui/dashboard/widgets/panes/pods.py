@@ -141,7 +141,8 @@ def drain_lines(drain: Sequence[VersionDrain], cells: int) -> list[Line]:
     line = join([(span,) for span in spans], ("  ", TextStyle.NORMAL))
     if line_width(line) <= cells:
         return [line] if line else []
-    return [((truncate(text, cells), style),) for text, style in spans]
+    texts = [text if len(text) <= cells else each.short_text for each, (text, _) in zip(drain, spans, strict=True)]
+    return [((truncate(text, cells), style),) for text, (_, style) in zip(texts, spans, strict=True)]
 
 
 def pod_notes(board: DashboardState, cells: int, *, is_current: bool = True) -> list[Line]:

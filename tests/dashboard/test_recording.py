@@ -154,7 +154,7 @@ def test_the_values_of_charts_are_recorded_once_and_played_up_to_their_time(
 ) -> None:
     state = STATES["guard-backfill"]
     first = [MetricPoint(EPOCH - 20.0, 0.02, 0.01), MetricPoint(EPOCH - 10.0, None, 0.01)]
-    later = [*first, MetricPoint(EPOCH + 3600.0, 0.5, 0.01)]
+    later = [*first, MetricPoint(EPOCH + 1e9, 0.5, 0.01)]
     given = [first, later, later]
     rolled: list[Future[MetricHistory]] = []
 

@@ -264,6 +264,21 @@ async def test_a_terminal_asks(here: CliEnvironment, store: Store) -> None:
             await shown.wait_for("advance done: it is running")
 
 
+async def test_a_rollback_shows_what_the_dashboard_shows_before_it_asks(here: CliEnvironment, store: Store) -> None:
+    async with run_command_handler(here, store) as agent:
+        await move_release(agent, wait_in_phase("backfill"), gates=True)
+        async with terminal(here, "rollback") as shown:
+            code, text = await _answer(shown, "Continue? [y/N]", "n\r")
+    assert code == 1
+    words = " ".join(text.split())
+    assert "USERS NOW unknown, the read flag does not exist" in words
+    assert "LOST column full_name of public.users, no row was copied to it yet" in words
+    assert "REHEARSED never, in this version of the plan" in words
+    assert "LAST TIME no rollback of this strategy is recorded in this database" in words
+    assert words.index("LAST TIME") < words.index("rollback of users-full-name on") < words.index("Continue?")
+    assert await last_command(store) is None
+
+
 async def test_a_terminal_asks_for_the_name_of_an_irreversible_advance(here: CliEnvironment, store: Store) -> None:
     async with run_command_handler(here, store) as agent:
         await move_release(agent, wait_in_phase("contract"), gates=True)

@@ -35,11 +35,16 @@ from zdd_tui.dashboard.widgets.bars.header import header_line
 from zdd_tui.dashboard.widgets.bars.health import health_line
 from zdd_tui.dashboard.widgets.bars.stepper import stepper_line
 from zdd_tui.dashboard.widgets.bars.summary import summary_lines
+from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS
 from zdd_tui.dashboard.widgets.drawing.line import Line, format_age
 from zdd_tui.dashboard.widgets.panes.backfill import backfill_lines
+from zdd_tui.dashboard.widgets.panes.gates import gates_heading, verdict_of
+from zdd_tui.dashboard.widgets.panes.guard import guard_heading, guard_readings
 from zdd_tui.model.errors import Refused
 from zdd_tui.model.release.delivery import RETRY_SECONDS, VALID_SECONDS, Delivery
-from zdd_tui.model.release.records import CommandRequest, Lease, ReleaseRecord, StoredCommand
+from zdd_tui.model.release.gate import GateReading, Verdict
+from zdd_tui.model.release.gate_rows import build_gate_rows
+from zdd_tui.model.release.records import CommandRequest, GuardReading, Lease, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import (
     CommandKind,
     Release,
@@ -66,6 +71,9 @@ MOVES = re.compile(
 """What only an agent at work can make true."""
 
 MOVES_IN_STATUS = re.compile(r"… (running|undoing) |a second|[▶◀] |No action needed")
+
+JUDGED = re.compile(r"✔ pass|✔ backfill-complete|all [0-9]+ pass|passes|all gates pass|AWAITING APPROVAL")
+"""Verdicts that only an agent at work can give."""
 
 
 @dataclass
@@ -178,7 +186,16 @@ class World:
     def _record(self) -> ReleaseRecord:
         found = record(self.state, lease=Lease(4, "agent", "bastion", 1, self.now - self.renewed_at, 3.0))
         done = backfill(rows_done=self.rows_done, rows_total=2_000_000)
-        return replace(found, now=self.server_now, backfill=done, commands=tuple(self.rows[-20:]))
+        judged_at = EPOCH + self.renewed_at - MONOTONIC
+        gates = {
+            gate.name: GateReading(gate.name, Verdict.PASS, "3 of 3", judged_at)
+            for phase in self.state.strategy.phases
+            for gate in phase.gates
+        }
+        guard = (GuardReading("error-rate", Verdict.PASS, "0.1 % of requests", observed_at=judged_at),)
+        return replace(
+            found, now=self.server_now, backfill=done, commands=tuple(self.rows[-20:]), gates=gates, guard=guard
+        )
 
     def _deliver(self) -> None:
         """As :func:`zdd_tui.backends.store.delivery.deliver_command` and the live source do."""
@@ -228,14 +245,35 @@ class World:
         if not works:
             claimed = MOVES.search(text)
             assert claimed is None, f"{claimed.group(0)!r} although nobody is known to work:\n{text}"
+            judged = JUDGED.search(f"{text}\n{self._verdict_text(context)}") if not self.state.state.has_ended else None
+            assert judged is None, f"{judged.group(0)!r} although nobody is known to judge:\n{text}"
             assert self.state.state.has_ended or re.search(r"no agent for|state not known for", text), text
         self._check_health(plain(health_line(self.shown, context, 80)))
         if self.progress is not None:
             self._check_delivery(plain(*command_progress_lines(self.progress, self.shown, context, 200)))
         if self.up[POSTGRESQL]:
             status = format_status(self._record())
-            claimed = MOVES_IN_STATUS.search(status) if self.now - self.renewed_at > FRESH else None
-            assert claimed is None, f"{claimed.group(0)!r} although no agent works:\n{status}"
+            if self.now - self.renewed_at > FRESH:
+                claimed = MOVES_IN_STATUS.search(status) or (
+                    None if self.state.state.has_ended else re.search(r"gate [a-z-]+: pass", status)
+                )
+                assert claimed is None, f"{claimed.group(0)!r} although no agent works:\n{status}"
+
+    def _verdict_text(self, context: RenderContext) -> str:
+        """What the panes of gates and guard say of the current phase."""
+        record, now = self.shown.release.value, self.shown.server_now(context.now)
+        assert record is not None
+        assert now is not None
+        rows = [row for row in build_gate_rows(record, now) if not row.has_passed]
+        rules = guard_readings(self.shown, now)
+        return "\n".join(
+            (
+                gates_heading(self.shown, context),
+                guard_heading(rules),
+                *(f"{verdict_of(row)[0]} {row.status_text} {row.gate.name}" for row in rows),
+                *(f"{VERDICT_GLYPHS[rule.verdict][0]} {rule.verdict} {rule.rule}" for rule in rules),
+            )
+        )
 
     def _screen_text(self, context: RenderContext) -> str:
         shown, activity = self.shown, self.shown.activity(context.now)
@@ -282,7 +320,7 @@ ACTIONS = st.one_of(
     st.tuples(st.just("freeze"), SYSTEMS),
     st.tuples(st.just("thaw"), SYSTEMS),
     st.tuples(st.just("press"), st.sampled_from((CommandKind.ROLLBACK, CommandKind.PAUSE, CommandKind.RESUME))),
-    st.tuples(st.sampled_from(("kill", "start", "lose answers", "keep answers", "next phase")), st.none()),
+    st.tuples(st.sampled_from(("kill", "start", "lose answers", "keep answers", "next phase", "gates")), st.none()),
 )
 WAITS = st.sampled_from((0.25, 0.5, 1.0, 2.75, 3.25, 6.0, 31.0))
 
@@ -293,6 +331,8 @@ SENT_INTO_A_FROZEN_DATABASE = [
     (("keep answers", None), 6.0),
     (("thaw", POSTGRESQL), 6.0),
 ]
+JUDGED_BY_A_DEAD_AGENT = [(("gates", None), 1.0), (("kill", None), 6.0)]
+JUDGED_BEFORE_A_FROZEN_DATABASE = [(("gates", None), 1.0), (("freeze", POSTGRESQL), 6.0)]
 TAKEN_LATE_IN_ANOTHER_PHASE = [
     (("kill", None), 3.25),
     (("press", CommandKind.ROLLBACK), 31.0),
@@ -303,6 +343,8 @@ TAKEN_LATE_IN_ANOTHER_PHASE = [
 
 @given(st.lists(st.tuples(ACTIONS, WAITS), max_size=12))
 @example(SENT_INTO_A_FROZEN_DATABASE)
+@example(JUDGED_BY_A_DEAD_AGENT)
+@example(JUDGED_BEFORE_A_FROZEN_DATABASE)
 @example(TAKEN_LATE_IN_ANOTHER_PHASE)
 @settings(max_examples=80, deadline=None)
 def test_no_line_claims_what_the_record_does_not_support(story: list[tuple[tuple[str, object], float]]) -> None:
@@ -318,6 +360,12 @@ def test_no_line_claims_what_the_record_does_not_support(story: list[tuple[tuple
             case "next phase":  # by another operator, as far as the database answers
                 if world.up[POSTGRESQL] and world.state.phase < 4 and not world.state.state.is_rolling_back:
                     world.state = replace(world.state, phase=world.state.phase + 1)
+            case "gates":  # the phase has run
+                if world.up[POSTGRESQL] and world.state.state is ReleaseState.RUNNING:
+                    names = [step.name for step in world.state.current_phase.steps] if world.state.current_phase else []
+                    for name in names:
+                        world.state = world.state.with_status(name, StepStatus.DONE)
+                    world.state = replace(world.state, state=ReleaseState.WAITING)
             case _:
                 world.loses_answers = action == "lose answers"
         world.run(wait)

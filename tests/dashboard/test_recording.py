@@ -3,6 +3,7 @@
 import gzip
 import json
 import threading
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.doctor_report import report
-from tests.support.states import MONOTONIC, dashboard_situations, workload
+from tests.support.states import EPOCH, MONOTONIC, dashboard_situations, workload
 from tests.support.states import pod as make_pod
 from tests.support.strategy_states import guard_situations
 from zdd_tui.cli.dashboard import parse_position
+from zdd_tui.dashboard.recording import writer
 from zdd_tui.dashboard.recording.codec import Decoder, Encoder
 from zdd_tui.dashboard.recording.delta import apply_delta, compute_delta
 from zdd_tui.dashboard.recording.player import PLAYBACK_SPEEDS, Player
@@ -23,7 +25,17 @@ from zdd_tui.dashboard.recording.reader import load_recording
 from zdd_tui.dashboard.recording.writer import RecordingWriter
 from zdd_tui.dashboard.state import DashboardState, Observed
 from zdd_tui.model.errors import ZddError
-from zdd_tui.model.queries import AuditLogQuery, BackfillQuery, LogQuery, ObjectQuery, PlanQuery, Query
+from zdd_tui.model.queries import (
+    AuditLogQuery,
+    BackfillQuery,
+    LogQuery,
+    MetricHistory,
+    MetricHistoryQuery,
+    MetricPoint,
+    ObjectQuery,
+    PlanQuery,
+    Query,
+)
 from zdd_tui.model.release.records import CommandRequest, Event
 from zdd_tui.model.release.state import CommandKind
 from zdd_tui.model.shadow import ShadowQuery
@@ -135,6 +147,39 @@ def test_the_played_states_are_the_recorded_ones(tmp_path: Path, name: str) -> N
     assert recording.state_at(-5) == shown[0]
     assert recording.state_at(1e9) == shown[-1]
     assert len(recording.marks) >= 2  # from planned to backfill to done
+
+
+def test_the_values_of_charts_are_recorded_once_and_played_up_to_their_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = STATES["guard-backfill"]
+    first = [MetricPoint(EPOCH - 20.0, 0.02, 0.01), MetricPoint(EPOCH - 10.0, None, 0.01)]
+    later = [*first, MetricPoint(EPOCH + 1e9, 0.5, 0.01)]
+    given = [first, later, later]
+    rolled: list[Future[MetricHistory]] = []
+
+    def fetch() -> "Future[MetricHistory]":
+        rolled.append(Future())
+        # Points are stored as ages: one that is read again has another rounding.
+        points = [replace(point, at=point.at + 0.04 * len(rolled)) for point in given[min(len(rolled), 3) - 1]]
+        rolled[-1].set_result(MetricHistory({"error-rate": tuple(points)}))
+        return rolled[-1]
+
+    source, file = FakeSource(state), tmp_path / "r.jsonl"
+    monkeypatch.setattr(writer, "FETCH_INTERVAL", 0.1)
+    recorder = RecordingWriter(source.state, file, fetch_history=fetch)
+    while len(rolled) < 4:
+        source.set_board(state)
+    recorder.close(30)
+    recording = load_recording(file)
+    assert recording.points is not None
+    assert [point.new for point in recording.points["error-rate"]] == [0.02, None, 0.5]
+    playing = Player(recording)
+    played = playing.fetch(MetricHistoryQuery()).result()
+    assert [point.new for point in played.points["error-rate"]] == [0.02, None], "a value of the future is drawn"
+    without = Player(load_recording(recorded(tmp_path / "old.jsonl", state)))
+    with pytest.raises(ZddError, match="no values of the guard over time"):
+        without.fetch(MetricHistoryQuery()).result()
 
 
 def test_the_recording_in_docs_plays() -> None:

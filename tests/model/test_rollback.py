@@ -117,7 +117,7 @@ def test_what_is_lost_is_counted_or_said_to_be_not_counted() -> None:
     assert text(nothing) == "LOST: no data: the new side does not exist yet"
     before = lost(until("backfill-rows"))
     assert text(before).startswith("LOST: column full_name of public.users, with 5,000 copied rows")
-    assert "not counted, the rows are not verified yet" in text(before)
+    assert "is not known until verify-rows has compared them" in text(before)
     soaking = until("soak")
     assert "counting the rows" in text(lost(soaking))
     none = lost(soaking, RollbackHistory(count=NewSideCount(120, 0, True)))
@@ -129,8 +129,8 @@ def test_what_is_lost_is_counted_or_said_to_be_not_counted() -> None:
     assert "at least 0 of 90,000 compared rows hold" in text(part)
     assert "the rest was not counted in time" in text(part)
     refused = lost(soaking, RollbackHistory(count_error="permission denied for table users"))
-    assert "not counted, permission denied for table users" in text(refused)
-    assert "not counted, the database is not connected" in text(
+    assert "could not be counted: permission denied for table users" in text(refused)
+    assert "could not be counted: the database is not connected" in text(
         lost(soaking, RollbackHistory(problem="the database is not connected"))
     )
     extra = lost(soaking, RollbackHistory(count=NewSideCount(1, 0, True, other_columns=("nick",))))

@@ -276,6 +276,8 @@ def _canary() -> DashboardState:
         "users-api-canary",
         rule_names=("errors", "p99"),
         deployment_roles=(("stable", "users-api"), ("canary", "users-api-canary")),
+        newest_image=NEW,
+        weight_source="replicas",
     )
     strategy = build_canary(
         CanaryPlan.model_validate(

@@ -303,6 +303,8 @@ def _ask_confirmation(loaded: LoadedPlan, prepared: PreparedCommand) -> str | No
             f"{prepared.request.kind} requires a confirmation, and stdin is no terminal; nothing was sent",
             named if prepared.requires_name else "add --yes",
         )
+    if prepared.request.kind is CommandKind.ROLLBACK:
+        _show_rollback_facts(loaded, prepared.record)
     sys.stderr.write(f"{prepared.request.kind} of {name} on {describe_target(loaded.plan)} will run:\n")
     sys.stderr.write("".join(f"  {line}\n" for line in prepared.request.targets))
     sys.stderr.write(f"Type the release's name to confirm ({name}): " if prepared.requires_name else "Continue? [y/N] ")
@@ -313,6 +315,16 @@ def _ask_confirmation(loaded: LoadedPlan, prepared: PreparedCommand) -> str | No
     if prepared.requires_name or typed.lower() not in ("y", "yes"):
         raise Refused("not confirmed; nothing was sent")
     return None
+
+
+def _show_rollback_facts(loaded: LoadedPlan, record: ReleaseRecord) -> None:
+    from zdd_tui.cli.rollback_facts import (  # noqa: PLC0415  # the dashboard's source; a script needs none of it
+        read_rollback_facts,
+        write_rollback_facts,
+    )
+
+    _print_message("reading what users get now and what is lost …")
+    write_rollback_facts(read_rollback_facts(loaded, record))
 
 
 def tune_backfill(loaded: LoadedPlan, assignments: list[str], *, reset: bool, reason: str, timeout: float) -> int:

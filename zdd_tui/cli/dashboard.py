@@ -10,8 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from platformdirs import user_state_path
+
 from zdd_tui.cli.keys import load_dashboard_keys
 from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.column_choice import ColumnChoice
 from zdd_tui.dashboard.live_fleet import LiveFleet, LoadSettings
 from zdd_tui.dashboard.live_source import LiveSource
 from zdd_tui.dashboard.terminal.display_options import DisplayOptions
@@ -20,6 +23,7 @@ from zdd_tui.model.duration import format_duration, parse_duration
 from zdd_tui.model.errors import PlanError, ZddError
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.plan.file import LoadedPlan, fill_placeholders
+from zdd_tui.model.queries import MetricHistoryQuery
 from zdd_tui.model.release.records import Actor
 
 if TYPE_CHECKING:
@@ -80,6 +84,7 @@ def run_dashboard(
             display_options=display,
             unlock_seconds=unlock_seconds,
             keys=keys,
+            column_choice=ColumnChoice(column_file()),
         )
         code = app.run()
         if app.unsent_text:
@@ -107,11 +112,22 @@ def run_fleet(
     fleet = LiveFleet(load_settings, partial(_open_stored, actor))
     try:
         app = ZddApp(
-            None, fleet=fleet, read_only=read_only, display_options=display, unlock_seconds=unlock_seconds, keys=keys
+            None,
+            fleet=fleet,
+            read_only=read_only,
+            display_options=display,
+            unlock_seconds=unlock_seconds,
+            keys=keys,
+            column_choice=ColumnChoice(column_file()),
         )
         return app.run()
     finally:
         fleet.stop()
+
+
+def column_file() -> Path:
+    """Where the choice of columns is kept."""
+    return user_state_path("zdd", appauthor=False) / "columns.json"
 
 
 def _make_source(loaded: LoadedPlan, actor: Actor) -> LiveSource:
@@ -130,7 +146,9 @@ def _open_stored(actor: Actor, plan: BasePlan, release_id: int | None) -> LiveSo
 def _open_recorder(source: LiveSource, file: str) -> "RecordingWriter":
     from zdd_tui.dashboard.recording.writer import RecordingWriter  # noqa: PLC0415  # only recording pays for it
 
-    return RecordingWriter(source.state, Path(file), ready=source.wait_for_screen)
+    return RecordingWriter(
+        source.state, Path(file), ready=source.wait_for_screen, fetch_history=lambda: source.fetch(MetricHistoryQuery())
+    )
 
 
 async def _run_examination(loaded: LoadedPlan) -> "Report":

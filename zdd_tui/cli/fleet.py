@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from platformdirs import user_config_path
 from rich.cells import cell_len
 
 from zdd_tui.backends.files import read_text
+from zdd_tui.cli.options import default_config_path
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import BackendError, PlanError
 from zdd_tui.model.fleet.config import (
@@ -24,15 +24,18 @@ from zdd_tui.model.fleet.config import (
     join_databases,
     parse_fleet_config,
 )
-from zdd_tui.model.fleet.rows import Fleet, FleetRow, build_error_row, order_rows, row_to_dict, summarize_fleet
+from zdd_tui.model.fleet.rows import (
+    Fleet,
+    FleetRow,
+    add_missing_regions,
+    build_error_row,
+    order_rows,
+    row_to_dict,
+    summarize_fleet,
+)
 
 MAX_CONCURRENT_READS = 64
 """Databases that `zdd list` reads at the same time."""
-
-
-def default_config_path() -> Path:
-    """``config.toml`` in the user's configuration folder of zdd."""
-    return user_config_path("zdd", appauthor=False) / "config.toml"
 
 
 def load_fleet_settings(
@@ -99,7 +102,8 @@ async def read_fleet(databases: Sequence[FleetDatabase]) -> Fleet:
 
     read_rows = await asyncio.gather(*(read(database) for database in databases))
     unanswered = sum(rows[0].release_id is None and rows[0].label == "NO ANSWER" for rows in read_rows)
-    return Fleet(order_rows(row for rows in read_rows for row in rows), len(databases), unanswered)
+    found = add_missing_regions([row for rows in read_rows for row in rows], time.time(), is_complete=not unanswered)
+    return Fleet(order_rows(found), len(databases), unanswered)
 
 
 def list_releases(settings: FleetSettings, *, as_json: bool, history: bool, out: TextIO) -> int:

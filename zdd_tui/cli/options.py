@@ -2,7 +2,9 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from zdd_tui.backends.files import read_text
 from zdd_tui.dashboard.terminal.display_options import (
     DEFAULT_THEME,
     DisplayOptions,
@@ -11,6 +13,7 @@ from zdd_tui.dashboard.terminal.display_options import (
     is_utf8_locale,
 )
 from zdd_tui.model.duration import parse_duration
+from zdd_tui.model.errors import ZddError
 from zdd_tui.model.plan.registry import PLAN_CLASSES, normalize_strategy
 from zdd_tui.model.tuning import LIMITS
 
@@ -25,9 +28,8 @@ def add_display_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--theme",
         metavar="NAME",
-        default=DEFAULT_THEME,
-        help="colours: one of Textual's themes, such as ansi-light, nord or textual-light (default: %(default)s, the"
-        " colours of the terminal)",
+        help="colours: one of Textual's themes, such as ansi-light, nord or textual-light (default: `theme` in"
+        f" config.toml, else {DEFAULT_THEME}, the colours of the terminal)",
     )
     parser.add_argument("--no-bell", action="store_true", help="no bell and no notification when the release needs you")
 
@@ -45,22 +47,49 @@ def read_display_options(arguments: argparse.Namespace, environ: Mapping[str, st
         ZddError: the terminal cannot show a dashboard, or there is no theme of that name.
     """
     check_terminal(environ)
-    if arguments.theme != DEFAULT_THEME:
-        check_theme(arguments.theme)
+    theme, origin = _choose_theme(arguments)
+    if theme != DEFAULT_THEME:
+        check_theme(theme, origin)
     return DisplayOptions(
         ascii=arguments.ascii or not is_utf8_locale(environ),
         low_bandwidth=arguments.low_bandwidth,
         bell=not arguments.no_bell,
-        theme=arguments.theme,
+        theme=theme,
         tour=getattr(arguments, "tour", False),
     )
+
+
+def default_config_path() -> Path:
+    """``config.toml`` in the user's configuration folder of zdd."""
+    from platformdirs import user_config_path  # noqa: PLC0415  # few commands need it
+
+    return user_config_path("zdd", appauthor=False) / "config.toml"
+
+
+def _choose_theme(arguments: argparse.Namespace) -> tuple[str, str]:
+    """The theme, and where it comes from: the command line, else the configuration file."""
+    if arguments.theme is not None:
+        return arguments.theme, "--theme"
+    given = getattr(arguments, "config", None)
+    path = Path(given) if given else default_config_path()
+    try:
+        text = read_text(path) if path.exists() else ""
+    except ZddError:
+        return DEFAULT_THEME, ""  # the list of releases tells why the file cannot be read
+    if "theme" not in text:
+        return DEFAULT_THEME, ""
+
+    from zdd_tui.model.fleet.config import parse_theme  # noqa: PLC0415  # slow; few have a theme
+
+    return parse_theme(text) or DEFAULT_THEME, f"theme in {path}"
 
 
 def forwarded_options(arguments: argparse.Namespace) -> Sequence[str]:
     """The display options as arguments for another `zdd` in this terminal."""
     flags = {"--ascii": arguments.ascii, "--low-bandwidth": arguments.low_bandwidth, "--no-bell": arguments.no_bell}
     record = ["--record", arguments.record] if arguments.record else []
-    theme = ["--theme", arguments.theme] if arguments.theme != DEFAULT_THEME else []
+    chosen, _ = _choose_theme(arguments)
+    theme = ["--theme", chosen] if chosen != DEFAULT_THEME else []
     flags["--tour"] = getattr(arguments, "tour", False)
     return [*(option for option, on in flags.items() if on), *theme, *record]
 

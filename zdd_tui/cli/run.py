@@ -12,6 +12,7 @@ from zdd_tui.cli.agent import ensure_agent
 from zdd_tui.cli.commands import EXIT_TIMEOUT, build_precondition, open_store
 from zdd_tui.model.errors import DatabaseError, PlanError, Refused
 from zdd_tui.model.plan.file import LoadedPlan
+from zdd_tui.model.release.claims import count_verdicts
 from zdd_tui.model.release.preview import preview_command
 from zdd_tui.model.release.records import CommandRequest, ReleaseRecord
 from zdd_tui.model.release.state import CommandKind, ReleaseState, closed_gates, requires_name
@@ -126,7 +127,8 @@ async def _wait_for_gates(store: Store, record: ReleaseRecord, timeout: float) -
             waiting_since: float | None = None
             async for _ in changes:
                 try:
-                    record = await store.read_release(record.id)
+                    newest = await store.read_release(record.id)
+                    record = count_verdicts(newest, newest.now)
                 except DatabaseError:
                     continue  # a server that is away stops no release: the agent is the one that works
                 release = record.release

@@ -14,7 +14,7 @@ from zdd_tui.cli.commands import EXIT_TIMEOUT, find_release, open_store
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import HINT_PREFIX, DatabaseError, PlanError
 from zdd_tui.model.plan.file import LoadedPlan
-from zdd_tui.model.release.claims import Activity, assess_activity
+from zdd_tui.model.release.claims import Activity, assess_activity, count_verdicts
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.fills import FillProgress, list_fills
 from zdd_tui.model.release.gate import GateReading, Verdict
@@ -113,6 +113,7 @@ async def _wait_until_reached(
 
 def wait_result(record: ReleaseRecord, wait: str) -> int | None:
     """0 when the release has reached the target, 1 when it cannot reach it without a person, else None."""
+    record = count_verdicts(record, record.now)
     release = record.release
     if wait == release.state.value:
         return 0
@@ -165,7 +166,10 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
                   plan's own values; null where the strategy has no backfill
     created_at    seconds since the epoch by the database's clock, like ``now``; ``finished_at`` null until it ends
     ============  =============================================================================================
+
+    While no agent is known to work, the verdicts of ``gates`` and ``guard`` are unknown, with the last in ``reason``.
     """
+    record = count_verdicts(record, record.now)
     release, backfill = record.release, record.backfill
     return {
         "name": release.name,
@@ -302,6 +306,7 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
     Args:
         plan_file: the plan's name in the commands that are shown.
     """
+    record = count_verdicts(record, record.now)
     release = record.release
     place = f" in {release.current_phase.name}" if release.current_phase and not release.state.has_ended else ""
     where = f"{record.environment}, region {record.region}" if record.region else record.environment

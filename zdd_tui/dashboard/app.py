@@ -17,6 +17,7 @@ from textual.filter import LineFilter, Monochrome, NoColor
 from textual.message import Message
 from textual.screen import Screen
 
+from zdd_tui.dashboard.column_choice import ColumnChoice
 from zdd_tui.dashboard.fleet_source import FleetSource, NoRelease
 from zdd_tui.dashboard.keymap import DashboardKeys
 from zdd_tui.dashboard.screens.actions import (
@@ -30,6 +31,7 @@ from zdd_tui.dashboard.screens.actions import (
     text_to_copy,
 )
 from zdd_tui.dashboard.screens.base import ActionRequested
+from zdd_tui.dashboard.screens.columns import ColumnScreen
 from zdd_tui.dashboard.screens.fleet import FleetClosed, FleetScreen, ReleaseChosen
 from zdd_tui.dashboard.screens.quit import QuitScreen
 from zdd_tui.dashboard.screens.release import ReleaseScreen
@@ -43,6 +45,7 @@ from zdd_tui.dashboard.widgets.bars.notifications import NotificationTracker, at
 from zdd_tui.dashboard.widgets.drawing.line import sanitize
 from zdd_tui.dashboard.widgets.drawing.line_view import ActionClicked
 from zdd_tui.dashboard.widgets.panes.pane import RowSelected
+from zdd_tui.dashboard.widgets.panes.table import ColumnsRequested
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.production_lock import ProductionLock
 from zdd_tui.model.rate_limiter import RateLimiter
@@ -96,6 +99,7 @@ class ZddApp(App[int]):
         display_options: what the terminal can show.
         unlock_seconds: duration of an unlock of production; None for the plan's value.
         keys: the keymap, with warnings about it.
+        column_choice: the hidden columns of tables; None keeps a choice for this dashboard alone.
     """
 
     TITLE = "zdd"
@@ -116,6 +120,7 @@ class ZddApp(App[int]):
         display_options: DisplayOptions | None = None,
         unlock_seconds: float | None = None,
         keys: DashboardKeys | None = None,
+        column_choice: ColumnChoice | None = None,
     ) -> None:
         self.display_options = display_options or DisplayOptions()
         self.terminal: ZddDriver | None = None
@@ -123,6 +128,7 @@ class ZddApp(App[int]):
         super().__init__(driver_class=ZddDriver)
         self._zdd_clock = clock or SystemClock()
         self._keys = keys or DashboardKeys()
+        self.column_choice = column_choice or ColumnChoice()
         self._fleet = fleet
         self._read_only, self._unlock_seconds = read_only, unlock_seconds
         self._fleet_screen: FleetScreen | None = None
@@ -362,6 +368,22 @@ class ZddApp(App[int]):
 
     def on_row_selected(self, message: RowSelected) -> None:
         self.action_controller.open_row(message)
+
+    def on_columns_requested(self, message: ColumnsRequested) -> None:
+        table = message.table
+        name, hidden = table.pane_name, table.hidden_columns
+
+        def decided(keys: frozenset[str] | None) -> None:
+            if keys is None or keys == hidden:
+                return
+            problem = self.column_choice.hide(name, keys)
+            if table.is_attached:
+                table.hide_columns(keys)
+            if problem:
+                self.notify(f"the columns are kept for this dashboard alone: {problem}", severity="warning", timeout=6)
+
+        screen = ColumnScreen(self._source.state(), self.render_context(), name, table.choosable_columns(), hidden)
+        self.push_screen(screen, decided)
 
     def on_command_answered(self, message: CommandAnswered) -> None:
         self.action_controller.show_result(message)

@@ -21,6 +21,7 @@ from zdd_tui.model.fleet.config import FleetDatabase, FleetSettings, join_databa
 from zdd_tui.model.fleet.rows import (
     Fleet,
     FleetRow,
+    add_missing_regions,
     build_connecting_row,
     build_error_row,
     find_region_row,
@@ -256,12 +257,12 @@ class LiveFleet:
     def _publish(self) -> None:
         self._is_publishing = False
         states = self._states
-        self._fleet = Fleet(
-            order_rows(row for state in states for row in state.shown),
-            len(states),
-            sum(state.error is not None for state in states),
-            sum(state.error is None and not state.rows for state in states),
-        )
+        unanswered = sum(state.error is not None for state in states)
+        pending = sum(state.error is None and not state.rows for state in states)
+        rows = [row for state in states for row in state.shown]
+        if not pending:  # the next answer may have the region
+            rows = [*add_missing_regions(rows, time.time(), is_complete=not unanswered)]
+        self._fleet = Fleet(order_rows(rows), len(states), unanswered, pending)
         for callback in self._callbacks:
             callback()
 

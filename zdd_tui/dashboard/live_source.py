@@ -23,11 +23,14 @@ from zdd_tui.model.agent_start import AgentStart
 from zdd_tui.model.errors import DatabaseError, DatabaseUnavailable, ZddError
 from zdd_tui.model.fleet.stored import require_known_cluster, require_known_value
 from zdd_tui.model.plan.base import BasePlan, Plan, WorkloadPlan
+from zdd_tui.model.plan.strategies import CanaryPlan
 from zdd_tui.model.queries import LogQuery, LogTail, Query
 from zdd_tui.model.release.delivery import VALID_SECONDS, Delivery
 from zdd_tui.model.release.records import Actor, CommandRequest, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import CommandKind, Release
+from zdd_tui.model.workload.drain import has_leaving_pods
 from zdd_tui.model.workload.rollout import WorkloadSnapshot
+from zdd_tui.model.workload.route import canary_percentages
 
 if TYPE_CHECKING:
     from zdd_tui.backends.store.client import Store
@@ -57,6 +60,11 @@ ANSWER_TIMEOUT = 60.0
 FIRST_PAINT_TIMEOUT = 1.0
 """Maximum seconds to wait for the first paint before reading starts."""
 
+SESSIONS_INTERVAL = 2.0
+"""Seconds between two counts of the database's sessions."""
+
+SESSIONS_TIMEOUT = 3.0
+
 NEWER_RELEASE_INTERVAL = 2.0
 """Seconds between two checks for a newer release of the plan."""
 
@@ -69,6 +77,8 @@ class Slot(StrEnum):
     SECOND_WORKLOAD = "second_workload"
     FLAGS = "flags"
     DOCTOR_REPORT = "doctor_report"
+    SESSIONS = "sessions"
+    ROUTE_WEIGHT = "route_weight"
 
 
 class LiveSource:
@@ -203,6 +213,9 @@ class LiveSource:
         sources: dict[Slot, Callable[[], Awaitable[None]]] = {Slot.RELEASE: self._watch_store}
         for slot, deployment in zip((Slot.WORKLOAD, Slot.SECOND_WORKLOAD), self._plan.workloads, strict=False):
             sources[slot] = partial(self._watch_pods, slot, deployment)
+        sources[Slot.SESSIONS] = self._watch_sessions
+        if isinstance(self._plan, CanaryPlan) and self._plan.canary.route is not None:
+            sources[Slot.ROUTE_WEIGHT] = partial(self._watch_route, self._plan, self._plan.canary.route)
         if self._plan.redis_url is not None:
             sources[Slot.FLAGS] = self._watch_flags
         async with aclosing(self._live_queries), asyncio.TaskGroup() as group:
@@ -272,7 +285,9 @@ class LiveSource:
                         self._publish_error(Slot.RELEASE, start.error, start.hint)
                     else:
                         title = f"{store.address} has no release {self._plan.name}"
-                        self._publish_error(Slot.RELEASE, title, "start it with zdd open PLAN or zdd agent PLAN")
+                        hint = "start it with zdd open PLAN or zdd agent PLAN"
+                        # The database has answered: there is nothing to read yet.
+                        self._publish_value(Slot.RELEASE, Observed(None, time.monotonic(), title, hint))
                     await asyncio.sleep(HEARTBEAT_SECONDS)
                 while True:
                     self._release_id = release_id
@@ -453,6 +468,35 @@ class LiveSource:
                 self._publish_value(slot, Observed(None, snapshot.observed_at) if is_absent else seen)
 
             await watch.run(publish_pods)
+
+    async def _watch_sessions(self) -> None:
+        """Counts the sessions of the database while a pod leaves."""
+        from zdd_tui.backends.postgres.activity import read_sessions  # noqa: PLC0415  # slow: after the first paint
+
+        while True:
+            store = self._store
+            if store is not None and any(has_leaving_pods(each.pods) for each in self._state.workloads):
+                read_at = time.monotonic()
+                async with asyncio.timeout(SESSIONS_TIMEOUT):
+                    self._publish_value(Slot.SESSIONS, Observed(await read_sessions(store.pool), read_at))
+            await asyncio.sleep(SESSIONS_INTERVAL)
+
+    async def _watch_route(self, plan: CanaryPlan, route: str) -> None:
+        """Reads the share of the requests that the HTTPRoute gives to the canary."""
+        from zdd_tui.backends.kubernetes.cluster import Cluster  # noqa: PLC0415  # slow: after the first paint
+        from zdd_tui.backends.kubernetes.routes import get_route  # noqa: PLC0415
+
+        names = plan.kubernetes
+        require_known_cluster(plan)
+        async with Cluster.connect(names.kubeconfig, names.context, names.namespace, check=False) as cluster:
+            while True:
+                read_at = time.monotonic()
+                view = await get_route(cluster, route)
+                shares = canary_percentages(view, plan.service, plan.canary_service)
+                # Rules with several shares have no single weight, and a Gateway may not have observed the newest ones.
+                is_known = len(set(shares)) == 1 and not view.pending_reason
+                self._publish_value(Slot.ROUTE_WEIGHT, Observed(shares[0] if is_known else None, read_at))
+                await asyncio.sleep(HEARTBEAT_SECONDS)
 
     # --- flags ---------------------------------------------------------------------------------------------------
 

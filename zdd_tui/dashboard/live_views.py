@@ -49,6 +49,7 @@ def build_plan_view(plan: BasePlan, path: str = "") -> PlanView:
         region_names=plan.regions.names if plan.regions is not None and plan.region else (),
         guard_rules=describe_rules(plan.guard),
         queried_rules=_find_queried_rules(plan),
+        weight_source=plan.canary.by if isinstance(plan, CanaryPlan) else "",
     )
 
 

@@ -30,6 +30,7 @@ from zdd_tui.model.release.claims import (
 from zdd_tui.model.release.delivery import Delivery
 from zdd_tui.model.release.records import CommandRequest, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import CommandKind, Precondition
+from zdd_tui.model.workload.drain import DatabaseSessions
 from zdd_tui.model.workload.rollout import WorkloadSnapshot
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class PlanView:
         unlock_seconds: duration of an unlock of production.
         agent_command: the line that starts an agent for the plan's file; empty where the file is not known.
         guard_rules: query and limits of each rule.
+        weight_source: of a canary, what sets its weight: ``replicas``, ``flag`` or ``gateway``; else empty.
         queried_rules: names of the rules that query a Prometheus server, with the seconds between two evaluations.
     """
 
@@ -117,6 +119,7 @@ class PlanView:
     production: bool | None = None
     queried_rules: Mapping[str, float] = field(default_factory=dict)
     region_names: tuple[str, ...] = ()
+    weight_source: str = ""
 
     def region_beside(self, step: int) -> str:
         """The region so many places after this one; empty where there is none."""
@@ -162,6 +165,8 @@ class DashboardState:
         second_workload: the second Deployment of a canary or blue/green release; no value while it does not exist.
         delivery: of the newest command that this dashboard sends; None before the first.
         agent_start: the agent that this dashboard has started; None where it has started none.
+        sessions: of the database, by client; read only while a pod leaves.
+        route_weight: percentage of the requests that the HTTPRoute gives to the canary; only where it sets the weight.
     """
 
     plan: PlanView
@@ -174,6 +179,8 @@ class DashboardState:
     second_workload: Observed[WorkloadSnapshot] = Observed()
     delivery: Delivery | None = None
     agent_start: AgentStart | None = None
+    sessions: Observed[DatabaseSessions] = Observed()
+    route_weight: Observed[float] = Observed()
 
     @property
     def workloads(self) -> list[WorkloadSnapshot]:

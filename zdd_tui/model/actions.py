@@ -250,6 +250,7 @@ ACTIONS: tuple[Action, ...] = (
     ),
     _pane_action("sort", "s", "Sort by the next column; after the last one, in the table’s default order", "table"),
     _pane_action("reverse", "S", "Reverse the order", "table"),
+    _pane_action("columns", "c", "Choose the columns; the choice is kept", "table"),
     _pane_action("maximise", "z", "Maximise this pane, and restore", "pane", label="zoom"),
     _pane_action("next-pane", "tab", "To the next pane", label="next"),
     _pane_action("previous-pane", "shift+tab", "To the previous pane", label="previous"),

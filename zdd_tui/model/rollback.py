@@ -122,6 +122,28 @@ class RollbackQuery(Query[RollbackHistory]):
     """What is known about a rollback of the shown release."""
 
 
+def describe_rollback_facts(
+    strategy: str,
+    change: ChangeView | None,
+    record: ReleaseRecord,
+    traffic: Traffic,
+    history: RollbackHistory | None,
+    now: float,
+) -> tuple[RollbackFact, ...]:
+    """Everything that the confirmation of a rollback shows above the steps to undo, on screen and in the shell.
+
+    Args:
+        change: None for a strategy without a schema change.
+        history: None while it is being read.
+        now: seconds since the epoch, by the database's clock.
+    """
+    return (
+        *describe_traffic(strategy, record.release, traffic),
+        *describe_loss(change, record, history),
+        *describe_duration(record.release, history, now),
+    )
+
+
 # --- users ----------------------------------------------------------------------------------------------------------
 
 
@@ -217,7 +239,11 @@ def describe_loss(
     """
     release = record.release
     if change is None and release.strategy.name == "expand-contract":
-        return (RollbackFact("LOST", "the new side, with what only it holds: not counted", FactTone.WARNING),)
+        return (
+            RollbackFact(
+                "LOST", "the new side. How many values only it holds cannot be told for this plan", FactTone.WARNING
+            ),
+        )
     if change is None:
         return (
             RollbackFact("LOST", "no data: images, traffic and flags change; what the new image has written stays"),
@@ -227,7 +253,9 @@ def describe_loss(
     facts = [RollbackFact("LOST", f"{_new_side(change)}, {_describe_copied(record.backfill)}")]
     if release.status("verify-rows") is not StepStatus.DONE:
         facts.append(
-            RollbackFact("", "values that only the new side holds: not counted, the rows are not verified yet")
+            RollbackFact(
+                "", "whether it holds values that the old side lacks is not known until verify-rows has compared them"
+            )
         )
     else:
         facts.append(_describe_count(history))
@@ -266,7 +294,7 @@ def _describe_count(history: RollbackHistory | None) -> RollbackFact:
     count = history.count
     if count is None:
         reason = history.count_error or history.problem or "the rows are not verified"
-        return RollbackFact("", f"rows with {what}: not counted, {reason}", FactTone.WARNING)
+        return RollbackFact("", f"rows with {what} could not be counted: {reason}", FactTone.WARNING)
     scope = "rows" if count.is_whole else "rows written since the verification"
     if not count.is_complete:
         found = f"at least {count.lost:,} of {count.compared:,} compared {scope} hold {what}"

@@ -6,10 +6,11 @@ import asyncpg
 import pytest
 
 from tests.support.store import ANA, open_store, plan_for
-from zdd_tui.backends.postgres.activity import read_activity
+from zdd_tui.backends.postgres.activity import read_activity, read_sessions
 from zdd_tui.backends.store.client import Store
 from zdd_tui.model.activity import ListedSession, SessionRelation, StopRequest, list_sessions
 from zdd_tui.model.errors import DatabaseError
+from zdd_tui.model.workload.drain import SessionCount
 
 pytestmark = pytest.mark.timeout(60)
 TABLE = "CREATE TABLE public.users (id bigint PRIMARY KEY, name text); INSERT INTO users VALUES (1, 'a')"
@@ -86,3 +87,29 @@ async def test_vacuum_of_the_releases_table(pg_dsn: str) -> None:
     assert table.table == "public.users"
     assert table.last_seconds is None or table.last_seconds < 60, "statistics may be a moment late"
     assert activity.hidden == 0
+
+
+async def test_sessions_are_counted_by_client_and_those_of_other_roles_are_hidden(pg_dsn: str) -> None:
+    async with open_store(pg_dsn) as (store, _):
+        pods = [
+            await asyncpg.connect(pg_dsn, server_settings={"application_name": name})
+            for name in ("users-api-a", "users-api-a", "users-api-b")
+        ]
+        try:
+            found = await read_sessions(store.pool)
+            counted = {client.application: client for client in found.clients}
+            assert counted["users-api-a"].sessions == 2
+            assert counted["users-api-b"].sessions == 1
+            assert (found.hidden, found.is_truncated) == (0, False)
+            await store.pool.execute("CREATE ROLE counts_nobody")
+            try:
+                async with store.pool.acquire() as connection, connection.transaction():
+                    await connection.execute("SET LOCAL ROLE counts_nobody")
+                    unseen = await read_sessions(connection)
+            finally:
+                await store.pool.execute("DROP ROLE counts_nobody")
+            assert unseen.hidden >= 3
+            assert SessionCount("users-api-a", counted["users-api-a"].address, 2) not in unseen.clients
+        finally:
+            for pod in pods:
+                pod.terminate()

@@ -9,9 +9,10 @@ from textual.pilot import Pilot
 
 from tests.support.fleet_states import FixedFleetSource, fixed_fleet
 from tests.support.screen_text import screen_text
-from tests.support.states import FixedClock, FixedSource, dashboard_situations
+from tests.support.states import MONOTONIC, FixedClock, FixedSource, dashboard_situations
 from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.screens.release import ReleaseScreen
+from zdd_tui.dashboard.state import Observed
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.fleet.rows import Fleet, FleetRow
 
@@ -136,6 +137,27 @@ async def test_regions_are_switched_with_a_key_and_named_in_every_confirm(size: 
         await pilot.press("enter")
         await pilot.pause()
         assert len(us.sent_commands) == 1, "to the region that is shown"
+
+
+async def test_a_region_that_is_not_started_says_so_and_offers_its_agent() -> None:
+    source = FixedFleetSource()
+    app = ZddApp(FixedSource(region_board("done", "eu 1/2")), fleet=source, clock=FixedClock())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        await pilot.press("greater_than_sign")
+        before = region_board("connecting", "us 2/2")
+        absent = Observed(None, MONOTONIC, "us-db has no release users-full-name", "zdd agent PLAN")
+        source.futures[-1].set_result(FixedSource(replace(before, release=absent)))
+        await pilot.pause()
+        await pilot.pause()
+        shown = " ".join(screen_text(app).replace("│", " ").split())
+        assert "✗ NOT STARTED in region us: us-db has no release users-full-name, and no agent is running." in shown
+        assert "A starts one" in shown
+        assert "✔ PostgreSQL" in shown, "it has answered"
+        await pilot.press("A")
+        await pilot.pause()
+        assert "No agent has run this release yet" in screen_text(app)
+        assert "region us 2/2" in screen_text(app)
 
 
 async def test_after_a_region_the_next_one_is_named_and_q_does_not_quit_at_once() -> None:

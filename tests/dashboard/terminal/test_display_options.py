@@ -11,8 +11,9 @@ from tests.support.states import FixedClock, FixedSource, metric_history
 from tests.support.strategy_states import guard_situations
 from zdd_tui.cli.options import add_display_options, add_record_option, forwarded_options, read_display_options
 from zdd_tui.dashboard.app import ZddApp
-from zdd_tui.dashboard.terminal.display_options import DisplayOptions, check_terminal, is_utf8_locale
+from zdd_tui.dashboard.terminal.display_options import DEFAULT_THEME, DisplayOptions, check_terminal, is_utf8_locale
 from zdd_tui.model.errors import ZddError
+from zdd_tui.model.fleet.config import parse_fleet_config
 from zdd_tui.model.queries import MetricHistoryQuery
 
 
@@ -68,6 +69,30 @@ def test_an_unknown_theme_is_refused_with_the_names() -> None:
     assert read_display_options(parser.parse_args(["--theme", "nord"]), {"TERM": "xterm"}).theme == "nord"
     add_record_option(parser)
     assert list(forwarded_options(parser.parse_args(["--theme", "nord"]))) == ["--theme", "nord"]
+
+
+def test_the_theme_of_the_configuration_is_used_unless_one_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parser = argparse.ArgumentParser()
+    add_display_options(parser)
+    add_record_option(parser)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    config, environ = tmp_path / "zdd" / "config.toml", {"TERM": "xterm"}
+    config.parent.mkdir()
+    config.write_text('theme = "nord"\n[[database]]\nname = "a"\ndsn = "${A}"\n')
+    assert read_display_options(parser.parse_args([]), environ).theme == "nord"
+    assert list(forwarded_options(parser.parse_args([]))) == ["--theme", "nord"]
+    assert read_display_options(parser.parse_args(["--theme", "dracula"]), environ).theme == "dracula"
+    assert read_display_options(parser.parse_args(["--theme", DEFAULT_THEME]), environ).theme == DEFAULT_THEME
+    config.write_text('theme = "blue"')
+    with pytest.raises(ZddError, match=r"theme in .*config.toml: there is no theme 'blue'"):
+        read_display_options(parser.parse_args([]), environ)
+    config.write_text('theme = "nord')  # the list of releases tells what is wrong; a dashboard opens all the same
+    assert read_display_options(parser.parse_args([]), environ).theme == DEFAULT_THEME
+    assert parse_fleet_config('theme = "nord"', source="c", environment={}).databases == ()
+    with pytest.raises(ZddError, match="theme: expected a valid string"):
+        parse_fleet_config("theme = 1", source="c", environment={})
 
 
 @pytest.mark.parametrize("theme", ["nord", "textual-light", "ansi-light"])

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.states import SERVING, dashboard_situations, workload
@@ -52,6 +52,11 @@ REQUESTS = st.builds(lambda least, more: PaneRequest(least, least + more), st.in
     ),
     width=st.integers(2, 250),
     height=st.integers(0, 80),
+)
+@example(
+    request=LayoutRequest(None, None, None, is_guard_compact=False, pods=3, events=0, gates=PaneRequest(1, 1)),
+    width=160,
+    height=4,
 )
 def test_no_cell_belongs_to_two_panes_and_all_are_on_the_screen(
     request: LayoutRequest, width: int, height: int

@@ -1,20 +1,31 @@
 """Charts: gaps stay gaps, and the lines are told apart by their glyphs."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 
-from tests.support.states import EPOCH
+from tests.support.states import EPOCH, MONOTONIC
+from tests.support.strategy_states import guard_situations
 from zdd_tui.dashboard.screens.details.backfill import rate_chart_lines
+from zdd_tui.dashboard.state import DashboardState, Observed
 from zdd_tui.dashboard.terminal.ascii import to_ascii
 from zdd_tui.dashboard.widgets.drawing.line import Line, line_width
 from zdd_tui.dashboard.widgets.drawing.line_chart import OLD_GLYPH, ChartLines, draw_line_chart
-from zdd_tui.dashboard.widgets.panes.charts import rule_chart_lines
+from zdd_tui.dashboard.widgets.panes.charts import (
+    CHARTS_STALE_SECONDS,
+    chart_end,
+    ended_text,
+    final_at_end,
+    last_point_observed,
+    rule_chart_lines,
+)
 from zdd_tui.model.backfill import RateHistory
 from zdd_tui.model.plan.guard import MetricUnit
-from zdd_tui.model.queries import MetricPoint
+from zdd_tui.model.queries import MetricHistory, MetricPoint
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import BackfillRecord, GuardReading
+from zdd_tui.model.release.state import ReleaseState
 
 NOW = 1_000_000.0
 
@@ -113,3 +124,34 @@ def test_the_library_is_not_imported_before_a_chart_is_drawn() -> None:
 
     code = "import zdd_tui.dashboard.app, sys; assert 'plotille' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("state", [ReleaseState.DONE, ReleaseState.ROLLED_BACK])
+def test_the_charts_of_a_release_that_has_ended_are_final_and_end_with_it(state: ReleaseState) -> None:
+    """Its agent leaves, and no value follows: that is no lost source."""
+    board = guard_situations()["guard-backfill"]
+    record = board.release.value
+    assert record is not None
+    now = MONOTONIC + 600.0
+    history = Observed(MetricHistory({"errors": (MetricPoint(EPOCH - 30.0, 0.01, 0.01),)}), now)
+
+    def with_release(shown: DashboardState, at: float) -> DashboardState:
+        found = shown.release.value
+        assert found is not None
+        return replace(shown, release=Observed(replace(found, now=EPOCH + 600.0), at))
+
+    running = with_release(board, now)
+    observed = last_point_observed(history, running.server_now(now), now)
+    assert final_at_end(running, observed).is_stale(now, CHARTS_STALE_SECONDS), "the agent is away"
+    assert ended_text(running, now) == ""
+    assert chart_end(running, now) == EPOCH + 600.0
+
+    finished = replace(record, release=replace(record.release, state=state), finished_at=EPOCH)
+    ended = with_release(replace(board, release=Observed(finished, now)), now)
+    assert not final_at_end(ended, observed).is_stale(now, CHARTS_STALE_SECONDS)
+    assert ended_text(ended, now) == "ended 10m ago"
+    assert chart_end(ended, now) == EPOCH
+    unconfirmed = with_release(ended, now - 60.0)
+    assert final_at_end(unconfirmed, observed).is_stale(now, CHARTS_STALE_SECONDS), (
+        "that it has ended was read long ago"
+    )

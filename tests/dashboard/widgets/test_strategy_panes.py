@@ -22,6 +22,7 @@ from tests.support.strategy_states import (
     pods_of,
 )
 from zdd_tui.dashboard.state import DashboardState, Observed, RenderContext
+from zdd_tui.dashboard.widgets.bars.header import header_line
 from zdd_tui.dashboard.widgets.bars.stepper import stepper_line
 from zdd_tui.dashboard.widgets.bars.summary import summary_lines
 from zdd_tui.dashboard.widgets.drawing.chart import sparkline
@@ -30,13 +31,14 @@ from zdd_tui.dashboard.widgets.panes.columns import fit_columns, row_line
 from zdd_tui.dashboard.widgets.panes.guard import guard_columns, guard_heading, guard_readings, second_line
 from zdd_tui.dashboard.widgets.panes.layout import request_layout
 from zdd_tui.dashboard.widgets.panes.pod_rows import build_pod_rows, measure_widths, sorted_pod_rows
-from zdd_tui.dashboard.widgets.panes.pods import deployments_heading, pod_columns, pod_notes
+from zdd_tui.dashboard.widgets.panes.pods import deployments_heading, drain_lines, pod_columns, pod_notes
 from zdd_tui.model.actions import default_keys
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import GuardReading
 from zdd_tui.model.release.state import ReleaseState, StepStatus
 from zdd_tui.model.release.summary import summarize_release
+from zdd_tui.model.workload.drain import summarize_drain
 from zdd_tui.model.workload.pod import PodState
 from zdd_tui.model.workload.rollout import RolloutStatus
 
@@ -290,3 +292,37 @@ def test_the_error_of_the_second_deployment_is_shown() -> None:
     made = BOARDS["canary"]
     broken = replace(made, second_workload=replace(made.second_workload, error="the API server does not respond"))
     assert "canary: the API server does not respond" in text(*board_pods(broken, EPOCH, 60))
+
+
+def test_the_header_of_a_canary_has_the_wanted_and_the_real_weight() -> None:
+    made = BOARDS["canary"]
+
+    def shown(board: DashboardState, cells: int = 120, later: float = 0.0) -> str:
+        return text(header_line(board, RenderContext(MONOTONIC + later, EPOCH, FixedClock()), cells))
+
+    assert "weight 50%, real 50% of serving pods" in shown(made)
+    assert "weight 50% real 50%" in shown(made, 70)
+    canary = made.second_workload.value
+    assert canary is not None
+    one_serves = (canary.pods[0], *(replace(pod, state=PodState.WARMING) for pod in canary.pods[1:]))
+    part = replace(made, second_workload=Observed(replace(canary, pods=one_serves), MONOTONIC))
+    assert "weight 50%, real 20% of serving pods" in shown(part)
+    assert "real ? of serving pods" in shown(part, later=20.0), "the pods were read long ago"
+    by_route = replace(made, plan=replace(made.plan, weight_source="gateway"))
+    assert "weight 50%, real ? of requests, by the HTTPRoute" in shown(by_route)
+    read = replace(by_route, route_weight=Observed(48.0, MONOTONIC))
+    assert "weight 50%, real 48% of requests" in shown(read)
+    assert "weight" not in shown(BOARDS["rolling"])
+
+
+def test_the_pods_pane_counts_the_pods_of_each_version() -> None:
+    made = BOARDS["rolling"]
+    rows = [(row.version, row.pod) for row in sorted_pod_rows(made)]
+    lines = [text(line) for line in drain_lines(summarize_drain(rows, None), 60)]
+    assert sorted(lines) == [
+        "new: 1 serving, 2 not serving",
+        "old: 2 serving, 1 draining, 1 OVERDUE, db sessions not known",
+    ]
+    assert len(drain_lines(summarize_drain(rows, None), 100)) == 1
+    narrow = [text(line) for line in drain_lines(summarize_drain(rows, None), 44)]
+    assert "old: 2 serving 1 OVERDUE 1 draining db ?" in narrow, "what is late is not cut"

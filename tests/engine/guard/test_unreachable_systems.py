@@ -13,7 +13,15 @@ from tests.support.store import AGENT, ANA, plan_for
 from zdd_tui.backends.store.agent import acquire_lease
 from zdd_tui.backends.store.client import Store
 from zdd_tui.engine.agent import Agent
+from zdd_tui.engine.guard.loop import GuardLoop
 from zdd_tui.model.plan.guard import Guard
+from zdd_tui.model.release.claims import (
+    ACTIVE,
+    FRESH_SECONDS,
+    SourceHealth,
+    SourceStatus,
+    assess_queried_metrics,
+)
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import GuardReading
 from zdd_tui.model.release.state import ReleaseState
@@ -90,3 +98,47 @@ async def test_the_guard_does_not_wait_for_other_systems(tmp_path: Path, pg_dsn:
         assert output["orders"].value == 7
         assert (output["pods"].verdict, output["pods"].should_act) == (Verdict.UNKNOWN, False)
         assert output["pods"].reason == "not connected to Kubernetes yet"
+
+
+async def test_a_lost_metrics_server_is_known_within_seconds_however_rarely_rules_are_evaluated(pg_dsn: str) -> None:
+    answer = ServerAnswer(body=ELEMENT)
+    async with serve_answer(answer) as requested, await Store.open(pg_dsn) as store:
+        rule = {"name": "orders", "metric": "query", "query": "failed", "limit": 30, "window": "2m", "min_samples": 0}
+        sources = {"prometheus": {"url": requested}}
+        rare = Guard.model_validate({"interval": 60, "sources": sources, "rules": [rule]})
+        plan = plan_for(pg_dsn).model_copy(update={"guard": rare})
+        await store.migrate()
+        release_id = await store.register_release(plan, text="", document={}, plan_hash="hash-1", actor=ANA)
+
+        async def wait_for(status: SourceStatus) -> SourceHealth:
+            async with asyncio.timeout(30):
+                while True:
+                    record = await store.read_release(release_id)
+                    found = assess_queried_metrics(record, {"orders": 60.0}, record.now, ACTIVE)
+                    if found.status is status:
+                        return found
+                    await asyncio.sleep(0.1)
+
+        async with await acquire_lease(pg_dsn, release_id, AGENT, ttl=60.0) as holder:  # type: ignore[union-attr]
+            release = (await store.read_release(release_id)).release
+            loop = GuardLoop(
+                plan, rare, holder, workloads=lambda: None, release=lambda: release, log=lambda _line: None
+            )
+            running = asyncio.create_task(loop.run())
+            try:
+                await wait_for(SourceStatus.FRESH)
+                count = answer.request_count
+                await asyncio.sleep(FRESH_SECONDS)
+                assert answer.request_count > count, "the next evaluation is in a minute"
+                assert (await wait_for(SourceStatus.FRESH)).age < FRESH_SECONDS  # type: ignore[operator]
+                answer.status, answer.body = 503, "overloaded"
+                lost = await wait_for(SourceStatus.LOST)
+                assert "is not a Prometheus API: status 503" in lost.error
+                assert lost.age is not None
+                assert lost.age < FRESH_SECONDS + 2.0
+                answer.status, answer.body = 200, ELEMENT
+                await wait_for(SourceStatus.FRESH)
+            finally:
+                running.cancel()
+                with suppress(asyncio.CancelledError):
+                    await running

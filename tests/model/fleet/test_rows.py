@@ -7,9 +7,11 @@ import pytest
 from tests.support.fleet_states import LIVE, REGIONS, ended, fixed_fleet, row, situation
 from tests.support.states import EPOCH, dashboard_situations
 from zdd_tui.model.fleet.rows import (
+    DONE_SHOWN_SECONDS,
     CommandFacts,
     ReleaseFacts,
     Urgency,
+    add_missing_regions,
     find_blocker,
     find_region_row,
     order_rows,
@@ -102,3 +104,24 @@ def test_a_row_for_scripts_has_ages_and_no_clock() -> None:
     made = row_to_dict(row(situation("backfill"), "db", REGIONS, region="eu 1/2"), EPOCH)
     assert (made["state"], made["phase"], made["region"], made["database"]) == ("running", "backfill", "eu", "db")
     assert made["age"] == pytest.approx(EPOCH - situation("backfill").created_at)
+
+
+def test_a_region_without_a_release_has_a_row_and_only_where_all_answered_it_is_said_not_to_be_started() -> None:
+    facts = ReleaseFacts(region_names=("eu", "us", "ap"))
+    eu = row(replace(situation("backfill"), lease=LIVE, region="eu"), "eu-db", facts=facts)
+    wall = EPOCH
+    found = add_missing_regions([eu], wall, is_complete=True)
+    assert [(each.label, each.region, each.name) for each in found[1:]] == [
+        ("NOT STARTED", "us 2/3", eu.name),
+        ("NOT STARTED", "ap 3/3", eu.name),
+    ]
+    assert len({each.key for each in found}) == 3
+    assert order_rows(found) == found, "in the order of the plan"
+    assert find_region_row(found, eu.name, "us") is None, "there is nothing to open"
+    assert {each.label for each in add_missing_regions([eu], wall, is_complete=False)[1:]} == {"NOT KNOWN"}
+    us = row(replace(situation("backfill"), lease=LIVE, region="us"), "us-db", facts=facts)
+    assert [each.region for each in add_missing_regions([eu, us], wall, is_complete=True)[2:]] == ["ap 3/3"]
+    done = replace(eu, state=ReleaseState.DONE, finished_at=EPOCH)
+    assert len(add_missing_regions([done], wall + 60, is_complete=True)) == 3, "the next region is due"
+    assert len(add_missing_regions([done], wall + DONE_SHOWN_SECONDS + 60, is_complete=True)) == 1
+    assert len(add_missing_regions([replace(eu, state=ReleaseState.ROLLED_BACK)], wall, is_complete=True)) == 1

@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 
-from zdd_tui.backends.postgres.connection import Connection, Row
+from zdd_tui.backends.postgres.connection import Connection, Pool, Row
 from zdd_tui.model.activity import DatabaseActivity, Replica, Session, TableVacuum
 from zdd_tui.model.masking import mask_text
 from zdd_tui.model.plan.base import BasePlan, Plan
 from zdd_tui.model.sql import quote_qualified
+from zdd_tui.model.workload.drain import DatabaseSessions, SessionCount
 
 MAX_SESSIONS = 500
 MAX_QUERY_CHARACTERS = 4000
+MAX_CLIENTS = 2000
+"""Clients whose sessions are counted."""
 STATEMENT_TIMEOUT = "3s"
 
 # pg_blocking_pids is for those that wait alone: it stops the lock manager for a moment.
@@ -25,6 +28,15 @@ SELECT a.pid, a.backend_start::text AS started, coalesce(a.usename, '') AS role,
 FROM pg_stat_activity a
 WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
 ORDER BY a.xact_start NULLS LAST LIMIT $2
+"""
+
+# Of the sessions of the application alone: a background worker has no client.
+_CLIENTS = """
+SELECT coalesce(application_name, '') AS application, coalesce(host(client_addr), '') AS address,
+  backend_start IS NULL AS is_hidden, count(*) AS sessions
+FROM pg_stat_activity
+WHERE datname = current_database() AND (backend_type = 'client backend' OR backend_start IS NULL)
+GROUP BY 1, 2, 3 ORDER BY sessions DESC LIMIT $1
 """
 
 _PREPARED = """
@@ -73,6 +85,16 @@ async def read_activity(conn: Connection, plan: BasePlan) -> DatabaseActivity:
         tables = [_table(row) for row in await conn.fetch(_TABLES, _table_names(plan))]
     hidden = sum(session.state == "hidden" for session in sessions)
     return DatabaseActivity(tuple(sessions), tuple(replicas), tuple(tables), hidden)
+
+
+async def read_sessions(conn: Connection | Pool) -> DatabaseSessions:
+    """The number of sessions of each client."""
+    rows = await conn.fetch(_CLIENTS, MAX_CLIENTS + 1)
+    clients = [
+        SessionCount(row["application"], row["address"], row["sessions"]) for row in rows if not row["is_hidden"]
+    ]
+    hidden = sum(row["sessions"] for row in rows if row["is_hidden"])
+    return DatabaseSessions(tuple(clients[:MAX_CLIENTS]), hidden, len(rows) > MAX_CLIENTS)
 
 
 def _table_names(plan: BasePlan) -> Sequence[str]:

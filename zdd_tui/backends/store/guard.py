@@ -84,6 +84,25 @@ def _reading_to_row(reading: GuardReading) -> dict[str, Any]:
     return asdict(reading) | {"reason": strip_nul(reading.reason)}
 
 
+PROBE_PART = "prometheus"
+
+
+async def save_probe(store: AgentStore, error: str) -> None:
+    """Writes that the metrics server was probed, with the server's time.
+
+    Args:
+        error: empty where it has answered.
+
+    Raises:
+        StaleEpoch: another agent runs the release.
+        DatabaseError: the server is unreachable.
+    """
+    async with store.fenced() as connection:
+        await connection.execute(
+            _SAVE_SNAPSHOT, store.release_id, store.epoch, PROBE_PART, strip_nul(error).encode("utf-8", "replace")
+        )
+
+
 async def load_snapshot(store: AgentStore) -> dict[str, tuple[bytes, float]]:
     """Reads by part the state that the last guard saved, and its age in seconds."""
     async with store.fenced() as connection:

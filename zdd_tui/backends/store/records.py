@@ -36,6 +36,7 @@ from zdd_tui.model.release.records import (
     FailedRow,
     GuardReading,
     Lease,
+    MetricsProbe,
     ReleaseRecord,
     RollbackStart,
     StepRecord,
@@ -107,6 +108,9 @@ SELECT json_build_object(
     'conditions', (SELECT coalesce(json_agg(c ORDER BY since, name), '[]') FROM (
         SELECT name, status, text, who, hint, restored, affects_rows, extract(epoch FROM since)::float8 AS since
         FROM zdd.condition WHERE release_id = $1) c),
+    'probe', (SELECT row_to_json(p) FROM (
+        SELECT extract(epoch FROM saved_at)::float8 AS at, left(convert_from(body, 'UTF8'), 500) AS error
+        FROM zdd.guard_snapshot WHERE release_id = $1 AND part = 'prometheus') p),
     'witness', {WITNESS_JSON}
 )::text
 """  # noqa: S608  the pieces are the column lists above
@@ -180,6 +184,7 @@ def _parse_release_record(raw: Mapping[str, Any]) -> ReleaseRecord:
         wait_limit=_parse_wait_limit(waits),
         conditions=conditions,
         rollback=_parse_rollback(raw.get("rollback")),
+        metrics_probe=_parse_probe(raw.get("probe")),
         witness=parse_witness(raw["witness"]) if "witness" in raw else NOTHING_RECORDED,
     )
 
@@ -188,6 +193,10 @@ def _parse_rollback(row: Mapping[str, Any] | None) -> RollbackStart | None:
     if row is None:
         return None
     return RollbackStart(Actor(row["actor"], row["host"]), row["reason"], finite(row["started_at"], 0.0))
+
+
+def _parse_probe(row: Mapping[str, Any] | None) -> MetricsProbe | None:
+    return None if row is None else MetricsProbe(finite(row["at"], 0.0), row["error"])
 
 
 def _parse_condition(row: Mapping[str, Any]) -> ConditionReading:

@@ -12,6 +12,7 @@ from zdd_tui.dashboard.recording.reader import Recording
 from zdd_tui.dashboard.state import DashboardState, UnavailableLog
 from zdd_tui.model.activity import StopRequest
 from zdd_tui.model.errors import ZddError
+from zdd_tui.model.guard.history import HISTORY_POINTS
 from zdd_tui.model.queries import (
     AuditLog,
     AuditLogQuery,
@@ -19,6 +20,7 @@ from zdd_tui.model.queries import (
     LogQuery,
     LogTail,
     LogView,
+    MetricHistory,
     MetricHistoryQuery,
     ObjectQuery,
     PlanQuery,
@@ -158,7 +160,11 @@ class Player:
         """The audit log and the plan come from the recorded states; any other query fails with a ZddError."""
         result: Future[Any] = Future()
         try:
-            result.set_result(answer_query(query, self.state(), self.recording))
+            state = self.state()
+            if isinstance(query, MetricHistoryQuery):
+                result.set_result(_metric_history(state.server_now(self.monotonic()), self.recording))
+            else:
+                result.set_result(answer_query(query, state, self.recording))
         except ZddError as error:
             result.set_exception(error)
         return result
@@ -186,11 +192,26 @@ def answer_query(query: Query[Any], state: DashboardState, recording: Recording)
             missing = f"API object of the {kind.lower()}"
         case BackfillQuery():
             missing = "ranges, rows and SQL of the backfill"
-        case MetricHistoryQuery():
-            missing = "values of the guard over time"
         case ShadowQuery():
             missing = "samples of differences"
     raise ZddError(f"the recording has no {missing}", _LIVE_HINT)
+
+
+def _metric_history(server_now: float | None, recording: Recording) -> MetricHistory:
+    """What the charts showed at a time.
+
+    Args:
+        server_now: seconds since the epoch, by the database's clock; None before the release was read.
+
+    Raises:
+        ZddError: no values are recorded.
+    """
+    if recording.points is None:
+        raise ZddError("the recording has no values of the guard over time", _LIVE_HINT)
+    if server_now is None:
+        return MetricHistory()
+    known = {rule: [point for point in points if point.at <= server_now] for rule, points in recording.points.items()}
+    return MetricHistory({rule: tuple(points[-HISTORY_POINTS:]) for rule, points in known.items()})
 
 
 def _audit_log(query: AuditLogQuery, state: DashboardState, recording: Recording) -> AuditLog:

@@ -15,6 +15,7 @@ from zdd_tui.dashboard.recording.delta import Json, apply_delta
 from zdd_tui.dashboard.recording.writer import FORMAT_VERSION
 from zdd_tui.dashboard.state import DashboardState
 from zdd_tui.model.errors import ZddError
+from zdd_tui.model.queries import MetricPoint
 
 _RECORD_HINT = "record one with `zdd open PLAN --record FILE`"
 
@@ -46,6 +47,7 @@ class Recording:
         times: of each line, in seconds since the start; never decreasing.
         marks: times of an audit event or a change of state, phase or pause, in seconds since the start.
         events: every audit event in any of the states, by id.
+        points: what the charts are drawn from, by rule, the oldest first; None where none are recorded.
     """
 
     file: str
@@ -54,6 +56,7 @@ class Recording:
     lines: list[dict[str, Any]]
     marks: list[float]
     events: dict[int, Json] = field(default_factory=dict)
+    points: dict[str, list[MetricPoint]] | None = None
     _decoder: Decoder = field(default_factory=Decoder)
     _decoded_index: int = -1
     _fields: dict[str, Json] = field(default_factory=dict)
@@ -109,6 +112,7 @@ def load_recording(path: Path) -> Recording:
     events: dict[int, Json] = {}
     fields: dict[str, Json] = {}
     last_mark: Json = None
+    points: dict[str, list[MetricPoint]] | None = None
     pending: tuple[int, str] | None = None
     for number, text in enumerate(lines, start=2):
         if pending is not None:
@@ -121,6 +125,7 @@ def load_recording(path: Path) -> Recording:
                 raise ValueError("time runs backwards")
             at = float(line["t"])
             fields = apply_line(fields, line)
+            points = _add_points(points, line.pop("points", None))
         except (KeyError, TypeError, ValueError, RecursionError, AttributeError, IndexError) as error:
             pending = (number, f"no {error}" if isinstance(error, KeyError) else str(error))
             continue  # the last line may be truncated by a crash
@@ -133,7 +138,26 @@ def load_recording(path: Path) -> Recording:
             last_mark = mark
     if not times:
         raise (_damaged_line_error(path, *pending) if pending else ZddError(f"{path} holds no state", _RECORD_HINT))
-    return Recording(str(path), header, times, valid, marks, events)
+    return Recording(str(path), header, times, valid, marks, events, points)
+
+
+def _add_points(
+    known: dict[str, list[MetricPoint]] | None, line: dict[str, list[Any]] | None
+) -> dict[str, list[MetricPoint]] | None:
+    """
+    Raises:
+        ValueError, TypeError, AttributeError: not what a recorder writes.
+    """
+    if line is None:
+        return known
+    known = known if known is not None else {}
+    for rule, points in line.items():
+        parsed = [
+            MetricPoint(float(at), *(None if value is None else float(value) for value in values))
+            for at, *values in points
+        ]
+        known.setdefault(rule, []).extend(parsed)
+    return known
 
 
 def _damaged_line_error(path: Path, number: int, reason: str) -> ZddError:

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -14,6 +15,8 @@ from zdd_tui.dashboard.recording.codec import Encoder
 from zdd_tui.dashboard.recording.delta import Json, compute_delta
 from zdd_tui.dashboard.state import DashboardState
 from zdd_tui.model.errors import ZddError
+from zdd_tui.model.guard.history import HISTORY_SPACING
+from zdd_tui.model.queries import MetricHistory
 
 FORMAT_VERSION = 2
 """Increased when a field of a state is renamed or changes its meaning; older recordings are refused."""
@@ -30,6 +33,9 @@ MAX_INTERVAL = 2.0
 FULL_STATE_INTERVAL = 60.0
 """Seconds between two lines with the whole state: a seek starts at such a line."""
 
+FETCH_INTERVAL = HISTORY_SPACING
+"""Seconds between two readings of the values of the guard."""
+
 MAX_BYTES = 1 << 30
 """Bytes of JSON at which a recording ends."""
 
@@ -43,6 +49,7 @@ class RecordingWriter:
         get_state: returns the newest state; cheap, from any thread.
         file: must not exist. JSON lines, compressed if the name ends in ``.gz``.
         ready: returns after the first paint.
+        fetch_history: starts to read the values of the guard over time; None: they are not recorded.
 
     Attributes:
         error: why the recording has stopped; empty without an error.
@@ -52,9 +59,18 @@ class RecordingWriter:
     """
 
     def __init__(
-        self, get_state: Callable[[], DashboardState], file: Path, *, ready: Callable[[], object] = lambda: None
+        self,
+        get_state: Callable[[], DashboardState],
+        file: Path,
+        *,
+        ready: Callable[[], object] = lambda: None,
+        fetch_history: "Callable[[], Future[MetricHistory]] | None" = None,
     ) -> None:
         self._get_state = get_state
+        self._fetch_history = fetch_history
+        self._pending_history: Future[MetricHistory] | None = None
+        self._next_fetch_at = 0.0
+        self._last_points: dict[str, float] = {}
         self._ready = ready
         self._file = file
         self.error = ""
@@ -102,13 +118,42 @@ class RecordingWriter:
         began, cpu_before = time.monotonic(), time.thread_time()
         fields = self._encoder.encode(self._get_state())
         line: dict[str, Any] = {"t": round(began - self._started_at, 3)}
+        points = self._new_points(began)
         if began - self._last_full_at >= FULL_STATE_INTERVAL:
             self._last_full_at = began
-            self._write(line | {"all": fields})
-        elif change := compute_delta(self._last_fields, fields):
-            self._write(line | {"d": change})
+            line["all"] = fields
+        elif (change := compute_delta(self._last_fields, fields)) or points:
+            line["d"] = change
+        if len(line) > 1:
+            self._write(line | ({"points": points} if points else {}))
         self._last_fields = fields
         return time.thread_time() - cpu_before
+
+    def _new_points(self, now: float) -> dict[str, list[list[float | None]]]:
+        """Points of the guard's rules that are not recorded yet: time, new version, old version.
+
+        Args:
+            now: monotonic seconds.
+        """
+        pending = self._pending_history
+        if pending is None:
+            if self._fetch_history is not None and now >= self._next_fetch_at:
+                self._next_fetch_at = now + FETCH_INTERVAL
+                self._pending_history = self._fetch_history()
+            return {}
+        if not pending.done():
+            return {}
+        self._pending_history = None
+        if pending.cancelled() or pending.exception() is not None:
+            return {}  # the next one brings what this one lacks
+        found: dict[str, list[list[float | None]]] = {}
+        for rule, points in pending.result().points.items():
+            last = self._last_points.get(rule, float("-inf"))
+            # The times are stored as ages: a point that is read again may differ by a rounding.
+            if new := [point for point in points if point.at > last + HISTORY_SPACING / 2]:
+                found[rule] = [[round(point.at, 1), point.new, point.old] for point in new]
+                self._last_points[rule] = new[-1].at
+        return found
 
     def _write(self, line: dict[str, Any]) -> None:
         text = json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n"

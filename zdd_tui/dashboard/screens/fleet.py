@@ -157,6 +157,7 @@ class FleetScreen(Screen[None]):
             *back,
             (keys.get("table.filter", ""), "filter"),
             (keys.get("table.sort", ""), "sort"),
+            (keys.get("table.columns", ""), "columns"),
             (keys.get("fleet.history", ""), "releases" if self._pane.has_history else "history"),
             (keys.get("fleet.help", ""), "help"),
             (keys.get("fleet.quit", ""), "quit"),
@@ -197,7 +198,8 @@ class FleetScreen(Screen[None]):
         if not isinstance(row, FleetRow):
             return
         if row.release_id is None:
-            self.show_message(f"{row.database}: {row.error or 'not read yet'}", TextStyle.WARN)
+            hint = f". Fix: {row.hint}" if row.hint and not row.database else ""
+            self.show_message(f"{row.database or row.name}: {row.error or 'not read yet'}{hint}", TextStyle.WARN)
         else:
             self.show_message(f"opening {row.name}{f', region {row.region}' if row.region else ''} …", TextStyle.DIM)
             self.post_message(ReleaseChosen(row))

@@ -1,23 +1,12 @@
 """The facts that the confirmation of a rollback shows above the steps to undo."""
 
-from zdd_tui.dashboard.state import FLAGS_STALE_SECONDS, PODS_STALE_SECONDS, DashboardState, Observed, RenderContext
+from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, hang, wrap
-from zdd_tui.dashboard.widgets.panes.pod_rows import build_pod_rows
-from zdd_tui.model.duration import format_duration
-from zdd_tui.model.image import is_rewritten, parse_image
-from zdd_tui.model.rollback import (
-    FactTone,
-    RollbackHistory,
-    Traffic,
-    describe_duration,
-    describe_loss,
-    describe_traffic,
-)
-from zdd_tui.model.workload.pod import PodState
+from zdd_tui.dashboard.widgets.panes.traffic import read_traffic
+from zdd_tui.model.rollback import FactTone, RollbackHistory, describe_rollback_facts
 
 _STYLES = {FactTone.NORMAL: TextStyle.NORMAL, FactTone.WARNING: TextStyle.WARN, FactTone.LOSS: TextStyle.BAD}
 _LABEL_WIDTH = 11
-_FLAG_ROLES = ("read", "weight")
 
 
 def rollback_fact_lines(
@@ -31,10 +20,8 @@ def rollback_fact_lines(
     record, now = board.release.value, board.server_now(context.now)
     if record is None or now is None:
         return []
-    facts = (
-        *describe_traffic(board.plan.strategy, record.release, read_traffic(board, context.now)),
-        *describe_loss(board.plan.change, record, history),
-        *describe_duration(record.release, history, now),
+    facts = describe_rollback_facts(
+        board.plan.strategy, board.plan.change, record, read_traffic(board, context.now), history, now
     )
     return [
         line
@@ -44,44 +31,3 @@ def rollback_fact_lines(
             wrap(fact.text, max(10, cells - _LABEL_WIDTH), _STYLES[fact.tone]),
         )
     ]
-
-
-def read_traffic(board: DashboardState, now: float) -> Traffic:
-    """What the state says about the traffic; what is too old is unknown."""
-    percent, flag_problem = _read_flag(board, now)
-    serving, new, pods_problem = _count_pods(board, now)
-    return Traffic(percent, flag_problem, serving, new, pods_problem)
-
-
-def _why_unknown(source: Observed[object], now: float, limit: float, name: str) -> str:
-    age = source.age(now)
-    if source.value is None or age is None:
-        return source.error or f"the {name} were not read yet"
-    return f"the {name} were last read {format_duration(age)} ago" if source.is_stale(now, limit) else ""
-
-
-def _read_flag(board: DashboardState, now: float) -> tuple[int | None, str]:
-    if not board.plan.has_flags:
-        return None, ""
-    if problem := _why_unknown(board.flags, now, FLAGS_STALE_SECONDS, "flags"):
-        return None, problem
-    flag = next((each for each in board.flags.value or () if each.role in _FLAG_ROLES), None)
-    if flag is None:
-        return None, ""
-    return (None if flag.value is None else flag.value.percent), flag.problem
-
-
-def _count_pods(board: DashboardState, now: float) -> tuple[int | None, int, str]:
-    """Serving pods, those of them with the newest image, and why they are not known."""
-    sources = [board.workload, *([board.second_workload] if board.second_workload.value is not None else [])]
-    for source in sources:
-        if problem := _why_unknown(source, now, PODS_STALE_SECONDS, "pods"):
-            return None, 0, problem
-    newest = board.plan.newest_image
-    rows = build_pod_rows(board.plan, board.workloads)
-    images = [pod.image for pod, _ in rows if pod.state is PodState.SERVING]
-    for image in images:
-        reference = parse_image(image)
-        if image != newest and not reference.tag and reference.digest:
-            return None, 0, f"image {image} does not tell its version"
-    return len(images), sum(image == newest or is_rewritten(image, newest) for image in images), ""

@@ -66,12 +66,16 @@ def check_terminal(environ: Mapping[str, str]) -> None:
         )
 
 
-def check_theme(name: str) -> None:
+def check_theme(name: str, origin: str = "--theme") -> None:
     """
+    Args:
+        origin: where the name comes from.
+
     Raises:
         ZddError: Textual has no theme of that name.
     """
     from textual.theme import BUILTIN_THEMES  # noqa: PLC0415  # slow; only a named theme needs it
 
     if name not in BUILTIN_THEMES:
-        raise ZddError(f"there is no theme {name!r}", f"use one of --theme {', '.join(sorted(BUILTIN_THEMES))}")
+        known = ", ".join(sorted(BUILTIN_THEMES))
+        raise ZddError(f"{origin}: there is no theme {name!r}", f"use one of {known}")

@@ -9,6 +9,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import aiohttp
@@ -20,7 +21,7 @@ from zdd_tui.backends.metrics.scrape import scrape_all
 from zdd_tui.backends.store import guard as guard_store
 from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.engine.guard.targets import PodTargets, build_url_target
-from zdd_tui.model.errors import BackendError, MetricsError
+from zdd_tui.model.errors import BackendError, MetricsError, ZddError
 from zdd_tui.model.guard.decisions import decide_actions
 from zdd_tui.model.guard.history import HISTORY_POINTS, add_point
 from zdd_tui.model.guard.rule_state import MAX_MISSED_INTERVALS, RuleState, resume_rule_state, update_rule_state
@@ -48,6 +49,11 @@ MIN_SILENCE_TIMEOUT = 3.0
 
 SNAPSHOT_BYTES_PER_SECOND = 20_000
 """The counters of many pods are stored less often than every interval, to limit the WAL that they cost."""
+
+PROBE_SECONDS = 2.0
+"""Seconds between two probes of the metrics server, where rules are evaluated less often."""
+
+PROBE_QUERY = "vector(1)"
 
 MIN_PAUSE = 0.05
 TIME_TOLERANCE = 1e-6
@@ -128,13 +134,44 @@ class GuardLoop:
     async def run(self) -> None:
         """Runs until cancelled. An unavailable source is a verdict; only a lost database or lease ends the loop."""
         await self.resume()
-        loop = asyncio.get_running_loop()
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
-            while True:
-                started_at = loop.time()
-                await self.evaluate_once(session)
-                await asyncio.sleep(max(MIN_PAUSE, self._guard.interval - (loop.time() - started_at)))
+            probing = asyncio.create_task(self._probe_metrics(session)) if self._needs_probe else None
+            try:
+                await self._evaluate_rules(session)
+            finally:
+                if probing is not None:
+                    probing.cancel()
+                    await asyncio.wait([probing])
+
+    async def _evaluate_rules(self, session: aiohttp.ClientSession) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            started_at = loop.time()
+            await self.evaluate_once(session)
+            await asyncio.sleep(max(MIN_PAUSE, self._guard.interval - (loop.time() - started_at)))
+
+    @property
+    def _needs_probe(self) -> bool:
+        """Rules that query the metrics server tell too rarely that it has gone."""
+        return self._guard.interval > PROBE_SECONDS and any(
+            rule.effective_source is Source.PROMETHEUS for rule in self._guard.rules
+        )
+
+    async def _probe_metrics(self, session: aiohttp.ClientSession) -> None:
+        """Asks the metrics server for a constant, which costs it nothing, and stores whether it has answered."""
+        server = self._guard.sources.prometheus
+        assert server is not None
+        loop = asyncio.get_running_loop()
+        while True:
+            started_at, error = loop.time(), ""
+            try:
+                await prometheus.query_value(session, server, PROBE_QUERY, now=time.time())
+            except MetricsError as failure:
+                error = failure.title
+            with suppress(ZddError):  # a lost database or lease ends the evaluation, and this with it
+                await guard_store.save_probe(self._store, error)
+            await asyncio.sleep(max(MIN_PAUSE, PROBE_SECONDS - (loop.time() - started_at)))
 
     async def resume(self) -> None:
         """Loads the readings, rule states and counters that an earlier agent stored."""

@@ -87,6 +87,7 @@ class _DatabaseEntry(PlanSection):
 
 
 class _ConfigFile(PlanSection):
+    theme: str | None = Field(None, min_length=1, max_length=100)
     database: tuple[_DatabaseEntry, ...] = Field((), max_length=MAX_DATABASES)
     colours: dict[ShortName, Colour] = Field(default_factory=dict, max_length=MAX_VARIABLES)
 
@@ -99,6 +100,15 @@ class _ConfigFile(PlanSection):
                 raise ValueError(f"two databases have the name {entry.name}")
             seen.add(entry.name)
         return entries
+
+
+def parse_theme(text: str) -> str:
+    """The ``theme`` of a configuration; empty without one, and where the text is no TOML, which the fleet tells."""
+    try:
+        theme = tomllib.loads(text).get("theme")
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError):
+        return ""
+    return theme if isinstance(theme, str) else ""
 
 
 def parse_fleet_config(text: str, *, source: str, environment: Mapping[str, str]) -> FleetSettings:

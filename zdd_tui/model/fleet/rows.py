@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property
 
-from zdd_tui.model.release.claims import assess_activity
+from zdd_tui.model.release.claims import assess_activity, count_verdicts
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import ReleaseState, StepStatus, closed_gates
@@ -60,7 +60,8 @@ class ReleaseFacts:
 
 @dataclass(frozen=True, slots=True)
 class FleetRow:
-    """A release; or a database that has none, or that does not answer: then `release_id` is None.
+    """A release. Or, without `release_id`: a database that has none or does not answer; or a region of a plan that
+    is not started, whose `database` is empty.
 
     Times are seconds since the epoch by the database's clock.
 
@@ -69,6 +70,7 @@ class FleetRow:
         environment: of the plan; of the configuration for a database without a release.
         region: name and position, such as ``eu 1/2``; empty without regions.
         region_order: position in the order of regions, from 0.
+        region_names: of all regions of the plan, in order.
         state: None without a release.
         label: the state in words, as on the release's screen.
         phase: name and position, such as ``backfill 3/6``; empty before the first and after the last.
@@ -100,6 +102,7 @@ class FleetRow:
     urgency: Urgency
     region: str = ""
     region_order: int = 0
+    region_names: tuple[str, ...] = ()
     strategy: str = ""
     state: ReleaseState | None = None
     phase: str = ""
@@ -124,6 +127,8 @@ class FleetRow:
     @property
     def key(self) -> str:
         """Identifies it while it changes."""
+        if not self.database and self.release_id is None:
+            return f"\n{self.name}\n{self.region}"
         return f"{self.database}\n{'' if self.release_id is None else self.release_id}"
 
     @property
@@ -183,6 +188,7 @@ def build_release_row(
     record: ReleaseRecord, facts: ReleaseFacts, *, database: str, group: str, clock_offset: float
 ) -> FleetRow:
     """The row of a release, as of the time of its record."""
+    record = count_verdicts(record, record.now)
     release, now = record.release, record.now
     summary = summarize_release(record, now, activity=assess_activity(record.lease, 0.0))
     waits_for, since = find_blocker(record, facts)
@@ -204,6 +210,7 @@ def build_release_row(
         urgency=_find_urgency(release.state, label, severity, has_agent=has_agent),
         region=_format_region(record.region, facts.region_names),
         region_order=facts.region_names.index(record.region) if record.region in facts.region_names else 0,
+        region_names=tuple(facts.region_names) if record.region in facts.region_names else (),
         strategy=release.strategy.name,
         state=release.state,
         phase=_format_phase(record),
@@ -401,6 +408,48 @@ def _family(row: FleetRow) -> tuple[object, ...]:
     return (row.group, row.environment, row.name) if row.region else (row.key,)
 
 
+DONE_SHOWN_SECONDS = 7 * 86400.0
+"""Seconds after the end of a region in which the regions after it are shown as not started."""
+
+
+def add_missing_regions(rows: Sequence[FleetRow], wall: float, *, is_complete: bool) -> tuple[FleetRow, ...]:
+    """The rows, and one for each region that a plan lists and that has no release of that name in any database.
+
+    Args:
+        wall: this machine's clock, in seconds since the epoch.
+        is_complete: every database has answered. Else a region without a release may be in one that has not.
+    """
+    found: list[FleetRow] = []
+    newest: dict[str, FleetRow] = {}
+    for row in rows:
+        if row.region_names and row.created_at is not None:
+            known = newest.get(row.name)
+            if known is None or (known.created_at or 0.0) < row.created_at:
+                newest[row.name] = row
+    for name, row in newest.items():
+        ended = row.seconds_since(row.finished_at, wall) if row.has_ended else None
+        if row.state is ReleaseState.ROLLED_BACK or (ended is not None and ended > DONE_SHOWN_SECONDS):
+            continue
+        seen = {each.region.split(" ")[0] for each in rows if each.name == name}
+        found += [
+            _build_missing_region_row(row, region, is_complete=is_complete)
+            for region in row.region_names
+            if region not in seen
+        ]
+    return (*rows, *found)
+
+
+def _build_missing_region_row(row: FleetRow, region: str, *, is_complete: bool) -> FleetRow:
+    label, error = "NOT STARTED", f"region {region} has no release yet"
+    if not is_complete:
+        label, error = "NOT KNOWN", f"no database that answers has a release of region {region}"
+    return FleetRow(
+        "", row.group, row.environment, None, row.name, label, Severity.IDLE, "○", Urgency.PLANNED,
+        region=_format_region(region, row.region_names), region_order=row.region_names.index(region),
+        region_names=row.region_names, error=error, hint=f"zdd open --region {region} PLAN",
+    )  # fmt: skip
+
+
 def summarize_fleet(fleet: Fleet) -> tuple[str, tuple[str, ...]]:
     """One line: what there is, and what needs somebody, the most urgent first; empty where nothing does."""
     active = [row for row in fleet.rows if row.release_id is not None and not row.has_ended]
@@ -451,7 +500,7 @@ def row_to_dict(row: FleetRow, wall: float) -> Mapping[str, object]:
         "database": row.database,
         "group": row.group or None,
         "environment": row.environment or None,
-        "release": row.name if row.release_id is not None else None,
+        "release": row.name if row.release_id is not None or row.region else None,
         "id": row.release_id,
         "region": row.region.split(" ")[0] or None,
         "strategy": row.strategy or None,

@@ -6,7 +6,7 @@ work. The rules hold for a snapshot and a time; nothing here reads a clock.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from zdd_tui.model.duration import format_duration
@@ -154,6 +154,34 @@ def assess_activity(lease: Lease | None, reading_age: float, error: str = "") ->
     return Activity(is_known and age <= lease.ttl, is_known, age)
 
 
+def count_verdicts(record: ReleaseRecord, now: float, error: str = "") -> ReleaseRecord:
+    """The release with the verdicts of its gates and of its guard as they count: while no agent is known to work, each
+    is unknown. One that is too old is left as it is: its age says it. A release that has ended keeps its last ones.
+
+    Args:
+        now: seconds since the epoch, by the database's clock.
+        error: why there is no newer record; empty without an error.
+    """
+    return withdraw_verdicts(record, assess_activity(record.lease, max(0.0, now - record.now), error), now)
+
+
+def withdraw_verdicts(record: ReleaseRecord, activity: Activity, now: float) -> ReleaseRecord:
+    """The same, for what is known of the agent."""
+    if activity.is_active or record.release.state.has_ended:
+        return record
+    why = "no agent" if activity.is_known else "agent not known"
+    return replace(
+        record,
+        gates={
+            name: reading if reading.age(now) > reading.max_age else reading.withdrawn(why)
+            for name, reading in record.gates.items()
+        },
+        guard=tuple(
+            reading if reading.age(now) > reading.max_age else reading.withdrawn(why) for reading in record.guard
+        ),
+    )
+
+
 def assess_agent(record: ReleaseRecord | None, activity: Activity) -> SourceHealth:
     """The agent as a source of the health line."""
     if record is None:
@@ -193,7 +221,8 @@ def required_sources(record: ReleaseRecord) -> frozenset[SourceName]:
 def assess_queried_metrics(
     record: ReleaseRecord, rules: Mapping[str, float], now: float, activity: Activity
 ) -> SourceHealth:
-    """The metrics server, which the agent queries: known by the readings of its rules.
+    """The metrics server, which the agent queries: known by the readings of its rules, and by the agent's probes where
+    rules are evaluated rarely.
 
     Args:
         rules: names of the rules that query it, with the seconds between two evaluations.
@@ -203,13 +232,19 @@ def assess_queried_metrics(
     if record.release.state.has_ended:
         return SourceHealth(name, SourceStatus.NOT_NEEDED)
     readings = [reading for reading in record.guard if reading.rule in rules]
-    age = min((reading.age(now) for reading in readings if reading.verdict is not Verdict.UNKNOWN), default=None)
+    known = [reading.observed_at for reading in readings if reading.verdict is not Verdict.UNKNOWN]
+    probe = record.metrics_probe
+    known += [probe.at] if probe is not None and not probe.error else []
+    age = max(0.0, now - max(known)) if known else None
     if not activity.is_active:
         return SourceHealth(name, SourceStatus.UNKNOWN, age, "the agent reads it", is_required=is_required)
-    limit = max(FRESH_SECONDS, max(rules.values(), default=0.0) + 1.0)
+    # The agent of an earlier version does not probe.
+    limit = FRESH_SECONDS if probe is not None else max(FRESH_SECONDS, max(rules.values(), default=0.0) + 1.0)
     if is_current(age, limit=limit):
         return SourceHealth(name, SourceStatus.FRESH, age, is_required=is_required)
-    error = next((reading.reason for reading in readings if reading.verdict is Verdict.UNKNOWN), "")
+    error = (probe.error if probe is not None else "") or next(
+        (reading.reason for reading in readings if reading.verdict is Verdict.UNKNOWN), ""
+    )
     status = SourceStatus.LOST if age is not None or error else SourceStatus.UNKNOWN
     return SourceHealth(name, status, age, error, is_required=is_required)
 

@@ -44,6 +44,21 @@ class GateReading:
             return self
         return replace(self, verdict=Verdict.UNKNOWN, reason=f"STALE {self.age(now):.0f}s: {self.reason}")
 
+    def withdrawn(self, why: str) -> "GateReading":
+        """The reading of an agent that is not known to work: unknown, with the last verdict in its reason.
+
+        Args:
+            why: what is known of the agent.
+        """
+        if self.verdict is Verdict.UNKNOWN:
+            return self
+        return replace(self, verdict=Verdict.UNKNOWN, reason=describe_withdrawn(why, self.verdict, self.reason))
+
+
+def describe_withdrawn(why: str, verdict: Verdict, reason: str) -> str:
+    """``no agent; last: pass, 4 of 4 pods``."""
+    return f"{why}; last: {verdict}{f', {reason}' if reason else ''}"
+
 
 def unread_gate(name: str, now: float) -> GateReading:
     """The reading of a gate that was not checked yet."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import pairwise
 
+from zdd_tui.model.release.claims import count_verdicts
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import Event, ReleaseRecord
 from zdd_tui.model.release.regions import REGION_GATE
@@ -247,13 +248,13 @@ class GateRow:
 def build_gate_rows(record: ReleaseRecord, now: float) -> tuple[GateRow, ...]:
     """All gates in the order of their phases, those before the first phase first.
 
-    A stale reading is unknown, as for the rules. Two kinds are shown as they were: the readings with which a phase was
-    left, and all readings of a release that has ended.
+    A stale reading is unknown, as for the rules, and so is each while no agent is known to work. Two kinds are shown as
+    they were: the readings with which a phase was left, and all readings of a release that has ended.
 
     Args:
         now: seconds since the epoch, by the database's clock.
     """
-    release = record.release
+    release, counted = record.release, count_verdicts(record, now)
     phases = [(-1, BEFORE_FIRST_PHASE, release.strategy.entry)]
     phases += [(at, phase.name, phase.gates) for at, phase in enumerate(release.strategy.phases)]
     owners = {gate.name: (at, name) for at, name, gates in phases if at <= release.phase for gate in gates}
@@ -265,7 +266,7 @@ def build_gate_rows(record: ReleaseRecord, now: float) -> tuple[GateRow, ...]:
             reading = record.gates.get(gate.name) if at <= release.phase and owner == at else None
             if reading is not None and not release.state.has_ended:
                 has_passed = position is PhasePosition.PAST and reading.verdict is Verdict.PASS
-                reading = reading if has_passed else reading.as_of(now)
+                reading = reading if has_passed else counted.gates[gate.name].as_of(now)
             rows.append(GateRow(name, position, len(rows), gate, reading, owner_name if at < owner else ""))
     return tuple(rows)
 

@@ -9,7 +9,7 @@ from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.plan.guard import GuardAction, MetricUnit
 from zdd_tui.model.release.condition import ConditionReading
-from zdd_tui.model.release.gate import GateReading, Verdict
+from zdd_tui.model.release.gate import GateReading, Verdict, describe_withdrawn
 from zdd_tui.model.release.state import Command, CommandKind, Precondition, Release, StepStatus
 from zdd_tui.model.release.witness import NOTHING_RECORDED, WitnessRecord
 from zdd_tui.model.tuning import Tuning, effective_limits
@@ -366,6 +366,26 @@ class GuardReading:
             is_applicable=True,
         )
 
+    def withdrawn(self, why: str) -> "GuardReading":
+        """The reading of an agent that is not known to work; see :meth:`GateReading.withdrawn`."""
+        if self.verdict is Verdict.UNKNOWN:
+            return self
+        reason = describe_withdrawn(why, self.verdict, self.reason)
+        return replace(self, verdict=Verdict.UNKNOWN, reason=reason, should_act=False, is_applicable=True)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsProbe:
+    """The newest probe of the metrics server, which the agent makes between the evaluations of the guard's rules.
+
+    Attributes:
+        at: seconds since the epoch, by the database's clock.
+        error: empty where the server has answered.
+    """
+
+    at: float = field(compare=False)
+    error: str = ""
+
 
 @dataclass(frozen=True, slots=True)
 class ReleaseRecord:
@@ -383,6 +403,7 @@ class ReleaseRecord:
         witness: who wrote only one side; empty where there is no witness.
         rollback: how the rollback started; None where there was none.
         fills: the backfills of single tables, in their order, where operations fill them; ``backfill`` is their sum.
+        metrics_probe: None where the agent makes none, because rules are evaluated as often.
     """
 
     id: int
@@ -408,6 +429,7 @@ class ReleaseRecord:
     witness: WitnessRecord = NOTHING_RECORDED
     rollback: RollbackStart | None = None
     fills: tuple[BackfillRecord, ...] = ()
+    metrics_probe: MetricsProbe | None = None
 
     @property
     def tuning(self) -> Tuning:

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from zdd_tui.model.actions import default_keys
 from zdd_tui.model.duration import format_duration
-from zdd_tui.model.release.claims import ACTIVE, Activity
+from zdd_tui.model.release.claims import ACTIVE, Activity, count_verdicts, withdraw_verdicts
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.next_commands import NextCommand, describe_closed_gates, next_commands
@@ -74,6 +74,7 @@ def summarize_release(
         activity: whether an agent is known to work on it.
         following_region: the region that is released after this one, once this one is done; else empty.
     """
+    record = withdraw_verdicts(record, activity, now)
     summary = _summarize_state(record, activity.worked_until(now))
     summary = _summarize_inactivity(record, summary, activity)
     if following_region and record.release.state is ReleaseState.DONE:
@@ -261,7 +262,7 @@ def has_no_agent(lease: Lease | None) -> bool:
 def list_current_gates(record: ReleaseRecord, now: float) -> tuple[tuple[str, GateReading], ...]:
     """Label and reading of each gate of the current phase, or of those before the first."""
     labels = {gate.name: gate.label for gate in record.release.gates}
-    readings = current_readings(record.release, record.gates, now)
+    readings = current_readings(record.release, count_verdicts(record, now).gates, now)
     return tuple((labels[reading.name], reading) for reading in readings)
 
 

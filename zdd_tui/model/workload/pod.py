@@ -125,6 +125,7 @@ class Pod:
         is_terminal: as :attr:`PodFacts.is_terminal`.
         cause: why its containers do not run; None when they do, or are only starting.
         unready_since: of a pod that is Not ready, when it lost its readiness; else None.
+        ip: empty while it has none.
     """
 
     name: str
@@ -144,6 +145,7 @@ class Pod:
     is_terminal: bool = False
     cause: FailureCause | None = None
     unready_since: float | None = None
+    ip: str = ""
 
 
 @lru_cache(maxsize=256)
@@ -198,6 +200,7 @@ def classify_pod(
         is_terminal=pod.is_terminal,
         cause=find_pod_cause(pod) if reason else None,
         unready_since=pod.unready_since if state is PodState.NOT_READY else None,
+        ip=pod.ip,
     )
 
 

@@ -12,6 +12,10 @@ from zdd_tui.dashboard.widgets.drawing.line_chart import LIMIT_GLYPH, NEW_GLYPH,
 from zdd_tui.dashboard.widgets.panes.charts import (
     CHART_INTERVAL,
     CHARTS_STALE_SECONDS,
+    chart_end,
+    end_label,
+    ended_text,
+    final_at_end,
     last_point_observed,
     rule_chart_lines,
     rule_interval,
@@ -34,17 +38,19 @@ class ChartScreen(DetailScreen):
         self._query = self.add_query(MetricHistoryQuery(), "the history of the guard")
 
     def heading(self, board: DashboardState) -> str:
-        return "charts"
+        ended = ended_text(board, self._get_context().now)
+        return f"charts, {ended}" if ended else "charts"
 
     def age_source(self, board: DashboardState) -> tuple[Observed[object], float]:
         now = self._get_context().now
-        return last_point_observed(self._query.result, board.server_now(now), now), CHARTS_STALE_SECONDS
+        observed = last_point_observed(self._query.result, board.server_now(now), now)
+        return final_at_end(board, observed), CHARTS_STALE_SECONDS
 
     def body(self, board: DashboardState, context: RenderContext, formatter: TextFormatter) -> Sequence[Line]:
         if not board.plan.rule_names:
             return formatter("the plan has no guard: there is nothing to draw")
-        now = board.server_now(context.now)
-        if now is None or self._query.value is None:
+        now, end = board.server_now(context.now), chart_end(board, context.now)
+        if now is None or end is None or self._query.value is None:
             return self.query_error_lines(self._query, formatter)
         lines = self.query_error_lines(self._query, formatter)
         lines.append(
@@ -62,7 +68,9 @@ class ChartScreen(DetailScreen):
         rows = max(MIN_CHART_ROWS, (height - len(lines)) // max(1, len(names)) - 1)
         for name in names:
             reading, points = readings[name], self._query.value.points.get(name, ())
-            head, *chart = rule_chart_lines(reading, points, rule_interval(board, name), now, formatter.cells, rows)
+            head, *chart = rule_chart_lines(
+                reading, points, rule_interval(board, name), end, formatter.cells, rows, end_label(board)
+            )
             glyph, style = VERDICT_GLYPHS[reading.verdict]
             at = last_known_at(points)
             age = "no value yet" if at is None else f"last value {format_age(now - at)} ago"

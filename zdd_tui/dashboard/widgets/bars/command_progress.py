@@ -6,7 +6,7 @@ from enum import StrEnum
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, wrap
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
-from zdd_tui.model.release.claims import FRESH_SECONDS
+from zdd_tui.model.release.claims import FRESH_SECONDS, count_verdicts
 from zdd_tui.model.release.delivery import RETRY_SECONDS, DeliveryStatus
 from zdd_tui.model.release.next_commands import explain_refusal
 from zdd_tui.model.release.records import ReleaseRecord, StoredCommand
@@ -154,7 +154,7 @@ class CommandProgress:
         if self.stage not in (CommandStage.REFUSED, CommandStage.FAILED):
             return self
         release = record.release
-        is_blocked = bool(explain_refusal(release, self.kind, record.gates, now))
+        is_blocked = bool(explain_refusal(release, self.kind, count_verdicts(record, now).gates, now))
         cause = RefusalCause((release.state, release.phase, release.paused), is_blocked)
         if self.cause is None:
             return replace(self, cause=cause)
@@ -197,7 +197,7 @@ class CommandProgress:
         if phase is None:
             return self.stage, self.text
         if release.state is ReleaseState.WAITING:
-            if closed := [gate.name for gate in closed_gates(release, record.gates, now)]:
+            if closed := [gate.name for gate in closed_gates(release, count_verdicts(record, now).gates, now)]:
                 return CommandStage.RUNNING, f"{phase.name} has run; gates pending: {', '.join(closed)}"
             return CommandStage.SUCCEEDED, f"Advance completed: {phase.name} has run, all gates pass"
         done = sum(release.status(step.name) is StepStatus.DONE for step in phase.steps)

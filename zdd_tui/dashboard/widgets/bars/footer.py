@@ -12,6 +12,7 @@ from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
 from zdd_tui.dashboard.widgets.panes.pane import missing_pane_reason
 from zdd_tui.model.actions import ACTIONS, Action
 from zdd_tui.model.agent_start import why_no_start
+from zdd_tui.model.release.claims import count_verdicts
 from zdd_tui.model.release.next_commands import explain_refusal, pause_or_resume
 from zdd_tui.model.release.state import CommandKind
 
@@ -121,4 +122,4 @@ def disabled_reason(board: DashboardState, context: RenderContext, kind: Command
         return board.release.error or "the release has not been read yet"
     if not board.activity(context.now).is_known and kind is not CommandKind.ROLLBACK:  # rollback is always offered
         return f"{board.release.error or 'the database does not respond'}; commands are blocked until it recovers"
-    return explain_refusal(record.release, kind, record.gates, now)
+    return explain_refusal(record.release, kind, count_verdicts(record, now).gates, now)

@@ -10,9 +10,13 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     truncate,
 )
 from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
+from zdd_tui.dashboard.widgets.panes.traffic import read_canary_weight
 from zdd_tui.model.plan.registry import strategy_title
 
 _GAP = ("  ", TextStyle.NORMAL)
+WEIGHT_TOLERANCE = 5.0
+"""Percentage points by which a canary's real share may miss the wanted one before it is marked."""
+
 _MIN_NAME_CELLS = 6
 """A shorter piece of the name says nothing."""
 
@@ -22,12 +26,16 @@ class Header(ReleaseView):
 
     is_coloured_in_production = True
 
+    def dependencies(self, state: DashboardState) -> tuple[object, ...]:
+        weight = (state.workload, state.second_workload, state.flags, state.route_weight)
+        return (*super().dependencies(state), *(weight if state.plan.weight_source else ()))
+
     def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         return [header_line(board, context, cells)]
 
 
 def header_line(board: DashboardState, context: RenderContext, cells: int) -> Line:
-    """A narrow terminal leaves out the strategy first, then the target; then it cuts the name."""
+    """A narrow terminal leaves out strategy, target and a canary's weight, in this order; then it cuts the name."""
     plan = board.plan
     name: Line = (("zdd ", TextStyle.DIM), (plan.name, TextStyle.STRONG))
     strategy: Line = ((strategy_title(plan.strategy), TextStyle.DIM),)
@@ -39,10 +47,22 @@ def header_line(board: DashboardState, context: RenderContext, cells: int) -> Li
         environment = (*environment, _GAP, (f"region {plan.region}", TextStyle.STRONG))
     target: Line = ((plan.target, TextStyle.NORMAL),)
     right = lock_status(context)
+    weight = read_canary_weight(board, context.now)
+    weights: tuple[Line, ...] = ()
+    if weight is not None:
+        style = TextStyle.WARN if weight.real is None or weight.differs(WEIGHT_TOLERANCE) else TextStyle.NORMAL
+        weights = (((weight.text, style),), ((weight.short_text, style),))
     record = board.release.value
     if record is not None and record.release.breach is not None:
         right = ((" ✗ STOPPED ", TextStyle.ALARM), *((_GAP, *right) if right else ()))
-    for parts in ((name, strategy, environment, target), (name, environment, target), (name, environment)):
+    layouts: list[tuple[Line, ...]] = [
+        *((name, strategy, environment, text, target) for text in weights),
+        *((name, environment, text, target) for text in weights),
+        *((name, environment, text) for text in weights),
+        *(() if weights else ((name, strategy, environment, target), (name, environment, target))),
+        (name, environment),
+    ]
+    for parts in layouts:
         left = join(parts, _GAP)
         if line_width(left) + line_width(right) < cells:
             return justify(left, right, cells)

@@ -33,7 +33,7 @@ class SummaryLines(ReleaseView):
 def summary_lines(board: DashboardState, context: RenderContext, cells: int, limit: int = 8) -> list[Line]:
     record, now = board.release.value, board.server_now(context.now)
     if record is None or now is None:
-        return _no_record_lines(board, cells)
+        return _no_record_lines(board, context, cells)
     lines: list[Line] = []
     activity = board.activity(context.now)
     age = board.release.age(context.now) or 0.0
@@ -124,8 +124,12 @@ def _state_lines(record: ReleaseRecord, summary: ReleaseSummary, cells: int) -> 
     return hang(badge, first)
 
 
-def _no_record_lines(board: DashboardState, cells: int) -> list[Line]:
+def _no_record_lines(board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
     source = board.release
     if not source.error:
         return wrap(f"… connecting to PostgreSQL {board.plan.database}", cells, TextStyle.DIM)
-    return error_lines(source.error, source.hint, cells)
+    if source.age(context.now) is None or source.is_stale(context.now, RELEASE_STALE_SECONDS):
+        return error_lines(source.error, source.hint, cells)
+    where = f" in region {board.plan.region.split(' ')[0]}" if board.plan.region else ""
+    text = f"✗ NOT STARTED{where}: {source.error}, and no agent is running. {_agent_hint(board, context)}"
+    return wrap(text, cells, TextStyle.BAD)

@@ -7,7 +7,7 @@ from zdd_tui.dashboard.widgets.diagrams.schema import draw_box, schema_diagram_l
 from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS, describe_step_status
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, sanitize, truncate, wrap
 from zdd_tui.dashboard.widgets.panes.pod_rows import POD_GLYPHS
-from zdd_tui.model.release.claims import Activity
+from zdd_tui.model.release.claims import Activity, count_verdicts
 from zdd_tui.model.release.records import ReleaseRecord, StepRecord
 from zdd_tui.model.release.state import Release, StepStatus
 from zdd_tui.model.release.strategy import StepSpec
@@ -238,8 +238,9 @@ def _step_line(step: StepSpec, record: ReleaseRecord, activity: Activity, cells:
 def _gate_reason_lines(record: ReleaseRecord, names: Sequence[str], now: float, cells: int) -> list[Line]:
     """Verdicts and reasons of gates."""
     lines: list[Line] = []
+    gates = count_verdicts(record, now).gates
     for name in names:
-        reading = record.gates.get(name)
+        reading = gates.get(name)
         if reading is None:
             continue
         shown = reading if record.release.state.has_ended else reading.as_of(now)

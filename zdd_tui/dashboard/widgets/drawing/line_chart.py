@@ -53,11 +53,14 @@ class ChartLines:
     max_gap: float = math.inf
 
 
-def draw_line_chart(lines: ChartLines, now: float, cells: int, rows: int, show: Callable[[float], str]) -> list[Line]:
+def draw_line_chart(
+    lines: ChartLines, now: float, cells: int, rows: int, show: Callable[[float], str], end_label: str = "now"
+) -> list[Line]:
     """A chart that ends now, with its scale at the left and its time axis below.
 
     Args:
         now: by the clock of the points.
+        end_label: what the end of the time axis is.
         cells: width.
         rows: height, the time axis included.
         show: formats a value for the scale.
@@ -96,7 +99,7 @@ def draw_line_chart(lines: ChartLines, now: float, cells: int, rows: int, show: 
                 spans.append((glyph, glyph_style))
         drawn.append(tuple(spans))
     left = ((" " * (scale_width + 1) + f"-{format_age(width * seconds)}", TextStyle.DIM),)
-    return [*drawn, justify(left, (("now", TextStyle.DIM),), cells)]
+    return [*drawn, justify(left, ((end_label, TextStyle.DIM),), cells)]
 
 
 def _cell(dots: str, is_bead: bool, *, on_limit: bool) -> Span:

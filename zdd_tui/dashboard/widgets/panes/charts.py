@@ -1,9 +1,10 @@
 """Charts of the guard's error rate and latency: the new version against the old one."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from zdd_tui.dashboard.state import DashboardState, Observed, RenderContext
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, line_width, sanitize, wrap
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, format_age, line_width, sanitize, wrap
 from zdd_tui.dashboard.widgets.drawing.line_chart import (
     LIMIT_GLYPH,
     NEW_GLYPH,
@@ -52,13 +53,15 @@ class ChartPane(Pane):
         self.redraw()
 
     def source(self, board: DashboardState) -> Observed[object]:
-        return self._history
+        return final_at_end(board, self._history)
 
     def heading(self, board: DashboardState, context: RenderContext) -> str:
-        return f"{NEW_GLYPH}{NEW_GLYPH} new version  {OLD_GLYPH} old"
+        legend = f"{NEW_GLYPH}{NEW_GLYPH} new version  {OLD_GLYPH} old"
+        ended = ended_text(board, context.now)
+        return f"{ended}  {legend}" if ended else legend
 
     def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
-        now, record = board.server_now(context.now), board.release.value
+        now, record = chart_end(board, context.now), board.release.value
         if now is None or record is None:
             return []
         if self._history.value is None:
@@ -79,7 +82,7 @@ class ChartPane(Pane):
         width = (cells - _GAP_CELLS * (count - 1)) // count
         charts = [
             rule_chart_lines(reading, history.points.get(reading.rule, ()), rule_interval(board, reading.rule), now,
-                             width, rows)
+                             width, rows, end_label(board))
             for reading in readings[:count]
         ]  # fmt: skip
         if not charts:
@@ -88,6 +91,42 @@ class ChartPane(Pane):
             _side_by_side([chart[at] if at < len(chart) else () for chart in charts], width)
             for at in range(max(map(len, charts)))
         ]
+
+
+def chart_end(board: DashboardState, now: float) -> float | None:
+    """Where the time axis ends, in seconds since the epoch by the database's clock: now, or the end of a release that
+    has ended. None before the first reading.
+
+    Args:
+        now: monotonic seconds.
+    """
+    record, server_now = board.release.value, board.server_now(now)
+    has_ended = record is not None and record.release.state.has_ended
+    return record.finished_at if has_ended and record.finished_at is not None else server_now  # type: ignore[union-attr]
+
+
+def end_label(board: DashboardState) -> str:
+    """What the end of the time axis is."""
+    record = board.release.value
+    return "end" if record is not None and record.release.state.has_ended else "now"
+
+
+def ended_text(board: DashboardState, now: float) -> str:
+    """``ended 3m ago``; empty while the release has not ended."""
+    record, server_now = board.release.value, board.server_now(now)
+    if record is None or server_now is None or not record.release.state.has_ended:
+        return ""
+    return (
+        "ended" if record.finished_at is None else f"ended {format_age(max(0.0, server_now - record.finished_at))} ago"
+    )
+
+
+def final_at_end(board: DashboardState, history: Observed[MetricHistory]) -> Observed[MetricHistory]:
+    """The history; that of a release that has ended is final, and as old as the reading that says so."""
+    record = board.release.value
+    if record is None or not record.release.state.has_ended or history.value is None:
+        return history
+    return replace(history, observed_at=board.release.observed_at)
 
 
 def pick_readings(rule_names: Sequence[str], readings: Sequence[GuardReading]) -> list[GuardReading]:
@@ -107,13 +146,20 @@ def rule_interval(board: DashboardState, rule: str) -> float:
 
 
 def rule_chart_lines(
-    reading: GuardReading, points: Sequence[MetricPoint], interval: float, now: float, cells: int, rows: int
+    reading: GuardReading,
+    points: Sequence[MetricPoint],
+    interval: float,
+    now: float,
+    cells: int,
+    rows: int,
+    end_label: str = "now",
 ) -> list[Line]:
     """Name and last values of a rule, and its chart below.
 
     Args:
-        now: seconds since the epoch, by the database's clock.
+        now: end of the time axis, in seconds since the epoch by the database's clock.
         rows: height, the first line included.
+        end_label: what that end is.
     """
 
     def show(value: float) -> str:
@@ -138,7 +184,7 @@ def rule_chart_lines(
         reading.limit,
         _MAX_GAP_INTERVALS * interval,
     )
-    return [clip(head, cells), *draw_line_chart(lines, now, cells, rows - 1, show)]
+    return [clip(head, cells), *draw_line_chart(lines, now, cells, rows - 1, show, end_label)]
 
 
 def _side_by_side(lines: Sequence[Line], width: int) -> Line:

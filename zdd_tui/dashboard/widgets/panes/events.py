@@ -32,6 +32,7 @@ class EventPane(TablePane[Event, Clock]):
     """One row per event. While it is scrolled it counts the newer events above, and later returns to them."""
 
     pane_name = "events"
+    fixed_columns = frozenset({"time", "what"})
     title_action = "timeline"
     titles_from_height = 9
 

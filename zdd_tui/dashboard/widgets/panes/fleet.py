@@ -64,6 +64,7 @@ class FleetPane(TablePane[FleetRow, FleetCellContext]):
     """One row per release. It shows :attr:`fleet`, not the state of a dashboard."""
 
     pane_name = "fleet"
+    fixed_columns = frozenset({"state", "name"})
 
     def __init__(self) -> None:
         super().__init__()

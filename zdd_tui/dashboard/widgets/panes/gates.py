@@ -27,6 +27,7 @@ class GatePane(TablePane[GateRow, float]):
     """
 
     pane_name = "gates"
+    fixed_columns = frozenset({"gate", "verdict"})
     title_action = "gates"
     is_final_at_end = True
 
@@ -106,6 +107,8 @@ def gates_heading(board: DashboardState, context: RenderContext) -> str:
         return "at the end of the release"
     if record.release.state.is_rolling_back:
         return "not checked during rollback"
+    if not (activity := board.activity(context.now)).is_active:
+        return f"not checked, {activity.description}"
     gates, phase = list_current_gates(record, now), record.release.current_phase
     passing = sum(reading.verdict is Verdict.PASS for _, reading in gates)
     return f"{phase.name if phase else BEFORE_FIRST_PHASE}: {passing} of {len(gates)} pass" if gates else ""

@@ -11,6 +11,7 @@ from zdd_tui.dashboard.widgets.drawing.line import Line, Span, TextStyle, saniti
 from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.guard.rules import format_value
+from zdd_tui.model.release.claims import count_verdicts
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import GuardReading
 
@@ -29,6 +30,7 @@ class GuardPane(TablePane[GuardReading, bool]):
     """Two lines per rule, or one where the screen is low; the most urgent first."""
 
     pane_name = "guard"
+    fixed_columns = frozenset({"verdict", "rule"})
     title_action = "charts"
     is_final_at_end = True
     is_compact = False
@@ -102,7 +104,7 @@ def guard_readings(board: DashboardState, now: float) -> tuple[GuardReading, ...
     record = board.release.value
     if record is None:
         return ()
-    known = {reading.rule: reading for reading in record.guard}
+    known = {reading.rule: reading for reading in count_verdicts(record, now, board.release.error).guard}
     names = dict.fromkeys((*board.plan.rule_names, *known))
     readings = [
         known.get(name) or GuardReading(name, Verdict.UNKNOWN, "not checked yet", max_age=now) for name in names

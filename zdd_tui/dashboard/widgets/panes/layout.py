@@ -10,6 +10,7 @@ from zdd_tui.dashboard.state import DashboardState
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.release.fills import list_fills
 from zdd_tui.model.tuning import describe_tuning
+from zdd_tui.model.workload.drain import has_leaving_pods
 
 FULL_LAYOUT_ROWS = 32
 """Height of the screen from which all panes fit."""
@@ -154,8 +155,11 @@ def request_layout(
 
 
 def pod_count(board: DashboardState) -> int:
-    """Rows of the pods' table."""
-    return sum(len(snapshot.pods) + len(snapshot.gone) for snapshot in board.workloads)
+    """Rows of the pods' table, with the lines above it that count the pods of two versions."""
+    snapshots = board.workloads
+    images = {pod.image for snapshot in snapshots for pod in snapshot.pods}
+    has_counts = len(images) > 1 or any(has_leaving_pods(snapshot.pods) for snapshot in snapshots)
+    return sum(len(snapshot.pods) + len(snapshot.gone) for snapshot in snapshots) + (2 if has_counts else 0)
 
 
 def _step_count(board: DashboardState) -> int:
@@ -242,7 +246,7 @@ def place_panes(request: LayoutRequest, width: int, height: int) -> Mapping[str,
         bool(right)
         and width >= _EVENTS_BESIDE_COLUMNS
         and request.pods + BORDER_ROWS > top
-        and height - right_rows >= min_events
+        and height - right_rows >= max(min_events, _MIN_PANE_ROWS)
     )
     if beside:
         top = height

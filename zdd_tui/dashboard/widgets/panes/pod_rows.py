@@ -80,12 +80,14 @@ class PodRowCache:
     Attributes:
         rows: the most urgent first, then by name.
         counts: number of pods of the first Deployment in each state.
+        revision: grows when a pod is added or removed, or changes its state or its image.
     """
 
     def __init__(self) -> None:
         self.rows: Sequence[PodRow] = ()
         self.widths = ColumnWidths()
         self.counts: Counter[PodState] = Counter()
+        self.revision = 0
         self._source: tuple[PlanView, WorkloadSnapshot | None, WorkloadSnapshot | None] | None = None
         self._index_by_name: dict[str, int] = {}
 
@@ -100,6 +102,7 @@ class PodRowCache:
             self.widths = measure_widths(self.rows)
             self.counts = Counter(pod.state for pod in now[1].pods) if now[1] is not None else Counter()
             self._index_by_name = {}
+            self.revision += 1
 
     def _patch(self, before: WorkloadSnapshot | None, after: WorkloadSnapshot | None) -> bool:
         """Replaces changed pods; False where more than that has changed."""
@@ -111,7 +114,10 @@ class PodRowCache:
             return False
         differ = map(is_not, before.pods, after.pods)
         changed = list(compress(zip(before.pods, after.pods, strict=True), differ))
-        if any((old.uid, old.name, old.state) != (new.uid, new.name, new.state) for old, new in changed):
+        if any(
+            (old.uid, old.name, old.state, old.image) != (new.uid, new.name, new.state, new.image)
+            for old, new in changed
+        ):
             return False
         if changed and not self._index_by_name:
             self._index_by_name = {row.pod.uid: place for place, row in enumerate(self.rows)}

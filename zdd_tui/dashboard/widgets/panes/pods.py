@@ -5,11 +5,12 @@ from dataclasses import replace
 from functools import lru_cache
 
 from zdd_tui.dashboard.state import PODS_STALE_SECONDS, DashboardState, Observed, PlanView, RenderContext
-from zdd_tui.dashboard.widgets.drawing.line import Line, Span, TextStyle, format_age, truncate
+from zdd_tui.dashboard.widgets.drawing.line import Line, Span, TextStyle, format_age, join, line_width, truncate
 from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.pod_rows import POD_GLYPHS, STATE_ORDER, ColumnWidths, PodRow, PodRowCache
 from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.release.claims import uncounted_seconds
+from zdd_tui.model.workload.drain import DatabaseSessions, VersionDrain, summarize_drain
 from zdd_tui.model.workload.pod import Pod, PodState
 from zdd_tui.model.workload.rollout import WorkloadSnapshot
 
@@ -17,6 +18,9 @@ _STANDBY = ("◇", "Standby")
 """Ready, without traffic: the Service selects the other Deployment."""
 
 _DAY = 86400.0
+
+SESSIONS_STALE_SECONDS = 6.0
+"""They are read every two seconds."""
 
 _PANE_CELLS = 4
 """Cells at the sides of a row: the frame, and the margins inside it."""
@@ -29,6 +33,7 @@ class PodPane(TablePane[PodRow, float]):
     """One row per pod, the most urgent first; above them what a rollout waits for."""
 
     pane_name = "pods"
+    fixed_columns = frozenset({"pod", "state"})
     title_action = "topology"
     shows_error = True
     stale_after = PODS_STALE_SECONDS
@@ -36,13 +41,14 @@ class PodPane(TablePane[PodRow, float]):
     def __init__(self) -> None:
         super().__init__()
         self._pods = PodRowCache()
+        self._drain: tuple[tuple[int, DatabaseSessions | None], tuple[VersionDrain, ...]] = ((-1, None), ())
 
     def source(self, board: DashboardState) -> Observed[object]:
         return board.workload
 
     def dependencies(self, board: DashboardState) -> tuple[object, ...]:
         pods, second = board.workload, board.second_workload
-        return board.plan, pods.value, pods.error, second.value, second.error
+        return board.plan, pods.value, pods.error, second.value, second.error, board.sessions
 
     def heading(self, board: DashboardState, context: RenderContext) -> str:
         first, second = board.workload.value, board.second_workload.value
@@ -83,7 +89,17 @@ class PodPane(TablePane[PodRow, float]):
         return row.pod
 
     def notes(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
-        return pod_notes(board, cells, is_current=not self.is_uncertain(board, context))
+        is_stale = board.sessions.is_stale(context.now, SESSIONS_STALE_SECONDS)
+        drain = self._summarize_drain(None if is_stale else board.sessions.value)
+        return [*drain_lines(drain, cells), *pod_notes(board, cells, is_current=not self.is_uncertain(board, context))]
+
+    def _summarize_drain(self, sessions: DatabaseSessions | None) -> tuple[VersionDrain, ...]:
+        """Computed only when a pod has changed its state: there may be thousands."""
+        made_of = self._pods.revision, sessions
+        if self._drain[0] != made_of:
+            pods = [(row.version, row.pod) for row in self._pods.rows]
+            self._drain = made_of, summarize_drain(pods, sessions)
+        return self._drain[1]
 
     def empty_line(self, board: DashboardState) -> Line:
         return (("no pods", TextStyle.WARN),)
@@ -117,6 +133,16 @@ def deployments_heading(plan: PlanView, first: WorkloadSnapshot, second: Workloa
         desired = snapshot.deployment.desired if snapshot.deployment else "?"
         text.append(f"{side} {serving}/{desired}")
     return f"serving: {', '.join(text)}"
+
+
+def drain_lines(drain: Sequence[VersionDrain], cells: int) -> list[Line]:
+    """The pods of each version: in one line, or one line each where that is too long."""
+    spans = [(each.text, TextStyle.BAD if each.overdue else TextStyle.NORMAL) for each in drain]
+    line = join([(span,) for span in spans], ("  ", TextStyle.NORMAL))
+    if line_width(line) <= cells:
+        return [line] if line else []
+    texts = [text if len(text) <= cells else each.short_text for each, (text, _) in zip(drain, spans, strict=True)]
+    return [((truncate(text, cells), style),) for text, (_, style) in zip(texts, spans, strict=True)]
 
 
 def pod_notes(board: DashboardState, cells: int, *, is_current: bool = True) -> list[Line]:

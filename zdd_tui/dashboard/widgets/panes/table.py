@@ -1,15 +1,18 @@
 """A pane that shows a table: rows under titles, with a cursor, sorting and a filter."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Generic, TypeVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
 
 from rich.style import Style
 from textual import events
 from textual.binding import BindingType
 from textual.geometry import Region
+from textual.message import Message
 from textual.strip import Strip
 from textual.widgets import Input
 
+from zdd_tui.dashboard.column_choice import ColumnChoice
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import LazyLines, Line, TextStyle, dim, truncate, wrap
 from zdd_tui.dashboard.widgets.panes.columns import (
@@ -35,6 +38,23 @@ _MARGIN_CELLS = 2
 """Cells at the sides of a row: the left one holds the cursor's mark."""
 
 
+@dataclass(frozen=True, slots=True)
+class ChoosableColumn:
+    """A column of which the operator may choose whether it is shown; a fixed one always is."""
+
+    key: str
+    title: str
+    is_fixed: bool
+
+
+class ColumnsRequested(Message):
+    """The operator wants to choose the columns of a table."""
+
+    def __init__(self, table: "TablePane[Any, Any]") -> None:
+        super().__init__()
+        self.table = table
+
+
 class TablePane(Pane, Generic[R, C]):
     """A table of one source.
 
@@ -57,6 +77,9 @@ class TablePane(Pane, Generic[R, C]):
     shows_error: ClassVar[bool] = False
     """An error is shown above the last known values; that of the release is not, because the summary shows it."""
 
+    fixed_columns: ClassVar[frozenset[str]] = frozenset()
+    """Keys of columns that cannot be hidden: without them a row would not say what it is, or hide what is wrong."""
+
     is_final_at_end: ClassVar[bool] = False
     """The rows are not updated after the end of the release."""
 
@@ -66,6 +89,9 @@ class TablePane(Pane, Generic[R, C]):
         self._header_lines: Sequence[Line] = ()
         self._fitted: FittedColumns[R, C] = ()
         self._columns: Sequence[PaneColumn[R, C]] = ()
+        self.hidden_columns: frozenset[str] = frozenset()
+        """Keys of the columns that the operator has hidden; they still sort and filter."""
+        self._fitted_without: frozenset[str] = frozenset()
         self._cached_title: tuple[FittedColumns[R, C], tuple[str, bool], Line] | None = None
         self._drawn_width = 0
         self._sort, self._is_descending = "", False
@@ -77,6 +103,11 @@ class TablePane(Pane, Generic[R, C]):
         self._drawn_with: tuple[object, ...] = ()
         self._lines_of_rows: dict[tuple[str, int], tuple[R, Line]] = {}
         self._painted_rows: dict[int, tuple[Line, bool]] = {}
+
+    def on_mount(self) -> None:
+        choice = getattr(self.app, "column_choice", None)
+        if isinstance(choice, ColumnChoice):
+            self.hidden_columns = choice.hidden(self.pane_name)
 
     # --- provided by a subclass --------------------------------------------------------------------------------------
 
@@ -148,9 +179,11 @@ class TablePane(Pane, Generic[R, C]):
             return LazyLines(self._header_lines, 0, self._header_lines.__getitem__)
         rows, cell_context = self.rows(board, context), self.cell_context(board, context)
         columns = self.columns(board, rows, room)
-        if columns is not self._columns or room != self._drawn_width:
-            self._columns, self._drawn_width = columns, room
-            self._fitted = fit_columns(columns, room)
+        hidden = self.hidden_columns - self.fixed_columns
+        if columns is not self._columns or room != self._drawn_width or hidden != self._fitted_without:
+            self._columns, self._drawn_width, self._fitted_without = columns, room, hidden
+            visible = [column for column in columns if column.key not in hidden]
+            self._fitted = fit_columns(visible or columns, room)
         notes = self.notes(board, context, room)
         notes = [dim(line) for line in notes] if uncertain else notes
         self._update_store(rows)
@@ -382,6 +415,21 @@ class TablePane(Pane, Generic[R, C]):
         keys = ["", *sortable_columns(self._columns)]
         place = keys.index(self._sort) if self._sort in keys else 0
         self._sort, self._is_descending = keys[(place + 1) % len(keys)], False
+        self.redraw()
+
+    def choosable_columns(self) -> list[ChoosableColumn]:
+        """Every column that has a title, in order."""
+        return [
+            ChoosableColumn(column.key, column.title, column.key in self.fixed_columns)
+            for column in self._columns
+            if column.title
+        ]
+
+    def action_columns(self) -> None:
+        self.post_message(ColumnsRequested(self))
+
+    def hide_columns(self, keys: frozenset[str]) -> None:
+        self.hidden_columns = keys
         self.redraw()
 
     def _sort_by_column_at(self, cell: int) -> None:

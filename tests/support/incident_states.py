@@ -3,11 +3,9 @@
 from dataclasses import replace
 
 from tests.support.states import (
-    AGENT,
     ANA,
     EPOCH,
     MONOTONIC,
-    PLAN,
     backfill,
     board,
     dashboard_situations,
@@ -21,11 +19,10 @@ from tests.support.states import (
 )
 from tests.support.strategy_states import BREACHED, GUARDED, errors, guarded, latency
 from zdd_tui.dashboard.state import DashboardState, FlagView, Observed
-from zdd_tui.model.flag import OFF, ON, FlagValue
+from zdd_tui.model.flag import ON, FlagValue
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import (
-    Actor,
     BackfillRecord,
     CommandRequest,
     Lease,
@@ -35,7 +32,7 @@ from zdd_tui.model.release.records import (
 )
 from zdd_tui.model.release.state import CommandKind, ReleaseState, StepStatus
 from zdd_tui.model.release.strategy import GateSpec
-from zdd_tui.model.release.witness import Writer, WitnessRecord
+from zdd_tui.model.release.witness import WitnessRecord, Writer
 from zdd_tui.model.workload.pod import Pod, PodState
 
 DEAD = Lease(4, "agent", "bastion", 4211, 72.0, 3.0)
@@ -166,7 +163,9 @@ def _long_names() -> DashboardState:
         rule_names=("checkout-error-rate-by-status", "checkout-p99"),
     )
     views = (
-        FlagView("checkout_payments_customer_full_name_write", "write", ON, owner="team checkout", expires="2026-12-01"),
+        FlagView(
+            "checkout_payments_customer_full_name_write", "write", ON, owner="team checkout", expires="2026-12-01"
+        ),
         FlagView("checkout_payments_customer_full_name_read", "read", ON, owner="team checkout", expires="2026-12-01"),
     )
     return replace(

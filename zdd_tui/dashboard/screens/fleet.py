@@ -197,7 +197,8 @@ class FleetScreen(Screen[None]):
         if not isinstance(row, FleetRow):
             return
         if row.release_id is None:
-            self.show_message(f"{row.database}: {row.error or 'not read yet'}", TextStyle.WARN)
+            hint = f". Fix: {row.hint}" if row.hint else ""
+            self.show_message(f"{row.database}: {row.error or 'not read yet'}{hint}", TextStyle.WARN)
         else:
             self.show_message(f"opening {row.name}{f', region {row.region}' if row.region else ''} …", TextStyle.DIM)
             self.post_message(ReleaseChosen(row))

@@ -31,7 +31,7 @@ async def check_operation_rows(conn: Connection, plan: OperationsPlan) -> list[s
 
 
 async def check_operation_locks(plan: OperationsPlan, measurement: LockMeasurement | None) -> list[str]:
-    """Judges what every phase but the last one runs: under a lock that blocks sessions only the catalog may change.
+    """Checks what every phase but the last one runs: under a lock that blocks sessions only the catalog may change.
 
     Returns:
         the locks, a line each.

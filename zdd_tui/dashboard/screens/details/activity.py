@@ -304,7 +304,7 @@ def vacuum_lines(tables: Sequence[TableVacuum], formatter: TextFormatter) -> lis
         share = 100 * each.dead_rows / (each.live_rows + each.dead_rows) if each.dead_rows else 0.0
         style = TextStyle.WARN if share > 20 or each.wraparound_percent > 100 else TextStyle.NORMAL
         dead = f"{each.dead_rows:,} dead rows ({share:.0f}%)"
-        age = f"its age is {each.wraparound_percent:.0f}% of autovacuum_freeze_max_age"
+        age = f"{each.wraparound_percent:.0f}% towards a forced vacuum"
         lines += formatter(f"{sanitize(each.table)}: {dead}, {last}{now}; {age}", style, indent="  ")
     return lines
 

@@ -61,7 +61,7 @@ def summary_lines(board: DashboardState, context: RenderContext, cells: int, lim
     if stale:
         word = "STALE" if age > RELEASE_STALE_SECONDS else "LOST"
         silence = f"no data from the database for {format_age(age)} ({board.release.error or 'no response'})"
-        lines += wrap(f"✗ {word}: {silence}; showing the last known state", cells, TextStyle.BAD)
+        lines += _alarm_lines(f"{word}: {silence}; showing the last known state", cells)
     lines += _lost_source_lines(board, context, cells)
     following = following_region(board, context)
     summary = summarize_release(record, now, context.key_names, activity, following_region=following)
@@ -72,7 +72,7 @@ def summary_lines(board: DashboardState, context: RenderContext, cells: int, lim
         waiting = f"; {count_noun(len(queued), 'command waits', 'commands wait')} for one" if queued else ""
         is_told = activity.idle_seconds is None or activity.description in summary.text
         seen = "" if is_told else f" (last seen {format_silence(activity.idle_seconds or 0.0)} ago)"
-        tail += wrap(f"✗ No agent is running this release{seen}{waiting}", cells, TextStyle.BAD)
+        tail += _alarm_lines(f"No agent is running this release{seen}{waiting}", cells)
         tail += _action_lines(_agent_hint(board, context), context, cells)
     elif stale:
         hint = f"Fix: {board.release.hint}; " if board.release.hint else ""
@@ -95,11 +95,15 @@ def _lost_source_lines(board: DashboardState, context: RenderContext, cells: int
     if not lost:
         return []
     if len(lost) > 1:
-        text = f"✗ LOST: {', '.join(each.name for each in lost)}; this phase relies on them"
+        text = f"LOST: {', '.join(each.name for each in lost)}; this phase relies on them"
     else:
         hint = f". Fix: {lost[0].hint}" if lost[0].hint else ""
-        text = f"✗ LOST: {lost[0].description}; this phase relies on it{hint}"
-    return wrap(text, cells, TextStyle.BAD)
+        text = f"LOST: {lost[0].description}; this phase relies on it{hint}"
+    return _alarm_lines(text, cells)
+
+
+def _alarm_lines(text: str, cells: int) -> list[Line]:
+    return hang((("✗ ", TextStyle.BAD),), wrap(text, cells - 2, TextStyle.BAD))
 
 
 def following_region(board: DashboardState, context: RenderContext) -> str:

@@ -185,8 +185,8 @@ def without_agent(command: str = COMMAND, start: AgentStart | None = None) -> Da
 
 async def test_an_agent_is_started_in_two_keys_where_none_runs() -> None:
     async with AppDriver(without_agent()) as desk:
-        assert "✗ No agent is running this release (last seen " in desk.screen
-        assert "A starts one" in desk.screen
+        assert "✗ No agent is running this release" in desk.screen
+        assert "A starts an agent" in desk.screen
         asked = await desk.press("A")
         assert f"  {COMMAND} " in asked
         assert "pid 4211 on bastion was last heard" in asked
@@ -299,7 +299,7 @@ async def test_limits_are_staged_validated_and_sent_together() -> None:
     async with AppDriver("backfill") as desk:
         assert "no pending change" in await desk.press("t", "enter")
         shown = await desk.press(*"500", "enter")
-        assert "✗ backfill.speed" in shown
+        assert "✗ speed: it must be" in shown
         await desk.press(*(["backspace"] * 3), *"50", "enter", "down", *"2000", "enter")
         assert "pending: speed 100% -> 50%, batch_rows 1k -> 2k" in desk.screen
         assert not desk.source.sent_commands

@@ -227,14 +227,14 @@ async def test_a_log_stops_following_on_request() -> None:
         await pilot.pause()
         await pilot.press("f")
         source.tails[0].current = replace(LOG, lines=(LogLine("fresh"),), total=2320, dropped=2319)
-        await until(pilot, lambda: "not following, 10 newer lines" in screen_text(app))
+        await until(pilot, lambda: "not following, 10 newer" in screen_text(app))
         assert "/users/1999" in screen_text(app)
         assert "fresh" not in screen_text(app)
         await pilot.press("f")
         await until(pilot, lambda: "fresh" in screen_text(app))
         assert "2,319 dropped" in screen_text(app)
         await pilot.press("b")
-        await until(pilot, lambda: "previous container" in screen_text(app))
+        await until(pilot, lambda: "previous log of" in screen_text(app))
         assert source.tails[0].closed
         assert source.tails[1].query.previous
 

@@ -53,6 +53,16 @@ async def test_fleet_picture(picture: str, same_in_all_sizes: SameInAllSizes) ->
         await same_in_all_sizes(pilot, picture)
 
 
+async def test_the_lines_below_the_table_are_of_the_row_that_a_filter_leaves_under_the_cursor() -> None:
+    app = ZddApp(None, fleet=FixedFleetSource(), clock=FixedClock())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await pilot.pause()
+        assert "stock-of-the-day (production) in stock" in screen_text(app)
+        await pilot.press("slash", *"bill")
+        await pilot.pause()
+        assert "invoice-number-to-bigint (staging, money) in billing" in screen_text(app)
+
+
 async def test_enter_opens_the_release_and_f_returns_to_the_row() -> None:
     source = FixedFleetSource()
     app = ZddApp(None, fleet=source, clock=FixedClock())

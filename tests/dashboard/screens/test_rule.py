@@ -78,7 +78,7 @@ async def test_enter_on_the_row_of_a_rule_opens_it_and_it_follows_the_state() ->
         broken = latency(verdict=Verdict.FAIL, value=0.2, reason="v2 200ms, v1 79ms, limit 118ms", action_taken="pause")
         moved = replace(record, guard=(record.guard[0], broken))
         source.set_board(replace(source.current, release=replace(source.current.release, value=moved)))
-        await until(pilot, lambda: "over by 69% of the limit" in screen_text(app))
+        await until(pilot, lambda: "none: 69% above the limit" in screen_text(app))
         assert "triggered pause (once per breach)" in app.screen.query_one(PageView).plain_text()
         await pilot.press("escape")
         await until(pilot, lambda: len(app.screen_stack) == 1)

@@ -80,8 +80,10 @@ def _node_label(node: object) -> str:
 
 def help_lines(context: RenderContext, cells: int, sections: HelpSections) -> list[Line]:
     lines: list[Line] = []
-    if context.production_lock.guarded:
-        lines += [*wrap(_LOCK_TEXT.format_map(context.key_names), cells), ()]
+    is_locked = context.production_lock.is_locked(context.now)
+    lock = wrap(_LOCK_TEXT.format_map(context.key_names), cells) if context.production_lock.guarded else []
+    if is_locked:  # the list below is not complete
+        lines += [*lock, ()]
     for title, hints in sections.items():
         lines.append(((title, TextStyle.DIM),))
         for key, text in hints:
@@ -98,6 +100,7 @@ def help_lines(context: RenderContext, cells: int, sections: HelpSections) -> li
     lines += _action_lines([each for each in ACTIONS if each.is_pane_action], context, cells)
     lines += wrap("Arrow and page keys scroll a pane, Enter opens a row; ? in the pane shows all of its keys.", cells)
     lines += [(), (("mouse", TextStyle.DIM),), *wrap(_MOUSE_TEXT.format_map(context.key_names), cells)]
+    lines += [] if is_locked or not lock else [(), *lock]
     lines += [(), (("legend", TextStyle.DIM),)]
     lines += [line for row in _LEGEND for line in wrap("   ".join(row), cells)]
     text = "The agent runs the release: closing this screen, or losing it, stops nothing."

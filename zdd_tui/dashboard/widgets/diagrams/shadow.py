@@ -68,7 +68,7 @@ def _count_text(samples: ShadowSamples, cells: int) -> list[Line]:
     lines: list[Line] = []
     if samples.samples:
         rest = max(0, samples.total_failures - len(samples.samples))
-        more = f"at least {count_noun(rest, 'more mismatch', 'more mismatches')}" if rest else "no others known"
+        more = f"at least {rest:,} more not shown" if rest else "no others known"
         lines += wrap(
             f"{count_noun(len(samples.samples), 'sample')} from {logs}; {more}",
             cells,

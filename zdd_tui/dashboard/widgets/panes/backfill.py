@@ -192,8 +192,7 @@ def _extra_lines(backfill: BackfillRecord, tuned: Sequence[str], rates: Sequence
     lines: list[Line] = [
         line for text in tuned[is_shown_above:] for line in wrap(f"tuned: {text}", cells, TextStyle.WARN)
     ]
-    if backfill.status != "done":
-        lines.append(_batches_line(backfill, cells))
+    lines.append(_batches_line(backfill, cells))
     if rates and cells > _RATES_FROM:
         strip = sparkline(rates, None, cells - len("rates  max ") - 6)
         highest = f" max {format_count(max(rates))}/s"
@@ -209,10 +208,9 @@ def _batches_line(backfill: BackfillRecord, cells: int) -> Line:
 
 
 def _end_lines(backfill: BackfillRecord, cells: int) -> list[Line]:
-    """Once every row is copied: how long it took, and waited for what; and the batches."""
+    """Once every row is copied: how long it took, and waited for what, where that is known."""
     duration = backfill.describe_duration()
-    took: list[Line] = [((truncate(duration, cells), TextStyle.NORMAL),)] if duration else []
-    return [*took, _batches_line(backfill, cells)]
+    return [((truncate(duration, cells), TextStyle.NORMAL),)] if duration else []
 
 
 def _rows_text(backfill: BackfillRecord) -> str:

@@ -70,6 +70,13 @@ def test_an_unknown_theme_is_refused_with_the_names() -> None:
     assert list(forwarded_options(parser.parse_args(["--theme", "nord"]))) == ["--theme", "nord"]
 
 
+@pytest.mark.parametrize("theme", ["ansi-dark", "ansi-light", "textual-light", "nord"])
+def test_a_warning_has_not_the_colour_of_a_failure(theme: str) -> None:
+    app = ZddApp(FixedSource(guard_situations()["guard-backfill"]), display_options=DisplayOptions(theme=theme))
+    warning, error = (app.theme_variables[name].replace("bright_", "") for name in ("warning", "error"))
+    assert warning != error
+
+
 @pytest.mark.parametrize("theme", ["nord", "textual-light", "ansi-light"])
 @pytest.mark.parametrize("no_color", ["", "1"])
 async def test_a_theme_changes_colours_only(theme: str, no_color: str, monkeypatch: pytest.MonkeyPatch) -> None:

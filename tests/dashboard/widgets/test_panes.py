@@ -8,6 +8,7 @@ from textual import events
 from tests.dashboard.screens.test_actions import keys
 from tests.dashboard.screens.test_keys import AppDriver
 from tests.dashboard.widgets.test_layout import many
+from tests.support.incident_states import incident_situations
 from tests.support.screen_text import screen_text
 from tests.support.states import FixedClock, FixedSource, dashboard_situations, metric_history
 from tests.support.strategy_states import guard_situations
@@ -203,3 +204,12 @@ async def test_charts_that_get_a_place_by_a_resize_are_read_at_once() -> None:
         await pilot.pause()
         await pilot.pause()
         assert "… reading" not in screen_text(app)
+
+
+async def test_both_flags_are_visible_while_redis_does_not_answer_in_cutover() -> None:
+    app = ZddApp(FixedSource(incident_situations()["redis-frozen"]), clock=FixedClock())
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        shown = screen_text(app)
+        assert "write ● on" in shown
+        assert "read  ◐ 25%" in shown

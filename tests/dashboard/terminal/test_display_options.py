@@ -73,8 +73,10 @@ def test_an_unknown_theme_is_refused_with_the_names() -> None:
 @pytest.mark.parametrize("theme", ["ansi-dark", "ansi-light", "textual-light", "nord"])
 def test_a_warning_has_not_the_colour_of_a_failure(theme: str) -> None:
     app = ZddApp(FixedSource(guard_situations()["guard-backfill"]), display_options=DisplayOptions(theme=theme))
-    warning, error = (app.theme_variables[name].replace("bright_", "") for name in ("warning", "error"))
-    assert warning != error
+    warning, error = app.current_theme.warning, app.current_theme.error
+    assert warning
+    assert error
+    assert warning.replace("bright_", "") != error.replace("bright_", "")
 
 
 @pytest.mark.parametrize("theme", ["nord", "textual-light", "ansi-light"])

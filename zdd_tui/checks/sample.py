@@ -107,7 +107,7 @@ def _forward_errors(plan: Plan, tried: TriedRows) -> Iterator[PlanError]:
     for column, count in tried.unequal.items():
         yield PlanError(
             f"change.up.{column}: {count} of {tried.rows} sampled rows do not have what up gives after the copy",
-            "let nothing else fill that column: look at triggers and generated columns",
+            "check the triggers and generated columns that fill that column",
         )
     for name, count in tried.orphans.items():
         yield PlanError(

@@ -4,7 +4,8 @@
 
 120 columns, 36 rows, 500 pods, ten changes of visible cells per second. Both run one after the other, each in a
 terminal of its own, and so does the minimum of a Textual application: one widget with one cell. Prints bytes per
-second and share of a core of each, medians of three intervals.
+second and share of a core of each, medians of three intervals; and of the screens of charts (`m`), logs (`L`, ten lines
+a second) and database activity (`D`, twelve sessions that are read every two seconds).
 
 Then 5,000 pods and 500 changes per second: the delay from a change of a visible cell to the terminal, and from a key
 to its effect while keys are pressed continuously; no key may be lost.
@@ -44,11 +45,20 @@ DELAY_TIMEOUT = 10.0
 """Seconds after which a key counts as lost."""
 
 
-def measure_program(kind: str) -> tuple[float, float]:
-    """Bytes per second and percent of a core of one program."""
+DETAIL_KEYS = {"charts": b"m", "logs": b"L", "activity": b"D"}
+"""Screens that are measured too, by their keys."""
+
+
+def measure_program(kind: str, key: bytes = b"") -> tuple[float, float]:
+    """Bytes per second and percent of a core of one program.
+
+    Args:
+        key: opens another screen of it first.
+    """
     argv = [sys.executable, "-m", "benchmarks.terminal", "--show", kind]
     with PseudoTerminal(argv, os.environ, columns=120, rows=36) as terminal:
         terminal.wait_for(READY)
+        terminal.send(key)
         terminal.count_for(WARM_UP_SECONDS)
         cost = terminal.measure_cost(INTERVALS, INTERVAL_SECONDS)
         if terminal.process.poll() is not None:
@@ -80,7 +90,8 @@ def show_dashboard(*, with_charts: bool = False) -> None:
     from tests.support.strategy_states import guard_situations
     from zdd_tui.dashboard.app import SystemClock, ZddApp
     from zdd_tui.dashboard.state import Observed
-    from zdd_tui.model.queries import MetricHistory, MetricHistoryQuery, MetricPoint
+    from zdd_tui.model.activity import ActivityQuery, DatabaseActivity, Session
+    from zdd_tui.model.queries import LogLine, LogView, MetricHistory, MetricHistoryQuery, MetricPoint
     from zdd_tui.model.workload.pod import PodState
 
     clock = SystemClock()
@@ -102,9 +113,29 @@ def show_dashboard(*, with_charts: bool = False) -> None:
             }
         )
 
+    def activity(seconds: float) -> DatabaseActivity:
+        """One session blocks eleven others; their transactions get older."""
+        statement = "UPDATE public.users SET email = $2 WHERE id = $1"
+        who = "app", "users-api", "10.2.0.7", "active"
+        sessions = [
+            Session(4000 + at, f"s{at}", *who, 60 + seconds, seconds, "Lock relation", statement, (4000,) if at else ())
+            for at in range(12)
+        ]
+        return DatabaseActivity(tuple(sessions))
+
+    def append_line(number: int, now: float) -> None:
+        if not source.tails:
+            return
+        tail = source.tails[number % len(source.tails)]
+        line = LogLine(f'{{"level": "info", "path": "/users/{number}", "ms": {number % 9}}}', now)
+        lines = (*tail.current.lines[-200:], line)
+        tail.current = LogView(lines, tail.current.total + 1, state="following")
+
     def change(number: int) -> None:
         at = number % VISIBLE
         pods[at] = replace(pods[at], restarts=number // VISIBLE % 100)
+        append_line(number, time.time())
+        source.answers[ActivityQuery] = activity(number / CHANGES_A_SECOND)
         now = clock.monotonic()
         board = replace(source.current, workload=Observed(workload(pods, ready=PODS), now))
         if number % STORE_EVERY == 0:
@@ -267,7 +298,12 @@ def main() -> None:
     print(
         f"terminal: dashboard {dashboard[0]:,.0f} B/s (budget 1,000), {dashboard[1]:.1f} % of a core (budget 3): {case}"
     )
+    details = {name: measure_program("charts", key) for name, key in DETAIL_KEYS.items()}
     print(f"terminal: with charts {charts[0]:,.0f} B/s (budget 1,000), {charts[1]:.1f} % of a core (budget 3)")
+    for name, (bytes_a_second, share) in details.items():
+        print(
+            f"terminal: screen of {name} {bytes_a_second:,.0f} B/s (budget 1,000), {share:.1f} % of a core (budget 3)"
+        )
     print(
         f"terminal: DataTable {table[0]:,.0f} B/s, {table[1]:.1f} % of a core;"
         f" {table[0] / dashboard[0]:.1f} times the bytes, {table[1] / dashboard[1]:.1f} times the processor"

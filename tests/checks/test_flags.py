@@ -1,4 +1,4 @@
-"""Check tries every command that steps and undos use on a scratch flag (cases C1, C2), and judges the server."""
+"""Check tries every command that steps and undos use on a scratch flag (cases C1, C2), and evaluates the server."""
 
 import secrets
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from zdd_tui.backends.redis_flags import REQUIRED_RIGHTS, FlagStore, RedisServerFacts
-from zdd_tui.checks.flags import judge_server, try_flags
+from zdd_tui.checks.flags import evaluate_server, try_flags
 from zdd_tui.demo.plan import plan_yaml
 from zdd_tui.model.errors import FlagStoreError
 from zdd_tui.model.plan.base import BasePlan
@@ -104,4 +104,4 @@ async def test_a_server_that_may_evict_flags_is_named(redis_url: str) -> None:
     (line,) = (line for line in lines if "allkeys-lru" in line)
     assert "may evict a flag" in line
     assert "Fix: redis-cli CONFIG SET maxmemory-policy noeviction" in line
-    assert judge_server(RedisServerFacts("master", 0, "volatile-lru", True)) == []
+    assert evaluate_server(RedisServerFacts("master", 0, "volatile-lru", True)) == []

@@ -37,7 +37,7 @@ async def test_without_a_reason_nothing_is_sent_and_nothing_accepted(here: CliEn
             )
             answer = await store.wait_command(sent, 60)
             assert answer.status == "refused"
-            assert "the plan asks for a reason to pause" in answer.outcome
+            assert "the plan requires a reason to pause" in answer.outcome
             assert not (await store.read_release(found)).release.paused
 
         accepted = await here.run_zdd("pause", "--reason", "lag")

@@ -63,7 +63,7 @@ async def test_limits_change_under_a_running_backfill_and_outlive_its_agent(
             await wait_until(lambda: rows_done(20))
 
             bad = await here.run_zdd("tune", after=("speed=5",))
-            assert (bad.code, "backfill.speed: Input should be greater than or equal to 10" in bad.err) == (2, True)
+            assert (bad.code, "speed: it must be greater than or equal to 10" in bad.err) == (2, True)
             bad = await here.run_zdd("tune", after=("max_rows_per_secnd=5",))
             assert (bad.code, "did you mean max_rows_per_second?" in bad.err) == (2, True)
 

@@ -1,15 +1,23 @@
-"""Snapshots as text, one file each; and one in ASCII of every snapshot at 80x24."""
+"""Snapshots as text, one file for each screen and size; and one in ASCII of every snapshot at 80x24."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
+from textual.pilot import Pilot
 
+from tests.support.screen_text import screen_text
 from zdd_tui.dashboard.terminal.ascii import ASCII_REPLACEMENTS, to_ascii
 
 FOLDER = Path(__file__).parent / "snapshots"
+SIZES = ((80, 24), (120, 36), (200, 50))
+"""Columns and rows; a test draws its screen at the first one, and resizes it to the others."""
+
+SameInAllSizes = Callable[[Pilot[Any], str], Awaitable[None]]
+
 IN_ASCII = "-80x24"
 """The end of the name of a snapshot that has another one in ASCII."""
 
@@ -30,6 +38,23 @@ def same_as_before() -> Callable[[str, str], None]:
             path.write_text(screen, encoding="utf-8")
         assert path.exists(), f"no snapshot {name}: write it with UPDATE_SCREENS=1, and review it"
         assert screen == path.read_text(encoding="utf-8")
+
+    return compare
+
+
+@pytest.fixture
+def same_in_all_sizes(same_as_before: Callable[[str, str], None]) -> SameInAllSizes:
+    """Resizes a screen to each size and compares it with its files; no line may be wider than the screen."""
+
+    async def compare(pilot: Pilot[Any], name: str) -> None:
+        for width, height in SIZES:
+            if pilot.app.size != (width, height):
+                await pilot.resize_terminal(width, height)
+            await pilot.pause()
+            await pilot.pause()  # charts ask for their values when they have a place
+            screen = screen_text(pilot.app)
+            assert max(map(cell_len, screen.splitlines())) <= width
+            same_as_before(f"{name}-{width}x{height}", screen)
 
     return compare
 

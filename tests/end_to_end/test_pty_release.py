@@ -113,7 +113,7 @@ async def test_a_whole_release_by_keys(tmp_path: Path) -> None:
 async def replace_agent(terminal: Emulator, env: Environment, agent: psutil.Process) -> psutil.Process:
     """Kills the agent, and starts another one by its key."""
     agent.kill()
-    await terminal.wait_for("✗ No agent is running this release", "A starts one")
+    await terminal.wait_for("✗ No agent is running this release", "A starts an agent")
     terminal.press("A")
     await terminal.wait_for("start an agent", "zdd agent", "Enter confirm")
     terminal.press(ENTER)

@@ -86,11 +86,13 @@ def test_which_side_users_read(release: Release, traffic: Traffic, expected: str
 
 def test_when_reads_are_back() -> None:
     in_rollout = describe_traffic("expand-contract", until("rollout-v3"), Traffic(100, serving=4, serving_new=2))
-    assert "READS BACK: at once by the read flag, undo 1 of 13; of V3 pods with undo 2, rollout-v3" in text(in_rollout)
+    assert "READS BACK: at once by the read flag (undo 1 of 13); those of V3 pods with undo 2 (rollout-v3)" in text(
+        in_rollout
+    )
     soaking = describe_traffic("expand-contract", until("soak"), Traffic(100, serving=4))
     assert "V3" not in text(soaking)
     archived = describe_traffic("expand-contract", until("archive-old-side"), Traffic(100, serving=4, serving_new=4))
-    assert "by the read flag, undo 2 of 15, once the old side is restored" in text(archived)
+    assert "by the read flag (undo 2 of 15, once the old side is restored)" in text(archived)
     assert "READS BACK" not in text(describe_traffic("expand-contract", until("verify-rows"), Traffic(0, serving=4)))
 
 
@@ -156,7 +158,7 @@ def test_how_long_it_took() -> None:
     assert "REHEARSED: 2.1s from cutover, 3d00h ago, with 10% of the rows, without pods" in known
     assert "LAST TIME: 4m12s from cutover, 9d00h ago (users-full-name)" in known
     elsewhere = text(describe_duration(until("backfill-rows"), history, EPOCH))
-    assert "REHEARSED: 3d00h ago, but no rollback from backfill" in elsewhere
+    assert "REHEARSED: 3d00h ago, without a rollback from backfill" in elsewhere
     assert "REHEARSED: failed 1m00s ago" in text(
         describe_duration(soaking, RollbackHistory(RehearsedRollback(EPOCH - 60, False, 1.0)), EPOCH)
     )

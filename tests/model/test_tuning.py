@@ -50,11 +50,11 @@ def test_a_tuning_holds_the_differences_from_the_plan_and_can_be_reset() -> None
     [
         ({"max_rows_per_secnd": 5}, "no limit max_rows_per_secnd", "max_rows_per_second"),
         ({"max_failed_rows": 5}, "no limit max_failed_rows", ""),
-        ({"speed": 5}, "backfill.speed: .*greater than or equal to 10, got 5", "percent"),
-        ({"max_replica_lag": None}, "backfill.max_replica_lag: expected a duration", "standby"),
-        ({"batch_budget": "fast"}, "backfill.batch_budget: expected a duration", "smaller"),
+        ({"speed": 5}, "speed: it must be greater than or equal to 10, got 5", "percent"),
+        ({"max_replica_lag": None}, "max_replica_lag: expected a duration", "standby"),
+        ({"batch_budget": "fast"}, "batch_budget: expected a duration", "smaller"),
         ({"batch_rows_max": 10}, "batch_rows is larger than batch_rows_max", "both"),
-        ({"batch_rows": "'; DROP TABLE users"}, "backfill.batch_rows: .*integer", "first batch"),
+        ({"batch_rows": "'; DROP TABLE users"}, "batch_rows: it is not a whole number", "first batch"),
     ],
 )
 def test_what_the_plans_rules_do_not_allow_is_refused(requested: dict[str, object], message: str, hint: str) -> None:

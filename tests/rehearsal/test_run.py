@@ -145,7 +145,7 @@ async def test_a_good_plan_passes_forward_and_back_from_every_phase_and_the_verd
     assert (await fetch(production, "SELECT count(*) AS rows FROM crm.users"))[0]["rows"] == 4000
 
 
-async def test_c5_a_plan_with_a_guard_is_rehearsed_and_what_was_not_judged_is_counted(
+async def test_c5_a_plan_with_a_guard_is_rehearsed_and_what_was_not_checked_is_counted(
     production: str, tmp_path: Path
 ) -> None:
     guard = "guard: {rules: [{name: errors, metric: error-rate, limit: 1%}, {name: p99, metric: latency, limit: 1s}]}"
@@ -153,12 +153,12 @@ async def test_c5_a_plan_with_a_guard_is_rehearsed_and_what_was_not_judged_is_co
     assert plan.plan.guard is not None
     report = (await rehearse(plan, RehearsalOptions(rows=200), tmp_path, ignore_progress)).to_json()
     assert report["passed"], report["reasons"]
-    assert [text.partition(":")[0] for text in report["unjudged"]] == [
+    assert [text.partition(":")[0] for text in report["not_checked"]] == [
         "guard rule errors",
         "guard rule p99",
         "rollouts, probes and drains of crm (crm",
     ]
-    assert "not judged (3): guard rule errors: there are no pods" in format_rehearsal_report(report)
+    assert "not checked (3): guard rule errors: there are no pods" in format_rehearsal_report(report)
 
 
 def test_a_wrong_way_back_fails_on_the_command_line_with_the_reason_and_that_is_kept_too(

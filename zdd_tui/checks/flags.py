@@ -22,10 +22,10 @@ async def try_flags(store: FlagStore, plan: BasePlan) -> list[str]:
     await store.try_writes(next(iter(plan.flag_roles)))
     place = f"Redis {store.address}"
     lines = [f"{place}: a scratch flag was written, read, fenced, expired and deleted"]
-    return lines + [f"note: {place}: {text}" for text in judge_server(facts)]
+    return lines + [f"note: {place}: {text}" for text in evaluate_server(facts)]
 
 
-def judge_server(facts: RedisServerFacts) -> list[str]:
+def evaluate_server(facts: RedisServerFacts) -> list[str]:
     """What could lose the flags of a release that is under way, each with its fix."""
     found = []
     if facts.eviction is None:

@@ -63,7 +63,7 @@ async def describe_fill(conn: Connection, fill: Fill) -> list[str]:
 
 
 async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasurement | None) -> list[str]:
-    """Judges what every phase runs: under a lock that blocks sessions only the catalog may change, and nothing may be
+    """Checks what every phase runs: under a lock that blocks sessions only the catalog may change, and nothing may be
     refused, least of all in cleanup, from where there is no rollback: what depends on a dropped object is found here.
 
     Returns:

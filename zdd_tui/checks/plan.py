@@ -1,4 +1,4 @@
-"""The one judgement of a plan before it runs: for `zdd check`, for an agent before it starts, and for the doctor."""
+"""The one check of a plan before it runs: for `zdd check`, for an agent before it starts, and for the doctor."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ from zdd_tui.checks.locks import LockMeasurement, check_change_locks
 from zdd_tui.checks.migrations import check_migrations
 from zdd_tui.checks.operations import check_operation_locks, check_operation_rows
 from zdd_tui.checks.sample import check_sampled_rows
-from zdd_tui.checks.schema import find_event_triggers, judge_change, run_squawk_checks
+from zdd_tui.checks.schema import evaluate_change, find_event_triggers, run_squawk_checks
 from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.ddl.lint import lint_plan_sql
 from zdd_tui.model.errors import MetricsError, PlanError, ZddError
@@ -47,12 +47,12 @@ async def check_plan(
     measurement: LockMeasurement | None = None,
     sides: list[CheckedSides] | None = None,
 ) -> list[str]:
-    """Judges a plan, and the systems that it names, in parallel. Changes nothing.
+    """Checks a plan, and the systems that it names, in parallel. Changes nothing.
 
     A plan with regions is checked in each of them, unless one region was selected.
 
     Args:
-        offline: judge the file alone; connect to nothing.
+        offline: check the file alone; connect to nothing.
         measurement: executes the plan's SQL on a copy of the schema and measures its locks; None for by rule.
         sides: gets the comparisons of both sides that were made, also those that refuse the plan.
 
@@ -121,7 +121,7 @@ def _system_checks(
 
 
 async def _check_file(plan: BasePlan, *, offline: bool) -> list[str]:
-    """Judges what needs no other system: the guard's dependencies, and the SQL of the change."""
+    """Checks what needs no other system: the guard's dependencies, and the SQL of the change."""
     check_guard_dependencies(plan.guard)
     lines = []
     if plan.production is None:
@@ -159,10 +159,10 @@ async def _check_database(
             if not isinstance(plan, Plan):
                 return [f"PostgreSQL {describe_dsn(dsn)}: stores the release's record, nothing else"]
             has_started = await _has_started(conn, plan)
-            judged = await judge_change(conn, plan, has_started=has_started)
+            checked = await evaluate_change(conn, plan, has_started=has_started)
             lines = [f"PostgreSQL {describe_dsn(dsn)}: {plan.change.table} can be changed"]
-            lines += [f"note: {note}" for note in judged.notes]
-            lines += await _try_change(conn, loaded, plan, judged.catalog, sides)
+            lines += [f"note: {note}" for note in checked.notes]
+            lines += await _try_change(conn, loaded, plan, checked.catalog, sides)
     finally:
         await conn.close()
     # Once the release has started, what its DDL would do is done.

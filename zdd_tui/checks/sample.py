@@ -39,12 +39,12 @@ async def check_sampled_rows(conn: Connection, plan: Plan, change: PlannedChange
         async with open_planned_change(conn, plan) as opened:
             return [] if opened is None else await check_sampled_rows(conn, plan, opened)
     tried = await try_sampled_rows(conn, change)
-    if errors := judge_tried_rows(plan, tried):
+    if errors := evaluate_tried_rows(plan, tried):
         raise PlanError.join(errors)
     return describe_tried_rows(plan, tried)
 
 
-def judge_tried_rows(plan: Plan, tried: TriedRows) -> list[PlanError]:
+def evaluate_tried_rows(plan: Plan, tried: TriedRows) -> list[PlanError]:
     """What must be corrected, or accepted, before the release."""
     return [*_target_errors(plan, tried), *_forward_errors(plan, tried), *_reverse_errors(plan, tried)]
 
@@ -52,7 +52,7 @@ def judge_tried_rows(plan: Plan, tried: TriedRows) -> list[PlanError]:
 def describe_tried_rows(plan: Plan, tried: TriedRows) -> list[str]:
     """One line for each fact that an operator should see."""
     if not tried.rows:
-        return [f"note: no row of {plan.change.table} could be tried: the expressions are judged by their types alone"]
+        return [f"note: no row of {plan.change.table} could be tried: only the types of the expressions are checked"]
     lines = [
         f"{tried.rows} sampled rows of {plan.change.table} were copied to the new side and back, on scratch tables"
     ]
@@ -107,7 +107,7 @@ def _forward_errors(plan: Plan, tried: TriedRows) -> Iterator[PlanError]:
     for column, count in tried.unequal.items():
         yield PlanError(
             f"change.up.{column}: {count} of {tried.rows} sampled rows do not have what up gives after the copy",
-            "let nothing else fill that column: look at triggers and generated columns",
+            "check the triggers and generated columns that fill that column",
         )
     for name, count in tried.orphans.items():
         yield PlanError(

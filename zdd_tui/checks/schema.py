@@ -1,4 +1,4 @@
-"""Whether PostgreSQL can run a planned change, judged by the server before anything is changed."""
+"""Whether PostgreSQL can run a planned change, checked by the server before anything is changed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,7 +37,7 @@ MAX_COMPARED = 1600
 
 
 async def check_change(conn: Connection, plan: Plan, *, has_started: bool = False) -> list[str]:
-    """Judges the plan's change against the database. Changes nothing, and takes no lock that blocks a session.
+    """Checks the plan's change against the database. Changes nothing, and takes no lock that blocks a session.
 
     Args:
         has_started: the release has started, so the objects that it creates may exist already.
@@ -48,15 +48,15 @@ async def check_change(conn: Connection, plan: Plan, *, has_started: bool = Fals
     Raises:
         PlanError, DatabaseError: the first thing that would not work, with its hint.
     """
-    return (await judge_change(conn, plan, has_started=has_started)).notes
+    return (await evaluate_change(conn, plan, has_started=has_started)).notes
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedChange:
+class CheckedChange:
     """A change that the server supports.
 
     Attributes:
-        catalog: the facts that it was judged by.
+        catalog: the facts that it was checked with.
         notes: for the operator; the change works without them.
     """
 
@@ -64,7 +64,7 @@ class JudgedChange:
     notes: list[str]
 
 
-async def judge_change(conn: Connection, plan: Plan, *, has_started: bool = False) -> JudgedChange:
+async def evaluate_change(conn: Connection, plan: Plan, *, has_started: bool = False) -> CheckedChange:
     """As :func:`check_change`, with the facts that it has read."""
     lint_plan_sql(plan, has_catalog=True)
     await _check_server(conn)
@@ -72,8 +72,8 @@ async def judge_change(conn: Connection, plan: Plan, *, has_started: bool = Fals
     if table is not None:
         _check_ordinary_table(plan, table)
     catalog = await read_catalog(conn, plan)
-    if table is None:  # the old side is archived or dropped: nothing is left to judge
-        return JudgedChange(catalog, [])
+    if table is None:  # the old side is archived or dropped: nothing is left to check
+        return CheckedChange(catalog, [])
     _check_room_for_columns(plan, table)
     await _check_rights(conn, plan, table)
     await require_all_rows_visible(conn, list_read_tables(plan))
@@ -91,7 +91,7 @@ async def judge_change(conn: Connection, plan: Plan, *, has_started: bool = Fals
         )
     await _check_added_types(conn, plan)
     await _check_expressions(conn, plan, catalog)
-    return JudgedChange(catalog, [*_collect_notes(plan, table), *await find_event_triggers(conn)])
+    return CheckedChange(catalog, [*_collect_notes(plan, table), *await find_event_triggers(conn)])
 
 
 async def existing_objects(conn: Connection, plan: Plan) -> list[str]:
@@ -383,7 +383,7 @@ def _collect_notes(plan: Plan, table: dict[str, Any]) -> list[str]:
 
 
 async def run_squawk_checks(plan: Plan) -> None:
-    """Lints the DDL that runs in a transaction with squawk; indexes run outside of one, and only our lint judges them.
+    """Lints the DDL that runs in a transaction with squawk; indexes run outside of one, and only our lint checks them.
 
     Raises:
         PlanError: squawk reports a violation.

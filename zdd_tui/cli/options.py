@@ -31,7 +31,9 @@ def add_display_options(parser: argparse.ArgumentParser) -> None:
         help="colours: one of Textual's themes, such as ansi-light, nord or textual-light (default: `theme` in"
         f" config.toml, else {DEFAULT_THEME}, the colours of the terminal)",
     )
-    parser.add_argument("--no-bell", action="store_true", help="no bell and no notification when the release needs you")
+    parser.add_argument(
+        "--no-bell", action="store_true", help="no bell and no notification when the release needs a person"
+    )
 
 
 def add_record_option(parser: argparse.ArgumentParser) -> None:

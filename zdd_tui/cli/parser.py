@@ -469,7 +469,7 @@ def _add_release_commands(verbs: Verbs) -> None:
         verbs,
         "run",
         _run_release,
-        "For pipelines: advance while gates open, stop at the first that does not.",
+        "For pipelines: advance while gates open; stop at the first gate that stays closed.",
     )
     run.add_argument("--until", default="", metavar="PHASE", help="stop after this phase (default: the end)")
     run.add_argument("--confirm", metavar="NAME", help="the release's name: required where a step cannot be undone")

@@ -143,7 +143,7 @@ async def _wait_for_gates(store: Store, record: ReleaseRecord, timeout: float) -
                 if record.now - waiting_since > timeout:
                     return record
     except asyncio.CancelledError:
-        _say_error("interrupted; the release stays as it is, its agent goes on")
+        _say_error("interrupted; the release stays as it is, its agent continues")
         raise
     return record
 

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 from zdd_tui.backends.store.client import Store
 from zdd_tui.cli.commands import EXIT_TIMEOUT, find_release, open_store
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import HINT_PREFIX, DatabaseError, PlanError
 from zdd_tui.model.plan.file import LoadedPlan
@@ -406,7 +407,7 @@ def _backfill_line(backfill: BackfillRecord, activity: Activity) -> str:
     if duration := backfill.describe_duration():
         text += f", {duration}"
     is_compared = backfill.status != "cancelled" and (backfill.verified or bool(backfill.mismatches))
-    return f"{text}, {backfill.mismatches or 0:,} mismatches" if is_compared else text
+    return f"{text}, {count_noun(backfill.mismatches or 0, 'mismatch', 'mismatches')}" if is_compared else text
 
 
 def _fill_line(fill: FillProgress, activity: Activity) -> str:

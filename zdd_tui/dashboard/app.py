@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import Context, copy_context
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from rich.console import COLOR_SYSTEMS
@@ -16,6 +17,7 @@ from textual.binding import Binding, BindingType
 from textual.filter import LineFilter, Monochrome, NoColor
 from textual.message import Message
 from textual.screen import Screen
+from textual.theme import BUILTIN_THEMES
 
 from zdd_tui.dashboard.column_choice import ColumnChoice
 from zdd_tui.dashboard.fleet_source import FleetSource, NoRelease
@@ -145,6 +147,7 @@ class ZddApp(App[int]):
         self._opening: Future[StateSource] | None = None
         self._ui_loop: asyncio.AbstractEventLoop | None = None
         self._ui_context: Context | None = None
+        self.register_theme(replace(BUILTIN_THEMES["ansi-light"], warning="ansi_magenta"))
         self.theme = self.display_options.theme
         self.animation_level = "none"
 

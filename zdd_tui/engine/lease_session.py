@@ -314,7 +314,7 @@ class LeaseSession:
             record = await self._store.read()
             before = self._holder.release
             if self._plan.confirm.needs_reason(stored.kind, stored.request.reason):
-                raise Refused(f"the plan asks for a reason to {stored.kind}", "repeat the command with --reason TEXT")
+                raise Refused(f"the plan requires a reason to {stored.kind}", "repeat the command with --reason TEXT")
             if command.kind is CommandKind.TUNE:
                 command = build_tune_command(self._plan, before, stored)
             after = apply_command(before, command, record.gates, record.now)

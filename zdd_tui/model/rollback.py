@@ -212,9 +212,9 @@ def _reads_return(release: Release, serving_v3: int | None) -> tuple[RollbackFac
     if not moving:
         return ()
     after = "" if moving[0] == 1 else ", once the old side is restored"
-    parts = [f"at once by the read flag, undo {moving[0]} of {len(names)}{after}"]
+    parts = [f"at once by the read flag (undo {moving[0]} of {len(names)}{after})"]
     if "rollout-v3" in names and serving_v3 != 0:
-        parts.append(f"of V3 pods with undo {names.index('rollout-v3') + 1}, rollout-v3")
+        parts.append(f"those of V3 pods with undo {names.index('rollout-v3') + 1} (rollout-v3)")
     return (RollbackFact("READS BACK", "; ".join(parts)),)
 
 
@@ -335,7 +335,7 @@ def _describe_rehearsal(release: Release, rehearsal: RehearsedRollback | None, n
     phase = release.current_phase.name if release.current_phase else ""
     seconds = rehearsal.seconds.get(phase)
     if seconds is None:
-        return f"{ago}, but no rollback from {phase or 'here'}"
+        return f"{ago}, without a rollback from {phase or 'here'}"
     return (
         f"{format_duration(seconds)} from {phase}, {ago}, with {100 * rehearsal.scale:.3g}% of the rows, without pods"
     )

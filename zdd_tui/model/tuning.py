@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import PlanError
@@ -59,6 +60,7 @@ _UNITS = {
     "max_guard_latency": "%",
     "workers": "workers",
 }
+_VALUE_KINDS = {"s": "a duration such as 500ms", "%": "a whole percentage", "workers": "a whole number"}
 _OPTIONAL = frozenset({"max_rows_per_second", "max_wal_mb_per_second"})
 
 LIMITS = tuple(
@@ -206,5 +208,19 @@ def _to_plan_error(error: ValidationError, plan: Backfill) -> PlanError:
             f"backfill: {reason}",
             f"change both at once (the plan has batch_rows={plan.batch_rows}, batch_rows_max={plan.batch_rows_max})",
         )
-    help_text = Backfill.model_fields[key].description
-    return PlanError(f"backfill.{key}: {reason}, got {first['input']!r}", f"{key}: {help_text}")
+    reason, got = _plain_reason(first), f", got {first['input']!r}"
+    return PlanError(f"{key}: {reason.removesuffix(got)}{got}", _describe_values(key))
+
+
+def _plain_reason(error: ErrorDetails) -> str:
+    """A reason without the words of the validating library."""
+    if error["type"] in ("int_parsing", "int_type", "int_from_float", "float_parsing", "float_type"):
+        return "it is not a whole number"
+    return str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "it must be")
+
+
+def _describe_values(key: str) -> str:
+    """Which values a limit takes, and what it limits."""
+    spec = next(each for each in LIMITS if each.key == key)
+    kind = _VALUE_KINDS.get(spec.unit, f"a number of {spec.unit}")
+    return f"{key} is {kind}{', or none' if spec.optional else ''}: {spec.help}"

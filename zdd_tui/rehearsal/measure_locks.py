@@ -4,7 +4,7 @@ The real database is only read: its catalog, and its definitions through pg_dump
 server that is started for it and goes away, or in a database of its own on the server of ``--scratch-dsn``.
 
 Here and not in :mod:`zdd_tui.checks`, because it copies the schema as the rehearsal does. The checks take it as a
-function (:class:`zdd_tui.checks.locks.LockMeasurement`): without the embedded server they judge by rule.
+function (:class:`zdd_tui.checks.locks.LockMeasurement`): without the embedded server they decide by rule.
 """
 
 import asyncio

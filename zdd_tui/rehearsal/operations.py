@@ -1,6 +1,6 @@
 """The rehearsal of a migration: on a copy of the whole schema, forward and back from every phase.
 
-The judge is pg_dump: it shares no code with what runs the migration. At the end the definitions must be those that the
+pg_dump compares: it shares no code with what runs the migration. At the end the definitions must be those that the
 plain migration makes; after a rollback, those from before.
 """
 
@@ -104,7 +104,7 @@ async def rehearse_operations(
         max_wait=plan.database.lock_timeout_max + 1.0,
         max_rows_per_second=None,
         notes=notes,
-        unjudged=_find_unjudged(plan),
+        not_checked=_find_unchecked(plan),
         size_dependent=frozenset(_size_dependent_steps(plan)),
     )
     async with _session(server.dsn) as admin:
@@ -399,7 +399,7 @@ def _size_dependent_steps(plan: BaseOperationsPlan) -> Iterable[str]:
             yield spec.name
 
 
-def _find_unjudged(plan: BaseOperationsPlan) -> list[str]:
+def _find_unchecked(plan: BaseOperationsPlan) -> list[str]:
     rules = plan.guard.rules if plan.guard is not None else ()
     found = [f"guard rule {rule.name}: there are no pods and no traffic to observe" for rule in rules]
     found.append("statements of the application: zdd does not know them, so nobody writes meanwhile")

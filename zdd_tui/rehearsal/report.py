@@ -38,7 +38,7 @@ class RehearsalReport:
         reasons: why it failed; empty where it passed.
         warnings: what an operator should know all the same.
         notes: what could not be copied or generated.
-        unjudged: what a rehearsal of this plan cannot judge, each with the reason.
+        not_checked: what a rehearsal of this plan cannot check, each with the reason.
         max_wait: seconds that a write may wait for a lock before the rehearsal fails.
         max_rows_per_second: rows a second that the plan allows its backfill; None for no ceiling.
         size_dependent: steps whose time grows with the table.
@@ -60,7 +60,7 @@ class RehearsalReport:
     reasons: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    unjudged: list[str] = field(default_factory=list)
+    not_checked: list[str] = field(default_factory=list)
     size_dependent: frozenset[str] = SIZE_DEPENDENT_STEPS
 
     @property
@@ -98,7 +98,7 @@ class RehearsalReport:
             "reasons": self.reasons,
             "warnings": self.warnings,
             "notes": self.notes,
-            "unjudged": self.unjudged,
+            "not_checked": self.not_checked,
             "rows": self.rows,
             "full_rows": self.full_rows,
             "scale": round(self.scale, 6),
@@ -179,8 +179,8 @@ def _describe_diff(result: ScenarioResult) -> str:
     return f"{' and '.join(parts)}, such as key {row_diff.sample}"
 
 
-def find_unjudged(plan: Plan) -> list[str]:
-    """What a rehearsal cannot judge of a plan."""
+def find_unchecked(plan: Plan) -> list[str]:
+    """What a rehearsal cannot check of a plan."""
     rules = plan.guard.rules if plan.guard is not None else ()
     found = [f"guard rule {rule.name}: there are no pods and no traffic to observe" for rule in rules]
     images = ", ".join((plan.kubernetes.images.v2, plan.kubernetes.images.v3))
@@ -219,8 +219,9 @@ def format_rehearsal_report(report: dict[str, Any]) -> str:
             f" {writers['retried']} retried after a deadlock, {writers['refused']} refused by an index or key"
         )
     lines += [f"  note: {note}" for note in report["notes"]]
-    if unjudged := report.get("unjudged"):  # reports of earlier versions have none
-        lines.append(f"  not judged ({len(unjudged)}): {'; '.join(unjudged)}")
+    # Stored reports of earlier versions have another name for it, or nothing.
+    if not_checked := report.get("not_checked") or report.get("unjudged"):
+        lines.append(f"  not checked ({len(not_checked)}): {'; '.join(not_checked)}")
     lines += [f"  not rehearsed: {report['limits'][0]}", *(f"  how: {limit}" for limit in report["limits"][1:])]
     return "\n".join(lines) + "\n"
 

@@ -25,7 +25,7 @@ from zdd_tui.model.release.strategies import build_strategy
 from zdd_tui.rehearsal.copy import ProgressCallback, RehearsalOptions, copy_session, make_copy
 from zdd_tui.rehearsal.expected_rows import ExpectedRows, check_round_trip
 from zdd_tui.rehearsal.operations import rehearse_operations
-from zdd_tui.rehearsal.report import RehearsalReport, find_unjudged, format_rehearsal_report
+from zdd_tui.rehearsal.report import RehearsalReport, find_unchecked, format_rehearsal_report
 from zdd_tui.rehearsal.scenario import LiveState, ScenarioSetup, run_scenario
 from zdd_tui.rehearsal.statements import StatementBuilder
 from zdd_tui.rehearsal.step_metrics import StepMetricsCollector
@@ -97,7 +97,7 @@ async def _rehearse_on_copy(
             max_wait=plan.database.lock_timeout_max + 1.0,
             max_rows_per_second=plan.backfill.max_rows_per_second,
             notes=copy.notes,
-            unjudged=find_unjudged(plan),
+            not_checked=find_unchecked(plan),
         )
         if copy.error:
             report.reasons.append(copy.error)

@@ -185,8 +185,8 @@ def without_agent(command: str = COMMAND, start: AgentStart | None = None) -> Da
 
 async def test_an_agent_is_started_in_two_keys_where_none_runs() -> None:
     async with AppDriver(without_agent()) as desk:
-        assert "✗ No agent is running this release (last seen " in desk.screen
-        assert "A starts one" in desk.screen
+        assert "✗ No agent is running this release" in desk.screen
+        assert "A starts an agent" in desk.screen
         asked = await desk.press("A")
         assert f"  {COMMAND} " in asked
         assert "pid 4211 on bastion was last heard" in asked
@@ -195,13 +195,26 @@ async def test_an_agent_is_started_in_two_keys_where_none_runs() -> None:
         assert desk.source.agent_starts == 1
         await desk.set_board(without_agent(start=AgentStart("starting", desk.clock.seconds, 77, "/state/a.log")))
         assert "An agent was started" in desk.screen
-        assert "log /state/a.log" in desk.screen
+        assert "log /state/a.log" in " ".join(desk.screen.replace("┃", " ").split())
         await desk.press("A", "enter")
         assert desk.source.agent_starts == 1, "a second agent was started"
         await desk.set_board(without_agent(start=AgentStart("failed", desk.clock.seconds, error="refused!")))
         assert "refused!" in desk.screen
         await desk.press("A", "enter")
         assert desk.source.agent_starts == 2
+
+
+async def test_without_the_plans_file_the_dialog_has_no_field_and_y_copies_the_line() -> None:
+    async with AppDriver(without_agent(command=""), unlocked=False) as desk:
+        assert "type the environment name" not in await desk.press("A")
+        assert "copied" in await desk.press("y")
+        await desk.press("enter")
+        assert desk.source.agent_starts == 0
+
+
+async def test_no_agent_is_offered_before_the_release_was_read() -> None:
+    async with AppDriver("connecting") as desk:
+        assert "start agent" not in desk.footer
 
 
 async def test_no_agent_is_started_while_one_holds_the_lease() -> None:
@@ -299,7 +312,7 @@ async def test_limits_are_staged_validated_and_sent_together() -> None:
     async with AppDriver("backfill") as desk:
         assert "no pending change" in await desk.press("t", "enter")
         shown = await desk.press(*"500", "enter")
-        assert "✗ backfill.speed" in shown
+        assert "✗ speed: it must be" in shown
         await desk.press(*(["backspace"] * 3), *"50", "enter", "down", *"2000", "enter")
         assert "pending: speed 100% -> 50%, batch_rows 1k -> 2k" in desk.screen
         assert not desk.source.sent_commands

@@ -1,4 +1,4 @@
-"""Detail screens: their snapshots at both sizes, their keys, and hostile results."""
+"""Detail screens: their snapshots at every size, their keys, and hostile results."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
+from tests.dashboard.conftest import SameInAllSizes
 from tests.dashboard.screens.detail_answers import (
     ANSWERS,
     AUDIT_LOG,
@@ -42,7 +43,6 @@ from zdd_tui.model.queries import LogLine, LogView, ObjectQuery, PlanQuery
 from zdd_tui.model.release.records import FailedRow
 from zdd_tui.model.release.state import CommandKind
 
-SIZES = {"80x24": (80, 24), "120x36": (120, 36)}
 TURNED = {
     "log-wrapped": ("log", "w"),
     "log-stopped": ("log", "f"),
@@ -54,6 +54,13 @@ TURNED = {
     "yaml-wrapped": ("yaml", "w"),
     "backfill-end": ("backfill", "end"),
     "topology-dark-launch-full": ("topology-dark-launch", "w"),
+    "activity-stop": ("activity", "enter"),
+    "activity-cancel": ("activity", "down enter"),
+    "logs-filtered": ("logs", "slash 1 9 9 9 enter"),
+    "logs-errors": ("logs", "e"),
+    "search": ("yaml", "slash i m a g e"),
+    "search-nothing": ("yaml", "slash x y z enter"),
+    "help": ("pod", "question_mark"),
 }
 """Screens after key presses."""
 PICTURES = {name: (name, "") for name in SCREENS} | TURNED
@@ -71,17 +78,16 @@ def opened(
     return app, source, lambda: maker(source, app.render_context)
 
 
-@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("picture", PICTURES)
-async def test_picture(picture: str, size: str, same_as_before: Callable[[str, str], None]) -> None:
+async def test_picture(picture: str, same_in_all_sizes: SameInAllSizes) -> None:
     name, keys = PICTURES[picture]
     app, _, screen = opened(name)
-    async with app.run_test(size=SIZES[size], notifications=True, tooltips=True) as pilot:
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
         await app.push_screen(screen())
         await pilot.pause()
         await pilot.press(*keys.split())
         await pilot.pause()
-        same_as_before(f"detail-{picture}-{size}", screen_text(app))
+        await same_in_all_sizes(pilot, f"detail-{picture}")
 
 
 async def test_a_session_in_the_way_is_stopped_in_two_keys_and_cancelled_before_it_is_terminated() -> None:
@@ -221,14 +227,14 @@ async def test_a_log_stops_following_on_request() -> None:
         await pilot.pause()
         await pilot.press("f")
         source.tails[0].current = replace(LOG, lines=(LogLine("fresh"),), total=2320, dropped=2319)
-        await until(pilot, lambda: "not following, 10 newer lines" in screen_text(app))
+        await until(pilot, lambda: "not following, 10 newer" in screen_text(app))
         assert "/users/1999" in screen_text(app)
         assert "fresh" not in screen_text(app)
         await pilot.press("f")
         await until(pilot, lambda: "fresh" in screen_text(app))
         assert "2,319 dropped" in screen_text(app)
         await pilot.press("b")
-        await until(pilot, lambda: "previous container" in screen_text(app))
+        await until(pilot, lambda: "previous log of" in screen_text(app))
         assert source.tails[0].closed
         assert source.tails[1].query.previous
 

@@ -1,36 +1,32 @@
 """The doctor's screen: pitfalls with their evidence, the checklist, and running checks."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
+from tests.dashboard.conftest import SameInAllSizes
 from tests.support.doctor_report import report
 from tests.support.screen_text import screen_text
 from tests.support.states import MONOTONIC, FixedClock, FixedSource, dashboard_situations
 from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.state import DashboardState, Observed
 
-SIZES = {"80x24": (80, 24), "120x36": (120, 36)}
-
 
 def examined(**changes: object) -> DashboardState:
     return replace(dashboard_situations()["open"], doctor_report=Observed(report(), MONOTONIC), **changes)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("page", ["pitfalls", "checklist"])
-async def test_picture(page: str, size: str, same_as_before: Callable[[str, str], None]) -> None:
+async def test_picture(page: str, same_in_all_sizes: SameInAllSizes) -> None:
     source = FixedSource(examined())
     app = ZddApp(source, clock=FixedClock())
-    async with app.run_test(size=SIZES[size], notifications=True, tooltips=True) as pilot:
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
         await pilot.pause()
         await pilot.press("d")
         await pilot.pause()
         if page == "checklist":
             await pilot.press("tab")
-        await pilot.pause()
-        same_as_before(f"doctor-{page}-{size}", screen_text(app))
+        await same_in_all_sizes(pilot, f"doctor-{page}")
 
 
 async def test_all_eight_items_are_on_one_screen() -> None:

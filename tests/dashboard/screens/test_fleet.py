@@ -1,12 +1,12 @@
 """The list of releases: snapshots, keys, and what is opened from it."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from textual.pilot import Pilot
 
+from tests.dashboard.conftest import SameInAllSizes
 from tests.support.fleet_states import FixedFleetSource, fixed_fleet
 from tests.support.screen_text import screen_text
 from tests.support.states import MONOTONIC, FixedClock, FixedSource, dashboard_situations
@@ -16,8 +16,15 @@ from zdd_tui.dashboard.state import Observed
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.fleet.rows import Fleet, FleetRow
 
-SIZES = {"80x24": (80, 24), "120x36": (120, 36), "200x50": (200, 50)}
-PICTURES = {"fleet": "", "fleet-history": "h", "fleet-filtered": "slash b i l l", "fleet-sorted": "s s S"}
+PICTURES = {
+    "fleet": "",
+    "fleet-empty": "",
+    "fleet-error": "down down enter",
+    "fleet-filtered": "slash b i l l",
+    "fleet-help": "question_mark",
+    "fleet-history": "h",
+    "fleet-sorted": "s s S",
+}
 
 
 def region_board(situation: str, region: str) -> Any:
@@ -35,18 +42,26 @@ async def opened(pilot: Pilot[int], source: FixedFleetSource, situation: str = "
     return release
 
 
-@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("picture", PICTURES)
-async def test_fleet_picture(picture: str, size: str, same_as_before: Callable[[str, str], None]) -> None:
-    app = ZddApp(None, fleet=FixedFleetSource(), clock=FixedClock())
-    async with app.run_test(size=SIZES[size], notifications=True, tooltips=True) as pilot:
+async def test_fleet_picture(picture: str, same_in_all_sizes: SameInAllSizes) -> None:
+    source = FixedFleetSource(Fleet()) if picture == "fleet-empty" else FixedFleetSource()
+    app = ZddApp(None, fleet=source, clock=FixedClock())
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
         await pilot.pause()
         await pilot.press(*PICTURES[picture].split())
         await pilot.pause()
-        text = screen_text(app)
-        assert "\x1b" not in text
-        assert max(len(line) for line in text.splitlines()) <= SIZES[size][0]
-        same_as_before(f"{picture}-{size}", text)
+        assert "\x1b" not in screen_text(app)
+        await same_in_all_sizes(pilot, picture)
+
+
+async def test_the_lines_below_the_table_are_of_the_row_that_a_filter_leaves_under_the_cursor() -> None:
+    app = ZddApp(None, fleet=FixedFleetSource(), clock=FixedClock())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await pilot.pause()
+        assert "stock-of-the-day (production) in stock" in screen_text(app)
+        await pilot.press("slash", *"bill")
+        await pilot.pause()
+        assert "invoice-number-to-bigint (staging, money) in billing" in screen_text(app)
 
 
 async def test_enter_opens_the_release_and_f_returns_to_the_row() -> None:

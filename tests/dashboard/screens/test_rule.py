@@ -1,11 +1,11 @@
 """The screen of a guard rule."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
+from tests.dashboard.conftest import SameInAllSizes
 from tests.dashboard.screens.detail_answers import ANSWERS
 from tests.dashboard.screens.test_details import hostile, until
 from tests.dashboard.screens.test_untrusted_text import EVIL
@@ -38,7 +38,6 @@ GUARD = Guard.model_validate(
         ]
     }
 )
-SIZES = {"80x24": (80, 24), "120x36": (120, 36)}
 PICTURES = {
     "pass": ("guard-pass", "errors"),
     "compared": ("guard-pass", "p99"),
@@ -52,17 +51,14 @@ def rule_text(board: DashboardState) -> DashboardState:
     return replace(board, plan=replace(board.plan, guard_rules=describe_rules(GUARD)))
 
 
-@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("picture", PICTURES)
-async def test_picture(picture: str, size: str, same_as_before: Callable[[str, str], None]) -> None:
+async def test_picture(picture: str, same_in_all_sizes: SameInAllSizes) -> None:
     situation, rule = PICTURES[picture]
     source = FixedSource(rule_text(guard_situations()[situation]), answers=dict(ANSWERS))
     app = ZddApp(source, clock=FixedClock())
-    async with app.run_test(size=SIZES[size], notifications=True, tooltips=True) as pilot:
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
         await app.push_screen(RuleScreen(source, app.render_context, rule))
-        await pilot.pause()
-        await pilot.pause()
-        same_as_before(f"detail-rule-{picture}-{size}", screen_text(app))
+        await same_in_all_sizes(pilot, f"detail-rule-{picture}")
 
 
 async def test_enter_on_the_row_of_a_rule_opens_it_and_it_follows_the_state() -> None:
@@ -82,7 +78,7 @@ async def test_enter_on_the_row_of_a_rule_opens_it_and_it_follows_the_state() ->
         broken = latency(verdict=Verdict.FAIL, value=0.2, reason="v2 200ms, v1 79ms, limit 118ms", action_taken="pause")
         moved = replace(record, guard=(record.guard[0], broken))
         source.set_board(replace(source.current, release=replace(source.current.release, value=moved)))
-        await until(pilot, lambda: "over by 69% of the limit" in screen_text(app))
+        await until(pilot, lambda: "none: 69% above the limit" in screen_text(app))
         assert "triggered pause (once per breach)" in app.screen.query_one(PageView).plain_text()
         await pilot.press("escape")
         await until(pilot, lambda: len(app.screen_stack) == 1)

@@ -95,6 +95,15 @@ def test_the_theme_of_the_configuration_is_used_unless_one_is_given(
         parse_fleet_config("theme = 1", source="c", environment={})
 
 
+@pytest.mark.parametrize("theme", ["ansi-dark", "ansi-light", "textual-light", "nord"])
+def test_a_warning_has_not_the_colour_of_a_failure(theme: str) -> None:
+    app = ZddApp(FixedSource(guard_situations()["guard-backfill"]), display_options=DisplayOptions(theme=theme))
+    warning, error = app.current_theme.warning, app.current_theme.error
+    assert warning
+    assert error
+    assert warning.replace("bright_", "") != error.replace("bright_", "")
+
+
 @pytest.mark.parametrize("theme", ["nord", "textual-light", "ansi-light"])
 @pytest.mark.parametrize("no_color", ["", "1"])
 async def test_a_theme_changes_colours_only(theme: str, no_color: str, monkeypatch: pytest.MonkeyPatch) -> None:

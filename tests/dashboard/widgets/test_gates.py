@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.dashboard.conftest import SameInAllSizes
 from tests.dashboard.screens.test_details import until
 from tests.dashboard.screens.test_keys import AppDriver
 from tests.dashboard.widgets.test_panes import focused_pane, visible_panes
@@ -187,17 +188,14 @@ PICTURES: dict[str, tuple[Callable[[], DashboardState], str]] = {
 }
 
 
-@pytest.mark.parametrize("size", ["80x24", "120x36"])
 @pytest.mark.parametrize("picture", PICTURES)
-async def test_picture(picture: str, size: str, same_as_before: Callable[[str, str], None]) -> None:
+async def test_picture(picture: str, same_in_all_sizes: SameInAllSizes) -> None:
     made, keys = PICTURES[picture]
     app = ZddApp(FixedSource(made()), clock=FixedClock())
-    wide, _, rows = size.partition("x")
-    async with app.run_test(size=(int(wide), int(rows)), notifications=True, tooltips=True) as pilot:
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
         await pilot.pause()
         await pilot.press(*keys.split())
-        await pilot.pause()
-        same_as_before(f"{picture}-{size}", screen_text(app))
+        await same_in_all_sizes(pilot, picture)
 
 
 async def test_the_current_phase_stays_visible_after_a_resize() -> None:

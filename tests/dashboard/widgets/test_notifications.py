@@ -65,9 +65,11 @@ def test_a_wait_over_its_limit_is_reported_when_the_limit_is_exceeded() -> None:
 
     attention = NotificationTracker()
     assert attention.pop_new_text(attention_items(board(590.0), MOMENT)) == ""
-    assert attention.pop_new_text(attention_items(board(610.0), MOMENT)) == "waits 10m11s for a person, limit 10m00s"
+    assert (
+        attention.pop_new_text(attention_items(board(610.0), MOMENT)) == "waiting for a person for 10m11s, limit 10m00s"
+    )
     second = summary_lines(board(610.0), MOMENT, 80)[1]
-    assert "".join(part for part, _tone in second) == "  waits 10m11s for a person, limit 10m00s"
+    assert "".join(part for part, _tone in second) == "  ✗ LATE: waiting for a person for 10m11s, limit 10m00s"
 
 
 def test_an_overdue_pod_is_one_condition() -> None:

@@ -8,14 +8,16 @@ from textual import events
 from tests.dashboard.screens.test_actions import keys
 from tests.dashboard.screens.test_keys import AppDriver
 from tests.dashboard.widgets.test_layout import many
+from tests.support.incident_states import incident_situations
 from tests.support.screen_text import screen_text
-from tests.support.states import FixedClock, FixedSource, dashboard_situations
+from tests.support.states import FixedClock, FixedSource, dashboard_situations, metric_history
 from tests.support.strategy_states import guard_situations
 from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.screens.dialog import PageView
 from zdd_tui.dashboard.widgets.bars.footer import shorten_keys
 from zdd_tui.dashboard.widgets.panes.pane import Pane
 from zdd_tui.model.actions import ACTIONS
+from zdd_tui.model.queries import MetricHistoryQuery
 
 BOARDS = dashboard_situations() | guard_situations()
 PANES = {"1": "pods", "2": "backfill", "3": "flags", "4": "guard", "5": "events"}
@@ -191,3 +193,23 @@ async def test_a_pane_without_rows_is_maximised_when_it_is_focused() -> None:
         await pilot.press("escape")
         await pilot.pause()
         assert "1:pods" in screen_text(app)
+
+
+async def test_charts_that_get_a_place_by_a_resize_are_read_at_once() -> None:
+    source = FixedSource(BOARDS["guard-backfill"], answers={MetricHistoryQuery: metric_history()})
+    app = ZddApp(source, clock=FixedClock())
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        await pilot.resize_terminal(120, 36)
+        await pilot.pause()
+        await pilot.pause()
+        assert "… reading" not in screen_text(app)
+
+
+async def test_both_flags_are_visible_while_redis_does_not_answer_in_cutover() -> None:
+    app = ZddApp(FixedSource(incident_situations()["redis-frozen"]), clock=FixedClock())
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        shown = screen_text(app)
+        assert "write ● on" in shown
+        assert "read  ◐ 25%" in shown

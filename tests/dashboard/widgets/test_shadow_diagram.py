@@ -70,10 +70,10 @@ def test_different_blanks_are_kept() -> None:
 
 def test_samples_that_are_not_shown_are_counted() -> None:
     sample = ShadowSample("p-1", 0, "mismatch", 7, "7")
-    assert sample_text(ShadowSamples((sample,), 7, 1))[1] == "1 from the log of 1 pod, 6 or more not shown"
-    assert sample_text(ShadowSamples((sample,), 1, 3))[1] == "1 from the logs of 3 pods, no others known"
+    assert sample_text(ShadowSamples((sample,), 7, 1))[1] == "1 sample from the log of 1 pod; at least 6 more not shown"
+    assert sample_text(ShadowSamples((sample,), 1, 3))[1] == "1 sample from the logs of 3 pods; no others known"
     assert sample_text(ShadowSamples((), 0, 3, 2, "why", 2000))[1:] == [
-        "none in the logs of 3 pods, the last 2,000 lines of each",
+        "no samples in the logs of 3 pods, the last 2,000 lines of each",
         "? 2 logs were not read: why",
     ]
 

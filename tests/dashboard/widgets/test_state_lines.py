@@ -7,10 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from tests.support.incident_states import incident_situations
 from tests.support.states import EPOCH, MONOTONIC, FixedClock, backfill, board, dashboard_situations, record, release
+from tests.support.strategy_states import guard_situations
+from zdd_tui.dashboard.screens.status_details import status_detail_lines
 from zdd_tui.dashboard.state import Observed, RenderContext
 from zdd_tui.dashboard.widgets.bars.footer import available_actions, disabled_reason
-from zdd_tui.dashboard.widgets.bars.gates import gate_lines
+from zdd_tui.dashboard.widgets.bars.gates import gate_lines, max_gate_lines
 from zdd_tui.dashboard.widgets.bars.header import header_line
 from zdd_tui.dashboard.widgets.bars.health import health_line
 from zdd_tui.dashboard.widgets.bars.summary import summary_lines
@@ -26,11 +29,14 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     line_width,
     sanitize,
     truncate,
+    truncate_middle,
     truncate_start,
     wrap,
 )
 from zdd_tui.dashboard.widgets.panes.backfill import backfill_lines, done_percent
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.phase import Phase
+from zdd_tui.model.production_lock import ProductionLock
 from zdd_tui.model.release.records import Lease
 from zdd_tui.model.release.state import CommandKind, ReleaseState, StepStatus
 from zdd_tui.model.release.summary import Severity, summarize_release
@@ -245,3 +251,97 @@ def test_failed_rows_and_mismatches_of_the_backfill_are_shown() -> None:
     assert all(
         line_width(line) <= 26 for line in backfill_lines(backfill(rate=123_456.0, rows_done=1, batch_rows=5000), 26)
     )
+
+
+# --- what to press, and what keeps a gate closed --------------------------------------------------------------------
+
+
+def locked_lines(situation: str, cells: int = 78) -> list[Line]:
+    made = (dashboard_situations() | guard_situations() | incident_situations())[situation]
+    return summary_lines(made, RenderContext.at_clock(FixedClock(), ProductionLock(False, True, 900.0)), cells)
+
+
+@pytest.mark.parametrize(
+    ("situation", "action"),
+    [
+        ("open", "→ u unlocks, then a runs dual-write; R rolls back without unlock"),
+        ("failed", "→ u unlocks, then a retries the failed step; R rolls back without unlock, e shows all"),
+        ("dark-mismatch", "→ u unlocks, then a runs shadow-100 once all gates pass; V shows which responses differ,"),
+        ("planned", "→ u unlocks, then a runs expand"),
+        ("rollback-failed", "→ R retries the undo"),
+        ("done", "→ q quits; to begin another release of this plan: zdd agent --new PLAN"),
+    ],
+)
+def test_a_locked_screen_names_the_unlock_only_where_a_key_needs_it(situation: str, action: str) -> None:
+    assert action in text(*locked_lines(situation, 110))
+
+
+def test_a_hint_names_the_key_of_the_rollback_and_has_one_arrow() -> None:
+    shown = text(*locked_lines("stopped", 60))
+    assert "zdd rollback" not in shown
+    assert "R rolls back" in " ".join(shown.split())
+    assert shown.count("→") == 1
+
+
+def test_the_keys_of_the_next_actions_are_marked() -> None:
+    keys = [part for line in locked_lines("failed") for part, style in line if style is TextStyle.KEY]
+    assert keys == ["→ ", "u", "a", "R", "e"]
+    article = [part for line in locked_lines("stopped") for part, style in line if style is TextStyle.KEY]
+    assert article == ["→ ", "R"]
+
+
+def test_a_missing_agent_is_told_once_with_its_key() -> None:
+    shown = text(*locked_lines("queued-no-agent", 110))
+    assert "✗ No agent is running this release; 2 commands wait for one\n→ A starts an agent" in shown
+    assert shown.count("1m13s") == 1
+
+
+def test_a_wait_beyond_its_limit_is_marked_by_a_word() -> None:
+    assert "✗ LATE: waiting for ana for 2h30m, limit 1h00m" in text(*locked_lines("late-approval"))
+
+
+def test_the_most_urgent_gates_are_visible_and_the_others_counted() -> None:
+    made = incident_situations()["long-names"]
+    shown = gate_lines(made, MOMENT, 100)
+    assert [line[0][0][:6] for line in shown] == ["✗ fail"] * 3 + ["… 9 mo"]
+    assert "1 fail, 1 unknown, 1 inconclusive, 1 pending, 5 pass  G shows all" in text(shown[-1])
+    assert len(gate_lines(made, MOMENT, 100, 12)) == 12
+    assert [max_gate_lines(rows) for rows in (18, 24, 36, 50)] == [4, 4, 6, 12]
+    record_of = made.release.value
+    assert record_of is not None
+    running = replace(record_of, release=replace(record_of.release, state=ReleaseState.RUNNING))
+    (line,) = gate_lines(replace(made, release=Observed(running, MONOTONIC)), MOMENT, 60)
+    assert text(line).startswith("contract waits for: ✗ "), "what fails is not cut off"
+
+
+def test_the_ages_of_gates_are_a_column_and_no_gate_has_one_that_was_never_checked() -> None:
+    made = dashboard_situations()["open"]
+    lines = text(*gate_lines(made, MOMENT, 78)).splitlines()
+    assert [line.endswith(" 2s ago") for line in lines] == [True] * 3
+    assert len({len(line) for line in lines}) == 1
+    assert lines[2].count("locked sessions") == 1, "the reason repeats the label"
+    record_of = made.release.value
+    assert record_of is not None
+    unread = replace(made, release=Observed(replace(record_of, gates={}), MONOTONIC))
+    assert "ago" not in text(*gate_lines(unread, MOMENT, 78))
+    assert "old" not in text(*status_detail_lines(unread, MOMENT, 78)).partition("steps")[0].replace("old side", "")
+
+
+def test_a_finished_backfill_says_nothing_twice() -> None:
+    done = backfill(status="done", rows_done=1_200_000, verified=True, verified_rows=1_200_000, mismatches=0)
+    shown = text(*backfill_lines(done, 60))
+    assert "batches" not in shown, "they are below these lines"
+    assert "throttle" not in shown
+
+
+@pytest.mark.parametrize(("number", "expected"), [(0, "0 rows"), (1, "1 row"), (1200, "1,200 rows")])
+def test_counts_with_a_noun(number: int, expected: str) -> None:
+    assert count_noun(number, "row") == expected
+    assert count_noun(1, "mismatch", "mismatches") == "1 mismatch"
+    assert count_noun(2, "mismatch", "mismatches") == "2 mismatches"
+
+
+@given(HOSTILE, st.integers(0, 30))
+def test_a_text_cut_in_its_middle_has_its_width_and_keeps_its_ends(data: str, cells: int) -> None:
+    assert cell_len(truncate_middle(data, cells)) <= cells
+    assert truncate_middle("checkout-error-rate-by-status", 11) == "check…tatus"

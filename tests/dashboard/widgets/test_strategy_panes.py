@@ -122,7 +122,7 @@ def test_an_old_reading_is_unknown_until_the_release_has_ended() -> None:
     made = of_record(BOARDS["guard-pass"], guard=(errors(observed_at=EPOCH - 60), latency()))
     worst, other = guard_readings(made, EPOCH)
     assert (worst.rule, worst.verdict, other.verdict) == ("errors", Verdict.UNKNOWN, Verdict.PASS)
-    assert "STALE 60s" in text(*guard_lines((worst,), 60))
+    assert "STALE 1m00s" in text(*guard_lines((worst,), 60))
     assert made.release.value is not None
     ended = of_record(made, release=replace(made.release.value.release, state=ReleaseState.DONE))
     assert {one.verdict for one in guard_readings(ended, EPOCH)} == {Verdict.PASS}

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.incident_states import incident_situations
 from tests.support.states import EPOCH, FixedClock, backfill, board, dashboard_situations, pod, workload
 from zdd_tui.dashboard.state import FlagView, Observed
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, find_changed_spans, line_width
@@ -189,9 +190,27 @@ def test_restarts_are_beside_the_state_where_their_column_does_not_fit() -> None
 def test_the_title_of_the_sorted_column_is_marked() -> None:
     fitted = fit_columns(pod_columns(measure_widths(PODS)), 90)
     assert "AGE▲" in text(title_line(fitted, "age"))
-    assert "RAIN▼" in text(title_line(fitted, "drain", down=True))
+    assert "DRAI▼" in text(title_line(fitted, "drain", down=True))
     assert text(title_line(fitted, "restarts")).count("▲") == 1
     assert line_width(title_line(fitted, "restarts")) == line_width(title_line(fitted))
+
+
+def test_a_title_that_does_not_fit_loses_its_end_and_keeps_its_arrow() -> None:
+    columns: list[PaneColumn[str, None]] = [PaneColumn("waits", "WAITS FOR", lambda row, _: row, 8, sort=str)]
+    assert text(title_line(fit_columns(columns, 8))) == "WAITS   "
+    assert text(title_line(fit_columns(columns, 8), "waits")) == "WAITS▲  "
+    short: list[PaneColumn[str, None]] = [PaneColumn("version", "VERSION", lambda row, _: row, 7, sort=str)]
+    assert text(title_line(fit_columns(short, 7), "version", down=True)) == "VERSIO▼"
+
+
+def test_versions_and_nodes_are_cut_where_they_are_alike() -> None:
+    pods = incident_situations()["long-names"]
+    rows = sorted_pod_rows(pods)
+    fitted = fit_columns(pod_columns(measure_widths(rows)), 66)
+    shown = {text(row_line(fitted, row, EPOCH)) for row in rows}
+    assert any("…3-rc.14 " in line for line in shown)
+    assert any("…24-rc.1 " in line for line in shown)
+    assert not any("compute.internal" in line for line in shown)
 
 
 def test_a_filter_rejects_a_column_that_is_not_searchable() -> None:
@@ -395,7 +414,7 @@ def test_changed_limits_are_still_shown_after_the_backfill() -> None:
 def test_the_pane_shows_who_wrote_only_one_side_first() -> None:
     writer = Writer("reports-worker", "10.1.4.7", "app", "app", 12, 1, 1.0, 2.0)
     [line] = writer_lines(WitnessRecord(1, (writer,)), 80)
-    assert text(line) == "✗ one side only: reports-worker 10.1.4.7 as app: 12 rows"
+    assert text(line) == "✗ wrote one side: reports-worker 10.1.4.7 as app: 12 rows"
     assert line[0][1] is TextStyle.BAD
     [line] = writer_lines(WitnessRecord(0, (replace(writer, open_rows=0),)), 80)
     assert line[0][1] is TextStyle.WARN, "copied again, but the writer is still there"

@@ -80,8 +80,8 @@ def test_a_past_gate_shows_how_it_passed_and_one_ahead_what_it_expects() -> None
     rows = rows_of(walked())
     text = {key: (row.status_text, row.reason_text, verdict_of(row)[2]) for key, row in rows.items()}
     assert text["expand/schema-valid"] == ("passed", "users.full_name text", TextStyle.DIM)
-    assert text["dual-write/recent-rows-agree"] == ("unknown", "STALE 300s: 1 of 500 rows differs", TextStyle.DIM)
-    assert text["backfill/no-mismatch"] == ("none", "no reading is known", TextStyle.DIM)
+    assert text["dual-write/recent-rows-agree"] == ("unknown", "STALE 5m00s: 1 of 500 rows differs", TextStyle.DIM)
+    assert text["backfill/no-mismatch"] == ("no record", "no verdict is recorded for this phase", TextStyle.DIM)
     assert text["cutover/soak-passed"] == ("pass", "30s without an error", TextStyle.GOOD)
     assert text["cutover/serving-v3"] == ("fail", "2 of 4 pods are v2", TextStyle.BAD)
     assert text["cutover/no-older-pod"] == ("unknown", "STALE 31s: 2 older pods", TextStyle.WARN)
@@ -96,7 +96,7 @@ def test_a_gate_checked_again_has_one_reading_and_the_earlier_phase_refers_to_it
     assert (before.reading, before.status_text, before.reason_text) == (
         None,
         "passed",
-        "checked again since, in contract",
+        "checked again in contract",
     )
     assert (now.status_text, now.reason_text) == ("fail", "2 of 4 pods are v2")
 
@@ -214,6 +214,6 @@ def test_gates_of_past_phases_have_what_was_judged_from_the_audit() -> None:
     assert (judged.status_text, judged.reason_text) == ("passed", "all valid")
     assert judged.reading is not None
     assert judged.reading.observed_at == 120.0
-    assert found["dual-write/recent-rows-agree"].status_text == "none", "its end and its verdict are not known"
+    assert found["dual-write/recent-rows-agree"].status_text == "no record", "its end and its verdict are not known"
     assert found["contract/no-old-snapshot"].status_text == "upcoming"
     assert [row.key for row in rows] == [row.key for row in build_gate_rows(made, EPOCH)]

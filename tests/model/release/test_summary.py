@@ -37,19 +37,23 @@ def record(
 def test_the_wait_for_the_owner_starts_when_all_gates_pass() -> None:
     wait = find_wait(record(), NOW)
     assert wait is not None
-    assert (wait.description, wait.is_overdue, wait.since) == ("waits 1h58m for team-x, limit 1h00m", True, NOW - 7100)
-    assert summarize_release(record(), NOW).notes == (wait.description,)
+    assert (wait.description, wait.is_overdue, wait.since) == (
+        "waiting for team-x for 1h58m, limit 1h00m",
+        True,
+        NOW - 7100,
+    )
+    assert summarize_release(record(), NOW).notes == (f"✗ LATE: {wait.description}",)
 
 
 def test_a_wait_within_its_limit_is_shown_and_not_overdue() -> None:
     wait = find_wait(record(since=60.0), NOW)
     assert wait is not None
-    assert (wait.description, wait.is_overdue) == ("waits 1m00s for team-x, limit 1h00m", False)
+    assert (wait.description, wait.is_overdue) == ("waiting for team-x for 1m00s, limit 1h00m", False)
     assert summarize_release(record(since=60.0), NOW).notes == (wait.description,)
     assert summarize_release(record(since=59.0), NOW).notes == ()
     free = find_wait(record(wait_limit=None, owner=""), NOW)
     assert free is not None
-    assert (free.description, free.is_overdue) == ("waits 1h58m for a person", False)
+    assert (free.description, free.is_overdue) == ("waiting for a person for 1h58m", False)
     assert summarize_release(record(wait_limit=None, owner=""), NOW).notes == (), "no limit and no owner"
 
 
@@ -60,7 +64,7 @@ def test_a_gate_that_is_undecided_for_too_long_is_overdue_too(verdict: Verdict) 
     assert wait is not None
     assert wait.description == f"“{PHASE.gates[-1].label}” has been {verdict} for 1h23m, limit 1h00m"
     assert wait.is_overdue
-    assert summarize_release(late, NOW).notes == (wait.description,)
+    assert summarize_release(late, NOW).notes == (f"✗ LATE: {wait.description}",)
     fresh = record(verdict=verdict, since=50.0)
     young = find_wait(fresh, NOW)
     assert young is not None

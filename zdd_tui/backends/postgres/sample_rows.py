@@ -127,7 +127,7 @@ class _Try:
     async def run(self, rows: int) -> TriedRows:
         self.schema = await self.conn.fetchval("SELECT nspname::text FROM pg_namespace WHERE oid = pg_my_temp_schema()")
         self.catalog = await self._read_copies()
-        await self._judge_target()
+        await self._check_target()
         given = [c.name for c in self.real.old.columns if not c.is_generated and c.name not in self._planned()]
         for statement in sample_statements(self.real.old, given, self.key, rows):
             await self.conn.execute(statement)
@@ -165,7 +165,7 @@ class _Try:
         assert found is not None, "the copy was made in this transaction"
         return found
 
-    async def _judge_target(self) -> None:
+    async def _check_target(self) -> None:
         """What makes every copy fail, whatever the rows."""
         if self.plan.change.into is None:
             return
@@ -286,7 +286,7 @@ class _Try:
             except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError) as error:
                 refused.append((plan_key, self._with_original_names(str(error).splitlines()[0])))
             except asyncpg.PostgresError:
-                pass  # the comparison of the sides judges what a copy cannot have
+                pass  # the comparison of the sides checks what a copy cannot have
         self.found.constrain = tuple(refused)
 
     def _with_original_names(self, text: str) -> str:

@@ -335,7 +335,7 @@ def _title(release: Release, kind: CommandKind) -> str:
 def _steps(release: Release, kind: CommandKind) -> list[tuple[str, bool]]:
     """Label and irreversibility of each step that would run or be reverted."""
     if kind is CommandKind.ROLLBACK:
-        return [(f"revert: {spec.label}", False) for spec in steps_to_undo(release)]
+        return [(f"undo “{spec.label}”", False) for spec in steps_to_undo(release)]
     phase = release.current_phase if release.state is ReleaseState.FAILED else release.next_phase
     if phase is None:
         return []

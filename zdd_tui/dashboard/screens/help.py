@@ -66,20 +66,24 @@ def help_sections(screen: Screen[Any]) -> HelpSections:
             continue
         if isinstance(active.node, ActionScreen) and binding.id in _ACTION_BINDING_IDS:
             continue  # an action of a pane, which the help page lists
-        title = f"in {_node_label(active.node)}"
+        title = _node_label(active.node)
         keys, _ = sections.setdefault(title, {}).setdefault(binding.id, ([], binding.description))
         keys.append(key_name(key))
     return {title: [(" ".join(keys), text) for keys, text in hints.values()] for title, hints in sections.items()}
 
 
 def _node_label(node: object) -> str:
-    """``pods`` of a pane, ``this screen`` of a screen."""
+    """``in the pane pods``, ``on this screen``."""
     named = getattr(node, "pane_name", "")
-    return f"the pane {named}" if named else "this screen" if isinstance(node, Screen) else "this page"
+    return f"in the pane {named}" if named else "on this screen" if isinstance(node, Screen) else "on this page"
 
 
 def help_lines(context: RenderContext, cells: int, sections: HelpSections) -> list[Line]:
     lines: list[Line] = []
+    is_locked = context.production_lock.is_locked(context.now)
+    lock = wrap(_LOCK_TEXT.format_map(context.key_names), cells) if context.production_lock.guarded else []
+    if is_locked:  # the list below is not complete
+        lines += [*lock, ()]
     for title, hints in sections.items():
         lines.append(((title, TextStyle.DIM),))
         for key, text in hints:
@@ -96,8 +100,7 @@ def help_lines(context: RenderContext, cells: int, sections: HelpSections) -> li
     lines += _action_lines([each for each in ACTIONS if each.is_pane_action], context, cells)
     lines += wrap("Arrow and page keys scroll a pane, Enter opens a row; ? in the pane shows all of its keys.", cells)
     lines += [(), (("mouse", TextStyle.DIM),), *wrap(_MOUSE_TEXT.format_map(context.key_names), cells)]
-    if context.production_lock.guarded:
-        lines += [(), *wrap(_LOCK_TEXT.format_map(context.key_names), cells)]
+    lines += [] if is_locked or not lock else [(), *lock]
     lines += [(), (("legend", TextStyle.DIM),)]
     lines += [line for row in _LEGEND for line in wrap("   ".join(row), cells)]
     text = "The agent runs the release: closing this screen, or losing it, stops nothing."
@@ -111,9 +114,9 @@ _MOUSE_TEXT = (
 )
 
 _LOCK_TEXT = (
-    "Production is locked at start: {unlock} asks for the environment name. Keys that change the release then work"
-    " until the countdown in the header ends. {rollback} (in a text field ctrl+r) works while locked too; its dialog"
-    " then asks for the environment name."
+    "Production is locked at start, and keys that change the release are not listed. {unlock} and the environment name"
+    " unlock them until the countdown in the header ends. {rollback} (in a text field ctrl+r) works while locked too;"
+    " its dialog then asks for the environment name."
 )
 
 _CONFIRMATION_TEXTS = {

@@ -117,6 +117,7 @@ class ReleaseScreen(ActionScreen[None]):
     def on_resize(self) -> None:
         if self._panes is not None:  # composed
             self._panes.place_panes(self._last_shown[0], self.size.height)
+            self.call_after_refresh(self._read_chart_history)  # the charts may have got a place
 
     def forward_to_filter(self, event: events.Key) -> None:
         """Types a character into the filter's field that was on its way to another widget when the field opened."""

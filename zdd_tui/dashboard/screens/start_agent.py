@@ -16,7 +16,8 @@ class StartAgentScreen(ConfirmDialog):
     """Enter starts the agent. Without the plan's file there is only the line to copy."""
 
     def __init__(self, board: DashboardState, context: RenderContext) -> None:
-        super().__init__(board, context, find_action("start-agent"), lock_fields(board, context))
+        fields = lock_fields(board, context) if board.plan.agent_command else ()  # else Enter starts nothing
+        super().__init__(board, context, find_action("start-agent"), fields)
         self.command = board.plan.agent_command or UNKNOWN_FILE_COMMAND
 
     def _find_conflict(self, board: DashboardState, context: RenderContext) -> str:
@@ -56,5 +57,5 @@ def _last_agent_text(board: DashboardState, context: RenderContext) -> str:
         return f"No agent is running this release; the last one released its lease (epoch {lease.epoch})."
     return (
         f"No agent is running this release; pid {lease.pid} on {lease.host} was last heard {silent} ago. If it still"
-        " runs, it loses the lease: nothing that it writes counts any more."
+        " runs, it loses the lease: its later writes are refused."
     )

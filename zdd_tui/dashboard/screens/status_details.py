@@ -70,7 +70,7 @@ def _gate_lines(record: ReleaseRecord, now: float, cells: int) -> list[Line]:
     lines: list[Line] = []
     for label, reading in list_current_gates(record, now):
         glyph, style = VERDICT_GLYPHS[reading.verdict]
-        age = f"  {format_age(reading.age(now))} old"
+        age = f"  {format_age(reading.age(now))} old" if reading.name in record.gates else ""
         lines.append(((f"{glyph} {reading.verdict}  ", style), (label, TextStyle.STRONG), (age, TextStyle.DIM)))
         lines += wrap(f"{reading.name}: {reading.reason}", cells, indent="    ")
     return [(("gates", TextStyle.DIM),), *lines, ()] if lines else []

@@ -143,10 +143,9 @@ class TuneScreen(FollowingDialog[TuneRequest]):
         return tune_lines(board, cells, self._selected, self._staged)
 
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
-        if self._error:
-            return wrap(f"✗ {self._error}", cells, TextStyle.BAD)
         typing, text = self.query_one("#value", Input).value.strip(), self._changes_text(board)
         above = wrap(f"pending: {text}", cells, TextStyle.STRONG)[:2] if text else []
+        above = wrap(f"✗ {self._error}", cells, TextStyle.BAD) if self._error else above
         enter = "stage" if typing else "send" if text else ""
         return [*above, key_hints_line((("↑ ↓", "select"), ("Enter", enter), ("Esc", "cancel")))]
 

@@ -120,7 +120,7 @@ def _build_manifest(
     if not container and len(names) > 1:
         raise PlanError(
             f"{location}: Deployment {name} has {len(names)} containers: {', '.join(names)}",
-            f"say whose image changes: --container {names[0]}",
+            f"name the container whose image changes: --container {names[0]}",
         )
     facts = extract_workload_facts(raw, container or names[0], drain_seconds=None)
     if facts is None:

@@ -565,7 +565,7 @@ class _Comparison:
             statement = (
                 f"{alter} ADD GENERATED {_IDENTITY[old.identity]} AS IDENTITY{options}" if is_identity else default
             )
-            self._add(what, SideVerdict.LOST, f"{new.name} gets no value by itself", *_optional(section, statement))
+            self._add(what, SideVerdict.LOST, f"{new.name} gets no value automatically", *_optional(section, statement))
         elif old.identity == "a" and new.identity != "a":
             self._add(
                 what,

@@ -1,7 +1,7 @@
 """What the plan's SQL may do: additive DDL, and expressions over the columns of one row.
 
 Whatever is not understood is refused: an error names the key of the plan and the fix. Names of types and functions
-are judged by :mod:`zdd_tui.checks.schema`, which asks the catalog.
+are checked by :mod:`zdd_tui.checks.schema`, which asks the catalog.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,7 +39,7 @@ def lint_plan_sql(plan: Plan, *, has_catalog: bool = False) -> None:
     """Checks every SQL text of the plan.
 
     Args:
-        has_catalog: functions are judged by a database afterwards; otherwise those of PostgreSQL itself by name.
+        has_catalog: a database checks functions afterwards; otherwise those of PostgreSQL itself by name.
 
     Raises:
         PlanError: naming the key (``change.expand statement 2``, ``change.up.full_name``) and the fix.

@@ -72,7 +72,7 @@ CHECKLIST = (
         "does /ready fail while the database is down?",
     ),
     DoctorRule("drain", "a drain timeout", lambda facts: pitfalls.check_shutdown(facts.workload.require())),
-    DoctorRule("flags", "flags for all logic", check_flags, "is all new logic behind these flags?"),
+    DoctorRule("flags", "all new logic is behind flags", check_flags, "is all new logic behind these flags?"),
     DoctorRule(
         "shutdown",
         "graceful shutdown",
@@ -81,7 +81,7 @@ CHECKLIST = (
     ),
     DoctorRule(
         "sessions",
-        "sessions are kept outside",
+        "sessions are kept outside the pods",
         check_external_sessions,
         "are sessions outside of the pods, or are none?",
     ),

@@ -64,7 +64,7 @@ def check_breaking_migration(facts: DoctorFacts) -> Iterator[Observation]:
     for query in proven[:_MAX_SHOWN]:
         yield failed(
             f"after the cutover: {query.evidence}: {query.text}",
-            f"find who sends it and move it off {old} before contract; `zdd rollback` is still open",
+            f"find who sends it and move it off {old} before contract; until then `zdd rollback` is possible",
         )
     if len(proven) > _MAX_SHOWN:
         yield failed(f"and {len(proven) - _MAX_SHOWN} more", "see pg_stat_statements")
@@ -448,7 +448,7 @@ def _check_unguarded_soaks(plan: BasePlan) -> Iterator[Observation]:
 
 PITFALLS = (
     DoctorRule(
-        "breaking-migration", "a breaking migration in a strategy that cannot make it", check_breaking_migration
+        "breaking-migration", "a breaking migration with a strategy that does not support it", check_breaking_migration
     ),
     DoctorRule("sticky-sessions", "sticky sessions", check_sticky_sessions),
     DoctorRule("probes", "shallow probes, abrupt shutdown", check_probes),

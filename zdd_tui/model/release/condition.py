@@ -6,6 +6,9 @@ from enum import StrEnum
 
 from zdd_tui.model.errors import HINT_PREFIX
 
+ROLLBACK_IN_HINT = ", or: zdd rollback PLAN"
+"""End of a hint where the release can also be rolled back. A screen names its key instead."""
+
 
 class ConditionKind(StrEnum):
     """What a condition is about, and so where it is observed."""

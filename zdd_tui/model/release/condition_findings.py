@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from zdd_tui.model.flag import flag_key, parse_flag
 from zdd_tui.model.plan.base import BasePlan, WorkloadPlan
-from zdd_tui.model.release.condition import Condition, ConditionFinding
+from zdd_tui.model.release.condition import ROLLBACK_IN_HINT, Condition, ConditionFinding
 from zdd_tui.model.workload.managers import FieldManager
 from zdd_tui.model.workload.pod import PodFacts
 from zdd_tui.model.workload.rollout import DeploymentView, ReplicaSetView, select_own_pods
@@ -46,7 +46,7 @@ def find_wrong_image(plan: WorkloadPlan, condition: Condition, facts: Deployment
         return ConditionFinding(
             f"Deployment {condition.subject} does not exist in namespace {names.namespace}, expected image {expected}",
             NOT_RECORDED,
-            "create the Deployment again from its manifest, or: zdd rollback PLAN",
+            f"create the Deployment again from its manifest{ROLLBACK_IN_HINT}",
         )
     image = view.images.get(names.container)
     if image is not None and any(plan.is_image(str(allowed), image) for allowed in condition.allowed):
@@ -79,10 +79,10 @@ def image_hint(
         f" {plan.kubernetes.container}={expected}"
     )
     if name.startswith("kubectl"):
-        return f"{command}; {then}, or: zdd rollback PLAN"
+        return f"{command}; {then}{ROLLBACK_IN_HINT}"
     return (
         f"set {expected} where {name} takes the image from (its Git repository), or suspend its sync of {deployment}"
-        f" and {command}; {then}, or: zdd rollback PLAN"
+        f" and {command}; {then}{ROLLBACK_IN_HINT}"
     )
 
 
@@ -117,7 +117,7 @@ def find_wrong_selector(plan: BasePlan, condition: Condition, service: ServiceVi
         return ConditionFinding(
             f"Service {condition.subject} does not exist, expected selector {expected}",
             NOT_RECORDED,
-            "create the Service again from its manifest, or: zdd rollback PLAN",
+            f"create the Service again from its manifest{ROLLBACK_IN_HINT}",
         )
     label = str(condition.allowed[0]).partition("=")[0]
     current = f"{label}={service.selector.get(label, '')}"
@@ -127,7 +127,7 @@ def find_wrong_selector(plan: BasePlan, condition: Condition, service: ServiceVi
         f"Service {condition.subject} selects {current}, expected {expected}",
         describe_manager(service.selector_manager),
         f"set the selector of service {condition.subject} to {expected} where it is managed; the release continues"
-        " then, or: zdd rollback PLAN",
+        f" then{ROLLBACK_IN_HINT}",
     )
 
 
@@ -150,8 +150,8 @@ def find_wrong_weight(
     return ConditionFinding(
         f"{canary.desired} of {total} wanted pods are new: {share:.0f}%, expected {weight}%",
         f"replicas of {changed.name} {describe_manager(changed.replicas_manager)}",
-        f"kubectl -n {plan.kubernetes.namespace} scale deployment/{changed.name} to the replicas from before, or:"
-        " zdd rollback PLAN",
+        f"kubectl -n {plan.kubernetes.namespace} scale deployment/{changed.name} to the replicas from before"
+        f"{ROLLBACK_IN_HINT}",
     )
 
 
@@ -301,8 +301,8 @@ def find_changed_schema(
     more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
     return ConditionFinding(
         f"{'; '.join(wrong[:3])}{more}",
-        hint="restore it in psql as change.expand and change.indexes define it; the release continues then, or:"
-        " zdd rollback PLAN",
+        hint="restore it in psql as change.expand and change.indexes define it; the release continues then"
+        + ROLLBACK_IN_HINT,
     )
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from zdd_tui.model.duration import format_duration
+
 
 class Verdict(StrEnum):
     """The result of a gate or a check. Only ``pass`` opens a gate.
@@ -42,7 +44,7 @@ class GateReading:
         """The reading as it counts now: a stale one is unknown."""
         if self.age(now) <= self.max_age:
             return self
-        return replace(self, verdict=Verdict.UNKNOWN, reason=f"STALE {self.age(now):.0f}s: {self.reason}")
+        return replace(self, verdict=Verdict.UNKNOWN, reason=f"STALE {format_duration(self.age(now))}: {self.reason}")
 
     def withdrawn(self, why: str) -> "GateReading":
         """The reading of an agent that is not known to work: unknown, with the last verdict in its reason.

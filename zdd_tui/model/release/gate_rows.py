@@ -75,7 +75,7 @@ GATE_DESCRIPTIONS: Mapping[str, GateDescription] = {
         "none differs, and at least gates.min_recent_rows agree",
     ),
     "backfill-complete": GateDescription(
-        "the store",
+        "PostgreSQL",
         "zdd.backfill: status, rows, failed_rows",
         "all ranges done, no more failed rows than max_failed_rows",
     ),
@@ -90,14 +90,14 @@ GATE_DESCRIPTIONS: Mapping[str, GateDescription] = {
         "every fill has ended with no row left, no more failed rows than max_failed_rows",
     ),
     "no-mismatch": GateDescription(
-        "the store", "zdd.backfill: verified, mismatches of the last verification", "verified, 0 mismatches"
+        "PostgreSQL", "zdd.backfill: verified, mismatches of the last verification", "verified, 0 mismatches"
     ),
     WITNESS_GATE: GateDescription(
         "PostgreSQL",
         "zdd.witness_row and zdd.witness_record: rows that differ after a commit; pg_trigger of the witness",
         "no such row, and every writer of one side quiet for gates.soak",
     ),
-    "soak-passed": GateDescription("the store", "zdd.step: the phase's soak", "the soak time has passed"),
+    "soak-passed": GateDescription("PostgreSQL", "zdd.step: the phase's soak", "the soak time has passed"),
     "no-older-pod": GateDescription(
         "Kubernetes",
         "GET Deployment, its ReplicaSets and pods, terminating ones included",
@@ -111,7 +111,7 @@ GATE_DESCRIPTIONS: Mapping[str, GateDescription] = {
     "cleanup-complete": GateDescription(
         "PostgreSQL, Redis, Kubernetes",
         "pg_trigger, pg_proc, archived columns and tables; both flags; the Deployment's annotations",
-        "nothing of the release",
+        "nothing of the release is left",
     ),
     "capacity-kept": GateDescription(
         "Kubernetes",
@@ -127,10 +127,10 @@ GATE_DESCRIPTIONS: Mapping[str, GateDescription] = {
         "the phase's weight, within canary.tolerance",
     ),
     "annotations-removed": GateDescription(
-        "Kubernetes", "GET Deployment, the canary's objects, the annotations", "nothing of the release"
+        "Kubernetes", "GET Deployment, the canary's objects, the annotations", "nothing of the release is left"
     ),
     "smoke-passed": GateDescription(
-        "the store", "zdd.step: responses of every green pod to the smoke checks", "all as expected"
+        "PostgreSQL", "zdd.step: responses of every green pod to the smoke checks", "all as expected"
     ),
     "green-healthy": GateDescription(
         "Kubernetes", "GET the green Deployment and its pods", "new image, ready, no restart, as many as desired"
@@ -146,7 +146,7 @@ GATE_DESCRIPTIONS: Mapping[str, GateDescription] = {
     "green-removed": GateDescription(
         "Kubernetes",
         "GET the green Deployment, the preview Service, the Service's selector and annotations",
-        "nothing of the release",
+        "nothing of the release is left",
     ),
     "shadow-agrees": GateDescription("the application", _SHADOW, "at most dark.max_mismatch percent differ or failed"),
     "shadow-fast": GateDescription(
@@ -216,12 +216,12 @@ class GateRow:
 
     @property
     def status_text(self) -> str:
-        """The verdict; else ``passed``, ``upcoming`` or ``none``."""
+        """The verdict; else ``passed``, ``upcoming`` or ``no record``."""
         if self.has_passed:
             return "passed"
         if self.verdict is not None:
             return str(self.verdict)
-        return "none" if self.position is PhasePosition.PAST else "upcoming"
+        return "no record" if self.position is PhasePosition.PAST else "upcoming"
 
     @property
     def result_text(self) -> str:
@@ -232,11 +232,11 @@ class GateRow:
     def reason_text(self) -> str:
         """The reading's reason; without a reading, why there is none and what would pass."""
         if self.superseded_by:
-            return f"checked again since, in {self.superseded_by}"
+            return f"checked again in {self.superseded_by}"
         if self.reading is not None:
             return self.result_text
         if self.position is PhasePosition.PAST:
-            return "no reading is known"
+            return "no verdict is recorded for this phase"
         description = GATE_DESCRIPTIONS.get(self.gate.name)
         if description is None:
             return NOT_CHECKED

@@ -6,6 +6,7 @@ The lines come from the builders that the engine uses too, so what is shown is w
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.ddl import (
     ARCHIVE_SCHEMA,
     Catalog,
@@ -255,7 +256,7 @@ CHANGE_LINES: Mapping[str, Callable[[Plan, Catalog | None], str]] = {
 
 CHANGE_UNDO: Mapping[str, Callable[[Plan], str]] = {
     "expand-schema": lambda plan: f"drop {', '.join(plan.change.up) if plan.change.into is None else plan.change.into}",
-    "create-indexes": lambda plan: f"drop {len(plan.change.indexes)} index(es)",
+    "create-indexes": lambda plan: f"drop {count_noun(len(plan.change.indexes), 'index', 'indexes')}",
     "sync-forward": lambda plan: f"drop trigger {sync_name(plan, 'forward')}",
     "rollout-v2": lambda plan: f"roll deployment/{plan.kubernetes.deployment} back to the image before the release",
     "create-witness": lambda plan: f"drop the triggers of the witness on {plan.change.table}",
@@ -266,8 +267,10 @@ CHANGE_UNDO: Mapping[str, Callable[[Plan], str]] = {
     "read-flag-on": lambda plan: f"ff:{plan.flags.read} as before",
     "rollout-v3": lambda plan: f"roll deployment/{plan.kubernetes.deployment} back to {plan.kubernetes.images.v2}",
     "advance-sequences": lambda plan: f"set the sequences of {plan.change.table} past the values that V3 has used",
-    "default-new-side": lambda plan: f"drop the default of {len(early_defaults(plan))} column(s)",
-    "constrain-new-side": lambda plan: f"take back {len(plan.change.constrain)} statement(s) of change.constrain",
+    "default-new-side": lambda plan: f"drop the default of {count_noun(len(early_defaults(plan)), 'column')}",
+    "constrain-new-side": lambda plan: (
+        f"undo {count_noun(len(plan.change.constrain), 'statement')} of change.constrain"
+    ),
     "archive-old-side": lambda plan: f"restore the old side of {plan.change.table}",
     "drop-witness": lambda plan: f"create the triggers of the witness on {plan.change.table} again",
     "delete-flags": lambda plan: f"ff:{plan.flags.write} and ff:{plan.flags.read} as before",

@@ -361,7 +361,7 @@ class GuardReading:
         return replace(
             self,
             verdict=Verdict.UNKNOWN,
-            reason=f"STALE {self.age(now):.0f}s: {self.reason}",
+            reason=f"STALE {format_duration(self.age(now))}: {self.reason}",
             should_act=False,
             is_applicable=True,
         )

@@ -208,7 +208,7 @@ def build_blue_green() -> Strategy:
     )
     promote = (
         StepSpec("rollout-new", "roll out the new image on the first Deployment, which has no traffic"),
-        StepSpec("switch-to-stable", "switch the Service's selector back to it, one patch"),
+        StepSpec("switch-to-stable", "switch the Service's selector back to the first Deployment, one patch"),
     )
     cleanup = (
         StepSpec("remove-green", "remove the second Deployment, once its pods have drained"),

@@ -87,7 +87,8 @@ def summarize_release(
         wait.is_overdue
         or (record.owner and summary.state_label == AWAITING_APPROVAL and now - wait.since >= SHOW_WAIT_AFTER_SECONDS)
     ):
-        summary = replace(summary, notes=(wait.description, *summary.notes))
+        late = "✗ LATE: " if wait.is_overdue else ""
+        summary = replace(summary, notes=(f"{late}{wait.description}", *summary.notes))
     summary = replace(summary, next_action=summary.next_action.format_map(keys or default_keys()))
     release = record.release
     if record.cause and (release.state.is_rolling_back or release.paused):
@@ -307,7 +308,7 @@ def find_wait(record: ReleaseRecord, now: float) -> WaitStatus | None:
     if not closed_gates(release, record.gates, now):
         since = max([steps_ended, *(gate.since for gate in gates)])
         person = record.owner or "a person"
-        return _build_wait_status(since, now, record.wait_limit, "waits", f" for {person}", person)
+        return _build_wait_status(since, now, record.wait_limit, f"waiting for {person} for", person)
     undecided = [gate for gate in gates if gate.verdict not in (Verdict.PASS, Verdict.FAIL)]
     if any(gate.verdict is Verdict.FAIL for gate in gates) or not undecided:
         return None
@@ -315,16 +316,14 @@ def find_wait(record: ReleaseRecord, now: float) -> WaitStatus | None:
     label = next(gate.label for gate in phase.gates if gate.name == oldest.name)
     since = max(steps_ended, oldest.since)
     prefix = f"“{label}” has been {oldest.verdict} for"
-    return _build_wait_status(since, now, record.wait_limit, prefix, "", f"gate: {label}")
+    return _build_wait_status(since, now, record.wait_limit, prefix, f"gate: {label}")
 
 
-def _build_wait_status(
-    since: float, now: float, limit: float | None, prefix: str, suffix: str, waits_for: str
-) -> WaitStatus | None:
+def _build_wait_status(since: float, now: float, limit: float | None, prefix: str, waits_for: str) -> WaitStatus | None:
     if not since:  # it is not known
         return None
     seconds = max(0.0, now - since)
-    text = f"{prefix} {format_duration(seconds)}{suffix}"
+    text = f"{prefix} {format_duration(seconds)}"
     if limit is None:
         return WaitStatus(since, text, is_overdue=False, waits_for=waits_for)
     text = f"{text}, limit {format_duration(limit)}"

@@ -54,6 +54,11 @@ def _others(row: ListedSession) -> str:
     return ", ".join(map(str, pids))
 
 
+def _short_state(row: ListedSession) -> str:
+    """``idle in tx``: the words that tell it from ``idle`` must not be cut."""
+    return row.session.state.replace("idle in transaction", "idle in tx")
+
+
 def _statement(row: ListedSession) -> str:
     return " ".join(row.session.query.split())
 
@@ -63,15 +68,15 @@ SESSION_COLUMNS: Sequence[PaneColumn[ListedSession, float]] = [
                find=lambda row: row.relation),
     PaneColumn("pid", "PID", lambda row, _: str(row.session.pid or "-"), 7, align_right=True,
                find=lambda row: str(row.session.pid)),
-    PaneColumn("with", "WITH", lambda row, _: _others(row), 7, 15, drop_order=2),
+    PaneColumn("with", "OTHER PID", lambda row, _: _others(row), 7, 15, drop_order=2),
     PaneColumn("role", "ROLE", lambda row, _: row.session.role, 6, 10, drop_order=3, find=lambda row: row.session.role),
     PaneColumn("app", "APPLICATION", lambda row, _: row.session.application, 11, 16,
                find=lambda row: row.session.application),
-    PaneColumn("state", "STATE", lambda row, _: row.session.state, 8, 19, find=lambda row: row.session.state),
+    PaneColumn("state", "STATE", lambda row, _: _short_state(row), 10, 19, find=lambda row: row.session.state),
     PaneColumn("open", "OPEN", lambda row, _: _seconds(row.session.transaction_seconds), 6, align_right=True,
                sort=lambda row: -(row.session.transaction_seconds or 0.0)),
     PaneColumn("wait", "WAITS FOR", lambda row, _: row.session.wait, 9, 13, drop_order=4, style=dim_style),
-    PaneColumn("statement", "STATEMENT", lambda row, _: _statement(row), 8, 10_000, drop_order=1, style=dim_style,
+    PaneColumn("statement", "STATEMENT", lambda row, _: _statement(row), 16, 10_000, drop_order=1, style=dim_style,
                find=_statement),
 ]  # fmt: skip
 
@@ -100,7 +105,7 @@ class SessionsPane(TablePane[ListedSession, float]):
         rows = self._sessions.value or ()
         blocking = sum(row.relation is SessionRelation.BLOCKS_AGENT for row in rows)
         hidden = f", {self._hidden} hidden from this role (GRANT pg_read_all_stats)" if self._hidden else ""
-        return f"{len(rows)} listed, {blocking} block zdd{hidden}"
+        return f"{len(rows)} listed, {blocking} {'blocks' if blocking == 1 else 'block'} zdd{hidden}"
 
     def rows(self, board: DashboardState, context: RenderContext) -> Sequence[ListedSession]:
         return self._sessions.value or ()
@@ -125,7 +130,7 @@ class SessionsPane(TablePane[ListedSession, float]):
             self.screen.dismiss()
 
     def empty_line(self, board: DashboardState) -> Line:
-        return (("✔ nobody blocks zdd or waits, and no transaction is long open", TextStyle.GOOD),)
+        return (("✔ no session blocks zdd or waits for it, and no transaction is open for long", TextStyle.GOOD),)
 
 
 class SessionStopped(Message):
@@ -282,7 +287,7 @@ def replica_lines(replicas: Sequence[Replica], formatter: TextFormatter) -> list
         return [*lines, (("  no standby and no inactive slot is visible", TextStyle.DIM),)]
     for each in replicas:
         lag = "lag not known" if each.lag_seconds is None else f"lag {_seconds(each.lag_seconds)}"
-        size = "" if each.lag_bytes is None else f", {_megabytes(each.lag_bytes)} of WAL behind"
+        size = "" if each.lag_bytes is None else f", {_bytes_text(each.lag_bytes)} of WAL behind"
         style = TextStyle.NORMAL if each.state == "streaming" else TextStyle.WARN
         lines += formatter(f"{each.name}: {each.state}, {lag}{size}", style, indent="  ")
     return lines
@@ -299,10 +304,10 @@ def vacuum_lines(tables: Sequence[TableVacuum], formatter: TextFormatter) -> lis
         share = 100 * each.dead_rows / (each.live_rows + each.dead_rows) if each.dead_rows else 0.0
         style = TextStyle.WARN if share > 20 or each.wraparound_percent > 100 else TextStyle.NORMAL
         dead = f"{each.dead_rows:,} dead rows ({share:.0f}%)"
-        age = f"{each.wraparound_percent:.0f}% of the age of a forced vacuum"
+        age = f"{each.wraparound_percent:.0f}% towards a forced vacuum"
         lines += formatter(f"{sanitize(each.table)}: {dead}, {last}{now}; {age}", style, indent="  ")
     return lines
 
 
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB"
+def _bytes_text(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"

@@ -56,7 +56,7 @@ class GateScreen(RecordScreen):
             rows = complete_gate_rows(rows, record.release.strategy, self._audit.value.events)
         lines = self.query_error_lines(self._audit, formatter)
         if record.release.state.is_rolling_back:
-            lines += formatter("as they were before the rollback, which undoes what they judged", TextStyle.WARN)
+            lines += formatter("verdicts from before the rollback, which undoes what they checked", TextStyle.WARN)
         for phase, gates in groupby(rows, key=lambda row: row.phase):
             is_start = phase == BEFORE_FIRST_PHASE
             if not self._shows_all and current is not None and phase != current.name:
@@ -139,7 +139,7 @@ def gate_row_lines(
     reading, state = row.reading, record.release.state
     age = "" if reading is None else f"{format_age(reading.age(now))} old"
     if reading is not None and row.position is PhasePosition.PRESENT:
-        age += f", counts for {format_age(reading.max_age)}"
+        age += f", valid for {format_age(reading.max_age)}"
     elif reading is not None:
         age = f"checked at {context.clock.time_of_day(reading.observed_at)}, {format_age(reading.age(now))} ago"
     phase = _POSITION_TEXTS[row.position]

@@ -11,6 +11,7 @@ from zdd_tui.dashboard.screens.dialog import PageView
 from zdd_tui.dashboard.state import PODS_STALE_SECONDS, Clock, DashboardState, Observed, RenderContext, StateSource
 from zdd_tui.dashboard.terminal.display_options import DisplayOptions
 from zdd_tui.dashboard.widgets.drawing.line import LazyLines, Line, TextStyle, clip, error_lines, line_width, sanitize
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.queries import LogLine, LogQuery, LogTail, LogView
 
 REFRESH_INTERVAL = 0.25
@@ -77,7 +78,7 @@ class LogScreen(DetailScreen):
             self.redraw()
 
     def heading(self, board: DashboardState) -> str:
-        return f"log of {self._query.pod}{'  previous container' if self._query.previous else ''}"
+        return f"{'previous log' if self._query.previous else 'log'} of {self._query.pod}"
 
     def age_source(self, board: DashboardState) -> tuple[Observed[object], float]:
         return board.workload, PODS_STALE_SECONDS
@@ -86,7 +87,7 @@ class LogScreen(DetailScreen):
         newest = self._tail.snapshot() if self._tail is not None else self._shown
         status = log_status_line(newest)
         if not self._is_following:
-            stopped = f"‖ not following, {newest.total - self._shown.total:,} newer lines"
+            stopped = f"‖ not following, {newest.total - self._shown.total:,} newer"
             status = ((stopped, TextStyle.WARN), *_dropped_text(newest))
         crumbs = self.crumb_line(board, cells - line_width(status) - 2)
         return clip((*crumbs, ("  ", TextStyle.NORMAL), *status), cells)
@@ -99,7 +100,7 @@ class LogScreen(DetailScreen):
         if not view.lines and view.state == "following":
             head.append((("no lines yet", TextStyle.DIM),))
         if view.dropped:
-            head.append(((f"… {view.dropped:,} older lines were discarded", TextStyle.DIM),))
+            head.append(((f"… {count_noun(view.dropped, 'older line')} discarded", TextStyle.DIM),))
         clock = context.clock if self._shows_times else None
         if self.is_wrapped:
             lines = view.lines[-MAX_WRAPPED_LINES:]
@@ -142,7 +143,11 @@ class LogScreen(DetailScreen):
 def log_status_line(view: LogView) -> Line:
     """``▶ following  1,204 lines, 204 dropped``."""
     glyph, style = _STATES[view.state]
-    return ((f"{glyph} {view.state}", style), (f"  {view.total:,} lines", TextStyle.NORMAL), *_dropped_text(view))
+    return (
+        (f"{glyph} {view.state}", style),
+        (f"  {count_noun(view.total, 'line')}", TextStyle.NORMAL),
+        *_dropped_text(view),
+    )
 
 
 def _dropped_text(view: LogView) -> Line:

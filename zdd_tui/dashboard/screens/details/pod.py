@@ -11,6 +11,7 @@ from zdd_tui.dashboard.screens.details.yaml import YamlScreen
 from zdd_tui.dashboard.state import Clock, DashboardState, RenderContext, StateSource
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, fit, format_age, sanitize, truncate
 from zdd_tui.dashboard.widgets.panes.pod_rows import POD_GLYPHS
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.json_access import JsonObject, get_bool, get_number, get_object, get_objects, get_text
 from zdd_tui.model.json_access import get_timestamp as seconds_of
 from zdd_tui.model.queries import LogQuery, LogTail, ObjectDetail, ObjectQuery
@@ -84,7 +85,7 @@ def pod_board_lines(board: DashboardState, name: str, context: RenderContext, fo
                 glyph, style = POD_GLYPHS[pod.state]
                 age = "" if pod.created_at is None else f"  {format_age(now - pod.created_at)} old"
                 lines: list[Line] = [(), ((f"{glyph} {pod.state}", style), (age, TextStyle.NORMAL))]
-                lines += formatter(f"image {pod.image}  node {pod.node or '-'}  {pod.restarts} restarts")
+                lines += formatter(f"image {pod.image}  node {pod.node or '-'}  {count_noun(pod.restarts, 'restart')}")
                 return lines + (formatter(pod.reason, TextStyle.WARN) if pod.reason else [])
     return []
 
@@ -154,7 +155,7 @@ def _container_lines(status: JsonObject, spec: Mapping[str, Any], now: float, fo
         (("● " if good else "✗ " if word == "waiting" else "○ "), TextStyle.GOOD if good else TextStyle.WARN),
         (f"{sanitize(get_text(status, 'name'))}  ", TextStyle.STRONG),
         (f"{word}{detail}  {'ready' if get_bool(status, 'ready') else 'not ready'}  ", TextStyle.NORMAL),
-        (f"{restarts} restarts", TextStyle.WARN if restarts else TextStyle.DIM),
+        (count_noun(restarts, "restart"), TextStyle.WARN if restarts else TextStyle.DIM),
     )
     lines = [formatter.clip(head)]
     lines += formatter(f"image {get_text(status, 'image')}", TextStyle.DIM, indent="    ")
@@ -195,7 +196,7 @@ def _probe_text(probe: JsonObject) -> str:
     http = get_object(probe, "httpGet")
     what = f"GET {get_text(http, 'path')}" if http else "exec" if get_object(probe, "exec") else "tcp"
     period, failures = get_number(probe, "periodSeconds", default=10), get_number(probe, "failureThreshold", default=3)
-    return f"{what} every {period}s, {failures}×"
+    return f"{what} every {period}s, fails after {failures}"
 
 
 def _event_lines(event: EventView, clock: Clock, formatter: TextFormatter) -> list[Line]:

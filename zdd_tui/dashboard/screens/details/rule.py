@@ -15,6 +15,7 @@ from zdd_tui.dashboard.widgets.drawing.chart import draw_chart
 from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, sanitize
 from zdd_tui.dashboard.widgets.panes.guard import guard_readings, headroom
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.guard.decisions import decide_actions
 from zdd_tui.model.guard.rules import format_value
@@ -67,7 +68,7 @@ def verdict_lines(reading: GuardReading, evaluated: bool, now: float, formatter:
     """Verdict, age and reason."""
     glyph, style = VERDICT_GLYPHS[reading.verdict]
     head: Line = ((f"{glyph} {reading.verdict}  ", style), (sanitize(reading.rule), TextStyle.STRONG))
-    age = f"{format_age(reading.age(now))} old, counts for {format_age(reading.max_age)}" if evaluated else ""
+    age = f"{format_age(reading.age(now))} old, valid for {format_age(reading.max_age)}" if evaluated else ""
     return [
         formatter.heading(head, age),
         *formatter(reading.reason, style if reading.verdict is Verdict.FAIL else TextStyle.NORMAL, indent="  "),
@@ -77,9 +78,9 @@ def verdict_lines(reading: GuardReading, evaluated: bool, now: float, formatter:
 def number_lines(reading: GuardReading, view: RuleView, formatter: TextFormatter) -> list[Line]:
     """Value, the old version's value, limit, headroom and history."""
     unit = reading.unit
-    current = "no value" if reading.value is None else format_value(reading.value, unit)
-    if reading.samples:
-        current += f" of {reading.samples:,} samples"
+    current = "none" if reading.value is None else format_value(reading.value, unit)
+    if reading.samples and reading.value is not None:
+        current += f" of {count_noun(reading.samples, 'sample')}"
     lines = formatter.labelled("value", current)
     if reading.baseline is not None:
         ratio = ""
@@ -92,7 +93,7 @@ def number_lines(reading: GuardReading, view: RuleView, formatter: TextFormatter
     if unused is not None:
         full = int(_BAR_WIDTH * min(1.0, max(0.0, unused)) + 0.5)
         style = TextStyle.BAD if unused < 0 else TextStyle.WARN if unused < 0.1 else TextStyle.GOOD
-        text = f"over by {-100 * unused:.0f}% of the limit" if unused < 0 else f"{int(100 * unused)}% of the limit"
+        text = f"none: {-100 * unused:.0f}% above the limit" if unused < 0 else f"{int(100 * unused)}% of the limit"
         bar: Line = (("█" * full, style), ("░" * (_BAR_WIDTH - full), TextStyle.DIM), (f" {text}", TextStyle.STRONG))
         lines.append(formatter.clip(((f"  {'headroom':<{LABEL_WIDTH - 2}}", TextStyle.DIM), *bar)))
     return lines + ([(), *_history_lines(reading, view, formatter)] if reading.series else [])
@@ -103,7 +104,7 @@ def _history_lines(reading: GuardReading, view: RuleView, formatter: TextFormatt
         return format_value(number, reading.unit)
 
     bars = draw_chart(reading.series, reading.limit, formatter.cells - 2, CHART_ROWS, value)
-    caption = f"last {len(reading.series)} samples"
+    caption = f"last {count_noun(len(reading.series), 'sample')}"
     if view.interval:
         caption += f", one every {format_duration(view.interval)}"
     known = [number for number in reading.series if number is not None]

@@ -13,6 +13,7 @@ from zdd_tui.dashboard.state import PODS_STALE_SECONDS, Clock, DashboardState, O
 from zdd_tui.dashboard.terminal.display_options import DisplayOptions
 from zdd_tui.dashboard.widgets.drawing.line import LazyLines, Line, TextStyle, clip, fit, sanitize
 from zdd_tui.dashboard.widgets.panes.pod_rows import build_pod_rows
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.merged_log import MergedLog, PodLine, filter_lines, select_pods
 from zdd_tui.model.queries import LogQuery, LogTail, LogView
 
@@ -125,17 +126,17 @@ class VersionLogScreen(DetailScreen):
     def heading(self, board: DashboardState) -> str:
         count = len(self._tails)
         version = self._version if self._version == ALL_VERSIONS else f"version {self._version}"
-        return f"logs of {version}, {count} pod{'' if count == 1 else 's'}"
+        return f"logs of {version}, {count_noun(count, 'pod')}"
 
     def age_source(self, board: DashboardState) -> tuple[Observed[object], float]:
         return board.workload, PODS_STALE_SECONDS
 
     def title_line(self, board: DashboardState, context: RenderContext, cells: int) -> Line:
-        parts = [f"{self._log.total:,} lines"]
-        parts += [f"{self._log.dropped:,} dropped"] if self._log.dropped else []
-        parts += ["previous containers"] if self._previous else []
-        parts += ["errors only"] if self._errors_only else []
+        parts = ["errors only"] if self._errors_only else []  # first, because it hides lines
         parts += [f"filter “{sanitize(self._filter)}”"] if self._filter else []
+        parts += ["previous containers"] if self._previous else []
+        parts += [count_noun(self._log.total, "line")]
+        parts += [f"{self._log.dropped:,} dropped"] if self._log.dropped else []
         parts += [f"{self._left_out} pods not followed"] if self._left_out else []
         state = ("▶ following", TextStyle.RUNNING) if self._is_following else ("‖ not following", TextStyle.WARN)
         head: Line = ((sanitize(self.heading(board)) + "  ", TextStyle.STRONG), state)
@@ -146,9 +147,16 @@ class VersionLogScreen(DetailScreen):
         if not self._tails:
             head.append((("no pod has this version", TextStyle.DIM),))
         elif not self._shown:
-            head.append((("no line matches" if self._log.lines else "no lines yet", TextStyle.DIM),))
+            head.append(((self._empty_text(), TextStyle.DIM),))
         clock = context.clock if self._shows_times else None
         return LazyLines(head, len(self._shown), lambda at: self._draw_line(self._shown[at], clock))
+
+    def _empty_text(self) -> str:
+        """Why no line is shown."""
+        if not self._log.lines:
+            return "no lines yet"
+        lines = f"{'error ' if self._errors_only else ''}line"
+        return f"no {lines} contains “{sanitize(self._filter)}”" if self._filter else f"no {lines}"
 
     def _draw_line(self, each: PodLine, clock: Clock | None) -> Line:
         when = f"{clock.time_of_day(each.line.at)} " if clock is not None and each.line.at is not None else ""

@@ -1,13 +1,26 @@
 """What the release does now, what it waits for, and which key comes next."""
 
+import re
+
 from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.bars.footer import agent_start_disabled_reason
 from zdd_tui.dashboard.widgets.drawing.glyphs import SEVERITY_STYLES
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, error_lines, format_age, hang, line_width, wrap
+from zdd_tui.dashboard.widgets.drawing.line import (
+    Line,
+    TextStyle,
+    error_lines,
+    format_age,
+    hang,
+    line_width,
+    sanitize,
+    wrap,
+)
 from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
 from zdd_tui.model.actions import find_action
 from zdd_tui.model.agent_start import describe_start
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.release.claims import SourceName, format_silence
+from zdd_tui.model.release.condition import ROLLBACK_IN_HINT
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import ReleaseState
 from zdd_tui.model.release.summary import ReleaseSummary, Severity, summarize_release
@@ -17,6 +30,13 @@ _BADGE_STYLES = {
     Severity.SUCCESS: TextStyle.DONE,
 }
 """Badges of failed and finished releases, so that they differ from running ones; a rolled-back one has its own."""
+
+
+_ACTION_SEPARATOR = re.compile(r"[,;] ")
+
+_ACTION_KEYS = ("advance", "pause", "resume", "rollback", "unlock", "start-agent", "details", "topology", "quit",
+                "next-region")  # fmt: skip
+"""Actions that the line with the arrow names by their keys."""
 
 
 class SummaryLines(ReleaseView):
@@ -41,7 +61,7 @@ def summary_lines(board: DashboardState, context: RenderContext, cells: int, lim
     if stale:
         word = "STALE" if age > RELEASE_STALE_SECONDS else "LOST"
         silence = f"no data from the database for {format_age(age)} ({board.release.error or 'no response'})"
-        lines += wrap(f"✗ {word}: {silence}; showing the last known state", cells, TextStyle.BAD)
+        lines += _alarm_lines(f"{word}: {silence}; showing the last known state", cells)
     lines += _lost_source_lines(board, context, cells)
     following = following_region(board, context)
     summary = summarize_release(record, now, context.key_names, activity, following_region=following)
@@ -49,17 +69,16 @@ def summary_lines(board: DashboardState, context: RenderContext, cells: int, lim
     tail: list[Line] = []
     queued = [requested for requested in record.commands if requested.status == "queued"]
     if not activity.is_active and not record.release.state.has_ended and not stale:
-        waiting = f"; {len(queued)} command{'s wait' if len(queued) > 1 else ' waits'}" if queued else ""
-        seen = "" if activity.idle_seconds is None else f" (last seen {format_silence(activity.idle_seconds)} ago)"
-        text = f"✗ No agent is running this release{seen}{waiting}. {_agent_hint(board, context)}"
-        tail += wrap(text, cells, TextStyle.BAD)
+        waiting = f"; {count_noun(len(queued), 'command waits', 'commands wait')} for one" if queued else ""
+        is_told = activity.idle_seconds is None or activity.description in summary.text
+        seen = "" if is_told else f" (last seen {format_silence(activity.idle_seconds or 0.0)} ago)"
+        tail += _alarm_lines(f"No agent is running this release{seen}{waiting}", cells)
+        tail += _action_lines(_agent_hint(board, context), context, cells)
     elif stale:
         hint = f"Fix: {board.release.hint}; " if board.release.hint else ""
-        text = f"→ {hint}this screen reconnects automatically"
-        tail += wrap(text, cells, TextStyle.STRONG)
+        tail += _action_lines(f"{hint}this screen reconnects automatically", context, cells)
     elif summary.next_action:
-        action = wrap(_next_action_text(summary, context), cells - 2, TextStyle.STRONG)
-        tail += [(("→ ", TextStyle.KEY), *line) for line in action]
+        tail += _action_lines(_next_action_text(summary, context), context, cells)
     note_style = TextStyle.BAD if summary.severity is Severity.ERROR else TextStyle.WARN
     notes = [line for note in summary.notes for line in wrap(note, cells, note_style, indent="  ")]
     room = max(1, limit - len(lines) - len(tail))
@@ -76,11 +95,15 @@ def _lost_source_lines(board: DashboardState, context: RenderContext, cells: int
     if not lost:
         return []
     if len(lost) > 1:
-        text = f"✗ LOST: {', '.join(each.name for each in lost)}; this phase relies on them"
+        text = f"LOST: {', '.join(each.name for each in lost)}; this phase relies on them"
     else:
         hint = f". Fix: {lost[0].hint}" if lost[0].hint else ""
-        text = f"✗ LOST: {lost[0].description}; this phase relies on it{hint}"
-    return wrap(text, cells, TextStyle.BAD)
+        text = f"LOST: {lost[0].description}; this phase relies on it{hint}"
+    return _alarm_lines(text, cells)
+
+
+def _alarm_lines(text: str, cells: int) -> list[Line]:
+    return hang((("✗ ", TextStyle.BAD),), wrap(text, cells - 2, TextStyle.BAD))
 
 
 def following_region(board: DashboardState, context: RenderContext) -> str:
@@ -96,19 +119,44 @@ def _agent_hint(board: DashboardState, context: RenderContext) -> str:
     if started and agent_start_disabled_reason(board, context):
         return started
     can_start = context.production_lock.is_available(find_action("start-agent"), context.now)
-    fix = f"{context.key_names['start-agent']} starts one" if can_start else "Fix: zdd agent PLAN"
+    fix = f"{context.key_names['start-agent']} starts an agent" if can_start else "Fix: zdd agent PLAN"
     return f"{started}. {fix}" if started else fix
 
 
 def _next_action_text(summary: ReleaseSummary, context: RenderContext) -> str:
-    """The next action: after the key that unlocks where production is locked; marked as impossible where read-only."""
-    mutating = tuple(f"{context.key_names[each]} " for each in ("advance", "pause", "resume", "rollback"))
-    if not summary.next_action.startswith(mutating):
-        return summary.next_action
+    """The next actions. Where production is locked, the key that unlocks comes before those that need it, and a
+    rollback is said to need none. Where the session is read-only, they are marked as impossible."""
+    keys = context.key_names
+    text = summary.next_action.replace(ROLLBACK_IN_HINT, f"; {keys['rollback']} rolls back")
+    mutating = tuple(f"{keys[each]} " for each in ("advance", "pause", "resume"))
+    actions = _ACTION_SEPARATOR.split(text)
+    blocked = [each for each in actions if each.startswith(mutating)]
+    rollback = f"{keys['rollback']} rolls back"
     if context.production_lock.read_only:
-        return f"read-only session: {summary.next_action}"
-    locked = context.production_lock.is_locked(context.now) and not summary.next_action.startswith(mutating[-1])
-    return f"{context.key_names['unlock']} unlocks, then {summary.next_action}" if locked else summary.next_action
+        return f"read-only session: {text}" if blocked or actions[0].startswith(f"{keys['rollback']} ") else text
+    if not blocked or not context.production_lock.is_locked(context.now):
+        return text
+    others = [f"{each} without unlock" if each == rollback else each for each in actions if each not in blocked]
+    return "; ".join(filter(None, (f"{keys['unlock']} unlocks, then {', '.join(blocked)}", ", ".join(others))))
+
+
+def _action_lines(text: str, context: RenderContext, cells: int) -> list[Line]:
+    """The line with the arrow. A key differs from the words around it: ``a runs cutover`` begins with no article."""
+    arrow: Line = (("→ ", TextStyle.KEY),)
+    lines = wrap(text, cells - line_width(arrow), TextStyle.STRONG)
+    keys = "|".join(re.escape(context.key_names[each]) for each in _ACTION_KEYS)
+    found = {match.start(1): match[1] for match in re.finditer(rf"(?:^|[,;:] |then )({keys})(?= )", sanitize(text))}
+    at, shown = 0, []
+    for ((piece, style),) in lines:
+        at = max(at, sanitize(text).find(piece, at))
+        spans, start = [], 0
+        for place, key in found.items():
+            if at <= place < at + len(piece):
+                spans += [(piece[start : place - at], style), (key, TextStyle.KEY)]
+                start = place - at + len(key)
+        shown.append((*(span for span in spans if span[0]), (piece[start:], style)))
+        at += len(piece)
+    return hang(arrow, shown)
 
 
 def _state_lines(record: ReleaseRecord, summary: ReleaseSummary, cells: int) -> list[Line]:

@@ -22,7 +22,8 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     truncate_start,
     wrap,
 )
-from zdd_tui.model.shadow import ShadowSample, ShadowSamples
+from zdd_tui.model.counting import count_noun
+from zdd_tui.model.shadow import FieldDifference, ShadowSample, ShadowSamples
 
 POD_NAME_WIDTH = 6
 NARROW_BELOW = 100
@@ -67,12 +68,14 @@ def _count_text(samples: ShadowSamples, cells: int) -> list[Line]:
     lines: list[Line] = []
     if samples.samples:
         rest = max(0, samples.total_failures - len(samples.samples))
-        more = f"{rest:,} or more not shown" if rest else "no others known"
+        more = f"at least {rest:,} more not shown" if rest else "no others known"
         lines += wrap(
-            f"{len(samples.samples)} from {logs}, {more}", cells, TextStyle.WARN if rest else TextStyle.NORMAL
+            f"{count_noun(len(samples.samples), 'sample')} from {logs}; {more}",
+            cells,
+            TextStyle.WARN if rest else TextStyle.NORMAL,
         )
     else:
-        lines += wrap(f"none in {logs}, the last {samples.lines_per_log:,} lines of each", cells)
+        lines += wrap(f"no samples in {logs}, the last {samples.lines_per_log:,} lines of each", cells)
     if samples.logs_not_read:
         unread = "1 log was" if samples.logs_not_read == 1 else f"{samples.logs_not_read} logs were"
         lines += wrap(f"? {unread} not read: {samples.not_read_reason}", cells, TextStyle.WARN)
@@ -104,12 +107,12 @@ def _field_lines(sample: ShadowSample, field: int, room: int) -> list[Line]:
     rows: list[Line] = []
     for each in sample.fields:
         old, new = align_at_difference(escape_invisible(each.old), escape_invisible(each.new), room)
-        how: Line = ((f"  {escape_invisible(each.difference)}", TextStyle.DIM),) if each.difference else ()
+        how: Line = ((f"  {_difference_text(each)}", TextStyle.DIM),) if each.difference else ()
         name = f"{fit(escape_invisible(each.name), field)} "
         values: Line = ((f"{fit(old, room)} ", TextStyle.NORMAL), (truncate(new, room), TextStyle.WARN))
         rows.append(((name, TextStyle.KEY), *values, *how))
     if sample.omitted_fields:
-        rows.append(((f"and {sample.omitted_fields} more fields", TextStyle.DIM),))
+        rows.append(((f"and {count_noun(sample.omitted_fields, 'more field')}", TextStyle.DIM),))
     return rows
 
 
@@ -122,13 +125,19 @@ def _full_lines(sample: ShadowSample, context: RenderContext, cells: int) -> lis
     if not sample.fields:
         return lines + wrap(_failure_text(sample), cells, TextStyle.BAD, indent="  ")
     for each in sample.fields:
-        how_text = f": {escape_invisible(each.difference)}" if each.difference else ""
+        how_text = f": {_difference_text(each)}" if each.difference else ""
         lines += wrap(f"{escape_invisible(each.name)}{how_text}", cells, indent="  ")
         lines += _value_lines("old", each.old, cells, TextStyle.NORMAL)
         lines += _value_lines("new", each.new, cells, TextStyle.WARN)
     if sample.omitted_fields:
-        lines += wrap(f"and {sample.omitted_fields} more fields", cells, TextStyle.DIM, indent="  ")
+        lines += wrap(f"and {count_noun(sample.omitted_fields, 'more field')}", cells, TextStyle.DIM, indent="  ")
     return lines
+
+
+def _difference_text(field: FieldDifference) -> str:
+    """``differs only in case``, for ``only case`` in the sample."""
+    text = escape_invisible(field.difference)
+    return f"differs only in {text.removeprefix('only ')}" if text.startswith("only ") else text
 
 
 def _value_lines(side: str, value: str, cells: int, style: TextStyle) -> list[Line]:

@@ -7,6 +7,7 @@ from zdd_tui.dashboard.widgets.diagrams.schema import draw_box, schema_diagram_l
 from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS, describe_step_status
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, sanitize, truncate, wrap
 from zdd_tui.dashboard.widgets.panes.pod_rows import POD_GLYPHS
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.release.claims import Activity, count_verdicts
 from zdd_tui.model.release.records import ReleaseRecord, StepRecord
 from zdd_tui.model.release.state import Release, StepStatus
@@ -84,7 +85,7 @@ _LEGEND = "● Serving  ◐ Warming  ○ Starting  ▽ Draining  ▼ Stopping  �
 def _pod_row(name: str, pods: Sequence[Pod], cells: int) -> list[Line]:
     """One glyph per pod, as many as fit."""
     head = f"{name:<7}"
-    count = f" {len(pods)} pods, {sum(pod.state is PodState.SERVING for pod in pods)} serving"
+    count = f" {count_noun(len(pods), 'pod')}, {sum(pod.state is PodState.SERVING for pod in pods)} serving"
     room = max(1, (cells - len(head) - len(count)) // 2)
     glyphs: Line = tuple((f"{POD_GLYPHS[pod.state][0]} ", POD_GLYPHS[pod.state][1]) for pod in pods[:room])
     more = f"+{len(pods) - room} " if len(pods) > room else ""

@@ -105,6 +105,15 @@ def truncate_start(text: str, cells: int) -> str:
     return "…" + text if cells > 0 else ""
 
 
+def truncate_middle(text: str, cells: int) -> str:
+    """Like :func:`truncate`, but keeps both ends: names with a common beginning stay different."""
+    text = sanitize(text)
+    if cell_len(text) <= cells or cells < 3:
+        return truncate(text, cells)
+    end = truncate_start(text, (cells - 1) // 2 + 1)  # with its ellipsis
+    return set_cell_size(text, cells - cell_len(end)).rstrip() + end
+
+
 def fit(text: str, cells: int, *, right: bool = False) -> str:
     """Truncates or pads a text to exactly so many cells."""
     text = truncate(text, cells)

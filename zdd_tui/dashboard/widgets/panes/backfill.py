@@ -22,6 +22,7 @@ from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.pane import Pane, RowSelected, unread_source_lines
 from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.backfill import EtaEstimator, estimate_eta, format_eta, max_rate
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.release.claims import ACTIVE, Activity
 from zdd_tui.model.release.fills import FillProgress, list_fills
@@ -36,6 +37,9 @@ _STATES = {
     "done": ("✔", TextStyle.GOOD),
     "cancelled": ("◁", TextStyle.DIM),
 }
+
+_RATES_FROM = 40
+"""Width in cells from which the rates have a line of their own: a narrower one only repeats the one beside the rate."""
 
 _SPARKLINE_WIDTH = 12
 """Maximum width in cells of the rate's history, beside the rate."""
@@ -95,9 +99,9 @@ def writer_lines(found: WitnessRecord, cells: int) -> list[Line]:
     """Who wrote only one side, one line each."""
     glyph, style = ("✗", TextStyle.BAD) if found.open_rows else ("!", TextStyle.WARN)
     shown = found.writers[:MAX_SHOWN_WRITERS]
-    lines: list[Line] = [((truncate(f"{glyph} one side only: {writer}", cells), style),) for writer in shown]
+    lines: list[Line] = [((truncate(f"{glyph} wrote one side: {writer}", cells), style),) for writer in shown]
     if more := len(found.writers) - len(shown):
-        lines.append(((truncate(f"  and {more} more writer{'s' if more > 1 else ''}", cells), style),))
+        lines.append(((truncate(f"  and {more} more {'writer' if more == 1 else 'writers'}", cells), style),))
     return lines
 
 
@@ -153,11 +157,13 @@ def backfill_lines(
     lines: list[Line] = [
         (("█" * full, style), ("░" * (room - full), TextStyle.DIM), (f"{percent:>4}%", TextStyle.STRONG)),
     ]
-    failed = (f"✗ {backfill.failed_rows} rows failed", TextStyle.BAD)
+    failed = (f"✗ {count_noun(backfill.failed_rows, 'row')} failed", TextStyle.BAD)
     if backfill.failed_rows and line_width((*rows, (" ", style), failed)) <= cells:
         lines.append(justify(rows, (failed,), cells))
     else:
         lines += [rows, (failed,)] if backfill.failed_rows else [rows]
+    if backfill.status == "done":
+        return [*lines, *_end_lines(backfill, cells), _verification_line(backfill, activity)]
     batch = f"batch {backfill.batch_rows}" + (f"×{workers}" if workers > 1 else "")
     lines += [
         _rate_line(backfill, cells, rates, _format_time_left(backfill, eta_from, ceiling), (batch, TextStyle.NORMAL))
@@ -211,14 +217,25 @@ def _extra_lines(backfill: BackfillRecord, tuned: Sequence[str], rates: Sequence
     lines: list[Line] = [
         line for text in tuned[is_shown_above:] for line in wrap(f"tuned: {text}", cells, TextStyle.WARN)
     ]
-    last = f", last {format_duration(backfill.recent[-1].seconds)}" if backfill.recent else ""
-    batches = f"{backfill.batches} batches, {format_duration(backfill.seconds)} of writing{last}"
-    lines.append(((truncate(batches, cells), TextStyle.NORMAL),))
-    if rates:
-        strip = sparkline(rates, None, cells - 12)
-        lines.append((("rate ", TextStyle.DIM), *strip, (f" {format_count(max(rates))}/s", TextStyle.DIM)))
+    lines.append(_batches_line(backfill, cells))
+    if rates and cells > _RATES_FROM:
+        strip = sparkline(rates, None, cells - len("rates  max ") - 6)
+        highest = f" max {format_count(max(rates))}/s"
+        lines.append((("rates ", TextStyle.DIM), *strip, (highest, TextStyle.DIM)))
     lines.append(((truncate("Enter: ranges, batches, SQL and failed rows", cells), TextStyle.DIM),))
     return lines
+
+
+def _batches_line(backfill: BackfillRecord, cells: int) -> Line:
+    last = f", last {format_duration(backfill.recent[-1].seconds)}" if backfill.recent else ""
+    batches = count_noun(backfill.batches, "batch", "batches")
+    return ((truncate(f"{batches}, {format_duration(backfill.seconds)} of writing{last}", cells), TextStyle.NORMAL),)
+
+
+def _end_lines(backfill: BackfillRecord, cells: int) -> list[Line]:
+    """Once every row is copied: how long it took, and waited for what, where that is known."""
+    duration = backfill.describe_duration()
+    return [((truncate(duration, cells), TextStyle.NORMAL),)] if duration else []
 
 
 def _rows_text(backfill: BackfillRecord) -> str:
@@ -230,10 +247,7 @@ def _format_time_left(backfill: BackfillRecord, rates: Sequence[float], ceiling:
 
 
 def _rate_line(backfill: BackfillRecord, cells: int, rates: Sequence[float], time_left: str, batch: Span) -> Line:
-    """Rate, its history, time left, size of the next batch; once it is done, how long it took and waited for what."""
-    if backfill.status == "done":
-        text = backfill.describe_duration() or f"{backfill.batches} batches"
-        return ((truncate(text, cells), TextStyle.NORMAL),)
+    """Rate, its history, time left, size of the next batch."""
     if backfill.status != "running":
         return (batch,)
     rate = (f"{format_count(backfill.rate)}/s ", TextStyle.NORMAL)
@@ -255,7 +269,7 @@ def _verification_line(backfill: BackfillRecord, activity: Activity) -> Line:
     if backfill.status == "cancelled":
         return (("○ not verified: the copy is undone", TextStyle.DIM),)
     if backfill.mismatches:
-        return ((f"✗ {backfill.mismatches} mismatches", TextStyle.BAD),)
+        return ((f"✗ {count_noun(backfill.mismatches, 'mismatch', 'mismatches')}", TextStyle.BAD),)
     rows = format_count(backfill.verified_rows)
     if backfill.verified:
         return ((f"✔ verified {rows}, 0 mismatches", TextStyle.GOOD),)
@@ -283,7 +297,7 @@ class FailedRowsPane(TablePane[FailedRow, Clock]):
 
     def heading(self, board: DashboardState, context: RenderContext) -> str:
         count = len(self._failed_rows.value or ())
-        return f"{count} {'row' if count == 1 else 'rows'} failed"
+        return f"{count_noun(count, 'row')} failed"
 
     def set_failed_rows(self, failed_rows: Observed[Sequence[FailedRow]]) -> None:
         self._failed_rows = failed_rows

@@ -6,7 +6,16 @@ from typing import Any, Generic, TypeVar
 
 from rich.cells import cell_len
 
-from zdd_tui.dashboard.widgets.drawing.line import Line, Span, TextStyle, fit, line_width, truncate, truncate_start
+from zdd_tui.dashboard.widgets.drawing.line import (
+    Line,
+    Span,
+    TextStyle,
+    fit,
+    line_width,
+    truncate,
+    truncate_middle,
+    truncate_start,
+)
 
 R = TypeVar("R")
 """A row's value."""
@@ -26,6 +35,7 @@ class PaneColumn(Generic[R, C]):
         weight: share of the room beyond the minimum widths, where there is not enough for every column.
         drop_order: in a narrow table the column with the highest value goes first; one with 0 stays.
         keep_end: a text that does not fit is cut at its start, because its end tells rows apart.
+        keep_ends: it is cut in its middle.
         style: style of a row's cell.
         find: text that a filter searches, without glyphs and relative times; None: not searchable.
         sort: sort key, None last; `find` where it is not given.
@@ -41,6 +51,7 @@ class PaneColumn(Generic[R, C]):
     drop_order: int = 0
     align_right: bool = False
     keep_end: bool = False
+    keep_ends: bool = False
     style: Callable[[R, C], TextStyle] = lambda _row, _context: TextStyle.NORMAL
     find: Callable[[R], str] | None = None
     sort: Callable[[R], Any] | None = None
@@ -92,13 +103,20 @@ def title_line(fitted: FittedColumns[R, C], sorted_by: str = "", *, down: bool =
     spans: list[Span] = []
     for number, (column, cells) in enumerate(fitted):
         sorts = column.key == sorted_by
-        text = f"{column.title}{'▼' if down else '▲'}" if sorts else column.title
-        if cell_len(text) > cells:
-            text = text[-cells:] if sorts else text[:cells]  # the arrow matters more than the title
+        arrow = ("▼" if down else "▲") if sorts else ""
+        text = _cut_title(column.title, cells - len(arrow)) + arrow  # the arrow matters more than the title
         style = TextStyle.STRONG if sorts else TextStyle.DIM
         spans += [(" ", TextStyle.DIM)] if number else []
         spans.append((fit(text, cells, right=column.align_right), style))
     return tuple(spans)
+
+
+def _cut_title(title: str, cells: int) -> str:
+    """A title without its last words, where it does not fit; a single word is cut."""
+    words = title.split(" ")
+    while len(words) > 1 and len(" ".join(words)) > cells:
+        words.pop()
+    return " ".join(words)[:cells]
 
 
 def column_at(fitted: FittedColumns[R, C], cell: int) -> PaneColumn[R, C] | None:
@@ -133,6 +151,7 @@ def row_line(fitted: FittedColumns[R, C], row: R, cell_context: C) -> Line:
         else:
             text = column.text(row, cell_context)
             text = truncate_start(text, cells) if column.keep_end else text
+            text = truncate_middle(text, cells) if column.keep_ends else text
             spans.append((fit(text, cells, right=column.align_right), column.style(row, cell_context)))
     return tuple(spans)
 

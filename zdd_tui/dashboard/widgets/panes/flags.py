@@ -17,7 +17,10 @@ class FlagPane(TablePane[FlagView, float]):
     pane_name = "flags"
     shows_error = True
     stale_after = FLAGS_STALE_SECONDS
-    titles_from_height = 3
+
+    def has_room_for_titles(self, rows: int, lines: int) -> bool:
+        """Only where they hide no flag."""
+        return lines > rows
 
     def source(self, board: DashboardState) -> Observed[object]:
         return board.flags

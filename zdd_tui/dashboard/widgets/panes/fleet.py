@@ -9,7 +9,7 @@ from textual.message import Message
 
 from zdd_tui.dashboard.state import DashboardState, Observed, RenderContext
 from zdd_tui.dashboard.widgets.drawing.glyphs import SEVERITY_STYLES, VERDICT_GLYPHS, VERDICT_ORDER
-from zdd_tui.dashboard.widgets.drawing.line import Line, Span, TextStyle, format_age, wrap
+from zdd_tui.dashboard.widgets.drawing.line import Line, Span, TextStyle, format_age, sanitize, truncate, wrap
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.dashboard.widgets.panes.columns import PaneColumn
 from zdd_tui.dashboard.widgets.panes.table import TablePane
@@ -74,6 +74,7 @@ class FleetPane(TablePane[FleetRow, FleetCellContext]):
         """Ended releases are shown instead of the others."""
         self.is_cursor_moved = False
         """A key was pressed: from then on the cursor follows its row."""
+        self._shown_row: FleetRow | None = None
         self._measured: tuple[Sequence[FleetRow], ColumnNeeds] = ((), ColumnNeeds())
 
     def source(self, board: DashboardState) -> Observed[object]:
@@ -118,8 +119,16 @@ class FleetPane(TablePane[FleetRow, FleetCellContext]):
     def on_resize(self) -> None:  # besides that of the table: Textual calls both
         self.post_message(CursorMoved())  # with a size it has a row under the cursor
 
+    def set_lines(self, lines: Sequence[Line]) -> None:
+        """A filter, an order or new rows may give the cursor another row."""
+        before, self._shown_row = self._shown_row, self.selected_row
+        super().set_lines(lines)
+        if self._shown_row is not before:
+            self.post_message(CursorMoved())
+
     def _move_cursor(self, rows: int) -> None:
         super()._move_cursor(rows)
+        self._shown_row = self.selected_row
         self.post_message(CursorMoved())
 
     def action_back(self) -> None:
@@ -133,16 +142,17 @@ class FleetPane(TablePane[FleetRow, FleetCellContext]):
 def measure_columns(rows: Sequence[FleetRow]) -> ColumnNeeds:
     """Bounded widths of the columns, the same for equal sets of texts."""
 
-    def longest(text: Callable[[FleetRow], str], limit: int) -> int:
-        return min(limit, max((cell_len(text(row)) for row in rows), default=0))
+    def longest(text: Callable[[FleetRow], str], limit: int, title: int = 0) -> int:
+        widest = min(limit, max((cell_len(text(row)) for row in rows), default=0))
+        return max(widest, title) if widest else 0
 
     return ColumnNeeds(
         max(8, longest(lambda row: row.name, 40)),
-        longest(lambda row: row.region, 27),
+        longest(lambda row: row.region, 27, len("REGION")),
         max(3, longest(lambda row: row.environment, 20)),  # an error begins in this column
         max(5, longest(lambda row: row.phase, 14)),
-        longest(lambda row: row.database, 30),
-        longest(lambda row: row.group, 20),
+        longest(lambda row: row.database, 30, len("DATABASE")),
+        longest(lambda row: row.group, 20, len("GROUP")),
     )
 
 
@@ -156,7 +166,7 @@ def active_columns(needs: ColumnNeeds, is_wide: bool) -> Sequence[FleetColumn]:
             *_name_columns(needs, is_wide),
             PaneColumn(
                 "phase", "PHASE", lambda row, _: row.phase, min(12 if is_wide else 8, needs.phase), needs.phase,
-                drop_order=1, style=_plain,
+                drop_order=1, draw=lambda row, _, cells: ((_first_words(row.phase, " ", cells), _plain(row, _)),),
                 find=lambda row: row.phase, sort=lambda row: row.share,
             ),
             PaneColumn(
@@ -164,7 +174,8 @@ def active_columns(needs: ColumnNeeds, is_wide: bool) -> Sequence[FleetColumn]:
                 sort=lambda row: row.share,
             ),
             PaneColumn(
-                "waits", "WAITS FOR", lambda row, _: row.waits_for, 12 if is_wide else 8, 40, style=_plain,
+                "waits", "WAITS FOR", lambda row, _: row.waits_for, 12 if is_wide else 8, 40,
+                draw=lambda row, _, cells: ((_first_words(row.waits_for, ": ", cells), _plain(row, _)),),
                 find=lambda row: row.waits_for,
             ),
             PaneColumn(
@@ -266,6 +277,12 @@ def _place_columns(needs: ColumnNeeds) -> list[FleetColumn]:
             find=lambda row: row.group,
         ),
     ]  # fmt: skip
+
+
+def _first_words(text: str, separator: str, cells: int) -> str:
+    """What is before the separator, where the whole text does not fit: ``backfill`` for ``backfill 3/6``."""
+    text = sanitize(text)
+    return text if cell_len(text) <= cells else truncate(text.partition(separator)[0], cells)
 
 
 def _plain(row: FleetRow, _context: FleetCellContext) -> TextStyle:

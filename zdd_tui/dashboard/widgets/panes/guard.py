@@ -10,6 +10,7 @@ from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS, VERDICT_ORD
 from zdd_tui.dashboard.widgets.drawing.line import Line, Span, TextStyle, sanitize, truncate
 from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.table import TablePane
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.guard.rules import format_value
 from zdd_tui.model.release.claims import count_verdicts
 from zdd_tui.model.release.gate import Verdict
@@ -142,7 +143,7 @@ def guard_columns(
                _VERDICT_CELLS if wide else 1, style=lambda row, _: VERDICT_GLYPHS[row.verdict][1],
                find=lambda row: str(row.verdict), sort=lambda row: VERDICT_ORDER[row.verdict]),
         PaneColumn("rule", "RULE", lambda row, _: row.rule, min(10 if wide else 6, name), min(name, 40),
-               find=lambda row: row.rule, style=lambda _row, _: TextStyle.STRONG, weight=2),
+               keep_ends=True, find=lambda row: row.rule, style=lambda _row, _: TextStyle.STRONG, weight=2),
         PaneColumn("value", "VALUE", lambda row, _: _value_text(row), _VALUE_CELLS, align_right=True,
                style=_value_style, sort=lambda row: row.value,
                group_label=None if wide else _undecided_text, group_span=1),
@@ -225,7 +226,7 @@ def second_line(reading: GuardReading, columns: Collection[str], cells: int) -> 
         text.append(f"old {_baseline_text(reading)}")
     if reading.action_taken:
         text.append(f"triggered {reading.action_taken}")
-    many = f"{reading.samples:,} sample{'s' if reading.samples > 1 else ''}"
+    many = count_noun(reading.samples, "sample")
     if reading.samples and len("  ".join([*text, many])) + 2 <= cells:
         text.append(many)  # the first to go where it does not fit
     style = TextStyle.WARN if reading.verdict is Verdict.FAIL else TextStyle.DIM

@@ -27,6 +27,9 @@ _MAX_CROWDED_RULES = 5
 _BACKFILL_LINES = 5
 """Lines that the backfill needs."""
 
+_ENDED_BACKFILL_LINES = 2
+"""Lines that it needs once it has ended: the flags beside it matter more then."""
+
 _MIN_EVENT_ROWS = (5, 8)
 """Rows that the events keep whatever the other panes request, on a low screen and on a high one."""
 
@@ -175,7 +178,9 @@ def _backfill_request(board: DashboardState) -> PaneRequest:
     tuned = len(describe_tuning(record.plan_limits, record.tuning)) if record.plan_limits else 0
     failed = bool(record.backfill.failed_rows)
     fills = len(list_fills(record))
-    return PaneRequest(_BACKFILL_LINES, _BACKFILL_LINES + fills + failed + tuned + 3)
+    has_ended = record.backfill.status in ("done", "cancelled") and not failed
+    lowest = _ENDED_BACKFILL_LINES if has_ended else _BACKFILL_LINES
+    return PaneRequest(lowest, _BACKFILL_LINES + fills + failed + tuned + 3)
 
 
 def _has_room_for_gates(request: LayoutRequest, rows: int) -> bool:

@@ -52,23 +52,31 @@ class ColumnWidths:
     side: int = 0
     node: int = 0
     reason: int = 0
+    version: int = 0
 
     def with_row(self, row: PodRow) -> "ColumnWidths":
         pod = row.pod
         return ColumnWidths(
             max(self.name, len(pod.name)),
             max(self.side, len(row.deployment_label)),
-            max(self.node, len(pod.node)),
+            max(self.node, len(node_label(pod))),
             max(self.reason, len(pod.reason)),
+            max(self.version, len(row.version)),
         )
+
+
+def node_label(pod: Pod) -> str:
+    """The node without its domain, which is the same for all nodes."""
+    return pod.node.partition(".")[0]
 
 
 def measure_widths(rows: Sequence[PodRow]) -> ColumnWidths:
     return ColumnWidths(
         max((len(row.pod.name) for row in rows), default=0),
         max((len(row.deployment_label) for row in rows), default=0),
-        max((len(row.pod.node) for row in rows), default=0),
+        max((len(node_label(row.pod)) for row in rows), default=0),
         max((len(row.pod.reason) for row in rows), default=0),
+        max((len(row.version) for row in rows), default=0),
     )
 
 

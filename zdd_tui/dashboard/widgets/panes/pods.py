@@ -7,8 +7,16 @@ from functools import lru_cache
 from zdd_tui.dashboard.state import PODS_STALE_SECONDS, DashboardState, Observed, PlanView, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import Line, Span, TextStyle, format_age, join, line_width, truncate
 from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
-from zdd_tui.dashboard.widgets.panes.pod_rows import POD_GLYPHS, STATE_ORDER, ColumnWidths, PodRow, PodRowCache
+from zdd_tui.dashboard.widgets.panes.pod_rows import (
+    POD_GLYPHS,
+    STATE_ORDER,
+    ColumnWidths,
+    PodRow,
+    PodRowCache,
+    node_label,
+)
 from zdd_tui.dashboard.widgets.panes.table import TablePane
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.release.claims import uncounted_seconds
 from zdd_tui.model.workload.drain import DatabaseSessions, VersionDrain, summarize_drain
 from zdd_tui.model.workload.pod import Pod, PodState
@@ -182,8 +190,8 @@ def pod_columns(widths: ColumnWidths, *, with_restarts: bool = True) -> Sequence
         PaneColumn("pod", "POD", lambda row, _: row.pod.name, 12, longest, keep_end=True, style=_name_style, weight=20,
                find=lambda row: row.pod.name),
         PaneColumn("side", "SIDE", lambda row, _: row.deployment_label, side, find=lambda row: row.deployment_label),
-        PaneColumn("version", "VERSION", lambda row, _: row.version, 7, style=_version_style,
-               find=lambda row: row.version),
+        PaneColumn("version", "VERSION", lambda row, _: row.version, 7, min(20, widths.version), keep_end=True,
+               style=_version_style, find=lambda row: row.version, weight=5),
         # A problem, and restarts without a column, take the place of state, drain and the column after it.
         PaneColumn(
             "state", "STATE", lambda row, _: " ".join(_state_cell(row)[:2]), 10, max(10, min(40, reason) - 9),
@@ -201,7 +209,7 @@ def pod_columns(widths: ColumnWidths, *, with_restarts: bool = True) -> Sequence
             find=lambda row: str(row.pod.restarts), sort=lambda row: row.pod.restarts,
         ),
         PaneColumn("age", "AGE", _age, 3, 4, align_right=True, style=dim_style, sort=_start_sort_key, drop_order=1),
-        PaneColumn("node", "NODE", lambda row, _: row.pod.node, min(6, node), min(30, node), drop_order=3,
+        PaneColumn("node", "NODE", lambda row, _: node_label(row.pod), min(6, node), min(30, node), drop_order=3,
                keep_end=True, style=dim_style, find=lambda row: row.pod.node, weight=5),
     ]  # fmt: skip
     empty = {"side": not side, "node": not node}
@@ -238,7 +246,7 @@ def _problem_or_restarts(row: PodRow, now: float) -> Span | None:
     count, is_draining = row.pod.restarts, row.pod.seconds_left is not None
     if row.pod.reason or not count or is_draining:
         return _problem_text(row, now)
-    return f"{' '.join(_state_cell(row)[:2])} {count} restart{'s' if count > 1 else ''}", TextStyle.WARN
+    return f"{' '.join(_state_cell(row)[:2])} {count_noun(count, 'restart')}", TextStyle.WARN
 
 
 def _start_sort_key(row: PodRow) -> float | None:

@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.engine.test_operations import dump, open_context, plan_of, run_phases
+from tests.engine.test_operations import dump, handle, open_context, plan_of, run_phases
 from zdd_tui.checks.locks import LockMeasurement
 from zdd_tui.checks.operations import check_operation_locks
 from zdd_tui.engine.context import Context, StepHandle
@@ -174,8 +174,10 @@ async def test_a_rename_that_would_lose_writes_is_refused_and_changes_nothing(
     before = dump(pg, pg_dsn)
     plan = plan_of(pg_dsn, "ALTER TABLE t RENAME a TO z")
     async with open_context(plan) as ctx:
+        step = handle(0)
         with pytest.raises(StepFailed, match=reason):
-            await run_phases(ctx, plan, [Phase.EXPAND])
+            await RunOperation().run(ctx, step)
+        await RunOperation().undo(ctx, step)  # a rollback undoes the step that has failed, too
     assert dump(pg, pg_dsn) == before
 
 

@@ -4,8 +4,8 @@
 
 It starts a PostgreSQL of its own and runs the phases of the plan's operations by the engine's own steps, without a
 cluster. Clients write all three tables all the time; a statement of theirs that fails ends the run. Of every phase it
-prints its time and the longest transaction of a client; at the end the longest time that a step held an ACCESS EXCLUSIVE
-lock, seen by a session that reads pg_locks, and that every row is what a client has written.
+prints its time and the longest transaction of a client; at the end the longest time that a step held an ACCESS
+EXCLUSIVE lock, seen by a session that reads pg_locks, and that every row is what a client has written.
 """
 
 import argparse
@@ -139,8 +139,8 @@ async def measure(options: argparse.Namespace) -> None:
             types = await conn.fetchval("SELECT pg_typeof(id)::text FROM accounts LIMIT 1")
             await conn.close()
             print(
-                f"{options.rows:,} rows a table: {clients.count:,} transactions, none failed, {lost} rows differ; the key"
-                f" is {types}; an ACCESS EXCLUSIVE lock was held for at most {max(held) * 1000:.0f} ms",
+                f"{options.rows:,} rows a table: {clients.count:,} transactions, none failed, {lost} rows differ;"
+                f" the key is {types}; an ACCESS EXCLUSIVE lock was held for at most {max(held) * 1000:.0f} ms",
                 flush=True,
             )
 

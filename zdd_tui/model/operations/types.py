@@ -20,6 +20,7 @@ from zdd_tui.model.operations.base import (
     OperationStep,
     StepMode,
     column_exists,
+    on_new_table,
     relation_sql,
 )
 from zdd_tui.model.operations.direct_types import is_direct_query, narrow_again
@@ -111,6 +112,8 @@ class TypeOperation(Operation):
 def read_column_type(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     """ALTER COLUMN TYPE, with COLLATE and USING."""
     table, column = relation_sql(alter.relation), command.alter_table_cmd.name
+    if options.creates(table):
+        return (on_new_table(text, f"change the type of {table}.{name_sql(column)}"),)
     definition = getattr(command.alter_table_cmd, "def").column_def
     using = definition.raw_default.WhichOneof("node") is not None
     up = _unqualified(expression_sql(definition.raw_default)) if using else name_sql(column)

@@ -250,7 +250,10 @@ async def test_rows_are_repaired_before_their_constraint(pg_dsn: str, db: asyncp
         await CheckRows().run(ctx, handle(-1))
         await run_phases(ctx, plan, [Phase.EXPAND, Phase.BACKFILL])
         assert await db.fetchval("SELECT count(*) FROM items WHERE code = 'none' OR n = 0 AND id > 280") == 69
-        await db.execute("INSERT INTO items (id, n) VALUES (1000, -5)")
+        await db.execute("INSERT INTO items (id, n) VALUES (1000, -5); INSERT INTO log (n) VALUES (1000)")
+        again = handle(-1)
+        again.name = "check-rows-again"
+        await CheckRows().run(ctx, again)
         await run_phases(ctx, plan, [Phase.CONTRACT, Phase.CLEANUP])
     assert await db.fetchrow("SELECT n, code FROM items WHERE id = 1000") == (0, "none")
     columns = (

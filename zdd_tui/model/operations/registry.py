@@ -24,7 +24,7 @@ from zdd_tui.model.operations.columns import (
 from zdd_tui.model.operations.constraints import add_table_constraint, read_drop_constraint
 from zdd_tui.model.operations.indexes import read_create_index, read_drop_index
 from zdd_tui.model.operations.objects import OBJECT_READERS, read_drop
-from zdd_tui.model.operations.repairs import add_repairs
+from zdd_tui.model.operations.repairs import add_repairs, repeat_fills
 from zdd_tui.model.operations.row_changes import read_delete, read_update
 from zdd_tui.model.operations.settings import SETTING_READERS
 from zdd_tui.model.operations.statements import read_own_statement
@@ -58,7 +58,7 @@ def _read_sections(sections: tuple[OperationSection, ...]) -> tuple[Operation, .
             found += add_repairs(read_operations(section.sql, options), options)
         except PlanError as error:
             raise PlanError(f"operations[{number}]: {error.title}", error.hint) from None
-    return _after_fills(found)
+    return _after_fills(repeat_fills(found))
 
 
 def _after_fills(operations: list[Operation]) -> tuple[Operation, ...]:

@@ -149,6 +149,7 @@ async def test_rows_that_fail_are_named_and_tried_again(pg_dsn: str, db: asyncpg
         ("UPDATE nothing SET id = id + 1000", "there is no table nothing"),
         ("UPDATE items SET missing = 1", "PostgreSQL refuses the batches"),
         ("UPDATE item_view SET n = 1", "item_view is not a table"),
+        ("UPDATE items SET n = $1", "holds a parameter"),
     ],
 )
 async def test_what_cannot_be_filled_is_refused_before_a_row_is_written(

@@ -20,7 +20,7 @@ from zdd_tui.model.operations.base import (
     same_table,
 )
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.sql import SqlSyntaxError, name_sql, parse_expression
+from zdd_tui.model.sql import SqlSyntaxError, name_sql, parse_expression, unsafe_token
 
 
 def add_repairs(operations: tuple[Operation, ...], options: OperationOptions) -> tuple[Operation, ...]:
@@ -38,8 +38,11 @@ def add_repairs(operations: tuple[Operation, ...], options: OperationOptions) ->
     for column, expression in options.repair:
         try:
             parse_expression(expression)
+            reason = unsafe_token(expression)
         except SqlSyntaxError as error:
-            raise PlanError(f"repair: {column}: {error.reason}", "write one SQL expression") from None
+            reason = error.reason
+        if reason is not None:
+            raise PlanError(f"repair: {column}: {reason}", "write one plain SQL expression")
         if not any(column in each.columns and each.condition for one in operations for each in one.violations):
             raise PlanError(
                 f"repair: {column}: no NOT NULL or CHECK of this statement reads it",

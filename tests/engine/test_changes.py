@@ -72,6 +72,7 @@ MIGRATIONS = {
         CREATE TABLE fresh (id int PRIMARY KEY, a text);
         ALTER TABLE fresh RENAME a TO b; ALTER TABLE fresh ALTER id TYPE bigint; ALTER TABLE fresh RENAME TO ripe;
     """,
+    "a name and NOT NULL": "ALTER TABLE notes RENAME price TO cost; ALTER TABLE notes ALTER cost SET NOT NULL",
     "a type and NOT NULL": "ALTER TABLE notes ALTER price SET NOT NULL; ALTER TABLE notes ALTER price TYPE float8",
     "identities": """
         ALTER TABLE notes ALTER id DROP IDENTITY;

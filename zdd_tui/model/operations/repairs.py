@@ -15,6 +15,7 @@ from zdd_tui.model.operations.base import (
     Operation,
     OperationOptions,
     OperationStep,
+    RenameOperation,
     StepMode,
     Violation,
     same_table,
@@ -78,6 +79,8 @@ def repeat_fills(operations: list[Operation]) -> list[Operation]:
     found = []
     for operation in operations:
         found.append(_with_repeated_fill(operation, fills))
+        if isinstance(operation, RenameOperation):
+            continue  # a trigger keeps its column filled, and in contract the old name is gone
         for fill in (step.fill for step in operation.steps if step.phase is Phase.BACKFILL):
             if fill is not None and not fill.source:
                 fills |= {(same_table(fill.table), column): fill for column, _ in fill.values}

@@ -27,6 +27,8 @@ def is_direct_query(table: str, column: str, type_name: Any) -> str:
     if type_name.array_bounds or type_name.setof or None in modifiers:
         return NEVER
     wider = _wider(name, [each for each in modifiers if each is not None])
+    if wider == "false":
+        return NEVER
     catalog = quote_literal(f"pg_catalog.{name_sql(name)}")
     return f"""SELECT EXISTS (
   SELECT FROM pg_attribute a

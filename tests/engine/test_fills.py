@@ -149,6 +149,7 @@ async def test_rows_that_fail_are_named_and_tried_again(pg_dsn: str, db: asyncpg
         ("UPDATE nothing SET id = id + 1000", "there is no table nothing"),
         ("UPDATE items SET missing = 1", "PostgreSQL refuses the batches"),
         ("UPDATE item_view SET n = 1", "item_view is not a table"),
+        ("UPDATE items SET n = $1", "holds a parameter"),
     ],
 )
 async def test_what_cannot_be_filled_is_refused_before_a_row_is_written(
@@ -250,7 +251,10 @@ async def test_rows_are_repaired_before_their_constraint(pg_dsn: str, db: asyncp
         await CheckRows().run(ctx, handle(-1))
         await run_phases(ctx, plan, [Phase.EXPAND, Phase.BACKFILL])
         assert await db.fetchval("SELECT count(*) FROM items WHERE code = 'none' OR n = 0 AND id > 280") == 69
-        await db.execute("INSERT INTO items (id, n) VALUES (1000, -5)")
+        await db.execute("INSERT INTO items (id, n) VALUES (1000, -5); INSERT INTO log (n) VALUES (1000)")
+        again = handle(-1)
+        again.name = "check-rows-again"
+        await CheckRows().run(ctx, again)
         await run_phases(ctx, plan, [Phase.CONTRACT, Phase.CLEANUP])
     assert await db.fetchrow("SELECT n, code FROM items WHERE id = 1000") == (0, "none")
     columns = (

@@ -256,6 +256,15 @@ def test_what_cannot_be_done_online_is_refused_with_a_way_out(sql: str, reason: 
     assert refused.value.hint
 
 
+@pytest.mark.parametrize(
+    ("repair", "reason"),
+    [({"n": "1) --"}, "repair: n: "), ({"n": "$1"}, "parameter"), ({"legacy": "''"}, "no NOT NULL or CHECK of this")],
+)
+def test_a_repair_is_one_expression_for_a_column_of_the_constraint(repair: dict[str, str], reason: str) -> None:
+    with pytest.raises(PlanError, match=reason):
+        plan_operations(plan_of("postgresql://x", {"sql": "ALTER TABLE notes ADD CHECK (n > 5)", "repair": repair}))
+
+
 async def test_a_statement_of_ones_own_runs_in_its_phase_and_is_undone_as_the_plan_says(
     pg_dsn: str, db: asyncpg.Connection
 ) -> None:

@@ -73,6 +73,8 @@ class RunOperation:
         spec = self._spec(ctx, step)
         if not step.detail.get("is_needed", True):
             return
+        if spec.mode is StepMode.TRANSACTION and not spec.is_reversed and "undo" not in step.detail:
+            return  # its record commits with its statements: they have had no effect
         match spec.mode:
             case StepMode.TRANSACTION:
                 await run_statements(ctx, step, (*step.detail.get("undo", ()), *spec.undo))

@@ -217,6 +217,11 @@ class OperationOptions:
         return (same_table(table), column) in self.added
 
 
+def on_new_table(text: str, label: str, *undo: str) -> Operation:
+    """The plain statement, on a table that the migration itself creates: nobody uses it."""
+    return Operation(text, label, (OperationStep(Phase.EXPAND, label, (text,), undo),))
+
+
 MAX_VIOLATIONS = 1000
 """Violating rows are counted up to this number."""
 

@@ -6,6 +6,9 @@ from typing import Any
 
 from zdd_tui.model.sql import name_sql, quote_literal, string_values
 
+NEVER = "SELECT false"
+"""The condition of a change for which PostgreSQL rewrites the table, whatever the old type is."""
+
 SMALL_TABLE = 64 * 1024 * 1024
 """Bytes up to which a rollback makes a type narrow again, which rewrites the table under a lock."""
 
@@ -22,8 +25,10 @@ def is_direct_query(table: str, column: str, type_name: Any) -> str:
     """
     name, modifiers = string_values(type_name.names)[-1], [_number(each) for each in type_name.typmods]
     if type_name.array_bounds or type_name.setof or None in modifiers:
-        return "SELECT false"
+        return NEVER
     wider = _wider(name, [each for each in modifiers if each is not None])
+    if wider == "false":
+        return NEVER
     catalog = quote_literal(f"pg_catalog.{name_sql(name)}")
     return f"""SELECT EXISTS (
   SELECT FROM pg_attribute a

@@ -14,9 +14,10 @@ from zdd_tui.model.ddl.rows import (
     page_statement,
     range_ends_statement,
 )
+from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.operations.base import Fill
 from zdd_tui.model.plan.base import Backfill
-from zdd_tui.model.sql import quote_identifier, quote_literal
+from zdd_tui.model.sql import quote_identifier, quote_literal, tokens
 
 CTID = CatalogColumn("ctid", "tid", not_null=True)
 """The place of a row, in place of a key. An UPDATE moves a row to another place, perhaps into a page that is done."""
@@ -37,6 +38,16 @@ class FillJob:
     found: Table
     key: tuple[CatalogColumn, ...]
     limits: Backfill
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            StepFailed: an expression holds a parameter, which would stand for a bound of the batch.
+        """
+        fill = self.fill
+        for text in (*(value for _, value in fill.values), fill.only_where, fill.source):
+            if any(token.kind == "parameter" for token in tokens(text)):
+                raise StepFailed(f"{fill.table}: {text} holds a parameter such as $1", "write its value into the SQL")
 
     @property
     def name(self) -> str:

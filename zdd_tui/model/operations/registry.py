@@ -33,7 +33,7 @@ from zdd_tui.model.operations.identities import (
 from zdd_tui.model.operations.indexes import read_create_index, read_drop_index
 from zdd_tui.model.operations.objects import OBJECT_READERS, read_drop
 from zdd_tui.model.operations.renames import read_rename
-from zdd_tui.model.operations.repairs import add_repairs
+from zdd_tui.model.operations.repairs import add_repairs, repeat_fills
 from zdd_tui.model.operations.row_changes import read_delete, read_update
 from zdd_tui.model.operations.settings import SETTING_READERS
 from zdd_tui.model.operations.statements import read_own_statement
@@ -75,7 +75,7 @@ def _read_sections(sections: tuple[OperationSection, ...], *, has_rollout: bool)
         except PlanError as error:
             raise PlanError(f"operations[{number}]: {error.title}", error.hint) from None
     refuse_combinations(found)
-    return _after_fills(list(combine_type_changes(found)))
+    return _after_fills(repeat_fills(list(combine_type_changes(found))))
 
 
 def _after_fills(operations: list[Operation]) -> tuple[Operation, ...]:

@@ -20,6 +20,7 @@ from zdd_tui.model.operations.base import (
     RenameOperation,
     StepMode,
     Violation,
+    on_new_table,
     relation_sql,
 )
 from zdd_tui.model.operations.generated import (
@@ -57,6 +58,8 @@ def _rename_column(statement: Any, text: str, options: OperationOptions) -> Oper
     if statement.missing_ok:
         raise PlanError(f"{' '.join(text.split())}: IF EXISTS is not supported for a rename", "leave it out")
     a, b = name_sql(old), name_sql(new)
+    if options.creates(table):
+        return on_new_table(text, f"rename column {table}.{a} to {b}", f"ALTER TABLE {table} RENAME COLUMN {b} TO {a}")
     archived = name_sql(prefixed_column("zdd_old_", table, new))
     function = derived_name("rename", statement.relation.relname, old)
     trigger = name_sql(derived_name(f"{FIRST_TRIGGER}zdd_rename", statement.relation.relname, old))

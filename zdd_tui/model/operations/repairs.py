@@ -1,15 +1,27 @@
-"""``repair:`` of the plan: rows that a constraint would refuse get values, in batches, before it is validated.
+"""Rows that a constraint would refuse get values, in batches, before it is validated.
 
-Once in phase backfill, while the older version may still write such rows; and once more in contract, when the
-constraint is there and refuses new ones.
+Once in phase backfill, by ``repair:`` of the plan or by an UPDATE of the migration, while the older version may still
+write such rows; and once more in contract, when the constraint is there and refuses new ones.
 """
+
+# ruff: noqa: S608  names are quoted by the parser's own rules, expressions are those of the statement
 
 from dataclasses import replace
 
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.operations.base import Fill, Operation, OperationOptions, OperationStep, StepMode, Violation
+from zdd_tui.model.operations.base import (
+    MAX_VIOLATIONS,
+    Fill,
+    Operation,
+    OperationOptions,
+    OperationStep,
+    RenameOperation,
+    StepMode,
+    Violation,
+    same_table,
+)
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.sql import SqlSyntaxError, parse_expression
+from zdd_tui.model.sql import SqlSyntaxError, name_sql, parse_expression, unsafe_token
 
 
 def add_repairs(operations: tuple[Operation, ...], options: OperationOptions) -> tuple[Operation, ...]:
@@ -27,8 +39,11 @@ def add_repairs(operations: tuple[Operation, ...], options: OperationOptions) ->
     for column, expression in options.repair:
         try:
             parse_expression(expression)
+            reason = unsafe_token(expression)
         except SqlSyntaxError as error:
-            raise PlanError(f"repair: {column}: {error.reason}", "write one SQL expression") from None
+            reason = error.reason
+        if reason is not None:
+            raise PlanError(f"repair: {column}: {reason}", "write one plain SQL expression")
         if not any(column in each.columns and each.condition for one in operations for each in one.violations):
             raise PlanError(
                 f"repair: {column}: no NOT NULL or CHECK of this statement reads it",
@@ -56,6 +71,43 @@ def _repaired(operation: Operation, repair: dict[str, str]) -> Operation:
         replace(each, repaired_in=Phase.CONTRACT) if each is violation else each for each in operation.violations
     )
     return replace(operation, steps=(*steps, *others), violations=tuple(violations))
+
+
+def repeat_fills(operations: list[Operation]) -> list[Operation]:
+    """The operations, with the fills of a column repeated before its NOT NULL is validated."""
+    fills: dict[tuple[str, str], Fill] = {}
+    found = []
+    for operation in operations:
+        found.append(_with_repeated_fill(operation, fills))
+        if isinstance(operation, RenameOperation):
+            continue  # a trigger keeps its column filled, and in contract the old name is gone
+        for fill in (step.fill for step in operation.steps if step.phase is Phase.BACKFILL):
+            if fill is not None and not fill.source:
+                fills |= {(same_table(fill.table), column): fill for column, _ in fill.values}
+    return found
+
+
+def _with_repeated_fill(operation: Operation, fills: dict[tuple[str, str], Fill]) -> Operation:
+    if len(operation.violations) != 1 or any(step.fill is not None for step in operation.steps):
+        return operation
+    (violation,) = operation.violations
+    if violation.condition not in {f"{name_sql(column)} IS NULL" for column in violation.columns}:
+        return operation
+    column = violation.columns[0]
+    before = fills.get((same_table(violation.table), column))
+    expression = dict(before.values)[column] if before is not None else "DEFAULT"
+    if before is None or expression == "DEFAULT":
+        return operation
+    parts = (before.only_where, f"({expression}) IS NOT NULL")
+    where = " AND ".join([violation.condition, *(f"({part})" for part in parts if part)])
+    fill = replace(before, values=((column, expression),), only_where=where, is_once=False)
+    first, *others = operation.steps
+    steps = (first, _step(first.phase, violation, fill), *others)
+    # What the repetition cannot repair is counted after phase backfill.
+    source = f"{violation.table} AS {name_sql(fill.alias)}" if fill.alias else violation.table
+    left = f"{violation.condition} AND ({where}) IS NOT TRUE"
+    query = f"SELECT count(*)::int FROM (SELECT FROM {source} WHERE {left} LIMIT {MAX_VIOLATIONS}) AS violating"
+    return replace(operation, steps=steps, violations=(replace(violation, query=query, repaired_in=Phase.BACKFILL),))
 
 
 def _step(phase: Phase, violation: Violation, fill: Fill) -> OperationStep:

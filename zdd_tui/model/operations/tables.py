@@ -12,6 +12,7 @@ from zdd_tui.model.operations.base import (
     OperationStep,
     RenameOperation,
     exists_query,
+    on_new_table,
     relation_sql,
 )
 from zdd_tui.model.operations.generated import block
@@ -38,13 +39,15 @@ def read_create_table(statement: Any, text: str, _options: OperationOptions) -> 
 # --- rename, and move to another schema
 
 
-def read_rename_table(statement: Any, text: str, _options: OperationOptions) -> Operation:
+def read_rename_table(statement: Any, text: str, options: OperationOptions) -> Operation:
     """A table under a new name, with a view under the other one."""
     relation = statement.relation
     old, new = relation_sql(relation), name_sql(*filter(None, (relation.schemaname, statement.newname)))
     _refuse_if_exists(statement, text)
     forth = f"ALTER TABLE {old} RENAME TO {name_sql(statement.newname)}"
     back = f"ALTER TABLE {new} RENAME TO {name_sql(relation.relname)}"
+    if options.creates(old):
+        return on_new_table(text, f"rename table {old} to {new}", back)
     return _move_table(text, old, new, forth, back, (relation.relname, statement.newname))
 
 
@@ -61,6 +64,8 @@ def read_set_schema(statement: Any, text: str, options: OperationOptions) -> tup
     old, new = relation_sql(relation), name_sql(statement.newschema, relation.relname)
     forth = f"ALTER TABLE {old} SET SCHEMA {name_sql(statement.newschema)}"
     back = f"ALTER TABLE {new} SET SCHEMA {name_sql(relation.schemaname)}"
+    if options.creates(old):
+        return (on_new_table(text, f"move table {old} to {new}", back),)
     return (_move_table(text, old, new, forth, back, (relation.relname,)),)
 
 

@@ -128,7 +128,7 @@ _ADD = """
   zdd_found := (
     SELECT jsonb_agg(jsonb_build_object('rel', k.conrelid, 'oid', k.oid, 'definition', pg_get_constraintdef(k.oid))
                      ORDER BY k.contype, k.oid)
-    FROM pg_constraint k WHERE k.contype IN ('c', 'f') AND k.conname !~ '^zdd_(next|not_null)_' AND EXISTS (
+    FROM pg_constraint k WHERE k.contype IN ('c', 'f') AND k.conname !~ '^zdd_next_' AND EXISTS (
       SELECT FROM jsonb_to_recordset(zdd_swaps) AS s (rel oid, num int2)
       WHERE k.conrelid = s.rel AND s.num = ANY (k.conkey) OR k.confrelid = s.rel AND s.num = ANY (k.confkey)));
   zdd_required := (

@@ -20,9 +20,10 @@ from zdd_tui.model.operations.base import (
     OperationStep,
     StepMode,
     column_exists,
+    on_new_table,
     relation_sql,
 )
-from zdd_tui.model.operations.direct_types import is_direct_query, narrow_again
+from zdd_tui.model.operations.direct_types import NEVER, is_direct_query, narrow_again
 from zdd_tui.model.operations.generated import derived_name, differs, function_sql, prefixed_column
 from zdd_tui.model.operations.type_swap import (
     ColumnNames,
@@ -111,6 +112,8 @@ class TypeOperation(Operation):
 def read_column_type(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     """ALTER COLUMN TYPE, with COLLATE and USING."""
     table, column = relation_sql(alter.relation), command.alter_table_cmd.name
+    if options.creates(table):
+        return (on_new_table(text, f"change the type of {table}.{name_sql(column)}"),)
     definition = getattr(command.alter_table_cmd, "def").column_def
     using = definition.raw_default.WhichOneof("node") is not None
     up = _unqualified(expression_sql(definition.raw_default)) if using else name_sql(column)
@@ -125,8 +128,14 @@ def read_column_type(alter: Any, command: Any, text: str, options: OperationOpti
         up,
         _unqualified(options.down) if options.down else "",
     )
-    is_direct = "SELECT false" if using or collation else is_direct_query(table, column, definition.type_name)
-    steps = (*_expand_steps(change, is_direct), *_backfill_steps(change), *_contract_steps([change]), _cleanup(change))
+    is_direct = NEVER if using or collation else is_direct_query(table, column, definition.type_name)
+    first = _expand_steps(change, is_direct)
+    steps = (
+        *(first if is_direct != NEVER else first[1:]),
+        *_backfill_steps(change),
+        *_contract_steps([change]),
+        _cleanup(change),
+    )
     summary = f"change the type of {change.label} to {change.type}"
     return (TypeOperation(text, summary, _with_known_locks(steps), changes=(change,)),)
 

@@ -9,10 +9,10 @@ from zdd_tui.model.operations.base import Fill
 from zdd_tui.model.operations.fills import CTID
 from zdd_tui.model.operations.registry import numbered_steps, plan_operations
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.plan.operations import OperationsPlan
+from zdd_tui.model.plan.operations import BaseOperationsPlan
 
 
-async def check_operation_rows(conn: Connection, plan: OperationsPlan) -> list[str]:
+async def check_operation_rows(conn: Connection, plan: BaseOperationsPlan) -> list[str]:
     """
     Returns:
         one line for each operation.
@@ -62,7 +62,7 @@ async def describe_fill(conn: Connection, fill: Fill) -> list[str]:
     return notes
 
 
-async def check_operation_locks(plan: OperationsPlan, measurement: LockMeasurement | None) -> list[str]:
+async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasurement | None) -> list[str]:
     """Judges what every phase but the last one runs: under a lock that blocks sessions only the catalog may change.
 
     Returns:

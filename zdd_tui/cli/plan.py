@@ -18,7 +18,7 @@ from zdd_tui.model.errors import PlanError, Refused
 from zdd_tui.model.operations.base import Operation, OperationOptions
 from zdd_tui.model.operations.registry import new_objects, plan_operations, read_operations
 from zdd_tui.model.plan.file import find_placeholders, load_plan
-from zdd_tui.model.plan.operations import OperationsPlan
+from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.production_lock import is_production
 
 
@@ -36,9 +36,14 @@ def run_plan(arguments: argparse.Namespace, out: TextIO) -> int:
         for file in arguments.files
         for statement in read_migration(read_text(file, max_bytes=MAX_SQL_BYTES), file)
     ]
+    has_rollout = arguments.deployment is not None
+    if has_rollout is not (arguments.image is not None):
+        raise Refused(
+            "--deployment and --image belong together", "give both, or neither for a plan that rolls out nothing"
+        )
     created, added = new_objects(statement.text for statement in statements)
-    options = OperationOptions(has_rollout=True, created=frozenset(created), added=frozenset(added))
-    kept = [statement.text for statement in statements if _read(statement, options)]
+    options = OperationOptions(has_rollout, created=frozenset(created), added=frozenset(added))
+    kept = [statement.text for statement in statements if read_migration_statement(statement, options)]
     if not kept:
         raise Refused("the migration changes nothing", "name a file with statements that change the schema")
     document = _build_document(arguments, kept)
@@ -50,7 +55,7 @@ def run_plan(arguments: argparse.Namespace, out: TextIO) -> int:
         out.write(text)
         return 0
     write_plan(text, arguments.output, force=arguments.force)
-    assert isinstance(loaded.plan, OperationsPlan)
+    assert isinstance(loaded.plan, BaseOperationsPlan)
     for line in describe_operations(plan_operations(loaded.plan)):
         out.write(line + "\n")
     out.write(f"wrote {arguments.output}: check it with zdd check {arguments.output}\n")
@@ -62,7 +67,12 @@ def describe_operations(operations: tuple[Operation, ...]) -> list[str]:
     return [f"{each.summary}: {' and '.join(dict.fromkeys(step.phase for step in each.steps))}" for each in operations]
 
 
-def _read(statement: Statement, options: OperationOptions) -> tuple[Operation, ...]:
+def read_migration_statement(statement: Statement, options: OperationOptions) -> tuple[Operation, ...]:
+    """The operations of one statement of a migration file; none for what changes nothing, such as BEGIN.
+
+    Raises:
+        Refused: it cannot be executed online; names file and line.
+    """
     try:
         return read_operations(statement.text, options)
     except PlanError as error:
@@ -71,17 +81,20 @@ def _read(statement: Statement, options: OperationOptions) -> tuple[Operation, .
 
 def _build_document(arguments: argparse.Namespace, operations: list[str]) -> dict[str, Any]:
     stem = re.sub(r"[^a-z0-9]+", "-", Path(arguments.files[-1]).stem.lower()).strip("-")
+    rollout = {
+        "kubernetes": {
+            "namespace": arguments.namespace or "default",
+            "deployment": arguments.deployment,
+            "container": arguments.container or "app",
+            "image": arguments.image,
+        }
+    }
     return {
         "name": arguments.name or stem[:40].strip("-") or "migration",
         "strategy": "expand-contract",
         "environment": arguments.environment,
         "production": is_production(arguments.environment),
         "database": {"dsn": arguments.dsn or "${DATABASE_URL}"},
-        "kubernetes": {
-            "namespace": arguments.namespace or "default",
-            "deployment": arguments.deployment,
-            "container": arguments.container or "app",
-            "image": arguments.image,
-        },
+        **(rollout if arguments.deployment else {}),
         "operations": operations,
     }

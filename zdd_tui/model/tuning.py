@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.plan.base import Backfill, BasePlan, Plan
-from zdd_tui.model.plan.operations import OperationsPlan
+from zdd_tui.model.plan.operations import BaseOperationsPlan
 
 LimitValue = int | float | None
 Tuning = tuple[tuple[str, LimitValue], ...]
@@ -69,7 +69,7 @@ LIMITS = tuple(
 
 def plan_limits(plan: BasePlan) -> Backfill | None:
     """The limits that a plan sets; None where its strategy writes no rows."""
-    return plan.backfill if isinstance(plan, Plan | OperationsPlan) else None
+    return plan.backfill if isinstance(plan, Plan | BaseOperationsPlan) else None
 
 
 def effective_limits(plan: Backfill, tuning: Tuning) -> Backfill:

@@ -15,7 +15,7 @@ from zdd_tui.model.guard.snapshot import load_histories
 from zdd_tui.model.operations.registry import named_steps
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.base import Plan
-from zdd_tui.model.plan.operations import OperationsPlan
+from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.queries import AuditLog, BackfillDetail, MetricHistory, MismatchView, PlanText, RangeView
 
 MAX_ROWS = 100
@@ -57,7 +57,9 @@ async def read_stored_plan(pool: Pool, release_id: int) -> PlanText:
     return PlanText(row["plan_text"], row["at"], row["plan_hash"])
 
 
-async def read_backfill_detail(pool: Pool, release_id: int, plan: Plan | OperationsPlan, dsn: str) -> BackfillDetail:
+async def read_backfill_detail(
+    pool: Pool, release_id: int, plan: Plan | BaseOperationsPlan, dsn: str
+) -> BackfillDetail:
     """Reads ranges, failed rows, mismatches, and the SQL of a batch with the query plan for its next page.
 
     Where operations fill tables the SQL is that of every fill, without a query plan.
@@ -146,7 +148,7 @@ async def _explain_batch(plan: Plan, dsn: str, ranges: list[RangeView]) -> tuple
         connection.terminate()
 
 
-def _fill_statements(plan: OperationsPlan) -> str:
+def _fill_statements(plan: BaseOperationsPlan) -> str:
     """In a thread: the first use of the parser takes a fifth of a second."""
     steps = [(name, step) for phase in Phase for name, _, step in named_steps(plan, phase) if step.fill is not None]
     return "\n".join(f"{name}: {step.fill.sql}" for name, step in steps if step.fill is not None)

@@ -11,14 +11,14 @@ from zdd_tui.model.operations.base import OperationStep
 from zdd_tui.model.operations.fills import FillJob
 from zdd_tui.model.operations.registry import named_steps
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.plan.operations import OperationsPlan
+from zdd_tui.model.plan.operations import BaseOperationsPlan
 
 
 class PrepareFills:
     """Fixes the upper bound of every fill of the phase, and checks its batches, before the first row is written."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        for name, _number, spec in named_steps(ctx.plan_of_type(OperationsPlan), Phase.BACKFILL):
+        for name, _number, spec in named_steps(ctx.plan_of_type(BaseOperationsPlan), Phase.BACKFILL):
             if spec.fill is None:
                 continue
             async with ctx.read_connection() as conn:
@@ -52,6 +52,6 @@ async def _fill_runner(ctx: Context, step: StepHandle, name: str, spec: Operatio
     if target is None:
         raise StepFailed(f"there is no table {spec.fill.table}", "correct the operation's name of it")
     table, key = target
-    limits = ctx.plan_of_type(OperationsPlan).backfill
+    limits = ctx.plan_of_type(BaseOperationsPlan).backfill
     job = FillJob(name, spec.fill, table, key, limits)
     return BackfillRunner(ctx.store, job, on_note=step.set_note)

@@ -12,7 +12,7 @@ from zdd_tui.model.operations.base import OperationStep, StepMode
 from zdd_tui.model.operations.indexes import concurrent_build
 from zdd_tui.model.operations.registry import find_step, plan_operations
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.plan.operations import OperationsPlan
+from zdd_tui.model.plan.operations import BaseOperationsPlan
 
 
 class CheckRows:
@@ -22,7 +22,7 @@ class CheckRows:
     """
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        operations = plan_operations(ctx.plan_of_type(OperationsPlan))
+        operations = plan_operations(ctx.plan_of_type(BaseOperationsPlan))
         is_again = step.name == "check-rows-again"
         async with ctx.read_connection() as conn:
             counted = [
@@ -83,7 +83,7 @@ class RunOperation:
                 await undo_fill(ctx, step, spec)
 
     def _spec(self, ctx: Context, step: StepHandle) -> OperationStep:
-        return find_step(ctx.plan_of_type(OperationsPlan), step.value or 0)
+        return find_step(ctx.plan_of_type(BaseOperationsPlan), step.value or 0)
 
     async def _run_transaction(self, ctx: Context, step: StepHandle, spec: OperationStep) -> None:
         undo: list[str] = []

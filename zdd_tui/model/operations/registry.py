@@ -30,29 +30,34 @@ from zdd_tui.model.operations.settings import SETTING_READERS
 from zdd_tui.model.operations.statements import read_own_statement
 from zdd_tui.model.operations.tables import read_create_table
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.plan.operations import OperationSection, OperationsPlan
+from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationSection
 from zdd_tui.model.sql import SqlSyntaxError, enum_name, parse_sql, single_command_sql, split_statements, string_values
 
 Reader = Callable[[Any, str, OperationOptions], tuple[Operation, ...]]
 CommandReader = Callable[[Any, Any, str, OperationOptions], tuple[Operation, ...]]
 
 
-def plan_operations(plan: OperationsPlan) -> tuple[Operation, ...]:
+def plan_operations(plan: BaseOperationsPlan) -> tuple[Operation, ...]:
     """The operations of a plan, in their order.
 
     Raises:
         PlanError: names the operation that cannot be executed.
     """
-    return _read_sections(plan.operations)
+    return _read_sections(plan.operations, has_rollout=isinstance(plan, BaseOperationsPlan))
 
 
 @lru_cache(maxsize=16)
-def _read_sections(sections: tuple[OperationSection, ...]) -> tuple[Operation, ...]:
+def _read_sections(sections: tuple[OperationSection, ...], *, has_rollout: bool) -> tuple[Operation, ...]:
     found: list[Operation] = []
     created, added = new_objects([section.sql for section in sections])
     for number, section in enumerate(sections):
         options = OperationOptions(
-            True, section.undo, section.phase, tuple(section.repair.items()), frozenset(created), frozenset(added)
+            has_rollout,
+            section.undo,
+            section.phase,
+            tuple(section.repair.items()),
+            frozenset(created),
+            frozenset(added),
         )
         try:
             found += add_repairs(read_operations(section.sql, options), options)
@@ -79,8 +84,15 @@ def _after_fills(operations: list[Operation]) -> tuple[Operation, ...]:
             for each in operation.violations
         )
         tables = {table for table, _ in filled}
+        is_late = any(each.repaired_in for each in violations) and not any(step.fill for step in operation.steps)
         steps = tuple(
-            replace(step, phase=Phase.BACKFILL) if _needs_rows(step, tables) else step for step in operation.steps
+            replace(step, phase=Phase.BACKFILL)
+            if _needs_rows(step, tables) and not is_late
+            # Without a rollout too: the constraint would refuse updates of rows that have no value yet.
+            else replace(step, phase=Phase.CONTRACT)
+            if is_late and step.phase is Phase.EXPAND
+            else step
+            for step in operation.steps
         )
         marked.append(replace(operation, violations=violations, steps=steps))
     return tuple(marked)
@@ -118,7 +130,7 @@ def new_objects(scripts: Iterable[str]) -> tuple[set[str], set[tuple[str, str]]]
     return created, added
 
 
-def numbered_steps(plan: OperationsPlan, phase: Phase) -> tuple[tuple[int, OperationStep], ...]:
+def numbered_steps(plan: BaseOperationsPlan, phase: Phase) -> tuple[tuple[int, OperationStep], ...]:
     """The steps of all operations in a phase, in their order, each with its number in the plan."""
     return tuple((number, step) for number, step in enumerate(_all_steps(plan)) if step.phase is phase)
 
@@ -127,19 +139,19 @@ OPERATION_STEPS = ("run-operation", "fill-rows")
 """Keys of the engine's steps whose value is the number of an operation's step."""
 
 
-def named_steps(plan: OperationsPlan, phase: Phase) -> tuple[tuple[str, int, OperationStep], ...]:
+def named_steps(plan: BaseOperationsPlan, phase: Phase) -> tuple[tuple[str, int, OperationStep], ...]:
     """As :func:`numbered_steps`, each with the name of its step in the strategy."""
     return tuple(
         (f"{phase}-{position}", number, step) for position, (number, step) in enumerate(numbered_steps(plan, phase), 1)
     )
 
 
-def find_step(plan: OperationsPlan, number: int) -> OperationStep:
+def find_step(plan: BaseOperationsPlan, number: int) -> OperationStep:
     """The step with a number that :func:`numbered_steps` returned."""
     return _all_steps(plan)[number]
 
 
-def _all_steps(plan: OperationsPlan) -> list[OperationStep]:
+def _all_steps(plan: BaseOperationsPlan) -> list[OperationStep]:
     return [step for operation in plan_operations(plan) for step in operation.steps]
 
 

@@ -22,7 +22,7 @@ from zdd_tui.engine.context import Context
 from zdd_tui.engine.runner import ReleaseHolder
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.operations.base import StepMode
-from zdd_tui.model.operations.registry import find_step
+from zdd_tui.model.operations.registry import OPERATION_STEPS, find_step
 from zdd_tui.model.plan.base import WorkloadPlan
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.plan.operations import BaseOperationsPlan
@@ -382,6 +382,7 @@ def _plan_for_copy(plan: BaseOperationsPlan, dsn: str) -> BaseOperationsPlan:
         update={
             "environment": "rehearsal",
             "guard": None,  # it observes pods under traffic, and a rehearsal has none
+            "backfill": plan.backfill.model_copy(update={"max_rows_per_second": None}),
             "database": plan.database.model_copy(update={"dsn": SecretStr(dsn)}),
             "gates": plan.gates.model_copy(update={"soak": min(SOAK, plan.gates.soak)}),
         }
@@ -391,7 +392,7 @@ def _plan_for_copy(plan: BaseOperationsPlan, dsn: str) -> BaseOperationsPlan:
 def _size_dependent_steps(plan: BaseOperationsPlan) -> Iterable[str]:
     """Names of the steps whose time grows with the table."""
     for spec in build_strategy(plan.without_regions()).steps:
-        if spec.registry_key != "run-operation":
+        if spec.registry_key not in OPERATION_STEPS:
             continue
         step = find_step(plan, spec.value or 0)
         is_long = step.mode in (StepMode.BUILD_INDEX, StepMode.FILL)

@@ -130,7 +130,9 @@ def _with_fill(
         mode=StepMode.FILL,
         fill=Fill(table, ((column, expression),), f"{name_sql(column)} IS NULL"),
     )
-    constrain = set_not_null_steps(table, column, text, options) if not_null else None
+    # Even without a rollout: the constraint waits for the old rows, whose updates it would refuse.
+    late = replace(options, has_rollout=True)
+    constrain = set_not_null_steps(table, column, text, late) if not_null else None
     steps = (add, fill, *(constrain.steps if constrain else ()))
     return Operation(text, add.label, steps, constrain.violations if constrain else ())
 

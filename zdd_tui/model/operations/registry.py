@@ -40,7 +40,7 @@ from zdd_tui.model.operations.statements import read_own_statement
 from zdd_tui.model.operations.tables import read_create_table, read_set_schema
 from zdd_tui.model.operations.types import combine_type_changes, read_column_type
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationSection, OperationsPlan
+from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationSection
 from zdd_tui.model.sql import SqlSyntaxError, enum_name, parse_sql, single_command_sql, split_statements, string_values
 
 Reader = Callable[[Any, str, OperationOptions], tuple[Operation, ...]]
@@ -53,7 +53,7 @@ def plan_operations(plan: BaseOperationsPlan) -> tuple[Operation, ...]:
     Raises:
         PlanError: names the operation that cannot be executed.
     """
-    return _read_sections(plan.operations, has_rollout=isinstance(plan, OperationsPlan))
+    return _read_sections(plan.operations, has_rollout=isinstance(plan, BaseOperationsPlan))
 
 
 @lru_cache(maxsize=16)
@@ -96,8 +96,15 @@ def _after_fills(operations: list[Operation]) -> tuple[Operation, ...]:
             for each in operation.violations
         )
         tables = {table for table, _ in filled}
+        is_late = any(each.repaired_in for each in violations) and not any(step.fill for step in operation.steps)
         steps = tuple(
-            replace(step, phase=Phase.BACKFILL) if _needs_rows(step, tables) else step for step in operation.steps
+            replace(step, phase=Phase.BACKFILL)
+            if _needs_rows(step, tables) and not is_late
+            # Without a rollout too: the constraint would refuse updates of rows that have no value yet.
+            else replace(step, phase=Phase.CONTRACT)
+            if is_late and step.phase is Phase.EXPAND
+            else step
+            for step in operation.steps
         )
         marked.append(replace(operation, violations=violations, steps=steps))
     return tuple(marked)

@@ -64,8 +64,8 @@ def _repaired(operation: Operation, repair: dict[str, str]) -> Operation:
     first, *others = operation.steps
     steps = (
         _step(Phase.BACKFILL, violation, replace(fill, is_partial=True)),
-        first,
-        _step(first.phase, violation, fill),
+        replace(first, phase=Phase.CONTRACT),
+        _step(Phase.CONTRACT, violation, fill),
     )
     violations = (
         replace(each, repaired_in=Phase.CONTRACT) if each is violation else each for each in operation.violations
@@ -102,7 +102,7 @@ def _with_repeated_fill(operation: Operation, fills: dict[tuple[str, str], Fill]
     where = " AND ".join([violation.condition, *(f"({part})" for part in parts if part)])
     fill = replace(before, values=((column, expression),), only_where=where, is_once=False)
     first, *others = operation.steps
-    steps = (first, _step(first.phase, violation, fill), *others)
+    steps = (replace(first, phase=Phase.CONTRACT), _step(Phase.CONTRACT, violation, fill), *others)
     # What the repetition cannot repair is counted after phase backfill.
     source = f"{violation.table} AS {name_sql(fill.alias)}" if fill.alias else violation.table
     left = f"{violation.condition} AND ({where}) IS NOT TRUE"

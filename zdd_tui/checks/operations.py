@@ -1,9 +1,12 @@
 """Whether a plan's operations can be executed online: rows that constraints would refuse, and locks."""
 
+from collections.abc import Iterable
+
 from zdd_tui.backends.postgres.connection import Connection
-from zdd_tui.backends.postgres.operations import count_violations
+from zdd_tui.backends.postgres.operations import count_violations, find_problems, read_not_null
 from zdd_tui.checks.locks import LockMeasurement, evaluate_migration, lock_lines, refuse_long_work
 from zdd_tui.model.errors import PlanError
+from zdd_tui.model.operations.base import Operation
 from zdd_tui.model.operations.registry import numbered_steps, plan_operations
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import OperationsPlan
@@ -18,15 +21,36 @@ async def check_operation_rows(conn: Connection, plan: OperationsPlan) -> list[s
         PlanError: rows violate a constraint that an operation adds.
     """
     lines, errors = [], []
-    for operation in plan_operations(plan):
+    operations = plan_operations(plan)
+    for operation in operations:
         phases = " and ".join(dict.fromkeys(step.phase for step in operation.steps))
         lines.append(f"{operation.summary}: in {phases}")
         errors += [
             PlanError(f"operations: {found}: {operation.summary} would be refused", "repair these rows first")
-            for found in await count_violations(conn, operation.violations)
+            for found in await count_violations(conn, (operation,))
         ]
+    errors += [PlanError(f"operations: {text}", hint) for text, hint in await find_problems(conn, operations)]
     if errors:
         raise PlanError.join(errors)
+    return [*lines, *await _find_limits(conn, operations)]
+
+
+async def _find_limits(conn: Connection, operations: Iterable[Operation]) -> list[str]:
+    """Where a rollback from after cutover would stop: NOT NULL of a removed column without a default or ``down:``."""
+    lines = []
+    for step in (step for operation in operations for step in operation.steps):
+        column = step.not_null
+        if column is None or column.fill:
+            continue
+        async with conn.transaction():
+            for setting in step.settings:
+                await conn.execute(setting)
+            state = await read_not_null(conn, column.table, column.column)
+        if state is not None and not state.has_value:
+            lines.append(
+                f"note: {column.table}.{column.column} is NOT NULL and has no default: once V2 has written rows"
+                " without it, a rollback stops until you fill them; down: of the operation fills them"
+            )
     return lines
 
 
@@ -44,7 +68,7 @@ async def check_operation_locks(plan: OperationsPlan, measurement: LockMeasureme
     sources = [
         (sql, f"operations: {step.label} ({phase}, statement {number})")
         for phase, step in steps
-        for number, sql in enumerate(step.statements, 1)
+        for number, sql in enumerate((*(step.before.statements if step.before else ()), *step.statements), 1)
     ]
     database = plan.database
     evaluated = await evaluate_migration(

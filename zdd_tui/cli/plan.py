@@ -17,6 +17,7 @@ from zdd_tui.model.advice.migration import Statement, read_migration
 from zdd_tui.model.errors import PlanError, Refused
 from zdd_tui.model.operations.base import Operation, OperationOptions
 from zdd_tui.model.operations.registry import plan_operations, read_operations
+from zdd_tui.model.operations.scope import Scope
 from zdd_tui.model.plan.file import find_placeholders, load_plan
 from zdd_tui.model.plan.operations import OperationsPlan
 from zdd_tui.model.production_lock import is_production
@@ -36,8 +37,16 @@ def run_plan(arguments: argparse.Namespace, out: TextIO) -> int:
         for file in arguments.files
         for statement in read_migration(read_text(file, max_bytes=MAX_SQL_BYTES), file)
     ]
-    kept = [statement.text for statement in statements if _read(statement)]
-    if not kept:
+    scope = Scope()
+    kept: list[str] = []
+    operations: list[Operation] = []
+    for statement in statements:
+        before = dict(scope.settings)
+        found = _read(statement, scope)
+        operations += found
+        if found or scope.settings != before:
+            kept.append(statement.text)
+    if not operations:
         raise Refused("the migration changes nothing", "name a file with statements that change the schema")
     document = _build_document(arguments, kept)
     text = format_yaml(document, f"from {', '.join(Path(file).name for file in arguments.files)}")
@@ -60,9 +69,9 @@ def describe_operations(operations: tuple[Operation, ...]) -> list[str]:
     return [f"{each.summary}: {' and '.join(dict.fromkeys(step.phase for step in each.steps))}" for each in operations]
 
 
-def _read(statement: Statement) -> tuple[Operation, ...]:
+def _read(statement: Statement, scope: Scope) -> tuple[Operation, ...]:
     try:
-        return read_operations(statement.text, OperationOptions(has_rollout=True))
+        return read_operations(statement.text, OperationOptions(has_rollout=True, scope=scope))
     except PlanError as error:
         raise Refused(f"{statement.location}: {error.title}", error.hint) from None
 

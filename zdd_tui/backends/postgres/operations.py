@@ -1,13 +1,16 @@
 """What the steps of operations read from the catalog and from the tables."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import asyncpg
 
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.model.errors import StepFailed
-from zdd_tui.model.operations.base import MAX_VIOLATIONS, Violation
-from zdd_tui.model.sql import quote_qualified
+from zdd_tui.model.operations.base import MAX_VIOLATIONS, MissingParents, ObjectAddress, Operation, Violation
+from zdd_tui.model.operations.constraints import orphans_sql
+from zdd_tui.model.sql import name_sql, quote_qualified
 
 _INDEX = """
 SELECT n.nspname::text, c.relname::text, pg_get_indexdef(c.oid)
@@ -53,14 +56,194 @@ async def is_valid_index(conn: Connection, schema: str, name: str) -> bool:
     )
 
 
-async def count_violations(conn: Connection, violations: Iterable[Violation]) -> list[str]:
+_NO_SUCH_OBJECT = (
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedObjectError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.InvalidParameterValueError,
+    asyncpg.WrongObjectTypeError,
+)
+
+
+async def has_address(conn: Connection, address: ObjectAddress) -> bool:
+    """Whether there is such an object. Call it in a transaction."""
+    return await _find_address(conn, address) is not None
+
+
+async def _find_address(conn: Connection, address: ObjectAddress) -> tuple[int, int, int] | None:
+    try:
+        async with conn.transaction():
+            row = await conn.fetchrow(f"SELECT classid::int8, objid::int8, objsubid FROM {address.sql}")  # noqa: S608
+    except _NO_SUCH_OBJECT:
+        return None
+    return None if row is None else (row[0], row[1], row[2])
+
+
+_DEPENDENTS = """
+WITH RECURSIVE gone (classid, objid, objsubid) AS (
+  SELECT * FROM unnest($1::oid[], $2::oid[], $3::int[])
+  UNION
+  SELECT d.classid, d.objid, d.objsubid
+  FROM gone g JOIN pg_depend d ON d.refclassid = g.classid AND d.refobjid = g.objid
+   AND (g.objsubid = 0 OR d.refobjsubid = g.objsubid)
+  WHERE d.deptype IN ('a', 'i', 'P', 'S')
+)
+SELECT DISTINCT pg_describe_object(
+  CASE WHEN r.oid IS NULL THEN d.classid ELSE 'pg_class'::regclass END, coalesce(r.ev_class, d.objid), d.objsubid
+)
+FROM gone g JOIN pg_depend d ON d.refclassid = g.classid AND d.refobjid = g.objid
+ AND (g.objsubid = 0 OR d.refobjsubid = g.objsubid)
+LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid AND r.rulename = '_RETURN'
+WHERE d.deptype = 'n' AND NOT EXISTS (
+  SELECT FROM gone o WHERE o.classid = d.classid AND o.objid = d.objid AND o.objsubid IN (0, d.objsubid)
+)
+ORDER BY 1
+"""
+"""What depends on dropped objects and would not go with them: what DROP without CASCADE refuses."""
+
+
+async def find_problems(conn: Connection, operations: Iterable[Operation]) -> list[tuple[str, str]]:
+    """What would stop a later phase, each with a hint: objects that depend on one that the migration drops."""
+    problems: list[tuple[str, str]] = []
+    gone: list[tuple[int, int, int]] = []
+    for operation in operations:
+        async with conn.transaction():
+            for setting in operation.settings:
+                await conn.execute(setting)
+            for requirement in operation.requirements:
+                problems += [(row[0], requirement.hint) for row in await _read_problems(conn, requirement.query)]
+            found = [each for address in operation.drops if (each := await _find_address(conn, address)) is not None]
+            gone += found
+            if found:
+                rows = await conn.fetch(_DEPENDENTS, *map(list, zip(*gone, strict=True)))
+                if rows:
+                    listed = ", ".join(str(row[0]) for row in rows)
+                    problems.append(
+                        (
+                            f"{operation.summary}: {listed} would be dropped with it",
+                            "drop each of them by name, before it",
+                        )
+                    )
+    return problems
+
+
+async def _read_problems(conn: Connection, query: str) -> list[asyncpg.Record]:
+    try:
+        async with conn.transaction():
+            return list(await conn.fetch(query))
+    except _NO_SUCH_OBJECT:
+        return []  # an earlier operation of the plan adds it
+
+
+MAX_COUNT_SECONDS = 60
+"""Rows are counted no longer than this for each constraint; VALIDATE then finds what the count has not."""
+
+
+async def count_violations(conn: Connection, operations: Iterable[Operation]) -> list[str]:
     """What violates, with the number of rows; empty where nothing does."""
     found = []
-    for violation in violations:
-        try:
-            count = await conn.fetchval(violation.query)
-        except (asyncpg.UndefinedColumnError, asyncpg.UndefinedTableError):
-            continue  # an earlier operation of the plan adds it
-        if count:
-            found.append(f"{violation.what}: {count:,}{' or more' if count >= MAX_VIOLATIONS else ''} rows")
+    for operation in operations:
+        for violation in operation.violations:
+            if (count := await _count(conn, operation, violation)) > 0:
+                found.append(f"{violation.what}: {count:,}{' or more' if count >= MAX_VIOLATIONS else ''} rows")
     return found
+
+
+async def _count(conn: Connection, operation: Operation, violation: Violation | MissingParents) -> int:
+    try:
+        async with conn.transaction(readonly=True):
+            await conn.execute(f"SET LOCAL statement_timeout = '{MAX_COUNT_SECONDS}s'")
+            for setting in operation.settings:
+                await conn.execute(setting)
+            query = violation.query if isinstance(violation, Violation) else await _orphans_query(conn, violation)
+            return int(await conn.fetchval(query) or 0) if query else 0
+    except _NO_SUCH_OBJECT:
+        return 0  # an earlier operation of the plan adds it
+    except asyncpg.QueryCanceledError:
+        return 0
+
+
+async def _orphans_query(conn: Connection, key: MissingParents) -> str:
+    parents = key.parent_columns or tuple(
+        row[0]
+        for row in await conn.fetch(
+            "SELECT a.attname::text FROM pg_index x, unnest(x.indkey) WITH ORDINALITY AS k (number, position)"
+            " JOIN pg_attribute a ON a.attnum = k.number WHERE x.indisprimary AND x.indrelid = to_regclass($1)"
+            " AND a.attrelid = x.indrelid ORDER BY k.position",
+            key.parent,
+        )
+    )
+    if len(parents) != len(key.columns):
+        return ""
+    return orphans_sql(key, parents)
+
+
+# --- NOT NULL that a rollback restores
+
+
+@dataclass(frozen=True, slots=True)
+class NotNullState:
+    """NOT NULL of a column, as it was.
+
+    Attributes:
+        name, definition: of the constraint, since PostgreSQL 18; empty before.
+        has_value: a row that does not name the column gets a value.
+    """
+
+    name: str
+    definition: str
+    is_partitioned: bool
+    has_value: bool
+
+    def to_json(self) -> list[Any]:
+        return [self.name, self.definition, self.is_partitioned, self.has_value]
+
+    @classmethod
+    def from_json(cls, value: Any) -> "NotNullState | None":
+        return cls(*value) if value else None
+
+    def plain_sql(self, table: str, column: str) -> str:
+        """The statement that restores it, reading the table under a lock."""
+        if self.name:
+            return f"ALTER TABLE {table} ADD CONSTRAINT {name_sql(self.name)} {self.definition}"
+        return f"ALTER TABLE {table} ALTER COLUMN {name_sql(column)} SET NOT NULL"
+
+
+async def read_not_null(conn: Connection, table: str, column: str) -> NotNullState | None:
+    """None where the column may be NULL, or is none.
+
+    Args:
+        table: as SQL.
+    """
+    row = await conn.fetchrow(
+        "SELECT coalesce(k.conname::text, ''), coalesce(pg_get_constraintdef(k.oid), ''), c.relkind = 'p',"
+        " a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> ''"
+        " FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
+        " LEFT JOIN pg_constraint k ON k.conrelid = a.attrelid AND k.contype = 'n' AND k.conkey = ARRAY[a.attnum]"
+        " WHERE a.attrelid = to_regclass($1) AND a.attname = $2 AND a.attnotnull AND NOT a.attisdropped",
+        table,
+        column,
+    )
+    return None if row is None else NotNullState(*row)
+
+
+async def has_nulls(conn: Connection, table: str, column: str) -> bool:
+    """
+    Args:
+        table, column: as SQL.
+    """
+    return bool(await conn.fetchval(f"SELECT EXISTS (SELECT FROM {table} WHERE {column} IS NULL)"))  # noqa: S608
+
+
+async def has_constraint(conn: Connection, table: str, name: str) -> bool:
+    """
+    Args:
+        table: as SQL.
+    """
+    return bool(
+        await conn.fetchval(
+            "SELECT EXISTS (SELECT FROM pg_constraint WHERE conrelid = to_regclass($1) AND conname = $2)", table, name
+        )
+    )

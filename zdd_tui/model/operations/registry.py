@@ -1,6 +1,7 @@
 """From SQL to operations: the reader of each kind of statement."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -13,15 +14,33 @@ from zdd_tui.model.operations.columns import (
     read_drop_not_null,
     read_set_not_null,
 )
-from zdd_tui.model.operations.constraints import add_table_constraint, read_drop_constraint
-from zdd_tui.model.operations.indexes import read_create_index, read_drop_index
-from zdd_tui.model.operations.objects import OBJECT_READERS, read_drop
+from zdd_tui.model.operations.comments import COMMENT_READERS
+from zdd_tui.model.operations.constraints import (
+    add_table_constraint,
+    read_alter_constraint,
+    read_drop_constraint,
+    read_validate,
+)
+from zdd_tui.model.operations.indexes import read_create_index
+from zdd_tui.model.operations.maintenance import MAINTENANCE_READERS
+from zdd_tui.model.operations.objects import OBJECT_READERS, relation_address
+from zdd_tui.model.operations.removal import read_drop, read_drop_owned, read_drop_role, read_drop_user_mapping
+from zdd_tui.model.operations.renames import RENAME_READERS
+from zdd_tui.model.operations.replacements import created_key, merge_replacements
+from zdd_tui.model.operations.rights import RIGHT_READERS
+from zdd_tui.model.operations.routines import ROUTINE_READERS
+from zdd_tui.model.operations.rows import ROW_READERS
+from zdd_tui.model.operations.scope import Scope
+from zdd_tui.model.operations.session import SESSION_READERS
 from zdd_tui.model.operations.settings import SETTING_READERS
 from zdd_tui.model.operations.statements import read_own_statement
-from zdd_tui.model.operations.tables import read_create_table
+from zdd_tui.model.operations.tables import TABLE_COMMANDS, read_create_table, read_on_new
+from zdd_tui.model.operations.triggers import TRIGGER_COMMANDS, TRIGGER_READERS
+from zdd_tui.model.operations.types import TYPE_READERS, read_composite_attribute
+from zdd_tui.model.operations.views import VIEW_READERS
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import OperationSection, OperationsPlan
-from zdd_tui.model.sql import SqlSyntaxError, enum_name, parse_sql, single_command_sql, split_statements, string_values
+from zdd_tui.model.sql import SqlSyntaxError, enum_name, parse_sql, single_command_sql, split_statements
 
 Reader = Callable[[Any, str, OperationOptions], tuple[Operation, ...]]
 CommandReader = Callable[[Any, Any, str, OperationOptions], tuple[Operation, ...]]
@@ -38,13 +57,15 @@ def plan_operations(plan: OperationsPlan) -> tuple[Operation, ...]:
 
 @lru_cache(maxsize=16)
 def _read_sections(sections: tuple[OperationSection, ...]) -> tuple[Operation, ...]:
+    scope = Scope()
     found: list[Operation] = []
     for number, section in enumerate(sections):
+        options = OperationOptions(True, section.undo, section.phase, section.down_by_column, scope)
         try:
-            found += read_operations(section.sql, OperationOptions(True, section.undo, section.phase))
+            found += _read_text(section.sql, options)
         except PlanError as error:
             raise PlanError(f"operations[{number}]: {error.title}", error.hint) from None
-    return tuple(found)
+    return _finish(found)
 
 
 def numbered_steps(plan: OperationsPlan, phase: Phase) -> tuple[tuple[int, OperationStep], ...]:
@@ -64,9 +85,16 @@ def _all_steps(plan: OperationsPlan) -> list[OperationStep]:
 def read_operations(sql: str, options: OperationOptions) -> tuple[Operation, ...]:
     """The operations of one or several statements, in their order.
 
+    Args:
+        options: its scope follows from one call to the next.
+
     Raises:
         PlanError: a statement cannot be executed online, or not be undone.
     """
+    return _finish(_read_text(sql, options))
+
+
+def _read_text(sql: str, options: OperationOptions) -> list[Operation]:
     try:
         statements = split_statements(sql)
         trees = [parse_sql(statement).stmts for statement in statements]
@@ -76,45 +104,52 @@ def read_operations(sql: str, options: OperationOptions) -> tuple[Operation, ...
     for text, found in zip(statements, trees, strict=True):
         for each in found:
             operations += _read_statement(each.stmt, text, options)
-    return _require_distinct_indexes(operations)
+    return operations
 
 
-def _require_distinct_indexes(operations: list[Operation]) -> tuple[Operation, ...]:
-    """
+def _finish(operations: list[Operation]) -> tuple[Operation, ...]:
+    """What only the whole migration shows: an object that is dropped and created again; two indexes of one name.
+
     Raises:
         PlanError: two indexes would get the same name.
     """
+    merged = merge_replacements(operations)
     seen: set[tuple[str, str]] = set()
-    for step in (step for operation in operations for step in operation.steps if step.mode is StepMode.BUILD_INDEX):
+    for step in (step for operation in merged for step in operation.steps if step.mode is StepMode.BUILD_INDEX):
         key = (step.table.rpartition(".")[0], step.index)
         if key in seen:
             raise PlanError(f"two indexes would have the name {step.index}", "name them: CREATE INDEX name ON …")
         seen.add(key)
-    return tuple(operations)
+    return merged
 
 
 def _read_statement(node: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     kind = node.WhichOneof("node")
+    statement = getattr(node, kind)
+    settings = tuple(options.scope.settings.values())
     if options.undo is not None or kind not in _READERS:
-        return (read_own_statement(text, options),)
-    return _READERS[kind](getattr(node, kind), text, options)
+        operations: tuple[Operation, ...] = (read_own_statement(text, options),)
+    else:
+        created = created_key(kind, statement, options.scope)
+        operations = read_on_new(kind, statement, text, options) or _READERS[kind](statement, text, options)
+        if created is not None and operations:
+            operations = (replace(operations[0], creates=created), *operations[1:])
+    if not settings:
+        return operations
+    return tuple(
+        replace(each, settings=settings, steps=tuple(replace(step, settings=settings) for step in each.steps))
+        for each in operations
+    )
 
 
-def _read_nothing(_statement: Any, _text: str, _options: OperationOptions) -> tuple[Operation, ...]:
-    """BEGIN and COMMIT: each step has a transaction of its own."""
-    return ()
-
-
-_OWN_SETTINGS = {"lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout", "client_min_messages"}
-"""Settings that each step has a value for, or that change nothing."""
-
-
-def _read_set(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
-    return () if statement.name in _OWN_SETTINGS else (read_own_statement(text, options),)
+_ALTERED = {"OBJECT_TABLE", "OBJECT_VIEW", "OBJECT_MATVIEW", "OBJECT_SEQUENCE", "OBJECT_INDEX", "OBJECT_FOREIGN_TABLE"}
 
 
 def _read_alter_table(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
-    if enum_name(statement, "objtype") != "OBJECT_TABLE":
+    objtype = enum_name(statement, "objtype")
+    if objtype == "OBJECT_TYPE":
+        return read_composite_attribute(statement, text, options)
+    if objtype not in _ALTERED:
         return (read_own_statement(text, options),)
     operations: list[Operation] = []
     for each in statement.cmds:
@@ -124,7 +159,12 @@ def _read_alter_table(statement: Any, text: str, options: OperationOptions) -> t
             operations.append(read_own_statement(own, options))
         else:
             operations += _COMMAND_READERS[subtype](statement, each, own, options)
-    return tuple(operations)
+    if not statement.missing_ok:
+        return tuple(operations)
+    exists = relation_address("table", statement.relation)
+    return tuple(
+        replace(each, steps=tuple(replace(step, only_if_exists=exists) for step in each.steps)) for each in operations
+    )
 
 
 def _read_add_constraint(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
@@ -132,31 +172,38 @@ def _read_add_constraint(alter: Any, command: Any, text: str, options: Operation
     return (add_table_constraint(alter.relation, constraint, text, options),)
 
 
-def _read_drop(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
-    if enum_name(statement, "remove_type") != "OBJECT_INDEX":
-        return read_drop(statement, text, options)
-    return tuple(
-        read_drop_index(string_values(each.list.items), text, missing_ok=statement.missing_ok)
-        for each in statement.objects
-    )
-
-
 _READERS: Mapping[str, Reader] = {
+    **COMMENT_READERS,
+    **MAINTENANCE_READERS,
     **OBJECT_READERS,
-    "transaction_stmt": _read_nothing,
-    "variable_set_stmt": _read_set,
+    **RENAME_READERS,
+    **RIGHT_READERS,
+    **ROUTINE_READERS,
+    **ROW_READERS,
+    **SESSION_READERS,
+    **TRIGGER_READERS,
+    **TYPE_READERS,
+    **VIEW_READERS,
     "alter_table_stmt": _read_alter_table,
     "create_stmt": read_create_table,
-    "drop_stmt": _read_drop,
+    "drop_owned_stmt": read_drop_owned,
+    "drop_role_stmt": read_drop_role,
+    "drop_stmt": read_drop,
+    "drop_user_mapping_stmt": read_drop_user_mapping,
     "index_stmt": read_create_index,
+    "reassign_owned_stmt": read_drop_owned,
 }
 _COMMAND_READERS: Mapping[str, CommandReader] = {
     **SETTING_READERS,
+    **TABLE_COMMANDS,
+    **TRIGGER_COMMANDS,
     "AT_AddColumn": read_add_column,
     "AT_AddConstraint": _read_add_constraint,
+    "AT_AlterConstraint": read_alter_constraint,
     "AT_ColumnDefault": read_column_default,
     "AT_DropColumn": read_drop_column,
     "AT_DropConstraint": read_drop_constraint,
     "AT_DropNotNull": read_drop_not_null,
     "AT_SetNotNull": read_set_not_null,
+    "AT_ValidateConstraint": read_validate,
 }

@@ -20,6 +20,17 @@ class OperationSection(PlanSection):
         None, description="statements that take it back, where zdd cannot derive them; [] says that nothing has to be"
     )
     phase: Phase = Field(Phase.EXPAND, description="where a statement with an undo of its own runs")
+    down: str | dict[str, str] = Field(
+        "",
+        description="what a rollback writes into a removed NOT NULL column of rows that the new version wrote: an"
+        " expression over the row, or one by column",
+    )
+
+    @property
+    def down_by_column(self) -> tuple[tuple[str, str], ...]:
+        """The expressions; the name is empty for any column."""
+        given = self.down if isinstance(self.down, dict) else {"": self.down}
+        return tuple((column, expression) for column, expression in given.items() if expression)
 
 
 class OperationsPlan(SingleImagePlan):

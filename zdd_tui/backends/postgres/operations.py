@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import asyncpg
@@ -108,14 +109,17 @@ async def find_problems(conn: Connection, operations: Iterable[Operation]) -> li
     """What would stop a later phase, each with a hint: objects that depend on one that the migration drops."""
     problems: list[tuple[str, str]] = []
     gone: list[tuple[int, int, int]] = []
-    for operation in operations:
+    operations = list(operations)
+    for position, operation in enumerate(operations):
+        rest = operations[position + 1 :]
+        together = list(takewhile(lambda each: each.text == operation.text, rest))  # noqa: B023  objects of one DROP
         async with conn.transaction():
             for setting in operation.settings:
                 await conn.execute(setting)
             for requirement in operation.requirements:
                 problems += [(row[0], requirement.hint) for row in await _read_problems(conn, requirement.query)]
-            found = [each for address in operation.drops if (each := await _find_address(conn, address)) is not None]
-            gone += found
+            found = await _find_addresses(conn, (operation,))
+            gone += [*found, *await _find_addresses(conn, together)]
             if found:
                 rows = await conn.fetch(_DEPENDENTS, *map(list, zip(*gone, strict=True)))
                 if rows:
@@ -127,6 +131,11 @@ async def find_problems(conn: Connection, operations: Iterable[Operation]) -> li
                         )
                     )
     return problems
+
+
+async def _find_addresses(conn: Connection, operations: Iterable[Operation]) -> list[tuple[int, int, int]]:
+    addresses = [address for operation in operations for address in operation.drops]
+    return [found for address in addresses if (found := await _find_address(conn, address)) is not None]
 
 
 async def _read_problems(conn: Connection, query: str) -> list[asyncpg.Record]:
@@ -143,12 +152,12 @@ MAX_COUNT_SECONDS = 60
 
 async def count_violations(conn: Connection, operations: Iterable[Operation]) -> list[str]:
     """What violates, with the number of rows; empty where nothing does."""
-    found = []
-    for operation in operations:
-        for violation in operation.violations:
-            if (count := await _count(conn, operation, violation)) > 0:
-                found.append(f"{violation.what}: {count:,}{' or more' if count >= MAX_VIOLATIONS else ''} rows")
-    return found
+    return [
+        f"{violation.what}: {count:,}{' or more' if count >= MAX_VIOLATIONS else ''} rows"
+        for operation in operations
+        for violation in operation.violations
+        if (count := await _count(conn, operation, violation)) > 0
+    ]
 
 
 async def _count(conn: Connection, operation: Operation, violation: Violation | MissingParents) -> int:

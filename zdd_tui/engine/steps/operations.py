@@ -170,8 +170,7 @@ class RunOperation:
             if not column.fill:
                 raise StepFailed(
                     f"{table}.{name} was NOT NULL, and rows that the new version wrote have no value",
-                    f"fill them (UPDATE {table} SET {name} = … WHERE {name} IS NULL), then {step.retry_command};"
-                    " next time give the operation down:",
+                    f"fill {name} where it is NULL, then {step.retry_command}; next time give the operation down:",
                 )
             await run_batch(ctx, step, _in_settings(spec, (fill_nulls_sql(table, column.column, column.fill),)))
         if guarded:  # reads the table under a lock that lets writers continue; the next transaction only the catalog

@@ -89,6 +89,11 @@ def name_object(kind: str, node: Any, scope: Scope) -> NamedObject:
         kind: such as ``OBJECT_TABLE``.
         node: of a DropStmt, CommentStmt, AlterOwnerStmt or RenameStmt.
     """
+    if kind in ("OBJECT_TYPE", "OBJECT_DOMAIN") and node.HasField("list"):  # as in ALTER TYPE … OWNER TO
+        given, node = string_values(node.list.items), parse_sql("DROP TYPE a").stmts[0].stmt.drop_stmt.objects[0]
+        del node.type_name.names[:]
+        for part in given:
+            node.type_name.names.add().string.sval = part
     names = object_names(node)
     return NamedObject(
         kind, _object_sql(kind, node), _address(kind, node, names), _key(kind, node, names, scope), names
@@ -165,4 +170,3 @@ def _object_sql(kind: str, node: Any) -> str:
     comment.objtype = type(comment).DESCRIPTOR.fields_by_name["objtype"].enum_type.values_by_name[kind].number
     comment.object.CopyFrom(node)
     return deparse(tree).removeprefix("COMMENT ON ").removesuffix(" IS '-'")
-

@@ -166,7 +166,8 @@ def _refuses_null(table: str, column: str) -> str:
     return (
         f"(SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = to_regclass({quote_literal(table)}) AND"
         f" a.attname = {quote_literal(column)}) = ANY(c.conkey) AND (c.contype IN ('c', 'p', 'x') OR c.contype = 'u'"
-        " AND EXISTS (SELECT FROM pg_index x WHERE x.indexrelid = c.conindid AND to_jsonb(x) ->> 'indnullsnotdistinct' = 'true'))"
+        " AND EXISTS (SELECT FROM pg_index x WHERE x.indexrelid = c.conindid"
+        " AND to_jsonb(x) ->> 'indnullsnotdistinct' = 'true'))"
     )
 
 

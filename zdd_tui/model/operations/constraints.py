@@ -74,8 +74,8 @@ def add_table_constraint(
     if is_named or not constraint.conname:
         return operation
     taken = Requirement(
-        f"SELECT format('%s has a constraint %s already, and the new one has no name', {quote_literal(relation_sql(relation))},"
-        f" conname) FROM pg_constraint WHERE conrelid = to_regclass({quote_literal(relation_sql(relation))})"
+        "SELECT format('%s has a constraint %s already, and the new one has no name',"
+        f" {quote_literal(relation_sql(relation))}, conname) FROM pg_constraint WHERE conrelid = to_regclass({quote_literal(relation_sql(relation))})"
         f" AND conname = {quote_literal(constraint.conname)}",
         "name it: ADD CONSTRAINT name …",
     )
@@ -370,7 +370,8 @@ SELECT 'constraint',
  format('ALTER TABLE {only}%s ADD CONSTRAINT %I %s', {literal}, c.conname,
   CASE WHEN c.contype IN ('p', 'u') AND NOT c.conperiod_ THEN
    format('%s USING INDEX %I%s%s', CASE c.contype WHEN 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, i.relname,
-    CASE WHEN c.condeferrable THEN ' DEFERRABLE' ELSE '' END, CASE WHEN c.condeferred THEN ' INITIALLY DEFERRED' ELSE '' END)
+    CASE WHEN c.condeferrable THEN ' DEFERRABLE' ELSE '' END,
+    CASE WHEN c.condeferred THEN ' INITIALLY DEFERRED' ELSE '' END)
   WHEN c.contype IN ('c', 'f') AND c.convalidated AND r.relkind <> 'p' THEN pg_get_constraintdef(c.oid) || ' NOT VALID'
   ELSE pg_get_constraintdef(c.oid) END),
  {literal}, c.conname::text

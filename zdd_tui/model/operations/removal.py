@@ -4,7 +4,7 @@ CASCADE is read as plain DROP: before the start zdd looks what depends on the ob
 does not drop that by name. Nothing is dropped that the statement does not name.
 """
 
-# ruff: noqa: S608  names are quoted by the parser's own rules, values are literals
+
 
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,12 @@ from zdd_tui.model.operations.base import Operation, OperationOptions, Operation
 from zdd_tui.model.operations.indexes import read_drop_index
 from zdd_tui.model.operations.replacements import removed_key
 from zdd_tui.model.operations.statements import read_own_statement
-from zdd_tui.model.operations.triggers import restore_policy_query, restore_rule_query, trigger_states_query
+from zdd_tui.model.operations.triggers import (
+    event_trigger_state_query,
+    restore_policy_query,
+    restore_rule_query,
+    trigger_states_query,
+)
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import enum_name, name_sql, quote_literal
 
@@ -80,7 +85,22 @@ def read_drop(statement: Any, text: str, options: OperationOptions) -> tuple[Ope
             operation = replace(operation, drops=(given.address,))
         operation = replace(operation, archives=removed_key(given, options.scope))
         operations.append(operation)
-    return tuple(operations)
+    return tuple(_drop_together(operations) if len(operations) > 1 and kind in _RENAMED else operations)
+
+
+def _drop_together(operations: list[Operation]) -> list[Operation]:
+    """One statement drops them all in cleanup: they may depend on each other."""
+    drops = [step for operation in operations for step in operation.steps if step.phase is Phase.CLEANUP]
+    if len(drops) < 2:
+        return operations
+    begin = drops[0].statements[0].partition(" IF EXISTS ")[0]
+    names = ", ".join(step.statements[0].partition(" IF EXISTS ")[2] for step in drops)
+    together = OperationStep(Phase.CLEANUP, drops[-1].label, (f"{begin} IF EXISTS {names}",))
+    kept = [
+        replace(each, steps=tuple(step for step in each.steps if step.phase is not Phase.CLEANUP))
+        for each in operations
+    ]
+    return [*kept[:-1], replace(kept[-1], steps=(*kept[-1].steps, together))]
 
 
 def _drop_new(given: NamedObject, *, is_optional: bool) -> Operation:
@@ -178,7 +198,7 @@ def _drop_part(given: NamedObject, text: str, options: OperationOptions, *, is_o
 
 def _drop_event_trigger(given: NamedObject, text: str, options: OperationOptions) -> Operation:
     name = name_sql(given.names[0])
-    state = f"SELECT format('ALTER EVENT TRIGGER %I %s', evtname, CASE evtenabled WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' WHEN 'A' THEN 'ENABLE ALWAYS' ELSE 'ENABLE' END) FROM pg_event_trigger WHERE evtname = {quote_literal(given.names[0])}"
+    state = event_trigger_state_query(given.names[0])
     steps = (
         OperationStep(
             options.last_phase,

@@ -1,5 +1,7 @@
 """RENAME and SET SCHEMA of what is no table and no column."""
 
+# ruff: noqa: S608  names are quoted by the parser's own rules, values are literals
+
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +12,7 @@ from zdd_tui.model.operations.removal import _split_word
 from zdd_tui.model.operations.scope import ObjectKey
 from zdd_tui.model.operations.statements import read_own_statement
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.sql import deparse, enum_name, name_sql, parse_sql, quote_literal
+from zdd_tui.model.sql import deparse, enum_name, name_sql, parse_sql, quote_literal, string_values
 
 _UNNAMED = {
     "OBJECT_INDEX": "INDEX",
@@ -35,12 +37,9 @@ def read_rename(statement: Any, text: str, options: OperationOptions) -> tuple[O
     """
     kind, scope = enum_name(statement, "rename_type"), options.scope
     back = _inverse(statement)
-    if statement.HasField("relation"):
-        key = scope.relation_key(statement.relation)
-    else:
-        key = name_object(kind, statement.object, scope).key or ObjectKey("", "", "")
+    key = _renamed_key(statement, kind, options)
     if scope.is_new(key):
-        if not statement.subname:
+        if not statement.subname or key.space == "schema":
             scope.rename(key, statement.newname)
         step = OperationStep(Phase.EXPAND, shorten(text), (text,), (back,))
         return (Operation(text, step.label, (step,)),)
@@ -58,6 +57,17 @@ def read_rename(statement: Any, text: str, options: OperationOptions) -> tuple[O
         f"{shorten(text)}: running code uses the name, and an object has only one",
         "create the new one beside it, and drop the old one; or give the operation undo: and phase:",
     )
+
+
+def _renamed_key(statement: Any, kind: str, options: OperationOptions) -> ObjectKey:
+    scope = options.scope
+    if statement.HasField("relation"):
+        return scope.relation_key(statement.relation)
+    if kind == "OBJECT_DOMCONSTRAINT":
+        return scope.key("type", string_values(statement.object.list.items))
+    if not statement.HasField("object"):  # a schema, role or database
+        return ObjectKey(kind.removeprefix("OBJECT_").lower(), "", statement.subname)
+    return name_object(kind, statement.object, scope).key or ObjectKey("", "", "")
 
 
 def _inverse(statement: Any) -> str:
@@ -95,7 +105,8 @@ def _rename_view(statement: Any, text: str, options: OperationOptions) -> Operat
     old_sql, new_sql = relation_sql(statement.relation), relation_sql(new)
     body = (
         "DECLARE r record; BEGIN FOR r IN SELECT format('GRANT %s ON %s TO %s', x.privilege_type,"
-        f" {quote_literal(old_sql)}, CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END)"
+        f" {quote_literal(old_sql)},"
+        " CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END)"
         f" AS sql FROM pg_class c, aclexplode(c.relacl) x WHERE c.oid = to_regclass({quote_literal(new_sql)})"
         " AND x.grantee <> c.relowner LOOP EXECUTE r.sql; END LOOP; END"
     )

@@ -163,7 +163,10 @@ def _with_indexes(archive: OperationStep) -> OperationStep:
     rename = archive.statements[0]
     name = rename.removeprefix("ALTER MATERIALIZED VIEW ").rpartition(" RENAME TO ")[0]
     literal = quote_literal(name)
-    short = "left('zdd_old_' || i.relname, 54) || CASE WHEN length('zdd_old_' || i.relname) > 54 THEN '_' || left(md5(i.relname), 8) ELSE '' END"
+    short = (
+        "left('zdd_old_' || i.relname, 54)"
+        " || CASE WHEN length('zdd_old_' || i.relname) > 54 THEN '_' || left(md5(i.relname), 8) ELSE '' END"
+    )
     body = (
         "DECLARE r record; BEGIN FOR r IN SELECT i.oid::regclass AS name, " + short + " AS old FROM pg_index x"
         f" JOIN pg_class i ON i.oid = x.indexrelid WHERE x.indrelid = {literal}::regclass"

@@ -98,12 +98,10 @@ def _restore_rights(kind: _RightsKind, condition: str) -> str:
     Args:
         condition: over the catalog's row o.
     """
-    now = f"(SELECT coalesce(o.{kind.acl}, acldefault({kind.letter}, o.{kind.owner})) FROM {kind.catalog} o WHERE o.oid = %1$s)"
+    held = f"coalesce(o.{kind.acl}, acldefault({kind.letter}, o.{kind.owner}))"
+    now = f"(SELECT {held} FROM {kind.catalog} o WHERE o.oid = %1$s)"
     block = _block([_difference(now, "%2$L::aclitem[]", "''", "' ON ' || %3$L")])
-    query = (
-        f"SELECT format({quote_literal(block)}, o.oid, coalesce(o.{kind.acl}, acldefault({kind.letter}, o.{kind.owner})),"
-        f" {kind.name}) FROM {kind.catalog} o WHERE {condition}"
-    )
+    query = f"SELECT format({quote_literal(block)}, o.oid, {held}, {kind.name}) FROM {kind.catalog} o WHERE {condition}"
     if kind is not _RELATION:
         return query
     column_now = "(SELECT coalesce(a.attacl, '{}') FROM pg_attribute a WHERE a.attrelid = %1$s AND a.attnum = %4$s)"
@@ -111,8 +109,8 @@ def _restore_rights(kind: _RightsKind, condition: str) -> str:
         [_difference(column_now, "%2$L::aclitem[]", "''", "'(' || quote_ident(%5$L) || ') ON ' || %3$L")]
     )
     return (
-        f"{query} UNION ALL SELECT format({quote_literal(column_block)}, o.oid, coalesce(a.attacl, '{{}}'), {kind.name},"
-        f" a.attnum, a.attname) FROM {kind.catalog} o JOIN pg_attribute a ON a.attrelid = o.oid AND a.attnum > 0"
+        f"{query} UNION ALL SELECT format({quote_literal(column_block)}, o.oid, coalesce(a.attacl, '{{}}'),"
+        f" {kind.name}, a.attnum, a.attname) FROM {kind.catalog} o JOIN pg_attribute a ON a.attrelid = o.oid AND a.attnum > 0"
         f" AND NOT a.attisdropped WHERE {condition} AND o.relkind <> 'S'"
     )
 

@@ -1,7 +1,5 @@
 """Functions and procedures: replaced in expand; the definition before comes back with a rollback."""
 
-
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,7 +39,8 @@ def _restore_function(name: str) -> str:
     )
     return (
         f"SELECT CASE WHEN to_regprocedure({literal}) IS NULL THEN {quote_literal(f'DROP ROUTINE IF EXISTS {name}')}"
-        f" ELSE format({quote_literal(block)}, pg_get_functiondef(to_regprocedure({literal})), {literal}, ({rights})) END"
+        f" ELSE format({quote_literal(block)}, pg_get_functiondef(to_regprocedure({literal})), {literal},"
+        f" ({rights})) END"
     )
 
 

@@ -38,7 +38,7 @@ class Scope:
         schema: where unqualified names are created; empty where the migration has set an empty search_path.
         created: new objects, and objects created with IF NOT EXISTS.
         deferred: names of constraints and indexes that come in contract.
-        deferred_keys: relation and columns of unique and primary keys that come in contract; no columns for the primary key.
+        deferred_keys: relation and columns of keys that come in contract; no columns stand for the primary key.
         filled: new tables that the migration has written rows into.
         new_columns: columns that the migration adds without a default: older versions leave them NULL.
         dropped_columns: columns that exist until cleanup, under another name from contract on.

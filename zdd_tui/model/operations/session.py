@@ -38,7 +38,10 @@ def _read_set(statement: Any, text: str, options: OperationOptions) -> tuple[Ope
             scope.schema = DEFAULT_SCHEMA
     else:
         tree = parse_sql(text)
-        tree.stmts[0].stmt.variable_set_stmt.is_local = True
+        setting = tree.stmts[0].stmt.variable_set_stmt
+        setting.is_local = True
+        if name == "session_authorization":
+            name = setting.name = "role"
         scope.settings[name] = deparse(tree)
         (scope.local_settings.add if statement.is_local else scope.local_settings.discard)(name)
         if name == "search_path":

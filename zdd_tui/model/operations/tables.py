@@ -227,9 +227,7 @@ def _undo_on_new(kind: str, statement: Any, options: OperationOptions) -> tuple[
             names = (statement.relation.schemaname, statement.idxname)
             return (f"DROP INDEX IF EXISTS {name_sql(*(each for each in names if each))}",)
         case "alter_table_stmt":
-            return tuple(
-                undo for each in reversed(statement.cmds) if (undo := _undo_command(statement, each, options))
-            )
+            return tuple(undo for each in reversed(statement.cmds) if (undo := _undo_command(statement, each, options)))
     return ()
 
 

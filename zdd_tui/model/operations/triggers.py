@@ -70,7 +70,10 @@ def restore_policy_query(table: str, name: str) -> str:
         "(SELECT string_agg(CASE r WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(r)) END, ', ')"
         " FROM unnest(p.polroles) AS r)"
     )
-    commands = "CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END"
+    commands = (
+        "CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE'"
+        " ELSE 'ALL' END"
+    )
     return (
         f"SELECT format('CREATE POLICY %I ON %s AS %s FOR %s TO %s%s%s', p.polname, {literal},"
         f" CASE WHEN p.polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END, {commands}, {roles},"
@@ -80,6 +83,15 @@ def restore_policy_query(table: str, name: str) -> str:
         f" UNION ALL SELECT format('COMMENT ON POLICY %I ON %s IS %L', p.polname, {literal}, d.description)"
         f" FROM pg_policy p JOIN pg_description d ON d.objoid = p.oid AND d.classoid = 'pg_policy'::regclass"
         f" WHERE {where}"
+    )
+
+
+def event_trigger_state_query(name: str) -> str:
+    """For ``undo_query``: whether an event trigger is enabled."""
+    state = _STATES.format(column="evtenabled")
+    return (
+        f"SELECT format('ALTER EVENT TRIGGER %I %s', evtname, {state}) FROM pg_event_trigger"
+        f" WHERE evtname = {quote_literal(name)}"
     )
 
 
@@ -118,11 +130,7 @@ def _read_alter_policy(statement: Any, text: str, _options: OperationOptions) ->
 
 
 def _read_alter_event_trigger(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
-    state = _STATES.format(column="evtenabled")
-    before = (
-        f"SELECT format('ALTER EVENT TRIGGER %I %s', evtname, {state}) FROM pg_event_trigger"
-        f" WHERE evtname = {quote_literal(statement.trigname)}"
-    )
+    before = event_trigger_state_query(statement.trigname)
     step = OperationStep(Phase.EXPAND, shorten(text), (text,), undo_query=before)
     return (Operation(text, step.label, (step,)),)
 

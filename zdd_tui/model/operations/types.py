@@ -34,9 +34,10 @@ def _read_alter_sequence(statement: Any, text: str, options: OperationOptions) -
         )
     else:
         before = (
-            f"SELECT format('ALTER SEQUENCE %s AS %s INCREMENT BY %s MINVALUE %s MAXVALUE %s START WITH %s CACHE %s %s',"
+            "SELECT format('ALTER SEQUENCE %s AS %s INCREMENT BY %s MINVALUE %s MAXVALUE %s START WITH %s CACHE %s %s',"
             f" {literal}, format_type(seqtypid, NULL), seqincrement, seqmin, seqmax, seqstart, seqcache,"
-            f" CASE WHEN seqcycle THEN 'CYCLE' ELSE 'NO CYCLE' END) FROM pg_sequence WHERE seqrelid = to_regclass({literal})"
+            " CASE WHEN seqcycle THEN 'CYCLE' ELSE 'NO CYCLE' END)"
+            f" FROM pg_sequence WHERE seqrelid = to_regclass({literal})"
         )
         if "owned_by" in names:
             return (read_own_statement(text, options),)
@@ -82,7 +83,8 @@ def _read_alter_domain(statement: Any, text: str, options: OperationOptions) -> 
                 steps += (OperationStep(last, f"validate {name} of {domain}", (validate,)),)
         case "X":
             before = (
-                f"SELECT format('%s ADD CONSTRAINT %I %s', {quote_literal(alter)}, c.conname, pg_get_constraintdef(c.oid))"
+                f"SELECT format('%s ADD CONSTRAINT %I %s', {quote_literal(alter)}, c.conname,"
+                " pg_get_constraintdef(c.oid))"
                 f" FROM pg_constraint c WHERE {at}"
             )
             steps = (OperationStep(Phase.EXPAND, label, (text,), undo_query=before),)
@@ -109,7 +111,7 @@ def _read_alter_publication(statement: Any, text: str, options: OperationOptions
     action = enum_name(statement, "action")
     name = name_sql(statement.pubname)
     tables = [each.publication_obj_spec.pubtable.relation for each in statement.pubobjects]
-    if action == "AP_AddObjects" and all(each.relname for each in tables):
+    if action == "AP_AddObjects" and tables and all(each.relname for each in tables):
         queries = [
             f"SELECT {quote_literal(f'ALTER PUBLICATION {name} DROP TABLE {relation_sql(each)}')} WHERE NOT EXISTS"
             " (SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname ="

@@ -65,11 +65,15 @@ async def check_operation_locks(plan: OperationsPlan, measurement: LockMeasureme
     """
     phases = (phase for phase in Phase if phase is not Phase.CLEANUP)
     steps = [(phase, step) for phase in phases for _, step in numbered_steps(plan, phase)]
-    sources = [
-        (sql, f"operations: {step.label} ({phase}, statement {number})")
-        for phase, step in steps
-        for number, sql in enumerate((*(step.before.statements if step.before else ()), *step.statements), 1)
-    ]
+    sources: list[tuple[str, str]] = []
+    for phase, step in steps:
+        place = f"operations: {step.label} ({phase}, statement"
+        paths = [sql.replace("SET LOCAL ", "SET ", 1) for sql in step.settings if "search_path" in sql]
+        sources += [(sql, f"{place} 0)") for sql in paths]
+        earlier = step.before.statements if step.before is not None else ()
+        sources += [(sql, f"{place} {number})") for number, sql in enumerate((*earlier, *step.statements), 1)]
+        if paths:
+            sources.append(("RESET search_path", f"{place} 0)"))
     database = plan.database
     evaluated = await evaluate_migration(
         sources, database.dsn.get_secret_value(), measurement, timeout=database.connect_timeout

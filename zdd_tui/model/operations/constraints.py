@@ -73,9 +73,10 @@ def add_table_constraint(
     operation = _read_kind(relation, constraint, text, options, kind, phase)
     if is_named or not constraint.conname:
         return operation
+    table = quote_literal(relation_sql(relation))
+    problem = "'%s has a constraint %s already, and the new one has no name'"
     taken = Requirement(
-        "SELECT format('%s has a constraint %s already, and the new one has no name',"
-        f" {quote_literal(relation_sql(relation))}, conname) FROM pg_constraint WHERE conrelid = to_regclass({quote_literal(relation_sql(relation))})"
+        f"SELECT format({problem}, {table}, conname) FROM pg_constraint WHERE conrelid = to_regclass({table})"
         f" AND conname = {quote_literal(constraint.conname)}",
         "name it: ADD CONSTRAINT name …",
     )

@@ -4,8 +4,6 @@ CASCADE is read as plain DROP: before the start zdd looks what depends on the ob
 does not drop that by name. Nothing is dropped that the statement does not name.
 """
 
-
-
 from dataclasses import replace
 from typing import Any
 

@@ -110,8 +110,8 @@ def _restore_rights(kind: _RightsKind, condition: str) -> str:
     )
     return (
         f"{query} UNION ALL SELECT format({quote_literal(column_block)}, o.oid, coalesce(a.attacl, '{{}}'),"
-        f" {kind.name}, a.attnum, a.attname) FROM {kind.catalog} o JOIN pg_attribute a ON a.attrelid = o.oid AND a.attnum > 0"
-        f" AND NOT a.attisdropped WHERE {condition} AND o.relkind <> 'S'"
+        f" {kind.name}, a.attnum, a.attname) FROM {kind.catalog} o JOIN pg_attribute a ON a.attrelid = o.oid"
+        f" WHERE a.attnum > 0 AND NOT a.attisdropped AND {condition} AND o.relkind <> 'S'"
     )
 
 

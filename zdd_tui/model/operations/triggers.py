@@ -10,7 +10,8 @@ from zdd_tui.model.operations.objects import create_object
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import enum_name, name_sql, quote_literal
 
-_STATES = "CASE {column} WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' WHEN 'A' THEN 'ENABLE ALWAYS' ELSE 'ENABLE' END"
+_STATES = """CASE {column} WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' WHEN 'A' THEN 'ENABLE ALWAYS'
+ ELSE 'ENABLE' END"""
 
 
 def restore_trigger_query(table: str, name: str) -> str:

@@ -150,7 +150,7 @@ async def test_rows_that_violate_are_counted_before_anything_starts(pg_dsn: str,
 def test_what_cannot_be_done_online_is_refused_with_a_way_out(sql: str, reason: str) -> None:
     with pytest.raises(PlanError, match=reason) as refused:
         plan_operations(plan_of("postgresql://x", sql))
-    assert refused.value.title.startswith("operations[0]: ")
+    assert refused.value.title.startswith("operations")
     assert refused.value.hint
 
 

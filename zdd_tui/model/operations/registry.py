@@ -65,7 +65,10 @@ def _read_sections(sections: tuple[OperationSection, ...]) -> tuple[Operation, .
             found += _read_text(section.sql, options)
         except PlanError as error:
             raise PlanError(f"operations[{number}]: {error.title}", error.hint) from None
-    return _finish(found)
+    try:
+        return _finish(found)
+    except PlanError as error:
+        raise PlanError(f"operations: {error.title}", error.hint) from None
 
 
 def numbered_steps(plan: OperationsPlan, phase: Phase) -> tuple[tuple[int, OperationStep], ...]:

@@ -75,7 +75,9 @@ def _difference(now: str, before: str, prefix: str, on: str) -> str:
         on: after ON, as SQL.
     """
     role = "CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END"
-    exploded = "SELECT grantee, privilege_type, bool_or(is_grantable) AS can FROM aclexplode({}) GROUP BY 1, 2"
+    exploded = (
+        "SELECT grantee, privilege_type, bool_or(is_grantable) AS can FROM aclexplode(nullif({}, '{{}}')) GROUP BY 1, 2"
+    )
     return (
         f"SELECT CASE WHEN old.can IS NULL THEN {prefix} || 'REVOKE ' || privilege_type || {on} || ' FROM ' || {role}"
         f" WHEN now.can AND NOT old.can THEN {prefix} || 'REVOKE GRANT OPTION FOR ' || privilege_type || {on}"

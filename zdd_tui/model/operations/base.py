@@ -175,6 +175,8 @@ class Operation:
         requirements: other things that must hold before the start.
         settings: see :attr:`OperationStep.settings`.
         creates, archives: an object, where one may replace another of the same name.
+        on: the table that it changes.
+        topic: what it sets; an earlier operation on the same in a later phase must not have the last word.
     """
 
     text: str
@@ -187,6 +189,8 @@ class Operation:
     settings: tuple[str, ...] = ()
     creates: ObjectKey | None = None
     archives: ObjectKey | None = None
+    on: ObjectKey | None = None
+    topic: str = ""
 
 
 @dataclass(frozen=True, slots=True)

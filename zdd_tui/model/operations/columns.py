@@ -238,4 +238,4 @@ def read_column_default(alter: Any, command: Any, text: str, options: OperationO
     phase = Phase.EXPAND if is_set else options.last_phase
     label = f"{'set' if is_set else 'drop'} the default of {table}.{name_sql(column)}"
     step = OperationStep(phase, label, (single_command_sql(alter, command),), undo_query=before)
-    return (Operation(text, label, (step,)),)
+    return (Operation(text, label, (step,), topic=f"default of {table}.{column}"),)

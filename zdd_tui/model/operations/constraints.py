@@ -347,7 +347,8 @@ def read_drop_constraint(alter: Any, command: Any, text: str, options: Operation
     drop = f"ALTER TABLE {only}{table} DROP CONSTRAINT {'IF EXISTS ' if is_optional else ''}{name_sql(name)}"
     definition = restore_constraints_query(table, f"c.conname = {quote_literal(name)}", only)
     label = f"drop constraint {name_sql(name)} of {table}"
-    step = OperationStep(Phase.EXPAND, label, (drop,), undo_query=definition)
+    phase = options.last_phase if name in options.scope.deferred else Phase.EXPAND
+    step = OperationStep(phase, label, (drop,), undo_query=definition)
     address = ObjectAddress("table constraint", (*_relation_names(alter.relation), name))
     removes = (f"constraint {name_sql(name)} of {table}",)
     return (Operation(text, label, (step,), removes=removes, drops=(address,)),)

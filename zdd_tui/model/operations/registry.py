@@ -26,7 +26,7 @@ from zdd_tui.model.operations.maintenance import MAINTENANCE_READERS
 from zdd_tui.model.operations.objects import OBJECT_READERS, relation_address
 from zdd_tui.model.operations.removal import read_drop, read_drop_owned, read_drop_role, read_drop_user_mapping
 from zdd_tui.model.operations.renames import RENAME_READERS
-from zdd_tui.model.operations.replacements import created_key, merge_replacements
+from zdd_tui.model.operations.replacements import created_key, drop_with_table, merge_replacements, repeat_overtaken
 from zdd_tui.model.operations.rights import RIGHT_READERS
 from zdd_tui.model.operations.routines import ROUTINE_READERS
 from zdd_tui.model.operations.rows import ROW_READERS
@@ -116,7 +116,7 @@ def _finish(operations: list[Operation]) -> tuple[Operation, ...]:
     Raises:
         PlanError: two indexes would get the same name.
     """
-    merged = merge_replacements(operations)
+    merged = repeat_overtaken(drop_with_table(merge_replacements(operations)))
     seen: set[tuple[str, str]] = set()
     for step in (step for operation in merged for step in operation.steps if step.mode is StepMode.BUILD_INDEX):
         key = (step.table.rpartition(".")[0], step.index)
@@ -137,6 +137,8 @@ def _read_statement(node: Any, text: str, options: OperationOptions) -> tuple[Op
         operations = read_on_new(kind, statement, text, options) or _READERS[kind](statement, text, options)
         if created is not None and operations:
             operations = (replace(operations[0], creates=created), *operations[1:])
+    if kind == "alter_table_stmt":
+        operations = tuple(replace(each, on=options.scope.relation_key(statement.relation)) for each in operations)
     if not settings:
         return operations
     return tuple(

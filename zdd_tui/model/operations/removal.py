@@ -34,12 +34,12 @@ _RENAMED = {
     "OBJECT_PROCEDURE": "PROCEDURE",
     "OBJECT_AGGREGATE": "AGGREGATE",
     "OBJECT_ROUTINE": "ROUTINE",
-    "OBJECT_SCHEMA": "SCHEMA",
     "OBJECT_STATISTIC_EXT": "STATISTICS",
 }
 """Objects that are archived by a rename."""
 
 _KEPT = {
+    "OBJECT_SCHEMA",
     *("OBJECT_EXTENSION", "OBJECT_OPERATOR", "OBJECT_CAST", "OBJECT_COLLATION", "OBJECT_PUBLICATION"),
     *("OBJECT_OPCLASS", "OBJECT_OPFAMILY", "OBJECT_CONVERSION", "OBJECT_LANGUAGE", "OBJECT_FDW"),
     *("OBJECT_FOREIGN_SERVER", "OBJECT_ACCESS_METHOD", "OBJECT_TRANSFORM", "OBJECT_TSPARSER", "OBJECT_TSDICTIONARY"),
@@ -81,7 +81,8 @@ def read_drop(statement: Any, text: str, options: OperationOptions) -> tuple[Ope
             operation = read_own_statement(text, options)
         if given.address is not None and kind != "OBJECT_INDEX":
             operation = replace(operation, drops=(given.address,))
-        operation = replace(operation, archives=removed_key(given, options.scope))
+        on = given.key if kind in _PARTS else None
+        operation = replace(operation, archives=removed_key(given, options.scope), on=on)
         operations.append(operation)
     return tuple(_drop_together(operations) if len(operations) > 1 and kind in _RENAMED else operations)
 
@@ -91,9 +92,10 @@ def _drop_together(operations: list[Operation]) -> list[Operation]:
     drops = [step for operation in operations for step in operation.steps if step.phase is Phase.CLEANUP]
     if len(drops) < 2:
         return operations
-    begin = drops[0].statements[0].partition(" IF EXISTS ")[0]
-    names = ", ".join(step.statements[0].partition(" IF EXISTS ")[2] for step in drops)
-    together = OperationStep(Phase.CLEANUP, drops[-1].label, (f"{begin} IF EXISTS {names}",))
+    word = next(each for each in _WORDS if drops[0].statements[0].startswith(f"DROP {each} "))
+    optional = "IF EXISTS " if drops[0].statements[0].startswith(f"DROP {word} IF EXISTS ") else ""
+    names = ", ".join(step.statements[0].removeprefix(f"DROP {word} {optional}") for step in drops)
+    together = OperationStep(Phase.CLEANUP, drops[-1].label, (f"DROP {word} {optional}{names}",))
     kept = [
         replace(each, steps=tuple(step for step in each.steps if step.phase is not Phase.CLEANUP))
         for each in operations
@@ -135,7 +137,7 @@ _WORDS = (
 )
 
 
-def archive_sql(given: NamedObject) -> tuple[str, str, str]:
+def archive_sql(given: NamedObject, *, is_optional: bool) -> tuple[str, str, str]:
     """The statement that archives an object, the one that takes it back, and the one that drops it."""
     word, name = _split_word(given)
     word = word.strip()
@@ -147,12 +149,12 @@ def archive_sql(given: NamedObject) -> tuple[str, str, str]:
     return (
         f"ALTER {word} {name} RENAME TO {name_sql(archived)}",
         f"ALTER {word} {there} RENAME TO {name_sql(plain)}",
-        f"DROP {word} IF EXISTS {there}",
+        f"DROP {word} {'IF EXISTS ' if is_optional else ''}{there}",
     )
 
 
 def _archive(given: NamedObject, text: str, options: OperationOptions, *, is_optional: bool) -> Operation:
-    archive, restore, drop = archive_sql(given)
+    archive, restore, drop = archive_sql(given, is_optional=is_optional)
     word, name = _split_word(given)
     label = f"{word.lower()}{name}"
     only_if = ""

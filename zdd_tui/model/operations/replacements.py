@@ -94,6 +94,35 @@ def merge_replacements(operations: list[Operation]) -> tuple[Operation, ...]:
     return tuple(each for each in result if each.steps or each.requirements)
 
 
+def drop_with_table(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
+    """What is left of a table that the migration drops later goes with it in cleanup, where it has another name."""
+    dropped = {each.archives for each in operations if each.archives is not None and each.archives.space == "relation"}
+    return tuple(
+        replace(each, steps=tuple(step for step in each.steps if step.phase is not Phase.CLEANUP))
+        if each.on in dropped
+        else each
+        for each in operations
+    )
+
+
+def repeat_overtaken(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
+    """A setting of expand is set again in contract where an earlier one of the same has been put off until there.
+
+    ``REVOKE …; GRANT …`` and ``DROP DEFAULT; SET DEFAULT`` end as they are written.
+    """
+    late: set[str] = set()
+    result = []
+    for operation in operations:
+        is_late = any(step.phase is Phase.CONTRACT for step in operation.steps)
+        if operation.topic and is_late:
+            late.add(operation.topic)
+        elif operation.topic in late:
+            again = [replace(step, phase=Phase.CONTRACT) for step in operation.steps if step.phase is Phase.EXPAND]
+            operation = replace(operation, steps=(*operation.steps, *again))  # noqa: PLW2901
+        result.append(operation)
+    return tuple(result)
+
+
 def _merge(removal: Operation, creation: Operation) -> tuple[Operation, Operation]:
     if not creation.steps:
         return removal, creation

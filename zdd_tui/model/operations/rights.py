@@ -125,7 +125,7 @@ def _read_grant(statement: Any, text: str, options: OperationOptions) -> tuple[O
         return (read_own_statement(text, options),)
     phase = Phase.EXPAND if statement.is_grant else options.last_phase
     step = OperationStep(phase, shorten(text), (text,), undo_query=_restore_rights(kind, condition))
-    return (Operation(text, step.label, (step,)),)
+    return (Operation(text, step.label, (step,), topic="rights"),)
 
 
 def _condition(statement: Any, objtype: str) -> str:
@@ -202,7 +202,7 @@ def _read_default_privileges(statement: Any, text: str, options: OperationOption
             queries.append(f"SELECT format({quote_literal(block)}, {now})")
     phase = Phase.EXPAND if statement.action.is_grant else options.last_phase
     step = OperationStep(phase, shorten(text), (text,), undo_query=" UNION ALL ".join(queries))
-    return (Operation(text, step.label, (step,)),)
+    return (Operation(text, step.label, (step,), topic="rights of later objects or members"),)
 
 
 def _read_grant_role(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
@@ -223,7 +223,7 @@ def _read_grant_role(statement: Any, text: str, options: OperationOptions) -> tu
             queries.append(f"SELECT {undo} WHERE {'NOT ' if statement.is_grant else ''}{exists}")
     phase = Phase.EXPAND if statement.is_grant else options.last_phase
     step = OperationStep(phase, shorten(text), (text,), undo_query=" UNION ALL ".join(queries))
-    return (Operation(text, step.label, (step,)),)
+    return (Operation(text, step.label, (step,), topic="rights of later objects or members"),)
 
 
 def recreated_rights_query(word: str, name: str) -> str:

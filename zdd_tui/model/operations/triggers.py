@@ -146,7 +146,8 @@ def read_trigger_state(alter: Any, command: Any, text: str, options: OperationOp
         (text,),
         undo_query=trigger_states_query(table, given.name),
     )
-    return (Operation(text, step.label, (step,)),)
+    topic = f"triggers and rules of {relation_sql(alter.relation)}"
+    return (Operation(text, step.label, (step,), topic=topic),)
 
 
 def read_rule_state(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
@@ -160,7 +161,8 @@ def read_rule_state(alter: Any, command: Any, text: str, options: OperationOptio
     )
     phase = options.last_phase if is_disabled else Phase.EXPAND
     step = OperationStep(phase, shorten(text), (text,), undo_query=before)
-    return (Operation(text, step.label, (step,)),)
+    topic = f"triggers and rules of {relation_sql(alter.relation)}"
+    return (Operation(text, step.label, (step,), topic=topic),)
 
 
 TRIGGER_READERS: Mapping[str, Any] = {

@@ -317,7 +317,7 @@ async def test_a_rollback_fills_a_removed_not_null_column_with_down(
 ) -> None:
     await db.execute(SCHEMA + REQUIRED)
     before = dump(pg, pg_dsn)
-    plan = plan_of(pg_dsn, {"sql": "ALTER TABLE notes DROP COLUMN n", "down": "length(body)"})
+    plan = plan_of(pg_dsn, {"sql": "ALTER TABLE notes DROP COLUMN n", "down": {"n": "length(body)"}})
     assert not any(line.startswith("note:") for line in await check_operation_rows(db, plan))
     async with open_context(plan) as ctx:
         steps = await run_phases(ctx, plan, [Phase.EXPAND, Phase.CONTRACT])

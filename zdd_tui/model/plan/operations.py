@@ -26,6 +26,10 @@ class OperationSection(PlanSection):
         " expression over the row, or one by column",
     )
 
+    # Statements are read once for each plan: the sections are keys of a cache.
+    def __hash__(self) -> int:
+        return hash((self.sql, self.undo, self.phase, self.down_by_column))
+
     @property
     def down_by_column(self) -> tuple[tuple[str, str], ...]:
         """The expressions; the name is empty for any column."""

@@ -54,6 +54,10 @@ async def _find_limits(conn: Connection, operations: Iterable[Operation]) -> lis
     return lines
 
 
+_REPLACEMENT = " as a replacement"
+"""In the place of a statement that takes away what a later one of its step gives back."""
+
+
 async def check_operation_locks(plan: OperationsPlan, measurement: LockMeasurement | None) -> list[str]:
     """Judges what every phase but the last one runs: under a lock that blocks sessions only the catalog may change.
 
@@ -67,7 +71,7 @@ async def check_operation_locks(plan: OperationsPlan, measurement: LockMeasureme
     steps = [(phase, step) for phase in phases for _, step in numbered_steps(plan, phase)]
     sources: list[tuple[str, str]] = []
     for phase, step in steps:
-        place = f"operations: {step.label} ({phase}, statement"
+        place = f"operations: {step.label} ({phase}{_REPLACEMENT if step.is_replacement else ''}, statement"
         paths = [sql.replace("SET LOCAL ", "SET ", 1) for sql in step.settings if "search_path" in sql]
         sources += [(sql, f"{place} 0)") for sql in paths]
         earlier = step.before.statements if step.before is not None else ()

@@ -85,6 +85,7 @@ class OperationStep:
         before: a step whose effect belongs to the same transaction, before this one.
         not_null: what ``undo`` restores last.
         renames: the old and the new name of an index that the operation has built.
+        is_replacement: what one statement takes away from running code, a later one gives back.
     """
 
     phase: Phase
@@ -104,6 +105,7 @@ class OperationStep:
     before: "OperationStep | None" = None
     not_null: NotNullRestore | None = None
     renames: tuple[str, str] | None = None
+    is_replacement: bool = False
 
     @property
     def undo_lines(self) -> tuple[str, ...]:

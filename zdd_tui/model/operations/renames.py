@@ -115,6 +115,7 @@ def _rename_view(statement: Any, text: str, options: OperationOptions) -> Operat
         f"view {new_sql}, and {old_sql} reads it",
         (text, f"CREATE VIEW {old_sql} AS SELECT * FROM {new_sql}", f"DO $zdd$ {body} $zdd$"),
         (f"DROP VIEW {old_sql}", _inverse(statement)),
+        is_replacement=True,
     )
     if not options.has_rollout:
         return Operation(text, shorten(text), (OperationStep(Phase.EXPAND, shorten(text), (text,), both.undo[1:]),))

@@ -143,7 +143,10 @@ def _merge(removal: Operation, creation: Operation) -> tuple[Operation, Operatio
     if word == "materialized":
         archive = _with_indexes(archive)
     step = replace(
-        first, label=f"replace {first.label.removeprefix('create ')}", before=replace(archive, phase=Phase.EXPAND)
+        first,
+        label=f"replace {first.label.removeprefix('create ')}",
+        before=replace(archive, phase=Phase.EXPAND),
+        is_replacement=True,
     )
     return replace(removal, steps=tuple(rest)), replace(creation, steps=(step, *creation.steps[1:]))
 

@@ -223,7 +223,7 @@ MAX_VIOLATIONS = 1000
 """Violating rows are counted up to this number."""
 
 
-def archived_name(name: str) -> str:
+def old_object_name(name: str) -> str:
     """The name of an object between contract and cleanup; two names never become the same one."""
     return fit_name("zdd_old_", name)
 

@@ -13,8 +13,8 @@ from zdd_tui.model.operations.base import (
     OperationOptions,
     OperationStep,
     Requirement,
-    archived_name,
     column_exists,
+    old_object_name,
     relation_sql,
 )
 from zdd_tui.model.operations.constraints import add_table_constraint, restore_constraints_query, set_not_null_steps
@@ -122,7 +122,7 @@ def read_drop_column(alter: Any, command: Any, text: str, options: OperationOpti
     table, column, is_optional = relation_sql(alter.relation), name_sql(given.name), given.missing_ok
     scope, key = options.scope, options.scope.relation_key(alter.relation)
     scope.dropped_columns.add((key, given.name))
-    archived, what = name_sql(archived_name(given.name)), f"{table}.{column}"
+    archived, what = name_sql(old_object_name(given.name)), f"{table}.{column}"
     only_if = column_exists(table, given.name) if is_optional else ""
     relax = OperationStep(
         Phase.EXPAND,

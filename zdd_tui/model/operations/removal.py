@@ -9,7 +9,7 @@ from typing import Any
 
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.addresses import NamedObject, name_object
-from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, archived_name, shorten
+from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, old_object_name, shorten
 from zdd_tui.model.operations.indexes import read_drop_index
 from zdd_tui.model.operations.replacements import removed_key
 from zdd_tui.model.operations.statements import read_own_statement
@@ -144,7 +144,7 @@ def archive_sql(given: NamedObject, *, is_optional: bool) -> tuple[str, str, str
     plain = given.names[-1]
     own = name_sql(*given.names)
     arguments = name.removeprefix(own)
-    archived = archived_name(plain)
+    archived = old_object_name(plain)
     there = f"{name_sql(*given.names[:-1], archived)}{arguments}"
     return (
         f"ALTER {word} {name} RENAME TO {name_sql(archived)}",

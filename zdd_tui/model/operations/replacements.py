@@ -13,8 +13,8 @@ from zdd_tui.model.operations.base import (
     OperationStep,
     Requirement,
     StepMode,
-    archived_name,
     fit_name,
+    old_object_name,
 )
 from zdd_tui.model.operations.scope import ObjectKey, Scope, input_types, routine_name
 from zdd_tui.model.operations.triggers import trigger_states_query
@@ -176,7 +176,7 @@ def _require_absent(removal: Operation, word: str) -> Operation:
 def _archive_trigger(removal: Operation, archive: OperationStep) -> tuple[OperationStep, list[OperationStep]]:
     """Renamed and disabled, so that it keeps its function, even where that is replaced as well."""
     names = removal.drops[0].names
-    table, name, old = name_sql(*names[:-1]), names[-1], archived_name(names[-1])
+    table, name, old = name_sql(*names[:-1]), names[-1], old_object_name(names[-1])
     back = f"ALTER TRIGGER {name_sql(old)} ON {table} RENAME TO {name_sql(name)}"
     step = replace(
         archive,

@@ -42,7 +42,7 @@ def _read_write(statement: Any, text: str, options: OperationOptions) -> tuple[O
 def _read_copy(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
     raise PlanError(
         f"{shorten(text)}: the rows of COPY are no SQL, or are in a file that zdd does not read",
-        "write INSERT statements (pg_dump --inserts), or load the rows before the release",
+        "write INSERT statements, or load the rows before the release",
     )
 
 

@@ -136,7 +136,7 @@ def _read_alter_event_trigger(statement: Any, text: str, _options: OperationOpti
     return (Operation(text, step.label, (step,)),)
 
 
-def read_trigger_state(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+def read_enable_trigger(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     """ENABLE in expand, DISABLE in contract, as for CREATE and DROP."""
     given, table = command.alter_table_cmd, relation_sql(alter.relation)
     is_disabled = enum_name(given, "subtype").startswith("AT_Disable")
@@ -150,7 +150,7 @@ def read_trigger_state(alter: Any, command: Any, text: str, options: OperationOp
     return (Operation(text, step.label, (step,), topic=topic),)
 
 
-def read_rule_state(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+def read_enable_rule(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     """ENABLE in expand, DISABLE in contract."""
     given, literal = command.alter_table_cmd, quote_literal(relation_sql(alter.relation))
     is_disabled = enum_name(given, "subtype").startswith("AT_Disable")
@@ -178,9 +178,9 @@ TRIGGER_COMMANDS: Mapping[str, Any] = {
             *("AT_EnableTrig", "AT_EnableAlwaysTrig", "AT_EnableReplicaTrig", "AT_DisableTrig"),
             *("AT_EnableTrigAll", "AT_DisableTrigAll", "AT_EnableTrigUser", "AT_DisableTrigUser"),
         ),
-        read_trigger_state,
+        read_enable_trigger,
     ),
     **dict.fromkeys(
-        ("AT_EnableRule", "AT_EnableAlwaysRule", "AT_EnableReplicaRule", "AT_DisableRule"), read_rule_state
+        ("AT_EnableRule", "AT_EnableAlwaysRule", "AT_EnableReplicaRule", "AT_DisableRule"), read_enable_rule
     ),
 }

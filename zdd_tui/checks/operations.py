@@ -25,9 +25,11 @@ async def check_operation_rows(conn: Connection, plan: OperationsPlan) -> list[s
     for operation in operations:
         phases = " and ".join(dict.fromkeys(step.phase for step in operation.steps))
         lines.append(f"{operation.summary}: in {phases}")
+        counted = await count_violations(conn, (operation,))
+        lines += [f"note: {each}" for each in counted.uncounted]
         errors += [
             PlanError(f"operations: {found}: {operation.summary} would be refused", "repair these rows first")
-            for found in await count_violations(conn, (operation,))
+            for found in counted.found
         ]
     errors += [PlanError(f"operations: {text}", hint) for text, hint in await find_problems(conn, operations)]
     if errors:

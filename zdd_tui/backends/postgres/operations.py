@@ -150,17 +150,34 @@ MAX_COUNT_SECONDS = 60
 """Rows are counted no longer than this for each constraint; VALIDATE then finds what the count has not."""
 
 
-async def count_violations(conn: Connection, operations: Iterable[Operation]) -> list[str]:
-    """What violates, with the number of rows; empty where nothing does."""
-    return [
-        f"{violation.what}: {count:,}{' or more' if count >= MAX_VIOLATIONS else ''} rows"
-        for operation in operations
-        for violation in operation.violations
-        if (count := await _count(conn, operation, violation)) > 0
-    ]
+@dataclass(frozen=True, slots=True)
+class CountedViolations:
+    """What violates a constraint of the migration.
+
+    Attributes:
+        found: with the number of rows.
+        uncounted: what could not be counted in time.
+    """
+
+    found: tuple[str, ...]
+    uncounted: tuple[str, ...]
 
 
-async def _count(conn: Connection, operation: Operation, violation: Violation | MissingParents) -> int:
+async def count_violations(conn: Connection, operations: Iterable[Operation]) -> CountedViolations:
+    """Counts the rows that violate, each constraint's for :data:`MAX_COUNT_SECONDS`."""
+    found, uncounted = [], []
+    for operation, violation in ((each, violation) for each in operations for violation in each.violations):
+        count = await _count(conn, operation, violation)
+        if count is None:
+            uncounted.append(
+                f"{violation.what}: not counted within {MAX_COUNT_SECONDS} s; VALIDATE in contract decides"
+            )
+        elif count:
+            found.append(f"{violation.what}: {count:,}{' or more' if count >= MAX_VIOLATIONS else ''} rows")
+    return CountedViolations(tuple(found), tuple(uncounted))
+
+
+async def _count(conn: Connection, operation: Operation, violation: Violation | MissingParents) -> int | None:
     try:
         async with conn.transaction(readonly=True):
             await conn.execute(f"SET LOCAL statement_timeout = '{MAX_COUNT_SECONDS}s'")
@@ -171,7 +188,7 @@ async def _count(conn: Connection, operation: Operation, violation: Violation | 
     except _NO_SUCH_OBJECT:
         return 0  # an earlier operation of the plan adds it
     except asyncpg.QueryCanceledError:
-        return 0
+        return None
 
 
 async def _orphans_query(conn: Connection, key: MissingParents) -> str:

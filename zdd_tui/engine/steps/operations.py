@@ -46,13 +46,16 @@ class CheckRows:
     async def run(self, ctx: Context, step: StepHandle) -> None:
         operations = plan_operations(ctx.plan_of_type(OperationsPlan))
         async with ctx.read_connection() as conn:
-            found = await count_violations(conn, operations)
+            counted = await count_violations(conn, operations)
             problems = [] if step.name.endswith("-again") else await find_problems(conn, operations)
         if problems:
             raise StepFailed("; ".join(text for text, _ in problems), f"{problems[0][1]}; then {step.retry_command}")
-        if found:
+        if counted.uncounted:
+            await step.save_detail(uncounted=list(counted.uncounted))
+            ctx.log("; ".join(counted.uncounted))
+        if counted.found:
             raise StepFailed(
-                f"rows violate a constraint of the migration: {'; '.join(found)}",
+                f"rows violate a constraint of the migration: {'; '.join(counted.found)}",
                 f"repair them, then {step.retry_command}",
             )
 

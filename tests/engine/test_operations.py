@@ -158,10 +158,11 @@ async def test_a_statement_of_ones_own_runs_in_its_phase_and_is_undone_as_the_pl
     pg_dsn: str, db: asyncpg.Connection
 ) -> None:
     await db.execute(SCHEMA)
-    plan = plan_of(pg_dsn, {"sql": "UPDATE teams SET name = 'x'", "undo": "UPDATE teams SET name = 'y'"})
+    several = "UPDATE teams SET name = 'x'; UPDATE teams SET id = id"
+    plan = plan_of(pg_dsn, {"sql": several, "undo": "UPDATE teams SET name = name || 'y'"})
     await db.execute("INSERT INTO teams VALUES (1, 'a')")
     async with open_context(plan) as ctx:
         (step,) = await run_phases(ctx, plan, [Phase.EXPAND])
         assert await db.fetchval("SELECT name FROM teams") == "x"
         await RunOperation().undo(ctx, step)
-        assert await db.fetchval("SELECT name FROM teams") == "y"
+        assert await db.fetchval("SELECT name FROM teams") == "xy"

@@ -33,7 +33,7 @@ from zdd_tui.model.operations.rows import ROW_READERS
 from zdd_tui.model.operations.scope import Scope
 from zdd_tui.model.operations.session import SESSION_READERS
 from zdd_tui.model.operations.settings import SETTING_READERS
-from zdd_tui.model.operations.statements import read_own_statement
+from zdd_tui.model.operations.statements import read_own_statement, read_own_statements
 from zdd_tui.model.operations.tables import TABLE_COMMANDS, read_create_table, read_on_new
 from zdd_tui.model.operations.triggers import TRIGGER_COMMANDS, TRIGGER_READERS
 from zdd_tui.model.operations.types import TYPE_READERS, read_composite_attribute
@@ -104,6 +104,8 @@ def _read_text(sql: str, options: OperationOptions) -> list[Operation]:
     except SqlSyntaxError as error:
         raise PlanError(f"PostgreSQL cannot read it: {error.reason}", "correct the SQL") from None
     operations: list[Operation] = []
+    if options.undo is not None and statements:
+        return [read_own_statements(statements, options)]
     for text, found in zip(statements, trees, strict=True):
         for each in found:
             operations += _read_statement(each.stmt, text, options)
@@ -130,7 +132,7 @@ def _read_statement(node: Any, text: str, options: OperationOptions) -> tuple[Op
     kind = node.WhichOneof("node")
     statement = getattr(node, kind)
     settings = tuple(options.scope.settings.values())
-    if options.undo is not None or kind not in _READERS:
+    if kind not in _READERS:
         operations: tuple[Operation, ...] = (read_own_statement(text, options),)
     else:
         created = created_key(kind, statement, options.scope)

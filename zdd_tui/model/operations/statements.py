@@ -14,11 +14,24 @@ def read_own_statement(text: str, options: OperationOptions, reason: str = UNKNO
     Raises:
         PlanError: the plan does not say how it is undone.
     """
-    shown = shorten(text, 50)
+    return read_own_statements((text,), options, reason)
+
+
+def read_own_statements(
+    statements: tuple[str, ...], options: OperationOptions, reason: str = UNKNOWN_UNDO
+) -> Operation:
+    """Statements with one undo: one operation with one step, in one transaction.
+
+    Raises:
+        PlanError: the plan does not say how they are undone.
+    """
+    shown = shorten(statements[0], 50)
     if options.undo is None:
         raise PlanError(
             f"{shown}: {reason}",
             "write the operation as a mapping with sql: and undo:, where undo: [] says that there is nothing to undo",
         )
-    step = OperationStep(options.phase, f"run {shown}", (text,), options.undo)
-    return Operation(text, shown, (step,))
+    shown += f" and {len(statements) - 1} more" if len(statements) > 1 else ""
+    settings = tuple(options.scope.settings.values())
+    step = OperationStep(options.phase, f"run {shown}", statements, options.undo, settings=settings)
+    return Operation(";\n".join(statements), shown, (step,), settings=settings)

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, StepMode
+from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, StepMode, relation_sql
 from zdd_tui.model.operations.columns import (
     read_add_column,
     read_column_default,
@@ -23,7 +23,7 @@ from zdd_tui.model.operations.constraints import (
 )
 from zdd_tui.model.operations.indexes import read_create_index
 from zdd_tui.model.operations.maintenance import MAINTENANCE_READERS
-from zdd_tui.model.operations.objects import OBJECT_READERS, relation_address
+from zdd_tui.model.operations.objects import OBJECT_READERS
 from zdd_tui.model.operations.removal import read_drop, read_drop_owned, read_drop_role, read_drop_user_mapping
 from zdd_tui.model.operations.renames import RENAME_READERS
 from zdd_tui.model.operations.replacements import created_key, drop_with_table, merge_replacements, repeat_overtaken
@@ -40,7 +40,7 @@ from zdd_tui.model.operations.types import TYPE_READERS, read_composite_attribut
 from zdd_tui.model.operations.views import VIEW_READERS
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import OperationSection, OperationsPlan
-from zdd_tui.model.sql import SqlSyntaxError, enum_name, parse_sql, single_command_sql, split_statements
+from zdd_tui.model.sql import SqlSyntaxError, enum_name, parse_sql, quote_literal, single_command_sql, split_statements
 
 Reader = Callable[[Any, str, OperationOptions], tuple[Operation, ...]]
 CommandReader = Callable[[Any, Any, str, OperationOptions], tuple[Operation, ...]]
@@ -168,10 +168,12 @@ def _read_alter_table(statement: Any, text: str, options: OperationOptions) -> t
             operations += _COMMAND_READERS[subtype](statement, each, own, options)
     if not statement.missing_ok:
         return tuple(operations)
-    exists = relation_address("table", statement.relation)
-    return tuple(
-        replace(each, steps=tuple(replace(step, only_if_exists=exists) for step in each.steps)) for each in operations
-    )
+    exists = f"SELECT to_regclass({quote_literal(relation_sql(statement.relation))}) IS NOT NULL"
+    return tuple(replace(each, steps=tuple(_only_if(exists, step) for step in each.steps)) for each in operations)
+
+
+def _only_if(query: str, step: OperationStep) -> OperationStep:
+    return replace(step, only_if=f"{query} AND ({step.only_if})" if step.only_if else query)
 
 
 def _read_add_constraint(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:

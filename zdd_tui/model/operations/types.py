@@ -41,7 +41,8 @@ def _read_alter_sequence(statement: Any, text: str, options: OperationOptions) -
         )
         if "owned_by" in names:
             return (read_own_statement(text, options),)
-    step = OperationStep(Phase.EXPAND, shorten(text), (text,), undo_query=before)
+    only_if = f"SELECT to_regclass({literal}) IS NOT NULL" if statement.missing_ok else ""
+    step = OperationStep(Phase.EXPAND, shorten(text), (text,), undo_query=before, only_if=only_if)
     return (Operation(text, step.label, (step,)),)
 
 

@@ -3,7 +3,7 @@
 import asyncpg
 import pytest
 
-from tests.engine.test_operations import plan_of
+from tests.support.operations import plan_of
 from zdd_tui.checks.operations import check_operation_locks, check_operation_rows
 from zdd_tui.cli.measurement import lock_measurement
 from zdd_tui.model.errors import PlanError

@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.engine.test_operations import handle, open_context, plan_of, run_phases
+from tests.support.operations import handle, open_context, plan_of, run_phases
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.steps.fills import PrepareFills
 from zdd_tui.engine.steps.operations import CheckRows, RunOperation

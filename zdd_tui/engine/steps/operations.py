@@ -84,8 +84,18 @@ class RunOperation:
                 await step.save_detail(is_needed=await is_needed(conn, spec))
         if not step.detail.get("is_needed", True):
             return
-        if spec.is_reversed:
+        if not spec.is_reversed:
+            await self._run_mode(ctx, step, spec)
+
+    async def undo(self, ctx: Context, step: StepHandle) -> None:
+        spec = self._spec(ctx, step)
+        if not step.detail.get("is_needed", True):
             return
+        if spec.mode is StepMode.TRANSACTION and not spec.is_reversed and "undo" not in step.detail:
+            return  # its record commits with its statements: they have had no effect
+        await self._undo_mode(ctx, step, spec)
+
+    async def _run_mode(self, ctx: Context, step: StepHandle, spec: OperationStep) -> None:
         match spec.mode:
             case StepMode.TRANSACTION:
                 await self._run_transaction(ctx, step, spec)
@@ -102,12 +112,7 @@ class RunOperation:
                     await ctx.check_lease()
                     await run_outside_transaction(ctx.read_connection, statement, on_wait=step.set_note)
 
-    async def undo(self, ctx: Context, step: StepHandle) -> None:
-        spec = self._spec(ctx, step)
-        if not step.detail.get("is_needed", True):
-            return
-        if spec.mode is StepMode.TRANSACTION and not spec.is_reversed and "undo" not in step.detail:
-            return  # its record commits with its statements: they have had no effect
+    async def _undo_mode(self, ctx: Context, step: StepHandle, spec: OperationStep) -> None:
         match spec.mode:
             case StepMode.TRANSACTION:
                 await self._undo_transaction(ctx, step, spec)

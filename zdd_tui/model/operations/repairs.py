@@ -97,9 +97,8 @@ def _with_repeated_fill(operation: Operation, fills: _Fills) -> Operation:
     if len(operation.violations) != 1 or any(step.fill is not None for step in operation.steps):
         return operation
     (violation,) = operation.violations
-    if isinstance(violation, MissingParents) or violation.condition not in {
-        f"{name_sql(column)} IS NULL" for column in violation.columns
-    }:
+    nulls = {f"{name_sql(column)} IS NULL" for column in violation.columns}
+    if isinstance(violation, MissingParents) or violation.condition not in nulls:
         return operation
     column = violation.columns[0]
     before, settings = fills.get((same_table(violation.table), column), (None, ()))

@@ -25,7 +25,7 @@ class OperationSection(PlanSection):
     down: str | dict[str, str] = Field(
         "",
         description="for a rollback, an SQL expression over the row, or one by column: of DROP COLUMN and DROP NOT NULL"
-        " what NULL becomes in a column that was NOT NULL; of ALTER COLUMN … TYPE the old value, default: an assignment",
+        " what NULL becomes in a column that was NOT NULL; of ALTER COLUMN … TYPE the old value; default: assignment",
     )
     phase: Phase | None = Field(
         None, description="where a statement with an undo of its own runs, as one; default: expand, or batches"

@@ -232,7 +232,7 @@ async def test_every_form_is_done_as_the_plain_migration_does_it_and_undone(
         ("ALTER TYPE kind RENAME VALUE 'a' TO 'z'", "running code writes the value a"),
         ("ALTER TYPE kind RENAME TO k", "running code uses the name"),
         ("ALTER SCHEMA public RENAME TO k", "running code uses the name"),
-        ("ALTER TABLE notes SET SCHEMA q", "finds the object in its schema"),
+        ("ALTER TABLE notes SET SCHEMA q", "does not say in which schema"),
         ("ALTER TYPE old_type ADD ATTRIBUTE b int", "with the attributes of now"),
         ("REFRESH MATERIALIZED VIEW m", "locks m against readers"),
         ("ALTER TABLE par ATTACH PARTITION notes FOR VALUES IN (1)", "reads notes under a lock"),

@@ -180,15 +180,32 @@ def _read_text(sql: str, options: OperationOptions) -> list[Operation]:
         raise PlanError(f"PostgreSQL cannot read it: {error.reason}", "correct the SQL") from None
     operations: list[Operation] = []
     nodes = [(each.stmt, text) for text, found in zip(statements, trees, strict=True) for each in found]
+    if options.undo is not None:
+        nodes = _without_transactions(nodes, options)
     if options.undo is not None and nodes:
         are_row_changes = all(node.WhichOneof("node") in _ROW_CHANGES for node, _ in nodes)
         if not are_row_changes or (options.phase is not None and len(nodes) > 1):
-            return [read_own_statements(statements, options)]
+            return [read_own_statements(tuple(text for _, text in nodes), options)]
     for node, text in nodes:
         operations += _read_statement(node, text, options)
         if options.undo:  # of all of them together: the first one is undone last
             options = replace(options, undo=())
     return operations
+
+
+def _without_transactions(nodes: list[tuple[Any, str]], options: OperationOptions) -> list[tuple[Any, str]]:
+    """Statements without BEGIN and COMMIT, which would end the step's own transaction.
+
+    Raises:
+        PlanError: they take back what they have done.
+    """
+    kept = []
+    for node, text in nodes:
+        if node.WhichOneof("node") == "transaction_stmt":
+            _read_statement(node, text, options)
+        else:
+            kept.append((node, text))
+    return kept
 
 
 _ROW_CHANGES = {"update_stmt", "delete_stmt"}

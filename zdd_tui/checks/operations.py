@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.fill_target import list_row_triggers, read_fill_target
 from zdd_tui.backends.postgres.operations import count_violations, find_problems, read_not_null, with_settings
-from zdd_tui.checks.locks import LockMeasurement, evaluate_migration, lock_lines, refuse_long_work
+from zdd_tui.checks.locks import LockMeasurement, breaking_reasons, evaluate_migration, lock_lines, refuse_long_work
 from zdd_tui.model.errors import PlanError, StepFailed
 from zdd_tui.model.operations.base import Fill, Operation
 from zdd_tui.model.operations.fills import CTID
@@ -86,10 +86,6 @@ async def describe_fill(conn: Connection, fill: Fill) -> list[str]:
     return notes
 
 
-_REPLACEMENT = " as a replacement"
-"""In the place of a statement that takes away what a later one of its step gives back."""
-
-
 async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasurement | None) -> list[str]:
     """Checks what every phase runs: under a lock that blocks sessions only the catalog may change, and nothing may be
     refused, least of all in cleanup, from where there is no rollback: what depends on a dropped object is found here.
@@ -103,9 +99,9 @@ async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasu
     """
     steps = [(phase, step) for phase in Phase for _, step in numbered_steps(plan, phase)]
     sources: list[tuple[str, str]] = []
-    optional = set()
+    optional, harmless, told = set(), set(), set()
     for phase, step in steps:
-        place = f"operations: {step.label} ({phase}{_REPLACEMENT if step.is_replacement else ''}, statement"
+        place = f"operations: {step.label} ({phase}, statement"
         earlier = step.before.statements if step.before is not None else ()
         statements = () if step.are_locks_known else (*earlier, *step.statements)
         if not statements:
@@ -116,6 +112,10 @@ async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasu
             sources.append((sql, f"{place} {number})"))
             if step.only_if or step.only_if_exists or step.is_optional:
                 optional.add(f"{place} {number})")
+            if phase is not Phase.EXPAND or step.is_replacement:
+                harmless.add(f"{place} {number})")
+            elif step.may_break:
+                told.add(f"{place} {number})")
         if paths:
             sources.append(("RESET search_path", f"{place} 0)"))
     known = [
@@ -127,7 +127,12 @@ async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasu
     evaluated = await evaluate_migration(
         sources, database.dsn.get_secret_value(), measurement, timeout=database.connect_timeout
     )
+    notes: list[str] = []
     for verdict in evaluated.verdicts:
         place = verdict.statement.location.rpartition(":")[0]
-        refuse_long_work(verdict, evaluated, may_break=f"({Phase.EXPAND}," not in place, may_fail=place in optional)
-    return [*lock_lines(evaluated), *known]
+        refuse_long_work(verdict, evaluated, may_break=place in harmless | told, may_fail=place in optional)
+        if place in told:
+            notes += [
+                f"note: {place}: running code may notice it: {each}" for each in breaking_reasons(verdict, evaluated)
+            ]
+    return [*lock_lines(evaluated), *known, *dict.fromkeys(notes)]

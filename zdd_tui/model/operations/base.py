@@ -130,6 +130,7 @@ class OperationStep:
         not_null: what ``undo`` restores last.
         renames: the old and the new name of an index that the operation has built.
         is_replacement: what one statement takes away from running code, a later one gives back.
+        may_break: running code may notice it, as the statement says: a check tells so instead of refusing it.
     """
 
     phase: Phase
@@ -155,6 +156,7 @@ class OperationStep:
     not_null: NotNullRestore | None = None
     renames: tuple[str, str] | None = None
     is_replacement: bool = False
+    may_break: bool = False
 
     @property
     def lines(self) -> tuple[str, ...]:

@@ -352,7 +352,7 @@ def read_drop_constraint(alter: Any, command: Any, text: str, options: Operation
     definition = restore_constraints_query(table, f"c.conname = {quote_literal(name)}", only)
     label = f"drop constraint {name_sql(name)} of {table}"
     phase = options.last_phase if name in options.scope.deferred else Phase.EXPAND
-    step = OperationStep(phase, label, (drop,), undo_query=definition)
+    step = OperationStep(phase, label, (drop,), undo_query=definition, may_break=True)
     address = ObjectAddress("table constraint", (*_relation_names(alter.relation), name))
     removes = (f"constraint {name_sql(name)} of {table}",)
     return (Operation(text, label, (step,), removes=removes, drops=(address,)),)

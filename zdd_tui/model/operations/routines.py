@@ -23,9 +23,8 @@ def _read_function(statement: Any, text: str, options: OperationOptions) -> tupl
         return create_object("PROCEDURE" if statement.is_procedure else "FUNCTION", name, text)
     if not options.scope.is_new(key):
         options.scope.create(key, is_optional=True)
-    step = OperationStep(
-        Phase.EXPAND, f"create or replace function {name}", (text,), undo_query=_restore_function(name)
-    )
+    label = f"create or replace function {name}"
+    step = OperationStep(Phase.EXPAND, label, (text,), undo_query=_restore_function(name), may_break=True)
     return (Operation(text, step.label, (step,)),)
 
 
@@ -54,7 +53,7 @@ def _read_alter_function(statement: Any, text: str, options: OperationOptions) -
         if given.address is None
         else f"SELECT pg_get_functiondef(to_regprocedure({quote_literal(name)}))"
     )
-    return (Operation(text, label, (OperationStep(Phase.EXPAND, label, (text,), undo_query=query),)),)
+    return (Operation(text, label, (OperationStep(Phase.EXPAND, label, (text,), undo_query=query, may_break=True),)),)
 
 
 def _wrapped(statement: Any) -> Any:

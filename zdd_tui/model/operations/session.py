@@ -62,7 +62,9 @@ def _read_transaction(statement: Any, _text: str, options: OperationOptions) -> 
     """
     kind = enum_name(statement, "kind")
     if kind in ("TRANS_STMT_ROLLBACK", "TRANS_STMT_ROLLBACK_TO", "TRANS_STMT_PREPARE"):
-        raise PlanError(f"the migration holds {kind.removeprefix('TRANS_STMT_').replace('_', ' ')}", "leave out what it takes back")
+        raise PlanError(
+            f"the migration holds {kind.removeprefix('TRANS_STMT_').replace('_', ' ')}", "leave out what it takes back"
+        )
     if kind == "TRANS_STMT_COMMIT":
         for name in options.scope.local_settings:
             options.scope.settings.pop(name, None)

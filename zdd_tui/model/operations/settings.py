@@ -60,7 +60,9 @@ def read_setting(alter: Any, command: Any, text: str, options: OperationOptions)
     is_late_index = subtype == "AT_ReplicaIdentity" and _identity_index(command) in options.scope.deferred
     phase = options.last_phase if subtype in _IN_CONTRACT or is_late_index else Phase.EXPAND
     topic = f"row security of {table}" if "RowSecurity" in subtype else ""
-    return (replace(_setting(phase, text, before), topic=topic),)
+    operation = _setting(phase, text, before)
+    steps = tuple(replace(step, may_break=subtype == "AT_ReplicaIdentity") for step in operation.steps)
+    return (replace(operation, steps=steps, topic=topic),)
 
 
 def _identity_index(command: Any) -> str:

@@ -85,7 +85,7 @@ async def require_settled(ctx: Context, step: StepHandle) -> None:
 
 async def _settle_or_explain(ctx: Context, record: ReleaseRecord) -> list[Disagreement]:
     try:
-        return await settle_rows(ctx, record, WitnessMode.ROLLBACK)
+        return await settle_all_rows(ctx, record, WitnessMode.ROLLBACK)
     except (StaleEpoch, DatabaseUnavailable):
         raise
     except (PlanError, DatabaseError, asyncpg.PostgresError) as error:
@@ -123,7 +123,7 @@ def _is_settled(record: ReleaseRecord) -> bool:
     return step is not None and bool(step.detail.get(SETTLED))
 
 
-async def settle_rows(ctx: Context, record: ReleaseRecord, mode: WitnessMode) -> list[Disagreement]:
+async def settle_all_rows(ctx: Context, record: ReleaseRecord, mode: WitnessMode) -> list[Disagreement]:
     """Settles all recorded rows, as far as it is proved which side is newer. Returns those that still differ.
 
     Raises:

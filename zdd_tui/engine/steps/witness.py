@@ -8,7 +8,7 @@ from zdd_tui.engine.backfill.transaction import RETRYABLE_ERRORS
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.continuity import save_with_step
 from zdd_tui.engine.recent_writes import compare_since_verification, describe_differing
-from zdd_tui.engine.rollback_rows import copy_unwritten, require_settled, settle_rows
+from zdd_tui.engine.rollback_rows import copy_unwritten, require_settled, settle_all_rows
 from zdd_tui.engine.steps.expand import change_schema, run_statements
 from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.ddl.witness import (
@@ -87,7 +87,7 @@ class CompareRecentWrites:
             repaired = await self._repair(ctx, result.differing)
             result = await compare_since_verification(ctx, record, on_progress=step.set_note)
         elif result.differing:
-            await settle_rows(ctx, record, WitnessMode.NEW_IS_RIGHT)
+            await settle_all_rows(ctx, record, WitnessMode.NEW_IS_RIGHT)
             await copy_unwritten(ctx, record, result.differing)
             result = await compare_since_verification(ctx, record, on_progress=step.set_note)
         if result.differing:

@@ -140,16 +140,16 @@ def copy_down_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
     if plan.change.kind == "column":
         row = row_source("zdd_t", fields, plan.change.table.name)
         return (f"UPDATE {old} AS zdd_t SET ({names}) = (SELECT {values} FROM {row}) WHERE {_is_aliased(catalog)}",)
-    row = row_source("zdd_n", fields, plan.change.target_table.name)
-    source = f"FROM {catalog.new_table.sql} AS zdd_n CROSS JOIN LATERAL {row} WHERE {_is_aliased(catalog, 'zdd_n')}"
+    read = ", ".join(f"zdd_n.{quote_identifier(field)} AS {quote_identifier(name)}" for name, field in fields.items())
+    row = f"SELECT {read} FROM {catalog.new_table.sql} AS zdd_n WHERE {_is_aliased(catalog, 'zdd_n')}"
+    source = f"FROM ({row}) AS {quote_identifier(plan.change.target_table.name)}"
     missing = f"NOT EXISTS (SELECT {source})"
     keys = quote_names(catalog.key_names)
-    key_values = quote_names(catalog.key_names, "zdd_n.")
     return (
         f"DELETE FROM {old} AS zdd_t WHERE {_is_aliased(catalog)} AND {missing}",
         f"UPDATE {old} AS zdd_t SET ({names}) = (SELECT {values} {source}) WHERE {_is_aliased(catalog)}",
         f"INSERT INTO {old} ({keys}, {names}){overriding_clause(catalog.old, catalog.key_names)}\n"
-        f"SELECT {key_values}, {values} {source} ON CONFLICT ({keys}) DO NOTHING",
+        f"SELECT {keys}, {values} {source} ON CONFLICT ({keys}) DO NOTHING",
     )
 
 

@@ -1,6 +1,7 @@
 """Facts about the database for the SQL builders, read by :mod:`zdd_tui.backends.postgres.catalog`."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from zdd_tui.model.sql import quote_identifier, quote_qualified
 
@@ -152,6 +153,10 @@ class Catalog:
         attached: objects that are dropped before the old side.
         row_checks, row_keys, row_references: of the old table in the column kind; columns have their present names.
         required_columns: of the old table in the column kind: present names of those that are NOT NULL.
+        constant_defaults: SQL of the default by column of the old side, NULL where it has none; column kind only. Empty
+            where a default is no constant, or could not be read.
+        left_out_columns: new columns whose default is our function that notes that an INSERT leaves them out.
+        has_left_out_function: that function exists.
         other_before_triggers: enabled BEFORE ROW triggers, not ours, on INSERT or UPDATE of the old table.
     """
 
@@ -171,6 +176,9 @@ class Catalog:
     row_keys: tuple[RowKey, ...] = ()
     row_references: tuple[RowReference, ...] = ()
     required_columns: tuple[str, ...] = ()
+    constant_defaults: Mapping[str, str] = field(default_factory=dict)
+    left_out_columns: tuple[str, ...] = ()
+    has_left_out_function: bool = False
 
     @property
     def key_names(self) -> tuple[str, ...]:

@@ -96,8 +96,8 @@ class Cutover:
 
 
 @asynccontextmanager
-async def cutover(dsn: str, kind: str, **extra: Any) -> AsyncIterator[Cutover]:
-    async with watched_release(dsn, kind, rows=20, flags=FAST_FLAGS, **extra) as made, made.writer("v3") as v3:
+async def cutover(dsn: str, kind: str, rows: int = 20, **extra: Any) -> AsyncIterator[Cutover]:
+    async with watched_release(dsn, kind, rows=rows, flags=FAST_FLAGS, **extra) as made, made.writer("v3") as v3:
         await verified(made)
         horizon = await read_horizon(made.admin)
         await made.extend()
@@ -143,6 +143,21 @@ async def test_what_v3_wrote_without_the_trigger_is_on_the_old_side_before_v2_re
         await made.write_new(5, "Later")  # V3 still runs
         assert await made.old_name(5) == "Later"
         await made.undo("sync-reverse")
+
+
+async def test_many_rows_are_settled_before_reads_go_back(
+    pg_dsn: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than are looked at, and than are copied, in one call."""
+    monkeypatch.setattr("zdd_tui.engine.witness.MAX_ROWS", 7)
+    monkeypatch.setattr("zdd_tui.engine.rollback_rows.MAX_COUNTED", 3)
+    monkeypatch.setattr("zdd_tui.engine.rollback_rows.TRIES", 1)
+    async with cutover(pg_dsn, "column", rows=60) as made, read_flag(made.made, redis_url) as flags:
+        async with made.disabled(made.reverse):
+            await made.v3.execute("UPDATE users SET full_name = 'New Name'")
+        await made.undo("read-flag-on", **BEFORE)
+        assert await flags.read_raw(["r"]) == {"r": "false"}
+        assert await made.made.admin.fetchval("SELECT count(*) FROM users WHERE last_name = 'Name'") == 60
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -134,14 +134,15 @@ async def settle_all_rows(ctx: Context, record: ReleaseRecord, mode: WitnessMode
         await move_all_records(ctx)
         await settle_open_rows(ctx, record, mode)
         async with ctx.read_connection() as conn:
+            count = await store.count_open_rows(conn, ctx.store.release_id)
             found = await store.list_open_rows(conn, ctx.store.release_id, MAX_COUNTED)
         keys = [row.key for row in found if row.key != store.TRUNCATED]
         if not keys:
             break
-        if len(keys) == before:
+        if count == before:
             tries -= 1
             await asyncio.sleep(PAUSE)
-        before = len(keys)
+        before = count
     if not keys:
         return []
     async with ctx.read_connection() as conn:

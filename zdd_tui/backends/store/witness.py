@@ -147,6 +147,15 @@ def _parse_sides(stored: Iterable[str]) -> frozenset[str]:
     return frozenset(side for each in stored for side in (("old", "new") if each == "both" else (each,)))
 
 
+async def count_open_rows(conn: Connection, release_id: int) -> int:
+    """Counts the rows that :func:`list_open_rows` reads without a limit."""
+    return int(
+        await conn.fetchval(
+            "SELECT count(DISTINCT key) FROM zdd.witness_row WHERE release_id = $1 AND settled_at IS NULL", release_id
+        )
+    )
+
+
 async def read_open_sides(conn: Connection, release_id: int, keys: Iterable[Key]) -> dict[Key, frozenset[str]]:
     """Reads which sides of the keys' rows were written alone, for those that are not settled."""
     rows = await conn.fetch(

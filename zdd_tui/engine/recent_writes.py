@@ -1,5 +1,6 @@
 """Compares both sides of what was written since the verification, for the steps, after a breach, and in a rollback."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from zdd_tui.backends.postgres.gate_queries import list_enabled_triggers
@@ -12,16 +13,24 @@ from zdd_tui.backends.postgres.recent_writes import (
 from zdd_tui.backends.store import backfill as rows
 from zdd_tui.backends.store import witness as store
 from zdd_tui.backends.store.backfill import Key, RowMismatch
+from zdd_tui.engine.backfill.repair import copy_row_down, lock_row
+from zdd_tui.engine.backfill.transaction import RETRYABLE_ERRORS
 from zdd_tui.engine.backfill.verify import MAX_KEPT_MISMATCHES
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.continuity import check_continuity, read_states, save_states
 from zdd_tui.engine.observations import find_step_record
 from zdd_tui.engine.witness import move_all_records, name_writers, tolerated_keys
+from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.ddl.rows import written_since_statement
 from zdd_tui.model.ddl.witness import expected_triggers
 from zdd_tui.model.release.records import ReleaseRecord, StepRecord
 from zdd_tui.model.release.state import StepStatus
 from zdd_tui.model.release.witness import accepts_down, may_lose_new_side
+
+COPY_TRIES = 10
+"""How often a row that another transaction holds is tried."""
+COPY_PAUSE = 0.1
+"""Seconds between two tries."""
 
 
 async def compare_since_verification(
@@ -151,6 +160,45 @@ async def _is_new_side_older(ctx: Context, row: Disagreement, marker: str) -> bo
     async with ctx.read_connection() as conn:
         written = await conn.fetchrow(statement, marker, *row.key)
     return written is not None and written["new"] is False
+
+
+async def copy_unwritten(ctx: Context, record: ReleaseRecord, differing: tuple[Disagreement, ...]) -> int:
+    """Copies rows to the old side whose old row was not written since the verification found both sides equal.
+
+    Table kind only: in the column kind one row has both sides. No trigger and no record is needed for this proof. A row
+    that one side lacks is left: whoever truncates the new table must not empty the old one.
+
+    Returns:
+        the number of rows that were copied.
+    """
+    plan, step = ctx.expand_contract_plan, find_step_record(record, "verify-rows")
+    since = step.detail.get("since") if step is not None else None
+    if plan.change.kind != "table" or since is None:
+        return 0
+    marker = await usable_marker(ctx.read_connection, str(since))
+    if marker is None:
+        return 0
+    catalog, copied = await ctx.catalog(fresh=True), 0
+    for each in differing:
+        if each.has_old and each.has_new:
+            for _ in range(COPY_TRIES):
+                try:
+                    copied += await _copy_unwritten_row(ctx, catalog, each.key, marker)
+                    break
+                except RETRYABLE_ERRORS:
+                    await asyncio.sleep(COPY_PAUSE)
+    return copied
+
+
+async def _copy_unwritten_row(ctx: Context, catalog: Catalog, key: Key, marker: str) -> bool:
+    plan = ctx.expand_contract_plan
+    async with ctx.store.fenced() as conn:
+        if not await lock_row(conn, plan, catalog, key):
+            return True
+        written = await conn.fetchrow(written_since_statement(plan, catalog), marker, *key)
+        if written is None or written["old"] is not False or written["new"] is not True:
+            return False
+        return not await copy_row_down(conn, plan, catalog, key)
 
 
 def has_written_new_side_alone(steps: tuple[StepRecord, ...]) -> bool:

@@ -11,24 +11,22 @@ import asyncio
 import asyncpg
 
 from zdd_tui.backends.postgres.connection import is_session_lost
-from zdd_tui.backends.postgres.recent_writes import Disagreement, RecentWrites, find_disagreements, usable_marker
+from zdd_tui.backends.postgres.recent_writes import Disagreement, RecentWrites, find_disagreements
 from zdd_tui.backends.store import witness as store
 from zdd_tui.backends.store.backfill import Key
-from zdd_tui.engine.backfill.repair import copy_row_down, lock_row
-from zdd_tui.engine.backfill.transaction import RETRYABLE_ERRORS
-from zdd_tui.engine.conditions.restore import restore_trigger
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.continuity import check_continuity
 from zdd_tui.engine.observations import find_step_record
 from zdd_tui.engine.recent_writes import (
+    copy_unwritten,
     describe_differing,
     find_rows_without_old_side,
     has_written_new_side_alone,
     save_differing,
 )
+from zdd_tui.engine.restore import restore_trigger
 from zdd_tui.engine.witness import move_all_records, settle_open_rows, tolerated_keys
-from zdd_tui.model.ddl.catalog import Catalog
-from zdd_tui.model.ddl.rows import keep_side_statements, written_since_statement
+from zdd_tui.model.ddl.rows import keep_side_statements
 from zdd_tui.model.errors import BackendError, DatabaseError, DatabaseUnavailable, PlanError, StaleEpoch, StepFailed
 from zdd_tui.model.plan.base import DualWriteMode
 from zdd_tui.model.release.conditions import rollback_triggers
@@ -151,45 +149,6 @@ async def settle_all_rows(ctx: Context, record: ReleaseRecord, mode: WitnessMode
             conn, ctx.expand_contract_plan, await ctx.catalog(fresh=True), keys, either=accepts_down(record.release)
         )
     return [each for each in differing if each.key not in tolerated]
-
-
-async def copy_unwritten(ctx: Context, record: ReleaseRecord, differing: tuple[Disagreement, ...]) -> int:
-    """Copies rows to the old side whose old row was not written since the verification found both sides equal.
-
-    Table kind only: in the column kind one row has both sides. No trigger and no record is needed for this proof. A row
-    that one side lacks is left: whoever truncates the new table must not empty the old one.
-
-    Returns:
-        the number of rows that were copied.
-    """
-    plan, step = ctx.expand_contract_plan, find_step_record(record, "verify-rows")
-    since = step.detail.get("since") if step is not None else None
-    if plan.change.kind != "table" or since is None:
-        return 0
-    marker = await usable_marker(ctx.read_connection, str(since))
-    if marker is None:
-        return 0
-    catalog, copied = await ctx.catalog(fresh=True), 0
-    for each in differing:
-        if each.has_old and each.has_new:
-            for _ in range(TRIES):
-                try:
-                    copied += await _copy_unwritten_row(ctx, catalog, each.key, marker)
-                    break
-                except RETRYABLE_ERRORS:
-                    await asyncio.sleep(PAUSE)
-    return copied
-
-
-async def _copy_unwritten_row(ctx: Context, catalog: Catalog, key: Key, marker: str) -> bool:
-    plan = ctx.expand_contract_plan
-    async with ctx.store.fenced() as conn:
-        if not await lock_row(conn, plan, catalog, key):
-            return True
-        written = await conn.fetchrow(written_since_statement(plan, catalog), marker, *key)
-        if written is None or written["old"] is not False or written["new"] is not True:
-            return False
-        return not await copy_row_down(conn, plan, catalog, key)
 
 
 # --- while the rollback lasts -------------------------------------------------------------------------------------

@@ -8,8 +8,7 @@ import asyncpg
 from zdd_tui.backends.postgres.connection import is_session_lost
 from zdd_tui.backends.postgres.recent_writes import RecentWrites
 from zdd_tui.engine.context import Context
-from zdd_tui.engine.recent_writes import compare_since_verification, save_differing
-from zdd_tui.engine.rollback_rows import copy_unwritten
+from zdd_tui.engine.recent_writes import compare_since_verification, copy_unwritten, save_differing
 from zdd_tui.model.errors import PlanError, StepFailed
 
 REPEAT_SECONDS = 5.0

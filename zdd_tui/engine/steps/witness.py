@@ -7,8 +7,8 @@ from zdd_tui.engine.backfill.repair import repair_row
 from zdd_tui.engine.backfill.transaction import RETRYABLE_ERRORS
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.continuity import save_with_step
-from zdd_tui.engine.recent_writes import compare_since_verification, describe_differing
-from zdd_tui.engine.rollback_rows import copy_unwritten, require_settled, settle_all_rows
+from zdd_tui.engine.recent_writes import compare_since_verification, copy_unwritten, describe_differing
+from zdd_tui.engine.rollback_rows import require_settled, settle_all_rows
 from zdd_tui.engine.steps.expand import change_schema, run_statements
 from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.ddl.witness import (

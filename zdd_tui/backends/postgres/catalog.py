@@ -294,7 +294,7 @@ async def _read_defaults(conn: Connection, plan: Plan, oid: int, names: dict[str
     old = {name: defaults[name] for name in plan.change.down if name in defaults}
     is_known = len(old) == len(plan.change.down) and all(_CONSTANT.fullmatch(each) for each in old.values())
     return {
-        "constant_defaults": old if is_known else {},
+        "constant_defaults": tuple(old.items()) if is_known else (),
         "left_out_columns": tuple(name for name in plan.change.up if function in defaults.get(name, "")),
         "has_left_out_function": await conn.fetchval(
             "SELECT to_regproc($1) IS NOT NULL", quote_qualified(SCHEMA, function)

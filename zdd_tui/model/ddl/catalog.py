@@ -1,7 +1,6 @@
 """Facts about the database for the SQL builders, read by :mod:`zdd_tui.backends.postgres.catalog`."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from zdd_tui.model.sql import quote_identifier, quote_qualified
 
@@ -153,7 +152,7 @@ class Catalog:
         attached: objects that are dropped before the old side.
         row_checks, row_keys, row_references: of the old table in the column kind; columns have their present names.
         required_columns: of the old table in the column kind: present names of those that are NOT NULL.
-        constant_defaults: SQL of the default by column of the old side, NULL where it has none; column kind only. Empty
+        constant_defaults: each column of the old side with the SQL of its default, NULL where it has none; column kind only. Empty
             where a default is no constant, or could not be read.
         left_out_columns: new columns whose default is our function that notes that an INSERT leaves them out.
         has_left_out_function: that function exists.
@@ -176,7 +175,7 @@ class Catalog:
     row_keys: tuple[RowKey, ...] = ()
     row_references: tuple[RowReference, ...] = ()
     required_columns: tuple[str, ...] = ()
-    constant_defaults: Mapping[str, str] = field(default_factory=dict)
+    constant_defaults: tuple[tuple[str, str], ...] = ()
     left_out_columns: tuple[str, ...] = ()
     has_left_out_function: bool = False
 

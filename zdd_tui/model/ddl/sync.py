@@ -141,7 +141,7 @@ def _can_tell_null(plan: Plan, catalog: Catalog) -> bool:
     return (
         plan.change.kind == "column"
         and bool(catalog.constant_defaults)
-        and any(default != "NULL" for default in catalog.constant_defaults.values())
+        and any(default != "NULL" for _, default in catalog.constant_defaults)
         and not any(column.is_required for column in _columns(catalog.old, plan.change.down))
         and all(column.name in catalog.left_out_columns or not column.has_default for column in new)
     )
@@ -189,11 +189,11 @@ def _explicit_null(plan: Plan, catalog: Catalog, archived: bool) -> str:
     be told."""
     if not _can_tell_null(plan, catalog):
         return ""
-    names = old_fields(plan, catalog, archived)
+    names, known = old_fields(plan, catalog, archived), dict(catalog.constant_defaults)
     defaults = " AND ".join(
         f"NOT {distinct_condition(column, f'NEW.{quote_identifier(names[column.name])}', f'({default})')}"
         for column in _columns(catalog.old, plan.change.down)
-        if (default := catalog.constant_defaults.get(column.name)) is not None
+        if (default := known.get(column.name)) is not None
     )
     return f"(coalesce(current_setting({quote_literal(LEFT_OUT_SETTING)}, true), '') = '' AND {defaults})"
 

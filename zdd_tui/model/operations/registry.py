@@ -17,7 +17,7 @@ from zdd_tui.model.operations.constraints import add_table_constraint, read_drop
 from zdd_tui.model.operations.indexes import read_create_index, read_drop_index
 from zdd_tui.model.operations.objects import OBJECT_READERS, read_drop
 from zdd_tui.model.operations.settings import SETTING_READERS
-from zdd_tui.model.operations.statements import read_own_statement
+from zdd_tui.model.operations.statements import read_own_statement, read_own_statements
 from zdd_tui.model.operations.tables import read_create_table
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import OperationSection, OperationsPlan
@@ -72,6 +72,8 @@ def read_operations(sql: str, options: OperationOptions) -> tuple[Operation, ...
         trees = [parse_sql(statement).stmts for statement in statements]
     except SqlSyntaxError as error:
         raise PlanError(f"PostgreSQL cannot read it: {error.reason}", "correct the SQL") from None
+    if options.undo is not None and statements:
+        return (read_own_statements(statements, options),)
     operations: list[Operation] = []
     for text, found in zip(statements, trees, strict=True):
         for each in found:
@@ -95,7 +97,7 @@ def _require_distinct_indexes(operations: list[Operation]) -> tuple[Operation, .
 
 def _read_statement(node: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     kind = node.WhichOneof("node")
-    if options.undo is not None or kind not in _READERS:
+    if kind not in _READERS:
         return (read_own_statement(text, options),)
     return _READERS[kind](getattr(node, kind), text, options)
 

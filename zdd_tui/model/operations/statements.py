@@ -4,17 +4,31 @@ from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep
 
 
+class UndoRequired(PlanError):
+    """A statement whose undo only the team knows."""
+
+
 def read_own_statement(text: str, options: OperationOptions) -> Operation:
     """
     Raises:
-        PlanError: the plan does not say how it is undone.
+        UndoRequired: the plan does not say how it is undone.
     """
-    shown = " ".join(text.split())
+    return read_own_statements((text,), options)
+
+
+def read_own_statements(statements: tuple[str, ...], options: OperationOptions) -> Operation:
+    """Statements with one undo: one operation with one step, in one transaction.
+
+    Raises:
+        UndoRequired: the plan does not say how they are undone.
+    """
+    shown = " ".join(statements[0].split())
     shown = shown if len(shown) <= 50 else shown[:49] + "…"
     if options.undo is None:
-        raise PlanError(
+        raise UndoRequired(
             f"{shown}: zdd does not know how to undo it",
             "write the operation as a mapping with sql: and undo:, where undo: [] says that there is nothing to undo",
         )
-    step = OperationStep(options.phase, f"run {shown}", (text,), options.undo)
-    return Operation(text, shown, (step,))
+    shown += f" and {len(statements) - 1} more" if len(statements) > 1 else ""
+    step = OperationStep(options.phase, f"run {shown}", statements, options.undo)
+    return Operation(";\n".join(statements), shown, (step,))

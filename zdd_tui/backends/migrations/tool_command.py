@@ -50,7 +50,7 @@ async def run_tool_command(
     Raises:
         ZddError: it cannot be started, fails, prints too much or takes too long; it is ended then, with its children.
     """
-    shown = shlex.join(command)
+    shown = mask_text(shlex.join(command))
     try:
         process = await asyncio.create_subprocess_exec(
             *command, cwd=folder, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, start_new_session=True

@@ -34,6 +34,10 @@ CONFIG_NAMES = ("flyway.conf", "flyway.toml")
 _NAME = re.compile(r"(?P<kind>[VUR])(?P<version>.*?)__(?P<description>.+)\.sql")
 _VERSION = re.compile(r"\d+([._]\d+)*")
 _CONFIG_FILES = tuple(f"{folder}{name}" for folder in ("../conf/", "../", "conf/", "") for name in CONFIG_NAMES)
+_REPEATABLE_NOTE = (
+    "an older version of the application that runs Flyway at its start applies its own form of a repeatable migration"
+    " again, and does not start where it has none of that name"
+)
 _PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
 _FIXED_SETTINGS = {
     "sqlmigrationprefix": "V",
@@ -209,7 +213,7 @@ class Flyway(MigrationTool):
                 source.table.sql,
                 _build_rows(source, (*pending, *again), rows, settings),
             ),
-            (*notes, *describe_missing(missing)),
+            (*notes, *describe_missing(missing), *((_REPEATABLE_NOTE,) if again else ())),
         )
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection
 
-from zdd_tui.model.errors import Refused
+from zdd_tui.model.errors import PlanError, Refused
 from zdd_tui.model.migrations.base import (
     DirectoryFile,
     MigrationSet,
@@ -71,6 +71,12 @@ class GolangMigrate(MigrationTool):
 
 
 def _build_pending(source: MigrationSource, up: DirectoryFile, down: DirectoryFile | None) -> PendingMigration:
+    """
+    Raises:
+        PlanError: it is not SQL.
+    """
+    if not up.name.endswith(".sql"):
+        raise PlanError(f"{source.path(up)} is no SQL", "write it as SQL, in a file whose name ends in .up.sql")
     return PendingMigration(
         up.name,
         source.path(up),

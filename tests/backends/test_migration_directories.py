@@ -69,6 +69,11 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path, monkeypatch: pyte
         read("a.sql")
 
 
+def is_ended(pid: str) -> bool:
+    child = Path("/proc", pid, "status")
+    return not child.exists() or "State:\tZ" in child.read_text()
+
+
 def python(code: str) -> tuple[str, ...]:
     return (sys.executable, "-c", code)
 
@@ -107,8 +112,7 @@ async def test_a_command_that_does_not_end_is_ended_with_its_children(tmp_path: 
     with pytest.raises(ZddError, match="did not finish within 2 s"):
         await run_tool_command(python(code), str(tmp_path), timeout=2)
     assert time.monotonic() - began < 30
-    child = Path("/proc", pids.read_text().strip(), "status")
-    assert not child.exists() or "State:\tZ" in child.read_text()
+    assert is_ended(pids.read_text().strip())
 
 
 def test_the_words_of_a_command() -> None:

@@ -13,9 +13,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
-import yaml
 
-from tests.engine.test_operations import dump, handle, open_context, run_phases
+from tests.engine.test_operations import dump, open_context, run_phases
 from tests.support.migration_tools import (
     DRIVERS,
     PythonDriver,

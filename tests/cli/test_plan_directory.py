@@ -3,6 +3,7 @@
 Through the real command line's code, on a real PostgreSQL.
 """
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ class Planner:
     """`zdd plan --from` on a directory of a test."""
 
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.folder, self._capsys = folder, capsys
+        self.folder, self.capsys = folder, capsys
 
     def write(self, files: dict[str, str]) -> None:
         for name, text in files.items():
@@ -39,7 +40,7 @@ class Planner:
     def run(self, *options: str) -> tuple[int, str, str]:
         command = ["plan", "--from", str(self.folder), "--deployment", "api", "--image", "shop/api:2", *options]
         code = main(command)
-        captured = self._capsys.readouterr()
+        captured = self.capsys.readouterr()
         return code, captured.out, captured.err
 
     def error(self, *options: str) -> str:
@@ -60,8 +61,6 @@ def planner(
 
 
 def execute(dsn: str, sql: str) -> None:
-    import asyncio
-
     async def run() -> None:
         connection = await asyncpg.connect(dsn)
         try:
@@ -149,12 +148,11 @@ def test_another_tool_s_table_and_a_role_without_rights_are_refused(planner: Pla
         "DROP ROLE IF EXISTS zdd_test_reader; CREATE ROLE zdd_test_reader LOGIN PASSWORD 'r';"
         " GRANT SELECT ON schema_migrations TO zdd_test_reader",
     )
-    login, _, server = pg_dsn.partition("://")[2].partition("@")
+    server = pg_dsn.partition("@")[2]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATABASE_URL", f"postgresql://zdd_test_reader:r@{server}")
         assert "the role may not INSERT or DELETE in" in planner.error()
     execute(pg_dsn, "DROP OWNED BY zdd_test_reader; DROP ROLE zdd_test_reader")
-    assert login
 
 
 def test_placeholders_of_a_plan_in_sql_are_refused(planner: Planner, pg_dsn: str) -> None:
@@ -184,7 +182,7 @@ def test_code_is_refused_with_the_command_and_the_output_is_taken(planner: Plann
     )
     command = ["plan", str(output), "--from", str(planner.folder), "--deployment", "a", "--image", "i:1"]
     assert main(command) == 0
-    operations = yaml.safe_load(planner._capsys.readouterr().out)["operations"]
+    operations = yaml.safe_load(planner.capsys.readouterr().out)["operations"]
     assert operations[0] == "ALTER TABLE a ADD COLUMN b int"
     assert operations[1]["sql"].endswith("VALUES ('r2')")
     assert "cannot be started" in planner.error("--tool-command", "/no/such/alembic")

@@ -1,5 +1,7 @@
-"""Migration tools as their users run them: each writes the same five migrations in its own form, applies what is pending
-and tells what is."""
+"""Migration tools as their users run them.
+
+Each writes the same five migrations in its own form, applies what is pending, and tells what is.
+"""
 
 import json
 import os
@@ -9,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 UP = {
@@ -114,7 +116,8 @@ class FlywayDriver(ToolDriver):
 
     @property
     def rows(self) -> str:
-        return "(SELECT DISTINCT ON (version, script) * FROM flyway_schema_history ORDER BY version, script, installed_rank DESC)"
+        order = "ORDER BY version, script, installed_rank DESC"
+        return f"(SELECT DISTINCT ON (version, script) * FROM flyway_schema_history {order})"
 
     def files(self, number: int) -> Mapping[str, str]:
         name = f"{number}__{TITLES[number]}.sql"
@@ -277,16 +280,17 @@ class PythonDriver(ToolDriver):
 class AlembicDriver(PythonDriver):
     name, program, table = "alembic", "alembic", "alembic_version"
     options = ("--tool-command", f"{sys.executable} -m alembic")
-    code = {
+    code: ClassVar = {
         1: "op.create_table('notes', sa.Column('id', sa.BigInteger, primary_key=True), sa.Column('body', sa.Text),\n"
         "        sa.Column('user_id', sa.BigInteger)); op.create_table('labels', sa.Column('name', sa.Text))",
         2: "op.add_column('notes', sa.Column('kind', sa.Text))",
         3: "op.create_index('notes_user_idx', 'notes', ['user_id']); op.execute(\"INSERT INTO labels VALUES ('x')\")",
-        4: "op.alter_column('notes', 'user_id', nullable=False); op.create_table('tags', sa.Column('id', sa.BigInteger,\n"
+        4: "op.alter_column('notes', 'user_id', nullable=False)\n"
+        "    op.create_table('tags', sa.Column('id', sa.BigInteger,\n"
         "        primary_key=True), sa.Column('note_id', sa.BigInteger, sa.ForeignKey('notes.id')))",
         5: "op.add_column('tags', sa.Column('name', sa.Text))",
     }
-    back = {
+    back: ClassVar = {
         1: "op.drop_table('notes')",
         2: "op.drop_column('notes', 'kind')",
         3: "op.execute(\"DELETE FROM labels WHERE name = 'x'\"); op.drop_index('notes_user_idx')",
@@ -334,13 +338,14 @@ class DjangoDriver(PythonDriver):
     options = ("--tool-command", f"{sys.executable} manage.py")
     volatile = ("id", "applied")
     order_by = "app, name"
-    code = {
+    code: ClassVar = {
         1: "m.CreateModel('Note', [('id', f.BigIntegerField(primary_key=True)), ('body', f.TextField(null=True)),\n"
         "        ('user', f.BigIntegerField(null=True))]), m.CreateModel('Label', [('id',\n"
         "        f.BigAutoField(primary_key=True)), ('name', f.TextField())]),",
         2: "m.AddField('Note', 'kind', f.TextField(null=True)),",
         3: "m.AddIndex('Note', f.Index(fields=['user'], name='notes_user_idx')),\n"
-        "        m.RunSQL(\"INSERT INTO shop_label (name) VALUES ('x')\", \"DELETE FROM shop_label WHERE name = 'x'\"),",
+        "        m.RunSQL(\"INSERT INTO shop_label (name) VALUES ('x')\",\n"
+        "            \"DELETE FROM shop_label WHERE name = 'x'\"),",
         4: "m.AlterField('Note', 'user', f.BigIntegerField()), m.CreateModel('Tag', [('id',\n"
         "        f.BigAutoField(primary_key=True)), ('note', f.ForeignKey('shop.note', f.CASCADE))]),\n"
         "        m.AddField('Note', 'stars', f.IntegerField(default=3)),",
@@ -355,8 +360,8 @@ class DjangoDriver(PythonDriver):
             "import os\nfrom urllib.parse import urlsplit\nu = urlsplit(os.environ['DATABASE_URL'])\n"
             "INSTALLED_APPS = ['django.contrib.contenttypes', 'shop']\nSECRET_KEY = 'x'\nUSE_TZ = True\n"
             "DEFAULT_AUTO_FIELD = 'django.db.models.BigAutoField'\n"
-            "DATABASES = {'default': {'ENGINE': 'django.db.backends.postgresql', 'NAME': u.path[1:], 'HOST': u.hostname,\n"
-            "    'PORT': u.port, 'USER': u.username, 'PASSWORD': u.password}}\n"
+            "DATABASES = {'default': {'ENGINE': 'django.db.backends.postgresql', 'NAME': u.path[1:],\n"
+            "    'HOST': u.hostname, 'PORT': u.port, 'USER': u.username, 'PASSWORD': u.password}}\n"
         )
         (self.folder / "manage.py").write_text(
             "import os, sys\nfrom django.core.management import execute_from_command_line\n"

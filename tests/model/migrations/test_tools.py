@@ -49,7 +49,10 @@ def test_golang_migrate_would_stop_here(files: list[str], rows: list[Any], error
 
 
 def test_goose_takes_the_part_for_up_and_keeps_its_lines() -> None:
-    text = "-- +goose NO TRANSACTION\n-- +goose Up\n-- +goose StatementBegin\nUP;\n-- +goose StatementEnd\n\n-- +goose DOWN\nBACK;"
+    text = (
+        "-- +goose NO TRANSACTION\n-- +goose Up\n-- +goose StatementBegin\nUP;\n-- +goose StatementEnd\n\n"
+        "-- +goose DOWN\nBACK;"
+    )
     rows = [
         {"id": 1, "version_id": 0, "is_applied": True},
         {"id": 2, "version_id": 1, "is_applied": True},
@@ -104,7 +107,7 @@ def test_sqlx_keeps_the_checksum_of_the_file() -> None:
     assert found.pending[0].down == "BACK"
     digest = hashlib.sha384(SQL.encode()).hexdigest()
     assert f"VALUES (2, 'b c', true, 0, decode('{digest}', 'hex'))" in found.record.statements[0]
-    with pytest.raises(Refused, match="1_first_one.sql was changed after it was applied"):
+    with pytest.raises(Refused, match=r"1_first_one\.sql was changed after it was applied"):
         find_pending("sqlx", files | {"1_first_one.sql": "SELECT 2"}, [applied])
     with pytest.raises(Refused, match="version 1 failed"):
         find_pending("sqlx", files, [applied | {"success": False}])
@@ -256,7 +259,7 @@ def test_rails_needs_the_sql_beside_the_code() -> None:
         ("3_c.rb", "C", None),
     ]
     assert found.record.statements[0] == """INSERT INTO public.versions ("version") VALUES ('2')"""
-    with pytest.raises(Refused, match="dir/1_a.rb is Ruby code") as error:
+    with pytest.raises(Refused, match=r"dir/1_a\.rb is Ruby code") as error:
         find_pending("rails", files)
     assert "dir/1_a.up.sql" in error.value.hint
 
@@ -266,7 +269,7 @@ def test_rails_needs_the_sql_beside_the_code() -> None:
 
 def test_plain_files_are_ordered_by_number_and_kept_in_a_table_of_zdd() -> None:
     files = {"9_a.sql": SQL, "10_b.sql": SQL, "10_b.down.sql": "BACK", "11_c.up.sql": SQL, "11_c.down.sql": "B"}
-    with pytest.raises(Refused, match="no table public.versions") as error:
+    with pytest.raises(Refused, match=r"no table public\.versions") as error:
         find_pending("plain", files, exists=False)
     assert "--baseline FILE" in error.value.hint
     found = find_pending("plain", files, exists=False, baseline="9_a.sql")
@@ -278,7 +281,7 @@ def test_plain_files_are_ordered_by_number_and_kept_in_a_table_of_zdd() -> None:
         "11_c.up.sql",
     ]
     assert names(find_pending("plain", files, exists=False, baseline="none")) == ["9_a.sql", "10_b.sql", "11_c.up.sql"]
-    with pytest.raises(PlanError, match="there is no 8.sql in dir"):
+    with pytest.raises(PlanError, match=r"there is no 8\.sql in dir"):
         find_pending("plain", files, exists=False, baseline="8.sql")
 
 
@@ -286,9 +289,9 @@ def test_a_plain_file_that_was_changed_or_comes_late_stops_the_plan() -> None:
     digest = hashlib.sha256(SQL.encode()).hexdigest()
     rows = [{"name": "2.sql", "sha256": digest}]
     assert names(find_pending("plain", {"2.sql": b"\xef\xbb\xbfSELECT 1;\r\n", "10.sql": SQL}, rows)) == ["10.sql"]
-    with pytest.raises(Refused, match="2.sql was changed after it was applied"):
+    with pytest.raises(Refused, match=r"2\.sql was changed after it was applied"):
         find_pending("plain", {"2.sql": "SELECT 2"}, rows)
-    with pytest.raises(Refused, match="1.sql is older than 2.sql"):
+    with pytest.raises(Refused, match=r"1\.sql is older than 2\.sql"):
         find_pending("plain", {"1.sql": SQL, "2.sql": SQL}, rows)
     assert names(find_pending("plain", {"1.sql": SQL, "2.sql": SQL}, rows, allow_out_of_order=True)) == ["1.sql"]
 

@@ -95,6 +95,16 @@ def test_the_plan_has_the_pending_statements_and_the_row(planner: Planner, pg_ds
     assert planner.plan("--record-in", "cleanup")["operations"][-1]["phase"] == "cleanup"
 
 
+def test_a_name_from_the_database_does_not_end_a_comment_of_the_plan(planner: Planner, pg_dsn: str) -> None:
+    planner.write({"1_a.sql": "-- migrate:up\nCREATE TABLE a (id int)"})
+    execute(
+        pg_dsn,
+        "CREATE TABLE schema_migrations (version text); INSERT INTO schema_migrations VALUES (E'7\\nname: x')",
+    )
+    _, out, _ = planner.run()
+    assert "# note: applied, but not in the directory: 7 name: x\n" in out
+
+
 def test_where_only_names_decide_the_table_in_the_database_does(planner: Planner, pg_dsn: str) -> None:
     planner.write(UP)
     assert "has no table schema_migrations" in planner.error()

@@ -82,7 +82,12 @@ def plan_directory(arguments: argparse.Namespace) -> PlannedMigration:
     names = [migration.name for migration in found.pending]
     notes = [*found.notes, *([tool.start_note] if tool.start_note else [])]
     origin = (f"{tool.name}: {len(names)} pending in {place}: {shorten(names)}", *(f"note: {note}" for note in notes))
-    return PlannedMigration(operations, PurePath(names[-1]).stem, origin)
+    return PlannedMigration(operations, PurePath(names[-1]).stem, tuple(map(_one_line, origin)))
+
+
+def _one_line(text: str) -> str:
+    """A text for a comment of the plan, which a name from the database must not end."""
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _locate(arguments: argparse.Namespace) -> list[_Location]:

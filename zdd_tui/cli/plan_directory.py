@@ -17,7 +17,7 @@ from zdd_tui.cli.measurement import resolve_dsn
 from zdd_tui.model.errors import PlanError, Refused
 from zdd_tui.model.migrations.base import DirectoryFile, MigrationSource, MigrationTool, ToolRunner, shorten
 from zdd_tui.model.migrations.flyway import CONFIG_NAMES
-from zdd_tui.model.migrations.operations import PlanOperation, build_operations
+from zdd_tui.model.migrations.operations import PlanOperation, plan_pending
 from zdd_tui.model.migrations.registry import TOOLS, describe_searched, find_tool
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.file import find_placeholders
@@ -73,7 +73,7 @@ def plan_directory(arguments: argparse.Namespace) -> PlannedMigration:
     place = f"{location.folder}, by {table.sql} of {describe_dsn(dsn)}"
     if not found.pending:
         raise Refused(f"{tool.name}: nothing is pending in {place}", "add a migration to the directory first")
-    operations = build_operations(found, record_in=Phase(arguments.record_in))
+    operations = plan_pending(found, record_in=Phase(arguments.record_in))
     if unfilled := sorted(find_placeholders(list(operations))):
         raise PlanError(
             f"the SQL holds ${{{unfilled[0]}}}, which a plan fills from the environment of zdd",

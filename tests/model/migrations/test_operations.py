@@ -6,7 +6,7 @@ import pytest
 
 from zdd_tui.model.errors import PlanError, Refused
 from zdd_tui.model.migrations.base import MigrationSet, PendingMigration, VersionRecord
-from zdd_tui.model.migrations.operations import build_operations
+from zdd_tui.model.migrations.operations import plan_pending
 from zdd_tui.model.operations.base import OperationOptions
 from zdd_tui.model.operations.registry import read_operations
 from zdd_tui.model.phase import Phase
@@ -18,14 +18,14 @@ def operations_of(up: str, down: str | None = None, *earlier: str) -> list[Any]:
     """The operations without the one that changes the version table."""
     pending = [PendingMigration("e", f"e{n}.sql", text) for n, text in enumerate(earlier)]
     pending.append(PendingMigration("m", "m.sql", up, down, "write it to m.down.sql"))
-    *found, last = build_operations(MigrationSet(tuple(pending), RECORD))
+    *found, last = plan_pending(MigrationSet(tuple(pending), RECORD))
     assert last == {"sql": "INSERT 1;\nINSERT 2", "undo": ["DELETE 2"]}
     return found
 
 
 def test_the_version_table_is_changed_last_in_the_phase_that_was_chosen() -> None:
     found = MigrationSet((), VersionRecord(("INSERT",), ("DELETE",), ("CREATE TABLE v ()",)))
-    assert build_operations(found, record_in=Phase.CLEANUP) == [
+    assert plan_pending(found, record_in=Phase.CLEANUP) == [
         "CREATE TABLE v ()",
         {"sql": "INSERT", "undo": ["DELETE"], "phase": "cleanup"},
     ]

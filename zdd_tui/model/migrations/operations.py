@@ -22,7 +22,7 @@ PlanOperation = str | dict[str, Any]
 """An item of a plan's ``operations:``."""
 
 
-def build_operations(
+def plan_pending(
     found: MigrationSet, *, record_in: Phase = Phase.EXPAND, has_rollout: bool = True
 ) -> list[PlanOperation]:
     """The operations of all pending migrations, and the one that changes the version table.

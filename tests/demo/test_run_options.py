@@ -1,6 +1,7 @@
 """How `zdd demo` reads its options before it starts anything."""
 
 import argparse
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +9,10 @@ from zdd_tui.cli.options import add_demo_options
 from zdd_tui.demo.environment import DemoOptions
 from zdd_tui.demo.run import read_options, run_demo
 from zdd_tui.demo.scenarios import choose_scenario
-from zdd_tui.model.errors import ZddError
+from zdd_tui.model.errors import Refused, ZddError
+from zdd_tui.model.operations.registry import plan_operations
+from zdd_tui.model.plan.file import load_plan
+from zdd_tui.model.plan.operations import OperationsPlan
 
 
 def parse(*words: str) -> argparse.Namespace:
@@ -81,3 +85,23 @@ def test_the_tour_is_for_the_dashboard_of_one_expand_contract_release(more: list
     with pytest.raises(ZddError, match="--tour is for") as caught:
         make_options("--tour", *more)
     assert "omit" in caught.value.hint
+
+
+def test_a_migration_of_ones_own_replaces_the_demo_change(tmp_path: Path) -> None:
+    file = tmp_path / "m.sql"
+    file.write_text(
+        "BEGIN;\nALTER TABLE users ADD COLUMN nickname text;\nCREATE INDEX ON users (lower(email));\nCOMMIT;\n"
+    )
+    options = make_options("--migration", str(file))
+    loaded = load_plan(options.plan_text(), source="plan.yaml", environment={}, keep_unset=True)
+    assert isinstance(loaded.plan, OperationsPlan)
+    assert [each.summary for each in plan_operations(loaded.plan)] == [
+        "add column users.nickname",
+        "build index users_lower_idx on users",
+    ]
+    assert not options.uses_flags
+    with pytest.raises(ZddError, match="--migration is a release of its own"):
+        make_options("--migration", str(file), "--strategy", "canary")
+    file.write_text("DROP TABLE users CASCADE;")
+    with pytest.raises(Refused, match=r"m\.sql:1"):
+        make_options("--migration", str(file))

@@ -3,7 +3,10 @@
 The judge is pg_dump.
 """
 
+import os
+import secrets
 import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -16,6 +19,7 @@ from tests.support.release import assert_no_failures, ignore_progress, start_pro
 from zdd_tui.demo.environment import Environment
 from zdd_tui.demo.release_driver import ReleaseDriver
 from zdd_tui.model.release.state import ReleaseState
+from zdd_tui.testbed.servers import PostgresServer
 
 BEFORE = """
 CREATE TABLE teams (id int PRIMARY KEY);
@@ -44,9 +48,9 @@ async def execute(dsn: str, *statements: str) -> None:
         await connection.close()
 
 
-def dump(env: Environment, dsn: str) -> list[str]:
+def dump(server: PostgresServer, dsn: str) -> list[str]:
     """The definitions of a database as pg_dump writes them, without the agent's own schema."""
-    program = env.postgres.programs_folder / "pg_dump"
+    program = server.programs_folder / "pg_dump"
     command = [str(program), "--schema-only", "--exclude-schema=zdd", "--restrict-key=x", dsn]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return [line for line in text.splitlines() if line and not line.startswith("--")]
@@ -58,10 +62,11 @@ async def dump_plainly_migrated(env: Environment) -> list[str]:
     await execute(env.postgres.dsn, "CREATE DATABASE plain")
     try:
         await execute(
-            copy, "\n".join(dump(env, env.postgres.dsn)).replace("\\restrict x", "").replace("\\unrestrict x", "")
+            copy,
+            "\n".join(dump(env.postgres, env.postgres.dsn)).replace("\\restrict x", "").replace("\\unrestrict x", ""),
         )
         await execute(copy, "SET search_path = public", *MIGRATION)
-        return dump(env, copy)
+        return dump(env.postgres, copy)
     finally:
         await execute(env.postgres.dsn, "DROP DATABASE plain WITH (FORCE)")
 
@@ -77,7 +82,7 @@ async def test_a_migration_ends_as_the_plain_one_and_is_undone_from_every_phase(
     async with start_production(tmp_path, strategy="rolling", name="notes-migration") as (env, store):
         await execute(env.postgres.dsn, BEFORE)
         write_plan(env)
-        before, expected = dump(env, env.postgres.dsn), await dump_plainly_migrated(env)
+        before, expected = dump(env.postgres, env.postgres.dsn), await dump_plainly_migrated(env)
         for last in ("expand", "cutover", "contract"):
             driver = ReleaseDriver(env, store, ignore_progress)
             await driver.start_release()
@@ -88,7 +93,7 @@ async def test_a_migration_ends_as_the_plain_one_and_is_undone_from_every_phase(
             await driver.roll_back()
             await env.stop("agent")
             assert (await driver.read_record()).release.state is ReleaseState.ROLLED_BACK
-            assert dump(env, env.postgres.dsn) == before, last
+            assert dump(env.postgres, env.postgres.dsn) == before, last
         driver = ReleaseDriver(env, store, ignore_progress)
         await driver.start_release()
         here = CliEnvironment(env.folder, env.environ)
@@ -101,4 +106,55 @@ async def test_a_migration_ends_as_the_plain_one_and_is_undone_from_every_phase(
         ended = await here.run_zdd("run", "--confirm", "notes-migration")
         assert (ended.code, ended.out.splitlines()[-1]) == (0, "notes-migration is done"), ended.err
         await assert_no_failures(env)
-        assert dump(env, env.postgres.dsn) == expected
+        assert dump(env.postgres, env.postgres.dsn) == expected
+
+
+SCHEMA_ONLY = """
+ALTER TABLE notes ALTER COLUMN user_id SET NOT NULL, ADD CONSTRAINT short CHECK (length(body) < 100);
+CREATE INDEX ON notes (lower(body));
+DROP TABLE unused;
+"""
+
+
+async def dump_after_plain_migration(pg: PostgresServer, sql: str) -> list[str]:
+    name = f"plain_{secrets.token_hex(4)}"
+    await execute(pg.dsn, f"CREATE DATABASE {name}")
+    try:
+        await execute(pg.dsn_for(name), BEFORE, sql)
+        return dump(pg, pg.dsn_for(name))
+    finally:
+        await execute(pg.dsn, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def run_plan(here: CliEnvironment, migration: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "zdd_tui", "plan", str(migration), "-o", str(here.plan_file), *options]
+    return subprocess.run(command, env=here.environ, capture_output=True, text=True, check=False)
+
+
+async def test_a_migration_without_a_rollout_needs_no_cluster(tmp_path: Path, pg: PostgresServer, pg_dsn: str) -> None:
+    await execute(pg_dsn, BEFORE)
+    migration = tmp_path / "notes.sql"
+    migration.write_text(SCHEMA_ONLY)
+    before, expected = dump(pg, pg_dsn), await dump_after_plain_migration(pg, SCHEMA_ONLY)
+    no_cluster = {"DATABASE_URL": pg_dsn, "KUBECONFIG": str(tmp_path / "none"), "HOME": str(tmp_path)}
+    here = CliEnvironment(tmp_path, {**os.environ, **no_cluster})
+    half = run_plan(here, migration, "--image", "shop:2")
+    assert (half.returncode, "--deployment and --image belong together" in half.stderr) == (1, True), half.stderr
+    assert run_plan(here, migration, "--environment", "staging").returncode == 0
+    checked = await here.run_zdd("check")
+    assert (checked.code, "kubernetes" in checked.output.lower()) == (0, False), checked.output
+    for last, name in (("expand", "back-1"), ("contract", "back-2")):
+        here.plan_file.write_text(yaml.safe_dump(yaml.safe_load(here.plan_file.read_text()) | {"name": name}))
+        arrived = await here.run_zdd("run", "--until", last, *(("--confirm", name) if last == "contract" else ()))
+        assert (arrived.code, arrived.out.splitlines()[-1]) == (0, f"{name} waits after {last}"), arrived.output
+        shown = await here.run_zdd("status")
+        assert (shown.code, "cutover" in shown.out) == (0, False), shown.output
+        undone = await here.run_zdd("rollback", "--yes", "--timeout", "60s")
+        assert undone.code == 0, undone.output
+        over = await here.run_zdd("run")
+        assert (over.code, f"{name} is rolled-back" in over.err) == (1, True), over.output
+        assert dump(pg, pg_dsn) == before, last
+    here.plan_file.write_text(yaml.safe_dump(yaml.safe_load(here.plan_file.read_text()) | {"name": "notes"}))
+    ended = await here.run_zdd("run", "--confirm", "notes")
+    assert (ended.code, ended.out.splitlines()[-1]) == (0, "notes is done"), ended.output
+    assert dump(pg, pg_dsn) == expected

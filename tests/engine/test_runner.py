@@ -46,7 +46,7 @@ async def open_runner(dsn: str) -> AsyncIterator[tuple[AgentStore, ReleaseHolder
                 plan=plan_for(dsn),
                 store=store,
                 flag_store=None,
-                cluster=cast(Cluster, None),
+                cluster_client=cast(Cluster, None),
                 is_paused=lambda: False,
                 log=lambda _line: None,
             )

@@ -13,7 +13,7 @@ from zdd_tui.backends.kubernetes.services import (
 from zdd_tui.checks.rollouts import require_live_namespace, try_rollouts
 from zdd_tui.model.errors import ClusterError, Refused
 from zdd_tui.model.json_access import get_text
-from zdd_tui.model.plan.base import BasePlan
+from zdd_tui.model.plan.base import BasePlan, WorkloadPlan
 from zdd_tui.model.plan.strategies import BlueGreenPlan, CanaryPlan, SingleImagePlan
 from zdd_tui.model.workload.rollout import DeploymentView, capacity_hint, container_image, reduces_capacity
 from zdd_tui.model.workload.route import compute_canary_replicas, percent_of_pods, set_backend_weight
@@ -36,7 +36,7 @@ _ROUTE_PERMISSIONS: tuple[Permission, ...] = tuple(
 )
 
 
-async def check_cluster(plan: BasePlan) -> list[str]:
+async def check_cluster(plan: WorkloadPlan) -> list[str]:
     """Checks the Deployment, and what the plan's strategy needs beside it.
 
     Returns:

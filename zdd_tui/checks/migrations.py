@@ -87,7 +87,8 @@ def advise_command_line(loaded: LoadedPlan) -> str:
     names = sorted(find_placeholders(loaded.document.get("database")))
     dsn = ["--dsn", f"${{{names[0]}}}"] if len(names) == 1 else []
     files = [str(file) for file in _migration_files(loaded)]
-    target = ["--deployment", loaded.plan.kubernetes.deployment, "--plan", f"{loaded.plan.name}-expand.yaml"]
+    deployment = next(iter(loaded.plan.workloads), "")
+    target = ["--deployment", deployment, "--plan", f"{loaded.plan.name}-expand.yaml"]
     return shlex.join(["zdd", "advise", "--sql", *files, *dsn, *target])
 
 

@@ -6,10 +6,10 @@ from zdd_tui.checks.locks import LockMeasurement, evaluate_migration, lock_lines
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.registry import numbered_steps, plan_operations
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.plan.operations import OperationsPlan
+from zdd_tui.model.plan.operations import BaseOperationsPlan
 
 
-async def check_operation_rows(conn: Connection, plan: OperationsPlan) -> list[str]:
+async def check_operation_rows(conn: Connection, plan: BaseOperationsPlan) -> list[str]:
     """
     Returns:
         one line for each operation.
@@ -30,7 +30,7 @@ async def check_operation_rows(conn: Connection, plan: OperationsPlan) -> list[s
     return lines
 
 
-async def check_operation_locks(plan: OperationsPlan, measurement: LockMeasurement | None) -> list[str]:
+async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasurement | None) -> list[str]:
     """Judges what every phase but the last one runs: under a lock that blocks sessions only the catalog may change.
 
     Returns:

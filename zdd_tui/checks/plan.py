@@ -2,7 +2,9 @@
 
 import asyncio
 import time
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 
@@ -24,10 +26,10 @@ from zdd_tui.model.ddl.lint import lint_plan_sql
 from zdd_tui.model.errors import MetricsError, PlanError, ZddError
 from zdd_tui.model.guard.rules import require_scipy
 from zdd_tui.model.operations.registry import plan_operations
-from zdd_tui.model.plan.base import BasePlan, Plan
+from zdd_tui.model.plan.base import BasePlan, Plan, WorkloadPlan
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.plan.guard import Guard, Metric
-from zdd_tui.model.plan.operations import OperationsPlan
+from zdd_tui.model.plan.operations import BaseOperationsPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +90,8 @@ async def _check_one_region(
         raise loaded.with_location(error) from None
     if offline:
         return lines + await check_migrations(loaded, offline=True)
-    checks = [
-        _check_database(loaded, measurement, sides),
-        check_cluster(plan),
-        check_migrations(loaded, offline=False, measurement=measurement),
-    ]
-    if plan.redis_url is not None:
-        checks.insert(2, _check_redis(plan, plan.redis_url.get_secret_value()))
-    if plan.guard is not None:
-        checks.insert(-1, check_guard_queries(plan.guard))
     errors: list[ZddError] = []
-    for result in await asyncio.gather(*checks, return_exceptions=True):
+    for result in await asyncio.gather(*_system_checks(loaded, measurement, sides), return_exceptions=True):
         if isinstance(result, ZddError):
             errors.append(loaded.with_location(result) if isinstance(result, PlanError) else result)
         elif isinstance(result, BaseException):
@@ -112,6 +105,21 @@ async def _check_one_region(
     return lines
 
 
+def _system_checks(
+    loaded: LoadedPlan, measurement: LockMeasurement | None, sides: list[CheckedSides] | None
+) -> Iterator[Coroutine[Any, Any, list[str]]]:
+    """A check for each system that the plan names."""
+    plan = loaded.plan
+    yield _check_database(loaded, measurement, sides)
+    if isinstance(plan, WorkloadPlan):
+        yield check_cluster(plan)
+    if plan.redis_url is not None:
+        yield _check_redis(plan, plan.redis_url.get_secret_value())
+    if plan.guard is not None:
+        yield check_guard_queries(plan.guard)
+    yield check_migrations(loaded, offline=False, measurement=measurement)
+
+
 async def _check_file(plan: BasePlan, *, offline: bool) -> list[str]:
     """Judges what needs no other system: the guard's dependencies, and the SQL of the change."""
     check_guard_dependencies(plan.guard)
@@ -119,7 +127,7 @@ async def _check_file(plan: BasePlan, *, offline: bool) -> list[str]:
     if plan.production is None:
         kind = "production" if plan.is_production else "not production"
         lines.append(f"note: environment {plan.environment} counts as {kind} by its name; `production:` decides it")
-    if isinstance(plan, OperationsPlan):
+    if isinstance(plan, BaseOperationsPlan):
         count = len(plan_operations(plan))
         lines.append(f"{count} operation{'' if count == 1 else 's'} can be executed online")
     if isinstance(plan, Plan):
@@ -139,7 +147,7 @@ async def _check_database(
         with translate_errors(dsn):
             await refuse_pooler(conn, dsn)
             await migrations.check_can_migrate(conn, dsn)
-            if isinstance(plan, OperationsPlan):
+            if isinstance(plan, BaseOperationsPlan):
                 if await _has_started(conn, plan):
                     return [f"PostgreSQL {describe_dsn(dsn)}: the release has started"]
                 lines = [

@@ -20,7 +20,7 @@ from zdd_tui.backends.kubernetes.services import DEPLOYMENTS, SERVICES, get_raw_
 from zdd_tui.model.errors import ClusterError, with_hint
 from zdd_tui.model.image import is_same_image
 from zdd_tui.model.json_access import get_object, get_objects, get_text
-from zdd_tui.model.plan.base import BasePlan, Plan
+from zdd_tui.model.plan.base import Plan, WorkloadPlan
 from zdd_tui.model.plan.strategies import SingleImagePlan
 from zdd_tui.model.workload.quota import find_quota_shortages
 from zdd_tui.model.workload.rollout import (
@@ -68,7 +68,7 @@ class _Findings:
         self.errors.append(ClusterError(f"{self.place}: {text}", hint))
 
 
-async def try_rollouts(cluster: Cluster, plan: BasePlan) -> list[str]:
+async def try_rollouts(cluster: Cluster, plan: WorkloadPlan) -> list[str]:
     """Tries every rollout of the plan. Changes nothing.
 
     Returns:
@@ -124,14 +124,14 @@ async def require_live_namespace(cluster: Cluster) -> None:
         )
 
 
-def planned_images(plan: BasePlan) -> tuple[str, ...]:
+def planned_images(plan: WorkloadPlan) -> tuple[str, ...]:
     """The images that the plan rolls out, in order."""
     if isinstance(plan, Plan):
         return (plan.kubernetes.images.v2, plan.kubernetes.images.v3)
     return (plan.kubernetes.image,) if isinstance(plan, SingleImagePlan) else ()
 
 
-def _check_strategy(found: _Findings, plan: BasePlan, raw: Any) -> None:
+def _check_strategy(found: _Findings, plan: WorkloadPlan, raw: Any) -> None:
     view = project_deployment(raw)
     names = plan.kubernetes
     if is_paused(raw):
@@ -147,7 +147,7 @@ def _check_strategy(found: _Findings, plan: BasePlan, raw: Any) -> None:
         found.note(f"{reason}: a rollout serves with less capacity", capacity_hint(plan))
 
 
-def _check_containers(found: _Findings, plan: BasePlan, raw: Any) -> None:
+def _check_containers(found: _Findings, plan: WorkloadPlan, raw: Any) -> None:
     current = container_image(plan, project_deployment(raw))
     others = find_other_containers(raw, plan.kubernetes.container, (current, *planned_images(plan)))
     for each in others:
@@ -168,7 +168,7 @@ def _container_hint(container: OtherContainer) -> str:
     )
 
 
-async def _check_service(found: _Findings, cluster: Cluster, plan: BasePlan, raw: Any) -> None:
+async def _check_service(found: _Findings, cluster: Cluster, plan: WorkloadPlan, raw: Any) -> None:
     """The Service must exist and select the pods. A worker has none: its pods count by their readiness."""
     try:
         service = await get_raw_object(cluster, SERVICES, plan.service)
@@ -197,7 +197,7 @@ async def _check_service(found: _Findings, cluster: Cluster, plan: BasePlan, raw
         )
 
 
-async def _try_images(found: _Findings, cluster: Cluster, plan: BasePlan, raw: Any) -> Any | None:
+async def _try_images(found: _Findings, cluster: Cluster, plan: WorkloadPlan, raw: Any) -> Any | None:
     """Returns the Deployment as the first rollout would make it; None where that could not be tried."""
     names = plan.kubernetes
     current = container_image(plan, project_deployment(raw))
@@ -226,7 +226,7 @@ async def _try_images(found: _Findings, cluster: Cluster, plan: BasePlan, raw: A
     return first
 
 
-def _check_quotas(found: _Findings, plan: BasePlan, quotas: Any, deployment: Any) -> None:
+def _check_quotas(found: _Findings, plan: WorkloadPlan, quotas: Any, deployment: Any) -> None:
     if project_deployment(deployment).desired == 0:
         return
     for shortage in find_quota_shortages(quotas, get_object(deployment, "spec", "template")):
@@ -235,7 +235,7 @@ def _check_quotas(found: _Findings, plan: BasePlan, quotas: Any, deployment: Any
         )
 
 
-async def _try_pod(found: _Findings, cluster: Cluster, plan: BasePlan, deployment: Any) -> None:
+async def _try_pod(found: _Findings, cluster: Cluster, plan: WorkloadPlan, deployment: Any) -> None:
     """What admission makes of a pod of the first rollout; where this account may create none: of the pods that run."""
     container = plan.kubernetes.container
     planned = find_admitted_image(deployment, container)
@@ -255,7 +255,7 @@ async def _try_pod(found: _Findings, cluster: Cluster, plan: BasePlan, deploymen
         found.note(f"an admission webhook changes {planned} to {image} in its pods, not in the Deployment")
 
 
-async def _compare_running_pods(found: _Findings, cluster: Cluster, plan: BasePlan) -> None:
+async def _compare_running_pods(found: _Findings, cluster: Cluster, plan: WorkloadPlan) -> None:
     names = plan.kubernetes
     view = await cluster.get_deployment(names.deployment)
     image = container_image(plan, view)

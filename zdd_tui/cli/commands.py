@@ -24,7 +24,7 @@ from zdd_tui.model.errors import (
     ZddError,
     with_hint,
 )
-from zdd_tui.model.plan.base import BasePlan, Plan
+from zdd_tui.model.plan.base import BasePlan, Plan, WorkloadPlan
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.plan.registry import strategy_title
 from zdd_tui.model.release.delivery import ATTEMPT_SECONDS, RETRY_SECONDS, VALID_SECONDS
@@ -182,6 +182,8 @@ async def _find_missing_deployments(plan: BasePlan) -> tuple[str, ...]:
     from zdd_tui.backends.kubernetes.cluster import Cluster  # noqa: PLC0415  # only a rollback needs it
     from zdd_tui.backends.kubernetes.errors import KubeApiError  # noqa: PLC0415
 
+    if not isinstance(plan, WorkloadPlan):
+        return ()
     names = plan.kubernetes
     try:
         async with (

@@ -21,9 +21,9 @@ from zdd_tui.cli.commands import open_store
 from zdd_tui.cli.measurement import lock_measurement
 from zdd_tui.cli.status import VERDICT_GLYPHS
 from zdd_tui.model.doctor import CHECKLIST, DoctorFacts, Fact, Finding, Report, examine_facts
-from zdd_tui.model.doctor.facts import Evidence, QueryFacts, ReleaseHistory
+from zdd_tui.model.doctor.facts import Evidence, QueryFacts, ReleaseHistory, TrafficFacts, WorkloadFacts
 from zdd_tui.model.errors import DatabaseError, Refused, ZddError
-from zdd_tui.model.plan.base import BasePlan
+from zdd_tui.model.plan.base import BasePlan, WorkloadPlan
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import Actor
@@ -36,7 +36,7 @@ async def run_examination(loaded: LoadedPlan) -> Report:
     plan = loaded.plan
     (history, queries), (workload, traffic), flags, names, file, (migrations, refusals) = await asyncio.gather(
         _read_database_facts(plan),
-        read_cluster(plan),
+        _read_cluster_facts(plan),
         _read_flags(plan),
         read_ttls(plan.dns),
         read_file_state(Path(loaded.source)),
@@ -115,6 +115,12 @@ async def _read_database_facts(plan: BasePlan) -> tuple[Fact[ReleaseHistory], Fa
         return history, await _read_fact(read_old_queries(conn, plan, since=since), dsn)
     finally:
         conn.terminate()
+
+
+async def _read_cluster_facts(plan: BasePlan) -> tuple[Fact[WorkloadFacts], Fact[TrafficFacts]]:
+    if isinstance(plan, WorkloadPlan):
+        return await read_cluster(plan)
+    return Fact(None, "this plan has no Deployment"), Fact(None, "this plan has no Deployment")
 
 
 async def _read_fact(read: Awaitable[T], dsn: str) -> Fact[T]:

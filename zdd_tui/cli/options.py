@@ -156,8 +156,10 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
         help="the migration's SQL, in order; with --from, what the tool's own command printed",
     )
     _add_directory_options(parser)
-    parser.add_argument("--deployment", required=True, metavar="NAME", help="the Deployment that serves")
-    parser.add_argument("--image", required=True, metavar="IMAGE", help="the version that needs the new schema")
+    parser.add_argument(
+        "--deployment", metavar="NAME", help="the Deployment that serves; without it the plan rolls out nothing"
+    )
+    parser.add_argument("--image", metavar="IMAGE", help="the version that needs the new schema")
     parser.add_argument("--name", default="", help="of the release; default: from the last file's name")
     parser.add_argument("--environment", default="production")
     parser.add_argument("--namespace", default="", metavar="NAME")
@@ -245,6 +247,9 @@ def add_demo_options(demo: argparse.ArgumentParser) -> None:
     )
     demo.add_argument(
         "--kind", choices=("column", "table"), default="column", help="what the new schema adds: columns, or a table"
+    )
+    demo.add_argument(
+        "--migration", metavar="FILE", help="run SQL of your own on the demo's table `users`, statement by statement"
     )
     demo.add_argument("--dual-write", choices=("application", "trigger"), default="application")
     demo.add_argument(

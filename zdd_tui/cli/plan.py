@@ -19,7 +19,7 @@ from zdd_tui.model.errors import PlanError, Refused
 from zdd_tui.model.operations.base import Operation, OperationOptions
 from zdd_tui.model.operations.registry import plan_operations, read_operations
 from zdd_tui.model.plan.file import find_placeholders, load_plan
-from zdd_tui.model.plan.operations import OperationsPlan
+from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.production_lock import is_production
 
 
@@ -32,7 +32,15 @@ def run_plan(arguments: argparse.Namespace, out: TextIO) -> int:
     """
     if arguments.output:
         require_new_file(arguments.output, force=arguments.force)
-    found = plan_directory(arguments) if arguments.directory else _plan_files(arguments)
+    has_rollout = arguments.deployment is not None
+    if has_rollout is not (arguments.image is not None):
+        raise Refused(
+            "--deployment and --image belong together", "give both, or neither for a plan that rolls out nothing"
+        )
+    if arguments.directory:
+        found = plan_directory(arguments, has_rollout=has_rollout)
+    else:
+        found = _plan_files(arguments, has_rollout=has_rollout)
     document = _build_document(arguments, found)
     text = format_yaml(document, "\n# ".join(found.origin))
     placeholders = {name: f"placeholder://{name.lower()}" for name in find_placeholders(yaml.safe_load(text))}
@@ -42,7 +50,7 @@ def run_plan(arguments: argparse.Namespace, out: TextIO) -> int:
         out.write(text)
         return 0
     write_plan(text, arguments.output, force=arguments.force)
-    assert isinstance(loaded.plan, OperationsPlan)
+    assert isinstance(loaded.plan, BaseOperationsPlan)
     for line in found.origin:
         out.write(line + "\n")
     for line in describe_operations(plan_operations(loaded.plan)):
@@ -51,7 +59,7 @@ def run_plan(arguments: argparse.Namespace, out: TextIO) -> int:
     return 0
 
 
-def _plan_files(arguments: argparse.Namespace) -> PlannedMigration:
+def _plan_files(arguments: argparse.Namespace, *, has_rollout: bool) -> PlannedMigration:
     """
     Raises:
         Refused: a statement cannot be executed online, or there is none.
@@ -64,7 +72,7 @@ def _plan_files(arguments: argparse.Namespace) -> PlannedMigration:
         for file in arguments.files
         for statement in read_migration(read_text(file, max_bytes=MAX_SQL_BYTES), file)
     ]
-    kept = [statement.text for statement in statements if _read(statement)]
+    kept = [statement.text for statement in statements if read_migration_statement(statement, has_rollout=has_rollout)]
     if not kept:
         raise Refused("the migration changes nothing", "name a file with statements that change the schema")
     names = ", ".join(Path(file).name for file in arguments.files)
@@ -76,26 +84,34 @@ def describe_operations(operations: tuple[Operation, ...]) -> list[str]:
     return [f"{each.summary}: {' and '.join(dict.fromkeys(step.phase for step in each.steps))}" for each in operations]
 
 
-def _read(statement: Statement) -> tuple[Operation, ...]:
+def read_migration_statement(statement: Statement, *, has_rollout: bool) -> tuple[Operation, ...]:
+    """The operations of one statement of a migration file; none for what changes nothing, such as BEGIN.
+
+    Raises:
+        Refused: it cannot be executed online; names file and line.
+    """
     try:
-        return read_operations(statement.text, OperationOptions(has_rollout=True))
+        return read_operations(statement.text, OperationOptions(has_rollout))
     except PlanError as error:
         raise Refused(f"{statement.location}: {error.title}", error.hint) from None
 
 
 def _build_document(arguments: argparse.Namespace, found: PlannedMigration) -> dict[str, Any]:
     stem = re.sub(r"[^a-z0-9]+", "-", found.stem.lower()).strip("-")
+    rollout = {
+        "kubernetes": {
+            "namespace": arguments.namespace or "default",
+            "deployment": arguments.deployment,
+            "container": arguments.container or "app",
+            "image": arguments.image,
+        }
+    }
     return {
         "name": arguments.name or stem[:40].strip("-") or "migration",
         "strategy": "expand-contract",
         "environment": arguments.environment,
         "production": is_production(arguments.environment),
         "database": {"dsn": arguments.dsn or "${DATABASE_URL}"},
-        "kubernetes": {
-            "namespace": arguments.namespace or "default",
-            "deployment": arguments.deployment,
-            "container": arguments.container or "app",
-            "image": arguments.image,
-        },
+        **(rollout if arguments.deployment else {}),
         "operations": found.operations,
     }

@@ -47,8 +47,11 @@ class _Location:
     files: tuple[DirectoryFile, ...]
 
 
-def plan_directory(arguments: argparse.Namespace) -> PlannedMigration:
+def plan_directory(arguments: argparse.Namespace, *, has_rollout: bool) -> PlannedMigration:
     """
+    Args:
+        has_rollout: the plan rolls out an image.
+
     Raises:
         PlanError: the directory, its files or the version table cannot be read, or no tool is recognized.
         Refused: nothing is pending, the tool itself would stop here, or a statement cannot be executed online.
@@ -73,14 +76,14 @@ def plan_directory(arguments: argparse.Namespace) -> PlannedMigration:
     place = f"{location.folder}, by {table.sql} of {describe_dsn(dsn)}"
     if not found.pending:
         raise Refused(f"{tool.name}: nothing is pending in {place}", "add a migration to the directory first")
-    operations = plan_pending(found, record_in=Phase(arguments.record_in))
+    operations = plan_pending(found, record_in=Phase(arguments.record_in), has_rollout=has_rollout)
     if unfilled := sorted(find_placeholders(list(operations))):
         raise PlanError(
             f"the SQL holds ${{{unfilled[0]}}}, which a plan fills from the environment of zdd",
             "write the value itself, or the text in two parts: '$' || '{…}'",
         )
     names = [migration.name for migration in found.pending]
-    notes = [*found.notes, *([tool.start_note] if tool.start_note else [])]
+    notes = [*found.notes, *([tool.start_note] if tool.start_note and has_rollout else [])]
     origin = (f"{tool.name}: {len(names)} pending in {place}: {shorten(names)}", *(f"note: {note}" for note in notes))
     return PlannedMigration(operations, PurePath(names[-1]).stem, tuple(map(_one_line, origin)))
 

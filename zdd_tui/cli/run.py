@@ -106,6 +106,8 @@ def _result(record: ReleaseRecord, until: str) -> int | None:
         return None
     if release.state is not ReleaseState.WAITING:
         _say_error(f"{release.name} is {release.state}{f': {release.error}' if release.error else ''}")
+        if release.state is ReleaseState.ROLLED_BACK:
+            _say_error("to start another release of this name: zdd agent PLAN")
         return 1
     phase = release.current_phase.name if release.current_phase else release.name
     if closed := closed_gates(release, record.gates, record.now):
@@ -128,13 +130,11 @@ async def _wait_for_gates(store: Store, record: ReleaseRecord, timeout: float) -
                 except DatabaseError:
                     continue  # a server that is away stops no release: the agent is the one that works
                 release = record.release
-                if release.state not in (ReleaseState.RUNNING, ReleaseState.WAITING, ReleaseState.PLANNED):
-                    if not release.state.is_rolling_back:
-                        return record
-                    continue
-                if release.state is ReleaseState.RUNNING:
+                if release.state in (ReleaseState.RUNNING, ReleaseState.ROLLING_BACK):
                     waiting_since = None
                     continue
+                if release.state not in (ReleaseState.WAITING, ReleaseState.PLANNED):
+                    return record
                 if release.next_phase is not None and not closed_gates(release, record.gates, record.now):
                     return record
                 waiting_since = record.now if waiting_since is None else waiting_since

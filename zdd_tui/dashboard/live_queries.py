@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from zdd_tui.dashboard.live_views import describe_error
 from zdd_tui.model.activity import ActivityQuery
-from zdd_tui.model.errors import DatabaseError, PlanError, ZddError
+from zdd_tui.model.errors import ClusterError, DatabaseError, PlanError, ZddError
 from zdd_tui.model.fleet.stored import require_known_cluster
 from zdd_tui.model.log_buffer import LogBuffer
 from zdd_tui.model.masking import mask_secrets, mask_text
-from zdd_tui.model.plan.base import BasePlan, Plan
+from zdd_tui.model.plan.base import BasePlan, Plan, WorkloadPlan
 from zdd_tui.model.plan.strategies import DarkLaunchPlan
 from zdd_tui.model.queries import (
     AuditLogQuery,
@@ -139,6 +139,8 @@ class LiveQueries:
             if self._cluster is None:
                 from zdd_tui.backends.kubernetes.cluster import Cluster  # noqa: PLC0415
 
+                if not isinstance(self._plan, WorkloadPlan):
+                    raise ClusterError("this plan has no Deployment")
                 require_known_cluster(self._plan)
                 names = self._plan.kubernetes
                 self._cluster = await self._stack.enter_async_context(
@@ -148,7 +150,8 @@ class LiveQueries:
 
     def follow_log(self, query: LogQuery, loop: asyncio.AbstractEventLoop) -> "_LiveLogTail":
         """Starts following a log. Call it from any thread."""
-        tail = _LiveLogTail(self, replace(query, container=query.container or self._plan.kubernetes.container), loop)
+        container = self._plan.kubernetes.container if isinstance(self._plan, WorkloadPlan) else ""
+        tail = _LiveLogTail(self, replace(query, container=query.container or container), loop)
         loop.call_soon_threadsafe(tail.start)
         return tail
 

@@ -22,7 +22,7 @@ from zdd_tui.model.activity import StopRequest
 from zdd_tui.model.agent_start import AgentStart
 from zdd_tui.model.errors import DatabaseError, DatabaseUnavailable, ZddError
 from zdd_tui.model.fleet.stored import require_known_cluster, require_known_value
-from zdd_tui.model.plan.base import BasePlan, Plan
+from zdd_tui.model.plan.base import BasePlan, Plan, WorkloadPlan
 from zdd_tui.model.queries import LogQuery, LogTail, Query
 from zdd_tui.model.release.delivery import VALID_SECONDS, Delivery
 from zdd_tui.model.release.records import Actor, CommandRequest, ReleaseRecord, StoredCommand
@@ -434,6 +434,7 @@ class LiveSource:
         from zdd_tui.backends.kubernetes.deployment_watch import DeploymentWatch  # noqa: PLC0415
 
         is_second = slot is Slot.SECOND_WORKLOAD
+        assert isinstance(self._plan, WorkloadPlan), "a plan without a Deployment has no pods to watch"
         names = self._plan.kubernetes
         require_known_cluster(self._plan)
         async with Cluster.connect(names.kubeconfig, names.context, names.namespace, check=False) as cluster:

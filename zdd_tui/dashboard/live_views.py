@@ -9,7 +9,7 @@ from zdd_tui.dashboard.state import FlagView, Observed, PlanView
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.flag import parse_flag
 from zdd_tui.model.guard.rules import describe_rules
-from zdd_tui.model.plan.base import BasePlan, Change, DualWriteMode, Plan
+from zdd_tui.model.plan.base import BasePlan, Change, DualWriteMode, Plan, WorkloadPlan
 from zdd_tui.model.plan.guard import Source
 from zdd_tui.model.plan.strategies import BlueGreenPlan, CanaryPlan, DarkLaunchPlan, SingleImagePlan
 from zdd_tui.model.queries import ChangeView
@@ -25,15 +25,15 @@ def build_plan_view(plan: BasePlan, path: str = "") -> PlanView:
     Args:
         path: of the plan's file; empty if unknown.
     """
-    names = plan.kubernetes
-    context = f", context {names.context}" if names.context else ""
+    target, cluster = _describe_workload(plan)
     return PlanView(
         name=plan.name,
         strategy=plan.strategy,
         environment=plan.environment,
         production=plan.production,
-        target=f"{names.deployment}@{names.context or names.namespace}",
-        cluster=f"deployment {names.namespace}/{names.deployment}{context}",
+        target=target,
+        cluster=cluster,
+        has_workload=isinstance(plan, WorkloadPlan),
         has_backfill=isinstance(plan, Plan),
         has_flags=bool(plan.flag_roles),
         rule_names=tuple(rule.name for rule in plan.guard.rules) if plan.guard else (),
@@ -49,6 +49,18 @@ def build_plan_view(plan: BasePlan, path: str = "") -> PlanView:
         region_names=plan.regions.names if plan.regions is not None and plan.region else (),
         guard_rules=describe_rules(plan.guard),
         queried_rules=_find_queried_rules(plan),
+    )
+
+
+def _describe_workload(plan: BasePlan) -> tuple[str, str]:
+    """The Deployment in few words, and where it is; of a plan without one: empty."""
+    if not isinstance(plan, WorkloadPlan):
+        return "schema only", ""
+    names = plan.kubernetes
+    context = f", context {names.context}" if names.context else ""
+    return (
+        f"{names.deployment}@{names.context or names.namespace}",
+        f"deployment {names.namespace}/{names.deployment}{context}",
     )
 
 

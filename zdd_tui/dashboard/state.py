@@ -76,6 +76,7 @@ class PlanView:
         database: where the `zdd` schema lives, as ``user@host:port/db``.
         has_backfill: the strategy moves old rows.
         has_flags: the release has flags.
+        has_workload: the release rolls out an image on a Deployment.
         rule_names: names of the guard's rules; empty without a guard.
         new_image: the image that a strategy with one new image rolls out; every other image is old.
         newest_image: the last image that the release rolls out; of expand/contract it knows only the new side.
@@ -101,6 +102,7 @@ class PlanView:
     flags: str = ""
     has_backfill: bool = True
     has_flags: bool = True
+    has_workload: bool = True
     rule_names: tuple[str, ...] = ()
     new_image: str = ""
     newest_image: str = ""
@@ -201,9 +203,10 @@ class DashboardState:
         found = [assess(SourceName.POSTGRESQL, self.release)]
         if self.plan.has_flags:
             found.append(assess(SourceName.REDIS, self.flags))
-        workloads = (self.workload, self.second_workload)[: max(1, len(self.plan.deployment_roles))]
-        each = [assess(SourceName.KUBERNETES, workload) for workload in workloads]
-        found.append(max(each, key=lambda health: (health.status is not SourceStatus.FRESH, health.age or 0.0)))
+        if self.plan.has_workload:
+            workloads = (self.workload, self.second_workload)[: max(1, len(self.plan.deployment_roles))]
+            each = [assess(SourceName.KUBERNETES, workload) for workload in workloads]
+            found.append(max(each, key=lambda health: (health.status is not SourceStatus.FRESH, health.age or 0.0)))
         server_now = self.server_now(now)
         if self.plan.queried_rules and record is not None and server_now is not None:
             found.append(assess_queried_metrics(record, self.plan.queried_rules, server_now, activity))

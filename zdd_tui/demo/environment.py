@@ -27,6 +27,7 @@ from zdd_tui.demo.plan import (
     LENIENT_GUARD_YAML,
     ChangeKind,
     DualWriteMode,
+    migration_plan_yaml,
     plan_yaml,
     regions_yaml,
     strategy_plan_yaml,
@@ -57,6 +58,7 @@ class DemoOptions:
         is_guard_lenient: the guard's limits tolerate a slow machine, and missing data is no reason to roll back.
         has_wrong_results: the new path of a dark launch returns different results.
         fault: name of the fault to inject into versions above 1; empty for none.
+        migration: statements of the reader's own, which the release executes instead of the demo's change.
         regions: names of the plan's regions, in order; empty for a plan without. `region` is this production's.
     """
 
@@ -76,17 +78,18 @@ class DemoOptions:
     fault: str = ""
     regions: tuple[str, ...] = ()
     region: str = ""
+    migration: tuple[str, ...] = ()
 
     @property
     def changes_schema(self) -> bool:
-        """The release is one of expand/contract."""
-        return self.strategy == EXPAND_CONTRACT
+        """The release is the demo's own of expand/contract, with a backfill and flags."""
+        return self.strategy == EXPAND_CONTRACT and not self.migration
 
     @property
     def uses_flags(self) -> bool:
         """The release has flags."""
         by_flag = self.strategy == "canary" and self.canary_by == "flag"
-        return by_flag or self.strategy in (EXPAND_CONTRACT, "dark-launch")
+        return by_flag or self.changes_schema or self.strategy == "dark-launch"
 
     @property
     def uses_gateway(self) -> bool:
@@ -95,7 +98,9 @@ class DemoOptions:
 
     def plan_text(self) -> str:
         """The release's plan as YAML."""
-        if self.changes_schema:
+        if self.migration:
+            text = migration_plan_yaml(self.migration, name=self.name, soak=self.soak)
+        elif self.changes_schema:
             limit = self.max_rows_per_second
             text = plan_yaml(self.kind, self.mode, name=self.name, soak=self.soak, max_rows_per_second=limit)
         else:

@@ -1,7 +1,10 @@
 """The demo's plans: the same files that an operator would write."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal
+
+import yaml
 
 ChangeKind = Literal["column", "table"]
 DualWriteMode = Literal["application", "trigger"]
@@ -229,6 +232,13 @@ def strategy_plan_yaml(
         + section.format(**weights, expires=flags_expiry_date())
         + _GATES.format(soak=soak)
     )
+
+
+def migration_plan_yaml(operations: Sequence[str], *, name: str, soak: str) -> str:
+    """The plan of a migration of the reader's own, and of an image that needs no change of the schema."""
+    head = _HEAD.format(reference="docs/operations.md", name=name, strategy=EXPAND_CONTRACT, images=f"  image: {IMAGE}")
+    listed = yaml.safe_dump({"operations": list(operations)}, sort_keys=False, allow_unicode=True)
+    return f"{head}\n{listed}{_GATES.format(soak=soak)}"
 
 
 _GUARD = """

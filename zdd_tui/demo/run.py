@@ -15,12 +15,16 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
+from zdd_tui.backends.files import MAX_SQL_BYTES, read_text
 from zdd_tui.backends.store.client import Store
 from zdd_tui.cli.options import MISMATCH_FAULT, forwarded_options, read_display_options
+from zdd_tui.cli.plan import read_migration_statement
 from zdd_tui.demo.environment import REGION_NAMES, DemoOptions, Environment, poll_until, start_regions
 from zdd_tui.demo.image_trials import run_image_trials
+from zdd_tui.demo.plan import EXPAND_CONTRACT
 from zdd_tui.demo.release_driver import ProgressLog
 from zdd_tui.demo.scenarios import Production, Report, Scenario, choose_scenario, load_summary
+from zdd_tui.model.advice.migration import read_migration
 from zdd_tui.model.errors import ZddError
 from zdd_tui.testbed.processes import scratch_folder
 
@@ -71,6 +75,8 @@ def read_options(arguments: argparse.Namespace) -> DemoOptions:
     options = DemoOptions(rows=arguments.rows, rate=arguments.rate, kind=arguments.kind, mode=arguments.dual_write)
     if arguments.strategy != options.strategy:
         options.strategy, options.name = arguments.strategy, f"users-api-{re.sub('[^a-z]', '-', arguments.strategy)}"
+    if arguments.migration:
+        options.migration, options.name = read_migration_file(arguments), "your-migration"
     options.canary_by = arguments.by
     options.has_wrong_results = arguments.inject == MISMATCH_FAULT
     options.fault = "" if options.has_wrong_results else arguments.inject or ""
@@ -92,6 +98,24 @@ def read_options(arguments: argparse.Namespace) -> DemoOptions:
             options.rows = REGION_ROWS
     options.max_rows_per_second = limit_rows_per_second(options.rows, arguments.backfill_time, arguments.headless)
     return options
+
+
+def read_migration_file(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """The statements of the reader's own migration.
+
+    Raises:
+        ZddError: it cannot be read or executed, or another option excludes it.
+    """
+    if arguments.strategy != EXPAND_CONTRACT or arguments.regions > 1 or arguments.tour or arguments.inject:
+        raise ZddError(
+            "--migration is a release of its own", "omit --strategy, --regions, --tour and --inject, or --migration"
+        )
+    file = arguments.migration
+    return tuple(
+        statement.text
+        for statement in read_migration(read_text(file, max_bytes=MAX_SQL_BYTES), file)
+        if read_migration_statement(statement, has_rollout=True)
+    )
 
 
 def limit_rows_per_second(rows: int, seconds: float | None, is_headless: bool) -> int | None:

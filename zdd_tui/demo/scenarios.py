@@ -19,7 +19,7 @@ from zdd_tui.demo import manifests
 from zdd_tui.demo.data import open_connection
 from zdd_tui.demo.environment import DemoOptions, Environment
 from zdd_tui.demo.image_trials import run_image_trials
-from zdd_tui.demo.plan import REGION_SOAK
+from zdd_tui.demo.plan import EXPAND_CONTRACT, REGION_SOAK
 from zdd_tui.demo.release_driver import ProgressLog, ReleaseDriver
 from zdd_tui.demo.sample.version4 import SHADOW_PATH
 from zdd_tui.demo.state_snapshot import EnvironmentState, describe_differences, read_environment_state
@@ -156,7 +156,8 @@ async def _run_release(productions: Sequence[Production]) -> Report:
             route_shares.append(await _measure_route_shares(env, phase))
 
     release: Report = {"phases": driver.phase_seconds, **interruptions}
-    report: Report = {"strategy": env.options.strategy, "release": release, "rollback_rehearsal": rehearsal}
+    strategy = EXPAND_CONTRACT if env.options.migration else env.options.strategy
+    report: Report = {"strategy": strategy, "release": release, "rollback_rehearsal": rehearsal}
     ok = not rehearsal["differences"]
     if changes_schema:
         release |= await _backfill_report(driver)

@@ -12,7 +12,7 @@ from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS, Connection
 from zdd_tui.backends.redis_flags import FlagStore
 from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.model.ddl.catalog import Catalog
-from zdd_tui.model.plan.base import Backfill, BasePlan, Plan
+from zdd_tui.model.plan.base import Backfill, BasePlan, Plan, WorkloadPlan
 from zdd_tui.model.release.records import StepRecord
 from zdd_tui.model.tuning import Tuning, effective_limits
 
@@ -29,24 +29,26 @@ class Context:
 
     Attributes:
         flag_store: None for a plan without flags.
+        cluster_client: None for a plan without a Deployment.
         is_paused: returns whether the release is paused now.
         log: writes a line to the agent's log.
         tuning: returns the limits of the backfill that the operator has changed.
-        workloads: the Deployments of the release as gates read them.
+        workload_cache: the Deployments of the release as gates read them; None without a Deployment.
     """
 
     plan: BasePlan
     store: AgentStore
     flag_store: FlagStore | None
-    cluster: Cluster
+    cluster_client: Cluster | None
     is_paused: Callable[[], bool]
     log: Callable[[str], None]
     tuning: Callable[[], Tuning] = tuple
-    workloads: WorkloadCache = field(init=False)
+    workload_cache: WorkloadCache | None = field(default=None, init=False)
     _catalog: Catalog | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self.workloads = WorkloadCache(self.cluster, self.plan.kubernetes.container)
+        if isinstance(self.plan, WorkloadPlan) and self.cluster_client is not None:
+            self.workload_cache = WorkloadCache(self.cluster_client, self.plan.kubernetes.container)
 
     @property
     def epoch(self) -> int:
@@ -57,6 +59,22 @@ class Context:
         """The flag store, for steps and gates of strategies with flags."""
         assert self.flag_store is not None, f"{self.plan.strategy} plan without flags"
         return self.flag_store
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster, for steps and gates that work on a Deployment."""
+        assert self.cluster_client is not None, f"{self.plan.strategy} plan without a Deployment"
+        return self.cluster_client
+
+    @property
+    def workloads(self) -> WorkloadCache:
+        assert self.workload_cache is not None, f"{self.plan.strategy} plan without a Deployment"
+        return self.workload_cache
+
+    @property
+    def workload_plan(self) -> WorkloadPlan:
+        """The plan, for the steps and gates that work on a Deployment."""
+        return self.plan_of_type(WorkloadPlan)
 
     @property
     def expand_contract_plan(self) -> Plan:

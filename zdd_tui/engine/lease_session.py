@@ -35,7 +35,7 @@ from zdd_tui.engine.steps.rollout import recall_admitted_images
 from zdd_tui.engine.witness import settle_recorded_rows
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import BackendError, DatabaseError, DatabaseUnavailable, Refused, StaleEpoch, ZddError
-from zdd_tui.model.plan.base import BasePlan
+from zdd_tui.model.plan.base import BasePlan, WorkloadPlan
 from zdd_tui.model.plan.guard import Guard
 from zdd_tui.model.release.conditions import withhold_verdicts
 from zdd_tui.model.release.records import NewEvent, ReleaseRecord, StoredCommand
@@ -131,13 +131,10 @@ class LeaseSession:
     async def _run_release(self, stack: AsyncExitStack) -> None:
         await self._connect(stack)
         self._state_changed.set()
-        await _run_until_first_ends(
-            self._ctx.workloads.run(),  # first: the others read and follow its watches
-            self._command_loop(),
-            self._step_loop(),
-            self._gate_loop(),
-            self._monitor.run(),
-        )
+        loops = [self._command_loop(), self._step_loop(), self._gate_loop(), self._monitor.run()]
+        if self._workloads is not None:
+            loops.insert(0, self._workloads.run())  # first: the others read and follow its watches
+        await _run_until_first_ends(*loops)
 
     def _build_guard(self, guard: Guard) -> GuardLoop:
         """The guard starts before the connections exist. A rule is unknown while its source is unavailable."""
@@ -155,12 +152,7 @@ class LeaseSession:
     async def _connect(self, stack: AsyncExitStack) -> None:
         redis = asyncio.create_task(self._connect_flags(stack))
         try:
-            names = self._plan.kubernetes
-            cluster = await self._connect_with_retry(
-                "Kubernetes",
-                lambda: stack.enter_async_context(Cluster.connect(names.kubeconfig, names.context, names.namespace)),
-            )
-            cluster.lease_check = self._store.check_lease
+            cluster = await self._connect_cluster(stack)
             flags = await redis
         finally:
             redis.cancel()
@@ -169,12 +161,12 @@ class LeaseSession:
             plan=self._plan,
             store=self._store,
             flag_store=flags,
-            cluster=cluster,
+            cluster_client=cluster,
             is_paused=lambda: self._release.paused,
             log=self._log,
             tuning=lambda: self._release.tuning,
         )
-        self._workloads = self._ctx.workloads
+        self._workloads = self._ctx.workload_cache
         self._runner = Runner(self._ctx, self._holder, self._hook)
         self._monitor = ConditionMonitor(
             self._ctx,
@@ -184,6 +176,17 @@ class LeaseSession:
             wait_for_step=self._wait_for_cancelled_step,
             on_change=self._state_changed.set,
         )
+
+    async def _connect_cluster(self, stack: AsyncExitStack) -> Cluster | None:
+        if not isinstance(self._plan, WorkloadPlan):
+            return None
+        names = self._plan.kubernetes
+        cluster = await self._connect_with_retry(
+            "Kubernetes",
+            lambda: stack.enter_async_context(Cluster.connect(names.kubeconfig, names.context, names.namespace)),
+        )
+        cluster.lease_check = self._store.check_lease
+        return cluster
 
     async def _connect_flags(self, stack: AsyncExitStack) -> FlagStore | None:
         if (url := self._plan.redis_url) is None:
@@ -267,7 +270,7 @@ class LeaseSession:
                 await self._evaluate_gates(fresh=True)  # a reading that is only old must not refuse the command
                 await self._require_checked_plan(command)
             async with self._step_lock:
-                await require_same_objects(self._ctx.cluster, stored)
+                await require_same_objects(self._ctx.cluster_client, stored)
                 if command.kind is CommandKind.ROLLBACK:
                     await self._stop_step_for_rollback(command)
                 await self._apply_command(stored, command)

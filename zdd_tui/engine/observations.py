@@ -51,7 +51,7 @@ async def read_rollout_status(
     Args:
         ignored_condition: as of :func:`zdd_tui.model.workload.rollout.evaluate_rollout`.
     """
-    view = await ctx.cluster.get_deployment(deployment or ctx.plan.kubernetes.deployment)
+    view = await ctx.cluster.get_deployment(deployment or ctx.workload_plan.kubernetes.deployment)
     return await evaluate_view(ctx, view, ignored_condition=ignored_condition)
 
 
@@ -67,16 +67,16 @@ async def evaluate_view(
 
 async def read_workload(ctx: Context) -> WorkloadReading:
     """The plan's Deployment with its pods and the endpoints of the Service."""
-    return await ctx.workloads.read(ctx.plan.kubernetes.deployment, ctx.plan.service)
+    return await ctx.workloads.read(ctx.workload_plan.kubernetes.deployment, ctx.workload_plan.service)
 
 
 async def list_serving_pods(ctx: Context, workload: WorkloadReading) -> Sequence[PodFacts]:
     """The pods that the Service sends requests to; of a workload without a Service the ready ones."""
-    names = ctx.plan.kubernetes
+    names = ctx.workload_plan.kubernetes
     if (
         not workload.endpoints
         and names.service is None
-        and await get_raw_object(ctx.cluster, SERVICES, ctx.plan.service) is None
+        and await get_raw_object(ctx.cluster, SERVICES, ctx.workload_plan.service) is None
     ):
         return [pod for pod in workload.pods if pod.ready and pod.deletion_deadline is None and not pod.is_terminal]
     return workload.serving_pods

@@ -10,7 +10,6 @@ from zdd_tui.backends.store import evidence
 from zdd_tui.engine.context import Context
 from zdd_tui.model.errors import BackendError, PlanError, Refused
 from zdd_tui.model.plan.base import BasePlan, Plan
-from zdd_tui.model.plan.operations import OperationsPlan
 from zdd_tui.model.release.records import NewEvent, StoredCommand
 from zdd_tui.model.release.rehearsal import require_rehearsal_for_start
 from zdd_tui.model.release.state import Command, CommandKind, Release, ReleaseState
@@ -20,14 +19,16 @@ RECHECK_TIMEOUT = 2.0
 """Seconds that a rollback waits for Kubernetes: reads go back by a flag, which needs no cluster."""
 
 
-async def require_same_objects(cluster: Cluster, command: StoredCommand) -> None:
-    """Compares the uids that the command froze with the cluster (architecture.md, invariant 10).
+async def require_same_objects(cluster: Cluster | None, command: StoredCommand) -> None:
+    """Compares the uids that the command froze with the cluster (architecture.md, invariant 10), where there is one.
 
     A rollback continues when the cluster is unreachable or a Deployment is gone: it undoes what it can.
 
     Raises:
         Refused: another object has a confirmed name now, or an advance cannot be rechecked.
     """
+    if cluster is None:
+        return
     expected = command.to_command.expected
     is_rollback = command.kind is CommandKind.ROLLBACK
     repeat = f"review the state, then repeat the {command.kind}"
@@ -78,7 +79,6 @@ async def require_rehearsal(ctx: Context, release: Release, command: StoredComma
         now=now,
         skip_rehearsal=command.request.unrehearsed,
         reason=command.request.reason,
-        has_operations=isinstance(ctx.plan, OperationsPlan),
     )
     return [NewEvent("rehearsal", waived, command.request.reason, command.actor)] if waived else []
 

@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from zdd_tui.backends.kubernetes.cluster import Cluster
-from zdd_tui.model.plan.base import Plan
+from zdd_tui.model.plan.base import WorkloadPlan
 from zdd_tui.model.workload.pod import TEMPLATE_HASH_LABEL
 from zdd_tui.model.workload.rollout import REVISION_ANNOTATION
 
@@ -20,7 +20,7 @@ _UID = "rehearsal"
 class FakeApi:
     """Serves what a release needs of an API server, from one object in memory."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: WorkloadPlan) -> None:
         names = plan.kubernetes
         self._versions = itertools.count(2)
         self._deployment: dict[str, Any] = {
@@ -119,6 +119,6 @@ class FakeApi:
         }
 
 
-def fake_cluster(plan: Plan) -> Cluster:
+def fake_cluster(plan: WorkloadPlan) -> Cluster:
     """The real client on a Deployment in memory."""
     return Cluster(FakeApi(plan), plan.kubernetes.namespace, "rehearsal")  # type: ignore[arg-type]

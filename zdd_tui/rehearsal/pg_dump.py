@@ -65,6 +65,18 @@ async def copy_whole_schema(source: str, target: str, programs: Path, folder: Pa
     await dump.restore(target, entries, accepted=(0, 1))
 
 
+async def dump_definitions(dsn: str, programs: Path) -> list[str]:
+    """The definitions of a database as pg_dump writes them, without the agent's own schema.
+
+    Raises:
+        DatabaseError: it cannot be dumped.
+    """
+    plain, secret = split_password(dsn)
+    program = [str(programs / "pg_dump"), "--schema-only", "--exclude-schema=zdd", "--exclude-schema=zdd_archive"]
+    text = await _run([*program, f"--dbname={plain}"], secret, f"{describe_dsn(dsn)} cannot be dumped")
+    return [line for line in text.splitlines() if line and not line.startswith(("--", "\\restrict", "\\unrestrict"))]
+
+
 @dataclass(frozen=True, slots=True)
 class _Dump:
     """An archive of definitions.

@@ -41,6 +41,7 @@ class RehearsalReport:
         unjudged: what a rehearsal of this plan cannot judge, each with the reason.
         max_wait: seconds that a write may wait for a lock before the rehearsal fails.
         max_rows_per_second: rows a second that the plan allows its backfill; None for no ceiling.
+        size_dependent: steps whose time grows with the table.
     """
 
     name: str
@@ -60,6 +61,7 @@ class RehearsalReport:
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     unjudged: list[str] = field(default_factory=list)
+    size_dependent: frozenset[str] = SIZE_DEPENDENT_STEPS
 
     @property
     def has_passed(self) -> bool:
@@ -150,7 +152,7 @@ class RehearsalReport:
     def _estimate_full_size(self, name: str, seconds: Sequence[float]) -> tuple[float, float]:
         """From and to how many seconds the step may take at the full size."""
         ratio = max(1.0, self.full_rows / self.rows) if self.rows else 1.0
-        if name not in SIZE_DEPENDENT_STEPS:
+        if name not in self.size_dependent:
             return min(seconds), 2 * max(seconds)
         low, high = min(seconds), max(seconds)
         if ratio > 1:
@@ -211,10 +213,11 @@ def format_rehearsal_report(report: dict[str, Any]) -> str:
         )
         lines.append(f"  {place}: {result['rows']:,} rows compared, {result['row_differences']:,} differ")
     writers = report["writers"]
-    lines.append(
-        f"  writers: {writers['writes']:,} writes, {sum(writers['failures'].values())} failed,"
-        f" {writers['retried']} retried after a deadlock, {writers['refused']} refused by an index or key"
-    )
+    if writers["writes"]:
+        lines.append(
+            f"  writers: {writers['writes']:,} writes, {sum(writers['failures'].values())} failed,"
+            f" {writers['retried']} retried after a deadlock, {writers['refused']} refused by an index or key"
+        )
     lines += [f"  note: {note}" for note in report["notes"]]
     if unjudged := report.get("unjudged"):  # reports of earlier versions have none
         lines.append(f"  not judged ({len(unjudged)}): {'; '.join(unjudged)}")

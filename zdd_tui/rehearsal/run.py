@@ -20,10 +20,11 @@ from zdd_tui.engine.backfill.transaction import describe_row_error
 from zdd_tui.model.errors import PlanError, ZddError
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.plan.file import LoadedPlan
-from zdd_tui.model.plan.operations import OperationsPlan
+from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.release.strategies import build_strategy
 from zdd_tui.rehearsal.copy import ProgressCallback, RehearsalOptions, copy_session, make_copy
 from zdd_tui.rehearsal.expected_rows import ExpectedRows, check_round_trip
+from zdd_tui.rehearsal.operations import rehearse_operations
 from zdd_tui.rehearsal.report import RehearsalReport, find_unjudged, format_rehearsal_report
 from zdd_tui.rehearsal.scenario import LiveState, ScenarioSetup, run_scenario
 from zdd_tui.rehearsal.statements import StatementBuilder
@@ -52,12 +53,7 @@ async def rehearse(
         ZddError: production cannot be read or written, or its schema cannot be brought over; nothing is kept.
     """
     plan = loaded.plan
-    if isinstance(plan, OperationsPlan):
-        raise PlanError(
-            f"{loaded.source}: a plan of operations cannot be rehearsed yet",
-            f"`zdd check {loaded.source}` measures its locks on a copy of the schema and counts violating rows",
-        )
-    if not isinstance(plan, Plan):
+    if not isinstance(plan, Plan | BaseOperationsPlan):
         raise PlanError(
             f"{loaded.source}: a rehearsal is of a database, and {plan.strategy} changes none",
             "only expand/contract plans are rehearsed",
@@ -67,12 +63,13 @@ async def rehearse(
     async with await Store.open(dsn, application_name="zdd rehearse", timeout=plan.database.connect_timeout) as store:
         await store.migrate()  # where the verdict will be kept: to fail now is better than in the end
     async with AsyncExitStack() as stack:
-        log("starting PostgreSQL and Redis")
-        postgres, redis = await asyncio.gather(
-            stack.enter_async_context(postgres_server(folder / "postgres", SERVER_SETTINGS)),
-            stack.enter_async_context(redis_server(folder / "redis")),
-        )
-        report = await _rehearse_on_copy(loaded, plan, options, postgres, redis, folder, log)
+        log("starting PostgreSQL" if isinstance(plan, BaseOperationsPlan) else "starting PostgreSQL and Redis")
+        starting = stack.enter_async_context(postgres_server(folder / "postgres", SERVER_SETTINGS))
+        if isinstance(plan, BaseOperationsPlan):
+            report = await rehearse_operations(loaded, plan, options, await starting, folder, log)
+        else:
+            postgres, redis = await asyncio.gather(starting, stack.enter_async_context(redis_server(folder / "redis")))
+            report = await _rehearse_on_copy(loaded, plan, options, postgres, redis, folder, log)
     report.seconds = time.monotonic() - began
     await _save_report(dsn, report)
     return report

@@ -1,52 +1,24 @@
-"""The course of a rehearsal: the real engine's steps, rules and gates, one walk forward and back for each phase."""
+"""The scenarios of a rehearsal with writers: one walk forward and back for each phase."""
 
-import asyncio
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import asyncpg
 
 from zdd_tui.backends.postgres.catalog import read_schema_objects
 from zdd_tui.backends.redis_flags import FlagStore
-from zdd_tui.backends.store.agent import acquire_lease
-from zdd_tui.backends.store.client import Store
 from zdd_tui.engine.context import Context
-from zdd_tui.engine.gates.registry import evaluate_gates
-from zdd_tui.engine.runner import ReleaseHolder, Runner
-from zdd_tui.engine.witness import settle_recorded_rows
-from zdd_tui.model.errors import StepFailed
+from zdd_tui.engine.runner import ReleaseHolder
 from zdd_tui.model.flag import OFF, parse_flag
 from zdd_tui.model.plan.base import DualWriteMode, Plan
 from zdd_tui.model.plan.file import LoadedPlan
-from zdd_tui.model.release.gate import GateReading
-from zdd_tui.model.release.records import Actor
-from zdd_tui.model.release.state import (
-    Command,
-    CommandKind,
-    ReleaseState,
-    StepStatus,
-    apply_command,
-    closed_gates,
-    complete_if_open,
-    next_pending_step,
-)
+from zdd_tui.model.release.state import StepStatus
 from zdd_tui.rehearsal.copy import ProgressCallback, copy_session
 from zdd_tui.rehearsal.expected_rows import ExpectedRows, RowDiff
 from zdd_tui.rehearsal.fake_cluster import fake_cluster
 from zdd_tui.rehearsal.step_metrics import MeteredStore, StepMetrics, StepMetricsCollector
+from zdd_tui.rehearsal.walk import Measurement, ReleaseWalk, open_release
 from zdd_tui.rehearsal.workload import LiveVersions, Writers
-
-GATE_TIMEOUT = 60.0
-"""Seconds that gates may take to open once the steps before them are done."""
-
-POLL_INTERVAL = 0.1
-DRAINING_STEPS = frozenset({"rollout-v2", "rollout-v3", "write-flag-on", "read-flag-on"})
-"""Steps that end when no request is under way any more that began before: pods drain, flags are waited for."""
-
-ACTOR = Actor("rehearsal", "here")
-LEASE_TTL = 60.0
-"""Seconds of the lease: no other agent competes for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,61 +87,35 @@ async def run_scenario(setup: ScenarioSetup, rollback_from: str) -> ScenarioResu
     Raises:
         StepFailed: a step failed, or a gate did not open; names it and the reason.
     """
-    async with await Store.open(setup.dsn, application_name="zdd rehearsal") as registry:
-        release_id = await registry.register_release(
-            setup.plan,
-            text=setup.loaded.text,
-            document=setup.loaded.document,
-            plan_hash=setup.loaded.hash,
-            actor=ACTOR,
-        )
-    taken = await acquire_lease(setup.dsn, release_id, ACTOR, ttl=LEASE_TTL)
-    assert taken is not None, "no other client uses this database"
-    await taken.close()
-    store = await MeteredStore.open(setup.dsn, release_id, taken.epoch, ACTOR, ttl=LEASE_TTL, timeout=5.0)
-    renewing = asyncio.create_task(_renew_lease(store))
-    try:
+    async with open_release(setup.dsn, setup.plan, setup.loaded) as store:
         return await _ScenarioRunner(setup, store, ReleaseHolder((await store.read()).release)).run(rollback_from)
-    finally:
-        renewing.cancel()
-        await asyncio.gather(renewing, return_exceptions=True)
-        await store.release_lease()
-        await store.close()
-
-
-async def _renew_lease(store: MeteredStore) -> None:
-    while True:
-        await store.renew_lease()
-        await asyncio.sleep(LEASE_TTL / 4)
 
 
 class _ScenarioRunner:
-    def __init__(self, setup: ScenarioSetup, store: MeteredStore, holding: ReleaseHolder) -> None:
+    def __init__(self, setup: ScenarioSetup, store: MeteredStore, holder: ReleaseHolder) -> None:
         self._setup = setup
-        self._store = store
-        self._holding = holding
+        self._holder = holder
         self._cluster = fake_cluster(setup.plan)
-        self._ctx = Context(
+        ctx = Context(
             plan=setup.plan,
             store=store,
             flag_store=setup.flags,
-            cluster=self._cluster,
+            cluster_client=self._cluster,
             is_paused=lambda: False,
             log=setup.log,
         )
-        self._runner = Runner(self._ctx, holding)
-        self._gates: Mapping[str, GateReading] = {}
-        self._server_now = 0.0
+        measured = Measurement(setup.metrics, setup.writers, setup.step_metrics)
+        self._walk = ReleaseWalk(ctx, store, holder, measured, setup.log)
 
     async def run(self, rollback_from: str) -> ScenarioResult:
         before = await self._read_environment()
-        self._setup.live_state.holding = self._holding
+        self._setup.live_state.holding = self._holder
         try:
-            for phase in self._holding.release.strategy.phases:
-                await self.run_phase(phase.name)
+            for phase in self._holder.release.strategy.phases:
+                await self._walk.run_phase(phase.name)
                 if phase.name == rollback_from:
                     return await self._roll_back(rollback_from, before)
-            await self._wait_for_gates(lambda: self._holding.release.state is ReleaseState.DONE)
+            await self._walk.finish()
             row_diff = await self._compare_rows(new=True)
             await self._setup.writers.pause()  # there is nothing left that V1 could write
             return ScenarioResult("", row_diff)
@@ -179,66 +125,11 @@ class _ScenarioRunner:
         finally:
             self._setup.live_state.holding = None
 
-    async def run_phase(self, phase: str) -> None:
-        self._setup.log(f"  {phase}")
-        await self._apply_command(Command(CommandKind.ADVANCE, typed=self._holding.release.name))
-        await self._run_pending_steps()
-        await self._wait_for_gates(lambda: not closed_gates(self._holding.release, self._gates, self._server_now))
-
-    async def _apply_command(self, requested: Command) -> None:
-        record = await self._store.read()
-        after = apply_command(self._holding.release, requested, record.gates, record.now)
-        await self._store.save(after)
-        self._holding.release = after
-
-    async def _run_pending_steps(self) -> None:
-        while (work := next_pending_step(self._holding.release)) is not None:
-            async with self._setup.metrics.measure(
-                self._store, self._setup.writers, work.step.name, work.direction
-            ) as metrics:
-                self._setup.step_metrics.append(metrics)
-                await self._runner.run_step(work)
-                if work.step.name in DRAINING_STEPS:
-                    await self._setup.writers.drain()
-            release = self._holding.release
-            if release.state in (ReleaseState.FAILED, ReleaseState.ROLLBACK_FAILED):
-                verb = "the undo of " if work.direction == "undo" else ""
-                raise StepFailed(f"{verb}{work.step.name}: {release.error}")
-
-    async def _wait_for_gates(self, is_done: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + GATE_TIMEOUT
-        while True:
-            await settle_recorded_rows(self._ctx, await self._store.read())
-            await self._store.save_gates(await evaluate_gates(self._ctx, await self._store.read()))
-            record = await self._store.read()
-            self._gates, self._server_now = record.gates, record.now
-            after = complete_if_open(self._holding.release, record.gates, record.now)
-            if after is not self._holding.release:
-                await self._store.save_end(after)
-                self._holding.release = after
-            if is_done():
-                return
-            if time.monotonic() > deadline:
-                closed = closed_gates(self._holding.release, record.gates, record.now)
-                listed = "; ".join(f"{gate.name} {gate.verdict}: {gate.reason}" for gate in closed)
-                raise StepFailed(f"gates did not open within {GATE_TIMEOUT:.0f} s: {listed}")
-            await asyncio.sleep(POLL_INTERVAL)
-
     async def _roll_back(self, phase: str, before: list[str]) -> ScenarioResult:
-        self._setup.log(f"  back from {phase}")
-        began = time.monotonic()
-        await self._apply_command(Command(CommandKind.ROLLBACK))
-        await self._run_pending_steps()
-        seconds = time.monotonic() - began
-        release = self._holding.release
-        if release.state is not ReleaseState.ROLLED_BACK:
-            raise StepFailed(f"the rollback from {phase} ended as {release.state}")
-        await self._store.save_end(release)
+        seconds = await self._walk.roll_back(phase)
         row_diff = await self._compare_rows(new=False)
         after = await self._read_environment()
-        differences = [f"gone: {line}" for line in before if line not in after]
-        differences += [f"left behind: {line}" for line in after if line not in before]
-        return ScenarioResult(phase, row_diff, seconds, tuple(differences))
+        return ScenarioResult(phase, row_diff, seconds, list_differences(before, after))
 
     async def _compare_rows(self, *, new: bool) -> RowDiff:
         await self._setup.writers.pause()
@@ -261,3 +152,9 @@ class _ScenarioRunner:
         lines += [f"flag {key}: {value}" for key, value in (await self._setup.flags.read_raw(keys)).items()]
         view = await self._cluster.get_deployment(self._setup.plan.kubernetes.deployment)
         return [*lines, f"image {view.images}", f"epoch {view.epoch}"]
+
+
+def list_differences(before: Sequence[str], after: Sequence[str]) -> tuple[str, ...]:
+    """What is there before or after only, a line each."""
+    differences = [f"gone: {line}" for line in before if line not in after]
+    return (*differences, *(f"left behind: {line}" for line in after if line not in before))

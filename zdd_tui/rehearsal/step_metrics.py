@@ -111,11 +111,12 @@ class StepMetricsCollector:
 
     @asynccontextmanager
     async def measure(
-        self, store: MeteredStore, writers: Writers, step: str, direction: str
+        self, store: MeteredStore, writers: Writers | None, step: str, direction: str
     ) -> AsyncIterator[StepMetrics]:
         """Measures what happens inside the block."""
         metrics = StepMetrics(step, direction)
-        writers.stats.take_slowest()
+        if writers is not None:
+            writers.stats.take_slowest()
         before, began = await self._wal_position(), time.monotonic()
         store.step_metrics = metrics
         looking = asyncio.create_task(self._sample_locks(store.application_name, metrics))
@@ -128,7 +129,8 @@ class StepMetricsCollector:
                 await looking
             metrics.seconds = time.monotonic() - began
             metrics.wal_bytes = await self._wal_position() - before
-            metrics.slowest_write = writers.stats.take_slowest()
+            if writers is not None:
+                metrics.slowest_write = writers.stats.take_slowest()
 
     async def _sample_locks(self, application: str, metrics: StepMetrics) -> None:
         while True:

@@ -9,7 +9,7 @@ from zdd_tui.model.doctor.facts import Fact, TrafficFacts, WorkloadFacts
 from zdd_tui.model.doctor.workload import extract_traffic_facts, extract_workload_facts
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.json_access import get_objects
-from zdd_tui.model.plan.base import BasePlan
+from zdd_tui.model.plan.base import WorkloadPlan
 
 ROUTES = (
     ("apis/networking.k8s.io/v1", "ingresses"),
@@ -17,7 +17,7 @@ ROUTES = (
 )
 
 
-async def read_cluster(plan: BasePlan) -> tuple[Fact[WorkloadFacts], Fact[TrafficFacts]]:
+async def read_cluster(plan: WorkloadPlan) -> tuple[Fact[WorkloadFacts], Fact[TrafficFacts]]:
     """Reads how the application runs and how requests reach it."""
     names = plan.kubernetes
     try:
@@ -27,7 +27,7 @@ async def read_cluster(plan: BasePlan) -> tuple[Fact[WorkloadFacts], Fact[Traffi
         return Fact(None, error.title, error.hint), Fact(None, error.title, error.hint)
 
 
-async def read_workload_facts(cluster: Cluster, plan: BasePlan) -> Fact[WorkloadFacts]:
+async def read_workload_facts(cluster: Cluster, plan: WorkloadPlan) -> Fact[WorkloadFacts]:
     names = plan.kubernetes
     try:
         raw = await cluster.http.request_json("GET", cluster.path("apis/apps/v1", "deployments", names.deployment))

@@ -129,7 +129,7 @@ class ConditionMonitor:
         self._wait_until: dict[str, float] = {}
         self._baseline: list[SchemaObject] = []
         self._missing: list[str] = []
-        self._cluster = KubernetesSource(ctx, self._changed.set)
+        self._cluster = KubernetesSource(ctx, self._changed.set) if ctx.cluster_client is not None else None
         self._flags = FlagSource(ctx, self._changed.set) if ctx.flag_store is not None else None
         self._database = DatabaseSource(ctx, self._changed.set)
         self._comparison = RowComparison(ctx, self._changed.set)
@@ -145,7 +145,9 @@ class ConditionMonitor:
             self._readings = {reading.name: reading for reading in record.conditions}
             async with self._ctx.read_connection() as conn:
                 self._baseline = await load_baseline(conn, self._ctx.store.release_id)
-        tasks = [asyncio.create_task(self._cluster.run()), asyncio.create_task(self._database.run())]
+        tasks = [asyncio.create_task(self._database.run())]
+        if self._cluster is not None:
+            tasks.append(asyncio.create_task(self._cluster.run()))
         if self._flags is not None:
             tasks.append(asyncio.create_task(self._flags.run()))
         tasks.append(asyncio.create_task(self._check_loop()))
@@ -204,9 +206,9 @@ class ConditionMonitor:
         observation: object
         match condition.kind:
             case ConditionKind.IMAGE | ConditionKind.PODS | ConditionKind.WEIGHT:
-                observation = self._cluster.workloads[condition.subject]
+                observation = self._require_cluster().workloads[condition.subject]
             case ConditionKind.SELECTOR:
-                observation = self._cluster.service
+                observation = self._require_cluster().service
             case ConditionKind.FLAG:
                 assert self._flags is not None, "a plan with flags has a flag store"
                 observation = self._flags.flags
@@ -230,27 +232,27 @@ class ConditionMonitor:
 
     def _find(self, condition: Condition) -> ConditionFinding | None:
         plan = self._ctx.plan
-        workload = self._cluster.workloads.get(condition.subject)
+        workload = self._cluster.workloads.get(condition.subject) if self._cluster is not None else None
         facts = self._database.facts.value
         match condition.kind:
             case ConditionKind.IMAGE:
                 assert workload is not None
                 assert workload.value is not None
-                return find_wrong_image(plan, condition, workload.value)
+                return find_wrong_image(self._ctx.workload_plan, condition, workload.value)
             case ConditionKind.PODS:
                 assert workload is not None
                 assert workload.value is not None
-                return find_wrong_pods(plan, condition, workload.value)
+                return find_wrong_pods(self._ctx.workload_plan, condition, workload.value)
             case ConditionKind.WEIGHT:
                 assert isinstance(plan, CanaryPlan)
-                stable = self._cluster.workloads[plan.kubernetes.deployment].value
-                canary = self._cluster.workloads[plan.canary_deployment].value
+                stable = self._require_cluster().workloads[plan.kubernetes.deployment].value
+                canary = self._require_cluster().workloads[plan.canary_deployment].value
                 assert canary is not None
                 if stable is None:
                     return None
                 return find_wrong_weight(plan, condition, canary.deployment, stable.deployment, plan.canary.tolerance)
             case ConditionKind.SELECTOR:
-                return find_wrong_selector(plan, condition, self._cluster.service.value)
+                return find_wrong_selector(plan, condition, self._require_cluster().service.value)
             case ConditionKind.FLAG:
                 assert self._flags is not None
                 assert self._flags.flags.value is not None
@@ -271,6 +273,10 @@ class ConditionMonitor:
             case ConditionKind.ROWS_VISIBLE:
                 assert facts is not None
                 return find_row_security(facts)
+
+    def _require_cluster(self) -> KubernetesSource:
+        assert self._cluster is not None, "only a plan with a Deployment has conditions about it"
+        return self._cluster
 
     def _has_effect(self, step: str) -> bool:
         return self._holder.release.status(step).has_effect
@@ -314,9 +320,9 @@ class ConditionMonitor:
             for condition in conditions
             if condition.kind in (ConditionKind.IMAGE, ConditionKind.PODS, ConditionKind.WEIGHT)
         }
-        reads: list[Awaitable[object]] = [self._cluster.read_workload(name) for name in sorted(workloads)]
+        reads: list[Awaitable[object]] = [self._require_cluster().read_workload(name) for name in sorted(workloads)]
         if ConditionKind.SELECTOR in kinds:
-            reads.append(self._cluster.read_service(self._ctx.plan.service))
+            reads.append(self._require_cluster().read_service(self._ctx.workload_plan.service))
         if ConditionKind.FLAG in kinds and self._flags is not None:
             reads.append(self._flags.read())
         await asyncio.gather(*reads)

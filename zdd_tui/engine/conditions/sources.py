@@ -75,7 +75,7 @@ class KubernetesSource:
     """The Deployments of the plan with their pods, and for blue/green the Service that is switched."""
 
     def __init__(self, ctx: Context, on_change: Callable[[], None]) -> None:
-        self._plan = ctx.plan
+        self._plan = ctx.workload_plan
         self._cluster: Cluster = ctx.cluster
         self._workloads = ctx.workloads
         self._on_change = on_change

@@ -64,8 +64,8 @@ async def _evaluate_stable_ready(ctx: Context, record: ReleaseRecord) -> GateRes
     if claim is None:
         return Verdict.PENDING, "the Service is not acquired yet"
     _, replicas, image_before = claim
-    view = await ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment)
-    image = container_image(ctx.plan, view)
+    view = await ctx.cluster.get_deployment(ctx.workload_plan.kubernetes.deployment)
+    image = container_image(ctx.workload_plan, view)
     if image != image_before:
         return Verdict.FAIL, f"deployment {view.name} has image {image}, not {image_before}"
     if view.available < replicas:

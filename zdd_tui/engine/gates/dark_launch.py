@@ -50,7 +50,7 @@ async def _evaluate_dark_launch_removed(ctx: Context, record: ReleaseRecord) -> 
     flags = ctx.plan_of_type(DarkLaunchPlan).flags
     values = await ctx.flags.read([flags.shadow, flags.read])
     left = [f"flag {flags.shadow}"] if values[flags.shadow] is not None else []
-    view = await ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment)
+    view = await ctx.cluster.get_deployment(ctx.workload_plan.kubernetes.deployment)
     if view.epoch:
         left.append(f"annotation on Deployment {view.name}")
     if left:

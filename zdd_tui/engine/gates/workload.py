@@ -39,7 +39,7 @@ async def evaluate_serving_version(ctx: Context, record: ReleaseRecord, version:
     if not serving:
         return Verdict.FAIL, "no pod is serving"
     name = "the new image" if version == "new" else version.upper()
-    versions = PodVersions(ctx.plan, workload.sets_by_uid)
+    versions = PodVersions(ctx.workload_plan, workload.sets_by_uid)
     groups = workload.serving_groups if serving is workload.serving_pods else group_by_origin(serving)
     wrong = [group for group in groups if versions.version_of(group[0]) != version]
     other = sorted(f"{pod.name} has {pod.image}" for group in wrong for pod in group)
@@ -74,7 +74,7 @@ async def _evaluate_capacity_kept(ctx: Context, _record: ReleaseRecord) -> GateR
 
 async def _evaluate_pods_healthy(ctx: Context, record: ReleaseRecord) -> GateResult:
     workload = await read_workload(ctx)
-    pods, versions = workload.pods, PodVersions(ctx.plan, workload.sets_by_uid)
+    pods, versions = workload.pods, PodVersions(ctx.workload_plan, workload.sets_by_uid)
     if isinstance(ctx.plan, CanaryPlan) and ctx.plan.canary.route is not None:
         pods += await _list_canary_pods(ctx, ctx.plan)
     new = [
@@ -145,7 +145,7 @@ async def _evaluate_route_weight(
 
 
 async def _evaluate_annotations_removed(ctx: Context, record: ReleaseRecord) -> GateResult:
-    view = await ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment)
+    view = await ctx.cluster.get_deployment(ctx.workload_plan.kubernetes.deployment)
     left = [f"annotation on Deployment {view.name}"] if view.epoch else []
     if isinstance(ctx.plan, CanaryPlan):
         left += await _find_canary_leftovers(ctx, ctx.plan)

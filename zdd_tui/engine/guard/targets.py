@@ -10,7 +10,7 @@ from zdd_tui.backends.kubernetes.errors import KubeApiError
 from zdd_tui.backends.kubernetes.workload_cache import WorkloadCache, WorkloadReading
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.guard.series import CounterSample, MetricTarget
-from zdd_tui.model.plan.base import BasePlan
+from zdd_tui.model.plan.base import BasePlan, WorkloadPlan
 from zdd_tui.model.workload.pod import EndpointFacts, PodFacts
 from zdd_tui.model.workload.version import PodVersions
 
@@ -27,7 +27,7 @@ class PodTargets:
         self._workloads = workloads
         self.has_listed = False
         self._pods: dict[str, PodFacts] = {}
-        self._versions = PodVersions(plan, {})
+        self._versions: PodVersions | None = None
         self._in_rotation: set[str] = set()
         self._port = 0
 
@@ -38,6 +38,8 @@ class PodTargets:
             ClusterError: Kubernetes is unreachable or refuses; the last list stays.
         """
         plan, cache = self._plan, self._workloads()
+        if not isinstance(plan, WorkloadPlan):
+            raise ClusterError("this release has no Deployment")
         if cache is None:
             raise ClusterError("not connected to Kubernetes yet")
         # Each Deployment with a Service: the last Service again where there are fewer of them.
@@ -67,6 +69,7 @@ class PodTargets:
             raise
 
     def _build_target(self, pod: PodFacts) -> MetricTarget:
+        assert self._versions is not None, "pods were listed together with their versions"
         return MetricTarget(
             key=pod.name,
             version=self._versions.version_of(pod),

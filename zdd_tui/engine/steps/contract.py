@@ -114,7 +114,9 @@ class RemoveAnnotations:
         await with_retry(
             ctx,
             step,
-            lambda: ctx.cluster.remove_annotations(ctx.plan.kubernetes.deployment, epoch=ctx.epoch, change_cause=None),
+            lambda: ctx.cluster.remove_annotations(
+                ctx.workload_plan.kubernetes.deployment, epoch=ctx.epoch, change_cause=None
+            ),
         )
         if keys := list(ctx.plan.flag_roles):
             await with_retry(ctx, step, lambda: ctx.flags.expire_fences(keys))

@@ -9,14 +9,14 @@ from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.operations.base import OperationStep, StepMode
 from zdd_tui.model.operations.indexes import concurrent_build
 from zdd_tui.model.operations.registry import find_step, plan_operations
-from zdd_tui.model.plan.operations import OperationsPlan
+from zdd_tui.model.plan.operations import BaseOperationsPlan
 
 
 class CheckRows:
     """Counts the rows that the migration's constraints would refuse. Only reads."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        operations = plan_operations(ctx.plan_of_type(OperationsPlan))
+        operations = plan_operations(ctx.plan_of_type(BaseOperationsPlan))
         async with ctx.read_connection() as conn:
             found = await count_violations(conn, [each for one in operations for each in one.violations])
         if found:
@@ -63,7 +63,7 @@ class RunOperation:
                     await create_index(ctx.read_connection, build, on_wait=step.set_note, schema=schema, name=name)
 
     def _spec(self, ctx: Context, step: StepHandle) -> OperationStep:
-        return find_step(ctx.plan_of_type(OperationsPlan), step.value or 0)
+        return find_step(ctx.plan_of_type(BaseOperationsPlan), step.value or 0)
 
     async def _run_transaction(self, ctx: Context, step: StepHandle, spec: OperationStep) -> None:
         undo: list[str] = []

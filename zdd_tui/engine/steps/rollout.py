@@ -10,7 +10,7 @@ from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.observations import evaluate_view
 from zdd_tui.engine.retry import is_permanent, with_retry
 from zdd_tui.model.errors import ClusterError, StepFailed
-from zdd_tui.model.plan.base import BasePlan
+from zdd_tui.model.plan.base import BasePlan, WorkloadPlan
 from zdd_tui.model.release.condition_findings import describe_manager, image_hint
 from zdd_tui.model.release.records import NewEvent, StepRecord
 from zdd_tui.model.workload.rollout import DeploymentCondition, DeploymentView, RolloutStatus, container_image
@@ -22,8 +22,10 @@ POLL_INTERVAL = 0.3
 async def save_current_image(ctx: Context, step: StepHandle) -> None:
     """Saves the image that runs now, once, for the undo."""
     if "image_before" not in step.detail:
-        view = await with_retry(ctx, step, lambda: ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment))
-        await step.save_detail(image_before=container_image(ctx.plan, view), change_cause_before=view.change_cause)
+        view = await with_retry(ctx, step, lambda: ctx.cluster.get_deployment(ctx.workload_plan.kubernetes.deployment))
+        await step.save_detail(
+            image_before=container_image(ctx.workload_plan, view), change_cause_before=view.change_cause
+        )
 
 
 async def roll_out(ctx: Context, step: StepHandle, image: str, reason: str) -> None:
@@ -35,14 +37,14 @@ async def roll_out(ctx: Context, step: StepHandle, image: str, reason: str) -> N
     Raises:
         StepFailed: as :func:`wait_until_done`; or another client has set another image meanwhile, which is named.
     """
-    names = ctx.plan.kubernetes
+    names = ctx.workload_plan.kubernetes
     rollout = await RolloutCheck.begin(ctx, step, names.deployment)
     set_view = await with_retry(
         ctx,
         step,
         lambda: ctx.cluster.set_image(names.deployment, names.container, image, epoch=ctx.epoch, reason=reason),
     )
-    await _learn_admitted_image(ctx, step, image, container_image(ctx.plan, set_view))
+    await _learn_admitted_image(ctx, step, image, container_image(ctx.workload_plan, set_view))
     subject = f"rollout of {image} on Deployment {names.deployment}"
 
     async def check() -> RolloutStatus:
@@ -57,14 +59,14 @@ async def roll_out(ctx: Context, step: StepHandle, image: str, reason: str) -> N
 
 
 def _require_image(ctx: Context, step: StepHandle, view: DeploymentView, image: str) -> None:
-    current = container_image(ctx.plan, view)
-    if ctx.plan.is_image(image, current):
+    current = container_image(ctx.workload_plan, view)
+    if ctx.workload_plan.is_image(image, current):
         return
-    manager = view.image_managers.get(ctx.plan.kubernetes.container)
+    manager = view.image_managers.get(ctx.workload_plan.kubernetes.container)
     raise StepFailed(
         f"another client set the image of Deployment {view.name} to {current} during the rollout of {image}:"
         f" {describe_manager(manager)}",
-        image_hint(ctx.plan, view.name, manager, image, f"then {step.retry_command}"),
+        image_hint(ctx.workload_plan, view.name, manager, image, f"then {step.retry_command}"),
     )
 
 
@@ -124,12 +126,12 @@ async def _learn_admitted_image(ctx: Context, step: StepHandle, image: str, admi
     if admitted == image:
         return
     before = step.detail.get("image_before")
-    if admitted == before and not ctx.plan.is_image(image, admitted):
+    if admitted == before and not ctx.workload_plan.is_image(image, admitted):
         raise StepFailed(
             f"an admission webhook changes {image} back to {admitted}, which runs already",
             f"see kubectl get mutatingwebhookconfigurations; correct the policy, then {step.retry_command}",
         )
-    ctx.plan.learn_image(image, admitted)
+    ctx.workload_plan.learn_image(image, admitted)
     known: list[list[str]] = step.detail.get("images_admitted", [])
     if [image, admitted] not in known:
         await step.save_detail(images_admitted=[*known, [image, admitted]])
@@ -139,11 +141,13 @@ async def _learn_admitted_image(ctx: Context, step: StepHandle, image: str, admi
 async def learn_created_image(ctx: Context, step: StepHandle, deployment: str, image: str) -> None:
     """As after a rollout, for a Deployment that was created with an image."""
     view = await with_retry(ctx, step, lambda: ctx.cluster.get_deployment(deployment))
-    await _learn_admitted_image(ctx, step, image, container_image(ctx.plan, view))
+    await _learn_admitted_image(ctx, step, image, container_image(ctx.workload_plan, view))
 
 
 def recall_admitted_images(plan: BasePlan, steps: Iterable[StepRecord]) -> None:
     """Restores what earlier agents of the release have learned about its images."""
+    if not isinstance(plan, WorkloadPlan):
+        return
     for step in steps:
         for planned, admitted in step.detail.get("images_admitted", ()):
             plan.learn_image(planned, admitted)
@@ -168,7 +172,7 @@ async def wait_until_done(
             itself (:mod:`zdd_tui.model.workload.container`). The cause comes first.
         KubeApiError: the API refuses what a retry does not change.
     """
-    names = ctx.plan.kubernetes
+    names = ctx.workload_plan.kubernetes
     loop = asyncio.get_running_loop()
     deadline = loop.time() + names.rollout_timeout
     stall = _StallTimer()

@@ -48,14 +48,14 @@ async def roll_back(ctx: Context, step: StepHandle, image: str, reason: str) -> 
     Raises:
         StepFailed: as :func:`zdd_tui.engine.steps.rollout.roll_out`; or it is paused and must be rolled.
     """
-    names = ctx.plan.kubernetes
+    names = ctx.workload_plan.kubernetes
     view = await _read_observed_deployment(ctx, step)
     if view is None or view.is_deleting or await read_namespace_phase(ctx.cluster) == "Terminating":
         await _wait_until_gone(ctx, step, image)
         return
     if view.paused:
         status = await evaluate_view(ctx, replace(view, paused=False))
-        if container_image(ctx.plan, view) == image and status.done:
+        if container_image(ctx.workload_plan, view) == image and status.done:
             await record_gone(ctx, step, f"Deployment {view.name} is paused and has {image} alone: nothing to undo")
             return
         raise StepFailed(
@@ -70,7 +70,7 @@ async def roll_back(ctx: Context, step: StepHandle, image: str, reason: str) -> 
 
 async def restore_annotations(ctx: Context, step: StepHandle) -> None:
     """Removes our annotations from the plan's Deployment, and restores the change cause that the step saved."""
-    name, cause = ctx.plan.kubernetes.deployment, step.detail.get("change_cause_before")
+    name, cause = ctx.workload_plan.kubernetes.deployment, step.detail.get("change_cause_before")
     async with gone_counts_as_undone(ctx, step):
         await with_retry(ctx, step, lambda: ctx.cluster.remove_annotations(name, epoch=ctx.epoch, change_cause=cause))
 
@@ -88,7 +88,7 @@ async def _read_observed_deployment(ctx: Context, step: StepHandle) -> Deploymen
 
 async def _read_deployment(ctx: Context, step: StepHandle) -> DeploymentView | None:
     try:
-        return await with_retry(ctx, step, lambda: ctx.cluster.get_deployment(ctx.plan.kubernetes.deployment))
+        return await with_retry(ctx, step, lambda: ctx.cluster.get_deployment(ctx.workload_plan.kubernetes.deployment))
     except KubeApiError as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
@@ -97,7 +97,8 @@ async def _read_deployment(ctx: Context, step: StepHandle) -> DeploymentView | N
 
 async def _wait_until_gone(ctx: Context, step: StepHandle, image_before: str) -> None:
     """Waits until the Deployment and every pod with another image of the release are gone: they may still write."""
-    names, plan = ctx.plan.kubernetes, ctx.plan
+    plan = ctx.workload_plan
+    names = plan.kubernetes
 
     async def check() -> RolloutStatus:
         where = await _describe_place(ctx)
@@ -127,7 +128,7 @@ async def _wait_until_gone(ctx: Context, step: StepHandle, image_before: str) ->
 
 
 async def _describe_place(ctx: Context) -> str:
-    namespace, phase = ctx.plan.kubernetes.namespace, await read_namespace_phase(ctx.cluster)
+    namespace, phase = ctx.workload_plan.kubernetes.namespace, await read_namespace_phase(ctx.cluster)
     if phase == "":
         return f", namespace {namespace} does not exist"
     return f", namespace {namespace} is terminating" if phase == "Terminating" else ""

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.fleet.config import FleetDatabase, is_same_database
 from zdd_tui.model.masking import hide_values
-from zdd_tui.model.plan.base import BasePlan
+from zdd_tui.model.plan.base import BasePlan, WorkloadPlan
 from zdd_tui.model.plan.file import fill_placeholders, find_placeholders, load_plan
 
 KUBECONFIG = "KUBECONFIG"
@@ -47,15 +47,17 @@ def load_stored_plan(
     names = find_placeholders(loaded.document.get("change"))
     hide_values({name: values[name] for name in names if name in values}, shown=text)
     plan = loaded.plan
+    changes: dict[str, object] = {"database": plan.database.model_copy(update={"dsn": SecretStr(database.dsn)})}
+    if not isinstance(plan, WorkloadPlan):
+        return plan.model_copy(update=changes)
     cluster = plan.kubernetes
     if cluster.kubeconfig is None and (KUBECONFIG in own or (not is_trusted and cluster.context is None)):
         # The current context of this machine may be any cluster.
         cluster = cluster.model_copy(update={"kubeconfig": own.get(KUBECONFIG, f"${{{KUBECONFIG}}}")})
-    own_database = plan.database.model_copy(update={"dsn": SecretStr(database.dsn)})
-    return plan.model_copy(update={"database": own_database, "kubernetes": cluster})
+    return plan.model_copy(update=changes | {"kubernetes": cluster})
 
 
-def require_known_cluster(plan: BasePlan) -> None:
+def require_known_cluster(plan: WorkloadPlan) -> None:
     """Refuses a cluster that the stored copy of a plan does not name; as :func:`require_known_value`."""
     require_known_value(plan.kubernetes.kubeconfig or "", "kubernetes.kubeconfig")
     require_known_value(plan.kubernetes.context or "", "kubernetes.context")

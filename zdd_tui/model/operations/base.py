@@ -22,6 +22,23 @@ class StepMode(StrEnum):
     """CREATE INDEX CONCURRENTLY of :attr:`OperationStep.index`, outside a transaction."""
     DROP_INDEX = "drop-index"
     """DROP INDEX CONCURRENTLY of :attr:`OperationStep.index`, outside a transaction."""
+    FILL = "fill"
+    """:attr:`OperationStep.fill`, in batches, each with its checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Values that the rows of a table get in batches, in the order of its key.
+
+    Attributes:
+        table: as SQL.
+        values: pairs of a column's name and an SQL expression over the row's columns.
+        only_where: SQL condition: the rows that still need the values. At the end no row meets it.
+    """
+
+    table: str
+    values: tuple[tuple[str, str], ...]
+    only_where: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +55,7 @@ class OperationStep:
         table: of the index that is built, as SQL.
         schema: of the index that is dropped; empty where the statement names none.
         is_optional: IF EXISTS or IF NOT EXISTS of an index.
+        fill: what :attr:`StepMode.FILL` writes; the phase of such a step is backfill.
         only_if: a query of one truth value; where it is false, nothing runs and nothing is undone.
     """
 
@@ -52,6 +70,7 @@ class OperationStep:
     schema: str = ""
     is_optional: bool = False
     only_if: str = ""
+    fill: Fill | None = None
 
     @property
     def undo_lines(self) -> tuple[str, ...]:

@@ -135,12 +135,17 @@ def _read_policy(statement: Any, text: str, _options: OperationOptions) -> tuple
 
 
 def _read_enum_value(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
-    """ADD VALUE. PostgreSQL has no way to take it back, and an unused value harms nobody."""
+    """ADD VALUE. PostgreSQL has no way to take it back, and an unused value harms nobody.
+
+    So the value may be there from an earlier release of the same plan that was rolled back.
+    """
     if statement.old_val:
         return (read_own_statement(text, options),)
     name = name_sql(*string_values(statement.type_name))
     label = f"add value {statement.new_val} to {name}, which stays after a rollback"
-    return (Operation(text, label, (OperationStep(Phase.EXPAND, label, (text,)),)),)
+    tree = parse_sql(text)
+    tree.stmts[0].stmt.alter_enum_stmt.skip_if_new_val_exists = True
+    return (Operation(text, label, (OperationStep(Phase.EXPAND, label, (deparse(tree),)),)),)
 
 
 # --- comments and rights

@@ -20,44 +20,44 @@ from zdd_tui.model.operations.settings import SETTING_READERS
 from zdd_tui.model.operations.statements import read_own_statement, read_own_statements
 from zdd_tui.model.operations.tables import read_create_table
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.plan.operations import OperationSection, OperationsPlan
+from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationSection, OperationsPlan
 from zdd_tui.model.sql import SqlSyntaxError, enum_name, parse_sql, single_command_sql, split_statements, string_values
 
 Reader = Callable[[Any, str, OperationOptions], tuple[Operation, ...]]
 CommandReader = Callable[[Any, Any, str, OperationOptions], tuple[Operation, ...]]
 
 
-def plan_operations(plan: OperationsPlan) -> tuple[Operation, ...]:
+def plan_operations(plan: BaseOperationsPlan) -> tuple[Operation, ...]:
     """The operations of a plan, in their order.
 
     Raises:
         PlanError: names the operation that cannot be executed.
     """
-    return _read_sections(plan.operations)
+    return _read_sections(plan.operations, has_rollout=isinstance(plan, OperationsPlan))
 
 
 @lru_cache(maxsize=16)
-def _read_sections(sections: tuple[OperationSection, ...]) -> tuple[Operation, ...]:
+def _read_sections(sections: tuple[OperationSection, ...], *, has_rollout: bool) -> tuple[Operation, ...]:
     found: list[Operation] = []
     for number, section in enumerate(sections):
         try:
-            found += read_operations(section.sql, OperationOptions(True, section.undo, section.phase))
+            found += read_operations(section.sql, OperationOptions(has_rollout, section.undo, section.phase))
         except PlanError as error:
             raise PlanError(f"operations[{number}]: {error.title}", error.hint) from None
     return tuple(found)
 
 
-def numbered_steps(plan: OperationsPlan, phase: Phase) -> tuple[tuple[int, OperationStep], ...]:
+def numbered_steps(plan: BaseOperationsPlan, phase: Phase) -> tuple[tuple[int, OperationStep], ...]:
     """The steps of all operations in a phase, in their order, each with its number in the plan."""
     return tuple((number, step) for number, step in enumerate(_all_steps(plan)) if step.phase is phase)
 
 
-def find_step(plan: OperationsPlan, number: int) -> OperationStep:
+def find_step(plan: BaseOperationsPlan, number: int) -> OperationStep:
     """The step with a number that :func:`numbered_steps` returned."""
     return _all_steps(plan)[number]
 
 
-def _all_steps(plan: OperationsPlan) -> list[OperationStep]:
+def _all_steps(plan: BaseOperationsPlan) -> list[OperationStep]:
     return [step for operation in plan_operations(plan) for step in operation.steps]
 
 

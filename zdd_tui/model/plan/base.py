@@ -344,7 +344,6 @@ class BasePlan(PlanSection):
         None, description="whether this is production: locked screens, rehearsal required; default: guessed by name"
     )
     database: Database
-    kubernetes: Workload
     gates: Gates = Gates()
     guard: Guard | None = Field(
         None, description="rules that are evaluated in every phase, and can roll back automatically"
@@ -353,7 +352,6 @@ class BasePlan(PlanSection):
     dns: tuple[str, ...] = Field((), description="public names, where traffic is switched by DNS")
     regions: Regions | None = Field(None, description="several clusters and databases, one after the other")
 
-    _admitted: dict[str, str] = PrivateAttr(default_factory=dict)
     _region: str = PrivateAttr("")
     _full_plan: "BasePlan | None" = PrivateAttr(None)
 
@@ -386,7 +384,7 @@ class BasePlan(PlanSection):
         changes: dict[str, object] = {}
         if region.database is not None:
             changes["database"] = own.database.model_copy(update={"dsn": region.database.dsn})
-        if region.kubernetes is not None:
+        if region.kubernetes is not None and isinstance(own, WorkloadPlan):
             changes["kubernetes"] = own.kubernetes.model_copy(update=region.kubernetes.overrides)
         own = own.model_copy(update=changes)
         own._region, own._full_plan = name, whole
@@ -405,10 +403,6 @@ class BasePlan(PlanSection):
             ValueError: the release has no flags.
         """
         raise ValueError(f"a {self.strategy} plan has no flags to override")
-
-    @property
-    def service(self) -> str:
-        return self.kubernetes.service or self.kubernetes.deployment
 
     @property
     def flag_section(self) -> FlagSection | None:
@@ -431,6 +425,33 @@ class BasePlan(PlanSection):
 
     @property
     def workloads(self) -> tuple[str, ...]:
+        """The Deployments whose pods serve the application during the release, the first one first; may be empty."""
+        return ()
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The Services through which requests reach them; as many as there are, or fewer."""
+        return ()
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """Every result of :meth:`WorkloadPlan.version_of`, the oldest first."""
+        return ("old", "new")
+
+
+class WorkloadPlan(BasePlan):
+    """The plan of a release that rolls out an image on a Deployment."""
+
+    kubernetes: Workload
+
+    _admitted: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def service(self) -> str:
+        return self.kubernetes.service or self.kubernetes.deployment
+
+    @property
+    def workloads(self) -> tuple[str, ...]:
         """The Deployments whose pods serve the application during the release; the first one always exists."""
         return (self.kubernetes.deployment,)
 
@@ -438,11 +459,6 @@ class BasePlan(PlanSection):
     def services(self) -> tuple[str, ...]:
         """The Services through which requests reach them; the first one always exists."""
         return (self.service,)
-
-    @property
-    def versions(self) -> tuple[str, ...]:
-        """Every result of :meth:`version_of`, the oldest first."""
-        return ("old", "new")
 
     def version_of(self, image: str) -> str:
         """The version of a container image, as one short word."""
@@ -457,7 +473,7 @@ class BasePlan(PlanSection):
         self._admitted[admitted] = self._admitted.get(planned, planned)
 
 
-class Plan(BasePlan):
+class Plan(WorkloadPlan):
     """Expand/contract: the schema changes under the running application."""
 
     strategy: Literal["expand-contract"] = "expand-contract"

@@ -1,13 +1,16 @@
-"""The plan of a migration: the SQL that a team wrote, and the rollout of the version that needs it.
+"""The plan of a migration: the SQL that a team wrote, with or without the rollout of the version that needs it.
 
 :mod:`zdd_tui.model.operations` reads the SQL.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from zdd_tui.model.errors import with_hint
 from zdd_tui.model.phase import Phase
+from zdd_tui.model.plan.base import BasePlan
+from zdd_tui.model.plan.guard import Source
 from zdd_tui.model.plan.section import PlanSection, Strings
 from zdd_tui.model.plan.strategies import SingleImagePlan
 
@@ -22,11 +25,8 @@ class OperationSection(PlanSection):
     phase: Phase = Field(Phase.EXPAND, description="where a statement with an undo of its own runs")
 
 
-class OperationsPlan(SingleImagePlan):
-    """Expand/contract by operations: each statement runs in its online form, in the phase where it harms nobody.
-
-    V1 is the image that runs at the start. V2, the plan's image, is rolled out in cutover.
-    """
+class BaseOperationsPlan(BasePlan):
+    """Expand/contract by operations: each statement runs in its online form, in the phase where it harms nobody."""
 
     strategy: Literal["expand-contract"] = "expand-contract"
     operations: tuple[OperationSection, ...] = Field(min_length=1, description="the migration, statement by statement")
@@ -38,3 +38,32 @@ class OperationsPlan(SingleImagePlan):
         return (
             [{"sql": each} if isinstance(each, str) else each for each in items] if isinstance(items, list) else items
         )
+
+
+class OperationsPlan(BaseOperationsPlan, SingleImagePlan):
+    """A migration and the rollout of the version that needs it.
+
+    V1 is the image that runs at the start. V2, the plan's image, is rolled out in cutover.
+    """
+
+    strategy: Literal["expand-contract"] = "expand-contract"
+
+
+class SchemaPlan(BaseOperationsPlan):
+    """A migration without a rollout: the application that runs is the only version, and zdd sees none of its pods."""
+
+    strategy: Literal["expand-contract"] = "expand-contract"
+
+    @model_validator(mode="after")
+    def _check_guard_sources(self) -> Self:
+        sources = self.guard.sources if self.guard is not None else None
+        for rule in self.guard.rules if self.guard is not None else ():
+            is_url = sources is not None and sources.probe is not None and sources.probe.url is not None
+            if not (rule.effective_source is Source.PROMETHEUS or (rule.effective_source is Source.PROBE and is_url)):
+                raise ValueError(
+                    with_hint(
+                        f"guard rule {rule.name} measures pods, and a plan without `kubernetes` has none",
+                        "use metric: query, or a probe with a url",
+                    )
+                )
+        return self

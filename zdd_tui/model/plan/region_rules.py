@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.plan.base import BasePlan
+from zdd_tui.model.plan.base import BasePlan, WorkloadPlan
 
 KeyPath = tuple[str | int, ...]
 
@@ -86,15 +86,19 @@ def find_region_errors(plan: BasePlan) -> Iterator[tuple[KeyPath, str, str]]:
         if region.flags is not None and plan.redis_url is None:
             yield (*path, "flags"), f"this {plan.strategy} plan has no flags", "leave it out"
             continue
+        if region.kubernetes is not None and not isinstance(plan, WorkloadPlan):
+            yield (*path, "kubernetes"), "this plan has no Deployment", "leave it out"
+            continue
         own = plan.for_region(name)
-        cluster = own.kubernetes
         database = ("db", _database_identity(own.database.dsn.get_secret_value()))
-        location = ("k8s", cluster.kubeconfig, cluster.context, cluster.namespace)
-        what = f"cluster and namespace for Deployment {cluster.deployment}"
         systems: list[tuple[str, tuple[object, ...], str, str]] = [
-            ("database", database, "database", "database: {dsn: ...}"),
-            ("kubernetes", location, what, "kubernetes: {context: ...}"),
+            ("database", database, "database", "database: {dsn: ...}")
         ]
+        if isinstance(own, WorkloadPlan):
+            cluster = own.kubernetes
+            location = ("k8s", cluster.kubeconfig, cluster.context, cluster.namespace)
+            what = f"cluster and namespace for Deployment {cluster.deployment}"
+            systems.append(("kubernetes", location, what, "kubernetes: {context: ...}"))
         if own.redis_url is not None:
             # Every database counts its own epochs: in one Redis those of two regions would fence each other.
             systems.append(("flags", ("redis", own.redis_url.get_secret_value()), "Redis", "flags: {url: ...}"))

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter
 
 from zdd_tui.model.plan.base import BasePlan, Plan
-from zdd_tui.model.plan.operations import OperationsPlan
+from zdd_tui.model.plan.operations import OperationsPlan, SchemaPlan
 from zdd_tui.model.plan.strategies import BlueGreenPlan, CanaryPlan, DarkLaunchPlan, RollingPlan
 
 PLAN_CLASSES: Mapping[str, type[BasePlan]] = {
@@ -21,8 +21,10 @@ PLAN_CLASSES: Mapping[str, type[BasePlan]] = {
 
 
 def plan_class(document: Mapping[str, object], strategy: str) -> type[BasePlan]:
-    """The class of a plan: an expand/contract plan may have operations instead of a change."""
-    return OperationsPlan if strategy == "expand-contract" and "operations" in document else PLAN_CLASSES[strategy]
+    """The class of a plan: an expand/contract plan may have operations instead of a change, and then no rollout."""
+    if strategy == "expand-contract" and "operations" in document:
+        return OperationsPlan if "kubernetes" in document else SchemaPlan
+    return PLAN_CLASSES[strategy]
 
 
 _TITLES = {
@@ -50,4 +52,4 @@ def build_plan_schema() -> dict[str, object]:
     A plan file is validated by its strategy's class alone, so that an error names the keys of that class.
     """
     other = Annotated[RollingPlan | CanaryPlan | BlueGreenPlan | DarkLaunchPlan, Field(discriminator="strategy")]
-    return TypeAdapter(Plan | OperationsPlan | other).json_schema()
+    return TypeAdapter(Plan | OperationsPlan | SchemaPlan | other).json_schema()

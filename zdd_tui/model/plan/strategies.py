@@ -8,11 +8,11 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from zdd_tui.model.duration import Duration
-from zdd_tui.model.plan.base import BasePlan, SingleImageWorkload
+from zdd_tui.model.plan.base import SingleImageWorkload, WorkloadPlan
 from zdd_tui.model.plan.section import FlagKey, FlagSection, PartialShares, PlanSection, Shares, Strings
 
 
-class SingleImagePlan(BasePlan):
+class SingleImagePlan(WorkloadPlan):
     """A strategy that rolls out one new image."""
 
     kubernetes: SingleImageWorkload

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from zdd_tui.model.flag import flag_key, parse_flag
-from zdd_tui.model.plan.base import BasePlan
+from zdd_tui.model.plan.base import BasePlan, WorkloadPlan
 from zdd_tui.model.release.condition import Condition, ConditionFinding
 from zdd_tui.model.workload.managers import FieldManager
 from zdd_tui.model.workload.pod import PodFacts
@@ -38,7 +38,7 @@ class DeploymentFacts:
         return group_by_origin(pod for pod in own if not pod.is_terminal)
 
 
-def find_wrong_image(plan: BasePlan, condition: Condition, facts: DeploymentFacts) -> ConditionFinding | None:
+def find_wrong_image(plan: WorkloadPlan, condition: Condition, facts: DeploymentFacts) -> ConditionFinding | None:
     """The image of the plan's container against the allowed ones."""
     names, view = plan.kubernetes, facts.deployment
     expected = _join(condition.allowed)
@@ -66,7 +66,7 @@ def describe_manager(manager: FieldManager | None) -> str:
 
 
 def image_hint(
-    plan: BasePlan,
+    plan: WorkloadPlan,
     deployment: str,
     manager: FieldManager | None,
     expected: str,
@@ -86,7 +86,7 @@ def image_hint(
     )
 
 
-def find_wrong_pods(plan: BasePlan, condition: Condition, facts: DeploymentFacts) -> ConditionFinding | None:
+def find_wrong_pods(plan: WorkloadPlan, condition: Condition, facts: DeploymentFacts) -> ConditionFinding | None:
     """The versions of all existing pods, terminating ones included."""
     view = facts.deployment
     if view is None:
@@ -132,7 +132,11 @@ def find_wrong_selector(plan: BasePlan, condition: Condition, service: ServiceVi
 
 
 def find_wrong_weight(
-    plan: BasePlan, condition: Condition, canary: DeploymentView | None, stable: DeploymentView | None, tolerance: int
+    plan: WorkloadPlan,
+    condition: Condition,
+    canary: DeploymentView | None,
+    stable: DeploymentView | None,
+    tolerance: int,
 ) -> ConditionFinding | None:
     """The canary's share of the wanted pods."""
     if canary is None or stable is None:

@@ -11,7 +11,8 @@ from typing import Any
 from zdd_tui.model.ddl.names import lock_order_name, sync_name
 from zdd_tui.model.ddl.witness import expected_triggers
 from zdd_tui.model.flag import OFF, ON, FlagValue, parse_flag
-from zdd_tui.model.plan.base import BasePlan, Plan
+from zdd_tui.model.plan.base import BasePlan, Plan, WorkloadPlan
+from zdd_tui.model.plan.operations import SchemaPlan
 from zdd_tui.model.plan.strategies import BlueGreenPlan, CanaryPlan, DarkLaunchPlan, SingleImagePlan
 from zdd_tui.model.release.condition import Condition, ConditionKind
 from zdd_tui.model.release.gate import GateReading, Verdict
@@ -46,6 +47,8 @@ def required_conditions(plan: BasePlan, release: Release, details: StepDetails) 
             found = _canary(plan, steps)
         case SingleImagePlan():
             found = _single_image(plan, steps)
+        case SchemaPlan():
+            found = ()
         case _:
             raise TypeError(type(plan).__name__)
     return tuple(condition for condition in found if condition is not None)
@@ -226,7 +229,7 @@ def _fixed_image(deployment: str, image: str) -> Condition:
     return Condition(f"image {deployment}", ConditionKind.IMAGE, deployment, (image,))
 
 
-def _pods(plan: BasePlan, steps: _Steps, rollouts: Sequence[tuple[str, str]]) -> Condition | None:
+def _pods(plan: WorkloadPlan, steps: _Steps, rollouts: Sequence[tuple[str, str]]) -> Condition | None:
     """The versions of the existing pods, once the first rollout is done: then no older pod is left."""
     if not steps.is_done(rollouts[0][0]) or steps.is_done("remove-annotations"):
         return None

@@ -32,8 +32,8 @@ from zdd_tui.model.duration import format_duration
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.masking import mask_urls
 from zdd_tui.model.operations.registry import find_step
-from zdd_tui.model.plan.base import BasePlan, Plan
-from zdd_tui.model.plan.operations import OperationsPlan
+from zdd_tui.model.plan.base import BasePlan, Plan, WorkloadPlan
+from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.plan.strategies import CanaryPlan
 from zdd_tui.model.release.state import CommandKind, Release, ReleaseState, StepStatus, steps_to_undo
 from zdd_tui.model.release.strategy import StepSpec
@@ -44,7 +44,7 @@ PreviewLines = tuple[str, ...]
 # --- steps on Deployments, Services and single flags ----------------------------------------------------------------
 
 
-def _kubectl(plan: BasePlan, command: str) -> str:
+def _kubectl(plan: WorkloadPlan, command: str) -> str:
     return f"kubectl -n {plan.kubernetes.namespace} {command}"
 
 
@@ -52,7 +52,7 @@ def _create_flags(plan: BasePlan) -> str:
     return "".join(f"SET ff:{key} false, where it does not exist\n" for key in plan.flag_roles)
 
 
-def _set_image(plan: BasePlan, image: str) -> str:
+def _set_image(plan: WorkloadPlan, image: str) -> str:
     names = plan.kubernetes
     return _kubectl(plan, f"set image deployment/{names.deployment} {names.container}={image}")
 
@@ -304,10 +304,10 @@ def preview_command(
 
 def describe_target(plan: BasePlan) -> str:
     """What a release changes, in one line without secrets."""
-    names = plan.kubernetes
     table = f"{plan.change.table} · " if isinstance(plan, Plan) else ""
+    place = f"{plan.kubernetes.namespace}/{plan.kubernetes.deployment} · " if isinstance(plan, WorkloadPlan) else ""
     region = f" · region {plan.region}" if plan.region else ""
-    return f"{table}{names.namespace}/{names.deployment} · {plan.environment}{region}"
+    return f"{table}{place}{plan.environment}{region}"
 
 
 def _preview_advance(plan: BasePlan, release: Release, catalog: Catalog | None) -> PreviewLines:
@@ -332,7 +332,7 @@ def _preview_rollback(plan: BasePlan, release: Release, missing: Collection[str]
 
 
 def _undo_line(plan: BasePlan, spec: StepSpec, missing: Collection[str]) -> str:
-    deployment = plan.kubernetes.deployment
+    deployment = plan.workloads[0] if plan.workloads else ""
     if deployment in missing and spec.registry_key in DEPLOYMENT_STEPS:
         return f"deployment/{deployment} does not exist: it counts as undone once none of its pods is left"
     return preview_undo(plan, spec)
@@ -340,7 +340,7 @@ def _undo_line(plan: BasePlan, spec: StepSpec, missing: Collection[str]) -> str:
 
 def preview_step(plan: BasePlan, spec: StepSpec, catalog: Catalog | None = None) -> PreviewLines:
     """The lines that one step runs."""
-    if isinstance(plan, OperationsPlan) and spec.registry_key == "run-operation":
+    if isinstance(plan, BaseOperationsPlan) and spec.registry_key == "run-operation":
         return tuple(line for sql in find_step(plan, spec.value or 0).statements for line in sql.splitlines())
     if isinstance(plan, Plan) and spec.registry_key in CHANGE_LINES:
         known = catalog if catalog is not None and catalog.new is not None else None
@@ -352,7 +352,7 @@ def preview_step(plan: BasePlan, spec: StepSpec, catalog: Catalog | None = None)
 
 def preview_undo(plan: BasePlan, spec: StepSpec) -> str:
     """What the undo of a step does, in one line."""
-    if isinstance(plan, OperationsPlan) and spec.registry_key == "run-operation":
+    if isinstance(plan, BaseOperationsPlan) and spec.registry_key == "run-operation":
         return "; ".join(find_step(plan, spec.value or 0).undo_lines)
     if isinstance(plan, Plan) and spec.registry_key in CHANGE_UNDO:
         return CHANGE_UNDO[spec.registry_key](plan)

@@ -54,12 +54,8 @@ def require_rehearsal_for_start(
     now: float,
     skip_rehearsal: bool,
     reason: str,
-    has_operations: bool = False,
 ) -> str:
     """The rule for the first advance of a release.
-
-    Args:
-        has_operations: a plan of operations, which `zdd rehearse` cannot run yet: a reason stands for the rehearsal.
 
     Returns:
         the audit text of a waived rehearsal; else empty.
@@ -72,14 +68,10 @@ def require_rehearsal_for_start(
     missing = why_not_rehearsed(plan_hash, newest, now)
     if not missing:
         return ""
-    if has_operations:
-        missing = "a plan of operations cannot be rehearsed yet"
     if not skip_rehearsal:
         raise Refused(
             f"environment {environment}: the plan cannot start: {missing}",
-            "`zdd advance PLAN --unrehearsed --reason TEXT` in the shell"
-            if has_operations
-            else "run `zdd rehearse PLAN` first, or `zdd advance PLAN --unrehearsed --reason TEXT` in the shell",
+            "run `zdd rehearse PLAN` first, or `zdd advance PLAN --unrehearsed --reason TEXT` in the shell",
         )
     if not reason.strip():
         raise Refused("--unrehearsed needs a reason", "add --reason TEXT; the audit records it")

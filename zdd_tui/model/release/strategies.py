@@ -7,7 +7,7 @@ from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.registry import numbered_steps
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.base import BasePlan, DualWriteMode, Plan
-from zdd_tui.model.plan.operations import OperationsPlan
+from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationsPlan
 from zdd_tui.model.plan.strategies import BlueGreenPlan, CanaryPlan, DarkLaunchPlan, RollingPlan
 from zdd_tui.model.release.regions import REGION_GATE
 from zdd_tui.model.release.strategy import GateSpec, PhaseSpec, StepSpec, Strategy, build_expand_contract
@@ -57,7 +57,7 @@ def _build_phases(plan: BasePlan) -> Strategy:
                 defaults=_has_early_defaults(plan),
                 witness=plan.change.has_witness,
             )
-        case OperationsPlan():
+        case BaseOperationsPlan():
             return build_operations(plan)
         case RollingPlan():
             return build_rolling()
@@ -77,11 +77,12 @@ def _has_early_defaults(plan: Plan) -> bool:
         return False  # the lint refuses the plan
 
 
-def build_operations(plan: OperationsPlan) -> Strategy:
+def build_operations(plan: BaseOperationsPlan) -> Strategy:
     """Expand, the rollout of the new image as cutover, contract and cleanup, with the steps of the plan's operations.
 
-    A phase to which no operation brings a step is left out, but for the rollout and the last one.
+    Contract is left out where it has no step. A plan without a rollout has no cutover.
     """
+    has_rollout = isinstance(plan, OperationsPlan)
     rollout = build_rolling().phases[0]
     expand, contract, cleanup = (
         _operation_steps(plan, phase) for phase in (Phase.EXPAND, Phase.CONTRACT, Phase.CLEANUP)
@@ -92,19 +93,23 @@ def build_operations(plan: OperationsPlan) -> Strategy:
             Phase.EXPAND,
             (StepSpec("check-rows", "count the rows that the constraints would refuse"), *expand),
             (valid, GateSpec("no-waiters", "no blocked sessions")),
-        ),
-        PhaseSpec(Phase.CUTOVER, (*rollout.steps, _SOAK), (*rollout.gates, _SOAK_PASSED, _HEALTHY)),
+        )
     ]
+    if has_rollout:
+        gates = (*rollout.gates, _SOAK_PASSED, _HEALTHY)
+        phases.append(PhaseSpec(Phase.CUTOVER, (*rollout.steps, _SOAK), gates))
     if contract:
         again = StepSpec("check-rows-again", "count the rows that the constraints would refuse", handler="check-rows")
-        gates = (valid, _SERVING_NEW, _NO_OLDER_POD)
+        gates = (valid, _SERVING_NEW, _NO_OLDER_POD) if has_rollout else (valid,)
         phases.append(PhaseSpec(Phase.CONTRACT, (again, *contract), gates, typed_confirm=bool(cleanup)))
-    return Strategy(
-        "expand-contract", (*phases, replace(_CLEANUP, name=Phase.CLEANUP, steps=(*cleanup, *_CLEANUP.steps)))
-    )
+    if has_rollout:
+        phases.append(replace(_CLEANUP, name=Phase.CLEANUP, steps=(*cleanup, *_CLEANUP.steps)))
+    else:  # even if it has no steps: until it is approved the release can be rolled back
+        phases.append(PhaseSpec(Phase.CLEANUP, cleanup, (valid,)))
+    return Strategy("expand-contract", tuple(phases))
 
 
-def _operation_steps(plan: OperationsPlan, phase: Phase) -> tuple[StepSpec, ...]:
+def _operation_steps(plan: BaseOperationsPlan, phase: Phase) -> tuple[StepSpec, ...]:
     return tuple(
         StepSpec(
             f"{phase}-{position}",

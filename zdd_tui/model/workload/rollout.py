@@ -11,7 +11,7 @@ from typing import Any
 
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.json_access import get_bool, get_number, get_object, get_objects, get_text, get_timestamp
-from zdd_tui.model.plan.base import BasePlan
+from zdd_tui.model.plan.base import WorkloadPlan
 from zdd_tui.model.workload.container import FailureCause
 from zdd_tui.model.workload.managers import FieldManager, find_image_manager, find_manager
 from zdd_tui.model.workload.pod import (
@@ -450,7 +450,7 @@ def read_epoch(meta: Any) -> int:
     return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else 0
 
 
-def container_image(plan: BasePlan, view: DeploymentView) -> str:
+def container_image(plan: WorkloadPlan, view: DeploymentView) -> str:
     """The image of the plan's container.
 
     Raises:
@@ -466,7 +466,7 @@ def container_image(plan: BasePlan, view: DeploymentView) -> str:
         ) from None
 
 
-def capacity_hint(plan: BasePlan) -> str:
+def capacity_hint(plan: WorkloadPlan) -> str:
     """The command after which a rollout keeps the full capacity."""
     names = plan.kubernetes
     patch = '{"spec":{"strategy":{"type":"RollingUpdate","rollingUpdate":{"maxUnavailable":0,"maxSurge":1}}}}'

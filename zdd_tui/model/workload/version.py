@@ -2,13 +2,13 @@
 
 Admission webhooks pin a tag to a digest (`shop/api:2` becomes `shop/api@sha256:…` or `shop/api:2@sha256:…`) or put
 another registry before it, in pods or in the Deployment itself. The version then follows from the ReplicaSet that made
-the pod. What the API server answered to our own patch is known to the plan (`BasePlan.learn_image`).
+the pod. What the API server answered to our own patch is known to the plan (`WorkloadPlan.learn_image`).
 """
 
 from collections.abc import Iterable, Mapping
 
 from zdd_tui.model.image import is_rewritten
-from zdd_tui.model.plan.base import BasePlan
+from zdd_tui.model.plan.base import WorkloadPlan
 from zdd_tui.model.workload.pod import PodFacts
 from zdd_tui.model.workload.rollout import ReplicaSetView
 
@@ -28,7 +28,7 @@ class PodVersions:
         replica_sets: by uid; those that made the pods.
     """
 
-    def __init__(self, plan: BasePlan, replica_sets: Mapping[str, ReplicaSetView]) -> None:
+    def __init__(self, plan: WorkloadPlan, replica_sets: Mapping[str, ReplicaSetView]) -> None:
         self._plan = plan
         self._replica_sets = replica_sets
         self._known: dict[tuple[str, str], str] = {}

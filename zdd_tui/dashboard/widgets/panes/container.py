@@ -17,6 +17,7 @@ from zdd_tui.dashboard.widgets.panes.guard import GuardPane
 from zdd_tui.dashboard.widgets.panes.layout import Box, LayoutRequest, place_panes, pod_count, request_layout
 from zdd_tui.dashboard.widgets.panes.pane import Pane, missing_pane_reason
 from zdd_tui.dashboard.widgets.panes.pods import PodPane
+from zdd_tui.dashboard.widgets.panes.steps import StepPane
 from zdd_tui.model.actions import Action
 
 _STEPS = {"next-pane": 1, "previous-pane": -1}
@@ -67,6 +68,7 @@ class PaneContainer(CachedWidget):
 
     def compose(self) -> ComposeResult:
         yield PodPane()
+        yield StepPane()
         yield BackfillPane()
         yield FlagPane()
         yield GuardPane()
@@ -116,13 +118,14 @@ class PaneContainer(CachedWidget):
         if self._last_placed is None:
             return "panes are not ready yet"
         if action.pane:
-            return missing_pane_reason(self._last_placed[0].plan, action.pane) or self._focus_pane(action.pane)
+            name = self._main_name if action.pane == "pods" else action.pane
+            return missing_pane_reason(self._last_placed[0].plan, name) or self._focus_pane(name)
         focused = self._focused_pane
         if action.id in _STEPS:
             names = self._visible_names()
             at = names.index(focused.pane_name) + _STEPS[action.id] if focused else min(0, _STEPS[action.id])
             return self._focus_pane(names[at % len(names)])
-        pane = focused or self._pane_named("pods")
+        pane = focused or self._pane_named(self._main_name)
         handler = getattr(pane, f"action_{action.id}", None)
         if handler is None:
             return f"{action.label}: the pane {pane.pane_name} has no rows"
@@ -151,12 +154,17 @@ class PaneContainer(CachedWidget):
         return next(pane for pane in self.query(Pane) if pane.pane_name == name)
 
     @property
+    def _main_name(self) -> str:
+        """The pane at the left."""
+        return self._placed[0].main if self._placed is not None else "pods"
+
+    @property
     def _placed_names(self) -> set[str]:
         """Names of the panes that have a place in the layout."""
         if self._placed is None:
             return {"pods", "events"}
         request = self._placed[0]
-        return {"pods", "events", *request.right_column, *(("charts",) if request.charts else ())}
+        return {request.main, "events", *request.right_column, *(("charts",) if request.charts else ())}
 
     def _is_placed(self, name: str) -> bool:
         """Whether the layout has a row for a pane: the lines above the panes may leave too few."""

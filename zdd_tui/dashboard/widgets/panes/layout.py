@@ -71,11 +71,12 @@ class LayoutRequest:
 
     Attributes:
         is_guard_compact: the guard has one line per rule.
-        pods: lines that would show every pod.
+        pods: lines that would show every pod; of a plan without a Deployment, every step.
         pod_columns: width that would show every pod completely.
         events: lines that would show every event, approximately.
         gates: they get only what the other panes leave.
         charts: a part of the events' place is theirs.
+        main: the pane at the left: ``pods``, or ``steps`` where there are none.
     """
 
     backfill: PaneRequest | None
@@ -87,6 +88,7 @@ class LayoutRequest:
     gates: PaneRequest | None = None
     pod_columns: int = _MAX_POD_COLUMNS
     charts: bool = False
+    main: str = "pods"
 
     @property
     def right_column(self) -> dict[str, PaneRequest]:
@@ -140,7 +142,9 @@ def request_layout(
         flags=_flags_request(board, low) if flags else None,
         guard=of_guard if guard else None,
         is_guard_compact=crowded,
-        pods=max(pod_count(board), max_pods) + 2,  # titles, and a rollout that is under way
+        main="pods" if plan.has_workload else "steps",
+        # Titles, and a rollout that is under way.
+        pods=(max(pod_count(board), max_pods) if plan.has_workload else _step_count(board)) + 2,
         events=-(-events // _EVENT_COUNT_STEP) * _EVENT_COUNT_STEP,
         pod_columns=pod_columns,
         charts=with_charts and guard and not low,
@@ -151,6 +155,11 @@ def request_layout(
 def pod_count(board: DashboardState) -> int:
     """Rows of the pods' table."""
     return sum(len(snapshot.pods) + len(snapshot.gone) for snapshot in board.workloads)
+
+
+def _step_count(board: DashboardState) -> int:
+    record = board.release.value
+    return len(record.release.strategy.steps) if record is not None else 0
 
 
 def _backfill_request(board: DashboardState) -> PaneRequest:
@@ -235,7 +244,7 @@ def place_panes(request: LayoutRequest, width: int, height: int) -> Mapping[str,
     )
     if beside:
         top = height
-    boxes = {"pods": Box(0, 0, left, top)}
+    boxes = {request.main: Box(0, 0, left, top)}
     y = 0
     for name, rows in zip(right, share_rows(tuple(right.values()), top), strict=True):
         boxes[name] = Box(left, y, width - left, rows)

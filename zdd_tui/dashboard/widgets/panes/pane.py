@@ -30,19 +30,24 @@ def pane_bindings(place: str) -> tuple[Binding, ...]:
     )
 
 
-def name_with_key(name: str, keys: Mapping[str, str]) -> str:
+def name_with_key(name: str, keys: Mapping[str, str], focused_as: str = "") -> str:
     """``1:pods``; the name alone where no key focuses the pane or opens its screen.
 
     Args:
         keys: name of each action's key, by the action's id.
+        focused_as: the pane in whose place it is, and whose key it has; empty for its own.
     """
-    key = keys.get(f"to-{name}", keys.get(name, "-"))
+    key = keys.get(f"to-{focused_as or name}", keys.get(name, "-"))
     return name if key == "-" else f"{key}:{name}"
 
 
 def missing_pane_reason(plan: PlanView, pane: str) -> str:
     """Why the releases of a plan have no such pane; empty where they have."""
-    has_pane = {"backfill": plan.has_backfill, "flags": plan.has_flags, "guard": bool(plan.rule_names)}
+    has_pane = {
+        "backfill": plan.has_backfill,
+        "flags": plan.has_flags,
+        "guard": bool(plan.rule_names),
+    }
     return "" if has_pane.get(pane, True) else f"this plan has no {pane}"
 
 
@@ -102,6 +107,9 @@ class Pane(LineView, can_focus=True):
 
     pane_name: ClassVar[str] = ""
 
+    focused_as: ClassVar[str] = ""
+    """The pane in whose place it is, and whose key it has; empty for a place of its own."""
+
     title_action: ClassVar[str] = ""
     """Id of the action that a click on the title runs; empty: it maximises the pane."""
 
@@ -133,7 +141,7 @@ class Pane(LineView, can_focus=True):
             self.set_class(stale, "-stale")
         text = f" STALE {format_age(age)}" if stale and age is not None else ""
         heading = self.heading(board, context)
-        name = name_with_key(self.pane_name, context.key_names)
+        name = name_with_key(self.pane_name, context.key_names, self.focused_as)
         self._update_title(f"{name}{text}{f' · {heading}' if heading else ''}")
 
     def __init__(self) -> None:

@@ -22,12 +22,11 @@ def test_golang_migrate_goes_from_the_one_version_in_its_table() -> None:
     found = find_pending("golang-migrate", files, [{"version": 9, "dirty": False}])
     assert names(found) == ["10_a.up.sql", "11_a.up.sql"]
     assert (found.pending[0].up, found.pending[0].down) == ("up", "down")
-    assert found.record.statements == (
-        "DELETE FROM public.versions",
-        'INSERT INTO public.versions ("version", "dirty") VALUES (11, false)',
-    )
-    assert found.record.undo[1] == 'INSERT INTO public.versions ("version", "dirty") VALUES (9, false)'
-    assert find_pending("golang-migrate", files).record.undo == ("DELETE FROM public.versions",)
+    assert found.record.statements == ('UPDATE public.versions SET "version" = 11 WHERE "version" = 9',)
+    assert found.record.undo == ('UPDATE public.versions SET "version" = 9 WHERE "version" = 11',)
+    first = find_pending("golang-migrate", files).record
+    assert first.statements == ('INSERT INTO public.versions ("version", "dirty") VALUES (11, false)',)
+    assert first.undo == ('DELETE FROM public.versions WHERE "version" = 11',)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +184,8 @@ def test_alembic_writes_the_sql_itself() -> None:
         "INSERT INTO x VALUES ('UPDATE versions SET; -- Running'); ; COMMIT;",
     ]
     assert (found.pending[1].down or "").strip() == "DELETE FROM x;"
-    assert found.record.statements[1] == """INSERT INTO public.versions ("version_num") VALUES ('r3')"""
+    [update] = found.record.statements
+    assert update == """UPDATE public.versions SET "version_num" = 'r3' WHERE "version_num" = 'r1'"""
     outputs = {"up.sql": UPGRADE, "down.sql": DOWNGRADE}
     assert find_pending("alembic", {}, [{"version_num": "r1"}], outputs=outputs) == found
 

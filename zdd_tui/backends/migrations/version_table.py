@@ -11,7 +11,7 @@ MAX_ROWS = 100_000
 _FIND = """
 SELECT n.nspname::text AS schema, c.relname::text AS name,
   ARRAY(SELECT attname::text FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped) AS columns,
-  ARRAY(SELECT r FROM unnest(ARRAY['SELECT', 'INSERT', 'DELETE']) AS r WHERE NOT has_table_privilege(c.oid, r))
+  ARRAY(SELECT r FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS r WHERE NOT has_table_privilege(c.oid, r))
     AS denied
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = to_regclass($1) AND c.relkind IN ('r', 'p')
@@ -72,7 +72,7 @@ async def _read(conn: Connection, dsn: str, tool: MigrationTool, name: str) -> V
     if found["denied"]:
         raise PlanError(
             f"{place}: the role may not {' or '.join(found['denied'])} in {table}",
-            f"GRANT SELECT, INSERT, DELETE ON {table} TO the agent's role",
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO the agent's role",
         )
     rows = await conn.fetch(f"SELECT * FROM {table} LIMIT {MAX_ROWS + 1}")
     if len(rows) > MAX_ROWS:

@@ -284,17 +284,21 @@ def delete_sql(table: str, **values: str | int) -> str:
 
 
 def pointer_record(table: str, column: str, new: str, old: str | None, **others: str) -> VersionRecord:
-    """Of a table whose one row names the version that the database has: like the tools, whatever row there was.
+    """Of a table whose one row names the version that the database has. A row of another version stays as it is.
 
     Args:
         new, old: as SQL; None for a database without a version.
-        others: further columns, as SQL.
+        others: further columns of a new row, as SQL.
     """
+    name = quote_identifier(column)
+    if old is None:
+        insert = insert_sql(table, {}, **{column: new}, **others)
+        return VersionRecord((insert,), (f"DELETE FROM {table} WHERE {name} = {new}",))
 
-    def write(version: str) -> tuple[str, str]:
-        return f"DELETE FROM {table}", insert_sql(table, {}, **{column: version}, **others)
+    def move(before: str, after: str) -> tuple[str]:
+        return (f"UPDATE {table} SET {name} = {after} WHERE {name} = {before}",)
 
-    return VersionRecord(write(new), write(old) if old is not None else (f"DELETE FROM {table}",))
+    return VersionRecord(move(old, new), move(new, old))
 
 
 def literal(value: str | int | bool | None) -> str:

@@ -1,6 +1,6 @@
 """From SQL to operations: the reader of each kind of statement."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -36,7 +36,7 @@ from zdd_tui.model.operations.renames import read_rename
 from zdd_tui.model.operations.repairs import add_repairs, repeat_fills
 from zdd_tui.model.operations.row_changes import read_delete, read_update
 from zdd_tui.model.operations.settings import SETTING_READERS
-from zdd_tui.model.operations.statements import read_own_statement
+from zdd_tui.model.operations.statements import read_own_statement, read_own_statements
 from zdd_tui.model.operations.tables import read_create_table, read_set_schema
 from zdd_tui.model.operations.types import combine_type_changes, read_column_type
 from zdd_tui.model.phase import Phase
@@ -178,11 +178,19 @@ def read_operations(sql: str, options: OperationOptions) -> tuple[Operation, ...
         trees = [parse_sql(statement).stmts for statement in statements]
     except SqlSyntaxError as error:
         raise PlanError(f"PostgreSQL cannot read it: {error.reason}", "correct the SQL") from None
+    if options.undo is not None and statements and not _is_one_row_change(trees):
+        return (read_own_statements(statements, options),)
     operations: list[Operation] = []
     for text, found in zip(statements, trees, strict=True):
         for each in found:
             operations += _read_statement(each.stmt, text, options)
     return _require_distinct_indexes(operations)
+
+
+def _is_one_row_change(trees: Sequence[Any]) -> bool:
+    """Whether it is a single UPDATE or DELETE: it runs in batches, also with an undo of its own."""
+    nodes = [each.stmt.WhichOneof("node") for found in trees for each in found]
+    return len(nodes) == 1 and nodes[0] in _ROW_READERS
 
 
 def _require_distinct_indexes(operations: list[Operation]) -> tuple[Operation, ...]:
@@ -203,7 +211,7 @@ def _read_statement(node: Any, text: str, options: OperationOptions) -> tuple[Op
     kind = node.WhichOneof("node")
     if kind in _ROW_READERS:
         return _ROW_READERS[kind](getattr(node, kind), text, options)
-    if options.undo is not None or kind not in _READERS:
+    if kind not in _READERS:
         return (read_own_statement(text, options),)
     return _READERS[kind](getattr(node, kind), text, options)
 

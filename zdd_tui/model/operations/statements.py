@@ -11,16 +11,30 @@ def shorten(text: str) -> str:
     return shown if len(shown) <= 50 else shown[:49] + "…"
 
 
+class UndoRequired(PlanError):
+    """A statement whose undo only the team knows."""
+
+
 def read_own_statement(text: str, options: OperationOptions) -> Operation:
     """
     Raises:
-        PlanError: the plan does not say how it is undone.
+        UndoRequired: the plan does not say how it is undone.
     """
-    shown = shorten(text)
+    return read_own_statements((text,), options)
+
+
+def read_own_statements(statements: tuple[str, ...], options: OperationOptions) -> Operation:
+    """Statements with one undo: one operation with one step, in one transaction.
+
+    Raises:
+        UndoRequired: the plan does not say how they are undone.
+    """
+    shown = shorten(statements[0])
     if options.undo is None:
-        raise PlanError(
+        raise UndoRequired(
             f"{shown}: zdd does not know how to undo it",
             "write the operation as a mapping with sql: and undo:, where undo: [] says that there is nothing to undo",
         )
-    step = OperationStep(options.phase or Phase.EXPAND, f"run {shown}", (text,), options.undo)
-    return Operation(text, shown, (step,))
+    shown += f" and {len(statements) - 1} more" if len(statements) > 1 else ""
+    step = OperationStep(options.phase or Phase.EXPAND, f"run {shown}", statements, options.undo)
+    return Operation(";\n".join(statements), shown, (step,))

@@ -26,7 +26,7 @@ FILLED = "PLACEHOLDER"
 """Stands for a value that is filled in at run time."""
 
 _BACKTICKS = re.compile(r"`([^`]+)`")
-_OTHER_COMMAND = re.compile(r"\b(?:kubectl|pip|psql|git|gzip|redis-cli)\b[^`,;]*")
+_OTHER_COMMAND = re.compile(r"\b(?:kubectl|pip|psql|git|gzip|redis-cli|npx)\b[^`,;]*")
 _ZDD_COMMAND = re.compile(r"\bzdd ([a-z]+)((?: [^`,;]*)?)")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 _PLAN_KEY = re.compile(r"(?<![\w./-])[a-z_]+(?:\.[a-z_]+)+(?![\w/-])")

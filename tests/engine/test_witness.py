@@ -14,9 +14,9 @@ from zdd_tui.backends.postgres.recent_writes import RecentWrites, read_horizon
 from zdd_tui.backends.store import backfill as rows
 from zdd_tui.backends.store.witness import read_continuity
 from zdd_tui.engine.conditions.comparison import RowComparison
-from zdd_tui.engine.conditions.restore import restore_trigger
 from zdd_tui.engine.context import StepHandle
 from zdd_tui.engine.gates.registry import GATES
+from zdd_tui.engine.restore import restore_trigger
 from zdd_tui.engine.steps.registry import STEPS
 from zdd_tui.model.ddl.witness import expected_triggers
 from zdd_tui.model.errors import StepFailed
@@ -163,7 +163,8 @@ async def verified(made: WatchedRelease, *done: str) -> None:
     release = (await made.store.read()).release
     async with made.store.fenced() as conn:
         detail = {"since": await read_horizon(conn), "witness": await read_continuity(conn, made.plan)}
-    for name in ("create-witness", "write-flag-on", "verify-rows", *done):
+    steps = {step.name for step in release.strategy.steps}
+    for name in {"create-witness", "write-flag-on", "verify-rows", *done} & steps:
         release = release.with_status(name, StepStatus.DONE)
     phase = [spec.name for spec in release.strategy.phases].index("cutover")
     release = replace(release, phase=phase)

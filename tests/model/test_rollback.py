@@ -137,7 +137,8 @@ def test_what_is_lost_is_counted_or_said_to_be_not_counted() -> None:
     )
     extra = lost(soaking, RollbackHistory(count=NewSideCount(1, 0, True, other_columns=("nick",))))
     assert "not compared, and dropped too: nick" in text(extra)
-    assert "4 rows differ after a write of one side" in text(lost(soaking, open_rows=4))
+    assert "4 rows differ after a write of one side: the old side’s stay" in text(lost(soaking, open_rows=4))
+    assert "the newer side stays where it is proved" in text(lost(until("rollout-v3"), open_rows=4))
 
 
 def test_how_long_it_took() -> None:

@@ -15,6 +15,7 @@ from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.backends.store import witness
 from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.engine.context import Context
+from zdd_tui.engine.continuity import DETAIL, INSTALLED_BY, watched_triggers
 from zdd_tui.engine.witness import settle_recorded_rows
 from zdd_tui.model.ddl import sync_statements
 from zdd_tui.model.ddl.witness import create_witness_statements, extend_witness_statements
@@ -65,6 +66,9 @@ class WatchedRelease:
         await ddl(self.store, sync_statements(self.plan, catalog, "reverse"))
         catalog = await read_catalog(self.admin, self.plan)
         await ddl(self.store, extend_witness_statements(self.plan, catalog))
+        for step in INSTALLED_BY:
+            state = await witness.read_trigger_continuity(self.admin, watched_triggers(self.plan, step))
+            await self.store.save_step_detail(step, {DETAIL: state})
 
     async def recorded(self) -> list[tuple[Any, ...]]:
         """New records: key, side, operation, whether it was compared."""

@@ -14,6 +14,7 @@ from zdd_tui.dashboard.terminal.display_options import (
 )
 from zdd_tui.model.duration import parse_duration
 from zdd_tui.model.errors import ZddError
+from zdd_tui.model.migrations.registry import TOOLS
 from zdd_tui.model.plan.registry import PLAN_CLASSES, normalize_strategy
 from zdd_tui.model.tuning import LIMITS
 
@@ -179,7 +180,13 @@ def add_advise_options(parser: argparse.ArgumentParser) -> None:
 
 def add_plan_options(parser: argparse.ArgumentParser) -> None:
     """The options of `zdd plan`."""
-    parser.add_argument("files", metavar="FILE", nargs="+", help="the migration's SQL, in order")
+    parser.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="*",
+        help="the migration's SQL, in order; with --from, what the tool's own command printed",
+    )
+    _add_directory_options(parser)
     parser.add_argument(
         "--deployment", metavar="NAME", help="the Deployment that serves; without it the plan rolls out nothing"
     )
@@ -191,6 +198,37 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dsn", default="", metavar="'${NAME}'", help="default: '${DATABASE_URL}'")
     parser.add_argument("--output", "-o", default="", metavar="PLAN", help="the file to write; default: print the plan")
     parser.add_argument("--force", action="store_true", help="overwrite the plan file")
+
+
+def _add_directory_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("a directory of migrations (docs/migrations.md)")
+    group.add_argument(
+        "--from",
+        dest="directory",
+        default="",
+        metavar="DIR",
+        help="plan what the database has not applied; the version table of the tool is changed by the release",
+    )
+    group.add_argument(
+        "--tool", choices=[tool.name for tool in TOOLS], metavar="NAME", help="default: recognized by the files"
+    )
+    group.add_argument(
+        "--tool-command", default="", metavar="'CMD ARG…'", help="runs the tool in DIR where only it can write the SQL"
+    )
+    group.add_argument("--version-table", default="", metavar="SCHEMA.NAME", help="default: as the tool names it")
+    group.add_argument("--out-of-order", action="store_true", help="also what is older than an applied migration")
+    group.add_argument(
+        "--baseline",
+        default="",
+        metavar="FILE",
+        help="plain files: the last one that the database has; none for no one",
+    )
+    group.add_argument(
+        "--record-in",
+        choices=("expand", "cleanup"),
+        default="expand",
+        help="the phase that changes the version table as its last operation (default: %(default)s)",
+    )
 
 
 def add_init_options(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ import yaml
 from zdd_tui.backends.files import MAX_SQL_BYTES, read_text
 from zdd_tui.checks.plan import check_plan
 from zdd_tui.cli.advise import require_new_file, write_plan
+from zdd_tui.cli.plan_directory import PlannedMigration, plan_directory
 from zdd_tui.model.advice.draft import format_yaml
 from zdd_tui.model.advice.migration import Statement, read_migration
 from zdd_tui.model.errors import PlanError, Refused
@@ -32,21 +33,17 @@ def run_plan(arguments: argparse.Namespace, out: TextIO) -> int:
     """
     if arguments.output:
         require_new_file(arguments.output, force=arguments.force)
-    statements = [
-        statement
-        for file in arguments.files
-        for statement in read_migration(read_text(file, max_bytes=MAX_SQL_BYTES), file)
-    ]
     has_rollout = arguments.deployment is not None
     if has_rollout is not (arguments.image is not None):
         raise Refused(
             "--deployment and --image belong together", "give both, or neither for a plan that rolls out nothing"
         )
-    kept = keep_operations(statements, has_rollout=has_rollout)
-    if not kept:
-        raise Refused("the migration changes nothing", "name a file with statements that change the schema")
-    document = _build_document(arguments, kept)
-    text = format_yaml(document, f"from {', '.join(Path(file).name for file in arguments.files)}")
+    if arguments.directory:
+        found = plan_directory(arguments, has_rollout=has_rollout)
+    else:
+        found = _plan_files(arguments, has_rollout=has_rollout)
+    document = _build_document(arguments, found)
+    text = format_yaml(document, "\n# ".join(found.origin))
     placeholders = {name: f"placeholder://{name.lower()}" for name in find_placeholders(yaml.safe_load(text))}
     loaded = load_plan(text, source=arguments.output or "plan.yaml", environment=placeholders | os.environ)
     asyncio.run(check_plan(loaded, offline=True))
@@ -55,10 +52,32 @@ def run_plan(arguments: argparse.Namespace, out: TextIO) -> int:
         return 0
     write_plan(text, arguments.output, force=arguments.force)
     assert isinstance(loaded.plan, BaseOperationsPlan)
+    for line in found.origin:
+        out.write(line + "\n")
     for line in describe_operations(plan_operations(loaded.plan)):
         out.write(line + "\n")
     out.write(f"wrote {arguments.output}: check it with zdd check {arguments.output}\n")
     return 0
+
+
+def _plan_files(arguments: argparse.Namespace, *, has_rollout: bool) -> PlannedMigration:
+    """
+    Raises:
+        Refused: a statement cannot be executed online, or there is none.
+        PlanError: no file is named, or one cannot be read.
+    """
+    if not arguments.files:
+        raise PlanError("there is no migration to plan", "name its SQL files, or a directory with --from DIR")
+    statements = [
+        statement
+        for file in arguments.files
+        for statement in read_migration(read_text(file, max_bytes=MAX_SQL_BYTES), file)
+    ]
+    kept = keep_operations(statements, has_rollout=has_rollout)
+    if not kept:
+        raise Refused("the migration changes nothing", "name a file with statements that change the schema")
+    names = ", ".join(Path(file).name for file in arguments.files)
+    return PlannedMigration(kept, Path(arguments.files[-1]).stem, (f"from {names}",))
 
 
 def describe_operations(operations: tuple[Operation, ...]) -> list[str]:
@@ -92,8 +111,8 @@ def _read(statement: Statement, options: OperationOptions) -> tuple[Operation, .
         raise Refused(f"{statement.location}: {error.title}", error.hint) from None
 
 
-def _build_document(arguments: argparse.Namespace, operations: list[str]) -> dict[str, Any]:
-    stem = re.sub(r"[^a-z0-9]+", "-", Path(arguments.files[-1]).stem.lower()).strip("-")
+def _build_document(arguments: argparse.Namespace, found: PlannedMigration) -> dict[str, Any]:
+    stem = re.sub(r"[^a-z0-9]+", "-", found.stem.lower()).strip("-")
     rollout = {
         "kubernetes": {
             "namespace": arguments.namespace or "default",
@@ -109,5 +128,5 @@ def _build_document(arguments: argparse.Namespace, operations: list[str]) -> dic
         "production": is_production(arguments.environment),
         "database": {"dsn": arguments.dsn or "${DATABASE_URL}"},
         **(rollout if arguments.deployment else {}),
-        "operations": operations,
+        "operations": found.operations,
     }

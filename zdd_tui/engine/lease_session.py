@@ -30,12 +30,13 @@ from zdd_tui.engine.preconditions import (
     require_rehearsal,
     require_same_objects,
 )
+from zdd_tui.engine.rollback_rows import KEEPS_TRIGGERS, restore_triggers
 from zdd_tui.engine.runner import ReleaseHolder, Runner, StepHook
 from zdd_tui.engine.steps.rollout import recall_admitted_images
 from zdd_tui.engine.witness import settle_recorded_rows
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import BackendError, DatabaseError, DatabaseUnavailable, Refused, StaleEpoch, ZddError
-from zdd_tui.model.plan.base import BasePlan, WorkloadPlan
+from zdd_tui.model.plan.base import BasePlan, Plan, WorkloadPlan
 from zdd_tui.model.plan.guard import Guard
 from zdd_tui.model.release.conditions import withhold_verdicts
 from zdd_tui.model.release.records import NewEvent, ReleaseRecord, StoredCommand
@@ -339,7 +340,19 @@ class LeaseSession:
             is_active = self._release.state in (ReleaseState.RUNNING, ReleaseState.WAITING, ReleaseState.FAILED)
             if is_active or has_entry_gates:
                 await self._evaluate_gates()
+            elif self._release.state in (ReleaseState.ROLLING_BACK, ReleaseState.ROLLBACK_FAILED):
+                await self._keep_rows()
             await asyncio.sleep(ENTRY_GATE_INTERVAL if has_entry_gates else GATE_INTERVAL)
+
+    async def _keep_rows(self) -> None:
+        """In a rollback: restores what copies writes of V3 to the old side, and settles the rows that differ."""
+        if not isinstance(self._plan, Plan):
+            return
+        async with self._step_lock:  # a step that removes a trigger does not begin meanwhile
+            pending, is_running = self._running_pending, self._running_step is not None
+            if not is_running or (pending is not None and pending.step.name in KEEPS_TRIGGERS):
+                await restore_triggers(self._ctx, self._release)
+        await settle_recorded_rows(self._ctx, await self._store.read())
 
     async def _evaluate_gates(self, *, fresh: bool = False) -> None:
         async with self._gate_lock:  # one evaluation at a time: an older result must not replace a newer one

@@ -1,5 +1,6 @@
-"""Settles what the witness has recorded: rows that agree are closed, and while the old side is right the others are
-copied again. Called before each evaluation of the gates, so that a gate never waits for an older result."""
+"""Settles what the witness has recorded: rows that agree are closed, and the others are copied again where it is known
+which side is right. Called before each evaluation of the gates, so that a gate never waits for an older result, and
+again and again in a rollback."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,14 +14,23 @@ from zdd_tui.backends.store import backfill as rows
 from zdd_tui.backends.store import witness as store
 from zdd_tui.backends.store.backfill import Key
 from zdd_tui.backends.store.witness import TRUNCATED, OpenRow
-from zdd_tui.engine.backfill.repair import repair_row
+from zdd_tui.engine.backfill.repair import copy_row_down, lock_row, repair_row
 from zdd_tui.engine.backfill.transaction import RETRYABLE_ERRORS
 from zdd_tui.engine.context import Context
+from zdd_tui.engine.continuity import check_continuity
 from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.ddl.witness import orphans_statement
 from zdd_tui.model.errors import ClusterError, DatabaseUnavailable, StaleEpoch, ZddError
 from zdd_tui.model.release.records import ReleaseRecord
-from zdd_tui.model.release.witness import WitnessMode, accepts_down, describe_writers, find_pods, witness_mode
+from zdd_tui.model.release.witness import (
+    Copy,
+    WitnessMode,
+    accepts_down,
+    choose_copy,
+    describe_writers,
+    find_pods,
+    witness_mode,
+)
 
 MAX_ROWS = 500
 """Recorded rows that are looked at in one call."""
@@ -41,7 +51,7 @@ async def settle_recorded_rows(ctx: Context, record: ReleaseRecord) -> bool:
     if mode is WitnessMode.OFF or not record.witness.open_rows:
         return False
     try:
-        await _settle(ctx, record, mode)
+        await settle_open_rows(ctx, record, mode)
     except (StaleEpoch, DatabaseUnavailable):
         raise
     except (ZddError, asyncpg.PostgresError) as error:
@@ -51,7 +61,8 @@ async def settle_recorded_rows(ctx: Context, record: ReleaseRecord) -> bool:
     return True
 
 
-async def _settle(ctx: Context, record: ReleaseRecord, mode: WitnessMode) -> None:
+async def settle_open_rows(ctx: Context, record: ReleaseRecord, mode: WitnessMode) -> None:
+    """As :func:`settle_recorded_rows`, in a given mode, and without a limit of what may go wrong."""
     release_id = ctx.store.release_id
     async with ctx.store.fenced() as conn:
         moved = await store.move_records(conn, release_id)
@@ -76,11 +87,17 @@ async def _settle(ctx: Context, record: ReleaseRecord, mode: WitnessMode) -> Non
         await store.mark_different(conn, release_id, [*differing, *([TRUNCATED] if is_truncated else [])])
         if is_truncated:
             await store.save_repair_error(conn, release_id, TRUNCATED, "one of the two tables was truncated")
-    if mode is WitnessMode.OLD_IS_RIGHT and not ctx.is_paused():
+    if not ctx.is_paused():
+        continuity = await check_continuity(ctx, record)
         # From cutover on a row of which only the new side was written is not the old side's to correct.
         reads_new = record.release.status("read-flag-on").has_effect
-        repairable = [row.key for row in found if row.key in differing and not (reads_new and "new" in row.sides)]
-        await _repair(ctx, catalog, repairable)
+        is_proved = continuity.witness and not is_truncated
+        chosen = [
+            (row.key, copy)
+            for row in found
+            if row.key in differing and (copy := choose_copy(mode, row.sides, reads_new=reads_new, is_proved=is_proved))
+        ]
+        await _repair(ctx, record, catalog, mode, chosen)
     async with ctx.store.fenced() as conn:
         await store.update_writers(conn, release_id)
 
@@ -140,19 +157,38 @@ async def _has_orphans(ctx: Context, catalog: Catalog) -> bool:
         return True
 
 
-async def _repair(ctx: Context, catalog: Catalog, keys: Sequence[Key]) -> None:
+async def _repair(
+    ctx: Context, record: ReleaseRecord, catalog: Catalog, mode: WitnessMode, chosen: Sequence[tuple[Key, Copy]]
+) -> None:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + TIME_BUDGET
-    release_id = ctx.store.release_id
-    for key in keys:
+    for key, copy in chosen:
         if loop.time() > deadline or ctx.is_paused():
             return
-        try:
+        with suppress(*RETRYABLE_ERRORS):
             async with ctx.store.fenced() as conn:
-                error = await repair_row(conn, ctx.expand_contract_plan, catalog, key)
-                if error:
-                    await store.save_repair_error(conn, release_id, key, error)
-                else:
-                    await store.settle_rows(conn, release_id, [key], "repaired")
-        except RETRYABLE_ERRORS:
-            continue
+                await _repair_row(
+                    ctx, conn, record, catalog, key, copy, needs_proof=mode is not WitnessMode.OLD_IS_RIGHT
+                )
+
+
+async def _repair_row(
+    ctx: Context, conn: Connection, record: ReleaseRecord, catalog: Catalog, key: Key, copy: Copy, *, needs_proof: bool
+) -> None:
+    """Copies a row. What the choice relied on is read again with the row locked."""
+    plan, release_id = ctx.expand_contract_plan, ctx.store.release_id
+    if copy == "down" or needs_proof:
+        differs = await lock_row(conn, plan, catalog, key)
+        if not differs:
+            await store.settle_rows(conn, release_id, [key], "agreed")
+            return
+        wanted = {"new"} if copy == "down" else {"old"}
+        if await store.read_sides_now(conn, release_id, key) != wanted:
+            return
+        if not (await check_continuity(ctx, record, conn=conn)).witness:
+            return
+    error = await (copy_row_down if copy == "down" else repair_row)(conn, plan, catalog, key)
+    if error:
+        await store.save_repair_error(conn, release_id, key, error)
+    else:
+        await store.settle_rows(conn, release_id, [key], "repaired")

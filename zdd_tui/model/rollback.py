@@ -268,9 +268,10 @@ def describe_loss(
             )
     if record.witness.open_rows:
         rows = f"{record.witness.open_rows:,} row{'' if record.witness.open_rows == 1 else 's'}"
-        facts.append(
-            RollbackFact("", f"{rows} differ after a write of one side: the old side’s stay", FactTone.WARNING)
-        )
+        stays = "the old side’s stay"
+        if _has_effect(release, "rollout-v3"):
+            stays = "the newer side stays where it is proved, else the rollback stops and names them"
+        facts.append(RollbackFact("", f"{rows} differ after a write of one side: {stays}", FactTone.WARNING))
     return tuple(facts)
 
 

@@ -14,9 +14,11 @@ from zdd_tui.model.release.witness import (
     WitnessRecord,
     Writer,
     accepts_down,
+    choose_copy,
     describe_writers,
     evaluate_witness,
     find_pods,
+    may_lose_new_side,
     witness_mode,
 )
 from zdd_tui.model.workload.pod import PodFacts, project_pod
@@ -96,6 +98,9 @@ def test_rows_are_repaired_from_the_backfill_on_until_v3_rolls_out() -> None:
     assert witness_mode(in_phase(Phase.CLEANUP, "create-witness", "rollout-v3", "drop-witness")) is WitnessMode.OFF
     rolling_back = in_phase(Phase.CUTOVER, "create-witness", state=ReleaseState.ROLLING_BACK)
     assert witness_mode(rolling_back) is WitnessMode.OFF
+    watched = in_phase(Phase.CUTOVER, "create-witness", "extend-witness", state=ReleaseState.ROLLING_BACK)
+    assert witness_mode(watched) is WitnessMode.ROLLBACK
+    assert witness_mode(replace(watched, state=ReleaseState.ROLLED_BACK)) is WitnessMode.OFF
     old_release = Release("x", "hash", build_expand_contract(), ReleaseState.RUNNING, 3)
     assert witness_mode(old_release) is WitnessMode.OFF
 
@@ -113,3 +118,47 @@ def test_an_address_is_a_pods_unless_several_share_it() -> None:
     pods = [pod("a", "10.0.0.1"), pod("b", "10.0.0.2"), pod("host-1", "10.9.9.9"), pod("host-2", "10.9.9.9")]
     found = find_pods(["10.0.0.2", "10.9.9.9", "10.7.7.7", ""], [*pods, pod("pending", "")])
     assert found == {"10.0.0.2": "b", "10.9.9.9": "", "10.7.7.7": "", "": ""}
+
+
+@pytest.mark.parametrize(
+    ("mode", "sides", "reads_new", "is_proved", "expected"),
+    [
+        (WitnessMode.OLD_IS_RIGHT, {"old"}, False, False, "up"),
+        (WitnessMode.OLD_IS_RIGHT, {"new"}, False, False, "up"),
+        (WitnessMode.OLD_IS_RIGHT, {"old"}, True, False, "up"),
+        (WitnessMode.OLD_IS_RIGHT, {"new"}, True, True, "down"),
+        (WitnessMode.OLD_IS_RIGHT, {"new"}, True, False, ""),
+        (WitnessMode.OLD_IS_RIGHT, {"old", "new"}, True, True, ""),
+        (WitnessMode.NEW_IS_RIGHT, {"new"}, True, True, "down"),
+        (WitnessMode.NEW_IS_RIGHT, {"new"}, True, False, ""),
+        (WitnessMode.NEW_IS_RIGHT, {"old"}, True, True, ""),
+        (WitnessMode.NEW_IS_RIGHT, {"old", "new"}, True, True, ""),
+        (WitnessMode.ROLLBACK, {"new"}, True, True, "down"),
+        (WitnessMode.ROLLBACK, {"old"}, True, True, "up"),
+        (WitnessMode.ROLLBACK, {"old"}, True, False, ""),
+        (WitnessMode.ROLLBACK, {"old", "new"}, True, True, ""),
+        (WitnessMode.OFF, {"new"}, True, True, ""),
+    ],
+)
+def test_a_row_is_copied_only_where_it_is_known_which_side_is_newer(
+    mode: WitnessMode, sides: set[str], reads_new: bool, is_proved: bool, expected: str
+) -> None:
+    assert choose_copy(mode, frozenset(sides), reads_new=reads_new, is_proved=is_proved) == expected
+
+
+@pytest.mark.parametrize(
+    ("sides", "has_reverse", "has_witness", "expected"),
+    [
+        ({"new"}, True, True, True),
+        ({"old", "new"}, True, True, True),
+        ({"old"}, True, False, False),
+        ({"old"}, False, True, False),
+        ({"old"}, False, False, True),
+        (set(), True, False, False),
+        (set(), False, True, True),
+        (set(), False, False, True),
+    ],
+)
+def test_what_a_rollback_may_lose(sides: set[str], has_reverse: bool, has_witness: bool, expected: bool) -> None:
+    found = may_lose_new_side(frozenset(sides), has_reverse=has_reverse, has_witness=has_witness)
+    assert found == expected

@@ -2,6 +2,7 @@
 present place of the old side."""
 
 import json
+import re
 from contextlib import suppress
 from typing import Any
 
@@ -22,14 +23,17 @@ from zdd_tui.model.ddl.catalog import (
 from zdd_tui.model.ddl.lint import down_source_columns, suggest_name, up_source_columns
 from zdd_tui.model.ddl.names import (
     ARCHIVE_SCHEMA,
+    SCHEMA,
     archived_name,
+    left_out_name,
     lock_order_name,
     sync_name,
     witness_functions,
     witness_triggers,
 )
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.plan.base import Plan, TableName
+from zdd_tui.model.plan.base import DualWriteMode, Plan, TableName
+from zdd_tui.model.sql import quote_qualified
 
 _TABLE = """
 SELECT json_build_object(
@@ -61,6 +65,15 @@ SELECT json_build_object(
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 """
+
+_DEFAULTS = """
+SELECT a.attname AS name, pg_get_expr(d.adbin, d.adrelid) AS expression
+FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
+"""
+
+_CONSTANT = re.compile(r"""NULL|(?:'(?:[^']|'')*'|-?[0-9.]+|true|false)(?:::[\w ."()\[\]]+)?""")
+"""A default that is the same for every row, as the server prints it."""
 
 # ruff: noqa: S608  the only text inserted is a constant
 _SEQUENCES = f"""
@@ -178,7 +191,7 @@ async def ordered_types(conn: Connection, oids: list[int]) -> set[int]:
 def trigger_names(plan: Plan) -> tuple[str, ...]:
     """Returns the names of the triggers (and functions) of a plan."""
     return (
-        *(sync_name(plan, "forward"), sync_name(plan, "reverse"), lock_order_name(plan)),
+        *(sync_name(plan, "forward"), sync_name(plan, "reverse"), lock_order_name(plan), left_out_name(plan)),
         *witness_functions(plan),
         *witness_triggers(plan, "old"),
         *witness_triggers(plan, "new"),
@@ -224,6 +237,7 @@ async def _read_catalog(conn: Connection, plan: Plan) -> Catalog:
     triggers = [t for relation in (found, target) if relation for t in relation["triggers"] or []]
     own_triggers = trigger_names(plan)
     archive_in_use = await conn.fetchval(_ARCHIVE_IN_USE, ARCHIVE_SCHEMA, change.table.name)
+    is_trigger_column = change.into is None and change.dual_write is DualWriteMode.TRIGGER
     return Catalog(
         old=old,
         new=new,
@@ -246,6 +260,7 @@ async def _read_catalog(conn: Connection, plan: Plan) -> Catalog:
         archive_in_use=bool(archive_in_use),
         attached=await _read_attached(conn, plan, found) if found and is_archived else (),
         **(await _read_row_rules(conn, plan, found["oid"]) if found and change.into is None else {}),
+        **(await _read_defaults(conn, plan, found["oid"], names) if found and is_trigger_column else {}),
         required_columns=tuple(column["name"] for column in (found or {}).get("columns") or [] if column["not_null"]),
     )
 
@@ -269,6 +284,28 @@ async def _read_row_rules(conn: Connection, plan: Plan, oid: int) -> dict[str, A
             RowReference(row["name"], tuple(row["columns"]), row["target"], tuple(row["targets"]))
             for row in rows
             if row["kind"] == "f"
+        ),
+    }
+
+
+async def _read_defaults(conn: Connection, plan: Plan, oid: int, names: dict[str, str]) -> dict[str, Any]:
+    """What tells an INSERT of V3 from one of an older version, where a trigger keeps both columns equal."""
+    function = left_out_name(plan)
+    rows: list[Any] = []
+    with suppress(asyncpg.LockNotAvailableError):  # as above; without the defaults the triggers do not use them
+        async with conn.transaction():
+            before = await conn.fetchval("SELECT current_setting('lock_timeout')")
+            await conn.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+            rows = await conn.fetch(_DEFAULTS, oid)
+            await conn.execute("SELECT set_config('lock_timeout', $1, true)", before)
+    defaults = {names.get(row["name"], row["name"]): row["expression"] or "NULL" for row in rows}
+    old = {name: defaults[name] for name in plan.change.down if name in defaults}
+    is_known = len(old) == len(plan.change.down) and all(_CONSTANT.fullmatch(each) for each in old.values())
+    return {
+        "constant_defaults": tuple(old.items()) if is_known else (),
+        "left_out_columns": tuple(name for name in plan.change.up if function in defaults.get(name, "")),
+        "has_left_out_function": await conn.fetchval(
+            "SELECT to_regproc($1) IS NOT NULL", quote_qualified(SCHEMA, function)
         ),
     }
 

@@ -118,7 +118,7 @@ async def compare_recent_writes(
         ignored: keys that may differ, such as failed rows that the plan tolerates.
         on_progress: called with a text for the screen.
     """
-    marker = await _usable_marker(connections, since)
+    marker = await usable_marker(connections, since)
     differing: dict[Key, Disagreement] = {}
     compared = 0
     async with aclosing(_read_pages(connections, plan, catalog, marker)) as pages:
@@ -144,7 +144,7 @@ async def count_new_side_only(
     compared, is_complete, marker = 0, False, None
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            marker = await _usable_marker(connections, since)
+            marker = await usable_marker(connections, since)
             async with aclosing(_read_pages(connections, plan, catalog, marker)) as pages:
                 async for page in pages:
                     await _compare(connections, plan, catalog, page.keys, False, frozenset(), differing)
@@ -213,7 +213,7 @@ async def find_disagreements(
     ]
 
 
-async def _usable_marker(connections: Connections, since: str | None) -> str | None:
+async def usable_marker(connections: Connections, since: str | None) -> str | None:
     """The transaction id; None where it does not tell what is new."""
     if since is None:
         return None

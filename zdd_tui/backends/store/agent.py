@@ -7,10 +7,10 @@ than the TTL of the lease); and a new session with an old epoch is refused when 
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import asyncpg
 
@@ -354,6 +354,11 @@ class AgentStore:
         """Writes the progress line of a running step."""
         async with self._write_transaction(None) as connection:
             await writes.update_step(connection, self.release_id, StepChange(step, note=note))
+
+    async def save_step_detail(self, step: str, detail: Mapping[str, Any], *, conn: Connection | None = None) -> None:
+        """Replaces the detail of a step that does not run. ``conn``: of an open fenced transaction."""
+        async with self._write_transaction(conn) as connection:
+            await writes.update_step(connection, self.release_id, StepChange(step, detail=dict(detail)))
 
     async def append_events(self, events: Sequence[NewEvent], *, conn: Connection | None = None) -> None:
         """Writes audit lines."""

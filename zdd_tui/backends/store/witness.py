@@ -28,12 +28,14 @@ WITH moved AS (
     RETURNING *)
 INSERT INTO zdd.witness_row AS w (release_id, key, application_name, address, role, side, operation, session_role,
     is_checked, is_foreign, writes, first_at, last_at, xid)
-SELECT release_id, key, application_name, address, role, (array_agg(side ORDER BY id DESC))[1],
+SELECT release_id, key, application_name, address, role,
+    CASE WHEN count(DISTINCT side) > 1 THEN 'both' ELSE min(side) END,
     (array_agg(operation ORDER BY id DESC))[1], (array_agg(session_role ORDER BY id DESC))[1], bool_or(is_checked),
     bool_or(is_foreign), count(*), min(at), max(at), max(xid::text::numeric)::text::xid8
 FROM moved GROUP BY release_id, key, application_name, address, role
 ON CONFLICT (release_id, key, application_name, address, role) DO UPDATE SET
-    side = EXCLUDED.side, operation = EXCLUDED.operation, session_role = EXCLUDED.session_role,
+    side = CASE WHEN w.settled_at IS NULL AND w.side <> EXCLUDED.side THEN 'both' ELSE EXCLUDED.side END,
+    operation = EXCLUDED.operation, session_role = EXCLUDED.session_role,
     is_checked = w.is_checked OR EXCLUDED.is_checked, is_foreign = w.is_foreign OR EXCLUDED.is_foreign,
     writes = w.writes + EXCLUDED.writes, last_at = EXCLUDED.last_at, xid = EXCLUDED.xid, settled_at = NULL,
     outcome = '', error = ''
@@ -103,11 +105,16 @@ async def read_continuity(conn: Connection, plan: Plan) -> str:
     It changes when a trigger on the old table was dropped, disabled or changed in between, and when a record could not
     be written.
     """
+    return await read_trigger_continuity(conn, witness_triggers(plan, "old"))
+
+
+async def read_trigger_continuity(conn: Connection, names: Iterable[str]) -> str:
+    """As :func:`read_continuity`, for triggers of ours by their names. One that does not exist leaves no part."""
     missed = await conn.fetchval("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM zdd.witness_missed")
     triggers = await conn.fetch(
         "SELECT tgname || ' ' || oid || ' ' || xmin || ' ' || tgenabled::text AS state FROM pg_trigger"
         " WHERE tgname = ANY ($1::text[]) AND NOT tgisinternal ORDER BY 1",
-        list(witness_triggers(plan, "old")),
+        list(names),
     )
     return "; ".join([f"missed {missed}", *(row["state"] for row in triggers)])
 
@@ -132,7 +139,21 @@ async def list_open_rows(conn: Connection, release_id: int, limit: int) -> list[
         release_id,
         limit,
     )
-    return [OpenRow(tuple(json.loads(row["key"])), frozenset(row["sides"])) for row in rows]
+    return [OpenRow(tuple(json.loads(row["key"])), _parse_sides(row["sides"])) for row in rows]
+
+
+def _parse_sides(stored: Iterable[str]) -> frozenset[str]:
+    """``both`` is stored where one writer has written each side alone, or both in one statement."""
+    return frozenset(side for each in stored for side in (("old", "new") if each == "both" else (each,)))
+
+
+async def count_open_rows(conn: Connection, release_id: int) -> int:
+    """Counts the rows that :func:`list_open_rows` reads without a limit."""
+    return int(
+        await conn.fetchval(
+            "SELECT count(DISTINCT key) FROM zdd.witness_row WHERE release_id = $1 AND settled_at IS NULL", release_id
+        )
+    )
 
 
 async def read_open_sides(conn: Connection, release_id: int, keys: Iterable[Key]) -> dict[Key, frozenset[str]]:
@@ -143,7 +164,23 @@ async def read_open_sides(conn: Connection, release_id: int, keys: Iterable[Key]
         release_id,
         [json.dumps(list(key)) for key in keys],
     )
-    return {tuple(json.loads(row["key"])): frozenset(row["sides"]) for row in rows}
+    return {tuple(json.loads(row["key"])): _parse_sides(row["sides"]) for row in rows}
+
+
+async def read_sides_now(conn: Connection, release_id: int, key: Key) -> frozenset[str]:
+    """As :func:`read_open_sides` for one key, with the records that are not moved yet: call it with the row locked."""
+    rows = await conn.fetch(
+        "SELECT side FROM zdd.witness_row WHERE release_id = $1 AND key = $2::text::jsonb AND settled_at IS NULL"
+        " UNION SELECT side FROM zdd.witness_record WHERE release_id = $1 AND key = $2::text::jsonb",
+        release_id,
+        json.dumps(list(key)),
+    )
+    return _parse_sides(row["side"] for row in rows)
+
+
+async def is_truncation_recorded(conn: Connection, release_id: int) -> bool:
+    """Whether a TRUNCATE of one of the two tables is recorded and not settled."""
+    return bool(await read_sides_now(conn, release_id, TRUNCATED))
 
 
 async def settle_rows(conn: Connection, release_id: int, keys: Iterable[Key], outcome: str) -> None:

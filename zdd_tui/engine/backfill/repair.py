@@ -1,4 +1,6 @@
-"""Copies one row again from the old side, as long as the old side is right."""
+"""Copies one row again: from the old side while the old side is right, or the other way where that is proved."""
+
+from collections.abc import Awaitable, Callable
 
 import asyncpg
 
@@ -13,7 +15,14 @@ from zdd_tui.engine.backfill.transaction import (
 from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.ddl.jobs import change_settings
 from zdd_tui.model.ddl.names import SYNC_SETTING
-from zdd_tui.model.ddl.rows import batch_row_statement, has_row_statement, remove_orphan_statements
+from zdd_tui.model.ddl.rows import (
+    batch_row_statement,
+    copy_down_statements,
+    has_row_statement,
+    lock_row_statements,
+    remove_orphan_statements,
+)
+from zdd_tui.model.ddl.witness import disagreements_statement
 from zdd_tui.model.plan.base import Plan
 
 
@@ -32,12 +41,62 @@ async def repair_row(conn: Connection, plan: Plan, catalog: Catalog, key: Key) -
     await conn.execute(transaction_settings_sql(change_settings(plan), plan.backfill.batch_budget))
     # The sync trigger of the new side does nothing: the old side stays as it is.
     await conn.execute(f"SET LOCAL {SYNC_SETTING} = 'old'")
+
+    async def copy() -> None:
+        await conn.execute(batch_row_statement(plan, catalog), *key)
+        if plan.change.kind == "table" and not await conn.fetchval(has_row_statement(catalog), *key):
+            for statement in remove_orphan_statements(catalog):
+                await conn.execute(statement, *key)
+
+    return await _try_copy(conn, copy)
+
+
+async def lock_row(conn: Connection, plan: Plan, catalog: Catalog, key: Key) -> bool:
+    """Locks a row on both sides and compares it: what is read from now on in this transaction stays so.
+
+    Args:
+        conn: of an open fenced transaction.
+
+    Returns:
+        whether the two sides differ; also where an expression of the plan fails.
+
+    Raises:
+        asyncpg.PostgresError: one of RETRYABLE_ERRORS: another transaction holds the row.
+    """
+    await conn.execute(transaction_settings_sql(change_settings(plan), plan.backfill.batch_budget))
+    for statement in lock_row_statements(plan, catalog):
+        await conn.execute(statement, *key)
     try:
         async with conn.transaction():
-            await conn.execute(batch_row_statement(plan, catalog), *key)
-            if plan.change.kind == "table" and not await conn.fetchval(has_row_statement(catalog), *key):
-                for statement in remove_orphan_statements(catalog):
-                    await conn.execute(statement, *key)
+            statement = disagreements_statement(plan, catalog, either=True)
+            return bool(await conn.fetch(statement, *([part] for part in key)))
+    except ROW_ERRORS:
+        return True
+
+
+async def copy_row_down(conn: Connection, plan: Plan, catalog: Catalog, key: Key) -> str:
+    """Makes the old side of a row what ``down`` gives. The caller has locked the row and knows the new side is newer.
+
+    Args:
+        conn: of an open fenced transaction, in which the caller also writes its record.
+
+    Returns:
+        why the row cannot be copied, without its values; empty when it was copied.
+    """
+    # The sync trigger of the old side does nothing: the new side stays as it is.
+    await conn.execute(f"SET LOCAL {SYNC_SETTING} = 'new'")
+
+    async def copy() -> None:
+        for statement in copy_down_statements(plan, catalog):
+            await conn.execute(statement, *key)
+
+    return await _try_copy(conn, copy)
+
+
+async def _try_copy(conn: Connection, copy: Callable[[], Awaitable[None]]) -> str:
+    try:
+        async with conn.transaction():
+            await copy()
     except RETRYABLE_ERRORS:
         raise
     except ROW_ERRORS as error:

@@ -8,7 +8,7 @@ import asyncpg
 from zdd_tui.backends.postgres.connection import is_session_lost
 from zdd_tui.backends.postgres.recent_writes import RecentWrites
 from zdd_tui.engine.context import Context
-from zdd_tui.engine.recent_writes import compare_since_verification, save_differing
+from zdd_tui.engine.recent_writes import compare_since_verification, copy_unwritten, save_differing
 from zdd_tui.model.errors import PlanError, StepFailed
 
 REPEAT_SECONDS = 5.0
@@ -55,6 +55,9 @@ class RowComparison:
                 # V3 deletes rows of the new table too; nobody has recorded those of which the old row is left.
                 is_known = is_column or not record.release.status("rollout-v3").has_effect
                 result = await compare_since_verification(self._ctx, record, only_recent=is_known)
+                has_v3 = record.release.status("rollout-v3").has_effect
+                if result.differing and has_v3 and await copy_unwritten(self._ctx, record, result.differing):
+                    result = await compare_since_verification(self._ctx, record, only_recent=is_known)
                 await save_differing(self._ctx, result)
                 return result
             except (StepFailed, PlanError, asyncpg.PostgresError) as error:

@@ -21,10 +21,10 @@ from zdd_tui.backends.postgres.gate_queries import read_newest_key, snapshot_mar
 from zdd_tui.backends.redis_changes import find_flag_writer
 from zdd_tui.backends.store.conditions import load_baseline, save_baseline, save_conditions
 from zdd_tui.engine.conditions.comparison import RowComparison
-from zdd_tui.engine.conditions.restore import restore_flag, restore_trigger
 from zdd_tui.engine.conditions.sources import DatabaseSource, FlagSource, KubernetesSource, SourceState
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.recent_writes import describe_differing
+from zdd_tui.engine.restore import restore_flag, restore_trigger
 from zdd_tui.engine.runner import ReleaseHolder
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import BackendError, StaleEpoch, StepFailed

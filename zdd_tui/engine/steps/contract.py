@@ -3,9 +3,10 @@
 from zdd_tui.backends.kubernetes.workload_cache import read_scope
 from zdd_tui.backends.postgres.ddl import as_owner
 from zdd_tui.engine.context import Context, StepHandle
+from zdd_tui.engine.continuity import KeptContinuity
 from zdd_tui.engine.observations import read_workload
 from zdd_tui.engine.retry import with_retry
-from zdd_tui.engine.steps.expand import change_schema, run_statements
+from zdd_tui.engine.steps.expand import run_statements
 from zdd_tui.engine.steps.flags import restore_flags, save_flag_values
 from zdd_tui.engine.steps.new_side import require_new_side_complete
 from zdd_tui.model.ddl import Catalog, archive_statements, drop_archive_statements, restore_archive_statements
@@ -43,10 +44,16 @@ class ArchiveOldSide:
         # The gate has passed, but another client may have rolled out since then (architecture.md, invariant 6).
         await require_only_v3_pods(ctx)
         await require_new_side_complete(ctx)
-        await change_schema(ctx, step, lambda catalog: archive_statements(ctx.expand_contract_plan, catalog))
+        statements = archive_statements(ctx.expand_contract_plan, await ctx.catalog(fresh=True))
+        await self._move(ctx, step, statements)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
-        await change_schema(ctx, step, lambda catalog: restore_archive_statements(ctx.expand_contract_plan, catalog))
+        statements = restore_archive_statements(ctx.expand_contract_plan, await ctx.catalog(fresh=True))
+        await self._move(ctx, step, statements)
+
+    async def _move(self, ctx: Context, step: StepHandle, statements: tuple[str, ...]) -> None:
+        kept = KeptContinuity(ctx, await ctx.store.read())
+        await run_statements(ctx, step, statements, first=kept.before, then=kept.after)
 
 
 # Cleanup: nothing of the release is left behind.

@@ -3,13 +3,9 @@
 import asyncio
 
 from zdd_tui.backends.postgres.gate_queries import snapshot_marker
+from zdd_tui.backends.postgres.recent_writes import read_horizon
 from zdd_tui.engine.context import Context, StepHandle
-from zdd_tui.engine.recent_writes import (
-    describe_differing,
-    find_rows_without_old_side,
-    has_written_new_side_alone,
-    save_differing,
-)
+from zdd_tui.engine.rollback_rows import require_no_loss, require_settled
 from zdd_tui.engine.steps.expand import change_schema, install_sync
 from zdd_tui.engine.steps.flags import save_flag_values, set_flag_and_wait, undo_flag_share
 from zdd_tui.engine.steps.new_side import advance_sequences, keep_sequences_apart
@@ -17,7 +13,6 @@ from zdd_tui.engine.steps.rollout import roll_out, save_current_image
 from zdd_tui.engine.steps.undo import roll_back
 from zdd_tui.model.ddl import undo_reverse_statements
 from zdd_tui.model.duration import format_duration
-from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.flag import ON, FlagValue
 
 
@@ -32,16 +27,7 @@ class SyncReverse:
         await install_sync(ctx, step, "reverse")
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
-        record = await ctx.store.read()
-        if has_written_new_side_alone(record.steps):
-            lost = await find_rows_without_old_side(ctx, record, step.set_note)
-            if lost.differing:
-                await save_differing(ctx, lost)
-                raise StepFailed(
-                    f"{await describe_differing(ctx, lost)}; V3 may have written the new side alone, and this"
-                    " rollback drops it",
-                    "correct the rows in zdd.mismatch so that both sides agree, then: zdd rollback PLAN",
-                )
+        await require_no_loss(ctx, step)
         await change_schema(ctx, step, lambda catalog: undo_reverse_statements(ctx.expand_contract_plan, catalog))
 
 
@@ -58,8 +44,7 @@ class ReadRamp:
         )
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
-        plan = ctx.expand_contract_plan
-        await undo_flag_share(ctx, step, plan.flags.read, is_first_step=step.value == plan.cutover.ramp[0])
+        await _move_reads_back(ctx, step, is_first_step=step.value == ctx.expand_contract_plan.cutover.ramp[0])
 
 
 class ReadFlagOn:
@@ -71,8 +56,14 @@ class ReadFlagOn:
         await set_flag_and_wait(ctx, step, key, ON)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
-        plan = ctx.expand_contract_plan
-        await undo_flag_share(ctx, step, plan.flags.read, is_first_step=not plan.cutover.ramp)
+        await _move_reads_back(ctx, step, is_first_step=not ctx.expand_contract_plan.cutover.ramp)
+
+
+async def _move_reads_back(ctx: Context, step: StepHandle, *, is_first_step: bool) -> None:
+    """Switches the read flag back, once no row is left that V2 could overwrite from the old side."""
+    if "flags_before" in step.detail:
+        await require_settled(ctx, step)
+    await undo_flag_share(ctx, step, ctx.expand_contract_plan.flags.read, is_first_step=is_first_step)
 
 
 class Soak:
@@ -93,6 +84,9 @@ class RolloutV3:
         # The old side has given out more values since the step before, where this one failed and is repeated.
         await advance_sequences(ctx)
         image = ctx.expand_contract_plan.kubernetes.images.v3
+        if "began" not in step.detail:
+            async with ctx.read_connection() as conn:
+                await step.save_detail(began=await read_horizon(conn))
         async with keep_sequences_apart(ctx, step):
             await roll_out(ctx, step, image, f"zdd {ctx.plan.name}: V3 knows only the new side")
         if "since" not in step.detail:
@@ -101,6 +95,7 @@ class RolloutV3:
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         if before := step.detail.get("image_before"):
+            await require_settled(ctx, step)
             await roll_back(ctx, step, before, f"zdd {ctx.plan.name}: rolled back to V2")
 
 

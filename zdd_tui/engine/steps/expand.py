@@ -8,6 +8,7 @@ from zdd_tui.backends.postgres.ddl import LadderSettings, as_owner, create_index
 from zdd_tui.checks.catalog_diff import check_new_side
 from zdd_tui.checks.schema import check_change, run_squawk_checks
 from zdd_tui.engine.context import Context, StepHandle
+from zdd_tui.engine.continuity import save_with_step
 from zdd_tui.model.ddl import (
     Catalog,
     CreatedObjects,
@@ -76,7 +77,8 @@ async def run_batch(ctx: Context, step: StepHandle, statements: tuple[str, ...])
 
 async def install_sync(ctx: Context, step: StepHandle, direction: Direction) -> None:
     """Creates or replaces the trigger of one direction."""
-    await change_schema(ctx, step, lambda catalog: sync_statements(ctx.expand_contract_plan, catalog, direction))
+    statements = sync_statements(ctx.expand_contract_plan, await ctx.catalog(fresh=True), direction)
+    await run_statements(ctx, step, statements, then=save_with_step(ctx, step) if direction == "reverse" else None)
 
 
 async def remove_sync(ctx: Context, step: StepHandle, direction: Direction) -> None:

@@ -6,8 +6,10 @@ from zdd_tui.backends.store.backfill import Key
 from zdd_tui.engine.backfill.repair import repair_row
 from zdd_tui.engine.backfill.transaction import RETRYABLE_ERRORS
 from zdd_tui.engine.context import Context, StepHandle
-from zdd_tui.engine.recent_writes import compare_since_verification, describe_differing
-from zdd_tui.engine.steps.expand import change_schema
+from zdd_tui.engine.continuity import save_with_step
+from zdd_tui.engine.recent_writes import compare_since_verification, copy_unwritten, describe_differing
+from zdd_tui.engine.rollback_rows import require_settled, settle_all_rows
+from zdd_tui.engine.steps.expand import change_schema, run_statements
 from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.ddl.witness import (
     create_witness_statements,
@@ -16,6 +18,7 @@ from zdd_tui.model.ddl.witness import (
     reduce_witness_statements,
 )
 from zdd_tui.model.errors import StepFailed
+from zdd_tui.model.release.witness import WitnessMode
 
 REPAIR_TRIES = 20
 """How often a row that another transaction holds is tried, each time for the lock timeout of a batch."""
@@ -35,9 +38,11 @@ class ExtendWitness:
     """From cutover on the new side is watched too."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        await change_schema(ctx, step, lambda catalog: extend_witness_statements(ctx.expand_contract_plan, catalog))
+        statements = extend_witness_statements(ctx.expand_contract_plan, await ctx.catalog(fresh=True))
+        await run_statements(ctx, step, statements, then=save_with_step(ctx, step))
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
+        await require_settled(ctx, step)
         await change_schema(ctx, step, lambda catalog: reduce_witness_statements(ctx.expand_contract_plan, catalog))
 
 
@@ -68,8 +73,9 @@ async def disarm_witness(ctx: Context) -> None:
 class CompareRecentWrites:
     """Compares what was written since the verification began, or every row where that is not known.
 
-    Before V3 the old side is right, and a row that differs is copied again. After V3 nothing is overwritten: the step
-    fails and names the row and its writer.
+    Before V3 the old side is right, and a row that differs is copied again. After V3 a row is copied to the old side
+    where the new side is proved to be the only newer one. Else nothing is overwritten: the step fails and names the row
+    and its writer.
     """
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
@@ -79,6 +85,10 @@ class CompareRecentWrites:
         repaired = 0
         if result.differing and old_is_right:
             repaired = await self._repair(ctx, result.differing)
+            result = await compare_since_verification(ctx, record, on_progress=step.set_note)
+        elif result.differing:
+            await settle_all_rows(ctx, record, WitnessMode.NEW_IS_RIGHT)
+            await copy_unwritten(ctx, record, result.differing)
             result = await compare_since_verification(ctx, record, on_progress=step.set_note)
         if result.differing:
             raise StepFailed(

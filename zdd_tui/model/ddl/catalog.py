@@ -154,6 +154,10 @@ class Catalog:
         attached: objects that are dropped before the old side.
         row_checks, row_keys, row_references: of the old table in the column kind; columns have their present names.
         required_columns: of the old table in the column kind: present names of those that are NOT NULL.
+        constant_defaults: each column of the old side with the SQL of its default, NULL where it has none; column kind
+            only. Empty where a default is no constant, or could not be read.
+        left_out_columns: new columns whose default is our function that notes that an INSERT leaves them out.
+        has_left_out_function: that function exists.
         other_before_triggers: enabled BEFORE ROW triggers, not ours, on INSERT or UPDATE of the old table.
     """
 
@@ -173,6 +177,9 @@ class Catalog:
     row_keys: tuple[RowKey, ...] = ()
     row_references: tuple[RowReference, ...] = ()
     required_columns: tuple[str, ...] = ()
+    constant_defaults: tuple[tuple[str, str], ...] = ()
+    left_out_columns: tuple[str, ...] = ()
+    has_left_out_function: bool = False
 
     @property
     def key_names(self) -> tuple[str, ...]:

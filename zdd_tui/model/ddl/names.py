@@ -13,6 +13,9 @@ SYNC_SETTING = "zdd.sync_from"
 WITNESS_SETTING = "zdd.witness"
 """Setting of a transaction: ``off`` in ours, whose writes need no witness."""
 
+LEFT_OUT_SETTING = "zdd.left_out"
+"""Setting of a transaction: not empty while a row is inserted whose statement leaves out the new columns."""
+
 Direction = Literal["forward", "reverse"]
 Side = Literal["old", "new"]
 
@@ -25,6 +28,11 @@ def sync_name(plan: Plan, direction: Direction) -> str:
 def lock_order_name(plan: Plan) -> str:
     """Name of the trigger that makes writers of both tables lock in one order, and of its function."""
     return f"zdd_{plan.name}_ord"
+
+
+def left_out_name(plan: Plan) -> str:
+    """Name of the function that is the default of the new columns while V2 and V3 both insert."""
+    return f"zdd_{plan.name}_out"
 
 
 def witness_functions(plan: Plan) -> tuple[str, str, str]:

@@ -6,10 +6,23 @@ the lower bound (exclusive; left out for the first page), then the upper bound (
 
 # ruff: noqa: S608  names are quoted, expressions have passed the lint, values are parameters
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
 from zdd_tui.model.ddl.catalog import Catalog, CatalogColumn, Table
-from zdd_tui.model.ddl.sync import distinct_condition, overriding_clause, stored_value, upsert_clause
+from zdd_tui.model.ddl.names import old_column_name
+from zdd_tui.model.ddl.sync import (
+    distinct_condition,
+    new_fields,
+    overriding_clause,
+    row_source,
+    stored_value,
+    upsert_clause,
+)
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.sql import quote_identifier, quote_literal, quote_names
+
+Key: TypeAlias = tuple[str, ...]
 
 MARKER_AGE_SQL = "CASE WHEN age($1::text::xid8::xid) >= 0 THEN age($1::text::xid8::xid) ELSE 2147483647 END"
 """Age of the transaction whose id is $1. Ids wrap around, so ages reach over half of them: an older transaction gets
@@ -107,10 +120,92 @@ def remove_orphan_statements(catalog: Catalog) -> tuple[str, str]:
     )
 
 
-def key_condition(catalog: Catalog, table: Table) -> str:
-    """The condition of one row. Parameters: its key."""
-    key = key_expressions(catalog, table)
+def lock_row_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
+    """Locks a row on both sides, the old one first, as everything that locks both does. Parameters: its key."""
+    return tuple(
+        f"SELECT FROM {table.sql} WHERE {key_condition(catalog, table)} FOR UPDATE" for table in _tables(plan, catalog)
+    )
+
+
+def copy_down_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
+    """Makes the old side of a row what ``down`` gives. Parameters: its key.
+
+    Table kind: updates, inserts or deletes the row of the old table.
+    """
+    columns = [column for name in plan.change.down if (column := catalog.old.column(name)) is not None]
+    stored = [old_column_name(plan, column.name, catalog.is_archived) for column in columns]
+    values = ", ".join(f"({plan.change.down[column.name]})" for column in columns)
+    names, fields = quote_names(stored), new_fields(plan, catalog)
+    old = catalog.old.sql
+    if plan.change.kind == "column":
+        row = row_source("zdd_t", fields, plan.change.table.name)
+        return (f"UPDATE {old} AS zdd_t SET ({names}) = (SELECT {values} FROM {row}) WHERE {_is_aliased(catalog)}",)
+    read = ", ".join(f"zdd_n.{quote_identifier(field)} AS {quote_identifier(name)}" for name, field in fields.items())
+    row = f"SELECT {read} FROM {catalog.new_table.sql} AS zdd_n WHERE {_is_aliased(catalog, 'zdd_n')}"
+    source = f"FROM ({row}) AS {quote_identifier(plan.change.target_table.name)}"
+    missing = f"NOT EXISTS (SELECT {source})"
+    keys = quote_names(catalog.key_names)
+    return (
+        f"DELETE FROM {old} AS zdd_t WHERE {_is_aliased(catalog)} AND {missing}",
+        f"UPDATE {old} AS zdd_t SET ({names}) = (SELECT {values} {source}) WHERE {_is_aliased(catalog)}",
+        f"INSERT INTO {old} ({keys}, {names}){overriding_clause(catalog.old, catalog.key_names)}\n"
+        f"SELECT {keys}, {values} {source} ON CONFLICT ({keys}) DO NOTHING",
+    )
+
+
+def written_since_statement(plan: Plan, catalog: Catalog) -> str:
+    """Whether the row of each side was written since a transaction; NULL where a side has no row.
+
+    Columns of the result: ``old``, ``new``; in the column kind they are of one row. Parameters: a transaction's id
+    (text), then the row's key.
+    """
+    tables = _tables(plan, catalog)
+    written = [
+        f"(SELECT age({quote_identifier(table.name)}.xmin) <= (SELECT {MARKER_AGE_SQL}) FROM {table.sql}"
+        f" WHERE {key_condition(catalog, table, first=2)})"
+        for table in tables
+    ]
+    return f"SELECT {written[0]} AS old, {written[-1]} AS new"
+
+
+def _is_aliased(catalog: Catalog, alias: str = "zdd_t") -> str:
+    key = ", ".join(f"{alias}.{column.sql}" for column in catalog.key)
     values = ", ".join(f"${number}::text::{column.type}" for number, column in enumerate(catalog.key, 1))
+    return f"({key}) = ({values})"
+
+
+def keep_side_statements(plan: Plan, catalog: Catalog, keys: Sequence[Key]) -> tuple[str, str]:
+    """Two statements for a person, for rows that exist on both sides: one keeps the new side, one the old side."""
+    columns = [column for name in plan.change.down if (column := catalog.old.column(name)) is not None]
+    stored = quote_names(old_column_name(plan, column.name, catalog.is_archived) for column in columns)
+    down = ", ".join(f"({plan.change.down[column.name]})" for column in columns)
+    new = new_columns(plan, catalog)
+    names, up = quote_names(column.name for column in new), ", ".join(f"({plan.change.up[c.name]})" for c in new)
+    given = ", ".join(f"({', '.join(quote_literal(part) for part in key)})" for key in keys)
+
+    def where(table: Table) -> str:
+        return f"({key_expressions(catalog, table)}) IN ({given})"
+
+    old, target = catalog.old, catalog.new_table
+    if plan.change.kind == "column":
+        return (
+            f"UPDATE {old.sql} SET ({stored}) = ROW({down}) WHERE {where(old)}",
+            f"UPDATE {old.sql} SET ({names}) = ROW({up}) WHERE {where(old)}",
+        )
+    match = " AND ".join(
+        f"{quote_identifier(old.name)}.{column.sql} = {quote_identifier(target.name)}.{column.sql}"
+        for column in catalog.key
+    )
+    return (
+        f"UPDATE {old.sql} SET ({stored}) = (SELECT {down} FROM {target.sql} WHERE {match}) WHERE {where(old)}",
+        f"UPDATE {target.sql} SET ({names}) = (SELECT {up} FROM {old.sql} WHERE {match}) WHERE {where(target)}",
+    )
+
+
+def key_condition(catalog: Catalog, table: Table, *, first: int = 1) -> str:
+    """The condition of one row. Parameters: its key, from the number `first`."""
+    key = key_expressions(catalog, table)
+    values = ", ".join(f"${number}::text::{column.type}" for number, column in enumerate(catalog.key, first))
     return f"({key}) = ({values})"
 
 

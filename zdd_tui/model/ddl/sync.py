@@ -19,11 +19,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from zdd_tui.model.ddl.catalog import Catalog, CatalogColumn, Table
 from zdd_tui.model.ddl.names import (
     ARCHIVE_SCHEMA,
+    LEFT_OUT_SETTING,
     SCHEMA,
     SYNC_SETTING,
     Direction,
     Side,
     archived_name,
+    left_out_name,
     lock_order_name,
     old_column_name,
     search_path,
@@ -90,6 +92,7 @@ def sync_statements(
             statements = [*_lock_order_statements(plan, catalog, archived), *statements]
         if sync_name(plan, "forward") in catalog.triggers:
             statements.insert(0, _sync_function(plan, catalog, "forward", archived, is_two_way=True))
+        statements = [*_left_out_statements(plan, catalog), *statements]
     return tuple(statements)
 
 
@@ -110,7 +113,7 @@ def drop_sync_statements(
     names = [sync_name(plan, direction)]
     if plan.change.kind == "table" and direction == "reverse":
         names.append(lock_order_name(plan))
-    return tuple(
+    drops = tuple(
         statement
         for name in names
         for statement in (
@@ -118,6 +121,90 @@ def drop_sync_statements(
             f"DROP FUNCTION IF EXISTS {quote_qualified(schema, name)}()",
         )
     )
+    if direction == "reverse" and not scratch_schema and catalog.has_left_out_function:
+        alters = (f"ALTER COLUMN {quote_identifier(name)} DROP DEFAULT" for name in catalog.left_out_columns)
+        alter = (f"ALTER TABLE {catalog.new_table.sql} {', '.join(alters)}",) if catalog.left_out_columns else ()
+        return (*drops, *alter, f"DROP FUNCTION IF EXISTS {quote_qualified(SCHEMA, left_out_name(plan))}()")
+    return drops
+
+
+# --- an explicit NULL ---------------------------------------------------------------------------------------------
+
+
+def _can_tell_null(plan: Plan, catalog: Catalog) -> bool:
+    """Whether an INSERT of NULL by V3 and one that leaves the new columns out could be the same row to the triggers.
+
+    So it is where every old column has its default, which an older version may rely on. Where one of them is required,
+    its NULL shows V3. Then the default of the new columns is a function that notes that it was called.
+    """
+    new = _columns(catalog.new_table, plan.change.up)
+    return (
+        plan.change.kind == "column"
+        and bool(catalog.constant_defaults)
+        and any(default != "NULL" for _, default in catalog.constant_defaults)
+        and not any(column.is_required for column in _columns(catalog.old, plan.change.down))
+        and all(column.name in catalog.left_out_columns or not column.has_default for column in new)
+    )
+
+
+def _left_out_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
+    if not _can_tell_null(plan, catalog):
+        return ()
+    new, name = _columns(catalog.new_table, plan.change.up), quote_qualified(SCHEMA, left_out_name(plan))
+    body = f"""
+BEGIN
+  PERFORM set_config({quote_literal(LEFT_OUT_SETTING)}, '1', true);
+  RETURN NULL;
+END
+"""
+    alters = ", ".join(
+        f"ALTER COLUMN {column.sql} SET DEFAULT {name}()::{column.type}"
+        for column in new
+        if column.name not in catalog.left_out_columns
+    )
+    return (
+        f"CREATE OR REPLACE FUNCTION {name}() RETURNS text LANGUAGE plpgsql VOLATILE AS {dollar_quoted(body)}",
+        # It runs with the rights of the application's role. Who may insert must be able to call it.
+        f"GRANT EXECUTE ON FUNCTION {name}() TO PUBLIC",
+        *((f"ALTER TABLE {catalog.new_table.sql} {alters}",) if alters else ()),
+    )
+
+
+def _storable_null(plan: Plan, catalog: Catalog, archived: bool) -> str:
+    """The condition that an INSERT is one of V3 by a NULL in a required old column, for which ``down`` has a value.
+
+    Where ``down`` has none the row is filled as one of an older version: the table would refuse it, and so V3's INSERT.
+    """
+    required = [column for column in _columns(catalog.old, plan.change.down) if column.is_required]
+    if not required:
+        return ""
+    has_value = " AND ".join(f"({plan.change.down[column.name]}) IS NOT NULL" for column in required)
+    source = row_source("NEW", new_fields(plan, catalog), plan.change.table.name)
+    shown = _shows_new_version(plan, catalog, archived)
+    return f"(({shown}) AND EXISTS (SELECT FROM {source} WHERE {has_value}))"
+
+
+def _explicit_null(plan: Plan, catalog: Catalog, archived: bool) -> str:
+    """The condition that an INSERT whose new columns are all NULL is one of V3 that names them; empty where it cannot
+    be told."""
+    if not _can_tell_null(plan, catalog):
+        return ""
+    names, known = old_fields(plan, catalog, archived), dict(catalog.constant_defaults)
+    defaults = " AND ".join(
+        f"NOT {distinct_condition(column, f'NEW.{quote_identifier(names[column.name])}', f'({default})')}"
+        for column in _columns(catalog.old, plan.change.down)
+        if (default := known.get(column.name)) is not None
+    )
+    return f"(coalesce(current_setting({quote_literal(LEFT_OUT_SETTING)}, true), '') = '' AND {defaults})"
+
+
+def _shows_new_version(plan: Plan, catalog: Catalog, archived: bool) -> str:
+    """The condition that the writer of an INSERT does not know the old columns: a NULL that the table refuses."""
+    names = old_fields(plan, catalog, archived)
+    required = (
+        quote_identifier(names[column.name]) for column in _columns(catalog.old, plan.change.down) if column.is_required
+    )
+    return " OR ".join(f"NEW.{name} IS NULL" for name in required) or "false"
 
 
 def _function_sql(plan: Plan, schema: str, name: str, body: str) -> str:
@@ -388,9 +475,12 @@ def _column_forward(plan: Plan, catalog: Catalog, archived: bool, is_two_way: bo
     reads = _columns(catalog.old, dict.fromkeys([*plan.change.down, *catalog.up_source_columns]))
     new = _columns(catalog.new_table, plan.change.up)
     names = [column.name for column in new]
+    is_new_version = [_written_condition(new)]
+    if is_two_way:
+        is_new_version += [_storable_null(plan, catalog, archived), _explicit_null(plan, catalog, archived)]
     return f"""
     IF TG_OP = 'INSERT' THEN
-      IF {_written_condition(new)} THEN RETURN NEW; END IF;
+      IF {" OR ".join(each for each in is_new_version if each)} THEN RETURN NEW; END IF;
     ELSIF NOT ({_changed_condition(reads, old)})
        OR {_changed_condition(new)} THEN
       RETURN NEW;
@@ -404,13 +494,14 @@ def _column_reverse(plan: Plan, catalog: Catalog, archived: bool, _is_two_way: b
     old = old_fields(plan, catalog, archived)
     new = _columns(catalog.new_table, plan.change.up)
     old_columns = _columns(catalog.old, plan.change.down)
-    # A NULL that the table does not accept shows that the writer does not know the old columns.
-    required = (quote_identifier(old[column.name]) for column in old_columns if column.is_required)
-    unknown = " OR ".join(f"NEW.{name} IS NULL" for name in required) or "false"
+    unknown = _shows_new_version(plan, catalog, archived)
+    explicit = _explicit_null(plan, catalog, archived)
+    is_new_version = f"{_written_condition(new)} OR {unknown}" + (f" OR {explicit}" if explicit else "")
+    reset = f"PERFORM set_config({quote_literal(LEFT_OUT_SETTING)}, '', true);" if explicit else ""
     names = [old[column.name] for column in old_columns]
     return f"""
     IF TG_OP = 'INSERT' THEN
-      IF NOT ({_written_condition(new)} OR {unknown}) THEN RETURN NEW; END IF;
+      IF NOT ({is_new_version}) THEN {reset} RETURN NEW; END IF; {reset}
     ELSIF NOT ({_changed_condition(new)})
        OR {_changed_condition(old_columns, old)} THEN
       RETURN NEW;

@@ -281,7 +281,7 @@ def _row_body(plan: Plan, catalog: Catalog, side: Side, either: bool, archived: 
     )
     changed = _changed(plan, catalog, _watched_columns(plan, catalog, side), archived, side)
     if plan.change.kind == "column":  # one trigger watches both sides: which one was written is seen from the row
-        written_side = f"CASE WHEN TG_OP = 'UPDATE' AND NOT ({changed}) THEN 'new' ELSE 'old' END"
+        written_side = _written_side(plan, catalog, archived)
         changed = _changed(plan, catalog, _watched_columns(plan, catalog, "new"), archived)
     else:
         written_side = quote_literal(side)
@@ -314,6 +314,22 @@ BEGIN
   RETURN NULL;
 END
 """
+
+
+def _written_side(plan: Plan, catalog: Catalog, archived: bool) -> str:
+    """Column kind: an expression for the side that a statement has written, ``both`` where it may be either.
+
+    An INSERT with a value in a new column has written the new side; the old columns may hold their defaults.
+    """
+    old_changed = _changed(plan, catalog, _watched_columns(plan, catalog, "old"), archived)
+    new_changed = _changed(plan, catalog, list(plan.change.up), archived, "new")
+    new_written = " OR ".join(
+        f"NEW.{quote_identifier(name)} IS NOT NULL" for name in plan.change.up if catalog.new_table.column(name)
+    )
+    return (
+        f"CASE WHEN TG_OP = 'INSERT' THEN CASE WHEN {new_written or 'false'} THEN 'both' ELSE 'old' END"
+        f" WHEN NOT ({old_changed}) THEN 'new' WHEN {new_changed} THEN 'both' ELSE 'old' END"
+    )
 
 
 def _choose_row(plan: Plan, same_key: str) -> str:

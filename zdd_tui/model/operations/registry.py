@@ -178,19 +178,16 @@ def _read_text(sql: str, options: OperationOptions) -> list[Operation]:
         trees = [parse_sql(statement).stmts for statement in statements]
     except SqlSyntaxError as error:
         raise PlanError(f"PostgreSQL cannot read it: {error.reason}", "correct the SQL") from None
-    operations: list[Operation] = []
     nodes = [(each.stmt, text) for text, found in zip(statements, trees, strict=True) for each in found]
     if options.undo is not None:
         nodes = _without_transactions(nodes, options)
-    if options.undo is not None and nodes:
-        are_row_changes = all(node.WhichOneof("node") in _ROW_CHANGES for node, _ in nodes)
-        if not are_row_changes or (options.phase is not None and len(nodes) > 1):
+        if nodes and not (len(nodes) == 1 and nodes[0][0].WhichOneof("node") in _ROW_CHANGES):
             return [read_own_statements(tuple(text for _, text in nodes), options)]
-    for node, text in nodes:
-        operations += _read_statement(node, text, options)
-        if options.undo:  # of all of them together: the first one is undone last
-            options = replace(options, undo=())
-    return operations
+    return [operation for node, text in nodes for operation in _read_statement(node, text, options)]
+
+
+_ROW_CHANGES = {"update_stmt", "delete_stmt"}
+"""One of them runs in batches, also with ``undo:`` of the plan."""
 
 
 def _without_transactions(nodes: list[tuple[Any, str]], options: OperationOptions) -> list[tuple[Any, str]]:
@@ -206,10 +203,6 @@ def _without_transactions(nodes: list[tuple[Any, str]], options: OperationOption
         else:
             kept.append((node, text))
     return kept
-
-
-_ROW_CHANGES = {"update_stmt", "delete_stmt"}
-"""In batches, where the plan gives them ``undo:``, too."""
 
 
 def _finish(operations: list[Operation]) -> tuple[Operation, ...]:

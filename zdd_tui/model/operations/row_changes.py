@@ -19,7 +19,7 @@ from zdd_tui.model.operations.base import (
     relation_sql,
     shorten,
 )
-from zdd_tui.model.operations.statements import read_own_statement
+from zdd_tui.model.operations.statements import UndoRequired, read_own_statement
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import deparse, enum_name, expression_sql, node_class, parse_sql, string_values, walk
 
@@ -82,7 +82,7 @@ def read_delete(statement: Any, text: str, options: OperationOptions) -> tuple[O
 
 def _fill_operation(label: str, text: str, fill: Fill, options: OperationOptions, *, needs_undo: bool) -> Operation:
     if needs_undo and options.undo is None:
-        raise PlanError(
+        raise UndoRequired(
             f"{shorten(text)}: {UNDO_ROWS} of {fill.table}",
             "write the operation as a mapping with sql: and undo:, where undo: [] says that there is nothing to undo",
         )

@@ -7,13 +7,17 @@ from zdd_tui.model.phase import Phase
 UNKNOWN_UNDO = "zdd does not know how to undo it"
 
 
+class UndoRequired(PlanError):
+    """A statement whose undo only the team knows."""
+
+
 def read_own_statement(text: str, options: OperationOptions, reason: str = UNKNOWN_UNDO) -> Operation:
     """
     Args:
         reason: why zdd cannot undo it.
 
     Raises:
-        PlanError: the plan does not say how it is undone.
+        UndoRequired: the plan does not say how it is undone.
     """
     return read_own_statements((text,), options, reason)
 
@@ -24,11 +28,11 @@ def read_own_statements(
     """Statements with one undo: one operation with one step, in one transaction.
 
     Raises:
-        PlanError: the plan does not say how they are undone.
+        UndoRequired: the plan does not say how they are undone.
     """
     shown = shorten(statements[0], 50)
     if options.undo is None:
-        raise PlanError(
+        raise UndoRequired(
             f"{shown}: {reason}",
             "write the operation as a mapping with sql: and undo:, where undo: [] says that there is nothing to undo",
         )

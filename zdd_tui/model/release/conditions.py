@@ -125,6 +125,16 @@ def _sync_triggers(plan: Plan, steps: _Steps) -> Iterable[tuple[str, tuple[str, 
             yield lock_order_name(plan), ENABLED
 
 
+def rollback_triggers(plan: Plan, release: Release) -> tuple[Condition, ...]:
+    """The triggers that a rollback relies on while V3 may write: they are no standing conditions then, because the
+    rollback removes them, but until it does they are restored."""
+    steps = _Steps(release, {})
+    if not steps.has_effect("rollout-v3"):
+        return ()
+    found = (*_sync_triggers(plan, steps), *_witness_triggers(plan, steps))
+    return tuple(Condition(f"trigger {name}", ConditionKind.TRIGGER, name, states) for name, states in found)
+
+
 def _witness_triggers(plan: Plan, steps: _Steps) -> Iterable[tuple[str, tuple[str, ...]]]:
     """As :func:`_sync_triggers`; those of the witness also fire in replica sessions."""
     if not steps.is_done("create-witness") or steps.has_effect("drop-witness"):

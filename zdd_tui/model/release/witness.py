@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.phase import Phase
@@ -22,7 +23,44 @@ class WitnessMode(StrEnum):
     OLD_IS_RIGHT = "old-is-right"
     """The row is copied again, from the old side."""
     NEW_IS_RIGHT = "new-is-right"
-    """V3 writes the new side: the row is shown, and never overwritten."""
+    """V3 writes the new side: a row of which only the new side was written is copied to the old side where that is
+    proved; any other is shown, and never overwritten."""
+    ROLLBACK = "rollback"
+    """The old side is right again soon: the side that is proved to be the newer one is copied to the other."""
+
+
+Copy = Literal["up", "down", ""]
+"""Up: from the old side to the new one."""
+
+
+def choose_copy(mode: WitnessMode, sides: frozenset[str], *, reads_new: bool, is_proved: bool) -> Copy:
+    """How a row that differs is made equal; empty where a person decides.
+
+    Args:
+        sides: the sides that were written alone since both agreed.
+        reads_new: reads use the new side, wholly or in part.
+        is_proved: every write that left the two sides different since then is recorded.
+    """
+    if mode is WitnessMode.OLD_IS_RIGHT and not (reads_new and "new" in sides):
+        return "up"
+    if mode is WitnessMode.OFF or not is_proved:
+        return ""
+    if sides == {"new"}:
+        return "down"
+    return "up" if sides == {"old"} and mode is WitnessMode.ROLLBACK else ""
+
+
+def may_lose_new_side(sides: frozenset[str], *, has_reverse: bool, has_witness: bool) -> bool:
+    """Whether dropping the new side of a row that differs may lose what V3 wrote.
+
+    Args:
+        sides: the sides that are recorded as written alone since both agreed; empty where nothing is recorded.
+        has_reverse: the reverse trigger has been in force without a break: it has recorded what it did not copy.
+        has_witness: the same of the witness.
+    """
+    if "new" in sides:
+        return True
+    return not (has_reverse or (has_witness and sides == {"old"}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +128,13 @@ def witness_mode(release: Release) -> WitnessMode:
         ("create-witness", "drop-witness") if "create-witness" in statuses else ("sync-forward", "drop-archive")
     )
     phases = [phase.name for phase in release.strategy.phases]
+    if release.state.is_rolling_back and not release.state.has_ended:
+        # Without the witness on both sides nothing is proved; once it is reduced, V3 is gone.
+        is_watched = statuses.get("extend-witness") is StepStatus.DONE and not statuses["drop-archive"].has_effect
+        return WitnessMode.ROLLBACK if is_watched else WitnessMode.OFF
     if (
         statuses.get(first) is not StepStatus.DONE
         or release.state.has_ended
-        or release.state.is_rolling_back
         or release.phase < phases.index(Phase.BACKFILL)
         or statuses[last].has_effect
     ):

@@ -1,0 +1,1 @@
+"""Reads directories of migrations, runs the commands of migration tools, and reads their version tables."""

@@ -405,7 +405,6 @@ async def test_a_copy_of_a_partitioned_table_is_partitioned(db: asyncpg.Connecti
 @pytest.mark.parametrize(
     ("sql", "reason"),
     [
-        ("CREATE INDEX by_k ON p (k)", "cannot create index on partitioned table"),
         ("ALTER TABLE p0 ADD COLUMN x int", "cannot add column to a partition"),
         ("ALTER TABLE viewed DROP COLUMN c", r"cleanup, statement 1\): PostgreSQL refuses it: cannot drop column"),
         ("DROP VIEW below", r"cleanup, statement 1\): PostgreSQL refuses it: cannot drop view"),
@@ -423,5 +422,5 @@ async def test_what_the_server_refuses_on_the_copy_is_refused_by_check(
     plan = operations_plan(pg_dsn, sql)
     with pytest.raises(PlanError, match=reason):
         await check_operation_locks(plan, LockMeasurement(measure_migration))
-    optional = operations_plan(pg_dsn, "ALTER TABLE viewed DROP COLUMN IF EXISTS nothing")
+    optional = operations_plan(pg_dsn, "ALTER TABLE viewed DROP COLUMN IF EXISTS nothing", "CREATE INDEX by_k ON p (k)")
     assert await check_operation_locks(optional, LockMeasurement(measure_migration))

@@ -5,9 +5,17 @@ from collections.abc import Iterable
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.fill_target import list_row_triggers, read_fill_target
 from zdd_tui.backends.postgres.operations import count_violations, find_problems, read_not_null, with_settings
-from zdd_tui.checks.locks import LockMeasurement, breaking_reasons, evaluate_migration, lock_lines, refuse_long_work
+from zdd_tui.checks.locks import (
+    EvaluatedMigration,
+    LockMeasurement,
+    breaking_reasons,
+    evaluate_migration,
+    lock_lines,
+    refuse_long_work,
+)
+from zdd_tui.model.advice.locks import StatementVerdict
 from zdd_tui.model.errors import PlanError, StepFailed
-from zdd_tui.model.operations.base import Fill, Operation
+from zdd_tui.model.operations.base import Fill, Operation, StepMode
 from zdd_tui.model.operations.fills import CTID
 from zdd_tui.model.operations.registry import numbered_steps, plan_operations
 from zdd_tui.model.phase import Phase
@@ -99,7 +107,7 @@ async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasu
     """
     steps = [(phase, step) for phase in Phase for _, step in numbered_steps(plan, phase)]
     sources: list[tuple[str, str]] = []
-    optional, harmless, told = set(), set(), set()
+    optional, harmless, told, in_parts = set(), set(), set(), set()
     for phase, step in steps:
         place = f"operations: {step.label} ({phase}, statement"
         earlier = step.before.statements if step.before is not None else ()
@@ -112,6 +120,8 @@ async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasu
             sources.append((sql, f"{place} {number})"))
             if step.only_if or step.only_if_exists or step.is_optional:
                 optional.add(f"{place} {number})")
+            if step.mode in (StepMode.BUILD_INDEX, StepMode.DROP_INDEX):
+                in_parts.add(f"{place} {number})")
             if phase is not Phase.EXPAND or step.is_replacement:
                 harmless.add(f"{place} {number})")
             elif step.may_break:
@@ -130,9 +140,18 @@ async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasu
     notes: list[str] = []
     for verdict in evaluated.verdicts:
         place = verdict.statement.location.rpartition(":")[0]
-        refuse_long_work(verdict, evaluated, may_break=place in harmless | told, may_fail=place in optional)
+        may_fail = place in optional or (place in in_parts and _is_partitioned(verdict, evaluated))
+        refuse_long_work(verdict, evaluated, may_break=place in harmless | told, may_fail=may_fail)
         if place in told:
             notes += [
                 f"note: {place}: running code may notice it: {each}" for each in breaking_reasons(verdict, evaluated)
             ]
     return [*lock_lines(evaluated), *known, *dict.fromkeys(notes)]
+
+
+def _is_partitioned(verdict: StatementVerdict, evaluated: EvaluatedMigration) -> bool:
+    """Whether a concurrent statement about an index is executed for each partition, which the copy refuses as one."""
+    schema = evaluated.stats.schema if evaluated.stats is not None else None
+    names = [str(each.table) for each in verdict.statement.actions] + [each.name for each in verdict.statement.actions]
+    found = [schema.find(name) for name in names if name] if schema is not None else []
+    return any(relation is not None and relation.kind in ("p", "I") for relation in found)

@@ -15,7 +15,7 @@ from zdd_tui.backends.migrations.version_table import has_version_table, read_ve
 from zdd_tui.backends.postgres.connection import describe_dsn
 from zdd_tui.cli.measurement import resolve_dsn
 from zdd_tui.model.errors import PlanError, Refused
-from zdd_tui.model.migrations.base import DirectoryFile, MigrationSource, MigrationTool, ToolRunner, shorten
+from zdd_tui.model.migrations.base import DirectoryFile, MigrationSource, MigrationTool, ToolRunner, list_first
 from zdd_tui.model.migrations.flyway import CONFIG_NAMES
 from zdd_tui.model.migrations.operations import PlanOperation, plan_pending
 from zdd_tui.model.migrations.registry import TOOLS, describe_searched, find_tool
@@ -84,7 +84,10 @@ def plan_directory(arguments: argparse.Namespace, *, has_rollout: bool) -> Plann
         )
     names = [migration.name for migration in found.pending]
     notes = [*found.notes, *([tool.start_note] if tool.start_note and has_rollout else [])]
-    origin = (f"{tool.name}: {len(names)} pending in {place}: {shorten(names)}", *(f"note: {note}" for note in notes))
+    origin = (
+        f"{tool.name}: {len(names)} pending in {place}: {list_first(names)}",
+        *(f"note: {note}" for note in notes),
+    )
     return PlannedMigration(operations, PurePath(names[-1]).stem, tuple(map(_one_line, origin)))
 
 

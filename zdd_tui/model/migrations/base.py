@@ -239,10 +239,10 @@ def changed_error(name: str, hint: str) -> Refused:
 
 def describe_missing(names: Sequence[str]) -> tuple[str, ...]:
     """The note on applied migrations without a file."""
-    return (f"applied, but not in the directory: {shorten(names)}",) if names else ()
+    return (f"applied, but not in the directory: {list_first(names)}",) if names else ()
 
 
-def shorten(names: Sequence[str], limit: int = 5) -> str:
+def list_first(names: Sequence[str], limit: int = 5) -> str:
     """The first names, and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more

@@ -133,6 +133,7 @@ def read_drop_column(alter: Any, command: Any, text: str, options: OperationOpti
         undo_query=restore_constraints_query(table, _refuses_null(table, given.name)),
         only_if="SELECT EXISTS (SELECT FROM pg_constraint c WHERE"
         f" c.conrelid = to_regclass({quote_literal(table)}) AND {_refuses_null(table, given.name)})",
+        are_locks_known=True,
     )
     steps = [loosen, relax] if options.has_rollout else []
     steps += [

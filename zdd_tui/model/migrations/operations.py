@@ -46,8 +46,7 @@ def plan_pending(
 
 def record_operation(record: VersionRecord, phase: Phase) -> PlanOperation:
     """The operation that makes the tool find the migrations applied."""
-    operation = {"sql": ";\n".join(record.statements), "undo": list(record.undo)}
-    return operation if phase is Phase.EXPAND else operation | {"phase": str(phase)}
+    return {"sql": ";\n".join(record.statements), "undo": list(record.undo), "phase": str(phase)}
 
 
 def _read_statements(text: str, source: str) -> tuple[Statement, ...]:

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from tests.checks.test_catalog_diff import plan_of
-from tests.engine.test_operations import plan_of as operations_plan
+from tests.support.operations import plan_of as operations_plan
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.backends.postgres.table_objects import read_table_objects
 from zdd_tui.checks.catalog_diff import compare_planned_side, find_losses

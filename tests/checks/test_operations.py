@@ -3,7 +3,7 @@
 import asyncpg
 import pytest
 
-from tests.engine.test_operations import plan_of
+from tests.support.operations import plan_of
 from zdd_tui.checks.operations import check_operation_locks, check_operation_rows
 from zdd_tui.cli.measurement import lock_measurement
 from zdd_tui.model.errors import PlanError
@@ -37,3 +37,29 @@ async def test_a_fill_without_a_key_is_refused(pg_dsn: str, db: asyncpg.Connecti
     await db.execute(TABLES)
     with pytest.raises(PlanError, match=r"operations: log has no unique index over columns that are NOT NULL"):
         await check_operation_rows(db, plan_of(pg_dsn, {"sql": "UPDATE log SET n = n + 1", "undo": []}))
+
+
+async def test_what_the_documentation_says_runs_in_expand_is_accepted(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(
+        TABLES
+        + """ALTER TABLE items ALTER n SET NOT NULL, ADD CONSTRAINT items_code UNIQUE (code), ADD CHECK (n > 0);
+        CREATE UNIQUE INDEX items_n ON items (n);
+        """
+    )
+    plan = plan_of(
+        pg_dsn,
+        "ALTER TABLE items DROP CONSTRAINT items_code, DROP CONSTRAINT items_n_check",
+        "CREATE OR REPLACE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN new.n := 1; RETURN new; END'",
+        "ALTER TABLE items REPLICA IDENTITY USING INDEX items_n",
+        "ALTER TABLE log REPLICA IDENTITY FULL",
+    )
+    await check_operation_rows(db, plan)
+    lines = await check_operation_locks(plan, lock_measurement())
+    assert any(line.startswith("note: ") and "ON CONFLICT of running code fails" in line for line in lines)
+
+
+async def test_what_breaks_running_code_in_expand_is_refused(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(TABLES)
+    plan = plan_of(pg_dsn, {"sql": "ALTER TABLE items RENAME COLUMN code TO c", "undo": []})
+    with pytest.raises(PlanError, match="breaks running code"):
+        await check_operation_locks(plan, lock_measurement())

@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.engine.test_operations import dump, handle, open_context, plan_of, run_phases
+from tests.support.operations import dump, handle, open_context, plan_of, run_phases
 from zdd_tui.checks.locks import LockMeasurement
 from zdd_tui.checks.operations import check_operation_locks
 from zdd_tui.engine.context import Context, StepHandle

@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.engine.test_operations import handle, open_context, plan_of, run_phases
+from tests.support.operations import handle, open_context, plan_of, run_phases
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.steps.fills import PrepareFills
 from zdd_tui.engine.steps.operations import CheckRows, RunOperation
@@ -273,7 +273,7 @@ async def test_a_unique_index_is_built_after_the_rows_are_filled(pg_dsn: str, db
         backfill=SMALL,
     )
     async with open_context(plan) as ctx:
-        handles = await run_phases(ctx, plan, [Phase.EXPAND, Phase.BACKFILL])
+        handles = await run_phases(ctx, plan, [Phase.EXPAND, Phase.BACKFILL, Phase.CONTRACT])
         assert await db.fetchval("SELECT indisvalid FROM pg_index WHERE indexrelid = 'items_code'::regclass")
         for each in reversed(handles):
             await RunOperation().undo(ctx, each)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from zdd_tui.backends.postgres.table_stats import read_database_stats, read_schema
-from zdd_tui.model.advice.effects import MeasuredMigration, TableWork
+from zdd_tui.model.advice.effects import MeasuredMigration, StatementEffects, TableWork
 from zdd_tui.model.advice.locks import (
     OPAQUE_KINDS,
     StatementVerdict,
@@ -169,8 +169,7 @@ def refuse_long_work(
             that blocks writers; or it breaks running code.
     """
     place = verdict.statement.location.rpartition(":")[0]
-    measured = evaluated.measured
-    effects = measured.effects.get((verdict.statement.location, verdict.statement.text)) if measured else None
+    effects = _measured_effects(verdict, evaluated)
     if effects is not None and effects.is_refused and not may_fail:
         raise PlanError(
             f"{place}: PostgreSQL refuses it: {effects.error} ({evaluated.source})",
@@ -188,3 +187,14 @@ def refuse_long_work(
             f"{place}: it breaks running code: {'; '.join(effects.breaking)} ({evaluated.source})",
             "expand may only add; what running code loses belongs to contract",
         )
+
+
+def breaking_reasons(verdict: StatementVerdict, evaluated: EvaluatedMigration) -> tuple[str, ...]:
+    """What running code loses by a statement, as measured; empty where nothing was measured."""
+    effects = _measured_effects(verdict, evaluated)
+    return effects.breaking if effects is not None else ()
+
+
+def _measured_effects(verdict: StatementVerdict, evaluated: EvaluatedMigration) -> StatementEffects | None:
+    measured = evaluated.measured
+    return measured.effects.get((verdict.statement.location, verdict.statement.text)) if measured else None

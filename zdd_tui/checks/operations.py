@@ -1,11 +1,13 @@
 """Whether a plan's operations can be executed online: rows that constraints would refuse, and locks."""
 
+from collections.abc import Iterable
+
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.fill_target import list_row_triggers, read_fill_target
-from zdd_tui.backends.postgres.operations import count_violations
-from zdd_tui.checks.locks import LockMeasurement, evaluate_migration, lock_lines, refuse_long_work
+from zdd_tui.backends.postgres.operations import count_violations, find_problems, read_not_null, with_settings
+from zdd_tui.checks.locks import LockMeasurement, breaking_reasons, evaluate_migration, lock_lines, refuse_long_work
 from zdd_tui.model.errors import PlanError, StepFailed
-from zdd_tui.model.operations.base import Fill
+from zdd_tui.model.operations.base import Fill, Operation
 from zdd_tui.model.operations.fills import CTID
 from zdd_tui.model.operations.registry import numbered_steps, plan_operations
 from zdd_tui.model.phase import Phase
@@ -21,25 +23,47 @@ async def check_operation_rows(conn: Connection, plan: BaseOperationsPlan) -> li
         PlanError: rows violate a constraint that an operation adds.
     """
     lines, errors = [], []
-    for operation in plan_operations(plan):
+    operations = plan_operations(plan)
+    for operation in operations:
         phases = " and ".join(dict.fromkeys(step.phase for step in operation.steps))
         lines.append(f"{operation.summary}: in {phases}")
+        counted = await count_violations(conn, (operation,))
+        lines += [f"note: {each}" for each in counted.uncounted]
         errors += [
             PlanError(f"operations: {found}: {operation.summary} would be refused", "repair these rows first")
-            for found in await count_violations(
-                conn, [each for each in operation.violations if each.repaired_in is None]
-            )
+            for found in counted.found
         ]
-        for fill in (step.fill for step in operation.steps):
-            if fill is None:
+        for step in operation.steps:
+            if step.fill is None:
                 continue
             try:
-                lines += await describe_fill(conn, fill)
+                async with with_settings(conn, step):
+                    lines += await describe_fill(conn, step.fill)
             except StepFailed as error:
                 errors.append(PlanError(f"operations: {error.title}", error.hint))
+    errors += [PlanError(f"operations: {text}", hint) for text, hint in await find_problems(conn, operations)]
     if errors:
         raise PlanError.join(errors)
-    return list(dict.fromkeys(lines))
+    return list(dict.fromkeys([*lines, *await _find_limits(conn, operations)]))
+
+
+async def _find_limits(conn: Connection, operations: Iterable[Operation]) -> list[str]:
+    """Where a rollback from after cutover would stop: NOT NULL of a removed column without a default or ``down:``."""
+    lines = []
+    for step in (step for operation in operations for step in operation.steps):
+        column = step.not_null
+        if column is None or column.fill:
+            continue
+        async with conn.transaction():
+            for setting in step.settings:
+                await conn.execute(setting)
+            state = await read_not_null(conn, column.table, column.column)
+        if state is not None and not state.has_value:
+            lines.append(
+                f"note: {column.table}.{column.column} is NOT NULL and has no default: once V2 has written rows"
+                " without it, a rollback stops until you fill them; down: of the operation fills them"
+            )
+    return lines
 
 
 async def describe_fill(conn: Connection, fill: Fill) -> list[str]:
@@ -74,15 +98,26 @@ async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasu
             server refuses one on a copy of the schema.
     """
     steps = [(phase, step) for phase in Phase for _, step in numbered_steps(plan, phase)]
-    sources, optional = [], set()
+    sources: list[tuple[str, str]] = []
+    optional, harmless, told = set(), set(), set()
     for phase, step in steps:
-        if step.are_locks_known:
+        place = f"operations: {step.label} ({phase}, statement"
+        earlier = step.before.statements if step.before is not None else ()
+        statements = () if step.are_locks_known else (*earlier, *step.statements)
+        if not statements:
             continue
-        for number, sql in enumerate(step.statements, 1):
-            place = f"operations: {step.label} ({phase}, statement {number})"
-            sources.append((sql, place))
-            if step.only_if or step.is_optional:
-                optional.add(place)
+        paths = [sql.replace("SET LOCAL ", "SET ", 1) for sql in step.settings if "search_path" in sql]
+        sources += [(sql, f"{place} 0)") for sql in paths]
+        for number, sql in enumerate(statements, 1):
+            sources.append((sql, f"{place} {number})"))
+            if step.only_if or step.only_if_exists or step.is_optional:
+                optional.add(f"{place} {number})")
+            if phase is not Phase.EXPAND or step.is_replacement:
+                harmless.add(f"{place} {number})")
+            elif step.may_break:
+                told.add(f"{place} {number})")
+        if paths:
+            sources.append(("RESET search_path", f"{place} 0)"))
     known = [
         f"{step.label} ({phase}): under a lock that blocks others only the catalog changes"
         for phase, step in steps
@@ -92,7 +127,12 @@ async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasu
     evaluated = await evaluate_migration(
         sources, database.dsn.get_secret_value(), measurement, timeout=database.connect_timeout
     )
+    notes: list[str] = []
     for verdict in evaluated.verdicts:
         place = verdict.statement.location.rpartition(":")[0]
-        refuse_long_work(verdict, evaluated, may_break=f"({Phase.EXPAND}," not in place, may_fail=place in optional)
-    return [*lock_lines(evaluated), *known]
+        refuse_long_work(verdict, evaluated, may_break=place in harmless | told, may_fail=place in optional)
+        if place in told:
+            notes += [
+                f"note: {place}: running code may notice it: {each}" for each in breaking_reasons(verdict, evaluated)
+            ]
+    return [*lock_lines(evaluated), *known, *dict.fromkeys(notes)]

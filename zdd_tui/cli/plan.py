@@ -18,7 +18,7 @@ from zdd_tui.model.advice.draft import format_yaml
 from zdd_tui.model.advice.migration import Statement, read_migration
 from zdd_tui.model.errors import PlanError, Refused
 from zdd_tui.model.operations.base import Operation, OperationOptions
-from zdd_tui.model.operations.registry import new_objects, plan_operations, read_operations
+from zdd_tui.model.operations.registry import plan_operations, read_operations
 from zdd_tui.model.plan.file import find_placeholders, load_plan
 from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.production_lock import is_production
@@ -86,14 +86,22 @@ def describe_operations(operations: tuple[Operation, ...]) -> list[str]:
 
 
 def keep_operations(statements: Sequence[Statement], *, has_rollout: bool) -> list[str]:
-    """The statements of a migration that are operations; without those that change nothing, such as BEGIN.
+    """The statements of a migration that are operations, and the settings that they need; without those that change
+    nothing, such as BEGIN. Empty where nothing changes.
 
     Raises:
         Refused: one cannot be executed online; names file and line.
     """
-    created, added = new_objects(statement.text for statement in statements)
-    options = OperationOptions(has_rollout, created=frozenset(created), added=frozenset(added))
-    return [statement.text for statement in statements if _read(statement, options)]
+    options = OperationOptions(has_rollout)
+    kept: list[str] = []
+    operations: list[Operation] = []
+    for statement in statements:
+        before = dict(options.scope.settings)
+        found = _read(statement, options)
+        operations += found
+        if found or options.scope.settings != before:
+            kept.append(statement.text)
+    return kept if operations else []
 
 
 def _read(statement: Statement, options: OperationOptions) -> tuple[Operation, ...]:

@@ -165,3 +165,12 @@ def test_estimates_are_ranges_that_grow_with_the_table(heap: int, index: int, ro
         assert 0 <= low[0] <= low[1]
         assert low[0] <= high[0]
         assert low[1] <= high[1]
+
+
+def test_commands_of_psql_that_change_no_statement_are_left_out() -> None:
+    text = "\\restrict token\n\\set ON_ERROR_STOP on\nALTER TABLE a ADD b int;\n\\unrestrict token\n"
+    assert [(each.location, each.text) for each in read_migration(text, "dump.sql")] == [
+        ("dump.sql:3", "ALTER TABLE a ADD b int")
+    ]
+    with pytest.raises(PlanError, match=r"dump\.sql:1: PostgreSQL cannot read it"):
+        read_migration("\\connect other\nSELECT 1", "dump.sql")

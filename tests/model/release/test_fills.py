@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.engine.test_operations import plan_of
+from tests.support.operations import plan_of
 from tests.support.states import EPOCH, record
 from zdd_tui.cli.status import format_status, status_to_dict
 from zdd_tui.dashboard.widgets.drawing.line import line_width

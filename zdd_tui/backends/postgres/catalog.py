@@ -39,6 +39,7 @@ _TABLE = """
 SELECT json_build_object(
   'oid', c.oid::bigint, 'kind', c.relkind, 'rows', c.reltuples::bigint, 'partition', c.relispartition,
   'relatives', EXISTS (SELECT FROM pg_inherits i WHERE c.oid IN (i.inhparent, i.inhrelid)),
+  'children', EXISTS (SELECT FROM pg_inherits i WHERE c.oid = i.inhparent),
   'extension', (SELECT e.extname FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
                 WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
                   AND d.refclassid = 'pg_extension'::regclass),

@@ -110,7 +110,7 @@ async def run_ddl(
                     if first is not None:
                         await first(conn)
                     for statement in statements:
-                        await _execute(conn, statement)
+                        await execute_ddl(conn, statement)
                 await conn.execute("SET LOCAL lock_timeout = 0")
                 if record is not None:
                     await record(conn)
@@ -151,9 +151,9 @@ async def create_index(
         async with _report_blockers(conn_factory, conn, 1.0, on_wait, [], show_progress=True):
             if valid is False:
                 await on_wait(f"removing the invalid index {name}")
-                await _execute(conn, f"DROP INDEX CONCURRENTLY IF EXISTS {index}")
+                await execute_ddl(conn, f"DROP INDEX CONCURRENTLY IF EXISTS {index}")
             if valid is not True:
-                await _execute(conn, statement)
+                await execute_ddl(conn, statement)
         if await _index_valid(conn, index) is not True:
             raise StepFailed(
                 f"index {name} is not valid after it was built", "retry: the step drops it and builds it again"
@@ -166,7 +166,20 @@ async def drop_index(conn_factory: Connections, schema: str, name: str, *, on_wa
         await conn.execute("SET lock_timeout = 0")
         await conn.execute("SET statement_timeout = 0")
         async with _report_blockers(conn_factory, conn, 1.0, on_wait, []):
-            await _execute(conn, f"DROP INDEX CONCURRENTLY IF EXISTS {quote_qualified(schema, name)}")
+            await execute_ddl(conn, f"DROP INDEX CONCURRENTLY IF EXISTS {quote_qualified(schema, name)}")
+
+
+async def run_outside_transaction(conn_factory: Connections, statement: str, *, on_wait: WaitCallback) -> None:
+    """Runs a statement that PostgreSQL allows in no transaction, such as REINDEX CONCURRENTLY. It may be repeated.
+
+    Raises:
+        StepFailed: the statement is refused.
+    """
+    async with _session(conn_factory) as conn:
+        await conn.execute("SET lock_timeout = 0")
+        await conn.execute("SET statement_timeout = 0")
+        async with _report_blockers(conn_factory, conn, 1.0, on_wait, []):
+            await execute_ddl(conn, statement)
 
 
 _OWNER = """
@@ -231,7 +244,11 @@ async def _index_valid(conn: Connection, index: str) -> bool | None:
     return valid
 
 
-async def _execute(conn: Connection, statement: str) -> None:
+async def execute_ddl(conn: Connection, statement: str) -> None:
+    """
+    Raises:
+        StepFailed: the statement is refused, for a reason that waiting does not change.
+    """
     try:
         await conn.execute(statement)
     except _RETRIED_ERRORS:

@@ -1,14 +1,28 @@
 """What the steps of operations read from the catalog and from the tables."""
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
 
 import asyncpg
 
 from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.backends.postgres.ddl import execute_ddl
 from zdd_tui.model.errors import StepFailed
-from zdd_tui.model.operations.base import MAX_VIOLATIONS, OperationStep, Violation
+from zdd_tui.model.operations.base import (
+    MAX_VIOLATIONS,
+    MissingParents,
+    ObjectAddress,
+    Operation,
+    OperationStep,
+    Violation,
+)
+from zdd_tui.model.operations.constraints import orphans_sql
 from zdd_tui.model.operations.indexes import copied_index
-from zdd_tui.model.sql import quote_qualified
+from zdd_tui.model.phase import Phase
+from zdd_tui.model.sql import name_sql, quote_qualified
 
 _INDEX = """
 SELECT n.nspname::text, c.relname::text, pg_get_indexdef(c.oid)
@@ -18,9 +32,28 @@ WHERE c.relname = $2 AND c.relkind IN ('i', 'I')
 """
 
 
+@asynccontextmanager
+async def with_settings(conn: Connection, step: OperationStep) -> AsyncIterator[None]:
+    """A transaction in which names are looked up as the migration says."""
+    async with conn.transaction():
+        for setting in step.settings:
+            await execute_ddl(conn, setting)
+        yield
+
+
+def in_settings(step: OperationStep, statements: tuple[str, ...]) -> tuple[str, ...]:
+    """The statements of a transaction in which names are looked up as the migration says."""
+    return (*step.settings, *statements, "RESET ROLE") if step.settings else statements
+
+
 async def is_needed(conn: Connection, step: OperationStep) -> bool:
-    """Whether a step has anything to do: its ``only_if``."""
-    return not step.only_if or bool(await conn.fetchval(step.only_if))
+    """Whether a step has anything to do: IF EXISTS, and its ``only_if``."""
+    if not (step.only_if or step.only_if_exists):
+        return True
+    async with with_settings(conn, step):
+        if step.only_if_exists is not None and not await has_address(conn, step.only_if_exists):
+            return False
+        return not step.only_if or bool(await conn.fetchval(step.only_if))
 
 
 async def table_schema(conn: Connection, table: str) -> str:
@@ -105,14 +138,228 @@ async def index_copies(conn: Connection, table: str, copies: Iterable[tuple[str,
     return copied
 
 
-async def count_violations(conn: Connection, violations: Iterable[Violation]) -> list[str]:
-    """What violates, with the number of rows; empty where nothing does."""
-    found = []
-    for violation in violations:
-        try:
-            count = await conn.fetchval(violation.query)
-        except (asyncpg.UndefinedColumnError, asyncpg.UndefinedTableError):
-            continue  # an earlier operation of the plan adds it
-        if count:
+_NO_SUCH_OBJECT = (
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedObjectError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.InvalidParameterValueError,
+    asyncpg.WrongObjectTypeError,
+)
+
+
+async def has_address(conn: Connection, address: ObjectAddress) -> bool:
+    """Whether there is such an object. Call it in a transaction."""
+    return await _find_address(conn, address) is not None
+
+
+async def _find_address(conn: Connection, address: ObjectAddress) -> tuple[int, int, int] | None:
+    try:
+        async with conn.transaction():
+            row = await conn.fetchrow(f"SELECT classid::int8, objid::int8, objsubid FROM {address.sql}")  # noqa: S608
+    except _NO_SUCH_OBJECT:
+        return None
+    return None if row is None else (row[0], row[1], row[2])
+
+
+_DEPENDENTS = """
+WITH RECURSIVE gone (classid, objid, objsubid) AS (
+  SELECT * FROM unnest($1::oid[], $2::oid[], $3::int[])
+  UNION
+  SELECT d.classid, d.objid, d.objsubid
+  FROM gone g JOIN pg_depend d ON d.refclassid = g.classid AND d.refobjid = g.objid
+   AND (g.objsubid = 0 OR d.refobjsubid = g.objsubid)
+  WHERE d.deptype IN ('a', 'i', 'P', 'S')
+)
+SELECT DISTINCT pg_describe_object(
+  CASE WHEN r.oid IS NULL THEN d.classid ELSE 'pg_class'::regclass END, coalesce(r.ev_class, d.objid), d.objsubid
+)
+FROM gone g JOIN pg_depend d ON d.refclassid = g.classid AND d.refobjid = g.objid
+ AND (g.objsubid = 0 OR d.refobjsubid = g.objsubid)
+LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid AND r.rulename = '_RETURN'
+WHERE d.deptype = 'n' AND NOT EXISTS (
+  SELECT FROM gone o WHERE o.classid = d.classid AND o.objid = d.objid AND o.objsubid IN (0, d.objsubid)
+)
+ORDER BY 1
+"""
+"""What depends on dropped objects and would not go with them: what DROP without CASCADE refuses."""
+
+
+async def find_problems(conn: Connection, operations: Iterable[Operation]) -> list[tuple[str, str]]:
+    """What would stop a later phase, each with a hint: objects that depend on one that the migration drops."""
+    problems: list[tuple[str, str]] = []
+    gone: list[tuple[int, int, int]] = []
+    operations = list(operations)
+    for position, operation in enumerate(operations):
+        rest = operations[position + 1 :]
+        together = list(takewhile(lambda each: each.text == operation.text, rest))  # noqa: B023  objects of one DROP
+        async with conn.transaction():
+            for setting in operation.settings:
+                await conn.execute(setting)
+            for requirement in operation.requirements:
+                problems += [(row[0], requirement.hint) for row in await _read_problems(conn, requirement.query)]
+            found = await _find_addresses(conn, (operation,))
+            gone += [*found, *await _find_addresses(conn, together)]
+            if found:
+                rows = await conn.fetch(_DEPENDENTS, *map(list, zip(*gone, strict=True)))
+                if rows:
+                    listed = ", ".join(str(row[0]) for row in rows)
+                    problems.append(
+                        (
+                            f"{operation.summary}: {listed} would be dropped with it",
+                            "drop each of them by name, before it",
+                        )
+                    )
+    return problems
+
+
+async def _find_addresses(conn: Connection, operations: Iterable[Operation]) -> list[tuple[int, int, int]]:
+    addresses = [address for operation in operations for address in operation.drops]
+    return [found for address in addresses if (found := await _find_address(conn, address)) is not None]
+
+
+async def _read_problems(conn: Connection, query: str) -> list[asyncpg.Record]:
+    try:
+        async with conn.transaction():
+            return list(await conn.fetch(query))
+    except _NO_SUCH_OBJECT:
+        return []  # an earlier operation of the plan adds it
+
+
+MAX_COUNT_SECONDS = 60
+"""Rows are counted no longer than this for each constraint; VALIDATE then finds what the count has not."""
+
+
+@dataclass(frozen=True, slots=True)
+class CountedViolations:
+    """What violates a constraint of the migration.
+
+    Attributes:
+        found: with the number of rows.
+        uncounted: what could not be counted in time.
+    """
+
+    found: tuple[str, ...]
+    uncounted: tuple[str, ...]
+
+
+async def count_violations(
+    conn: Connection, operations: Iterable[Operation], *, repaired: Iterable[Phase] = ()
+) -> CountedViolations:
+    """Counts the rows that violate, each constraint's for :data:`MAX_COUNT_SECONDS`.
+
+    Args:
+        repaired: phases that have ended; what the release repairs in any other one is left out.
+    """
+    found, uncounted = [], []
+    phases = {None, *repaired}
+    for operation, violation in ((each, violation) for each in operations for violation in each.violations):
+        if violation.repaired_in not in phases:
+            continue
+        count = await _count(conn, operation, violation)
+        if count is None:
+            uncounted.append(
+                f"{violation.what}: not counted within {MAX_COUNT_SECONDS} s; VALIDATE in contract decides"
+            )
+        elif count:
             found.append(f"{violation.what}: {count:,}{' or more' if count >= MAX_VIOLATIONS else ''} rows")
-    return found
+    return CountedViolations(tuple(found), tuple(uncounted))
+
+
+async def _count(conn: Connection, operation: Operation, violation: Violation | MissingParents) -> int | None:
+    try:
+        async with conn.transaction(readonly=True):
+            await conn.execute(f"SET LOCAL statement_timeout = '{MAX_COUNT_SECONDS}s'")
+            for setting in operation.settings:
+                await conn.execute(setting)
+            query = violation.query if isinstance(violation, Violation) else await _orphans_query(conn, violation)
+            return int(await conn.fetchval(query) or 0) if query else 0
+    except _NO_SUCH_OBJECT:
+        return 0  # an earlier operation of the plan adds it
+    except asyncpg.QueryCanceledError:
+        return None
+
+
+async def _orphans_query(conn: Connection, key: MissingParents) -> str:
+    parents = key.parent_columns or tuple(
+        row[0]
+        for row in await conn.fetch(
+            "SELECT a.attname::text FROM pg_index x, unnest(x.indkey) WITH ORDINALITY AS k (number, position)"
+            " JOIN pg_attribute a ON a.attnum = k.number WHERE x.indisprimary AND x.indrelid = to_regclass($1)"
+            " AND a.attrelid = x.indrelid ORDER BY k.position",
+            key.parent,
+        )
+    )
+    if len(parents) != len(key.columns):
+        return ""
+    return orphans_sql(key, parents)
+
+
+# --- NOT NULL that a rollback restores
+
+
+@dataclass(frozen=True, slots=True)
+class NotNullState:
+    """NOT NULL of a column, as it was.
+
+    Attributes:
+        name, definition: of the constraint, since PostgreSQL 18; empty before.
+        has_value: a row that does not name the column gets a value.
+    """
+
+    name: str
+    definition: str
+    is_partitioned: bool
+    has_value: bool
+
+    def to_json(self) -> list[Any]:
+        return [self.name, self.definition, self.is_partitioned, self.has_value]
+
+    @classmethod
+    def from_json(cls, value: Any) -> "NotNullState | None":
+        return cls(*value) if value else None
+
+    def plain_sql(self, table: str, column: str) -> str:
+        """The statement that restores it, reading the table under a lock."""
+        if self.name:
+            return f"ALTER TABLE {table} ADD CONSTRAINT {name_sql(self.name)} {self.definition}"
+        return f"ALTER TABLE {table} ALTER COLUMN {name_sql(column)} SET NOT NULL"
+
+
+async def read_not_null(conn: Connection, table: str, column: str) -> NotNullState | None:
+    """None where the column may be NULL, or is none.
+
+    Args:
+        table: as SQL.
+    """
+    row = await conn.fetchrow(
+        "SELECT coalesce(k.conname::text, ''), coalesce(pg_get_constraintdef(k.oid), ''), c.relkind = 'p',"
+        " a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> ''"
+        " FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
+        " LEFT JOIN pg_constraint k ON k.conrelid = a.attrelid AND k.contype = 'n' AND k.conkey = ARRAY[a.attnum]"
+        " WHERE a.attrelid = to_regclass($1) AND a.attname = $2 AND a.attnotnull AND NOT a.attisdropped",
+        table,
+        column,
+    )
+    return None if row is None else NotNullState(*row)
+
+
+async def has_nulls(conn: Connection, table: str, column: str) -> bool:
+    """
+    Args:
+        table, column: as SQL.
+    """
+    return bool(await conn.fetchval(f"SELECT EXISTS (SELECT FROM {table} WHERE {column} IS NULL)"))  # noqa: S608
+
+
+async def has_constraint(conn: Connection, table: str, name: str) -> bool:
+    """
+    Args:
+        table: as SQL.
+    """
+    return bool(
+        await conn.fetchval(
+            "SELECT EXISTS (SELECT FROM pg_constraint WHERE conrelid = to_regclass($1) AND conname = $2)", table, name
+        )
+    )

@@ -1,7 +1,7 @@
 """Values that the rows of a table get in batches: a step of an operation, with the same engine as every backfill."""
 
 from zdd_tui.backends.postgres.fill_target import read_fill_target
-from zdd_tui.backends.postgres.operations import is_needed
+from zdd_tui.backends.postgres.operations import in_settings, is_needed, with_settings
 from zdd_tui.backends.store import backfill as rows
 from zdd_tui.engine.backfill.runner import BackfillRunner
 from zdd_tui.engine.context import Context, StepHandle
@@ -42,16 +42,16 @@ async def undo_fill(ctx: Context, step: StepHandle, spec: OperationStep) -> None
     """Marks the fill as cancelled, and runs what the step says. Columns that the release has added go with expand."""
     async with ctx.store.fenced() as conn:
         await rows.set_status(conn, ctx.store.release_id, "cancelled", job=step.name)
-    await run_statements(ctx, step, spec.undo)
+    await run_statements(ctx, step, in_settings(spec, spec.undo))
 
 
 async def _fill_runner(ctx: Context, step: StepHandle, name: str, spec: OperationStep) -> BackfillRunner:
     assert spec.fill is not None, f"step {name} fills nothing"
-    async with ctx.read_connection() as conn:
+    async with ctx.read_connection() as conn, with_settings(conn, spec):
         target = await read_fill_target(conn, spec.fill)
     if target is None:
         raise StepFailed(f"there is no table {spec.fill.table}", "correct the operation's name of it")
     table, key = target
     limits = ctx.plan_of_type(BaseOperationsPlan).backfill
-    job = FillJob(name, spec.fill, table, key, limits)
+    job = FillJob(name, spec.fill, table, key, limits, spec.settings)
     return BackfillRunner(ctx.store, job, on_note=step.set_note)

@@ -1,43 +1,72 @@
 """Runs the steps of operations: SQL in one transaction with its record, and indexes that are built concurrently."""
 
+from typing import Any, TypeAlias
+
 from zdd_tui.backends.postgres.connection import Connection
-from zdd_tui.backends.postgres.ddl import create_index, drop_index
+from zdd_tui.backends.postgres.ddl import create_index, drop_index, execute_ddl, run_outside_transaction
 from zdd_tui.backends.postgres.fill_target import read_fill_target
-from zdd_tui.backends.postgres.operations import count_violations, find_index, index_copies, is_needed, table_schema
+from zdd_tui.backends.postgres.operations import (
+    NotNullState,
+    count_violations,
+    find_index,
+    find_problems,
+    has_address,
+    has_constraint,
+    has_nulls,
+    in_settings,
+    index_copies,
+    is_needed,
+    read_not_null,
+    table_schema,
+    with_settings,
+)
+from zdd_tui.backends.postgres.partitions import (
+    ATTACH_SEPARATOR,
+    find_index_partitions,
+    is_attached_index,
+    is_partitioned_index,
+    is_partitioned_table,
+    list_index_builds,
+)
 from zdd_tui.engine.context import Context, StepHandle
-from zdd_tui.engine.steps.expand import run_statements
+from zdd_tui.engine.steps.expand import run_batch, run_statements
 from zdd_tui.engine.steps.fills import run_fill, undo_fill
 from zdd_tui.model.errors import StepFailed
-from zdd_tui.model.operations.base import OperationStep, StepMode
+from zdd_tui.model.operations.base import NotNullRestore, OperationStep, StepMode
+from zdd_tui.model.operations.columns import fill_nulls_sql
+from zdd_tui.model.operations.constraints import not_null_check
 from zdd_tui.model.operations.indexes import concurrent_build
 from zdd_tui.model.operations.registry import find_step, plan_operations
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import BaseOperationsPlan
+from zdd_tui.model.sql import name_sql, quote_qualified
 
 
 class CheckRows:
-    """Counts the rows that the migration's constraints would refuse, and looks for the keys of its fills. Only reads.
+    """Counts the rows that the migration's constraints would refuse. Only reads.
 
-    Those that the release itself repairs are left out until then.
+    Those that the release itself repairs are left out until then. Before expand it also looks for what would stop a
+    later phase: objects that depend on one that is dropped, and tables whose rows cannot be filled.
     """
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         operations = plan_operations(ctx.plan_of_type(BaseOperationsPlan))
         is_again = step.name == "check-rows-again"
         async with ctx.read_connection() as conn:
-            counted = [
-                each
-                for one in operations
-                for each in one.violations
-                if each.repaired_in is None or (is_again and each.repaired_in is Phase.BACKFILL)
-            ]
-            found = await count_violations(conn, counted)
-            for fill in (each.fill for one in operations for each in one.steps if not is_again):
-                if fill is not None:
-                    await read_fill_target(conn, fill)
-        if found:
+            counted = await count_violations(conn, operations, repaired=[Phase.BACKFILL] if is_again else [])
+            problems = [] if is_again else await find_problems(conn, operations)
+            for spec in (each for one in operations for each in one.steps if not is_again):
+                if spec.fill is not None:
+                    async with with_settings(conn, spec):
+                        await read_fill_target(conn, spec.fill)
+        if problems:
+            raise StepFailed("; ".join(text for text, _ in problems), f"{problems[0][1]}; then {step.retry_command}")
+        if counted.uncounted:
+            await step.save_detail(uncounted=list(counted.uncounted))
+            ctx.log("; ".join(counted.uncounted))
+        if counted.found:
             raise StepFailed(
-                f"rows violate a constraint of the migration: {'; '.join(found)}",
+                f"rows violate a constraint of the migration: {'; '.join(counted.found)}",
                 f"repair them, then {step.retry_command}",
             )
 
@@ -50,13 +79,23 @@ class RunOperation:
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         spec = self._spec(ctx, step)
-        if spec.only_if and "is_needed" not in step.detail:
+        if (spec.only_if or spec.only_if_exists) and "is_needed" not in step.detail:
             async with ctx.read_connection() as conn:
                 await step.save_detail(is_needed=await is_needed(conn, spec))
         if not step.detail.get("is_needed", True):
             return
-        if spec.is_reversed:
+        if not spec.is_reversed:
+            await self._run_mode(ctx, step, spec)
+
+    async def undo(self, ctx: Context, step: StepHandle) -> None:
+        spec = self._spec(ctx, step)
+        if not step.detail.get("is_needed", True):
             return
+        if spec.mode is StepMode.TRANSACTION and not spec.is_reversed and "undo" not in step.detail:
+            return  # its record commits with its statements: they have had no effect
+        await self._undo_mode(ctx, step, spec)
+
+    async def _run_mode(self, ctx: Context, step: StepHandle, spec: OperationStep) -> None:
         match spec.mode:
             case StepMode.TRANSACTION:
                 await self._run_transaction(ctx, step, spec)
@@ -68,46 +107,116 @@ class RunOperation:
                 await self._copy_indexes(ctx, step, spec)
             case StepMode.FILL:
                 await run_fill(ctx, step, spec)
+            case StepMode.AUTOCOMMIT:
+                for statement in spec.statements:
+                    await ctx.check_lease()
+                    await run_outside_transaction(ctx.read_connection, statement, on_wait=step.set_note)
 
-    async def undo(self, ctx: Context, step: StepHandle) -> None:
-        spec = self._spec(ctx, step)
-        if not step.detail.get("is_needed", True):
-            return
-        if spec.mode is StepMode.TRANSACTION and not spec.is_reversed and "undo" not in step.detail:
-            return  # its record commits with its statements: they have had no effect
+    async def _undo_mode(self, ctx: Context, step: StepHandle, spec: OperationStep) -> None:
         match spec.mode:
             case StepMode.TRANSACTION:
-                await run_statements(ctx, step, (*step.detail.get("undo", ()), *spec.undo))
+                await self._undo_transaction(ctx, step, spec)
             case StepMode.COPY_INDEXES if spec.is_reversed:
                 await self._copy_indexes(ctx, step, spec)
-            case StepMode.BUILD_INDEX | StepMode.COPY_INDEXES:
-                for schema, name in (*step.detail.get("made", ()), *step.detail.get("copied", ())):
+            case StepMode.BUILD_INDEX:
+                await self._undo_build(ctx, step)
+            case StepMode.COPY_INDEXES:
+                for schema, name in step.detail.get("copied", ()):
                     await drop_index(ctx.read_connection, schema, name, on_wait=step.set_note)
             case StepMode.DROP_INDEX:
                 for schema, name, definition in step.detail.get("dropped", ()):
-                    build = concurrent_build(definition)
-                    await create_index(ctx.read_connection, build, on_wait=step.set_note, schema=schema, name=name)
+                    await self._build_again(ctx, step, schema, name, definition)
             case StepMode.FILL:
                 await undo_fill(ctx, step, spec)
+            case StepMode.AUTOCOMMIT:
+                pass
 
     def _spec(self, ctx: Context, step: StepHandle) -> OperationStep:
         return find_step(ctx.plan_of_type(BaseOperationsPlan), step.value or 0)
 
     async def _run_transaction(self, ctx: Context, step: StepHandle, spec: OperationStep) -> None:
-        undo: list[str] = []
+        facts: dict[str, Any] = {}
 
-        async def read_undo(conn: Connection) -> None:
-            undo[:] = [row[0] for row in await conn.fetch(spec.undo_query)] if spec.undo_query else []
+        async def run(conn: Connection) -> None:
+            facts.clear()
+            facts["undo"] = await _run_part(conn, spec, facts)
 
-        async def run_then(conn: Connection) -> None:
-            for row in await conn.fetch(spec.then_query) if spec.then_query else ():
-                await conn.execute(row[0])
+        async def record(conn: Connection) -> None:
+            step.detail |= facts
 
-        await run_statements(ctx, step, spec.statements, first=read_undo, then=run_then, undo=undo)
+        await run_statements(ctx, step, (), first=run, then=record)
+
+    async def _undo_transaction(self, ctx: Context, step: StepHandle, spec: OperationStep) -> None:
+        before = NotNullState.from_json(step.detail.get("not_null"))
+        if spec.not_null is not None and before is not None:
+            await self._restore_not_null(ctx, step, spec, spec.not_null, before)
+            return
+        # A reversed step has run nothing, so it has no record: its statements are all in its undo.
+        entries: list[UndoEntry] = list(spec.undo) if spec.is_reversed else step.detail["undo"]
+        for entry in entries:
+            if not isinstance(entry, str):
+                await self._undo_by_itself(ctx, step, spec, *entry)
+        statements = tuple(entry for entry in entries if isinstance(entry, str))
+        await run_statements(ctx, step, in_settings(spec, statements))
+
+    async def _undo_by_itself(
+        self, ctx: Context, step: StepHandle, spec: OperationStep, kind: str, sql: str, place: str, name: str
+    ) -> None:
+        """What would read rows under a lock that stops writers, in parts that may be repeated."""
+        if kind == "index":
+            await self._build_again(ctx, step, place, name, sql)
+            return
+        if kind == "constraint":
+            async with ctx.read_connection() as conn, with_settings(conn, spec):
+                if await has_constraint(conn, place, name):
+                    return
+        await run_batch(ctx, step, in_settings(spec, (sql,)))
+
+    async def _restore_not_null(
+        self, ctx: Context, step: StepHandle, spec: OperationStep, column: NotNullRestore, before: NotNullState
+    ) -> None:
+        """NOT NULL comes back without a lock that lasts: first for new rows, then the others are filled and read."""
+        table, name = column.table, name_sql(column.column)
+        check = not_null_check(column.column)
+        guard = before.name or check
+        if before.is_partitioned:
+            restore: tuple[str, ...] = (before.plain_sql(table, column.column),)
+            guarded = False
+        elif before.name:
+            add, restore, guarded = f"{before.definition} NOT VALID", (), True
+        else:
+            restore = (
+                f"ALTER TABLE {table} ALTER COLUMN {name} SET NOT NULL",
+                f"ALTER TABLE {table} DROP CONSTRAINT {name_sql(check)}",
+            )
+            add, guarded = f"CHECK ({name} IS NOT NULL) NOT VALID", True
+        if guarded:
+            async with ctx.read_connection() as conn, with_settings(conn, spec):
+                exists = await has_constraint(conn, table, guard)
+            if not exists:
+                sql = f"ALTER TABLE {table} ADD CONSTRAINT {name_sql(guard)} {add}"
+                await run_batch(ctx, step, in_settings(spec, (sql,)))
+            restore = (f"ALTER TABLE {table} VALIDATE CONSTRAINT {name_sql(guard)}", *restore)
+        while True:
+            async with ctx.read_connection() as conn, with_settings(conn, spec):
+                if not await has_nulls(conn, table, name):
+                    break
+            if not column.fill:
+                raise StepFailed(
+                    f"{table}.{name} was NOT NULL, and rows that the new version wrote have no value",
+                    f"fill {name} where it is NULL, then {step.retry_command}; next time give the operation down:",
+                )
+            await run_batch(ctx, step, in_settings(spec, (fill_nulls_sql(table, column.column, column.fill),)))
+        if guarded:  # reads the table under a lock that lets writers continue; the next transaction only the catalog
+            await run_batch(ctx, step, in_settings(spec, restore[:1]))
+            restore = restore[1:]
+        await run_statements(ctx, step, in_settings(spec, restore))
 
     async def _build_index(self, ctx: Context, step: StepHandle, spec: OperationStep) -> None:
         async with ctx.read_connection() as conn:
-            schema = await table_schema(conn, spec.table)
+            async with with_settings(conn, spec):
+                schema = await table_schema(conn, spec.table)
+                partitioned = await is_partitioned_table(conn, spec.table)
             name = spec.index
             if [schema, name] not in step.detail.get("made", []):
                 if await find_index(conn, schema, name) is not None:
@@ -116,10 +225,42 @@ class RunOperation:
                     raise StepFailed(f"there is an index {schema}.{name} already", "drop it, or name another one")
                 await step.save_detail(made=[[schema, name]])
         await ctx.check_lease()
-        await create_index(ctx.read_connection, spec.statements[0], on_wait=step.set_note, schema=schema, name=name)
+        if partitioned:
+            await self._build_on_partitions(ctx, step, spec.statements[0], schema)
+        else:
+            await create_index(ctx.read_connection, spec.statements[0], on_wait=step.set_note, schema=schema, name=name)
+
+    async def _build_on_partitions(self, ctx: Context, step: StepHandle, statement: str, schema: str) -> None:
+        """The index of a partitioned table, invalid at first; one for each partition, concurrently; then attached."""
+        async with ctx.read_connection() as conn:
+            builds = await list_index_builds(conn, statement, schema, step.detail["made"])
+        for build in builds:
+            if [build.schema, build.name] not in step.detail["made"]:
+                await step.save_detail(made=[*step.detail["made"], [build.schema, build.name]])
+            await ctx.check_lease()
+            if build.is_parent:
+                if not build.exists:
+                    await run_batch(ctx, step, (build.statement,))
+            elif not build.exists:
+                await create_index(
+                    ctx.read_connection, build.statement, on_wait=step.set_note, schema=build.schema, name=build.name
+                )
+            if build.attach and not build.is_attached:
+                await run_batch(ctx, step, (build.attach,))
+
+    async def _undo_build(self, ctx: Context, step: StepHandle) -> None:
+        for schema, name in step.detail.get("made", ()):
+            async with ctx.read_connection() as conn:
+                exists = await find_index(conn, schema, name) is not None
+                exists = exists and not await is_attached_index(conn, schema, name)  # it goes with the other one
+                partitioned = exists and await is_partitioned_index(conn, schema, name)
+            if partitioned:  # with those of its partitions: only the catalog changes
+                await run_batch(ctx, step, (f"DROP INDEX {quote_qualified(schema, name)}",))
+            elif exists:
+                await drop_index(ctx.read_connection, schema, name, on_wait=step.set_note)
 
     async def _copy_indexes(self, ctx: Context, step: StepHandle, spec: OperationStep) -> None:
-        async with ctx.read_connection() as conn:
+        async with ctx.read_connection() as conn, with_settings(conn, spec):
             schema = await table_schema(conn, spec.table)
             copies = await index_copies(conn, spec.table, spec.copies)
         await step.save_detail(copied=[[schema, name] for name, _ in copies])
@@ -129,11 +270,65 @@ class RunOperation:
 
     async def _drop_index(self, ctx: Context, step: StepHandle, spec: OperationStep) -> None:
         if "dropped" not in step.detail:
-            async with ctx.read_connection() as conn:
+            async with ctx.read_connection() as conn, with_settings(conn, spec):
                 found = await find_index(conn, spec.schema, spec.index)
-            if found is None and not spec.is_optional:
-                raise StepFailed(f"there is no index {spec.index}", "correct the operation's name of it")
-            await step.save_detail(dropped=[list(found)] if found else [])
+                if found is None and not spec.is_optional:
+                    raise StepFailed(f"there is no index {spec.index}", "correct the operation's name of it")
+                dropped = [] if found is None else [list(found)]
+                if found is not None and await is_partitioned_index(conn, *found[:2]):
+                    dropped += await find_index_partitions(conn, *found[:2])
+            await step.save_detail(dropped=dropped)
         for schema, name, _definition in step.detail["dropped"]:
             await ctx.check_lease()
-            await drop_index(ctx.read_connection, schema, name, on_wait=step.set_note)
+            async with ctx.read_connection() as conn:
+                partitioned = await is_partitioned_index(conn, schema, name)
+            if partitioned:
+                await run_batch(ctx, step, (f"DROP INDEX {quote_qualified(schema, name)}",))
+            else:
+                await drop_index(ctx.read_connection, schema, name, on_wait=step.set_note)
+
+    async def _build_again(self, ctx: Context, step: StepHandle, schema: str, name: str, definition: str) -> None:
+        create, *attach = definition.split(ATTACH_SEPARATOR)
+        if " ON ONLY " in create.partition("(")[0]:  # of a partitioned table: only an entry of the catalog
+            async with ctx.read_connection() as conn:
+                exists = await find_index(conn, schema, name) is not None
+            if not exists:
+                await run_batch(ctx, step, (create,))
+        else:
+            build = concurrent_build(create)
+            await create_index(ctx.read_connection, build, on_wait=step.set_note, schema=schema, name=name)
+        for statement in attach:
+            await run_batch(ctx, step, (statement,))
+
+
+UndoEntry: TypeAlias = str | list[str]
+"""SQL of the undo's transaction; or what runs before it, by itself: a kind of :attr:`OperationStep.undo_query`, the
+SQL, and two names."""
+
+
+def _undo_entry(row: Any) -> UndoEntry:
+    return str(row[0]) if len(row) == 1 else [str(value) for value in row]
+
+
+async def _run_part(conn: Connection, spec: OperationStep, facts: dict[str, Any]) -> list[UndoEntry]:
+    """Runs a step, after the one that belongs before it, and returns what takes both back."""
+    earlier: list[UndoEntry] = []
+    if spec.before is not None and await is_needed(conn, spec.before):
+        earlier = await _run_part(conn, spec.before, facts)
+    for setting in spec.settings:
+        await execute_ddl(conn, setting)
+    undo = [_undo_entry(row) for row in await conn.fetch(spec.undo_query)] if spec.undo_query else []
+    if spec.not_null is not None:
+        state = await read_not_null(conn, spec.not_null.table, spec.not_null.column)
+        facts["not_null"] = state.to_json() if state is not None else None
+    if spec.renames is not None:
+        facts["renamed"] = list(spec.renames)
+    if spec.created is None or not await has_address(conn, spec.created):
+        undo += spec.undo
+    for statement in spec.statements:
+        await execute_ddl(conn, statement)
+    for row in await conn.fetch(spec.then_query) if spec.then_query else ():
+        await execute_ddl(conn, row[0])
+    if spec.settings:
+        await execute_ddl(conn, "RESET ROLE")
+    return [*undo, *earlier]

@@ -1,5 +1,6 @@
 """An SQL migration, read by PostgreSQL's own parser into the actions that matter for a release."""
 
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -235,6 +236,22 @@ def string_values_of_constants(nodes: Any) -> list[str]:
     return [node.a_const.sval.sval for node in nodes if node.HasField("a_const") and node.a_const.HasField("sval")]
 
 
+_DISPLAY_COMMANDS = re.compile(
+    r"^\\(?:un)?restrict\b.*$|^\\(?:echo|qecho|timing|pset|x|conninfo|encoding|set +ON_ERROR_STOP)\b.*$", re.MULTILINE
+)
+"""Commands of psql that change no statement: pg_dump writes the first two."""
+
+
+def _parse_script(text: str) -> tuple[str, Any]:
+    try:
+        return text, parse_sql(text)
+    except SqlSyntaxError:
+        plain = _DISPLAY_COMMANDS.sub("", text)
+        if plain == text:
+            raise
+        return plain, parse_sql(plain)
+
+
 def read_migration(text: str, source: str, scope: NameScope | None = None) -> tuple[Statement, ...]:
     """The statements of a migration.
 
@@ -245,15 +262,15 @@ def read_migration(text: str, source: str, scope: NameScope | None = None) -> tu
     Raises:
         PlanError: it cannot be parsed; names the line.
     """
-    raw = text.encode(errors="replace")
     try:
-        tree = parse_sql(text)
+        text, tree = _parse_script(text)
     except SqlSyntaxError as error:
         line = text.count("\n", 0, error.offset) + 1
         raise PlanError(
             f"{source}:{line}: PostgreSQL cannot read it: {error.reason}",
             "write plain SQL for PostgreSQL, without psql's \\commands and COPY data",
         ) from None
+    raw = text.encode(errors="replace")
     names = _NameResolver(scope or NameScope())
     starts = [token.start for token in tokens(text) if token.kind not in ("comment", "semicolon")]
     statements = []

@@ -13,7 +13,7 @@ from zdd_tui.model.advice.migration import Statement, mark_new_tables, read_migr
 from zdd_tui.model.errors import PlanError, Refused
 from zdd_tui.model.migrations.base import MigrationSet, PendingMigration, VersionRecord
 from zdd_tui.model.operations.base import OperationOptions
-from zdd_tui.model.operations.registry import new_objects, read_operations
+from zdd_tui.model.operations.registry import read_operations
 from zdd_tui.model.operations.statements import UndoRequired
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import tokens
@@ -35,8 +35,7 @@ def plan_pending(
         PlanError: a migration is not SQL.
     """
     texts = [_read_statements(each.up, each.source) for each in found.pending]
-    created, added = new_objects(statement.text for statements in texts for statement in statements)
-    options = OperationOptions(has_rollout, created=frozenset(created), added=frozenset(added))
+    options = OperationOptions(has_rollout)  # its scope follows from one migration to the next
     marked = iter(mark_new_tables(tuple(statement for statements in texts for statement in statements)))
     result: list[PlanOperation] = [*found.record.prepare]
     for migration, statements in zip(found.pending, texts, strict=True):
@@ -77,8 +76,9 @@ def _build_migration(
     parts: list[_Part] = []
     first_unknown: Statement | None = None
     for statement in statements:
+        before = dict(options.scope.settings)
         try:
-            if read_operations(statement.text, options):
+            if read_operations(statement.text, options) or options.scope.settings != before:
                 parts.append(_Part(statement.text))
         except UndoRequired:
             if statement.actions and all(action.on_new_table for action in statement.actions):
@@ -119,7 +119,7 @@ def _add_undo(
             f"{place}: zdd does not know how to undo it",
             migration.undo_hint or "move it to a migration that the release does not need",
         )
-    undo = _own_undo(migration, options)
+    undo = _own_undo(migration, OperationOptions(options.has_rollout))
     numbers = [number for number, part in enumerate(parts) if part.needs_undo]
     first, last = numbers[0], numbers[-1]
     if last - first + 1 == len(numbers):  # one after another: one operation, taken back as a whole

@@ -2,13 +2,15 @@
 
 # ruff: noqa: S608  names are quoted by the parser's own rules, values are literals
 
+import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from zdd_tui.model.operations.scope import ObjectKey, Scope
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.sql import name_sql, quote_literal
+from zdd_tui.model.sql import MAX_IDENTIFIER_BYTES, name_sql, quote_literal
 
 _DROPS_DATA = re.compile(r"^DROP TABLE |^ALTER TABLE .* DROP COLUMN ")
 
@@ -26,6 +28,8 @@ class StepMode(StrEnum):
     """CREATE INDEX CONCURRENTLY for every index of the old columns of :attr:`OperationStep.copies`, on the new ones."""
     FILL = "fill"
     """:attr:`OperationStep.fill`, in batches, each with its checkpoint."""
+    AUTOCOMMIT = "autocommit"
+    """Each statement by itself, outside a transaction: maintenance that may be repeated and is not undone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,40 @@ class Fill:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectAddress:
+    """An object of the database, as the function pg_get_object_address identifies it.
+
+    Attributes:
+        kind: such as ``table column``.
+        names, args: as that function expects them for the kind.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    args: tuple[str, ...] = ()
+
+    @property
+    def sql(self) -> str:
+        """The call; it fails where there is no such object."""
+        names, args = (f"ARRAY[{', '.join(map(quote_literal, each))}]::text[]" for each in (self.names, self.args))
+        return f"pg_get_object_address({quote_literal(self.kind)}, {names}, {args})"
+
+
+@dataclass(frozen=True, slots=True)
+class NotNullRestore:
+    """NOT NULL of a column that a rollback brings back.
+
+    Attributes:
+        table: as SQL.
+        fill: an expression over the row for rows that a newer version wrote without a value; empty for none.
+    """
+
+    table: str
+    column: str
+    fill: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class OperationStep:
     """One effect of an operation.
 
@@ -70,9 +108,11 @@ class OperationStep:
         label: what an operator reads, such as ``add column users.bio``.
         statements: SQL, in order.
         undo: SQL that takes the effect back, in order.
-        undo_query: a query of one text column: further statements of the undo, which depend on what the database holds
-            before the effect. Read in the transaction of the effect and kept with the step's record.
-        then_query: as ``undo_query``, for statements of the effect itself; read and run after ``statements``.
+        undo_query: further statements of the undo, which depend on what the database holds before the effect. Read in
+            the transaction of the effect and kept with the step's record. One text column; or four: ``sql`` for a
+            statement like the others, or ``index`` (schema and name) or ``constraint`` (table and name) or ``validate``
+            for one that runs before them by itself, because it reads rows; its SQL; two names.
+        then_query: a query of one text column: further statements of the effect; read and run after ``statements``.
         index: the name of the index that is built or dropped.
         table: of the index that is built, as SQL.
         schema: of the index that is dropped; empty where the statement names none.
@@ -83,6 +123,14 @@ class OperationStep:
         is_reversed: the step does nothing; its undo builds the indexes, or runs the statements of the undo.
         fill: what :attr:`StepMode.FILL` writes; the phase of such a step is backfill.
         only_if: a query of one truth value; where it is false, nothing runs and nothing is undone.
+        only_if_exists: the same for IF EXISTS of any object.
+        created: where it exists before, ``undo`` is left out: IF NOT EXISTS.
+        settings: SET LOCAL of the migration's own settings, such as its search_path.
+        before: a step whose effect belongs to the same transaction, before this one.
+        not_null: what ``undo`` restores last.
+        renames: the old and the new name of an index that the operation has built.
+        is_replacement: what one statement takes away from running code, a later one gives back.
+        may_break: running code may notice it, as the statement says: a check tells so instead of refusing it.
     """
 
     phase: Phase
@@ -101,6 +149,14 @@ class OperationStep:
     are_locks_known: bool = False
     is_reversed: bool = False
     fill: Fill | None = None
+    only_if_exists: ObjectAddress | None = None
+    created: ObjectAddress | None = None
+    settings: tuple[str, ...] = ()
+    before: "OperationStep | None" = None
+    not_null: NotNullRestore | None = None
+    renames: tuple[str, str] | None = None
+    is_replacement: bool = False
+    may_break: bool = False
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -110,7 +166,8 @@ class OperationStep:
         if self.mode is StepMode.COPY_INDEXES:
             columns = ", ".join(f"{new} as on {old}" for old, new in self.copies)
             return () if self.is_reversed else (f"CREATE INDEX CONCURRENTLY on {columns}",)
-        return tuple(line for sql in self.statements for line in self._readable(sql))
+        earlier = self.before.lines if self.before is not None else ()
+        return (*earlier, *(line for sql in self.statements for line in self._readable(sql)))
 
     def _readable(self, sql: str) -> tuple[str, ...]:
         """A statement for people: of a block of ours only its length."""
@@ -133,7 +190,11 @@ class OperationStep:
             for sql in self.undo
             for line in self._readable(sql)
         )
-        return (*restored, *undo) or ("nothing to undo",)
+        earlier = self.before.undo_lines if self.before is not None else ()
+        if (column := self.not_null) is not None:
+            filled = f", NULL becomes {column.fill}" if column.fill else ""
+            restored = (f"{column.table}.{name_sql(column.column)} is NOT NULL again, if it was{filled}",)
+        return (*restored, *undo, *earlier) or ("nothing to undo",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,19 +219,65 @@ class Violation:
 
 
 @dataclass(frozen=True, slots=True)
+class MissingParents:
+    """Rows that a foreign key would refuse, counted before anything starts.
+
+    Attributes:
+        table, parent: as SQL.
+        parent_columns: empty for the parent's primary key.
+        is_full: MATCH FULL: a row with some columns NULL violates it, too.
+        condition, repaired_in: as of a :class:`Violation`.
+    """
+
+    what: str
+    table: str
+    columns: tuple[str, ...]
+    parent: str
+    parent_columns: tuple[str, ...]
+    is_full: bool = False
+    condition: str = ""
+    repaired_in: Phase | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """What must hold before anything starts.
+
+    Attributes:
+        query: returns a text for each problem.
+    """
+
+    query: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """What one statement brings to the phases.
 
     Attributes:
         text: the statement, as the team wrote it or as one command of it.
         removes: the objects that running code may still use, such as ``column users.legacy``.
+        drops: what is dropped in cleanup; before the start nothing may depend on it that the migration keeps.
+        requirements: other things that must hold before the start.
+        settings: see :attr:`OperationStep.settings`.
+        creates, archives: an object, where one may replace another of the same name.
+        on: the table that it changes.
+        topic: what it sets; an earlier operation on the same in a later phase must not have the last word.
     """
 
     text: str
     summary: str
     steps: tuple[OperationStep, ...]
-    violations: tuple[Violation, ...] = ()
+    violations: tuple[Violation | MissingParents, ...] = ()
     removes: tuple[str, ...] = ()
+    drops: tuple[ObjectAddress, ...] = ()
+    requirements: tuple[Requirement, ...] = ()
+    settings: tuple[str, ...] = ()
+    creates: ObjectKey | None = None
+    archives: ObjectKey | None = None
+    on: ObjectKey | None = None
+    topic: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,26 +302,27 @@ class OperationOptions:
         undo: statements, for an operation whose undo cannot be derived; None where the plan has none.
         phase: where a statement of the team's own runs, as one; None where the plan has none.
         repair: SQL expression of the value by column, for rows that a constraint would refuse.
-        created: tables that the migration creates.
-        added: pairs of a table and a column that the migration adds.
-        down: the expression that computes the value of a column's old type; empty for an assignment.
+        down: an expression by column, for a rollback: what a removed column that was NOT NULL gets where it has no
+            value, or the value of a column's old type. The name is empty for any column.
+        scope: what the statements before have created.
     """
 
     has_rollout: bool = False
     undo: tuple[str, ...] | None = None
     phase: Phase | None = None
     repair: tuple[tuple[str, str], ...] = ()
-    created: frozenset[str] = frozenset()
-    added: frozenset[tuple[str, str]] = frozenset()
-    down: str = ""
+    down: tuple[tuple[str, str], ...] = ()
+    scope: Scope = field(default_factory=Scope, compare=False)
 
-    def creates(self, table: str) -> bool:
-        """Whether the migration creates a table, whose name is SQL."""
-        return same_table(table) in self.created
+    @property
+    def last_phase(self) -> Phase:
+        """Where only the new version runs."""
+        return Phase.CONTRACT if self.has_rollout else Phase.EXPAND
 
-    def adds(self, table: str, column: str) -> bool:
-        """Whether the migration adds a column to a table."""
-        return (same_table(table), column) in self.added
+    def down_of(self, column: str) -> str:
+        """The expression for a column; empty for none."""
+        given = dict(self.down)
+        return given.get(column, "") or given.get("", "")
 
 
 def on_new_table(text: str, label: str, *undo: str) -> Operation:
@@ -229,6 +337,26 @@ MAX_VIOLATIONS = 1000
 def same_table(table: str) -> str:
     """The name of a table, the same with and without the schema ``public``."""
     return table.removeprefix("public.")
+
+
+def old_object_name(name: str) -> str:
+    """The name of an object between contract and cleanup; two names never become the same one."""
+    return fit_name("zdd_old_", name)
+
+
+def fit_name(prefix: str, name: str) -> str:
+    """A name with a prefix, within PostgreSQL's 63 bytes; a hash stands for what is cut off."""
+    if len((prefix + name).encode()) <= MAX_IDENTIFIER_BYTES:
+        return prefix + name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    kept = name.encode()[: MAX_IDENTIFIER_BYTES - len(prefix) - len(digest) - 1].decode(errors="ignore")
+    return f"{prefix}{kept}_{digest}"
+
+
+def shorten(text: str, length: int = 60) -> str:
+    """A statement in one line of at most that many characters, for labels and errors."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "…"
 
 
 def relation_sql(relation: Any) -> str:
@@ -246,8 +374,3 @@ def column_exists(table: str, column: str) -> str:
         f"SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass({quote_literal(table)})"
         f" AND attname = {quote_literal(column)} AND NOT attisdropped)"
     )
-
-
-def exists_query(relation: str, statement: str) -> str:
-    """A query for ``undo_query``: the statement, unless the relation exists already."""
-    return f"SELECT {quote_literal(statement)} WHERE to_regclass({quote_literal(relation)}) IS NULL"

@@ -2,14 +2,26 @@
 
 # ruff: noqa: S608  names are quoted by the parser's own rules, expressions are those of the statement
 
+from dataclasses import replace
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, column_exists, relation_sql
+from zdd_tui.model.operations.base import (
+    NotNullRestore,
+    ObjectAddress,
+    Operation,
+    OperationOptions,
+    OperationStep,
+    Requirement,
+    column_exists,
+    old_object_name,
+    relation_sql,
+)
 from zdd_tui.model.operations.computed_columns import add_computed_column, is_computed
-from zdd_tui.model.operations.constraints import add_table_constraint, set_not_null_steps
+from zdd_tui.model.operations.constraints import add_table_constraint, restore_constraints_query, set_not_null_steps
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import (
+    dollar_quoted,
     enum_name,
     name_sql,
     quote_literal,
@@ -42,55 +54,94 @@ def read_add_column(alter: Any, command: Any, text: str, options: OperationOptio
             f"{what} is NOT NULL and has no default: rows that exist have no value for it",
             "give it a DEFAULT, or add it without NOT NULL and fill it first",
         )
-    kept = [each for each in column.constraints if enum_name(each.constraint, "contype") not in _SEPARATE]
-    separate = [each.constraint for each in column.constraints if enum_name(each.constraint, "contype") in _SEPARATE]
+    kept = [
+        each
+        for each in column.constraints
+        if (kind := enum_name(each.constraint, "contype")) not in _SEPARATE and not kind.startswith("CONSTR_ATTR_")
+    ]
+    separate = _with_attributes(column.constraints)
     del column.constraints[:]
     column.constraints.extend(kept)
-    others = [add_table_constraint(alter.relation, each, text, options, column=column.colname) for each in separate]
+    scope, key = options.scope, options.scope.relation_key(alter.relation)
+    if (key, column.colname) in scope.dropped_columns:
+        raise PlanError(
+            f"{what}: the migration drops the column and adds it anew, and running code uses both",
+            "add it under another name, or change its type with change:",
+        )
+    is_optional = command.alter_table_cmd.missing_ok
+    if not is_optional:
+        scope.added_columns.add((key, column.colname))
     if is_computed(column):
+        others = [add_table_constraint(alter.relation, each, text, options, column=column.colname) for each in separate]
         return (add_computed_column(alter, command, text, options), *others)
     drop = f"ALTER TABLE {table} DROP COLUMN {name_sql(column.colname)}"
-    is_optional = command.alter_table_cmd.missing_ok
+    if default is None and not {"CONSTR_GENERATED", "CONSTR_IDENTITY"} & parts.keys() and not is_optional:
+        scope.new_columns.add((key, column.colname))
+    only_if = f"SELECT NOT ({column_exists(table, column.colname)})" if is_optional else ""
     step = OperationStep(
-        Phase.EXPAND,
-        f"add column {what}",
-        (single_command_sql(alter, command),),
-        undo=(drop,),
-        only_if=f"SELECT NOT ({column_exists(table, column.colname)})" if is_optional else "",
+        Phase.EXPAND, f"add column {what}", (single_command_sql(alter, command),), undo=(drop,), only_if=only_if
     )
-    return (Operation(text, step.label, (step,)), *others)
+    added = Operation(text, step.label, (step,))
+    others = [add_table_constraint(alter.relation, each, text, options, column=column.colname) for each in separate]
+    if is_optional:  # in later phases the column exists in any case: what counts is whether the migration has added it
+        absent = f"SELECT {quote_literal(f'{what} exists')} WHERE ({column_exists(table, column.colname)})"
+        hint = "leave it out of the migration, or leave out IF NOT EXISTS of a column with constraints"
+        required = (Requirement(absent, hint),)
+        others = [replace(each, requirements=(*each.requirements, *required)) for each in others]
+    return (added, *others)
+
+
+def _with_attributes(constraints: Any) -> list[Any]:
+    """The constraints that become operations of their own, with the DEFERRABLE that is written behind them."""
+    found: list[Any] = []
+    for each in (node.constraint for node in constraints):
+        match enum_name(each, "contype"):
+            case kind if kind in _SEPARATE:
+                found.append(each)
+            case "CONSTR_ATTR_DEFERRABLE" if found:
+                found[-1].deferrable = True
+            case "CONSTR_ATTR_DEFERRED" if found:
+                found[-1].deferrable = found[-1].initdeferred = True
+            case "CONSTR_ATTR_NOT_ENFORCED" if found:
+                found[-1].is_enforced, found[-1].skip_validation, found[-1].initially_valid = False, True, False
+    return found
 
 
 def read_drop_column(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     """A column that is renamed in contract, and dropped in cleanup.
 
     A version that does not know the column any more must be able to insert rows while it exists: NOT NULL goes first,
-    and comes back with a rollback.
+    and comes back with a rollback. CASCADE is plain: what depends on the column is found before the start.
     """
-    table, column = relation_sql(alter.relation), name_sql(command.alter_table_cmd.name)
-    old = f"zdd_old_{command.alter_table_cmd.name}"
-    archived, is_optional = name_sql(old), command.alter_table_cmd.missing_ok
-    what, steps = f"{table}.{column}", []
-    behavior = enum_name(command.alter_table_cmd, "behavior")
-    if behavior == "DROP_CASCADE":
-        raise PlanError(f"{what}: CASCADE drops objects that the statement does not name", "drop each of them by name")
-    if options.has_rollout:
-        steps.append(
-            OperationStep(
-                Phase.EXPAND,
-                f"{what} may be NULL",
-                (f"ALTER TABLE {table} ALTER COLUMN {column} DROP NOT NULL",),
-                undo_query=_was_not_null(table, command.alter_table_cmd.name),
-                only_if=column_exists(table, command.alter_table_cmd.name) if is_optional else "",
-            )
-        )
+    given = command.alter_table_cmd
+    table, column, is_optional = relation_sql(alter.relation), name_sql(given.name), given.missing_ok
+    scope, key = options.scope, options.scope.relation_key(alter.relation)
+    scope.dropped_columns.add((key, given.name))
+    archived, what = name_sql(old_object_name(given.name)), f"{table}.{column}"
+    only_if = column_exists(table, given.name) if is_optional else ""
+    relax = OperationStep(
+        Phase.EXPAND,
+        f"{what} may be NULL",
+        (f"ALTER TABLE {table} ALTER COLUMN {column} DROP NOT NULL",),
+        only_if=f"SELECT {_is_relaxable(table, given.name)}",
+        not_null=NotNullRestore(table, given.name, options.down_of(given.name)),
+    )
+    loosen = OperationStep(
+        Phase.EXPAND,
+        f"drop the constraints that go with {what} and refuse rows without it",
+        (_drop_constraints_sql(table, given.name),),
+        undo_query=restore_constraints_query(table, _refuses_null(table, given.name)),
+        only_if="SELECT EXISTS (SELECT FROM pg_constraint c WHERE"
+        f" c.conrelid = to_regclass({quote_literal(table)}) AND {_refuses_null(table, given.name)})",
+    )
+    steps = [loosen, relax] if options.has_rollout else []
     steps += [
         OperationStep(
-            Phase.CONTRACT,
+            options.last_phase,
             f"archive column {what}",
             (f"ALTER TABLE {table} RENAME COLUMN {column} TO {archived}",),
             (f"ALTER TABLE {table} RENAME COLUMN {archived} TO {column}",),
-            only_if=column_exists(table, command.alter_table_cmd.name) if is_optional else "",
+            only_if=only_if,
         ),
         OperationStep(
             Phase.CLEANUP,
@@ -98,29 +149,70 @@ def read_drop_column(alter: Any, command: Any, text: str, options: OperationOpti
             (f"ALTER TABLE {table} DROP COLUMN {'IF EXISTS ' if is_optional else ''}{archived}",),
         ),
     ]
-    return (Operation(text, f"drop column {what}", tuple(steps), removes=(f"column {what}",)),)
+    names = (
+        (alter.relation.schemaname, alter.relation.relname) if alter.relation.schemaname else (alter.relation.relname,)
+    )
+    dropped = ObjectAddress("table column", (*names, given.name))
+    return (Operation(text, f"drop column {what}", tuple(steps), removes=(f"column {what}",), drops=(dropped,)),)
 
 
-def read_drop_not_null(alter: Any, command: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
+def _refuses_null(table: str, column: str) -> str:
+    """Over pg_constraint c: whether it reads the column and may refuse a row that has no value in it."""
+    return (
+        f"(SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = to_regclass({quote_literal(table)}) AND"
+        f" a.attname = {quote_literal(column)}) = ANY(c.conkey) AND (c.contype IN ('c', 'p', 'x') OR c.contype = 'u'"
+        " AND EXISTS (SELECT FROM pg_index x WHERE x.indexrelid = c.conindid"
+        " AND to_jsonb(x) ->> 'indnullsnotdistinct' = 'true'))"
+    )
+
+
+def _drop_constraints_sql(table: str, column: str) -> str:
+    body = (
+        "DECLARE name text; BEGIN FOR name IN SELECT c.conname FROM pg_constraint c WHERE c.conrelid ="
+        f" to_regclass({quote_literal(table)}) AND {_refuses_null(table, column)}"
+        f" LOOP EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', {quote_literal(table)}, name); END LOOP; END"
+    )
+    return f"DO {dollar_quoted(body)}"
+
+
+def _is_relaxable(table: str, column: str) -> str:
+    """NOT NULL of a primary key goes only with the key, and that of an identity only with the identity."""
+    return (
+        f"EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = to_regclass({quote_literal(table)})"
+        f" AND a.attname = {quote_literal(column)} AND a.attnotnull AND a.attidentity = '' AND NOT EXISTS"
+        " (SELECT FROM pg_index x WHERE x.indrelid = a.attrelid AND x.indisprimary AND a.attnum = ANY(x.indkey)))"
+    )
+
+
+def fill_nulls_sql(table: str, column: str, expression: str) -> str:
+    """Fills a batch of the rows that have no value.
+
+    Args:
+        expression: over the row.
+    """
+    name = name_sql(column)
+    return (
+        f"UPDATE {table} SET {name} = ({expression}) WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table}"
+        f" WHERE {name} IS NULL LIMIT {FILL_BATCH}))"
+    )
+
+
+FILL_BATCH = 5000
+"""Rows that a rollback fills in one transaction."""
+
+
+def read_drop_not_null(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     """In expand: a new version may write NULL."""
     table, column = relation_sql(alter.relation), command.alter_table_cmd.name
     label = f"{table}.{name_sql(column)} may be NULL"
-    step = OperationStep(Phase.EXPAND, label, (text,), undo_query=_was_not_null(table, column))
+    restore = NotNullRestore(table, column, options.down_of(column))
+    step = OperationStep(Phase.EXPAND, label, (single_command_sql(alter, command),), not_null=restore)
     return (Operation(text, label, (step,)),)
-
-
-def _was_not_null(table: str, column: str) -> str:
-    restore = f"ALTER TABLE {table} ALTER COLUMN {name_sql(column)} SET NOT NULL"
-    return (
-        f"SELECT {quote_literal(restore)} FROM pg_attribute WHERE attrelid = to_regclass({quote_literal(table)})"
-        f" AND attname = {quote_literal(column)} AND attnotnull"
-    )
 
 
 def read_set_not_null(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     """NOT NULL through a validated CHECK: the table is read under a lock that lets writers continue."""
-    table, column = relation_sql(alter.relation), command.alter_table_cmd.name
-    return (set_not_null_steps(table, column, text, options),)
+    return (set_not_null_steps(alter.relation, command.alter_table_cmd.name, text, options),)
 
 
 def read_column_default(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
@@ -134,7 +226,7 @@ def read_column_default(alter: Any, command: Any, text: str, options: OperationO
         f" WHERE adrelid = to_regclass({quote_literal(table)}) AND attname = {quote_literal(column)}),"
         f" {quote_literal(alter_column + ' DROP DEFAULT')})"
     )
-    phase = Phase.EXPAND if is_set or not options.has_rollout else Phase.CONTRACT
+    phase = Phase.EXPAND if is_set else options.last_phase
     label = f"{'set' if is_set else 'drop'} the default of {table}.{name_sql(column)}"
     step = OperationStep(phase, label, (single_command_sql(alter, command),), undo_query=before)
-    return (Operation(text, label, (step,)),)
+    return (Operation(text, label, (step,), topic=f"default of {table}.{column}"),)

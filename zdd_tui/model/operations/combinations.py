@@ -16,7 +16,10 @@ def refuse_combinations(operations: Sequence[Operation]) -> None:
     Raises:
         PlanError: an operation would change the second form of an object that is renamed, which is dropped at the end.
     """
+    dropped = {each.archives for each in operations if each.archives is not None}
     for number, rename in enumerate(operations):
+        if isinstance(rename, RenameOperation | TypeOperation) and rename.on in dropped:
+            raise PlanError(f"{rename.summary}: the migration drops the table, too", "leave one of them out")
         if not isinstance(rename, RenameOperation):
             continue
         for position, other in enumerate(operations):

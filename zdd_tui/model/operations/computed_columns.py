@@ -56,7 +56,9 @@ def add_computed_column(alter: Any, command: Any, text: str, options: OperationO
     expression = expression_sql(parts["CONSTR_DEFAULT"].raw_expr)
     column_sql = f"ALTER TABLE {table} ALTER COLUMN {name_sql(column.colname)}"
     statements = (_bare_column_sql(alter, command), f"{column_sql} SET DEFAULT {expression}")
-    return _with_fill(text, table, column.colname, expression, statements, options, not_null="CONSTR_NOTNULL" in parts)
+    return _with_fill(
+        text, alter.relation, column.colname, expression, statements, options, not_null="CONSTR_NOTNULL" in parts
+    )
 
 
 def _serial_column(alter: Any, command: Any, text: str, options: OperationOptions) -> Operation:
@@ -70,7 +72,7 @@ def _serial_column(alter: Any, command: Any, text: str, options: OperationOption
         _bare_column_sql(alter, command),
         _set_default_sql(table, column.colname, sequence),
     )
-    operation = _with_fill(text, table, column.colname, _nextval(sequence), statements, options, not_null=True)
+    operation = _with_fill(text, alter.relation, column.colname, _nextval(sequence), statements, options, not_null=True)
     add = replace(operation.steps[0], then_query=_adopt_query(table, column.colname, sequence))
     return replace(operation, steps=(add, *operation.steps[1:]))
 
@@ -85,7 +87,7 @@ def _identity_column(alter: Any, command: Any, text: str, options: OperationOpti
     # An identity column needs no right on its sequence, a default does: older versions must be able to insert.
     grant, set_default = f"GRANT USAGE ON SEQUENCE {helper} TO PUBLIC", _set_default_sql(table, name, helper)
     statements = (create, grant, _bare_column_sql(alter, command), set_default)
-    operation = _with_fill(text, table, name, _nextval(helper), statements, options, not_null=True)
+    operation = _with_fill(text, alter.relation, name, _nextval(helper), statements, options, not_null=True)
     add = replace(operation.steps[0], undo=(*operation.steps[0].undo, f"DROP SEQUENCE {helper}"))
     column_sql = f"ALTER TABLE {table} ALTER COLUMN {name_sql(name)}"
     current = f"pg_get_serial_sequence({quote_literal(table)}, {quote_literal(name)})"
@@ -112,7 +114,7 @@ def _identity_column(alter: Any, command: Any, text: str, options: OperationOpti
 
 def _with_fill(
     text: str,
-    table: str,
+    relation: Any,
     column: str,
     expression: str,
     statements: tuple[str, ...],
@@ -120,6 +122,7 @@ def _with_fill(
     *,
     not_null: bool,
 ) -> Operation:
+    table = relation_sql(relation)
     what = f"{table}.{name_sql(column)}"
     undo = [f"ALTER TABLE {table} DROP COLUMN {name_sql(column)}"]
     add = OperationStep(Phase.EXPAND, f"add column {what}", statements, tuple(undo))
@@ -132,7 +135,7 @@ def _with_fill(
     )
     # Even without a rollout: the constraint waits for the old rows, whose updates it would refuse.
     late = replace(options, has_rollout=True)
-    constrain = set_not_null_steps(table, column, text, late) if not_null else None
+    constrain = set_not_null_steps(relation, column, text, late) if not_null else None
     steps = (add, fill, *(constrain.steps if constrain else ()))
     return Operation(text, add.label, steps, constrain.violations if constrain else ())
 

@@ -5,28 +5,36 @@ A constraint that an older version may violate waits until that version is gone:
 
 # ruff: noqa: S608  names are quoted by the parser's own rules, expressions are those of the statement
 
+from dataclasses import replace
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.base import (
     MAX_VIOLATIONS,
+    MissingParents,
+    ObjectAddress,
     Operation,
     OperationOptions,
     OperationStep,
+    Requirement,
     Violation,
+    fit_name,
     relation_sql,
+    shorten,
 )
-from zdd_tui.model.operations.indexes import build_index_step
+from zdd_tui.model.operations.indexes import build_index_step, count_duplicates, distinct_name, make_object_name
+from zdd_tui.model.operations.scope import ObjectKey, Scope
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import (
-    MAX_IDENTIFIER_BYTES,
     deparse,
     enum_name,
     expression_sql,
     name_sql,
+    node_class,
     parse_sql,
     quote_literal,
     string_values,
+    walk,
 )
 
 
@@ -47,16 +55,65 @@ def add_table_constraint(
         constraint.keys.add().string.sval = column
     elif column and kind == "CONSTR_FOREIGN":
         constraint.fk_attrs.add().string.sval = column
-    constraint.conname = constraint.conname or _default_name(relation, constraint, kind, column)
+    scope, key = options.scope, options.scope.relation_key(relation)
+    is_named = bool(constraint.conname)
+    if kind != "CONSTR_NOTNULL":
+        constraint.conname = constraint.conname or choose_name(relation, constraint, kind, column, options)
+    elif constraint.skip_validation and not is_named:
+        constraint.conname = make_object_name(relation.relname, string_values(constraint.keys)[0], "not_null")
+    if constraint.conname:
+        scope.constraint_names.add((key, constraint.conname))
+    phase = _constraint_phase(scope, key, constraint, kind, options)
+    if phase is Phase.CONTRACT:
+        scope.deferred.add(constraint.conname or "")
+        if kind in ("CONSTR_UNIQUE", "CONSTR_PRIMARY"):
+            scope.deferred_keys.add((key, () if kind == "CONSTR_PRIMARY" else tuple(string_values(constraint.keys))))
+            if kind == "CONSTR_PRIMARY":
+                scope.deferred_keys.add((key, tuple(string_values(constraint.keys))))
+    operation = _read_kind(relation, constraint, text, options, kind, phase)
+    if is_named or not constraint.conname:
+        return operation
+    table = quote_literal(relation_sql(relation))
+    problem = "'%s has a constraint %s already, and the new one has no name'"
+    taken = Requirement(
+        f"SELECT format({problem}, {table}, conname) FROM pg_constraint WHERE conrelid = to_regclass({table})"
+        f" AND conname = {quote_literal(constraint.conname)}",
+        "name it: ADD CONSTRAINT name …",
+    )
+    dropped = (key, constraint.conname) in scope.dropped_constraints
+    return operation if dropped else replace(operation, requirements=(*operation.requirements, taken))
+
+
+def _constraint_phase(scope: Scope, key: ObjectKey, constraint: Any, kind: str, options: OperationOptions) -> Phase:
+    """Where no running version violates it: in expand for a key of a column that older versions leave NULL."""
+    columns = string_values(constraint.keys) or string_values(constraint.fk_attrs)
+    is_unwritten = any((key, column) in scope.new_columns for column in columns)
+    if kind == "CONSTR_FOREIGN" and is_unwritten and constraint.fk_matchtype != "f":
+        parent = scope.relation_key(constraint.pktable)
+        if (parent, tuple(string_values(constraint.pk_attrs))) not in scope.deferred_keys:
+            return Phase.EXPAND
+    if kind == "CONSTR_UNIQUE" and is_unwritten and not constraint.nulls_not_distinct:
+        return Phase.EXPAND
+    return options.last_phase
+
+
+def _read_kind(
+    relation: Any, constraint: Any, text: str, options: OperationOptions, kind: str, phase: Phase
+) -> Operation:
+    scope_names = options.scope.index_names(options.scope.relation_key(relation).schema)
     match kind:
         case "CONSTR_CHECK" | "CONSTR_FOREIGN":
-            return _add_not_valid(relation, constraint, text, options, kind)
+            return _add_not_valid(relation, constraint, text, kind, phase)
         case "CONSTR_UNIQUE" | "CONSTR_PRIMARY" if constraint.indexname:
-            return _add_using_index(relation, constraint, text, options, ())
-        case "CONSTR_UNIQUE" | "CONSTR_PRIMARY":
-            return _add_unique(relation, constraint, text, options, kind)
+            return _add_using_index(relation, constraint, text, phase, (), is_new=constraint.indexname in scope_names)
+        case "CONSTR_UNIQUE" | "CONSTR_PRIMARY" if not constraint.without_overlaps:
+            return _add_unique(relation, constraint, text, options, kind, phase)
+        case "CONSTR_NOTNULL" if constraint.skip_validation:
+            what = f"{relation_sql(relation)}.{name_sql(*string_values(constraint.keys))}: new rows are not NULL"
+            undo = f"ALTER TABLE {relation_sql(relation)} DROP CONSTRAINT {name_sql(constraint.conname)}"
+            return Operation(text, what, (OperationStep(phase, what, (_add_sql(relation, constraint),), (undo,)),))
         case "CONSTR_NOTNULL":
-            return set_not_null_steps(relation_sql(relation), string_values(constraint.keys)[0], text, options)
+            return set_not_null_steps(relation, string_values(constraint.keys)[0], text, options, constraint)
     raise PlanError(
         f"{relation_sql(relation)}: PostgreSQL cannot add constraint {constraint.conname} without reading the table"
         " under a lock that stops all writers",
@@ -64,39 +121,83 @@ def add_table_constraint(
     )
 
 
-def _add_not_valid(relation: Any, constraint: Any, text: str, options: OperationOptions, kind: str) -> Operation:
+def _add_not_valid(relation: Any, constraint: Any, text: str, kind: str, phase: Phase) -> Operation:
     table, name = relation_sql(relation), constraint.conname
     what = f"{'CHECK' if kind == 'CONSTR_CHECK' else 'foreign key'} {name_sql(name)} of {table}"
-    was_not_valid = constraint.skip_validation
+    is_checked = not constraint.skip_validation and constraint.is_enforced
     constraint.skip_validation, constraint.initially_valid = True, False
     add = OperationStep(
-        _first_phase(options),
+        phase,
         f"add {what}, not validated",
         (_add_sql(relation, constraint),),
         (f"ALTER TABLE {table} DROP CONSTRAINT {name_sql(name)}",),
     )
-    steps = (add,) if was_not_valid else (add, _validate(table, name))
-    violations: tuple[Violation, ...] = ()
-    if kind == "CONSTR_CHECK" and not was_not_valid:
-        condition = expression_sql(constraint.raw_expr)
+    if not is_checked:
+        return Operation(text, f"add {what}", (replace(add, label=f"add {what}"),))
+    steps = (add, _validate(table, name, phase))
+    violation: Violation | MissingParents
+    requirements: tuple[Requirement, ...] = ()
+    if kind == "CONSTR_FOREIGN" and constraint.fk_with_period:
+        return Operation(text, f"add {what}", steps)
+    if kind == "CONSTR_CHECK":
+        condition = f"NOT ({expression_sql(constraint.raw_expr)})"
         columns = tuple(dict.fromkeys(_read_columns(constraint)))
-        violations = (_count(f"CHECK {name} of {table}", table, f"NOT ({condition})", columns),)
-    return Operation(text, f"add {what}", steps, violations)
+        violation = _count(f"CHECK {name} of {table}", table, condition, columns)
+    else:
+        parent = relation_sql(constraint.pktable)
+        violation = MissingParents(
+            f"foreign key {name} of {table}: no row of {parent} for",
+            table,
+            tuple(string_values(constraint.fk_attrs)),
+            parent,
+            tuple(string_values(constraint.pk_attrs)),
+            is_full=constraint.fk_matchtype == "f",
+        )
+        requirements = (
+            _not_partitioned(table, "a foreign key of it cannot be NOT VALID before PostgreSQL 18", 180000),
+        )
+    return Operation(text, f"add {what}", steps, (violation,), requirements=requirements)
 
 
-def _first_phase(options: OperationOptions) -> Phase:
-    return Phase.CONTRACT if options.has_rollout else Phase.EXPAND
+def _not_partitioned(table: str, why: str, until: int = 0) -> Requirement:
+    newer = f" AND current_setting('server_version_num')::int < {until}" if until else ""
+    return Requirement(
+        f"SELECT {quote_literal(f'{table} is partitioned, and {why}')} FROM pg_class"
+        f" WHERE oid = to_regclass({quote_literal(table)}) AND relkind = 'p'{newer}",
+        "add it to each partition, then to the table with an undo of your own",
+    )
 
 
-def _validate(table: str, name: str) -> OperationStep:
+def orphans_sql(key: MissingParents, parents: tuple[str, ...]) -> str:
+    """Counts the rows without a parent, up to the limit.
+
+    Args:
+        parents: the columns of the parent.
+    """
+    pairs = " AND ".join(
+        f"parent.{name_sql(theirs)} = child.{name_sql(ours)}" for theirs, ours in zip(parents, key.columns, strict=True)
+    )
+    given = [f"child.{name_sql(column)} IS NOT NULL" for column in key.columns]
+    missing = f"{' AND '.join(given)} AND NOT EXISTS (SELECT FROM {key.parent} AS parent WHERE {pairs})"
+    if key.is_full:
+        missing = f"({missing}) OR (({' OR '.join(given)}) AND NOT ({' AND '.join(given)}))"
+    return (
+        f"SELECT count(*)::int FROM (SELECT FROM {key.table} AS child WHERE {missing} LIMIT {MAX_VIOLATIONS})"
+        " AS violating"
+    )
+
+
+def _validate(table: str, name: str, phase: Phase) -> OperationStep:
     return OperationStep(
-        Phase.CONTRACT,
+        phase,
         f"validate {name_sql(name)} of {table}",
         (f"ALTER TABLE {table} VALIDATE CONSTRAINT {name_sql(name)}",),
     )
 
 
-def _add_unique(relation: Any, constraint: Any, text: str, options: OperationOptions, kind: str) -> Operation:
+def _add_unique(
+    relation: Any, constraint: Any, text: str, options: OperationOptions, kind: str, phase: Phase
+) -> Operation:
     """A unique index is built concurrently and becomes the constraint's.
 
     The index alone refuses duplicates. So it is built where the constraint may exist: after the older version is gone.
@@ -113,45 +214,55 @@ def _add_unique(relation: Any, constraint: Any, text: str, options: OperationOpt
         element = index.index_including_params.add().index_elem
         element.name, element.ordering, element.nulls_ordering = included, 1, 1
     index.nulls_not_distinct = constraint.nulls_not_distinct
-    build = build_index_step(_first_phase(options), index, constraint.conname)
-    table, columns = relation_sql(relation), ", ".join(name_sql(key) for key in keys)
-    duplicates = Violation(
-        f"{table}: rows with the same {columns}",
-        f"SELECT count(*)::int FROM (SELECT FROM {table}"
-        f"{'' if constraint.nulls_not_distinct else ' WHERE ' + _none_null(keys)}"
-        f" GROUP BY {columns} HAVING count(*) > 1 LIMIT {MAX_VIOLATIONS}) AS violating",
-        table,
-        tuple(keys),
-    )
+    index.relation.inh, index.unique = True, True
+    options.scope.take_index_name(options.scope.relation_key(relation).schema, constraint.conname)
+    build = build_index_step(phase, index, constraint.conname)
+    table, duplicates = relation_sql(relation), count_duplicates(index)
     constraint.indexname = constraint.conname
     del constraint.keys[:], constraint.including[:]
     constraint.nulls_not_distinct = False
-    operation = _add_using_index(relation, constraint, text, options, (build,), duplicates)
+    operation = _add_using_index(relation, constraint, text, phase, (build,), duplicates)
+    why = "PostgreSQL makes no constraint of it from an index"
+    operation = replace(operation, requirements=(_not_partitioned(table, why),))
     if kind == "CONSTR_PRIMARY":
-        nulls = [set_not_null_steps(table, key, text, options) for key in keys]
+        nulls = [set_not_null_steps(relation, key, text, options) for key in keys]
         steps = (*(step for each in nulls for step in each.steps), *operation.steps)
         violations = (*(each for one in nulls for each in one.violations), *operation.violations)
-        return Operation(text, operation.summary, steps, violations)
+        return replace(operation, steps=steps, violations=violations)
     return operation
-
-
-def _none_null(columns: list[str]) -> str:
-    return " AND ".join(f"{name_sql(column)} IS NOT NULL" for column in columns)
 
 
 def _add_using_index(
     relation: Any,
     constraint: Any,
     text: str,
-    options: OperationOptions,
+    phase: Phase,
     first: tuple[OperationStep, ...],
     *violations: Violation,
+    is_new: bool = True,
 ) -> Operation:
+    """
+    Args:
+        is_new: the migration builds the index; otherwise a rollback builds it again.
+    """
     table, name = relation_sql(relation), constraint.conname
     word = "primary key" if enum_name(constraint, "contype") == "CONSTR_PRIMARY" else "unique constraint"
     label = f"add {word} {name_sql(name)} of {table}"
     drop = f"ALTER TABLE {table} DROP CONSTRAINT {name_sql(name)}"  # and its index, which the undo of its build expects
-    step = OperationStep(Phase.CONTRACT, label, (_add_sql(relation, constraint),), (drop,))
+    index = constraint.indexname
+    names = [each for each in (relation.schemaname, index) if each]
+    before = (
+        "SELECT 'index', pg_get_indexdef(i.oid), n.nspname::text, i.relname::text FROM pg_class i JOIN pg_namespace n"
+        f" ON n.oid = i.relnamespace WHERE i.oid = to_regclass({quote_literal(name_sql(*names))})"
+    )
+    step = OperationStep(
+        phase,
+        label,
+        (_add_sql(relation, constraint),),
+        (drop,),
+        undo_query="" if is_new else before,
+        renames=(index, name) if index != name else None,
+    )
     return Operation(text, label, (*first, step), violations)
 
 
@@ -163,33 +274,63 @@ def _add_sql(relation: Any, constraint: Any) -> str:
     return deparse(tree)
 
 
-def set_not_null_steps(table: str, column: str, text: str, options: OperationOptions) -> Operation:
-    """NOT NULL through a validated CHECK, which goes with it. PostgreSQL 12 and newer then read no row again."""
-    check = name_sql(f"zdd_not_null_{column}".encode()[:MAX_IDENTIFIER_BYTES].decode(errors="ignore"))
-    alter, name = f"ALTER TABLE {table}", name_sql(column)
+def set_not_null_steps(
+    relation: Any, column: str, text: str, options: OperationOptions, constraint: Any = None
+) -> Operation:
+    """NOT NULL through a validated CHECK, which goes with it. PostgreSQL 12 and newer then read no row again.
+
+    Args:
+        constraint: of PostgreSQL 18, with a name.
+    """
+    table = relation_sql(relation)
+    only = table if relation.inh else f"ONLY {table}"
+    check = name_sql(not_null_check(column))
+    alter, name = f"ALTER TABLE {only}", name_sql(column)
     what = f"{table}.{name}"
+    set_sql = f"{alter} ALTER COLUMN {name} SET NOT NULL"
+    if constraint is not None and (constraint.conname or constraint.is_no_inherit):
+        named = f"CONSTRAINT {name_sql(constraint.conname)} " if constraint.conname else ""
+        set_sql = f"{alter} ADD {named}NOT NULL {name}{' NO INHERIT' if constraint.is_no_inherit else ''}"
+    needed = (
+        f"SELECT NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass({quote_literal(table)})"
+        f" AND attname = {quote_literal(column)} AND attnotnull)"
+    )
+    inherit = "" if relation.inh else " NO INHERIT"
     steps = (
         OperationStep(
-            _first_phase(options),
+            options.last_phase,
             f"{what}: new rows are not NULL",
-            (f"{alter} ADD CONSTRAINT {check} CHECK ({name} IS NOT NULL) NOT VALID",),
+            (f"{alter} ADD CONSTRAINT {check} CHECK ({name} IS NOT NULL){inherit} NOT VALID",),
+            (f"{alter} DROP CONSTRAINT IF EXISTS {check}",),
+            only_if=needed,
+        ),
+        OperationStep(
+            options.last_phase,
+            f"{what}: no row is NULL",
+            (f"{alter} VALIDATE CONSTRAINT {check}",),
+            only_if=needed,
+        ),
+        OperationStep(
+            options.last_phase,
+            f"{what} is NOT NULL",
+            (set_sql,),
+            (f"{alter} ALTER COLUMN {name} DROP NOT NULL",),
+            only_if=needed,
+        ),
+        OperationStep(
+            Phase.CLEANUP,
+            f"{what}: drop the helper constraint",
             (f"{alter} DROP CONSTRAINT IF EXISTS {check}",),
         ),
-        OperationStep(Phase.CONTRACT, f"{what}: no row is NULL", (f"{alter} VALIDATE CONSTRAINT {check}",)),
-        OperationStep(
-            Phase.CONTRACT,
-            f"{what} is NOT NULL",
-            (f"{alter} ALTER COLUMN {name} SET NOT NULL",),
-            undo_query=(
-                f"SELECT {quote_literal(f'{alter} ALTER COLUMN {name} DROP NOT NULL')} FROM pg_attribute WHERE attrelid"
-                f" = to_regclass({quote_literal(table)}) AND attname = {quote_literal(column)} AND NOT attnotnull"
-            ),
-        ),
-        OperationStep(Phase.CLEANUP, f"{what}: drop the helper constraint", (f"{alter} DROP CONSTRAINT {check}",)),
     )
     return Operation(
         text, f"{what} is NOT NULL", steps, (_count(f"{what} is NULL", table, f"{name} IS NULL", (column,)),)
     )
+
+
+def not_null_check(column: str) -> str:
+    """The name of the CHECK that stands for NOT NULL while rows are read."""
+    return fit_name("zdd_not_null_", column)
 
 
 def _count(what: str, table: str, condition: str, columns: tuple[str, ...]) -> Violation:
@@ -198,35 +339,126 @@ def _count(what: str, table: str, condition: str, columns: tuple[str, ...]) -> V
 
 
 def read_drop_constraint(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
-    """Dropped in expand, because a new version may write what it forbids; the undo adds it from its definition."""
-    table, name = relation_sql(alter.relation), command.alter_table_cmd.name
-    drop = f"ALTER TABLE {table} DROP CONSTRAINT {name_sql(name)}"
-    definition = (
-        f"SELECT {quote_literal(f'ALTER TABLE {table} ADD CONSTRAINT {name_sql(name)} ')} || pg_get_constraintdef(oid)"
-        f" FROM pg_constraint WHERE conrelid = to_regclass({quote_literal(table)}) AND conname = {quote_literal(name)}"
-    )
+    """Dropped in expand, because a new version may write what it forbids; the undo adds it from its definition.
+
+    What belongs to it, an index of a key with its settings among it, comes back with the definition; a NOT NULL by
+    way of PostgreSQL 18's constraint, too.
+    """
+    table, given = relation_sql(alter.relation), command.alter_table_cmd
+    name, is_optional = given.name, given.missing_ok
+    options.scope.dropped_constraints.add((options.scope.relation_key(alter.relation), name))
+    only = "" if alter.relation.inh else "ONLY "
+    drop = f"ALTER TABLE {only}{table} DROP CONSTRAINT {'IF EXISTS ' if is_optional else ''}{name_sql(name)}"
+    definition = restore_constraints_query(table, f"c.conname = {quote_literal(name)}", only)
     label = f"drop constraint {name_sql(name)} of {table}"
-    step = OperationStep(Phase.EXPAND, label, (drop,), undo_query=definition)
-    return (Operation(text, label, (step,), removes=(f"constraint {name_sql(name)} of {table}",)),)
+    phase = options.last_phase if name in options.scope.deferred else Phase.EXPAND
+    step = OperationStep(phase, label, (drop,), undo_query=definition, may_break=True)
+    address = ObjectAddress("table constraint", (*_relation_names(alter.relation), name))
+    removes = (f"constraint {name_sql(name)} of {table}",)
+    return (Operation(text, label, (step,), removes=removes, drops=(address,)),)
 
 
-def _default_name(relation: Any, constraint: Any, kind: str, column: str) -> str:
-    """The name that PostgreSQL chooses (ChooseConstraintName, ChooseIndexName)."""
-    suffix = {
+def restore_constraints_query(table: str, condition: str, only: str = "") -> str:
+    """For ``undo_query``: adds constraints of a table again, without reading rows under a lock that stops writers.
+
+    Args:
+        table: as SQL.
+        condition: over pg_constraint c.
+    """
+    literal = quote_literal(table)
+    where = f"WHERE c.conrelid = to_regclass({literal}) AND {condition}"
+    return f"""
+SELECT 'index', pg_get_indexdef(c.conindid), n.nspname::text, i.relname::text
+FROM pg_constraint c JOIN pg_class i ON i.oid = c.conindid JOIN pg_namespace n ON n.oid = i.relnamespace
+{where} AND c.contype IN ('p', 'u') AND NOT c.conperiod_
+UNION ALL
+SELECT 'constraint',
+ format('ALTER TABLE {only}%s ADD CONSTRAINT %I %s', {literal}, c.conname,
+  CASE WHEN c.contype IN ('p', 'u') AND NOT c.conperiod_ THEN
+   format('%s USING INDEX %I%s%s', CASE c.contype WHEN 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, i.relname,
+    CASE WHEN c.condeferrable THEN ' DEFERRABLE' ELSE '' END,
+    CASE WHEN c.condeferred THEN ' INITIALLY DEFERRED' ELSE '' END)
+  WHEN c.contype IN ('c', 'f') AND c.convalidated AND r.relkind <> 'p' THEN pg_get_constraintdef(c.oid) || ' NOT VALID'
+  ELSE pg_get_constraintdef(c.oid) END),
+ {literal}, c.conname::text
+FROM pg_constraint c JOIN pg_class r ON r.oid = c.conrelid LEFT JOIN pg_class i ON i.oid = c.conindid {where}
+UNION ALL
+SELECT 'validate', format('ALTER TABLE %s VALIDATE CONSTRAINT %I', {literal}, c.conname), '', ''
+FROM pg_constraint c JOIN pg_class r ON r.oid = c.conrelid
+{where} AND c.contype IN ('c', 'f') AND c.convalidated AND r.relkind <> 'p'
+UNION ALL
+SELECT 'sql', format('COMMENT ON CONSTRAINT %I ON %s IS %L', c.conname, {literal}, d.description), '', ''
+FROM pg_constraint c JOIN pg_description d ON d.objoid = c.oid AND d.classoid = 'pg_constraint'::regclass {where}
+UNION ALL
+SELECT 'sql', format('ALTER TABLE %s CLUSTER ON %I', {literal}, c.conname), '', ''
+FROM pg_constraint c JOIN pg_index x ON x.indexrelid = c.conindid
+{where} AND x.indisclustered AND c.contype IN ('p', 'u', 'x')
+UNION ALL
+SELECT 'sql', format('ALTER TABLE %s REPLICA IDENTITY USING INDEX %I', {literal}, c.conname), '', ''
+FROM pg_constraint c JOIN pg_index x ON x.indexrelid = c.conindid
+{where} AND x.indisreplident AND c.contype IN ('p', 'u', 'x')
+""".replace("c.conperiod_", "(to_jsonb(c) ->> 'conperiod' IS NOT DISTINCT FROM 'true')")
+
+
+def _relation_names(relation: Any) -> tuple[str, ...]:
+    return (relation.schemaname, relation.relname) if relation.schemaname else (relation.relname,)
+
+
+def read_validate(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    """A constraint that new rows satisfy already. Validated it stays: its rows have been read."""
+    name, table = command.alter_table_cmd.name, relation_sql(alter.relation)
+    phase = options.last_phase if name in options.scope.deferred else Phase.EXPAND
+    label = f"validate {name_sql(name)} of {table}, which stays so after a rollback"
+    return (Operation(text, label, (OperationStep(phase, label, (text,)),)),)
+
+
+def read_alter_constraint(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    """DEFERRABLE and INITIALLY DEFERRED of a foreign key: only the catalog changes.
+
+    Raises:
+        PlanError: the rows would have to be read.
+    """
+    given = getattr(command.alter_table_cmd, "def").atalter_constraint
+    table = relation_sql(alter.relation)
+    if not given.alter_deferrability:
+        raise PlanError(
+            f"{shorten(text)}: PostgreSQL reads the rows under a lock that stops writers",
+            "drop the constraint and add it as it should be, or give the operation undo:",
+        )
+    begin = f"ALTER TABLE {table} ALTER CONSTRAINT {name_sql(given.conname)} "
+    before = (
+        f"SELECT {quote_literal(begin)} || CASE WHEN condeferrable THEN 'DEFERRABLE' ELSE 'NOT DEFERRABLE' END"
+        " || CASE WHEN condeferred THEN ' INITIALLY DEFERRED' ELSE ' INITIALLY IMMEDIATE' END FROM pg_constraint"
+        f" WHERE conrelid = to_regclass({quote_literal(table)}) AND conname = {quote_literal(given.conname)}"
+    )
+    phase = options.last_phase if given.conname in options.scope.deferred else Phase.EXPAND
+    label = shorten(text)
+    return (Operation(text, label, (OperationStep(phase, label, (text,), undo_query=before),)),)
+
+
+def choose_name(relation: Any, constraint: Any, kind: str, column: str, options: OperationOptions) -> str:
+    """The name that PostgreSQL chooses (ChooseConstraintName, ChooseIndexName), with the migration's own in mind."""
+    label = {
         "CONSTR_CHECK": "check",
         "CONSTR_FOREIGN": "fkey",
         "CONSTR_UNIQUE": "key",
         "CONSTR_PRIMARY": "pkey",
     }.get(kind, "excl")
     columns = string_values(constraint.keys) or string_values(constraint.fk_attrs) or ([column] if column else [])
+    if kind in ("CONSTR_UNIQUE", "CONSTR_PRIMARY") and not columns:
+        raise PlanError(f"{relation_sql(relation)}: a constraint from an index has no name", "name it")
+    if kind == "CONSTR_UNIQUE":
+        columns += string_values(constraint.including)
     if kind == "CONSTR_CHECK" and not column:
         columns = _checked_columns(constraint)
     if kind == "CONSTR_PRIMARY":
         columns = []
-    name = "_".join((relation.relname, *columns, suffix))
-    if len(name.encode()) > MAX_IDENTIFIER_BYTES:
-        raise PlanError(f"a constraint of {relation_sql(relation)} has no name", "name it: ADD CONSTRAINT name …")
-    return name
+    scope = options.scope
+    key = scope.relation_key(relation)
+    taken = {name for table, name in scope.constraint_names if table == key} | scope.index_names(key.schema)
+    return distinct_name(
+        lambda suffix: make_object_name(relation.relname, "_".join(columns), f"{label}{suffix}"), taken
+    )
 
 
 def _checked_columns(constraint: Any) -> list[str]:
@@ -237,7 +469,5 @@ def _checked_columns(constraint: Any) -> list[str]:
 
 def _read_columns(constraint: Any) -> list[str]:
     """The columns that a CHECK reads, with repetitions."""
-    from zdd_tui.model.sql import node_class, walk  # noqa: PLC0415
-
     references = (node for node in walk(constraint.raw_expr) if node_class(node) == "ColumnRef")
     return [string_values(node.fields)[-1] for node in references]

@@ -2,6 +2,7 @@
 
 # ruff: noqa: S608  names are quoted, expressions are those of the plan's statements, values are parameters
 
+import re
 from dataclasses import dataclass
 
 from zdd_tui.model.ddl.catalog import Catalog, CatalogColumn, Table
@@ -19,6 +20,8 @@ from zdd_tui.model.operations.base import Fill
 from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.sql import quote_identifier, quote_literal, tokens
 
+_SETS_ROLE = re.compile(r"SET LOCAL role\b|SELECT pg_catalog\.set_config\('role'", re.IGNORECASE)
+
 CTID = CatalogColumn("ctid", "tid", not_null=True)
 """The place of a row, in place of a key. An UPDATE moves a row to another place, perhaps into a page that is done."""
 
@@ -31,6 +34,7 @@ class FillJob:
         step: the name of the step; unique in the release.
         found: the table as the database has it.
         key: columns of a unique index, none of them NULL, in its order; or :data:`CTID` alone.
+        own_settings: of the migration, as :attr:`zdd_tui.model.operations.base.OperationStep.settings`.
     """
 
     step: str
@@ -38,6 +42,7 @@ class FillJob:
     found: Table
     key: tuple[CatalogColumn, ...]
     limits: Backfill
+    own_settings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """
@@ -67,7 +72,9 @@ class FillJob:
 
     @property
     def settings(self) -> str:
-        return ""  # names mean what they mean to the statements of the same migration
+        """Names mean what they mean to the statements of the same migration. The role stays the agent's, because the
+        checkpoint is written in the same transaction."""
+        return "; ".join(each for each in self.own_settings if not _SETS_ROLE.match(each))
 
     @property
     def by_place(self) -> bool:

@@ -82,11 +82,8 @@ def read_drop_expression(alter: Any, command: Any, _text: str, _options: Operati
     )
 
 
-def read_alter_sequence(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
-    """ALTER SEQUENCE AS type. It locks only the sequence, and no number is lost."""
-    settings = [each.def_elem for each in statement.options]
-    if len(settings) != 1 or settings[0].defname != "as" or statement.missing_ok:
-        return (read_own_statement(text, options),)
+def read_sequence_type(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
+    """ALTER SEQUENCE AS type, alone. It locks only the sequence, and no number is lost."""
     sequence = relation_sql(statement.sequence)
     before = (
         f"SELECT {quote_literal(f'ALTER SEQUENCE {sequence} AS ')} || format_type(seqtypid, NULL)"

@@ -1,22 +1,83 @@
 """Indexes: built and dropped concurrently."""
 
-from collections.abc import Mapping
+# ruff: noqa: S608  names are quoted by the parser's own rules, expressions are those of the statement
+
+import itertools
+from collections.abc import Callable, Container, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, StepMode, relation_sql
+from zdd_tui.model.operations.base import (
+    MAX_VIOLATIONS,
+    Operation,
+    OperationOptions,
+    OperationStep,
+    StepMode,
+    Violation,
+    relation_sql,
+)
+from zdd_tui.model.operations.scope import ObjectKey, Scope
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.sql import MAX_IDENTIFIER_BYTES, SqlSyntaxError, deparse, name_sql, parse_sql, string_values
+from zdd_tui.model.sql import (
+    MAX_IDENTIFIER_BYTES,
+    SqlSyntaxError,
+    deparse,
+    enum_name,
+    expression_sql,
+    name_sql,
+    parse_sql,
+    string_values,
+)
 
 
-def read_create_index(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
+def read_create_index(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    """In expand, whatever else the migration does: an index refuses no row unless it is unique.
+
+    A unique index that older versions could violate waits as a constraint does.
     """
-    Raises:
-        PlanError: PostgreSQL cannot build it concurrently.
+    scope, key = options.scope, options.scope.relation_key(statement.relation)
+    name = statement.idxname or choose_index_name(statement, scope.index_names(key.schema))
+    scope.take_index_name(key.schema, name)
+    is_old_unique = statement.unique and not is_only_new_columns(scope, key, statement)
+    phase = options.last_phase if is_old_unique else Phase.EXPAND
+    if phase is Phase.CONTRACT:
+        scope.deferred.add(name)
+        scope.deferred_keys.add((key, tuple(each.index_elem.name for each in statement.index_params)))
+    step = build_index_step(phase, statement, name)
+    violations = (count_duplicates(statement),) if is_old_unique and not statement.if_not_exists else ()
+    return (Operation(text, step.label, (step,), violations),)
+
+
+def is_only_new_columns(scope: Scope, table: ObjectKey, statement: Any) -> bool:
+    """Whether an index reads only columns that the migration adds without a default: older versions leave them NULL."""
+    names = [each.index_elem.name for each in statement.index_params]
+    return not statement.nulls_not_distinct and any((table, name) in scope.new_columns for name in names if name)
+
+
+def count_duplicates(statement: Any) -> Violation:
     """
-    name = statement.idxname or default_index_name(statement)
-    step = build_index_step(Phase.EXPAND, statement, name)
-    return (Operation(text, step.label, (step,)),)
+    Args:
+        statement: a unique IndexStmt.
+    """
+    table = relation_sql(statement.relation)
+    elements = [each.index_elem for each in statement.index_params]
+    keys = [name_sql(each.name) if each.name else f"({expression_sql(each.expr)})" for each in elements]
+    conditions = [] if statement.nulls_not_distinct else [f"{key} IS NOT NULL" for key in keys]
+    if statement.HasField("where_clause"):
+        conditions.append(f"({expression_sql(statement.where_clause)})")
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    collated = [
+        f"{key} COLLATE {name_sql(*string_values(each.collation))}" if each.collation else key
+        for key, each in zip(keys, elements, strict=True)
+    ]
+    return Violation(
+        f"{table}: rows with the same {', '.join(keys)}",
+        f"SELECT count(*)::int FROM (SELECT FROM {table}{where} GROUP BY {', '.join(collated)}"
+        f" HAVING count(*) > 1 LIMIT {MAX_VIOLATIONS}) AS violating",
+        table,
+        tuple(each.name for each in elements if each.name),
+    )
 
 
 def build_index_step(phase: Phase, statement: Any, name: str) -> OperationStep:
@@ -76,40 +137,74 @@ def copied_index(definition: str, columns: Mapping[str, str], name: str, *, is_u
     return deparse(tree)
 
 
-def default_index_name(statement: Any) -> str:
+def choose_index_name(statement: Any, taken: AbstractSet[str] = frozenset()) -> str:
     """The name that PostgreSQL chooses for an index without one: ``users_email_idx`` (ChooseIndexName, indexcmds.c).
 
-    Raises:
-        PlanError: PostgreSQL would shorten it.
+    Args:
+        taken: names in the schema.
     """
     elements = (each.index_elem for each in (*statement.index_params, *statement.index_including_params))
-    columns = [each.name or _expression_name(each.expr) for each in elements]
-    name = "_".join((statement.relation.relname, *columns, "idx"))
-    if len(name.encode()) > MAX_IDENTIFIER_BYTES:
-        raise PlanError(
-            f"an index on {relation_sql(statement.relation)} has no name", "name it: CREATE INDEX name ON …"
-        )
+    columns: list[str] = []
+    for each in elements:
+        base = each.name or _figure_name(each.expr)[0] or "expr"
+        columns.append(distinct_name(lambda suffix, base=base: f"{base}{suffix}", columns))  # type: ignore[misc]
+    return distinct_name(
+        lambda suffix: make_object_name(statement.relation.relname, "_".join(columns), f"idx{suffix}"), taken
+    )
+
+
+def distinct_name(build: Callable[[str], str], taken: Container[str]) -> str:
+    """The first name that is not taken: without a number, then with 1, 2, …"""
+    numbers = itertools.count(1)
+    name = build("")
+    while name in taken:
+        name = build(str(next(numbers)))
     return name
 
 
-def _expression_name(node: Any) -> str:
-    """As FigureIndexColname (parse_target.c) does: the function's name, or ``expr``."""
-    match node.WhichOneof("node"):
+def make_object_name(relation: str, columns: str, label: str) -> str:
+    """``relation_columns_label``, the longer of the first two shortened to fit (makeObjectName, indexcmds.c)."""
+    first, second = relation.encode(), columns.encode()[:MAX_IDENTIFIER_BYTES]
+    available = MAX_IDENTIFIER_BYTES - (len(label.encode()) + 1) - bool(columns)
+    one, two = len(first), len(second)
+    while one + two > available:
+        one, two = (one - 1, two) if one > two else (one, two - 1)
+    parts = (first[:one].decode(errors="ignore"), second[:two].decode(errors="ignore"))
+    return "_".join((parts[0], *([parts[1]] if columns else []), label))
+
+
+def _figure_name(node: Any) -> tuple[str, int]:
+    """The name of an expression's column and how sure it is (FigureColnameInternal, parse_target.c)."""
+    kind = node.WhichOneof("node")
+    match kind:
+        case "column_ref":
+            return (string_values(node.column_ref.fields)[-1:] or [""])[0], 2
         case "func_call":
-            return string_values(node.func_call.funcname)[-1]
-        case "type_cast":
-            return _expression_name(node.type_cast.arg)
+            return string_values(node.func_call.funcname)[-1], 2
         case "collate_clause":
-            return _expression_name(node.collate_clause.arg)
-    return "expr"
+            return _figure_name(node.collate_clause.arg)
+        case "type_cast":
+            name, strength = _figure_name(node.type_cast.arg)
+            return (name, strength) if strength > 1 else (string_values(node.type_cast.type_name.names)[-1], 1)
+        case "case_expr":
+            name, strength = _figure_name(node.case_expr.defresult)
+            return (name, strength) if strength > 1 else ("case", 1)
+        case "min_max_expr":
+            return enum_name(node.min_max_expr, "op").removeprefix("IS_").lower(), 2
+        case "a_expr" if enum_name(node.a_expr, "kind") == "AEXPR_NULLIF":
+            return "nullif", 2
+    return _EXPRESSION_NAMES.get(kind or "", ""), 2 if kind in _EXPRESSION_NAMES else 0
 
 
-def read_drop_index(names: list[str], text: str, *, missing_ok: bool) -> Operation:
+_EXPRESSION_NAMES = {"a_array_expr": "array", "row_expr": "row", "coalesce_expr": "coalesce"}
+
+
+def read_drop_index(names: list[str], text: str, options: OperationOptions, *, missing_ok: bool) -> Operation:
     """Dropped in contract; the undo builds it again from its definition."""
     schema, name = ["", *names][-2:]
     index = name_sql(*(part for part in (schema, name) if part))
     step = OperationStep(
-        Phase.CONTRACT,
+        options.last_phase,
         f"drop index {index}",
         (f"DROP INDEX CONCURRENTLY {'IF EXISTS ' if missing_ok else ''}{index}",),
         mode=StepMode.DROP_INDEX,

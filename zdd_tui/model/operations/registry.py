@@ -1,18 +1,21 @@
 """From SQL to operations: the reader of each kind of statement."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
+from zdd_tui.model.operations.alterations import ALTERATION_READERS, read_composite_attribute
 from zdd_tui.model.operations.base import (
     Operation,
     OperationOptions,
     OperationStep,
+    RenameOperation,
     StepMode,
     relation_sql,
     same_table,
+    shorten,
 )
 from zdd_tui.model.operations.columns import (
     read_add_column,
@@ -22,26 +25,40 @@ from zdd_tui.model.operations.columns import (
     read_set_not_null,
 )
 from zdd_tui.model.operations.combinations import refuse_combinations
-from zdd_tui.model.operations.constraints import add_table_constraint, read_drop_constraint
+from zdd_tui.model.operations.comments import COMMENT_READERS
+from zdd_tui.model.operations.constraints import (
+    add_table_constraint,
+    read_alter_constraint,
+    read_drop_constraint,
+    read_validate,
+)
 from zdd_tui.model.operations.identities import (
     read_add_identity,
-    read_alter_sequence,
     read_drop_expression,
     read_drop_identity,
     read_set_identity,
 )
-from zdd_tui.model.operations.indexes import read_create_index, read_drop_index
-from zdd_tui.model.operations.objects import OBJECT_READERS, read_drop
-from zdd_tui.model.operations.renames import read_rename
+from zdd_tui.model.operations.indexes import read_create_index
+from zdd_tui.model.operations.maintenance import MAINTENANCE_READERS
+from zdd_tui.model.operations.object_renames import RENAME_READERS
+from zdd_tui.model.operations.objects import OBJECT_READERS
+from zdd_tui.model.operations.removal import read_drop, read_drop_owned, read_drop_role, read_drop_user_mapping
 from zdd_tui.model.operations.repairs import add_repairs, repeat_fills
-from zdd_tui.model.operations.row_changes import read_delete, read_update
+from zdd_tui.model.operations.replacements import created_key, drop_with_table, merge_replacements, repeat_overtaken
+from zdd_tui.model.operations.rights import RIGHT_READERS
+from zdd_tui.model.operations.routines import ROUTINE_READERS
+from zdd_tui.model.operations.rows import ROW_READERS
+from zdd_tui.model.operations.scope import Scope
+from zdd_tui.model.operations.session import SESSION_READERS
 from zdd_tui.model.operations.settings import SETTING_READERS
 from zdd_tui.model.operations.statements import read_own_statement, read_own_statements
-from zdd_tui.model.operations.tables import read_create_table, read_set_schema
-from zdd_tui.model.operations.types import combine_type_changes, read_column_type
+from zdd_tui.model.operations.tables import TABLE_COMMANDS, read_create_table, read_on_new
+from zdd_tui.model.operations.triggers import TRIGGER_COMMANDS, TRIGGER_READERS
+from zdd_tui.model.operations.types import TypeOperation, combine_type_changes, read_column_type
+from zdd_tui.model.operations.views import VIEW_READERS
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationSection
-from zdd_tui.model.sql import SqlSyntaxError, enum_name, parse_sql, single_command_sql, split_statements, string_values
+from zdd_tui.model.sql import SqlSyntaxError, enum_name, parse_sql, quote_literal, single_command_sql, split_statements
 
 Reader = Callable[[Any, str, OperationOptions], tuple[Operation, ...]]
 CommandReader = Callable[[Any, Any, str, OperationOptions], tuple[Operation, ...]]
@@ -58,24 +75,22 @@ def plan_operations(plan: BaseOperationsPlan) -> tuple[Operation, ...]:
 
 @lru_cache(maxsize=16)
 def _read_sections(sections: tuple[OperationSection, ...], *, has_rollout: bool) -> tuple[Operation, ...]:
+    scope = Scope()
     found: list[Operation] = []
-    created, added = new_objects([section.sql for section in sections])
     for number, section in enumerate(sections):
         options = OperationOptions(
-            has_rollout,
-            section.undo,
-            section.phase,
-            tuple(section.repair.items()),
-            frozenset(created),
-            frozenset(added),
-            section.down,
+            has_rollout, section.undo, section.phase, tuple(section.repair.items()), section.down_by_column, scope
         )
         try:
-            found += add_repairs(read_operations(section.sql, options), options)
+            found += add_repairs(tuple(_read_text(section.sql, options)), options)
         except PlanError as error:
             raise PlanError(f"operations[{number}]: {error.title}", error.hint) from None
-    refuse_combinations(found)
-    return _after_fills(repeat_fills(list(combine_type_changes(found))))
+    try:
+        finished = _finish(found)
+    except PlanError as error:
+        raise PlanError(f"operations: {error.title}", error.hint) from None
+    refuse_combinations(finished)
+    return _after_fills(repeat_fills(list(combine_type_changes(finished))))
 
 
 def _after_fills(operations: list[Operation]) -> tuple[Operation, ...]:
@@ -120,28 +135,6 @@ def _needs_rows(step: OperationStep, filled: set[str]) -> bool:
     )
 
 
-def new_objects(scripts: Iterable[str]) -> tuple[set[str], set[tuple[str, str]]]:
-    """The tables that a migration creates, and pairs of a table and a column that it adds."""
-    created: set[str] = set()
-    added: set[tuple[str, str]] = set()
-    for script in scripts:
-        try:
-            statements = [each.stmt for each in parse_sql(script).stmts]
-        except SqlSyntaxError:
-            continue  # the reader of the section says so
-        for node in statements:
-            kind = node.WhichOneof("node")
-            if kind == "create_stmt" and not node.create_stmt.if_not_exists:
-                created.add(same_table(relation_sql(node.create_stmt.relation)))
-            if kind != "alter_table_stmt":
-                continue
-            for command in (each.alter_table_cmd for each in node.alter_table_stmt.cmds):
-                if enum_name(command, "subtype") == "AT_AddColumn" and not command.missing_ok:
-                    table = same_table(relation_sql(node.alter_table_stmt.relation))
-                    added.add((table, getattr(command, "def").column_def.colname))
-    return created, added
-
-
 def numbered_steps(plan: BaseOperationsPlan, phase: Phase) -> tuple[tuple[int, OperationStep], ...]:
     """The steps of all operations in a phase, in their order, each with its number in the plan."""
     return tuple((number, step) for number, step in enumerate(_all_steps(plan)) if step.phase is phase)
@@ -170,67 +163,100 @@ def _all_steps(plan: BaseOperationsPlan) -> list[OperationStep]:
 def read_operations(sql: str, options: OperationOptions) -> tuple[Operation, ...]:
     """The operations of one or several statements, in their order.
 
+    Args:
+        options: its scope follows from one call to the next.
+
     Raises:
         PlanError: a statement cannot be executed online, or not be undone.
     """
+    return _finish(_read_text(sql, options))
+
+
+def _read_text(sql: str, options: OperationOptions) -> list[Operation]:
     try:
         statements = split_statements(sql)
         trees = [parse_sql(statement).stmts for statement in statements]
     except SqlSyntaxError as error:
         raise PlanError(f"PostgreSQL cannot read it: {error.reason}", "correct the SQL") from None
-    if options.undo is not None and statements and not _is_one_row_change(trees):
-        return (read_own_statements(statements, options),)
     operations: list[Operation] = []
-    for text, found in zip(statements, trees, strict=True):
-        for each in found:
-            operations += _read_statement(each.stmt, text, options)
-    return _require_distinct_indexes(operations)
+    nodes = [(each.stmt, text) for text, found in zip(statements, trees, strict=True) for each in found]
+    if options.undo is not None:
+        nodes = _without_transactions(nodes, options)
+    if options.undo is not None and nodes:
+        are_row_changes = all(node.WhichOneof("node") in _ROW_CHANGES for node, _ in nodes)
+        if not are_row_changes or (options.phase is not None and len(nodes) > 1):
+            return [read_own_statements(tuple(text for _, text in nodes), options)]
+    for node, text in nodes:
+        operations += _read_statement(node, text, options)
+        if options.undo:  # of all of them together: the first one is undone last
+            options = replace(options, undo=())
+    return operations
 
 
-def _is_one_row_change(trees: Sequence[Any]) -> bool:
-    """Whether it is a single UPDATE or DELETE: it runs in batches, also with an undo of its own."""
-    nodes = [each.stmt.WhichOneof("node") for found in trees for each in found]
-    return len(nodes) == 1 and nodes[0] in _ROW_READERS
+def _without_transactions(nodes: list[tuple[Any, str]], options: OperationOptions) -> list[tuple[Any, str]]:
+    """Statements without BEGIN and COMMIT, which would end the step's own transaction.
 
-
-def _require_distinct_indexes(operations: list[Operation]) -> tuple[Operation, ...]:
+    Raises:
+        PlanError: they take back what they have done.
     """
+    kept = []
+    for node, text in nodes:
+        if node.WhichOneof("node") == "transaction_stmt":
+            _read_statement(node, text, options)
+        else:
+            kept.append((node, text))
+    return kept
+
+
+_ROW_CHANGES = {"update_stmt", "delete_stmt"}
+"""In batches, where the plan gives them ``undo:``, too."""
+
+
+def _finish(operations: list[Operation]) -> tuple[Operation, ...]:
+    """What only the whole migration shows: an object that is dropped and created again; two indexes of one name.
+
     Raises:
         PlanError: two indexes would get the same name.
     """
+    merged = repeat_overtaken(drop_with_table(merge_replacements(operations)))
     seen: set[tuple[str, str]] = set()
-    for step in (step for operation in operations for step in operation.steps if step.mode is StepMode.BUILD_INDEX):
+    for step in (step for operation in merged for step in operation.steps if step.mode is StepMode.BUILD_INDEX):
         key = (step.table.rpartition(".")[0], step.index)
         if key in seen:
             raise PlanError(f"two indexes would have the name {step.index}", "name them: CREATE INDEX name ON …")
         seen.add(key)
-    return tuple(operations)
+    return merged
 
 
 def _read_statement(node: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     kind = node.WhichOneof("node")
-    if kind in _ROW_READERS:
-        return _ROW_READERS[kind](getattr(node, kind), text, options)
+    statement = getattr(node, kind)
+    settings = tuple(options.scope.settings.values())
     if kind not in _READERS:
-        return (read_own_statement(text, options),)
-    return _READERS[kind](getattr(node, kind), text, options)
+        operations: tuple[Operation, ...] = (read_own_statement(text, options),)
+    else:
+        created = created_key(kind, statement, options.scope)
+        operations = read_on_new(kind, statement, text, options) or _READERS[kind](statement, text, options)
+        if created is not None and operations:
+            operations = (replace(operations[0], creates=created), *operations[1:])
+    if kind == "alter_table_stmt" or (kind == "rename_stmt" and isinstance(operations[0], RenameOperation)):
+        operations = tuple(replace(each, on=options.scope.relation_key(statement.relation)) for each in operations)
+    if not settings:
+        return operations
+    return tuple(
+        replace(each, settings=settings, steps=tuple(replace(step, settings=settings) for step in each.steps))
+        for each in operations
+    )
 
 
-def _read_nothing(_statement: Any, _text: str, _options: OperationOptions) -> tuple[Operation, ...]:
-    """BEGIN and COMMIT: each step has a transaction of its own."""
-    return ()
-
-
-_OWN_SETTINGS = {"lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout", "client_min_messages"}
-"""Settings that each step has a value for, or that change nothing."""
-
-
-def _read_set(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
-    return () if statement.name in _OWN_SETTINGS else (read_own_statement(text, options),)
+_ALTERED = {"OBJECT_TABLE", "OBJECT_VIEW", "OBJECT_MATVIEW", "OBJECT_SEQUENCE", "OBJECT_INDEX", "OBJECT_FOREIGN_TABLE"}
 
 
 def _read_alter_table(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
-    if enum_name(statement, "objtype") != "OBJECT_TABLE":
+    objtype = enum_name(statement, "objtype")
+    if objtype == "OBJECT_TYPE":
+        return read_composite_attribute(statement, text, options)
+    if objtype not in _ALTERED:
         return (read_own_statement(text, options),)
     operations: list[Operation] = []
     for each in statement.cmds:
@@ -240,7 +266,16 @@ def _read_alter_table(statement: Any, text: str, options: OperationOptions) -> t
             operations.append(read_own_statement(own, options))
         else:
             operations += _COMMAND_READERS[subtype](statement, each, own, options)
-    return tuple(operations)
+    if not statement.missing_ok:
+        return tuple(operations)
+    if any(isinstance(each, TypeOperation) for each in operations):
+        raise PlanError(f"{shorten(text)}: IF EXISTS is not supported for a change of a type", "leave it out")
+    exists = f"SELECT to_regclass({quote_literal(relation_sql(statement.relation))}) IS NOT NULL"
+    return tuple(replace(each, steps=tuple(_only_if(exists, step) for step in each.steps)) for each in operations)
+
+
+def _only_if(query: str, step: OperationStep) -> OperationStep:
+    return replace(step, only_if=f"{query} AND ({step.only_if})" if step.only_if else query)
 
 
 def _read_add_constraint(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
@@ -248,32 +283,31 @@ def _read_add_constraint(alter: Any, command: Any, text: str, options: Operation
     return (add_table_constraint(alter.relation, constraint, text, options),)
 
 
-def _read_drop(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
-    if enum_name(statement, "remove_type") != "OBJECT_INDEX":
-        return read_drop(statement, text, options)
-    return tuple(
-        read_drop_index(string_values(each.list.items), text, missing_ok=statement.missing_ok)
-        for each in statement.objects
-    )
-
-
-_ROW_READERS: Mapping[str, Reader] = {"update_stmt": read_update, "delete_stmt": read_delete}
-"""They take ``undo:`` of the plan."""
-
 _READERS: Mapping[str, Reader] = {
+    **ALTERATION_READERS,
+    **COMMENT_READERS,
+    **MAINTENANCE_READERS,
     **OBJECT_READERS,
-    "transaction_stmt": _read_nothing,
-    "variable_set_stmt": _read_set,
+    **RENAME_READERS,
+    **RIGHT_READERS,
+    **ROUTINE_READERS,
+    **ROW_READERS,
+    **SESSION_READERS,
+    **TRIGGER_READERS,
+    **VIEW_READERS,
     "alter_table_stmt": _read_alter_table,
     "create_stmt": read_create_table,
-    "drop_stmt": _read_drop,
+    "drop_owned_stmt": read_drop_owned,
+    "drop_role_stmt": read_drop_role,
+    "drop_stmt": read_drop,
+    "drop_user_mapping_stmt": read_drop_user_mapping,
     "index_stmt": read_create_index,
-    "alter_seq_stmt": read_alter_sequence,
-    "rename_stmt": read_rename,
-    "alter_object_schema_stmt": read_set_schema,
+    "reassign_owned_stmt": read_drop_owned,
 }
 _COMMAND_READERS: Mapping[str, CommandReader] = {
     **SETTING_READERS,
+    **TABLE_COMMANDS,
+    **TRIGGER_COMMANDS,
     "AT_AddColumn": read_add_column,
     "AT_AddIdentity": read_add_identity,
     "AT_SetIdentity": read_set_identity,
@@ -281,9 +315,11 @@ _COMMAND_READERS: Mapping[str, CommandReader] = {
     "AT_DropExpression": read_drop_expression,
     "AT_AlterColumnType": read_column_type,
     "AT_AddConstraint": _read_add_constraint,
+    "AT_AlterConstraint": read_alter_constraint,
     "AT_ColumnDefault": read_column_default,
     "AT_DropColumn": read_drop_column,
     "AT_DropConstraint": read_drop_constraint,
     "AT_DropNotNull": read_drop_not_null,
     "AT_SetNotNull": read_set_not_null,
+    "AT_ValidateConstraint": read_validate,
 }

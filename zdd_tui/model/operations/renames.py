@@ -15,12 +15,10 @@ from zdd_tui.model.operations.base import (
     MAX_VIOLATIONS,
     Fill,
     Operation,
-    OperationOptions,
     OperationStep,
     RenameOperation,
     StepMode,
     Violation,
-    on_new_table,
     relation_sql,
 )
 from zdd_tui.model.operations.generated import (
@@ -30,27 +28,16 @@ from zdd_tui.model.operations.generated import (
     function_sql,
     prefixed_column,
 )
-from zdd_tui.model.operations.statements import read_own_statement
-from zdd_tui.model.operations.tables import read_rename_table
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.sql import dollar_quoted, enum_name, name_sql, quote_literal
+from zdd_tui.model.sql import dollar_quoted, name_sql, quote_literal
 
 FIRST_TRIGGER = "!"
 """Triggers of one event fire in the order of their names: ours first, so that the others read both columns alike."""
 
 
-def read_rename(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
-    """RENAME of a column or a table. Other objects have a reader of their own, or none."""
-    kind = enum_name(statement, "rename_type")
-    if kind == "OBJECT_COLUMN" and enum_name(statement, "relation_type") == "OBJECT_TABLE":
-        return (_rename_column(statement, text, options),)
-    if kind == "OBJECT_TABLE":
-        return (read_rename_table(statement, text, options),)
-    return (read_own_statement(text, options),)
+def read_rename_column(statement: Any, text: str) -> Operation:
+    """A column under a second name.
 
-
-def _rename_column(statement: Any, text: str, options: OperationOptions) -> Operation:
-    """
     Raises:
         PlanError: a name is too long.
     """
@@ -58,8 +45,6 @@ def _rename_column(statement: Any, text: str, options: OperationOptions) -> Oper
     if statement.missing_ok:
         raise PlanError(f"{' '.join(text.split())}: IF EXISTS is not supported for a rename", "leave it out")
     a, b = name_sql(old), name_sql(new)
-    if options.creates(table):
-        return on_new_table(text, f"rename column {table}.{a} to {b}", f"ALTER TABLE {table} RENAME COLUMN {b} TO {a}")
     archived = name_sql(prefixed_column("zdd_old_", table, new))
     function = derived_name("rename", statement.relation.relname, old)
     trigger = name_sql(derived_name(f"{FIRST_TRIGGER}zdd_rename", statement.relation.relname, old))

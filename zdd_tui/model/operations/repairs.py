@@ -7,11 +7,13 @@ write such rows; and once more in contract, when the constraint is there and ref
 # ruff: noqa: S608  names are quoted by the parser's own rules, expressions are those of the statement
 
 from dataclasses import replace
+from typing import TypeAlias
 
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.base import (
     MAX_VIOLATIONS,
     Fill,
+    MissingParents,
     Operation,
     OperationOptions,
     OperationStep,
@@ -63,9 +65,9 @@ def _repaired(operation: Operation, repair: dict[str, str]) -> Operation:
     # The first step adds the constraint, not validated: no session writes a violating row after it.
     first, *others = operation.steps
     steps = (
-        _step(Phase.BACKFILL, violation, replace(fill, is_partial=True)),
+        _step(Phase.BACKFILL, first, violation, replace(fill, is_partial=True)),
         replace(first, phase=Phase.CONTRACT),
-        _step(Phase.CONTRACT, violation, fill),
+        _step(Phase.CONTRACT, first, violation, fill),
     )
     violations = (
         replace(each, repaired_in=Phase.CONTRACT) if each is violation else each for each in operation.violations
@@ -75,7 +77,7 @@ def _repaired(operation: Operation, repair: dict[str, str]) -> Operation:
 
 def repeat_fills(operations: list[Operation]) -> list[Operation]:
     """The operations, with the fills of a column repeated before its NOT NULL is validated."""
-    fills: dict[tuple[str, str], Fill] = {}
+    fills: _Fills = {}
     found = []
     for operation in operations:
         found.append(_with_repeated_fill(operation, fills))
@@ -83,26 +85,31 @@ def repeat_fills(operations: list[Operation]) -> list[Operation]:
             continue  # a trigger keeps its column filled, and in contract the old name is gone
         for fill in (step.fill for step in operation.steps if step.phase is Phase.BACKFILL):
             if fill is not None and not fill.source:
-                fills |= {(same_table(fill.table), column): fill for column, _ in fill.values}
+                fills |= {(same_table(fill.table), column): (fill, operation.settings) for column, _ in fill.values}
     return found
 
 
-def _with_repeated_fill(operation: Operation, fills: dict[tuple[str, str], Fill]) -> Operation:
+_Fills: TypeAlias = dict[tuple[str, str], tuple[Fill, tuple[str, ...]]]
+"""By table and column: with the settings under which names are looked up."""
+
+
+def _with_repeated_fill(operation: Operation, fills: _Fills) -> Operation:
     if len(operation.violations) != 1 or any(step.fill is not None for step in operation.steps):
         return operation
     (violation,) = operation.violations
-    if violation.condition not in {f"{name_sql(column)} IS NULL" for column in violation.columns}:
+    nulls = {f"{name_sql(column)} IS NULL" for column in violation.columns}
+    if isinstance(violation, MissingParents) or violation.condition not in nulls:
         return operation
     column = violation.columns[0]
-    before = fills.get((same_table(violation.table), column))
+    before, settings = fills.get((same_table(violation.table), column), (None, ()))
     expression = dict(before.values)[column] if before is not None else "DEFAULT"
-    if before is None or expression == "DEFAULT":
+    if before is None or expression == "DEFAULT" or settings != operation.settings:
         return operation
     parts = (before.only_where, f"({expression}) IS NOT NULL")
     where = " AND ".join([violation.condition, *(f"({part})" for part in parts if part)])
     fill = replace(before, values=((column, expression),), only_where=where, is_once=False)
     first, *others = operation.steps
-    steps = (replace(first, phase=Phase.CONTRACT), _step(Phase.CONTRACT, violation, fill), *others)
+    steps = (replace(first, phase=Phase.CONTRACT), _step(Phase.CONTRACT, first, violation, fill), *others)
     # What the repetition cannot repair is counted after phase backfill.
     source = f"{violation.table} AS {name_sql(fill.alias)}" if fill.alias else violation.table
     left = f"{violation.condition} AND ({where}) IS NOT TRUE"
@@ -110,5 +117,17 @@ def _with_repeated_fill(operation: Operation, fills: dict[tuple[str, str], Fill]
     return replace(operation, steps=steps, violations=(replace(violation, query=query, repaired_in=Phase.BACKFILL),))
 
 
-def _step(phase: Phase, violation: Violation, fill: Fill) -> OperationStep:
-    return OperationStep(phase, f"repair rows: {violation.what}", (), mode=StepMode.FILL, fill=fill)
+def _step(phase: Phase, constraint: OperationStep, violation: Violation | MissingParents, fill: Fill) -> OperationStep:
+    """
+    Args:
+        constraint: the step that adds it.
+    """
+    return OperationStep(
+        phase,
+        f"repair rows: {violation.what}",
+        (),
+        mode=StepMode.FILL,
+        fill=fill,
+        only_if=constraint.only_if,
+        settings=constraint.settings,
+    )

@@ -10,10 +10,20 @@ from collections.abc import Iterable
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.operations.base import Fill, Operation, OperationOptions, OperationStep, StepMode, relation_sql
-from zdd_tui.model.operations.statements import read_own_statement, shorten
+from zdd_tui.model.operations.base import (
+    Fill,
+    Operation,
+    OperationOptions,
+    OperationStep,
+    StepMode,
+    relation_sql,
+    shorten,
+)
+from zdd_tui.model.operations.statements import read_own_statement
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import deparse, enum_name, expression_sql, node_class, parse_sql, string_values, walk
+
+UNDO_ROWS = "zdd cannot know which rows a rollback has to take back"
 
 
 def read_update(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
@@ -21,14 +31,12 @@ def read_update(statement: Any, text: str, options: OperationOptions) -> tuple[O
     Raises:
         PlanError: it cannot run in batches, or the plan does not say how it is undone.
     """
-    table = relation_sql(statement.relation)
-    if options.creates(table):
-        return (_plain(f"update {table}", text),)
+    table, scope, key = relation_sql(statement.relation), options.scope, options.scope.relation_key(statement.relation)
     targets = [target.res_target for target in statement.target_list]
     special = any(target.indirection or target.val.HasField("multi_assign_ref") for target in targets)
     reason = "sets a part of a column, or several columns by one expression" if special else _not_in_batches(statement)
     if options.phase is not None or (reason and options.undo is not None):
-        return (read_own_statement(text, options),)
+        return (read_own_statement(text, options, f"{UNDO_ROWS} of {table}"),)
     if reason:
         raise _refusal(text, reason)
     values = tuple((target.name, _value_sql(target.val)) for target in targets)
@@ -45,7 +53,8 @@ def read_update(statement: Any, text: str, options: OperationOptions) -> tuple[O
         alias=statement.relation.alias.aliasname,
         source=_items_sql(statement.from_clause),
     )
-    is_new = all(options.adds(table, name) for name, _ in values)
+    is_new = all((key, name) in scope.added_columns for name, _ in values)
+    scope.new_columns -= {(key, name) for name, _ in values}
     return (_fill_operation(f"update {columns} of {table}", text, fill, options, needs_undo=not is_new),)
 
 
@@ -55,11 +64,9 @@ def read_delete(statement: Any, text: str, options: OperationOptions) -> tuple[O
         PlanError: it cannot run in batches, or the plan does not say how it is undone.
     """
     table = relation_sql(statement.relation)
-    if options.creates(table):
-        return (_plain(f"delete from {table}", text),)
     reason = _not_in_batches(statement)
     if options.phase is not None or (reason and options.undo is not None):
-        return (read_own_statement(text, options),)
+        return (read_own_statement(text, options, f"{UNDO_ROWS} of {table}"),)
     if reason:
         raise _refusal(text, reason)
     fill = Fill(
@@ -73,15 +80,10 @@ def read_delete(statement: Any, text: str, options: OperationOptions) -> tuple[O
     return (_fill_operation(f"delete from {table}", text, fill, options, needs_undo=True),)
 
 
-def _plain(label: str, text: str) -> Operation:
-    """On a table of this migration: nobody else knows it, and its own undo drops it."""
-    return Operation(text, label, (OperationStep(Phase.EXPAND, label, (text,)),))
-
-
 def _fill_operation(label: str, text: str, fill: Fill, options: OperationOptions, *, needs_undo: bool) -> Operation:
     if needs_undo and options.undo is None:
         raise PlanError(
-            f"{shorten(text)}: zdd does not know how to undo it",
+            f"{shorten(text)}: {UNDO_ROWS} of {fill.table}",
             "write the operation as a mapping with sql: and undo:, where undo: [] says that there is nothing to undo",
         )
     undo = options.undo or ()

@@ -3,6 +3,7 @@
 # ruff: noqa: S608  names are quoted by the parser's own rules, values are literals
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, relation_sql
@@ -56,8 +57,16 @@ def read_setting(alter: Any, command: Any, text: str, options: OperationOptions)
     if catalog == _COLUMN:
         where = f"attrelid = {relation} AND attname = {quote_literal(column)}"
     before = f"SELECT {quote_literal(f'ALTER TABLE {table} ')} || {value} FROM {catalog} WHERE {where}"
-    phase = Phase.CONTRACT if options.has_rollout and subtype in _IN_CONTRACT else Phase.EXPAND
-    return (_setting(phase, text, before),)
+    is_late_index = subtype == "AT_ReplicaIdentity" and _identity_index(command) in options.scope.deferred
+    phase = options.last_phase if subtype in _IN_CONTRACT or is_late_index else Phase.EXPAND
+    topic = f"row security of {table}" if "RowSecurity" in subtype else ""
+    operation = _setting(phase, text, before)
+    steps = tuple(replace(step, may_break=subtype == "AT_ReplicaIdentity") for step in operation.steps)
+    return (replace(operation, steps=steps, topic=topic),)
+
+
+def _identity_index(command: Any) -> str:
+    return str(getattr(command.alter_table_cmd, "def").replica_identity_stmt.name)
 
 
 def read_storage_options(alter: Any, command: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:

@@ -1,142 +1,278 @@
-"""Tables: created beside what running code knows, and renamed with a view under the other name."""
+"""Tables: created beside what running code knows, and everything that is done to them before it knows them."""
 
 # ruff: noqa: S608  names are quoted by the parser's own rules, values are literals
 
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.operations.base import (
-    Operation,
-    OperationOptions,
-    OperationStep,
-    RenameOperation,
-    exists_query,
-    on_new_table,
-    relation_sql,
-)
-from zdd_tui.model.operations.generated import block
-from zdd_tui.model.operations.statements import read_own_statement
+from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, relation_sql, shorten
+from zdd_tui.model.operations.constraints import add_table_constraint, choose_name
+from zdd_tui.model.operations.objects import create_object, refuse_temporary, relation_address
+from zdd_tui.model.operations.scope import Scope
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.sql import enum_name, name_sql, quote_literal
+from zdd_tui.model.sql import deparse, enum_name, name_sql, parse_sql, quote_literal, string_values
 
 
-def read_create_table(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
+def read_create_table(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     """A table that no running code knows. Foreign keys lock the tables they point at for a moment."""
-    table = relation_sql(statement.relation)
-    drop = f"DROP TABLE {table}"
-    is_optional = statement.if_not_exists
-    step = OperationStep(
-        Phase.EXPAND,
-        f"create table {table}",
-        (text,),
-        undo=() if is_optional else (drop,),
-        undo_query=exists_query(table, drop) if is_optional else "",
+    relation, is_optional = statement.relation, statement.if_not_exists
+    if relation.relpersistence == "t":
+        raise refuse_temporary(text)
+    if statement.HasField("partbound"):
+        return _create_partition(statement, text, options)
+    late = _take_late_keys(statement, options.scope)
+    if late:
+        tree = parse_sql(text)
+        tree.stmts[0].stmt.create_stmt.CopyFrom(statement)
+        text = deparse(tree)
+    options.scope.create(options.scope.relation_key(relation), is_optional=is_optional)
+    exists = relation_address("table", relation) if is_optional else None
+    created = create_object("TABLE", relation_sql(relation), text, exists=exists)
+    return (
+        *created,
+        *(add_table_constraint(relation, key, text, options, column=column) for key, column in late),
     )
+
+
+def _take_late_keys(statement: Any, scope: Scope) -> list[tuple[Any, str]]:
+    """Removes the foreign keys to a key that an earlier statement adds in contract; each with its column."""
+    late: list[tuple[Any, str]] = []
+    for element in list(statement.table_elts):
+        if element.HasField("constraint") and points_to_late_key(element.constraint, scope):
+            late.append((_copied(element.constraint), ""))
+            statement.table_elts.remove(element)
+        elif element.HasField("column_def"):
+            for each in list(element.column_def.constraints):
+                if points_to_late_key(each.constraint, scope):
+                    late.append((_copied(each.constraint), element.column_def.colname))
+                    element.column_def.constraints.remove(each)
+    return late
+
+
+def points_to_late_key(constraint: Any, scope: Scope) -> bool:
+    """Whether a constraint is a foreign key to a key that comes in contract."""
+    if enum_name(constraint, "contype") != "CONSTR_FOREIGN":
+        return False
+    columns = tuple(string_values(constraint.pk_attrs))
+    return (scope.relation_key(constraint.pktable), columns) in scope.deferred_keys
+
+
+def _copied(message: Any) -> Any:
+    copy = type(message)()
+    copy.CopyFrom(message)
+    return copy
+
+
+def _create_partition(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    """A new partition. A rollback keeps it where it holds rows: older versions may have written them."""
+    relation, parent = statement.relation, statement.inh_relations[0].range_var
+    scope = options.scope
+    key = scope.relation_key(relation)
+    is_optional = statement.if_not_exists
+    exists = relation_address("table", relation) if is_optional else None
+    scope.create(key, is_optional=is_optional)
+    if scope.is_new(scope.relation_key(parent)):
+        return create_object("TABLE", relation_sql(relation), text, exists=exists)
+    name, parent_name = relation_sql(relation), relation_sql(parent)
+    scope.created.pop(key)  # rows of running code get into it at once
+    body = (
+        f"BEGIN IF to_regclass({quote_literal(name)}) IS NOT NULL AND NOT EXISTS (SELECT FROM {name})"
+        f" THEN DROP TABLE {name}; END IF; END"
+    )
+    label = f"create table {name}, a partition of {parent_name}, which stays after a rollback if it holds rows"
+    step = OperationStep(Phase.EXPAND, label, (text,), (f"DO $zdd$ {body} $zdd$",), created=exists)
+    return (Operation(text, label, (step,)),)
+
+
+# --- commands of ALTER TABLE that concern the whole table
+
+
+def _command(alter: Any, command: Any) -> tuple[str, Any]:
+    return relation_sql(alter.relation), command.alter_table_cmd
+
+
+def _read_cluster_on(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    """The mark for a later CLUSTER."""
+    table, given = _command(alter, command)
+    literal = quote_literal(table)
+    before = (
+        f"SELECT 'ALTER TABLE ' || {literal} || coalesce((SELECT format(' CLUSTER ON %I', i.relname) FROM pg_index x"
+        f" JOIN pg_class i ON i.oid = x.indexrelid WHERE x.indrelid = to_regclass({literal}) AND x.indisclustered),"
+        " ' SET WITHOUT CLUSTER')"
+    )
+    phase = options.last_phase if given.name in options.scope.deferred else Phase.EXPAND
+    return (Operation(text, shorten(text), (OperationStep(phase, shorten(text), (text,), undo_query=before),)),)
+
+
+def _read_column_options(alter: Any, command: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
+    """``ALTER COLUMN a SET (n_distinct = 5)``."""
+    table, given = _command(alter, command)
+    names = [each.def_elem.defname for each in getattr(given, "def").list.items]
+    begin = f"ALTER TABLE {table} ALTER COLUMN {name_sql(given.name)}"
+    listed = ", ".join(quote_literal(name) for name in names)
+    before = (
+        f"SELECT {quote_literal(begin + ' RESET (' + ', '.join(names) + ')')}"
+        f" UNION ALL SELECT {quote_literal(begin)} || format(' SET (%s = %L)', option_name, option_value)"
+        f" FROM pg_attribute, pg_options_to_table(attoptions) WHERE attrelid = to_regclass({quote_literal(table)})"
+        f" AND attname = {quote_literal(given.name)} AND option_name IN ({listed})"
+    )
+    step = OperationStep(Phase.EXPAND, shorten(text), (text,), undo_query=before)
     return (Operation(text, step.label, (step,)),)
 
 
-# --- rename, and move to another schema
+def _read_inherit(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    """INHERIT shows the rows in the parent; NO INHERIT takes them away, in contract."""
+    table, given = _command(alter, command)
+    parent = relation_sql(getattr(given, "def").range_var)
+    is_added = enum_name(given, "subtype") == "AT_AddInherit"
+    undo = f"ALTER TABLE {table} {'NO INHERIT' if is_added else 'INHERIT'} {parent}"
+    phase = Phase.EXPAND if is_added else options.last_phase
+    return (Operation(text, shorten(text), (OperationStep(phase, shorten(text), (text,), (undo,)),)),)
 
 
-def read_rename_table(statement: Any, text: str, options: OperationOptions) -> Operation:
-    """A table under a new name, with a view under the other one."""
-    relation = statement.relation
-    old, new = relation_sql(relation), name_sql(*filter(None, (relation.schemaname, statement.newname)))
-    _refuse_if_exists(statement, text)
-    forth = f"ALTER TABLE {old} RENAME TO {name_sql(statement.newname)}"
-    back = f"ALTER TABLE {new} RENAME TO {name_sql(relation.relname)}"
-    if options.creates(old):
-        return on_new_table(text, f"rename table {old} to {new}", back)
-    return _move_table(text, old, new, forth, back, (relation.relname, statement.newname))
-
-
-def read_set_schema(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
-    """A table in another schema, with a view in the other one. Other objects: a statement of the team's own."""
-    if enum_name(statement, "object_type") != "OBJECT_TABLE":
-        return (read_own_statement(text, options),)
-    relation = statement.relation
-    if not relation.schemaname:
+def _read_attach(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    """
+    Raises:
+        PlanError: PostgreSQL would read a table that exists, under a lock that stops everybody.
+    """
+    table, given = _command(alter, command)
+    partition = getattr(given, "def").partition_cmd.name
+    name, scope = relation_sql(partition), options.scope
+    key = scope.relation_key(partition)
+    detach = f"ALTER TABLE {table} DETACH PARTITION {name}"
+    if enum_name(alter, "objtype") == "OBJECT_INDEX":
+        step = OperationStep(Phase.EXPAND, f"{shorten(text)}, which stays after a rollback", (text,))
+        return (Operation(text, step.label, (step,)),)
+    if not scope.is_new(key) or key in scope.filled:
         raise PlanError(
-            f"{' '.join(text.split())}: it does not say in which schema the table is now", "write schema.table"
+            f"{shorten(text)}: PostgreSQL reads {name} under a lock that stops everybody",
+            f"first add a CHECK that says what the partition holds, validated; then give the operation undo: {detach}",
         )
-    _refuse_if_exists(statement, text)
-    old, new = relation_sql(relation), name_sql(statement.newschema, relation.relname)
-    forth = f"ALTER TABLE {old} SET SCHEMA {name_sql(statement.newschema)}"
-    back = f"ALTER TABLE {new} SET SCHEMA {name_sql(relation.schemaname)}"
-    if options.creates(old):
-        return (on_new_table(text, f"move table {old} to {new}", back),)
-    return (_move_table(text, old, new, forth, back, (relation.relname,)),)
-
-
-def _refuse_if_exists(statement: Any, text: str) -> None:
-    if statement.missing_ok:
-        raise PlanError(f"{' '.join(text.split())}: IF EXISTS is not supported for a rename", "leave it out")
-
-
-def _move_table(text: str, old: str, new: str, forth: str, back: str, tables: tuple[str, ...]) -> Operation:
-    """Both names work from expand to cleanup: one is the table, the other one a view that PostgreSQL writes through.
-
-    Args:
-        forth: the statement that moves the table.
-        back: the statement that moves it back.
-        tables: the names without a schema.
-    """
-    steps = (
-        OperationStep(
-            Phase.EXPAND,
-            f"create view {new} over table {old}",
-            (_create_view(new, old),),
-            (f"DROP VIEW {new}",),
-        ),
-        OperationStep(
-            Phase.CONTRACT,
-            f"rename table {old} to {new}, and leave a view {old}",
-            # The view first: a writer through it locks it before the table.
-            (f"DROP VIEW {new}", forth, _create_view(old, new)),
-            (f"DROP VIEW {old}", back, _create_view(new, old)),
-        ),
-        OperationStep(Phase.CLEANUP, f"drop view {old}", (f"DROP VIEW {old}",)),
+    keep = (
+        f"BEGIN IF EXISTS (SELECT FROM {name}) THEN RAISE EXCEPTION '% holds rows that older versions wrote',"
+        f" {quote_literal(name)} USING HINT = 'move them, then repeat the rollback'; END IF; {detach}; END"
     )
-    known = tuple(replace(step, are_locks_known=True) for step in steps)
-    summary = f"rename table {old} to {new}"
-    return RenameOperation(text, summary, known, removes=(f"table {old}",), tables=tables)
+    step = OperationStep(Phase.EXPAND, shorten(text), (text,), (f"DO $zdd$ {keep} $zdd$",))
+    return (Operation(text, step.label, (step,)),)
 
 
-def _create_view(view: str, table: str) -> str:
-    """A view with the columns, the owner and the rights of a table.
+def _read_detach(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    """In contract, with the ladder of lock timeouts: only the catalog changes. CONCURRENTLY is not needed for that."""
+    table, given = _command(alter, command)
+    partition = relation_sql(getattr(given, "def").partition_cmd.name)
+    literal = quote_literal(partition)
+    before = (
+        f"SELECT format('ALTER TABLE %s ATTACH PARTITION %s %s', {quote_literal(table)}, {literal},"
+        f" pg_get_expr(relpartbound, oid)) FROM pg_class WHERE oid = to_regclass({literal})"
+    )
+    detach = f"ALTER TABLE {table} DETACH PARTITION {partition}"
+    step = OperationStep(options.last_phase, f"detach {partition} from {table}", (detach,), undo_query=before)
+    return (Operation(text, step.label, (step,), removes=(f"partition {partition} of {table}",)),)
 
-    With security_invoker (PostgreSQL 15) row security and rights are those of whoever asks. An older server would
-    evaluate the policies for the owner of the view, so a table that has row security is refused there.
+
+def _read_rewrite(_alter: Any, _command: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
+    raise PlanError(
+        f"{shorten(text)}: PostgreSQL writes the whole table anew under a lock that stops everybody",
+        "leave it out and use pg_repack; or move the rows into a new table: change.into",
+    )
+
+
+TABLE_COMMANDS: Mapping[str, Any] = {
+    **dict.fromkeys(("AT_ClusterOn", "AT_DropCluster"), _read_cluster_on),
+    **dict.fromkeys(("AT_SetOptions", "AT_ResetOptions"), _read_column_options),
+    **dict.fromkeys(("AT_AddInherit", "AT_DropInherit"), _read_inherit),
+    **dict.fromkeys(("AT_SetLogged", "AT_SetUnLogged", "AT_SetTableSpace", "AT_SetAccessMethod"), _read_rewrite),
+    "AT_AttachPartition": _read_attach,
+    "AT_DetachPartition": _read_detach,
+    "AT_DetachPartitionFinalize": _read_detach,
+}
+
+
+# --- statements on what the migration has created
+
+
+def read_on_new(kind: str, statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...] | None:
+    """A statement on a table that the same migration creates: as it is, in expand, and undone with the table.
+
+    Returns:
+        None where the statement is none of these.
     """
-    body = f"""
-  zdd_table := {quote_literal(table)}::regclass;
-  IF (SELECT relkind NOT IN ('r', 'p') FROM pg_class WHERE oid = zdd_table) THEN
-    RAISE EXCEPTION '% is not a table', zdd_table;
-  END IF;
-  IF current_setting('server_version_num')::int < 150000
-     AND (SELECT relrowsecurity FROM pg_class WHERE oid = zdd_table) THEN
-    RAISE EXCEPTION '% has row security, which a view keeps from PostgreSQL 15 on', zdd_table;
-  END IF;
-  EXECUTE format('CREATE VIEW %s%s AS SELECT %s FROM %s', {quote_literal(view)},
-    CASE WHEN current_setting('server_version_num')::int >= 150000 THEN ' WITH (security_invoker = true)' ELSE '' END,
-    (SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
-     WHERE attrelid = zdd_table AND attnum > 0 AND NOT attisdropped), zdd_table);
-  zdd_view := {quote_literal(view)}::regclass;
-  {{{{qualified}}}}
-  FOR zdd_right IN SELECT acl.*, NULL::name AS attname, relowner FROM pg_class, aclexplode(relacl) AS acl
-    WHERE oid = zdd_table UNION ALL SELECT acl.*, attname, 0 FROM pg_attribute, aclexplode(attacl) AS acl
-    WHERE attrelid = zdd_table AND attnum > 0 AND NOT attisdropped
-  LOOP
-    IF zdd_right.grantee <> zdd_right.relowner AND zdd_right.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
-    THEN
-      EXECUTE format('GRANT %s%s ON %s TO %s%s', zdd_right.privilege_type,
-        (SELECT format(' (%I)', zdd_right.attname) WHERE zdd_right.attname IS NOT NULL), zdd_view,
-        CASE zdd_right.grantee WHEN 0 THEN 'PUBLIC' ELSE zdd_right.grantee::regrole::text END,
-        CASE WHEN zdd_right.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
-    END IF;
-  END LOOP;
-  EXECUTE format('ALTER VIEW %s OWNER TO %s', zdd_view,
-    (SELECT relowner::regrole FROM pg_class WHERE oid = zdd_table));
-"""
-    return block(body, "  zdd_table regclass;\n  zdd_view regclass;\n  zdd_right record;\n")
+    scope = options.scope
+    relations = _own_relations(kind, statement)
+    if not relations or not all(scope.is_new(scope.relation_key(each)) for each in relations):
+        return None
+    if kind == "alter_table_stmt" and _needs_its_own_reader(statement, scope):
+        return None
+    if kind == "index_stmt":
+        statement.concurrent = False
+        tree = parse_sql("CREATE INDEX ON a (b)")
+        tree.stmts[0].stmt.index_stmt.CopyFrom(statement)
+        text = deparse(tree)
+    undo = _undo_on_new(kind, statement, options)
+    step = OperationStep(Phase.EXPAND, shorten(text), (text,), undo)
+    return (Operation(text, step.label, (step,)),)
+
+
+def _undo_on_new(kind: str, statement: Any, options: OperationOptions) -> tuple[str, ...]:
+    """What goes with the table, but depends on an object that was created after it, and is dropped before it."""
+    match kind:
+        case "create_trig_stmt":
+            return (f"DROP TRIGGER IF EXISTS {name_sql(statement.trigname)} ON {relation_sql(statement.relation)}",)
+        case "rule_stmt":
+            return (f"DROP RULE IF EXISTS {name_sql(statement.rulename)} ON {relation_sql(statement.relation)}",)
+        case "create_policy_stmt":
+            return (f"DROP POLICY IF EXISTS {name_sql(statement.policy_name)} ON {relation_sql(statement.table)}",)
+        case "index_stmt" if statement.idxname:
+            names = (statement.relation.schemaname, statement.idxname)
+            return (f"DROP INDEX IF EXISTS {name_sql(*(each for each in names if each))}",)
+        case "alter_table_stmt":
+            return tuple(undo for each in reversed(statement.cmds) if (undo := _undo_command(statement, each, options)))
+    return ()
+
+
+def _undo_command(alter: Any, command: Any, options: OperationOptions) -> str:
+    given, table = command.alter_table_cmd, relation_sql(alter.relation)
+    match enum_name(given, "subtype"):
+        case "AT_AddColumn":
+            column = name_sql(getattr(given, "def").column_def.colname)
+            return f"ALTER TABLE {table} DROP COLUMN IF EXISTS {column}"
+        case "AT_AddConstraint":
+            constraint = getattr(given, "def").constraint
+            kind = enum_name(constraint, "contype")
+            if constraint.conname or kind in ("CONSTR_FOREIGN", "CONSTR_CHECK"):
+                name = constraint.conname or choose_name(alter.relation, constraint, kind, "", options)
+                return f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name_sql(name)}"
+        case "AT_ColumnDefault" if getattr(given, "def").WhichOneof("node") is not None:
+            return f"ALTER TABLE {table} ALTER COLUMN {name_sql(given.name)} DROP DEFAULT"
+    return ""
+
+
+def _own_relations(kind: str, statement: Any) -> list[Any]:
+    match kind:
+        case "alter_table_stmt" | "index_stmt" | "create_trig_stmt" | "rule_stmt":
+            return [statement.relation]
+        case "create_policy_stmt" | "alter_policy_stmt":
+            return [statement.table]
+        case "alter_seq_stmt":
+            return [statement.sequence]
+        case "create_stats_stmt":
+            return [each.range_var for each in statement.relations if each.HasField("range_var")]
+        case "grant_stmt" if enum_name(statement, "objtype") in ("OBJECT_TABLE", "OBJECT_SEQUENCE"):
+            return [each.range_var for each in statement.objects if each.HasField("range_var")]
+    return []
+
+
+def _needs_its_own_reader(statement: Any, scope: Scope) -> bool:
+    """A command that concerns another table, or that needs a key which comes in contract, or that reads many rows."""
+    key = scope.relation_key(statement.relation)
+    for each in (node.alter_table_cmd for node in statement.cmds):
+        subtype = enum_name(each, "subtype")
+        if subtype in ("AT_AttachPartition", "AT_DetachPartition", "AT_AddInherit", "AT_DropInherit"):
+            return True
+        if subtype == "AT_AddConstraint":
+            constraint = getattr(each, "def").constraint
+            is_foreign = enum_name(constraint, "contype") == "CONSTR_FOREIGN"
+            if points_to_late_key(constraint, scope) or (is_foreign and key in scope.filled):
+                return True
+    return False

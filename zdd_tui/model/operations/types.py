@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.base import (
     Fill,
     Operation,
@@ -112,7 +113,7 @@ class TypeOperation(Operation):
 def read_column_type(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     """ALTER COLUMN TYPE, with COLLATE and USING."""
     table, column = relation_sql(alter.relation), command.alter_table_cmd.name
-    if options.creates(table):
+    if options.scope.is_new(options.scope.relation_key(alter.relation)):
         return (on_new_table(text, f"change the type of {table}.{name_sql(column)}"),)
     definition = getattr(command.alter_table_cmd, "def").column_def
     using = definition.raw_default.WhichOneof("node") is not None
@@ -126,7 +127,7 @@ def read_column_type(alter: Any, command: Any, text: str, options: OperationOpti
         name_sql(*collation) if collation else "",
         single_command_sql(alter, command),
         up,
-        _unqualified(options.down) if options.down else "",
+        _unqualified(down) if (down := options.down_of(column)) else "",
     )
     is_direct = NEVER if using or collation else is_direct_query(table, column, definition.type_name)
     first = _expand_steps(change, is_direct)
@@ -159,14 +160,23 @@ def combine_type_changes(operations: Iterable[Operation]) -> tuple[Operation, ..
     """The contract steps of all changes of types as one sequence, in the last of their operations.
 
     A foreign key may point from one changed column to another one: both need their copy first, and swap together.
+
+    Raises:
+        PlanError: they do not belong to the same settings of the session.
     """
     found = list(operations)
     numbers = [number for number, each in enumerate(found) if isinstance(each, TypeOperation)]
     changes = [change for number in numbers for change in found[number].changes]  # type: ignore[attr-defined]
+    if len({found[number].settings for number in numbers}) > 1:
+        raise PlanError(
+            "columns change their types under different settings of the session, and all of them swap in one step",
+            "write the ALTER TABLE statements without a SET between them, with the names of the schemas",
+        )
     for number in numbers:
         each = found[number]
         kept = [step for step in each.steps if step.phase is not Phase.CONTRACT]
-        own = _with_known_locks(_contract_steps(changes)) if number == numbers[-1] else ()
+        own = [replace(step, settings=each.settings) for step in _with_known_locks(_contract_steps(changes))]
+        own = own if number == numbers[-1] else []
         place = next(index for index, step in enumerate(kept) if step.phase is Phase.CLEANUP)
         found[number] = replace(each, steps=(*kept[:place], *own, *kept[place:]))
     return tuple(found)

@@ -22,9 +22,10 @@ class OperationSection(PlanSection):
     undo: Strings | None = Field(
         None, description="statements that take it back, where zdd cannot derive them; [] says that nothing has to be"
     )
-    down: str = Field(
+    down: str | dict[str, str] = Field(
         "",
-        description="of ALTER COLUMN … TYPE: the expression that computes the old value; default: an assignment",
+        description="for a rollback, an SQL expression over the row, or one by column: of DROP COLUMN and DROP NOT NULL"
+        " what NULL becomes in a column that was NOT NULL; of ALTER COLUMN … TYPE the old value; default: assignment",
     )
     phase: Phase | None = Field(
         None, description="where a statement with an undo of its own runs, as one; default: expand, or batches"
@@ -35,7 +36,13 @@ class OperationSection(PlanSection):
 
     # Statements are read once for each plan: the sections are keys of a cache.
     def __hash__(self) -> int:
-        return hash((self.sql, self.undo, self.down, self.phase, tuple(self.repair.items())))
+        return hash((self.sql, self.undo, self.down_by_column, self.phase, tuple(self.repair.items())))
+
+    @property
+    def down_by_column(self) -> tuple[tuple[str, str], ...]:
+        """The expressions; the name is empty for any column."""
+        given = self.down if isinstance(self.down, dict) else {"": self.down}
+        return tuple((column, expression) for column, expression in given.items() if expression)
 
 
 class BaseOperationsPlan(BasePlan):

@@ -1,0 +1,362 @@
+"""What real migration directories hold: each form done as the plain migration does it, and undone from every phase."""
+
+import asyncpg
+import pytest
+
+from tests.support.operations import (
+    SCHEMA,
+    assert_done_and_undone,
+    dump,
+    handle,
+    open_context,
+    plan_of,
+    run_phases,
+)
+from zdd_tui.checks.operations import check_operation_rows
+from zdd_tui.engine.steps.operations import CheckRows, RunOperation
+from zdd_tui.model.errors import PlanError, StepFailed
+from zdd_tui.model.operations.registry import plan_operations
+from zdd_tui.model.phase import Phase
+from zdd_tui.testbed.servers import PostgresServer
+
+LONG = "c63" + "a" * 59
+
+FORMS = {
+    "names": (
+        f"""
+        CREATE TABLE "Odd ""Table" (id int PRIMARY KEY, "select" int, "Üñ" text);
+        CREATE TABLE long (id int, {LONG}1 int, {LONG}2 int, {LONG}3 int, {LONG}4 int);
+        CREATE VIEW v{LONG} AS SELECT 1; CREATE VIEW w{LONG} AS SELECT 1;
+        """,
+        f"""
+        ALTER TABLE "Odd ""Table" ADD COLUMN "a b" int CHECK ("a b" > 0), ALTER "select" SET NOT NULL;
+        CREATE INDEX ON "Odd ""Table" ("Üñ"); ALTER TABLE "Odd ""Table" DROP COLUMN "Üñ";
+        COMMENT ON COLUMN "Odd ""Table"."select" IS 'it''s \\ "x"';
+        ALTER TABLE long ALTER {LONG}1 SET NOT NULL, ALTER {LONG}2 SET NOT NULL;
+        ALTER TABLE long DROP COLUMN {LONG}3, DROP COLUMN {LONG}4;
+        DROP VIEW v{LONG}, w{LONG};
+        """,
+    ),
+    "a file of pg_dump": (
+        "",
+        """
+        SET statement_timeout = 0; SET client_encoding = 'UTF8'; SET standard_conforming_strings = on;
+        SELECT pg_catalog.set_config('search_path', '', false);
+        SET check_function_bodies = false; SET default_tablespace = ''; SET default_table_access_method = heap;
+        CREATE TABLE public.zz (id integer NOT NULL, a text DEFAULT 'x'::text);
+        ALTER TABLE public.zz OWNER TO postgres;
+        CREATE SEQUENCE public.zz_id_seq START WITH 1 INCREMENT BY 1 NO MINVALUE NO MAXVALUE CACHE 1;
+        ALTER SEQUENCE public.zz_id_seq OWNED BY public.zz.id;
+        ALTER TABLE ONLY public.zz ALTER COLUMN id SET DEFAULT nextval('public.zz_id_seq'::regclass);
+        SELECT pg_catalog.setval('public.zz_id_seq', 1, false);
+        ALTER TABLE ONLY public.zz ADD CONSTRAINT zz_pkey PRIMARY KEY (id);
+        CREATE INDEX zz_a ON public.zz USING btree (a);
+        CREATE TRIGGER zt BEFORE INSERT ON public.zz FOR EACH ROW EXECUTE FUNCTION public.touch();
+        INSERT INTO public.zz VALUES (1, 'a');
+        """,
+    ),
+    "a search_path of its own": (
+        "CREATE SCHEMA s; CREATE TABLE s.u (id int, b int); CREATE INDEX ub ON s.u (b)",
+        """
+        BEGIN; SET LOCAL search_path = s, public;
+        ALTER TABLE u ADD COLUMN a int UNIQUE, ALTER b SET NOT NULL; CREATE INDEX ON u (a); CREATE TABLE w (id int);
+        COMMIT; ALTER TABLE s.u DROP COLUMN b; COMMENT ON TABLE s.w IS 'x';
+        """,
+    ),
+    "objects that are replaced": (
+        """
+        GRANT SELECT ON note_bodies TO pg_monitor; COMMENT ON VIEW note_bodies IS 'x';
+        CREATE MATERIALIZED VIEW m AS SELECT n FROM notes; CREATE UNIQUE INDEX m_n ON m (n);
+        CREATE POLICY p ON notes FOR SELECT TO pg_monitor USING (n > 1); COMMENT ON POLICY p ON notes IS 'x';
+        ALTER TABLE notes ENABLE ALWAYS TRIGGER notes_touch;
+        """,
+        """
+        DROP VIEW IF EXISTS note_bodies; DROP VIEW IF EXISTS nv;
+        CREATE VIEW note_bodies AS SELECT id FROM notes; CREATE VIEW nv AS SELECT id FROM notes;
+        DROP TRIGGER IF EXISTS notes_touch ON notes; DROP FUNCTION IF EXISTS touch();
+        CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN new.n := 3; RETURN new; END';
+        CREATE TRIGGER notes_touch BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION touch();
+        DROP FUNCTION f(int); CREATE FUNCTION f(a int) RETURNS text LANGUAGE sql AS 'SELECT a::text';
+        DROP POLICY IF EXISTS p ON notes; CREATE POLICY p ON notes USING (n > 3);
+        DROP MATERIALIZED VIEW m; CREATE MATERIALIZED VIEW m AS SELECT n, kind FROM notes;
+        CREATE UNIQUE INDEX m_n ON m (n);
+        DROP INDEX notes_kind; CREATE INDEX notes_kind ON notes (kind, n);
+        DROP TYPE old_type; CREATE TYPE old_type AS ENUM ('a');
+        DROP TABLE IF EXISTS nn; CREATE TABLE nn (id int);
+        ALTER TABLE notes DROP CONSTRAINT n_pos, ADD CONSTRAINT n_pos CHECK (n >= 0);
+        ALTER TABLE notes DROP CONSTRAINT notes_code; ALTER TABLE notes ADD CONSTRAINT notes_code UNIQUE (code, n);
+        """,
+    ),
+    "new tables": (
+        "",
+        """
+        CREATE TABLE a1 (id int PRIMARY KEY, b int); CREATE TABLE b1 (id int PRIMARY KEY, a int REFERENCES a1);
+        ALTER TABLE a1 ADD FOREIGN KEY (b) REFERENCES b1;
+        CREATE FUNCTION imm(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1';
+        CREATE INDEX a1i ON a1 (imm(b)); ALTER TABLE a1 ADD CONSTRAINT ck CHECK (imm(b) > 0);
+        ALTER TABLE a1 ADD COLUMN zz serial, ADD COLUMN g int GENERATED ALWAYS AS (id * 2) STORED;
+        CREATE POLICY p ON a1 USING (imm(b) > 0); ALTER TABLE a1 ALTER zz TYPE bigint;
+        CREATE VIEW av AS SELECT 1 AS a; DROP VIEW av;
+        ALTER TABLE a1 RENAME TO a2; INSERT INTO a2 (id) VALUES (3); UPDATE a2 SET id = 4;
+        CREATE UNLOGGED TABLE u1 (a int); ALTER TABLE u1 SET LOGGED;
+        CREATE TABLE pa (a int) PARTITION BY LIST (a); CREATE TABLE pa1 PARTITION OF pa FOR VALUES IN (1);
+        CREATE INDEX ON pa (a); CREATE TABLE ta AS SELECT 1 AS a; CREATE TABLE tl (LIKE notes INCLUDING ALL);
+        """,
+    ),
+    "keys": (
+        """
+        CREATE TABLE p2 (a int, b int, PRIMARY KEY (a, b)); CREATE TABLE c2 (a int, b int, x int PRIMARY KEY, up int);
+        ALTER TABLE notes CLUSTER ON notes_code; CREATE UNIQUE INDEX ui ON notes (user_id, n);
+        CREATE TABLE k (a int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, b int UNIQUE NULLS NOT DISTINCT);
+        """,
+        """
+        ALTER TABLE unused ADD PRIMARY KEY (id);
+        CREATE TABLE refs (id int PRIMARY KEY, n int REFERENCES unused, m int, FOREIGN KEY (m) REFERENCES unused);
+        ALTER TABLE c2 ADD FOREIGN KEY (a, b) REFERENCES p2;
+        ALTER TABLE c2 ADD FOREIGN KEY (up) REFERENCES c2 ON DELETE SET NULL (up);
+        ALTER TABLE notes ADD COLUMN q int CONSTRAINT q1 CHECK (q > 0) CHECK (q < 10) UNIQUE
+            REFERENCES teams ON DELETE CASCADE ON UPDATE SET NULL DEFERRABLE INITIALLY DEFERRED;
+        ALTER TABLE notes ADD CHECK (n > 0), ADD CHECK (n > -1), ADD CONSTRAINT i CHECK (n > -2) NO INHERIT;
+        ALTER TABLE notes DROP CONSTRAINT notes_code; ALTER TABLE k DROP CONSTRAINT k_pkey, DROP CONSTRAINT k_b_key;
+        ALTER TABLE notes ADD CONSTRAINT uc UNIQUE USING INDEX ui DEFERRABLE;
+        ALTER TABLE notes DROP COLUMN user_id CASCADE;
+        """,
+    ),
+    "partitions": (
+        """
+        CREATE TABLE par (id int, a int) PARTITION BY RANGE (id);
+        CREATE TABLE par1 PARTITION OF par FOR VALUES FROM (0) TO (10);
+        CREATE TABLE par2 PARTITION OF par FOR VALUES FROM (10) TO (20) PARTITION BY LIST (a);
+        CREATE TABLE par2a PARTITION OF par2 FOR VALUES IN (1);
+        CREATE INDEX pi ON par (id, a); INSERT INTO par VALUES (1, 1), (11, 1);
+        """,
+        """
+        CREATE INDEX ON par (a); DROP INDEX pi;
+        CREATE TABLE par3 PARTITION OF par FOR VALUES FROM (20) TO (30);
+        CREATE TABLE par4 (LIKE par); ALTER TABLE par ATTACH PARTITION par4 FOR VALUES FROM (30) TO (40);
+        ALTER TABLE par DETACH PARTITION par1; ALTER TABLE par ADD CHECK (a > 0);
+        """,
+    ),
+    "indexes": (
+        "CREATE TABLE geo (p point, j jsonb, a int[], t text); CREATE TABLE a_rather_long_name_of_a_table (b int)",
+        f"""
+        CREATE INDEX ON geo USING gist (p); CREATE INDEX ON geo USING gin (j jsonb_path_ops) WITH (fastupdate = off);
+        CREATE INDEX ON geo (t COLLATE "C" text_pattern_ops) INCLUDE (a) WHERE t <> 'x'; CREATE INDEX ON geo (t);
+        CREATE INDEX ON geo ((j ->> 'a'), (t || 'x'), coalesce(t, 'a'), (t::varchar), lower(t), nullif(t, ''));
+        CREATE INDEX ON geo (t); CREATE UNIQUE INDEX CONCURRENTLY un ON notes (user_id) WHERE n > 10;
+        ALTER TABLE a_rather_long_name_of_a_table ADD COLUMN {LONG}1 int;
+        CREATE INDEX ON a_rather_long_name_of_a_table ({LONG}1, b);
+        ALTER TABLE a_rather_long_name_of_a_table ADD UNIQUE (b, {LONG}1);
+        REINDEX INDEX notes_kind; VACUUM notes; ANALYZE notes; ALTER INDEX notes_kind RENAME TO renamed;
+        """,
+    ),
+    "routines, views and triggers": (
+        """
+        CREATE FUNCTION h(a int, b text DEFAULT 'x') RETURNS int LANGUAGE sql AS 'SELECT a';
+        CREATE FUNCTION h(a text) RETURNS int LANGUAGE sql AS 'SELECT 1';
+        GRANT EXECUTE ON FUNCTION f(int) TO pg_monitor; COMMENT ON FUNCTION f(int) IS 'c';
+        CREATE VIEW opt WITH (security_barrier = true) AS SELECT id, n FROM notes;
+        GRANT SELECT (id) ON opt TO pg_monitor; COMMENT ON COLUMN opt.id IS 'i';
+        CREATE RULE ru AS ON UPDATE TO teams DO ALSO NOTIFY x; ALTER TABLE teams DISABLE RULE ru;
+        CREATE POLICY p ON notes AS RESTRICTIVE FOR UPDATE TO pg_monitor USING (n > 1) WITH CHECK (n > 2);
+        """,
+        """
+        CREATE OR REPLACE FUNCTION f(a int DEFAULT 4) RETURNS int LANGUAGE sql STABLE AS $x$ SELECT a; $x$;
+        ALTER FUNCTION h(text) STRICT COST 5 SET search_path = public; DROP FUNCTION h(int, text);
+        CREATE OR REPLACE VIEW opt AS SELECT id, n, body FROM notes;
+        ALTER VIEW note_bodies ALTER COLUMN body SET DEFAULT 'x'; ALTER VIEW note_bodies RENAME TO bodies;
+        CREATE OR REPLACE TRIGGER notes_touch AFTER UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION touch();
+        CREATE CONSTRAINT TRIGGER ct AFTER INSERT ON notes DEFERRABLE FOR EACH ROW EXECUTE FUNCTION touch();
+        ALTER TABLE notes DISABLE TRIGGER notes_touch; COMMENT ON TRIGGER ct ON notes IS 'x';
+        DROP RULE ru ON teams; ALTER POLICY p ON notes USING (n > 5); ALTER POLICY p ON notes RENAME TO p9;
+        DROP FUNCTION IF EXISTS nothing(int); DROP POLICY IF EXISTS nothing ON notes; DROP SCHEMA IF EXISTS nothing;
+        """,
+    ),
+    "rights": (
+        """
+        CREATE SCHEMA sg; CREATE TABLE sg.t (a int); CREATE SEQUENCE sg.s; GRANT SELECT (n) ON notes TO pg_monitor;
+        GRANT SELECT ON teams TO pg_monitor WITH GRANT OPTION;
+        """,
+        """
+        GRANT ALL ON ALL TABLES IN SCHEMA sg, public TO pg_monitor; GRANT USAGE ON SCHEMA sg TO pg_monitor;
+        GRANT SELECT (body), INSERT (body) ON notes TO pg_monitor; GRANT USAGE ON ALL SEQUENCES IN SCHEMA sg TO PUBLIC;
+        GRANT USAGE ON TYPE kind TO pg_monitor; REVOKE EXECUTE ON FUNCTION f(int) FROM PUBLIC;
+        REVOKE SELECT ON teams FROM pg_monitor; REVOKE ALL ON SCHEMA public FROM PUBLIC;
+        ALTER DEFAULT PRIVILEGES IN SCHEMA sg GRANT SELECT ON TABLES TO pg_monitor;
+        ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
+        ALTER TABLE notes OWNER TO pg_monitor; ALTER FUNCTION f(int) OWNER TO pg_monitor;
+        ALTER TYPE kind OWNER TO pg_monitor; ALTER SCHEMA sg OWNER TO pg_monitor;
+        """,
+    ),
+    "sequences and domains": (
+        "CREATE SEQUENCE so START 5 INCREMENT 2 MAXVALUE 100 CYCLE; CREATE DOMAIN dd AS int DEFAULT 3 CONSTRAINT c1"
+        " CHECK (value > 0); CREATE TABLE dt (d dd)",
+        """
+        ALTER SEQUENCE so INCREMENT BY 5 NO MAXVALUE CACHE 10 NO CYCLE; ALTER SEQUENCE old_sequence OWNED BY notes.n;
+        ALTER DOMAIN dd ADD CONSTRAINT c2 CHECK (value < 100); ALTER DOMAIN dd SET DEFAULT 4;
+        ALTER DOMAIN dd DROP CONSTRAINT c1; ALTER DOMAIN dd SET NOT NULL; ALTER DOMAIN dd RENAME CONSTRAINT c2 TO c3;
+        CREATE SEQUENCE brand START 100; SELECT setval('brand', 200); DROP DOMAIN IF EXISTS old_domain;
+        """,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+async def test_every_form_is_done_as_the_plain_migration_does_it_and_undone(
+    name: str, pg: PostgresServer, pg_dsn: str
+) -> None:
+    setup, migration = FORMS[name]
+    statements = [migration]
+    if "VACUUM" in migration or "CONCURRENTLY" in migration:  # in no transaction, as the plain migration has them
+        statements = [f"{each};" for each in migration.split(";") if each.strip()]
+    await assert_done_and_undone(pg, pg_dsn, SCHEMA + setup, statements)
+
+
+@pytest.mark.parametrize(
+    ("sql", "reason"),
+    [
+        ("INSERT INTO teams VALUES (1, 'x')", "cannot know which rows a rollback has to take back of teams"),
+        ("CREATE TABLE ta AS SELECT * FROM notes", "copies rows of notes once"),
+        ("CREATE TABLE ta (i int); INSERT INTO ta SELECT id FROM notes", "copies rows of notes once"),
+        ("CREATE TEMP TABLE x (a int)", "ends with its session"),
+        ("COPY teams FROM stdin", "the rows of COPY are no SQL"),
+        ("TRUNCATE teams", "nothing brings the rows back"),
+        ("ALTER TABLE notes DROP COLUMN body, ADD COLUMN body int", "drops the column and adds it anew"),
+        ("DROP TABLE teams; CREATE TABLE teams (a int)", "creates another one, and running code uses both"),
+        ("ALTER TABLE notes SET UNLOGGED", "writes the whole table anew"),
+        ("VACUUM FULL notes", "under a lock that stops everybody"),
+        ("ALTER SEQUENCE s RESTART WITH 5", "cannot know which numbers were drawn"),
+        ("SELECT setval('s', 5)", "cannot know which numbers were drawn"),
+        ("SELECT my_function()", "calls functions, which may change anything"),
+        ("DO $$ BEGIN END $$", "only its execution shows"),
+        ("ALTER TYPE kind RENAME VALUE 'a' TO 'z'", "running code writes the value a"),
+        ("ALTER TYPE kind RENAME TO k", "running code uses the name"),
+        ("ALTER SCHEMA public RENAME TO k", "running code uses the name"),
+        ("ALTER TABLE notes SET SCHEMA q", "does not say in which schema"),
+        ("ALTER TYPE old_type ADD ATTRIBUTE b int", "with the attributes of now"),
+        ("REFRESH MATERIALIZED VIEW m", "locks m against readers"),
+        ("ALTER TABLE par ATTACH PARTITION notes FOR VALUES IN (1)", "reads notes under a lock"),
+        ("DROP OWNED BY app", "does not name what it changes"),
+        ("ROLLBACK", "holds ROLLBACK"),
+        ("SET standard_conforming_strings = off", "reads strings as the standard says"),
+    ],
+)
+def test_what_would_harm_is_refused_with_a_way_out(sql: str, reason: str) -> None:
+    with pytest.raises(PlanError, match=reason) as refused:
+        plan_operations(plan_of("postgresql://x", sql))
+    assert refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("setup", "sql", "reason"),
+    [
+        ("", "ALTER TABLE notes DROP COLUMN body", "view note_bodies would be dropped with it"),
+        ("", "DROP FUNCTION touch() CASCADE", "trigger notes_touch on table notes would be dropped with it"),
+        ("CREATE VIEW d AS SELECT * FROM note_bodies", "DROP VIEW note_bodies CASCADE", "view d would be dropped"),
+        ("", "DROP TABLE IF EXISTS unused; CREATE TABLE unused (a int)", "table unused exists, and the migration"),
+        (
+            "ALTER TABLE notes ADD CHECK (n > -7)",
+            "ALTER TABLE notes ADD CHECK (n > 0)",
+            "has a constraint notes_n_check",
+        ),
+        ("", "CREATE TABLE IF NOT EXISTS teams (id int); INSERT INTO teams VALUES (7)", "teams exists already"),
+        (
+            "CREATE TABLE c (t int); INSERT INTO c VALUES (5), (NULL), (6)",
+            "ALTER TABLE c ADD FOREIGN KEY (t) REFERENCES teams",
+            "foreign key c_t_fkey of c: no row of teams for: 2 rows",
+        ),
+        (
+            "CREATE TABLE p2 (a int, b int, PRIMARY KEY (a, b)); INSERT INTO p2 VALUES (1, 1);"
+            "CREATE TABLE c2 (a int, b int); INSERT INTO c2 VALUES (1, NULL), (NULL, NULL), (1, 1)",
+            "ALTER TABLE c2 ADD FOREIGN KEY (a, b) REFERENCES p2 MATCH FULL",
+            "no row of p2 for: 1 rows",
+        ),
+        (
+            "CREATE TABLE par (id int) PARTITION BY RANGE (id)",
+            "ALTER TABLE par ADD PRIMARY KEY (id)",
+            "par is partitioned, and PostgreSQL makes no constraint of it from an index",
+        ),
+    ],
+)
+async def test_what_would_stop_a_later_phase_is_found_before_the_start(
+    setup: str, sql: str, reason: str, pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute(SCHEMA + setup)
+    plan = plan_of(pg_dsn, sql)
+    async with open_context(plan) as ctx:
+        with pytest.raises(StepFailed, match=reason):
+            await CheckRows().run(ctx, handle(0))
+    with pytest.raises(PlanError, match=reason):
+        await check_operation_rows(db, plan)
+
+
+async def test_a_composite_key_with_a_null_refers_to_nothing(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(
+        SCHEMA + "CREATE TABLE p2 (a int, b int, PRIMARY KEY (a, b)); CREATE TABLE c2 (a int, b int);"
+        "INSERT INTO c2 VALUES (1, NULL)"
+    )
+    async with open_context(plan_of(pg_dsn, "ALTER TABLE c2 ADD FOREIGN KEY (a, b) REFERENCES p2")) as ctx:
+        await CheckRows().run(ctx, handle(0))
+
+
+async def test_the_undo_of_a_step_that_has_not_committed_drops_nothing(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(SCHEMA)
+    plan = plan_of(pg_dsn, "CREATE TABLE teams (id int)")
+    async with open_context(plan) as ctx:
+        with pytest.raises(StepFailed, match="already exists"):
+            await RunOperation().run(ctx, step := handle(0))
+        await RunOperation().undo(ctx, step)
+    assert await db.fetchval("SELECT to_regclass('teams') IS NOT NULL")
+
+
+REQUIRED = "ALTER TABLE notes ALTER n SET NOT NULL; ALTER TABLE notes DROP CONSTRAINT n_pos"
+
+
+async def test_a_rollback_fills_a_removed_not_null_column_with_down(
+    pg: PostgresServer, pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute(SCHEMA + REQUIRED)
+    before = dump(pg, pg_dsn)
+    plan = plan_of(pg_dsn, {"sql": "ALTER TABLE notes DROP COLUMN n", "down": {"n": "length(body)"}})
+    assert not any(line.startswith("note:") for line in await check_operation_rows(db, plan))
+    async with open_context(plan) as ctx:
+        steps = await run_phases(ctx, plan, [Phase.EXPAND, Phase.CONTRACT])
+        await db.execute("INSERT INTO notes (body) SELECT repeat('x', i) FROM generate_series(1, 6000) i")
+        for each in reversed(steps):
+            await RunOperation().undo(ctx, each)
+    assert dump(pg, pg_dsn) == before
+    assert await db.fetchval("SELECT count(*) FROM notes WHERE n = length(body)") >= 6000
+
+
+async def test_without_down_a_rollback_says_which_rows_have_no_value(
+    pg: PostgresServer, pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute(SCHEMA + REQUIRED)
+    before = dump(pg, pg_dsn)
+    plan = plan_of(pg_dsn, "ALTER TABLE notes DROP COLUMN n")
+    assert any("once V2 has written rows" in line for line in await check_operation_rows(db, plan))
+    async with open_context(plan) as ctx:
+        relax, archive = [
+            each
+            for each in await run_phases(ctx, plan, [Phase.EXPAND, Phase.CONTRACT])
+            if each.detail.get("is_needed", True)
+        ]
+        await db.execute("INSERT INTO notes (body) VALUES ('no value')")
+        await RunOperation().undo(ctx, archive)
+        with pytest.raises(
+            StepFailed, match=r"notes\.n was NOT NULL, and rows that the new version wrote have no value"
+        ):
+            await RunOperation().undo(ctx, relax)
+        await db.execute("UPDATE notes SET n = 1 WHERE n IS NULL")
+        await RunOperation().undo(ctx, relax)
+    assert dump(pg, pg_dsn) == before
+
+
+async def test_a_new_partition_that_holds_rows_stays(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute("CREATE TABLE par (id int) PARTITION BY RANGE (id)")
+    plan = plan_of(pg_dsn, "CREATE TABLE par1 PARTITION OF par FOR VALUES FROM (0) TO (9)")
+    async with open_context(plan) as ctx:
+        (step,) = await run_phases(ctx, plan, [Phase.EXPAND])
+        await db.execute("INSERT INTO par VALUES (1)")
+        await RunOperation().undo(ctx, step)
+    assert await db.fetchval("SELECT count(*) FROM par") == 1

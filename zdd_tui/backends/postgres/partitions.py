@@ -1,0 +1,147 @@
+"""Indexes of partitioned tables: PostgreSQL builds none concurrently, so each partition's is built by itself."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.model.operations.indexes import choose_index_name
+from zdd_tui.model.sql import deparse, name_sql, parse_sql, quote_qualified
+
+_PARTITIONS = """
+SELECT n.nspname::text AS schema, c.relname::text AS name, c.relkind = 'p' AS is_partitioned
+FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE i.inhparent = to_regclass($1) AND c.relkind IN ('r', 'p') ORDER BY c.oid
+"""
+
+_OWN_INDEX = """
+SELECT c.relname::text AS name, i.inhrelid IS NOT NULL AS is_attached
+FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid
+LEFT JOIN pg_inherits i ON i.inhrelid = c.oid AND i.inhparent = to_regclass($1)
+WHERE x.indrelid = to_regclass($2) AND (i.inhrelid IS NOT NULL OR c.relname = ANY($3))
+ORDER BY 2 DESC
+"""
+
+_INDEX_TREE = """
+SELECT n.nspname::text AS schema, c.relname::text AS name, c.relkind = 'I' AS is_parent,
+       pg_get_indexdef(c.oid) AS definition, p.relname::text AS parent, pn.nspname::text AS parent_schema
+FROM pg_partition_tree(to_regclass($1)) t JOIN pg_class c ON c.oid = t.relid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_class p ON p.oid = t.parentrelid JOIN pg_namespace pn ON pn.oid = p.relnamespace
+WHERE t.level > 0 ORDER BY t.level, c.oid
+"""
+
+ATTACH_SEPARATOR = ";\n"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexBuild:
+    """One index of a tree.
+
+    Attributes:
+        is_parent: of a partitioned table: only an entry of the catalog.
+        attach: the statement that joins it to its parent; empty for the root.
+    """
+
+    schema: str
+    name: str
+    statement: str
+    is_parent: bool
+    attach: str
+    exists: bool = False
+    is_attached: bool = False
+
+
+async def is_partitioned_table(conn: Connection, table: str) -> bool:
+    """
+    Args:
+        table: as SQL.
+    """
+    return bool(await conn.fetchval("SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass($1)", table))
+
+
+async def is_partitioned_index(conn: Connection, schema: str, name: str) -> bool:
+    """Whether it is the index of a partitioned table; False where there is none."""
+    kind = await conn.fetchval(
+        "SELECT relkind FROM pg_class WHERE oid = to_regclass($1)", quote_qualified(schema, name)
+    )
+    return kind in (b"I", "I")
+
+
+async def is_attached_index(conn: Connection, schema: str, name: str) -> bool:
+    """Whether it belongs to the index of a partitioned table, and can only be dropped with that."""
+    query = "SELECT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = to_regclass($1))"
+    return bool(await conn.fetchval(query, quote_qualified(schema, name)))
+
+
+async def list_index_builds(conn: Connection, statement: str, schema: str, made: list[list[str]]) -> list[IndexBuild]:
+    """The indexes to build for a CREATE INDEX on a partitioned table, parents before their partitions.
+
+    Args:
+        schema: of the table.
+        made: schema and name of the indexes that the step has begun to build.
+    """
+    tree = parse_sql(statement)
+    index = tree.stmts[0].stmt.index_stmt
+    is_only = not index.relation.inh
+    index.concurrent, index.relation.inh, index.relation.schemaname = False, False, schema
+    root = IndexBuild(schema, index.idxname, deparse(tree), True, "", exists=await _exists(conn, schema, index.idxname))
+    return [root] if is_only else [root, *await _list_partitions(conn, tree, root, made)]
+
+
+async def _list_partitions(conn: Connection, tree: Any, parent: IndexBuild, made: list[list[str]]) -> list[IndexBuild]:
+    builds: list[IndexBuild] = []
+    table = tree.stmts[0].stmt.index_stmt.relation
+    parent_table = quote_qualified(table.schemaname, table.relname)
+    parent_index = quote_qualified(parent.schema, parent.name)
+    for row in await conn.fetch(_PARTITIONS, parent_table):
+        child = parse_sql(deparse(tree))
+        index = child.stmts[0].stmt.index_stmt
+        index.relation.schemaname, index.relation.relname = row["schema"], row["name"]
+        begun = [name for schema, name in made if schema == row["schema"]]
+        own = await conn.fetchrow(_OWN_INDEX, parent_index, quote_qualified(row["schema"], row["name"]), begun)
+        taken = {each.name for each in builds if each.schema == row["schema"]} | await _names(conn, row["schema"])
+        name = own["name"] if own else choose_index_name(index, taken)
+        index.idxname, index.concurrent = name, not row["is_partitioned"]
+        index.relation.inh = not row["is_partitioned"]
+        build = IndexBuild(
+            row["schema"],
+            name,
+            deparse(child),
+            row["is_partitioned"],
+            f"ALTER INDEX {parent_index} ATTACH PARTITION {quote_qualified(row['schema'], name)}",
+            exists=own is not None and row["is_partitioned"],
+            is_attached=own is not None and own["is_attached"],
+        )
+        builds.append(build)
+        if row["is_partitioned"]:
+            index.concurrent, index.relation.inh = False, False
+            builds += await _list_partitions(conn, child, build, made)
+    return builds
+
+
+async def _exists(conn: Connection, schema: str, name: str) -> bool:
+    return bool(await conn.fetchval("SELECT to_regclass($1) IS NOT NULL", quote_qualified(schema, name)))
+
+
+async def _names(conn: Connection, schema: str) -> set[str]:
+    rows = await conn.fetch(
+        "SELECT relname::text FROM pg_class WHERE relnamespace = to_regnamespace($1)", name_sql(schema)
+    )
+    return {row[0] for row in rows}
+
+
+async def find_index_partitions(conn: Connection, schema: str, name: str) -> list[list[str]]:
+    """Schema, name and definition of the indexes below one, parents first.
+
+    What follows :data:`ATTACH_SEPARATOR` in a definition attaches the index to its parent.
+    """
+    rows = await conn.fetch(_INDEX_TREE, quote_qualified(schema, name))
+    return [
+        [
+            row["schema"],
+            row["name"],
+            f"{row['definition']}{ATTACH_SEPARATOR}ALTER INDEX {quote_qualified(row['parent_schema'], row['parent'])}"
+            f" ATTACH PARTITION {quote_qualified(row['schema'], row['name'])}",
+        ]
+        for row in rows
+    ]

@@ -1,0 +1,222 @@
+"""DROP: archived in contract under another name where PostgreSQL can rename the object, and dropped in cleanup.
+
+CASCADE is read as plain DROP: before the start zdd looks what depends on the object, and refuses where the migration
+does not drop that by name. Nothing is dropped that the statement does not name.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from zdd_tui.model.errors import PlanError
+from zdd_tui.model.operations.addresses import NamedObject, name_object
+from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, old_object_name, shorten
+from zdd_tui.model.operations.indexes import read_drop_index
+from zdd_tui.model.operations.replacements import removed_key
+from zdd_tui.model.operations.statements import read_own_statement
+from zdd_tui.model.operations.triggers import (
+    event_trigger_state_query,
+    restore_policy_query,
+    restore_rule_query,
+    trigger_states_query,
+)
+from zdd_tui.model.phase import Phase
+from zdd_tui.model.sql import enum_name, name_sql, quote_literal
+
+_RENAMED = {
+    "OBJECT_VIEW": "VIEW",
+    "OBJECT_MATVIEW": "MATERIALIZED VIEW",
+    "OBJECT_SEQUENCE": "SEQUENCE",
+    "OBJECT_TABLE": "TABLE",
+    "OBJECT_FOREIGN_TABLE": "FOREIGN TABLE",
+    "OBJECT_TYPE": "TYPE",
+    "OBJECT_DOMAIN": "DOMAIN",
+    "OBJECT_FUNCTION": "FUNCTION",
+    "OBJECT_PROCEDURE": "PROCEDURE",
+    "OBJECT_AGGREGATE": "AGGREGATE",
+    "OBJECT_ROUTINE": "ROUTINE",
+    "OBJECT_STATISTIC_EXT": "STATISTICS",
+}
+"""Objects that are archived by a rename."""
+
+_KEPT = {
+    "OBJECT_SCHEMA",
+    *("OBJECT_EXTENSION", "OBJECT_OPERATOR", "OBJECT_CAST", "OBJECT_COLLATION", "OBJECT_PUBLICATION"),
+    *("OBJECT_OPCLASS", "OBJECT_OPFAMILY", "OBJECT_CONVERSION", "OBJECT_LANGUAGE", "OBJECT_FDW"),
+    *("OBJECT_FOREIGN_SERVER", "OBJECT_ACCESS_METHOD", "OBJECT_TRANSFORM", "OBJECT_TSPARSER", "OBJECT_TSDICTIONARY"),
+    *("OBJECT_TSTEMPLATE", "OBJECT_TSCONFIGURATION"),
+}
+"""Objects that stay as they are until cleanup."""
+
+_PARTS = {"OBJECT_TRIGGER": "TRIGGER", "OBJECT_RULE": "RULE", "OBJECT_POLICY": "POLICY"}
+
+
+def read_drop(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    """The operations of a DROP, one for each object.
+
+    Raises:
+        PlanError: it concerns another server or the whole of this one.
+    """
+    kind, is_optional = enum_name(statement, "remove_type"), statement.missing_ok
+    operations: list[Operation] = []
+    for node in statement.objects:
+        given = name_object(kind, node, options.scope)
+        if given.key is not None and options.scope.is_new(given.key):
+            operations.append(_drop_new(given, is_optional=is_optional))
+            continue
+        if kind == "OBJECT_INDEX":
+            operation = read_drop_index(list(given.names), text, options, missing_ok=is_optional)
+        elif kind in _PARTS:
+            operation = _drop_part(given, text, options, is_optional=is_optional)
+        elif kind == "OBJECT_EVENT_TRIGGER":
+            operation = _drop_event_trigger(given, text, options)
+        elif kind in _RENAMED:
+            operation = _archive(given, text, options, is_optional=is_optional)
+        elif kind in _KEPT:
+            word, name = _split_word(given)
+            label = f"drop {word.lower()}{name}"
+            sql = f"DROP {word}{'IF EXISTS ' if is_optional else ''}{name}"
+            step = OperationStep(Phase.CLEANUP, label, (sql,))
+            operation = Operation(text, label, (step,), removes=(given.sql,))
+        else:
+            operation = read_own_statement(text, options)
+        if given.address is not None and kind != "OBJECT_INDEX":
+            operation = replace(operation, drops=(given.address,))
+        on = given.key if kind in _PARTS else None
+        operation = replace(operation, archives=removed_key(given, options.scope), on=on)
+        operations.append(operation)
+    return tuple(_drop_together(operations) if len(operations) > 1 and kind in _RENAMED else operations)
+
+
+def _drop_together(operations: list[Operation]) -> list[Operation]:
+    """One statement drops them all in cleanup: they may depend on each other."""
+    drops = [step for operation in operations for step in operation.steps if step.phase is Phase.CLEANUP]
+    if len(drops) < 2:
+        return operations
+    word = next(each for each in _WORDS if drops[0].statements[0].startswith(f"DROP {each} "))
+    optional = "IF EXISTS " if drops[0].statements[0].startswith(f"DROP {word} IF EXISTS ") else ""
+    names = ", ".join(step.statements[0].removeprefix(f"DROP {word} {optional}") for step in drops)
+    together = OperationStep(Phase.CLEANUP, drops[-1].label, (f"DROP {word} {optional}{names}",))
+    kept = [
+        replace(each, steps=tuple(step for step in each.steps if step.phase is not Phase.CLEANUP))
+        for each in operations
+    ]
+    return [*kept[:-1], replace(kept[-1], steps=(*kept[-1].steps, together))]
+
+
+def _drop_new(given: NamedObject, *, is_optional: bool) -> Operation:
+    """What the migration itself has created: a rollback creates it no more."""
+    word, name = _split_word(given)
+    text = f"DROP {word}{'IF EXISTS ' if is_optional else ''}{name}"
+    return Operation(text, text, (OperationStep(Phase.EXPAND, text, (text,)),))
+
+
+def read_drop_role(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
+    """Roles stay until cleanup."""
+    step = OperationStep(Phase.CLEANUP, shorten(text), (text,))
+    roles = ", ".join(each.role_spec.rolename for each in statement.roles)
+    return (Operation(text, shorten(text), (step,), removes=(f"role {roles}",)),)
+
+
+def read_drop_user_mapping(_statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
+    """It stays until cleanup."""
+    return (Operation(text, shorten(text), (OperationStep(Phase.CLEANUP, shorten(text), (text,)),)),)
+
+
+def _split_word(given: NamedObject) -> tuple[str, str]:
+    """The word of an object and its name: ``OPERATOR CLASS `` and ``a USING btree``."""
+    word = next(each for each in _WORDS if given.sql.startswith(f"{each} "))
+    return f"{word} ", given.sql.removeprefix(f"{word} ")
+
+
+_WORDS = (
+    *("MATERIALIZED VIEW", "FOREIGN TABLE", "FOREIGN DATA WRAPPER", "OPERATOR CLASS", "OPERATOR FAMILY"),
+    *("TEXT SEARCH PARSER", "TEXT SEARCH DICTIONARY", "TEXT SEARCH TEMPLATE", "TEXT SEARCH CONFIGURATION"),
+    *("ACCESS METHOD", "EVENT TRIGGER", "EXTENSION", "OPERATOR", "CAST", "COLLATION", "PUBLICATION", "CONVERSION"),
+    *("LANGUAGE", "SERVER", "TRANSFORM", "VIEW", "SEQUENCE", "TABLE", "TYPE", "DOMAIN", "FUNCTION", "PROCEDURE"),
+    *("AGGREGATE", "ROUTINE", "SCHEMA", "STATISTICS", "TRIGGER", "RULE", "POLICY", "COLUMN"),
+)
+
+
+def archive_sql(given: NamedObject, *, is_optional: bool) -> tuple[str, str, str]:
+    """The statement that archives an object, the one that takes it back, and the one that drops it."""
+    word, name = _split_word(given)
+    word = word.strip()
+    plain = given.names[-1]
+    own = name_sql(*given.names)
+    arguments = name.removeprefix(own)
+    archived = old_object_name(plain)
+    there = f"{name_sql(*given.names[:-1], archived)}{arguments}"
+    return (
+        f"ALTER {word} {name} RENAME TO {name_sql(archived)}",
+        f"ALTER {word} {there} RENAME TO {name_sql(plain)}",
+        f"DROP {word} {'IF EXISTS ' if is_optional else ''}{there}",
+    )
+
+
+def _archive(given: NamedObject, text: str, options: OperationOptions, *, is_optional: bool) -> Operation:
+    archive, restore, drop = archive_sql(given, is_optional=is_optional)
+    word, name = _split_word(given)
+    label = f"{word.lower()}{name}"
+    only_if = ""
+    if is_optional and given.address is None:
+        only_if = f"SELECT to_regproc({quote_literal(name)}) IS NOT NULL"
+    step = OperationStep(
+        options.last_phase,
+        f"archive {label}",
+        (archive,),
+        (restore,),
+        only_if=only_if,
+        only_if_exists=given.address if is_optional else None,
+    )
+    return Operation(
+        text, f"drop {label}", (step, OperationStep(Phase.CLEANUP, f"drop {label}", (drop,))), removes=(label,)
+    )
+
+
+def _drop_part(given: NamedObject, text: str, options: OperationOptions, *, is_optional: bool) -> Operation:
+    """A trigger is disabled; a rule or policy has no such state for one kind of table, and is created again."""
+    table, name = name_sql(*given.names[:-1]), given.names[-1]
+    what = f"{_PARTS[given.kind].lower()} {name_sql(name)} of {table}"
+    exists = given.address if is_optional else None
+    drop = f"DROP {_PARTS[given.kind]} {'IF EXISTS ' if is_optional else ''}{name_sql(name)} ON {table}"
+    if given.kind == "OBJECT_TRIGGER":
+        steps = (
+            OperationStep(
+                options.last_phase,
+                f"disable {what}",
+                (f"ALTER TABLE {table} DISABLE TRIGGER {name_sql(name)}",),
+                undo_query=trigger_states_query(table, name),
+                only_if_exists=exists,
+            ),
+            OperationStep(Phase.CLEANUP, f"drop {what}", (drop,)),
+        )
+        return Operation(text, f"drop {what}", steps, removes=(what,))
+    restore = (restore_rule_query if given.kind == "OBJECT_RULE" else restore_policy_query)(table, name)
+    step = OperationStep(options.last_phase, f"drop {what}", (drop,), undo_query=restore, only_if_exists=exists)
+    return Operation(text, f"drop {what}", (step,), removes=(what,))
+
+
+def _drop_event_trigger(given: NamedObject, text: str, options: OperationOptions) -> Operation:
+    name = name_sql(given.names[0])
+    state = event_trigger_state_query(given.names[0])
+    steps = (
+        OperationStep(
+            options.last_phase,
+            f"disable event trigger {name}",
+            (f"ALTER EVENT TRIGGER {name} DISABLE",),
+            undo_query=state,
+            only_if_exists=given.address,
+        ),
+        OperationStep(Phase.CLEANUP, f"drop event trigger {name}", (f"DROP EVENT TRIGGER IF EXISTS {name}",)),
+    )
+    return Operation(text, f"drop event trigger {name}", steps, removes=(f"event trigger {name}",))
+
+
+def read_drop_owned(_statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
+    """
+    Raises:
+        PlanError: always: the statement names no object.
+    """
+    raise PlanError(
+        f"{shorten(text)}: it does not name what it changes", "name each object: DROP … or ALTER … OWNER TO"
+    )

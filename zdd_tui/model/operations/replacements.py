@@ -1,0 +1,233 @@
+"""An object that a migration drops and creates again under its name: one change, in one transaction."""
+
+# ruff: noqa: S608  names are quoted by the parser's own rules, values are literals
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from zdd_tui.model.errors import PlanError
+from zdd_tui.model.operations.addresses import NamedObject
+from zdd_tui.model.operations.base import (
+    Operation,
+    OperationStep,
+    Requirement,
+    StepMode,
+    fit_name,
+    old_object_name,
+)
+from zdd_tui.model.operations.scope import ObjectKey, Scope, input_types, routine_name
+from zdd_tui.model.operations.triggers import trigger_states_query
+from zdd_tui.model.phase import Phase
+from zdd_tui.model.sql import deparse, name_sql, parse_sql, quote_literal, string_values
+
+_PARTS = {"OBJECT_TRIGGER": "trigger", "OBJECT_RULE": "rule", "OBJECT_POLICY": "policy"}
+
+
+def _relation(field: str) -> Callable[[Any, Scope], ObjectKey]:
+    return lambda statement, scope: scope.relation_key(getattr(statement, field))
+
+
+def _type(field: str) -> Callable[[Any, Scope], ObjectKey]:
+    return lambda statement, scope: scope.key("type", string_values(getattr(statement, field)))
+
+
+def _part(space: str, relation: str, name: str) -> Callable[[Any, Scope], ObjectKey]:
+    def read(statement: Any, scope: Scope) -> ObjectKey:
+        return _part_key(space, scope.relation_key(getattr(statement, relation)), getattr(statement, name))
+
+    return read
+
+
+def _part_key(space: str, table: ObjectKey, name: str) -> ObjectKey:
+    return ObjectKey(space, f"{table.schema}.{table.name}", name)
+
+
+_CREATED: dict[str, Callable[[Any, Scope], ObjectKey]] = {
+    "composite_type_stmt": lambda statement, scope: replace(scope.relation_key(statement.typevar), space="type"),
+    "create_domain_stmt": _type("domainname"),
+    "create_enum_stmt": _type("type_name"),
+    "create_extension_stmt": lambda statement, _: ObjectKey("extension", "", statement.extname),
+    "create_function_stmt": lambda statement, scope: scope.key(
+        "routine", routine_name(string_values(statement.funcname), input_types(statement.parameters))
+    ),
+    "create_policy_stmt": _part("policy", "table", "policy_name"),
+    "create_range_stmt": _type("type_name"),
+    "create_schema_stmt": lambda statement, _: ObjectKey("schema", "", statement.schemaname),
+    "create_seq_stmt": _relation("sequence"),
+    "create_stmt": _relation("relation"),
+    "create_table_as_stmt": lambda statement, scope: scope.relation_key(statement.into.rel),
+    "create_trig_stmt": _part("trigger", "relation", "trigname"),
+    "index_stmt": lambda statement, scope: replace(scope.relation_key(statement.relation), name=statement.idxname),
+    "rule_stmt": _part("rule", "relation", "rulename"),
+    "view_stmt": _relation("view"),
+}
+
+
+def created_key(kind: str, statement: Any, scope: Scope) -> ObjectKey | None:
+    """What a statement creates, where a DROP may have made room for it."""
+    return _CREATED[kind](statement, scope) if kind in _CREATED else None
+
+
+def removed_key(given: NamedObject, scope: Scope) -> ObjectKey | None:
+    """The same for the object of a DROP."""
+    if given.kind in _PARTS:
+        return _part_key(_PARTS[given.kind], scope.key("relation", given.names[:-1]), given.names[-1])
+    return given.key
+
+
+def merge_replacements(operations: list[Operation]) -> tuple[Operation, ...]:
+    """The operations, where the removal of an object moves to the creation of the one that takes its name.
+
+    Raises:
+        PlanError: the object cannot have another name meanwhile, or holds rows.
+    """
+    result: list[Operation] = []
+    removed: dict[ObjectKey, int] = {}
+    for operation in operations:
+        position = removed.pop(operation.creates, None) if operation.creates is not None else None
+        if position is not None:
+            result[position], operation = _merge(result[position], operation)  # noqa: PLW2901
+        if operation.archives is not None:
+            removed[operation.archives] = len(result)
+        result.append(operation)
+    return tuple(each for each in result if each.steps or each.requirements)
+
+
+def drop_with_table(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
+    """What is left of a table that the migration drops later goes with it in cleanup, where it has another name."""
+    dropped = {each.archives for each in operations if each.archives is not None and each.archives.space == "relation"}
+    return tuple(
+        replace(each, steps=tuple(step for step in each.steps if step.phase is not Phase.CLEANUP))
+        if each.on in dropped
+        else each
+        for each in operations
+    )
+
+
+def repeat_overtaken(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
+    """A setting of expand is set again in contract where an earlier one of the same has been put off until there.
+
+    ``REVOKE …; GRANT …`` and ``DROP DEFAULT; SET DEFAULT`` end as they are written.
+    """
+    late: set[str] = set()
+    result = []
+    for operation in operations:
+        is_late = any(step.phase is Phase.CONTRACT for step in operation.steps)
+        if operation.topic and is_late:
+            late.add(operation.topic)
+        elif operation.topic in late:
+            again = [replace(step, phase=Phase.CONTRACT) for step in operation.steps if step.phase is Phase.EXPAND]
+            operation = replace(operation, steps=(*operation.steps, *again))  # noqa: PLW2901
+        result.append(operation)
+    return tuple(result)
+
+
+def _merge(removal: Operation, creation: Operation) -> tuple[Operation, Operation]:
+    if not creation.steps:
+        return removal, creation
+    first = creation.steps[0]
+    if first.mode is StepMode.BUILD_INDEX:
+        return replace(removal, steps=()), _build_beside(removal, creation)
+    word = removal.summary.removeprefix("drop ").partition(" ")[0]
+    if word in ("table", "schema", "sequence", "extension"):
+        return _require_absent(removal, word), creation
+    archive, *rest = removal.steps
+    if archive.phase is Phase.CLEANUP:
+        raise PlanError(
+            f"{removal.summary}: the migration creates it again, and it cannot have another name meanwhile",
+            "make one operation of the two statements, with undo: of your own",
+        )
+    if word == "trigger" and removal.archives is not None:
+        archive, rest = _archive_trigger(removal, archive)
+    if word == "materialized":
+        archive = _with_indexes(archive)
+    step = replace(
+        first,
+        label=f"replace {first.label.removeprefix('create ')}",
+        before=replace(archive, phase=Phase.EXPAND),
+        is_replacement=True,
+    )
+    return replace(removal, steps=tuple(rest)), replace(creation, steps=(step, *creation.steps[1:]))
+
+
+def _require_absent(removal: Operation, word: str) -> Operation:
+    """``DROP TABLE IF EXISTS a; CREATE TABLE a``: as in a first migration, where there is none.
+
+    Raises:
+        PlanError: there is one.
+    """
+    hint = f"give the new {word} another name, or drop the old one in an earlier release"
+    if "IF EXISTS" not in removal.text.upper():
+        raise PlanError(f"{removal.summary}: the migration creates another one, and running code uses both", hint)
+    address = removal.drops[0]
+    found = (
+        f"to_regnamespace({quote_literal(name_sql(*address.names))})"
+        if word == "schema"
+        else f"(SELECT oid FROM pg_extension WHERE extname = {quote_literal(address.names[0])})"
+        if word == "extension"
+        else f"to_regclass({quote_literal(name_sql(*address.names))})"
+    )
+    text = f"{word} {name_sql(*address.names)} exists, and the migration replaces it by another one"
+    required = Requirement(f"SELECT {quote_literal(text)} WHERE {found} IS NOT NULL", hint)
+    return replace(removal, steps=(), drops=(), removes=(), requirements=(*removal.requirements, required))
+
+
+def _archive_trigger(removal: Operation, archive: OperationStep) -> tuple[OperationStep, list[OperationStep]]:
+    """Renamed and disabled, so that it keeps its function, even where that is replaced as well."""
+    names = removal.drops[0].names
+    table, name, old = name_sql(*names[:-1]), names[-1], old_object_name(names[-1])
+    back = f"ALTER TRIGGER {name_sql(old)} ON {table} RENAME TO {name_sql(name)}"
+    step = replace(
+        archive,
+        statements=(
+            f"ALTER TABLE {table} DISABLE TRIGGER {name_sql(name)}",
+            f"ALTER TRIGGER {name_sql(name)} ON {table} RENAME TO {name_sql(old)}",
+        ),
+        undo_query=f"SELECT {quote_literal(back)} UNION ALL {trigger_states_query(table, name)}",
+    )
+    drop = f"DROP TRIGGER IF EXISTS {name_sql(old)} ON {table}"
+    return step, [OperationStep(Phase.CLEANUP, removal.summary, (drop,), settings=archive.settings)]
+
+
+def _with_indexes(archive: OperationStep) -> OperationStep:
+    """The indexes of a materialized view make room for those of the new one."""
+    rename = archive.statements[0]
+    name = rename.removeprefix("ALTER MATERIALIZED VIEW ").rpartition(" RENAME TO ")[0]
+    literal = quote_literal(name)
+    short = (
+        "left('zdd_old_' || i.relname, 54)"
+        " || CASE WHEN length('zdd_old_' || i.relname) > 54 THEN '_' || left(md5(i.relname), 8) ELSE '' END"
+    )
+    body = (
+        "DECLARE r record; BEGIN FOR r IN SELECT i.oid::regclass AS name, " + short + " AS old FROM pg_index x"
+        f" JOIN pg_class i ON i.oid = x.indexrelid WHERE x.indrelid = {literal}::regclass"
+        " LOOP EXECUTE format('ALTER INDEX %s RENAME TO %I', r.name, r.old); END LOOP; END"
+    )
+    back = (
+        f"SELECT format('ALTER INDEX %s.%I RENAME TO %I', quote_ident(n.nspname), {short}, i.relname)"
+        f" FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_namespace n ON n.oid = i.relnamespace"
+        f" WHERE x.indrelid = to_regclass({literal})"
+    )
+    return replace(archive, statements=(f"DO $zdd$ {body} $zdd$", *archive.statements), undo_query=back)
+
+
+def _build_beside(removal: Operation, creation: Operation) -> Operation:
+    """The new index is built under another name; it gets its own when the old one is gone."""
+    build, *others = creation.steps
+    drop = removal.steps[0]
+    new = fit_name("zdd_new_", build.index)
+    tree = parse_sql(build.statements[0])
+    tree.stmts[0].stmt.index_stmt.idxname = new
+    schema = build.table.rpartition(".")[0]
+    there, own = (f"{schema}.{name_sql(each)}" if schema else name_sql(each) for each in (new, build.index))
+    rename = OperationStep(
+        drop.phase,
+        f"rename index {new} to {build.index}",
+        (f"ALTER INDEX {there} RENAME TO {name_sql(build.index)}",),
+        (f"ALTER INDEX {own} RENAME TO {name_sql(new)}",),
+        settings=build.settings,
+        renames=(new, build.index),
+    )
+    steps = (replace(build, statements=(deparse(tree),), index=new), *others, drop, rename)
+    return replace(creation, steps=steps, removes=removal.removes)

@@ -1,0 +1,113 @@
+"""Rows: those of a table that the migration creates go with a rollback by themselves; others are changed in batches."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from zdd_tui.model.errors import PlanError
+from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, Requirement, relation_sql, shorten
+from zdd_tui.model.operations.objects import create_object, refuse_temporary
+from zdd_tui.model.operations.row_changes import UNDO_ROWS, read_delete, read_update
+from zdd_tui.model.operations.scope import Novelty
+from zdd_tui.model.operations.statements import read_own_statement
+from zdd_tui.model.operations.views import require_own_rows
+from zdd_tui.model.phase import Phase
+from zdd_tui.model.sql import node_class, quote_literal, walk
+
+_IN_BATCHES = {"UpdateStmt": read_update, "DeleteStmt": read_delete}
+
+
+def _read_write(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    """INSERT, UPDATE, DELETE and MERGE."""
+    scope, relation = options.scope, statement.relation
+    key = scope.relation_key(relation)
+    novelty = scope.novelty(key)
+    name = relation_sql(relation)
+    if novelty is Novelty.NO:
+        if (reader := _IN_BATCHES.get(node_class(statement))) is not None:
+            return reader(statement, text, options)
+        reason = f"{UNDO_ROWS} of {name}"
+        return (read_own_statement(text, options, reason),)
+    query = getattr(statement, "select_stmt", None)
+    if query is not None:
+        require_own_rows(query, text, options)
+    scope.filled.add(key)
+    step = OperationStep(Phase.EXPAND, shorten(text), (text,))
+    if novelty is Novelty.NEW:
+        return (Operation(text, step.label, (step,)),)
+    exists = Requirement(
+        f"SELECT {quote_literal(f'{name} exists already, and {UNDO_ROWS}: {shorten(text, 40)}')}"
+        f" WHERE to_regclass({quote_literal(name)}) IS NOT NULL",
+        "write the INSERT as an operation with undo:, where undo: [] leaves the rows",
+    )
+    return (Operation(text, step.label, (step,), requirements=(exists,)),)
+
+
+def _read_copy(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
+    raise PlanError(
+        f"{shorten(text)}: the rows of COPY are no SQL, or are in a file that zdd does not read",
+        "write INSERT statements, or load the rows before the release",
+    )
+
+
+def _read_truncate(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    relations = [each.range_var for each in statement.relations]
+    if all(options.scope.is_new(options.scope.relation_key(each)) for each in relations):
+        step = OperationStep(Phase.EXPAND, shorten(text), (text,))
+        return (Operation(text, step.label, (step,)),)
+    return (read_own_statement(text, options, "nothing brings the rows back"),)
+
+
+def read_setval(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    """Of a new sequence: it goes with it."""
+    scope = options.scope
+    call = next(each for each in walk(statement) if node_class(each) == "FuncCall")
+    argument = call.args[0]
+    if argument.HasField("type_cast"):
+        argument = argument.type_cast.arg
+    name = argument.a_const.sval.sval if argument.HasField("a_const") else ""
+    parts = [part.strip('"') for part in name.split(".")]
+    is_new = bool(name) and scope.is_new(scope.key("relation", parts))
+    if not is_new and argument.HasField("func_call") and argument.func_call.args:
+        table = argument.func_call.args[0]  # pg_get_serial_sequence
+        inner = table.a_const.sval.sval if table.HasField("a_const") else ""
+        is_new = bool(inner) and scope.is_new(scope.key("relation", [part.strip('"') for part in inner.split(".")]))
+    if not is_new:
+        return (read_own_statement(text, options, "a rollback cannot know which numbers were drawn meanwhile"),)
+    step = OperationStep(Phase.EXPAND, shorten(text), (text,))
+    return (Operation(text, step.label, (step,)),)
+
+
+def read_select_into(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    """SELECT INTO: a new table.
+
+    Raises:
+        PlanError: rows that running code still changes would be copied once.
+    """
+    relation = statement.into_clause.rel
+    if relation.relpersistence == "t":
+        raise refuse_temporary(text)
+    key = options.scope.relation_key(relation)
+    options.scope.create(key)
+    options.scope.filled.add(key)
+    query = type(statement)()
+    query.CopyFrom(statement)
+    query.ClearField("into_clause")
+    require_own_rows(query, text, options)
+    return create_object("TABLE", relation_sql(relation), text)
+
+
+def _reader_of(reason: str) -> Any:
+    def read(_statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+        return (read_own_statement(text, options, reason),)
+
+    return read
+
+
+ROW_READERS: Mapping[str, Any] = {
+    **dict.fromkeys(("insert_stmt", "update_stmt", "delete_stmt", "merge_stmt"), _read_write),
+    "copy_stmt": _read_copy,
+    "truncate_stmt": _read_truncate,
+    "do_stmt": _reader_of("only its execution shows what the code does"),
+    "call_stmt": _reader_of("only its execution shows what the code does"),
+    "execute_stmt": _reader_of("only its execution shows what it does"),
+}

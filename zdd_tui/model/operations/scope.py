@@ -1,0 +1,143 @@
+"""What the statements of a migration before the present one have made: new objects, settings, what comes later."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from zdd_tui.model.sql import enum_name, node_class, string_values, type_sql, walk
+
+DEFAULT_SCHEMA = "public"
+
+
+class Novelty(StrEnum):
+    """Whether an object is known to be new."""
+
+    NEW = "new"
+    MAYBE = "maybe"
+    """Created with IF NOT EXISTS."""
+    NO = "no"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectKey:
+    """An object by its name space (``relation``, ``type``, ``routine``, ``schema``), schema and name."""
+
+    space: str
+    schema: str
+    name: str
+
+
+@dataclass(slots=True)
+class Scope:
+    """Follows a migration from statement to statement.
+
+    Attributes:
+        settings: SET LOCAL statements by the name of the setting.
+        local_settings: those that end with the migration's own transaction.
+        schema: where unqualified names are created; empty where the migration has set an empty search_path.
+        created: new objects, and objects created with IF NOT EXISTS.
+        deferred: names of constraints and indexes that come in contract.
+        deferred_keys: relation and columns of keys that come in contract; no columns stand for the primary key.
+        filled: new tables that the migration has written rows into.
+        added_columns: columns that the migration adds for certain.
+        new_columns: those without a default and a fill: older versions leave them NULL, and no row has a value.
+        dropped_columns: columns that exist until cleanup, under another name from contract on.
+        constraint_names: by the table, of those that the migration adds.
+    """
+
+    settings: dict[str, str] = field(default_factory=dict)
+    local_settings: set[str] = field(default_factory=set)
+    schema: str = DEFAULT_SCHEMA
+    created: dict[ObjectKey, Novelty] = field(default_factory=dict)
+    filled: set[ObjectKey] = field(default_factory=set)
+    deferred: set[str] = field(default_factory=set)
+    deferred_keys: set[tuple[ObjectKey, tuple[str, ...]]] = field(default_factory=set)
+    added_columns: set[tuple[ObjectKey, str]] = field(default_factory=set)
+    new_columns: set[tuple[ObjectKey, str]] = field(default_factory=set)
+    dropped_columns: set[tuple[ObjectKey, str]] = field(default_factory=set)
+    constraint_names: set[tuple[ObjectKey, str]] = field(default_factory=set)
+    dropped_constraints: set[tuple[ObjectKey, str]] = field(default_factory=set)
+    _index_names: dict[str, set[str]] = field(default_factory=dict)
+
+    def relation_key(self, relation: Any) -> ObjectKey:
+        """
+        Args:
+            relation: a RangeVar.
+        """
+        return ObjectKey("relation", relation.schemaname or self.schema, relation.relname)
+
+    def key(self, space: str, names: Iterable[str]) -> ObjectKey:
+        """
+        Args:
+            names: with or without a schema.
+        """
+        parts = list(names)
+        return ObjectKey(space, parts[-2] if len(parts) > 1 else self.schema, parts[-1])
+
+    def create(self, key: ObjectKey, *, is_optional: bool = False) -> None:
+        """Notes an object that the migration creates."""
+        self.created[key] = Novelty.MAYBE if is_optional else Novelty.NEW
+
+    def novelty(self, key: ObjectKey) -> Novelty:
+        """Whether the migration has created an object."""
+        if (found := self.created.get(key)) is not None:
+            return found
+        is_in_new_schema = self.created.get(ObjectKey("schema", "", key.schema)) is Novelty.NEW
+        return Novelty.NEW if is_in_new_schema and key.space != "schema" else Novelty.NO
+
+    def is_new(self, key: ObjectKey) -> bool:
+        """Whether the object is certainly new, so that no running code uses it."""
+        return self.novelty(key) is Novelty.NEW
+
+    def index_names(self, schema: str) -> set[str]:
+        """Names of the indexes that the migration makes in a schema."""
+        return self._index_names.setdefault(schema, set())
+
+    def take_index_name(self, schema: str, name: str) -> None:
+        """Notes the name of a new index."""
+        self.index_names(schema).add(name)
+
+    def rename(self, old: ObjectKey, name: str, schema: str = "") -> None:
+        """Notes the new name of a new object."""
+        if (found := self.created.pop(old, None)) is not None:
+            self.created[replace(old, name=name, schema=schema or old.schema)] = found
+
+
+def routine_name(names: Iterable[str], types: Iterable[Any]) -> list[str]:
+    """The name of a function with the types of its arguments, for :meth:`Scope.key`."""
+    *schema, name = names
+    return [*schema, f"{name}({', '.join(type_sql(each) for each in types)})"]
+
+
+def input_types(parameters: Any) -> list[Any]:
+    """The types of a function's arguments that identify it."""
+    return [
+        each.function_parameter.arg_type
+        for each in parameters
+        if enum_name(each.function_parameter, "mode") not in ("FUNC_PARAM_OUT", "FUNC_PARAM_TABLE")
+    ]
+
+
+def read_tables(node: Any) -> list[Any]:
+    """The RangeVars that a query reads, without the names of its WITH clauses."""
+    ctes = {each.ctename for each in walk(node) if node_class(each) == "CommonTableExpr"}
+    ranges = [each for each in walk(node) if node_class(each) == "RangeVar"]
+    return [each for each in ranges if each.schemaname or each.relname not in ctes]
+
+
+def dropped_names(statement: Any) -> list[list[str]]:
+    """The dotted names of a DropStmt's objects."""
+    found = []
+    for each in statement.objects:
+        kind = each.WhichOneof("node")
+        match kind:
+            case "list":
+                found.append(string_values(each.list.items))
+            case "type_name":
+                found.append(string_values(each.type_name.names))
+            case "object_with_args":
+                found.append(string_values(each.object_with_args.objname))
+            case "string":
+                found.append([each.string.sval])
+    return found

@@ -1,0 +1,93 @@
+"""Views and materialized views."""
+
+# ruff: noqa: S608  names are quoted by the parser's own rules, values are literals
+
+from collections.abc import Mapping
+from typing import Any
+
+from zdd_tui.model.errors import PlanError
+from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, relation_sql, shorten
+from zdd_tui.model.operations.objects import create_object, refuse_temporary, relation_address
+from zdd_tui.model.operations.rights import recreated_rights_query
+from zdd_tui.model.operations.scope import read_tables
+from zdd_tui.model.phase import Phase
+from zdd_tui.model.sql import enum_name, quote_literal
+
+_RESTORE_VIEW = (
+    "DO $zdd$ BEGIN CREATE OR REPLACE VIEW %1$s %4$s AS %2$s EXCEPTION WHEN invalid_table_definition THEN"
+    " DROP VIEW %1$s; CREATE VIEW %1$s %4$s AS %2$s %3$s END $zdd$"
+)
+"""A view that has got columns cannot be replaced by one without them: then it is created anew, with its rights."""
+
+
+def _read_view(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    name, key = relation_sql(statement.view), options.scope.relation_key(statement.view)
+    if statement.view.relpersistence == "t":
+        raise refuse_temporary(text)
+    if not statement.replace:
+        options.scope.create(key)
+        return create_object("VIEW", name, text)
+    if not options.scope.is_new(key):
+        options.scope.create(key, is_optional=True)
+    literal = quote_literal(name)
+    before = (
+        f"SELECT CASE WHEN to_regclass({literal}) IS NULL THEN {quote_literal(f'DROP VIEW IF EXISTS {name}')} ELSE"
+        f" format({quote_literal(_RESTORE_VIEW)}, {literal}, pg_get_viewdef(to_regclass({literal})),"
+        f" ({recreated_rights_query('VIEW', literal)}),"
+        " (SELECT 'WITH (' || string_agg(format('%s = %L', option_name, option_value), ', ') || ')'"
+        f" FROM pg_class, pg_options_to_table(reloptions) WHERE oid = to_regclass({literal}))) END"
+    )
+    step = OperationStep(Phase.EXPAND, f"create or replace view {name}", (text,), undo_query=before)
+    return (Operation(text, step.label, (step,)),)
+
+
+def _read_table_as(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    """CREATE TABLE AS and CREATE MATERIALIZED VIEW.
+
+    Raises:
+        PlanError: rows that running code still changes would be copied once.
+    """
+    relation, is_optional = statement.into.rel, statement.if_not_exists
+    is_view = enum_name(statement, "objtype") == "OBJECT_MATVIEW"
+    if relation.relpersistence == "t":
+        raise refuse_temporary(text)
+    if not is_view and not statement.into.skip_data:
+        require_own_rows(statement.query, text, options)
+    key = options.scope.relation_key(relation)
+    options.scope.create(key, is_optional=is_optional)
+    options.scope.filled.add(key)
+    kind = "materialized view" if is_view else "table"
+    exists = relation_address(kind, relation) if is_optional else None
+    return create_object(kind.upper(), relation_sql(relation), text, exists=exists)
+
+
+def require_own_rows(query: Any, text: str, options: OperationOptions) -> None:
+    """
+    Raises:
+        PlanError: a query that fills a new table reads rows that running code changes until cutover.
+    """
+    scope = options.scope
+    old = [each for each in read_tables(query) if not scope.is_new(scope.relation_key(each))]
+    if old and options.has_rollout:
+        names = ", ".join(dict.fromkeys(relation_sql(each) for each in old))
+        raise PlanError(
+            f"{shorten(text)}: it copies rows of {names} once, and running code changes them until cutover",
+            "change.into keeps a new table in step; or give the operation undo: [] where the rows do not change",
+        )
+
+
+def _read_refresh(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    name = relation_sql(statement.relation)
+    if not statement.concurrent and not options.scope.is_new(options.scope.relation_key(statement.relation)):
+        raise PlanError(
+            f"{shorten(text)}: it locks {name} against readers while it computes all rows",
+            "REFRESH MATERIALIZED VIEW CONCURRENTLY, which needs a unique index",
+        )
+    return (Operation(text, f"refresh {name}", (OperationStep(Phase.EXPAND, f"refresh {name}", (text,)),)),)
+
+
+VIEW_READERS: Mapping[str, Any] = {
+    "create_table_as_stmt": _read_table_as,
+    "refresh_mat_view_stmt": _read_refresh,
+    "view_stmt": _read_view,
+}

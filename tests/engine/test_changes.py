@@ -91,7 +91,15 @@ async def reset(db: asyncpg.Connection) -> None:
     await db.execute(SCHEMA)
 
 
-@pytest.mark.parametrize("name", MIGRATIONS)
+SLOW = {
+    *("rename of a column with a domain", "rename of a key", "rename of columns of one constraint", "a key alone"),
+    *("another type", "a type with an expression", "a name and NOT NULL", "how an identity is generated"),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=pytest.mark.slow) if each in SLOW else each for each in MIGRATIONS]
+)
 async def test_done_is_the_plain_migration_and_undone_is_as_before(
     name: str, pg: PostgresServer, pg_dsn: str, db: asyncpg.Connection
 ) -> None:

@@ -201,7 +201,12 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("name", FORMS)
+SLOW = {"a file of pg_dump", "indexes", "keys", "names", "partitions", "rights", "sequences and domains"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=pytest.mark.slow) if each in SLOW else each for each in FORMS]
+)
 async def test_every_form_is_done_as_the_plain_migration_does_it_and_undone(
     name: str, pg: PostgresServer, pg_dsn: str
 ) -> None:

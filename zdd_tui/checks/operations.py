@@ -1,6 +1,7 @@
 """Whether a plan's operations can be executed online: rows that constraints would refuse, and locks."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.fill_target import list_row_triggers, read_fill_target
@@ -15,7 +16,7 @@ from zdd_tui.checks.locks import (
 )
 from zdd_tui.model.advice.locks import StatementVerdict
 from zdd_tui.model.errors import PlanError, StepFailed
-from zdd_tui.model.operations.base import Fill, Operation, StepMode
+from zdd_tui.model.operations.base import Fill, Operation, OperationStep, StepMode
 from zdd_tui.model.operations.fills import CTID
 from zdd_tui.model.operations.registry import numbered_steps, plan_operations
 from zdd_tui.model.phase import Phase
@@ -106,28 +107,9 @@ async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasu
             server refuses one on a copy of the schema.
     """
     steps = [(phase, step) for phase in Phase for _, step in numbered_steps(plan, phase)]
-    sources: list[tuple[str, str]] = []
-    optional, harmless, told, in_parts = set(), set(), set(), set()
+    found = _MeasuredStatements()
     for phase, step in steps:
-        place = f"operations: {step.label} ({phase}, statement"
-        earlier = step.before.statements if step.before is not None else ()
-        statements = () if step.are_locks_known else (*earlier, *step.statements)
-        if not statements:
-            continue
-        paths = [sql.replace("SET LOCAL ", "SET ", 1) for sql in step.settings if "search_path" in sql]
-        sources += [(sql, f"{place} 0)") for sql in paths]
-        for number, sql in enumerate(statements, 1):
-            sources.append((sql, f"{place} {number})"))
-            if step.only_if or step.only_if_exists or step.is_optional:
-                optional.add(f"{place} {number})")
-            if step.mode in (StepMode.BUILD_INDEX, StepMode.DROP_INDEX):
-                in_parts.add(f"{place} {number})")
-            if phase is not Phase.EXPAND or step.is_replacement:
-                harmless.add(f"{place} {number})")
-            elif step.may_break:
-                told.add(f"{place} {number})")
-        if paths:
-            sources.append(("RESET search_path", f"{place} 0)"))
+        found.add(phase, step)
     known = [
         f"{step.label} ({phase}): under a lock that blocks others only the catalog changes"
         for phase, step in steps
@@ -135,18 +117,57 @@ async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasu
     ]
     database = plan.database
     evaluated = await evaluate_migration(
-        sources, database.dsn.get_secret_value(), measurement, timeout=database.connect_timeout
+        found.sources, database.dsn.get_secret_value(), measurement, timeout=database.connect_timeout
     )
     notes: list[str] = []
     for verdict in evaluated.verdicts:
         place = verdict.statement.location.rpartition(":")[0]
-        may_fail = place in optional or (place in in_parts and _is_partitioned(verdict, evaluated))
-        refuse_long_work(verdict, evaluated, may_break=place in harmless | told, may_fail=may_fail)
-        if place in told:
-            notes += [
-                f"note: {place}: running code may notice it: {each}" for each in breaking_reasons(verdict, evaluated)
-            ]
+        may_fail = place in found.optional or (place in found.in_parts and _is_partitioned(verdict, evaluated))
+        refuse_long_work(verdict, evaluated, may_break=place in found.harmless | found.told, may_fail=may_fail)
+        if place in found.told:
+            reasons = breaking_reasons(verdict, evaluated)
+            notes += [f"note: {place}: running code may notice it: {each}" for each in reasons]
     return [*lock_lines(evaluated), *known, *dict.fromkeys(notes)]
+
+
+@dataclass(slots=True)
+class _MeasuredStatements:
+    """The statements that run on a copy of the schema, and the places of those that are special.
+
+    Attributes:
+        sources: SQL and place.
+        optional: it runs only where something exists, or does not.
+        harmless: it may take something from running code, because none is left or a later one gives it back.
+        told: it may take something from running code, as it says.
+        in_parts: concurrent, of an index: on a partitioned table one for each partition.
+    """
+
+    sources: list[tuple[str, str]] = field(default_factory=list)
+    optional: set[str] = field(default_factory=set)
+    harmless: set[str] = field(default_factory=set)
+    told: set[str] = field(default_factory=set)
+    in_parts: set[str] = field(default_factory=set)
+
+    def add(self, phase: Phase, step: OperationStep) -> None:
+        """Adds those of a step, unless its locks are known."""
+        begin = f"operations: {step.label} ({phase}, statement"
+        earlier = step.before.statements if step.before is not None else ()
+        statements = () if step.are_locks_known else (*earlier, *step.statements)
+        if not statements:
+            return
+        paths = [sql.replace("SET LOCAL ", "SET ", 1) for sql in step.settings if "search_path" in sql]
+        places = [f"{begin} {number})" for number in range(1, len(statements) + 1)]
+        self.sources += [(sql, f"{begin} 0)") for sql in paths]
+        self.sources += zip(statements, places, strict=True)
+        self.sources += [("RESET search_path", f"{begin} 0)")] if paths else []
+        if step.only_if or step.only_if_exists or step.is_optional:
+            self.optional.update(places)
+        if step.mode in (StepMode.BUILD_INDEX, StepMode.DROP_INDEX):
+            self.in_parts.update(places)
+        if phase is not Phase.EXPAND or step.is_replacement:
+            self.harmless.update(places)
+        elif step.may_break:
+            self.told.update(places)
 
 
 def _is_partitioned(verdict: StatementVerdict, evaluated: EvaluatedMigration) -> bool:

@@ -19,7 +19,7 @@ def operations_of(up: str, down: str | None = None, *earlier: str) -> list[Any]:
     pending = [PendingMigration("e", f"e{n}.sql", text) for n, text in enumerate(earlier)]
     pending.append(PendingMigration("m", "m.sql", up, down, "write it to m.down.sql"))
     *found, last = plan_pending(MigrationSet(tuple(pending), RECORD))
-    assert last == {"sql": "INSERT 1;\nINSERT 2", "undo": ["DELETE 2"]}
+    assert last == {"sql": "INSERT 1;\nINSERT 2", "undo": ["DELETE 2"], "phase": "expand"}
     return found
 
 

@@ -36,7 +36,7 @@ def plan_pending(
         PlanError: a migration is not SQL.
     """
     texts = [_read_statements(each.up, each.source) for each in found.pending]
-    options = OperationOptions(has_rollout)
+    options = OperationOptions(has_rollout)  # its scope follows from one migration to the next
     marked = iter(mark_new_tables(tuple(statement for statements in texts for statement in statements)))
     result: list[PlanOperation] = [*found.record.prepare]
     for migration, statements in zip(found.pending, texts, strict=True):
@@ -46,8 +46,7 @@ def plan_pending(
 
 def record_operation(record: VersionRecord, phase: Phase) -> PlanOperation:
     """The operation that makes the tool find the migrations applied."""
-    operation = {"sql": ";\n".join(record.statements), "undo": list(record.undo)}
-    return operation if phase is Phase.EXPAND else operation | {"phase": str(phase)}
+    return {"sql": ";\n".join(record.statements), "undo": list(record.undo), "phase": str(phase)}
 
 
 def _read_statements(text: str, source: str) -> tuple[Statement, ...]:
@@ -78,9 +77,9 @@ def _build_migration(
     parts: list[_Part] = []
     first_unknown: Statement | None = None
     for statement in statements:
-        settings = dict(options.scope.settings)
+        before = dict(options.scope.settings)
         try:
-            if read_operations(statement.text, options) or options.scope.settings != settings:
+            if read_operations(statement.text, options) or options.scope.settings != before:
                 parts.append(_Part(statement.text))
         except UndoRequired:
             if statement.actions and all(action.on_new_table for action in statement.actions):

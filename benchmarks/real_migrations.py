@@ -30,6 +30,7 @@ from zdd_tui.engine.runner import ReleaseHolder
 from zdd_tui.model.errors import PlanError, ZddError
 from zdd_tui.model.operations.base import OperationOptions
 from zdd_tui.model.operations.registry import read_operations
+from zdd_tui.model.operations.statements import UndoRequired
 from zdd_tui.model.plan.file import load_plan
 from zdd_tui.model.plan.operations import OperationsPlan
 from zdd_tui.model.sql import SqlSyntaxError, split_statements
@@ -129,13 +130,13 @@ class ReadStatements:
 
 
 def read_plan(statements: Sequence[str]) -> ReadStatements:
-    read = ReadStatements()
+    read, options = ReadStatements(), OperationOptions(has_rollout=True)
     for statement in statements:
         try:
-            read_operations(statement, OperationOptions(has_rollout=True))
+            read_operations(statement, options)
             read.operations.append(statement)
         except PlanError as error:
-            if "does not know how to undo it" in error.title:
+            if isinstance(error, UndoRequired):
                 read.operations.append({"sql": statement, "undo": []})
                 read.by_hand += 1
             else:

@@ -14,7 +14,6 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
-from tests.engine.test_operations import dump, open_context, run_phases
 from tests.support.migration_tools import (
     DRIVERS,
     PythonDriver,
@@ -23,6 +22,7 @@ from tests.support.migration_tools import (
     parse_rows,
     select_rows,
 )
+from tests.support.operations import dump, open_context, run_phases
 from zdd_tui.engine.steps.operations import RunOperation
 from zdd_tui.model.migrations.registry import find_tool
 from zdd_tui.model.operations.registry import numbered_steps

@@ -46,9 +46,16 @@ class PageView(LineView, can_focus=True):
 
     def _update_key_hints(self) -> None:
         rows, total, first = self.content_size.height, len(self._lines), int(self.scroll_offset.y)
+        text = f"{first + 1}-{min(total, first + rows)} of {total} ↕" if total > rows else ""
         for keys in self.screen.query(KeyHints):  # none while the dialog is being composed
-            keys.position_text = f"{first + 1}-{min(total, first + rows)} of {total} ↕" if total > rows else ""
-            keys.on_resize()
+            if keys.position_text != text:
+                keys.position_text = text
+                keys.redraw()
+
+    def dependencies(self, board: DashboardState) -> tuple[object, ...]:
+        screen = self.screen
+        assert isinstance(screen, HasPage)
+        return screen.page_dependencies(board)
 
     def lines(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
         screen = self.screen
@@ -96,6 +103,10 @@ class HasPage:
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
         raise NotImplementedError
 
+    def page_dependencies(self, board: DashboardState) -> tuple[object, ...]:
+        """What the page is made of, as :meth:`LineView.dependencies`; empty if it depends on more."""
+        return ()
+
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         raise NotImplementedError
 
@@ -136,8 +147,9 @@ class Dialog(ActionScreen[ResultT], ModalScreen[ResultT], HasPage):
         self._draw()
 
     def _draw(self) -> None:
-        self.query_one(PageView).show(*self._last_shown)
-        self.query_one(KeyHints).show(*self._last_shown)
+        with self.painted() as views:
+            for view in views:
+                view.show(*self._last_shown)
 
 
 class FollowingDialog(Dialog[ResultT]):

@@ -150,9 +150,13 @@ class LineView(ScrollView, CachedWidget, can_focus=False):
         self._last_inputs = self.dependencies(state), int(context.now), context.production_lock
         return bool(self._last_inputs[0]) and self._last_inputs == before
 
+    def invalidate(self) -> None:
+        """The next :meth:`show` makes the lines again: something that is not in the state has changed."""
+        self._last_inputs = None
+
     def redraw(self) -> None:
         """Makes the lines again from the same state."""
-        self._last_inputs = None
+        self.invalidate()
         if self._last_shown is not None:
             self.show(*self._last_shown)
 

@@ -71,6 +71,11 @@ class KeyHints(LineView):
     position_text = ""
     """Range of the visible lines of the page; empty where all are visible."""
 
+    def dependencies(self, board: DashboardState) -> tuple[object, ...]:
+        screen = self.screen
+        assert isinstance(screen, HasPage)
+        return screen.hint_dependencies(board)
+
     def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         screen = self.screen
         assert isinstance(screen, HasPage)
@@ -105,6 +110,10 @@ class HasPage:
 
     def page_dependencies(self, board: DashboardState) -> tuple[object, ...]:
         """What the page is made of, as :meth:`LineView.dependencies`; empty if it depends on more."""
+        return ()
+
+    def hint_dependencies(self, board: DashboardState) -> tuple[object, ...]:
+        """The same for the footer."""
         return ()
 
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:

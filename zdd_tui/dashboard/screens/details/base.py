@@ -335,6 +335,10 @@ class DetailScreen(ActionScreen[None], HasPage):
             return lines
         return LazyLines((), len(lines), lambda at: highlight_matches(lines[at], self._search_text))
 
+    def hint_dependencies(self, board: DashboardState) -> tuple[object, ...]:
+        """Which keys there are, which costs far less than their names."""
+        return self.check_action("act", ("rollback",)), self.focused, self.own_hints()
+
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         """Rollback and back are always shown; a narrow screen leaves out other keys."""
         search = f"n/N “{sanitize(self._search_text)}”" if self._search_text else "search"

@@ -8,6 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
+from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Input
@@ -18,6 +19,10 @@ from zdd_tui.dashboard.widgets.drawing.key_clicks import clicked_key
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, justify, sanitize, wrap
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.dashboard.widgets.text_field import TextField
+
+
+class FollowingStopped(Message):
+    """The operator has scrolled up from the end of a page that followed it."""
 
 
 class PageView(LineView, can_focus=True):
@@ -40,12 +45,51 @@ class PageView(LineView, can_focus=True):
         super().watch_scroll_y(old_value, new_value)
         self._update_key_hints()
 
+    # --- while it follows the end, scrolling up stops that, and there is nothing below -------------------------------
+
+    def _stop_following(self) -> None:
+        if self.follows_end:
+            self.follows_end = False
+            self.post_message(FollowingStopped())
+
+    def action_scroll_up(self) -> None:
+        self._stop_following()
+        super().action_scroll_up()
+
+    def action_page_up(self) -> None:
+        self._stop_following()
+        super().action_page_up()
+
+    def action_scroll_home(self) -> None:
+        self._stop_following()
+        super().action_scroll_home()
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        self._stop_following()
+
+    def action_scroll_down(self) -> None:
+        if not self.follows_end:
+            super().action_scroll_down()
+
+    def action_page_down(self) -> None:
+        if not self.follows_end:
+            super().action_page_down()
+
+    def action_scroll_end(self) -> None:
+        if not self.follows_end:
+            super().action_scroll_end()
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        if self.follows_end:
+            event.stop()
+            event.prevent_default()
+
     def set_lines(self, lines: Sequence[Line]) -> None:
         super().set_lines(lines)
         self._update_key_hints()
 
     def _update_key_hints(self) -> None:
-        rows, total, first = self.content_size.height, len(self._lines), int(self.scroll_offset.y)
+        rows, total, first = self.content_size.height, len(self._lines), self.first_line
         text = f"{first + 1}-{min(total, first + rows)} of {total} ↕" if total > rows else ""
         for keys in self.screen.query(KeyHints):  # none while the dialog is being composed
             if keys.position_text != text:

@@ -188,12 +188,12 @@ def rule_chart_lines(
 
 
 class ChartDrawings:
-    """The charts of rules as drawn last. One is drawn again for a new reading of its points, and for each
-    :data:`CHART_INTERVAL` of the time axis, not for each state of the release: a drawing costs more than its bytes.
+    """The charts of rules as drawn last. One is drawn again for a new reading of its points, or where there is none
+    for two :data:`CHART_INTERVAL`, not for each state of the release: a drawing costs more than its bytes.
     """
 
     def __init__(self) -> None:
-        self._drawn: dict[str, tuple[tuple[object, ...], Sequence[MetricPoint], list[Line]]] = {}
+        self._drawn: dict[str, tuple[tuple[object, ...], Sequence[MetricPoint], float, list[Line]]] = {}
 
     def lines(
         self,
@@ -206,13 +206,13 @@ class ChartDrawings:
         end_label: str,
     ) -> list[Line]:
         """As :func:`rule_chart_lines`."""
-        step = int(now / CHART_INTERVAL)
-        drawn_for = step, reading.limit, reading.unit, interval, cells, rows, end_label
+        drawn_for = reading.limit, reading.unit, interval, cells, rows, end_label
         known = self._drawn.get(reading.rule)
-        if known is None or known[0] != drawn_for or known[1] is not points:
+        is_new = known is None or known[0] != drawn_for or known[1] is not points
+        if known is None or is_new or not 0 <= now - known[2] < 2 * CHART_INTERVAL:
             lines = rule_chart_lines(reading, points, interval, now, cells, rows, end_label)
-            known = self._drawn[reading.rule] = drawn_for, points, lines
-        return known[2]
+            known = self._drawn[reading.rule] = drawn_for, points, now, lines
+        return known[3]
 
 
 def _side_by_side(lines: Sequence[Line], width: int) -> Line:

@@ -144,6 +144,9 @@ class VersionLogScreen(DetailScreen):
         head: Line = ((sanitize(self.heading(board)) + "  ", TextStyle.STRONG), state)
         return clip((*head, (f"  {', '.join(parts)}", TextStyle.NORMAL)), cells)
 
+    def page_dependencies(self, board: DashboardState) -> tuple[object, ...]:
+        return self._shown, tuple((name, tail.snapshot().error) for name, tail in self._tails.items())
+
     def body(self, board: DashboardState, context: RenderContext, formatter: TextFormatter) -> Sequence[Line]:
         head = [line for name, tail in self._tails.items() for line in _problem_lines(name, tail.snapshot(), formatter)]
         if not self._tails:

@@ -180,7 +180,9 @@ class LineView(ScrollView, CachedWidget, can_focus=False):
                 self.styles.display = "block" if lines else "none"
             self.refresh()
             return
-        visible = [self._line_in_row(y) for y in range(self.content_size.height)]
+        first = self.first_line
+        shown = lines[first : first + self.content_size.height]
+        visible: list[Line] = [*shown, *[()] * (self.content_size.height - len(shown))]
         if self._follows_end:
             self._scroll_painted(visible)
         for y, line in enumerate(visible):

@@ -172,11 +172,14 @@ async def test_a_log_sends_its_new_lines(monkeypatch: pytest.MonkeyPatch, no_col
             rows = min(new, page.content_size.height)
             assert dashboard.terminal.received - before < rows * (len(TEXT % 0) + 80) + 120
             dashboard.terminal.assert_same_as_textual(f"after {last} lines")
+        first = page.first_line
         await pilot.press("up")
         await until(pilot, lambda: "not following" in screen_text(app))
         await wait_until_painted(pilot)
         dashboard.terminal.assert_same_as_textual("one line up")
+        assert page.first_line == first - 1
         assert TEXT % (last - 1) not in screen_text(app)
+        assert TEXT % (last - 2) in screen_text(app)
         tail.current = log_view(last + 7)
         screen._refresh_new_lines()  # type: ignore[attr-defined]
         await until(pilot, lambda: "7 newer" in screen_text(app))

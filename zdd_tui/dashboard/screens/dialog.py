@@ -47,25 +47,32 @@ class PageView(LineView, can_focus=True):
 
     # --- while it follows the end, scrolling up stops that, and there is nothing below -------------------------------
 
-    def _stop_following(self) -> None:
-        if self.follows_end:
-            self.follows_end = False
-            self.post_message(FollowingStopped())
+    def _leave_end(self, rows: int) -> bool:
+        """Stops following, so many rows above the end; False where it does not follow."""
+        if not self.follows_end:
+            return False
+        first = self.first_line
+        self.follows_end = False
+        self.scroll_to(y=max(0, first - rows), animate=False, force=True)
+        self.post_message(FollowingStopped())
+        return True
 
     def action_scroll_up(self) -> None:
-        self._stop_following()
-        super().action_scroll_up()
+        if not self._leave_end(1):
+            super().action_scroll_up()
 
     def action_page_up(self) -> None:
-        self._stop_following()
-        super().action_page_up()
+        if not self._leave_end(self.content_size.height):
+            super().action_page_up()
 
     def action_scroll_home(self) -> None:
-        self._stop_following()
-        super().action_scroll_home()
+        if not self._leave_end(len(self._lines)):
+            super().action_scroll_home()
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        self._stop_following()
+        if self._leave_end(3):
+            event.stop()
+            event.prevent_default()
 
     def action_scroll_down(self) -> None:
         if not self.follows_end:

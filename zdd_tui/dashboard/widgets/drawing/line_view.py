@@ -207,7 +207,7 @@ class LineView(ScrollView, CachedWidget, can_focus=False):
             self._follows_end = follows_end
             if not follows_end:  # the same lines stay visible
                 self.virtual_size = Size(self.content_size.width, len(self._lines))
-                self.scroll_to(y=first, animate=False)
+                self.scroll_to(y=first, animate=False, force=True)  # Textual has not laid out this height yet
             self.refresh()
 
     def _line_in_row(self, y: int) -> Line:

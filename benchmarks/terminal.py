@@ -48,6 +48,12 @@ DELAY_TIMEOUT = 10.0
 DETAIL_KEYS = {"charts": b"m", "logs": b"L", "activity": b"D"}
 """Screens that are measured too, by their keys."""
 
+LOG_TEXT_BYTES = 650
+"""Bytes a second of the new log lines themselves, with time and pod: they have to be sent."""
+
+DETAIL_BUDGETS = {"charts": 1_000, "logs": 1_000 + LOG_TEXT_BYTES, "activity": 1_000}
+"""Bytes a second."""
+
 
 def measure_program(kind: str, key: bytes = b"") -> tuple[float, float]:
     """Bytes per second and percent of a core of one program.
@@ -302,7 +308,8 @@ def main() -> None:
     print(f"terminal: with charts {charts[0]:,.0f} B/s (budget 1,000), {charts[1]:.1f} % of a core (budget 3)")
     for name, (bytes_a_second, share) in details.items():
         print(
-            f"terminal: screen of {name} {bytes_a_second:,.0f} B/s (budget 1,000), {share:.1f} % of a core (budget 3)"
+            f"terminal: screen of {name} {bytes_a_second:,.0f} B/s (budget {DETAIL_BUDGETS[name]:,}),"
+            f" {share:.1f} % of a core (budget 3)"
         )
     print(
         f"terminal: DataTable {table[0]:,.0f} B/s, {table[1]:.1f} % of a core;"

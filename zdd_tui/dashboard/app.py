@@ -323,10 +323,17 @@ class ZddApp(App[int]):
             self.refresh()
         self._schedule_expiry(state, context)
         self.action_controller.update_progress(state, context)
-        for screen in self.screen_stack:
-            show_state(screen, state, context)
-            if isinstance(screen, ReleaseScreen):
-                screen.show_progress(self.action_controller.progress)
+        for screen in visible_screens(self.screen_stack):
+            self._show_state(screen, state, context)
+
+    def show_newest(self, screen: Screen[Any]) -> None:
+        """Shows the newest state on a screen that was covered, and has missed the ones before."""
+        self._show_state(screen, self._source.state(), self.render_context())
+
+    def _show_state(self, screen: Screen[Any], state: DashboardState, context: RenderContext) -> None:
+        show_state(screen, state, context)
+        if isinstance(screen, ReleaseScreen) and screen.is_mounted:
+            screen.show_progress(self.action_controller.progress)
 
     def _schedule_expiry(self, state: DashboardState, context: RenderContext) -> None:
         """Schedules a paint for when the next source stops being current: a tick may come a second too late."""
@@ -343,7 +350,7 @@ class ZddApp(App[int]):
         self._rate_limiter.record(time.monotonic())
         if self.terminal is not None and self.terminal.take_dropped():
             self.refresh()
-        if screen.is_mounted:
+        if screen.is_mounted and screen.is_in_front:
             screen.redraw()
 
     def draw_cells(self, pieces: Sequence[Piece]) -> None:
@@ -457,6 +464,15 @@ class ZddApp(App[int]):
     def _end_by_signal(self, number: int) -> None:
         if self._ui_loop is not None:
             self._ui_loop.call_soon_threadsafe(self.exit)
+
+
+def visible_screens(stack: Sequence[Screen[Any]]) -> Sequence[Screen[Any]]:
+    """The screens that can be seen, the lowest first: none below the highest opaque one.
+
+    Textual draws the whole front screen again for each change of the one below, also where that is covered.
+    """
+    opaque = [at for at, screen in enumerate(stack) if screen.styles.background.a == 1]
+    return stack[max(opaque, default=0) :]
 
 
 def show_state(screen: Screen[Any], state: DashboardState, context: RenderContext) -> None:

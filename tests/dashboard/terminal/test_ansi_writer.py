@@ -11,7 +11,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from zdd_tui.dashboard.terminal.ansi_writer import RESET, Piece, encode_pieces
+from zdd_tui.dashboard.terminal.ansi_writer import RESET, Piece, ScrollUp, encode_pieces
 
 STYLES = [
     None,
@@ -26,11 +26,11 @@ STYLES = [
     Style.parse("#278cff on rgb(39,49,5)"),
     Style.parse("underline bright_white on red"),
 ]
-WORDS = ["7", "50", "Crashed", "●", "数据", "a─b", " "]
+WORDS = ["7", "50", "Crashed", "●", "数据", "a─b", " ", " " * 13]
 COLUMNS, ROWS = 40, 8
 
 
-def pieces(rng: random.Random) -> list[Piece]:
+def pieces(rng: random.Random) -> list[tuple[int, int, Strip]]:
     made = []
     for _ in range(rng.randint(1, 12)):
         strip = Strip([Segment(rng.choice(WORDS), rng.choice(STYLES)) for _ in range(rng.randint(1, 3))])
@@ -89,3 +89,18 @@ def test_after_the_last_column_the_cursor_is_set() -> None:
     assert (
         encode_pieces([(37, 0, edge), (37, 1, edge)], COLUMNS, ColorSystem.STANDARD).text == "\x1b[1;38Hab\x1b[B\b\bab"
     )
+
+
+def test_rows_that_move_leave_the_others_and_end_the_style() -> None:
+    ours, stream = screen()
+    stream.feed("".join(f"\x1b[{y + 1};1Hrow {y}" for y in range(ROWS)))
+    bold = Strip([Segment("x", Style.parse("bold red on blue"))])
+    made: list[Piece] = [(0, 0, bold), ScrollUp(2, 5, 3), (4, 7, Strip([Segment("z")]))]
+    stream.feed(encode_pieces(made, COLUMNS, ColorSystem.TRUECOLOR).text)
+    assert [line.rstrip() for line in ours.display] == ["xow 0", "row 1", "row 5", "", "", "", "row 6", "row z"]
+    assert {char.bg for y in range(3, 6) for char in ours.buffer[y].values()} <= {"default"}
+
+
+def test_a_long_blank_costs_a_few_bytes() -> None:
+    made: list[Piece] = [(0, 0, Strip([Segment("a" + " " * 30 + "b" + " " * 30)]))]
+    assert len(encode_pieces(made, 80, ColorSystem.TRUECOLOR).text) < 24

@@ -31,18 +31,19 @@ class TerminalScreen:
 
     Attributes:
         direct: number of paints that did not go through Textual.
+        received: bytes of all paints.
     """
 
     def __init__(self, app: ZddApp, columns: int, rows: int) -> None:
         self._app, self._size = app, (columns, rows)
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.Stream(self._screen)
-        self.direct = 0
+        self.direct = self.received = 0
         display = app._display
 
         def spy(screen: Any, renderable: Any) -> None:
             if isinstance(renderable, CompositorUpdate) and not app._batch_count:
-                self._stream.feed(renderable.render_segments(app.console))
+                self._feed(renderable.render_segments(app.console))
             display(screen, renderable)
 
         app._display = spy  # type: ignore[method-assign]
@@ -51,7 +52,11 @@ class TerminalScreen:
     def _draw_cells(self, pieces: Sequence[Piece]) -> None:
         self.direct += 1
         colours = COLOR_SYSTEMS.get(self._app.console.color_system or "", ColorSystem.TRUECOLOR)
-        self._stream.feed(encode_pieces(pieces, self._size[0], colours).text + RESET)
+        self._feed(encode_pieces(pieces, self._size[0], colours).text + RESET)
+
+    def _feed(self, text: str) -> None:
+        self.received += len(text.encode())
+        self._stream.feed(text.replace("\n", "\r\n"))  # as the kernel does
 
     def assert_same_as_textual(self, when: str) -> None:
         """Compares with the whole screen as Textual draws it now, with all of its caches cleared."""

@@ -8,6 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
+from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Input
@@ -18,6 +19,10 @@ from zdd_tui.dashboard.widgets.drawing.key_clicks import clicked_key
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, justify, sanitize, wrap
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.dashboard.widgets.text_field import TextField
+
+
+class FollowingStopped(Message):
+    """The operator has scrolled up from the end of a page that followed it."""
 
 
 class PageView(LineView, can_focus=True):
@@ -40,15 +45,68 @@ class PageView(LineView, can_focus=True):
         super().watch_scroll_y(old_value, new_value)
         self._update_key_hints()
 
+    # --- while it follows the end, scrolling up stops that, and there is nothing below -------------------------------
+
+    def _leave_end(self, rows: int) -> bool:
+        """Stops following, so many rows above the end; False where it does not follow."""
+        if not self.follows_end:
+            return False
+        first = self.first_line
+        self.follows_end = False
+        self.scroll_to(y=max(0, first - rows), animate=False, force=True)
+        self.post_message(FollowingStopped())
+        return True
+
+    def action_scroll_up(self) -> None:
+        if not self._leave_end(1):
+            super().action_scroll_up()
+
+    def action_page_up(self) -> None:
+        if not self._leave_end(self.content_size.height):
+            super().action_page_up()
+
+    def action_scroll_home(self) -> None:
+        if not self._leave_end(len(self._lines)):
+            super().action_scroll_home()
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        if self._leave_end(3):
+            event.stop()
+            event.prevent_default()
+
+    def action_scroll_down(self) -> None:
+        if not self.follows_end:
+            super().action_scroll_down()
+
+    def action_page_down(self) -> None:
+        if not self.follows_end:
+            super().action_page_down()
+
+    def action_scroll_end(self) -> None:
+        if not self.follows_end:
+            super().action_scroll_end()
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        if self.follows_end:
+            event.stop()
+            event.prevent_default()
+
     def set_lines(self, lines: Sequence[Line]) -> None:
         super().set_lines(lines)
         self._update_key_hints()
 
     def _update_key_hints(self) -> None:
-        rows, total, first = self.content_size.height, len(self._lines), int(self.scroll_offset.y)
+        rows, total, first = self.content_size.height, len(self._lines), self.first_line
+        text = f"{first + 1}-{min(total, first + rows)} of {total} ↕" if total > rows else ""
         for keys in self.screen.query(KeyHints):  # none while the dialog is being composed
-            keys.position_text = f"{first + 1}-{min(total, first + rows)} of {total} ↕" if total > rows else ""
-            keys.on_resize()
+            if keys.position_text != text:
+                keys.position_text = text
+                keys.redraw()
+
+    def dependencies(self, board: DashboardState) -> tuple[object, ...]:
+        screen = self.screen
+        assert isinstance(screen, HasPage)
+        return screen.page_dependencies(board)
 
     def lines(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
         screen = self.screen
@@ -63,6 +121,11 @@ class KeyHints(LineView):
 
     position_text = ""
     """Range of the visible lines of the page; empty where all are visible."""
+
+    def dependencies(self, board: DashboardState) -> tuple[object, ...]:
+        screen = self.screen
+        assert isinstance(screen, HasPage)
+        return screen.hint_dependencies(board)
 
     def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         screen = self.screen
@@ -95,6 +158,14 @@ class HasPage:
 
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> Sequence[Line]:
         raise NotImplementedError
+
+    def page_dependencies(self, board: DashboardState) -> tuple[object, ...]:
+        """What the page is made of, as :meth:`LineView.dependencies`; empty if it depends on more."""
+        return ()
+
+    def hint_dependencies(self, board: DashboardState) -> tuple[object, ...]:
+        """The same for the footer."""
+        return ()
 
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         raise NotImplementedError
@@ -136,8 +207,9 @@ class Dialog(ActionScreen[ResultT], ModalScreen[ResultT], HasPage):
         self._draw()
 
     def _draw(self) -> None:
-        self.query_one(PageView).show(*self._last_shown)
-        self.query_one(KeyHints).show(*self._last_shown)
+        with self.painted() as views:
+            for view in views:
+                view.show(*self._last_shown)
 
 
 class FollowingDialog(Dialog[ResultT]):

@@ -1,19 +1,17 @@
 """The fleet: every release of every database, filtered and sorted; Enter opens one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.message import Message
-from textual.screen import Screen
 
 from zdd_tui.dashboard.fleet_source import NO_PLAN, FleetSource
 from zdd_tui.dashboard.screens.actions import CopyRequested, QuitRequested
-from zdd_tui.dashboard.screens.base import ActionRequested
+from zdd_tui.dashboard.screens.base import ActionRequested, PaintedScreen
 from zdd_tui.dashboard.state import DashboardState, RenderContext
-from zdd_tui.dashboard.widgets.drawing.fast_paint import Painter, crop_partial_updates
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, join, justify, line_width, wrap
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.dashboard.widgets.panes.filter import FilterInput
@@ -86,7 +84,7 @@ class FleetFooter(_FleetLine):
         return [clip(line, cells)]
 
 
-class FleetScreen(Screen[None]):
+class FleetScreen(PaintedScreen[None]):
     """The list. It changes nothing: commands are sent from the screen of a release.
 
     Args:
@@ -111,12 +109,9 @@ class FleetScreen(Screen[None]):
 
     def __init__(self, source: FleetSource, get_context: Callable[[], RenderContext], *, has_release: bool) -> None:
         super().__init__()
-        crop_partial_updates(self)
-        self._painter = Painter(self)
         self.source = source
         self._get_context = get_context
         self.has_release = has_release
-        self._views: Sequence[LineView] = ()
         self._pane = FleetPane()
         self._state = DashboardState(NO_PLAN)
         self.message: tuple[str, TextStyle] | None = None
@@ -129,19 +124,16 @@ class FleetScreen(Screen[None]):
         yield FleetFooter()
 
     def on_mount(self) -> None:
-        self._views = list(self.query(LineView))
-        for view in self._views:
-            view.painter = self._painter
         self.redraw()
 
     def redraw(self) -> None:
         """Shows the newest fleet; each view repaints only what has changed."""
-        if not self._views:
+        if not self.views:
             return  # not composed yet; `on_mount` shows it
         self._pane.fleet, self._pane.colours = self.source.fleet(), self.source.colours
         context = self._get_context()
-        with self._painter.batch(self._views):
-            for view in self._views:
+        with self.painted() as views:
+            for view in views:
                 view.show(self._state, context)
 
     @property

@@ -17,8 +17,6 @@ from zdd_tui.dashboard.widgets.bars.health import HealthLine
 from zdd_tui.dashboard.widgets.bars.stepper import Stepper
 from zdd_tui.dashboard.widgets.bars.summary import SummaryLines
 from zdd_tui.dashboard.widgets.bars.tour import TourLines
-from zdd_tui.dashboard.widgets.drawing.fast_paint import Painter, crop_partial_updates
-from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.dashboard.widgets.panes.charts import CHART_INTERVAL, CHARTS_STALE_SECONDS, last_point_observed
 from zdd_tui.dashboard.widgets.panes.container import PaneContainer
 from zdd_tui.dashboard.widgets.panes.filter import FilterInput
@@ -58,11 +56,8 @@ class ReleaseScreen(ActionScreen[None]):
         board = source.state()
         self._source = source
         self._chart_query = PolledQuery(MetricHistoryQuery(), "the history of the guard", CHARTS_STALE_SECONDS)
-        crop_partial_updates(self)
-        self._painter = Painter(self)
         self._last_shown = (board, context)
         self._notice = notice
-        self._views: list[LineView] = []
         self._panes: PaneContainer | None = None
         self._progress: CommandProgress | None = None
 
@@ -81,9 +76,7 @@ class ReleaseScreen(ActionScreen[None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        self._views, self._panes = list(self.query(LineView)), self.query_one(PaneContainer)
-        for view in self._views:
-            view.painter = self._painter
+        self._panes = self.query_one(PaneContainer)
         self.show(*self._last_shown)
         self.set_interval(CHART_INTERVAL, self._read_chart_history)
         if self._last_shown[0].release.value is not None:
@@ -91,7 +84,7 @@ class ReleaseScreen(ActionScreen[None]):
 
     def _read_chart_history(self) -> None:
         """Only while the charts are visible: a small terminal costs the database nothing."""
-        if self._panes is not None and self._panes.visible_charts is not None and self.is_current:
+        if self._panes is not None and self._panes.visible_charts is not None and self.is_in_front:
             self._chart_query.refresh(self._source, self.post_message)
 
     def on_query_answered(self, message: QueryAnswered) -> None:
@@ -110,9 +103,12 @@ class ReleaseScreen(ActionScreen[None]):
         if is_first_reading:
             self.call_after_refresh(self._read_chart_history)
         self._panes.place_panes(board, self.size.height)
-        with self._painter.batch([*self._views, self._panes]):
-            for widget in self._views:
+        with self.painted(self._panes) as views:
+            for widget in views:
                 widget.show(board, context)
+
+    def on_screen_resume(self) -> None:
+        self._read_chart_history()
 
     def on_resize(self) -> None:
         if self._panes is not None:  # composed

@@ -4,6 +4,7 @@ Textual and Rich send both colours, default ones included, before each piece, an
 state is kept until another style is needed, and the cursor moves by the shortest sequence.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,10 +13,28 @@ from rich.color import ColorSystem
 from rich.style import Style
 from textual.strip import Strip
 
-Piece = tuple[int, int, Strip]
-"""Column and row of the first cell, and the cells."""
+
+@dataclass(frozen=True, slots=True)
+class ScrollUp:
+    """Whole rows of the terminal that move up; those that become free are blank.
+
+    Attributes:
+        top, bottom: first and last row of the region.
+        rows: by how many.
+    """
+
+    top: int
+    bottom: int
+    rows: int
+
+
+Piece = tuple[int, int, Strip] | ScrollUp
+"""Column and row of the first cell, and the cells; or rows that move."""
 
 RESET = "\x1b[m"
+
+_LONG_BLANK = re.compile(" {12,}")
+"""Erasing so many cells and moving over them takes fewer bytes than blanks: ECH and CUF, at most ten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +60,45 @@ def encode_pieces(pieces: Iterable[Piece], columns: int, colours: ColorSystem, s
     """
     output: list[str] = []
     cursor: tuple[int, int] | None = None
-    for x, y, strip in pieces:
+    for piece in pieces:
+        if isinstance(piece, ScrollUp):
+            output.append((RESET if sgr else "") + _scroll(piece))
+            cursor, sgr = None, ""
+            continue
+        x, y, strip = piece
         output.append(_cursor_move(cursor, (x, y)))
-        is_ascii = True
+        is_ascii, passed = True, 0
         for text, style, _ in strip:
             wanted = _sgr_parameters(style, colours) if style else ""
             if wanted != sgr:
                 output.append(_sgr_change(sgr, wanted))
                 sgr = wanted
-            output.append(text)
             is_ascii = is_ascii and text.isascii()
+            if passed:  # erased cells before this text
+                output.append(f"\x1b[{passed}C")
+            shown, passed = _erase_long_blanks(text) if not sgr else (text, 0)
+            output.append(shown)
         # Terminals disagree on the width of other characters, and on the cursor after the last column.
-        end = x + strip.cell_length
+        end = x + strip.cell_length - passed
         cursor = (end, y) if is_ascii and end < columns else None
     return AnsiWrite("".join(output), sgr)
+
+
+def _erase_long_blanks(text: str) -> tuple[str, int]:
+    """The text with long blanks in the default style erased, and the cells of the last one, if it ends the text."""
+    *parts, last = _LONG_BLANK.split(text)
+    blanks = [len(blank) for blank in _LONG_BLANK.findall(text)]
+    passed = blanks[-1] if blanks and not last else 0
+    output = "".join(
+        f"{part}\x1b[{cells}X" + ("" if passed and at == len(blanks) - 1 else f"\x1b[{cells}C")
+        for at, (part, cells) in enumerate(zip(parts, blanks, strict=True))
+    )
+    return output + last, passed
+
+
+def _scroll(piece: ScrollUp) -> str:
+    """Line feeds at the bottom of a scroll region: every terminal since the VT100 has them, but not all have SU."""
+    return f"\x1b[{piece.top + 1};{piece.bottom + 1}r\x1b[{piece.bottom + 1};1H{piece.rows * chr(10)}\x1b[r"
 
 
 def _sgr_change(sgr: str, wanted: str) -> str:

@@ -95,8 +95,8 @@ class SessionsPane(TablePane[ListedSession, float]):
         self._hidden = 0
 
     def set_sessions(self, sessions: Observed[Sequence[ListedSession]], hidden: int) -> None:
+        """The screen shows them afterwards."""
         self._sessions, self._hidden = sessions, hidden
-        self.redraw()
 
     def source(self, board: DashboardState) -> Observed[object]:
         return self._sessions
@@ -184,6 +184,9 @@ class ActivityScreen(DetailScreen):
                 Observed(rows, result.observed_at, result.error, result.hint), value.hidden if value else 0
             )
         super().redraw()
+
+    def page_dependencies(self, board: DashboardState) -> tuple[object, ...]:
+        return (self._query.result,)
 
     def body(self, board: DashboardState, context: RenderContext, formatter: TextFormatter) -> Sequence[Line]:
         lines = formatter(*self._result) if self._result else []

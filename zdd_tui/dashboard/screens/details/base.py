@@ -17,7 +17,6 @@ from zdd_tui.dashboard.screens.base import ActionScreen, action_bindings
 from zdd_tui.dashboard.screens.dialog import HasPage, KeyHints, PageView
 from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, Observed, RenderContext, StateSource
 from zdd_tui.dashboard.widgets.bars.health import short_name
-from zdd_tui.dashboard.widgets.drawing.fast_paint import crop_partial_updates
 from zdd_tui.dashboard.widgets.drawing.line import (
     LazyLines,
     Line,
@@ -197,11 +196,11 @@ class DetailScreen(ActionScreen[None], HasPage):
 
     def __init__(self, source: StateSource, get_context: ContextSource) -> None:
         super().__init__()
-        crop_partial_updates(self)
         self._source, self._get_context = source, get_context
         self._queries: list[PolledQuery[Any]] = []
         self._search_text = ""
         self._match_index = 0
+        self._is_covered = False
         self.is_wrapped = True
 
     # --- provided by a subclass --------------------------------------------------------------------------------------
@@ -260,8 +259,20 @@ class DetailScreen(ActionScreen[None], HasPage):
             self.set_interval(self.refresh_interval, self.refresh_queries)
         self.redraw()
 
+    def on_screen_suspend(self) -> None:
+        self._is_covered = True
+
+    def on_screen_resume(self) -> None:
+        if self._is_covered:
+            self._is_covered = False
+            self.refresh_queries()
+            for view in self.views:
+                view.invalidate()
+
     def refresh_queries(self) -> None:
-        """Fetches everything that is not being fetched."""
+        """Fetches everything that is not being fetched. Behind another screen nothing is fetched."""
+        if self._is_covered:
+            return
         for query in self._queries:
             query.refresh(self._source, self.post_message)
 
@@ -270,11 +281,16 @@ class DetailScreen(ActionScreen[None], HasPage):
         self.redraw()
 
     def redraw(self) -> None:
-        self.show(self._source.state(), self._get_context())
+        """Draws all again; behind another screen only when that is closed."""
+        if not self._is_covered:
+            for view in self.views:
+                view.invalidate()
+            self.show(self._source.state(), self._get_context())
 
     def show(self, board: DashboardState, context: RenderContext) -> None:
-        for view in self.query(LineView):  # none while the screen is being composed
-            view.show(board, context)
+        with self.painted() as views:
+            for view in views:
+                view.show(board, context)
 
     def title_line(self, board: DashboardState, context: RenderContext, cells: int) -> Line:
         source, limit = self.age_source(board)
@@ -318,6 +334,10 @@ class DetailScreen(ActionScreen[None], HasPage):
         if not self._search_text:
             return lines
         return LazyLines((), len(lines), lambda at: highlight_matches(lines[at], self._search_text))
+
+    def hint_dependencies(self, board: DashboardState) -> tuple[object, ...]:
+        """Which keys there are, which costs far less than their names."""
+        return self.check_action("act", ("rollback",)), self.focused, self.own_hints()
 
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         """Rollback and back are always shown; a narrow screen leaves out other keys."""

@@ -12,12 +12,12 @@ from zdd_tui.dashboard.widgets.drawing.line_chart import LIMIT_GLYPH, NEW_GLYPH,
 from zdd_tui.dashboard.widgets.panes.charts import (
     CHART_INTERVAL,
     CHARTS_STALE_SECONDS,
+    ChartDrawings,
     chart_end,
     end_label,
     ended_text,
     final_at_end,
     last_point_observed,
-    rule_chart_lines,
     rule_interval,
 )
 from zdd_tui.dashboard.widgets.panes.guard import guard_readings
@@ -36,6 +36,7 @@ class ChartScreen(DetailScreen):
     def __init__(self, source: StateSource, get_context: ContextSource) -> None:
         super().__init__(source, get_context)
         self._query = self.add_query(MetricHistoryQuery(), "the history of the guard")
+        self._drawings = ChartDrawings()
 
     def heading(self, board: DashboardState) -> str:
         ended = ended_text(board, self._get_context().now)
@@ -45,6 +46,9 @@ class ChartScreen(DetailScreen):
         now = self._get_context().now
         observed = last_point_observed(self._query.result, board.server_now(now), now)
         return final_at_end(board, observed), CHARTS_STALE_SECONDS
+
+    def page_dependencies(self, board: DashboardState) -> tuple[object, ...]:
+        return board.plan, board.release, self._query.result
 
     def body(self, board: DashboardState, context: RenderContext, formatter: TextFormatter) -> Sequence[Line]:
         if not board.plan.rule_names:
@@ -68,7 +72,7 @@ class ChartScreen(DetailScreen):
         rows = max(MIN_CHART_ROWS, (height - len(lines)) // max(1, len(names)) - 1)
         for name in names:
             reading, points = readings[name], self._query.value.points.get(name, ())
-            head, *chart = rule_chart_lines(
+            head, *chart = self._drawings.lines(
                 reading, points, rule_interval(board, name), end, formatter.cells, rows, end_label(board)
             )
             glyph, style = VERDICT_GLYPHS[reading.verdict]

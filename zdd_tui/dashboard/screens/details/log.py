@@ -7,15 +7,15 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 
 from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, TextFormatter
-from zdd_tui.dashboard.screens.dialog import PageView
+from zdd_tui.dashboard.screens.dialog import FollowingStopped, PageView
 from zdd_tui.dashboard.state import PODS_STALE_SECONDS, Clock, DashboardState, Observed, RenderContext, StateSource
 from zdd_tui.dashboard.terminal.display_options import DisplayOptions
 from zdd_tui.dashboard.widgets.drawing.line import LazyLines, Line, TextStyle, clip, error_lines, line_width, sanitize
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.queries import LogLine, LogQuery, LogTail, LogView
 
-REFRESH_INTERVAL = 0.25
-"""Seconds between two updates of the page."""
+REFRESH_INTERVAL = 0.5
+"""Seconds between two updates of the page: nobody reads faster, and lines that scroll are sent again."""
 
 SLOW_REFRESH_INTERVAL = 1.0
 """The same on a slow connection."""
@@ -47,10 +47,14 @@ class LogScreen(DetailScreen):
         display_options = getattr(self.app, "display_options", None)
         slow = isinstance(display_options, DisplayOptions) and display_options.low_bandwidth
         self.set_interval(SLOW_REFRESH_INTERVAL if slow else REFRESH_INTERVAL, self._refresh_new_lines)
-        self.call_after_refresh(self._scroll_to_end)
+        self._follow(True)
 
-    def _scroll_to_end(self) -> None:
-        self.query_one(PageView).scroll_end(animate=False)
+    def _follow(self, is_following: bool) -> None:
+        self._is_following = self.query_one(PageView).follows_end = is_following
+
+    def on_following_stopped(self, message: FollowingStopped) -> None:
+        self._follow(False)
+        self.redraw()
 
     def on_unmount(self) -> None:
         self._close()
@@ -67,13 +71,12 @@ class LogScreen(DetailScreen):
     def _refresh_new_lines(self) -> None:
         """Shows new lines; while it does not follow, only their number."""
         terminal = getattr(self.app, "terminal", None)
-        if self._tail is None or (terminal is not None and terminal.is_behind):
-            return  # the terminal does not read
+        if self._tail is None or not self.is_in_front or (terminal is not None and terminal.is_behind):
+            return  # nobody sees it, or the terminal does not read
         view = self._tail.snapshot()
         if self._is_following and view is not self._shown:
             self._shown = view
             self.redraw()
-            self._scroll_to_end()
         elif not self._is_following:
             self.redraw()
 
@@ -91,6 +94,9 @@ class LogScreen(DetailScreen):
             status = ((stopped, TextStyle.WARN), *_dropped_text(newest))
         crumbs = self.crumb_line(board, cells - line_width(status) - 2)
         return clip((*crumbs, ("  ", TextStyle.NORMAL), *status), cells)
+
+    def page_dependencies(self, board: DashboardState) -> tuple[object, ...]:
+        return (self._shown,)
 
     def body(self, board: DashboardState, context: RenderContext, formatter: TextFormatter) -> Sequence[Line]:
         view = self._shown
@@ -117,16 +123,14 @@ class LogScreen(DetailScreen):
         )
 
     def action_follow(self) -> None:
-        self._is_following = not self._is_following
+        self._follow(not self._is_following)
         if self._is_following and self._tail is not None:
             self._shown = self._tail.snapshot()
         self.redraw()
-        if self._is_following:
-            self._scroll_to_end()
 
     def action_match(self, step: int) -> None:
         """Stops following: the match must stay visible."""
-        self._is_following = False
+        self._follow(False)
         super().action_match(step)
 
     def action_times(self) -> None:
@@ -135,7 +139,7 @@ class LogScreen(DetailScreen):
 
     def action_previous(self) -> None:
         self._query = replace(self._query, previous=not self._query.previous)
-        self._is_following = True
+        self._follow(True)
         self._open()
         self.redraw()
 

@@ -8,7 +8,7 @@ from textual.widgets import Input
 
 from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, TextFormatter
 from zdd_tui.dashboard.screens.details.log import REFRESH_INTERVAL, SLOW_REFRESH_INTERVAL
-from zdd_tui.dashboard.screens.dialog import PageView
+from zdd_tui.dashboard.screens.dialog import FollowingStopped, PageView
 from zdd_tui.dashboard.state import PODS_STALE_SECONDS, Clock, DashboardState, Observed, RenderContext, StateSource
 from zdd_tui.dashboard.terminal.display_options import DisplayOptions
 from zdd_tui.dashboard.widgets.drawing.line import LazyLines, Line, TextStyle, clip, fit, sanitize
@@ -53,11 +53,18 @@ class VersionLogScreen(DetailScreen):
         self._styles: dict[str, TextStyle] = {}
 
     def on_mount(self) -> None:
+        self._follow(True)
         self._refresh_lines()
         display_options = getattr(self.app, "display_options", None)
         slow = isinstance(display_options, DisplayOptions) and display_options.low_bandwidth
         self.set_interval(SLOW_REFRESH_INTERVAL if slow else REFRESH_INTERVAL, self._refresh_lines)
-        self.call_after_refresh(self._scroll_to_end)
+
+    def _follow(self, is_following: bool) -> None:
+        self._is_following = self.query_one(PageView).follows_end = is_following
+
+    def on_following_stopped(self, message: FollowingStopped) -> None:
+        self._follow(False)
+        self.redraw()
 
     def on_unmount(self) -> None:
         self._close_tails()
@@ -96,30 +103,25 @@ class VersionLogScreen(DetailScreen):
     def _reopen(self) -> None:
         self._close_tails()
         self._log, self._shown = MergedLog(), []
-        self._is_following = True
+        self._follow(True)
         self._refresh_lines()
         self.redraw()
 
     def _refresh_lines(self) -> None:
         """Takes new lines, and shows them while it follows."""
         terminal = getattr(self.app, "terminal", None)
-        if terminal is not None and terminal.is_behind:
-            return  # the terminal does not read
+        if not self.is_in_front or (terminal is not None and terminal.is_behind):
+            return  # nobody sees it, or the terminal does not read
         self._follow_pods()
         has_new = self._log.update({name: tail.snapshot() for name, tail in self._tails.items()})
         if has_new and self._is_following:
             self._show_lines()
-            self._scroll_to_end()
         elif has_new:
             self.redraw()
 
     def _show_lines(self) -> None:
         self._shown = filter_lines(self._log.lines, self._filter, errors_only=self._errors_only)
         self.redraw()
-
-    def _scroll_to_end(self) -> None:
-        for page in self.query(PageView):
-            page.scroll_end(animate=False)
 
     # --- drawing -----------------------------------------------------------------------------------------------------
 
@@ -141,6 +143,9 @@ class VersionLogScreen(DetailScreen):
         state = ("▶ following", TextStyle.RUNNING) if self._is_following else ("‖ not following", TextStyle.WARN)
         head: Line = ((sanitize(self.heading(board)) + "  ", TextStyle.STRONG), state)
         return clip((*head, (f"  {', '.join(parts)}", TextStyle.NORMAL)), cells)
+
+    def page_dependencies(self, board: DashboardState) -> tuple[object, ...]:
+        return self._shown, tuple((name, tail.snapshot().error) for name, tail in self._tails.items())
 
     def body(self, board: DashboardState, context: RenderContext, formatter: TextFormatter) -> Sequence[Line]:
         head = [line for name, tail in self._tails.items() for line in _problem_lines(name, tail.snapshot(), formatter)]
@@ -180,10 +185,9 @@ class VersionLogScreen(DetailScreen):
     # --- keys --------------------------------------------------------------------------------------------------------
 
     def action_follow(self) -> None:
-        self._is_following = not self._is_following
+        self._follow(not self._is_following)
         if self._is_following:
             self._show_lines()
-            self._scroll_to_end()
         self.redraw()
 
     def action_previous(self) -> None:

@@ -29,7 +29,7 @@ from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
 
-from zdd_tui.dashboard.terminal.ansi_writer import Piece
+from zdd_tui.dashboard.terminal.ansi_writer import Piece, ScrollUp
 
 
 def missing_private_names(screen: Screen[Any]) -> tuple[str, ...]:
@@ -87,6 +87,11 @@ class CachedWidget(Widget):
                 if start < stop:
                     yield place.x + start, place.y + y, strip.crop(start, stop)
 
+    def forget_rendering(self) -> None:
+        """All rows are rendered again when they are needed, without a repaint now."""
+        self._cached_lines = None
+        self._styles_cache._cache.clear()
+
     @contextmanager
     def without_refresh(self) -> Iterator[None]:
         """Ignores refreshes within it, such as that of a new title; the caller requests a paint of what has changed."""
@@ -126,6 +131,7 @@ class Painter:
         self._is_supported: bool | None = None
         self._is_batching = False
         self._changes: dict[CachedWidget, list[Region]] = {}
+        self._scrolls: dict[CachedWidget, int] = {}
 
     @contextmanager
     def batch(self, views: Sequence[Widget]) -> Iterator[None]:
@@ -138,8 +144,9 @@ class Painter:
         finally:
             self._is_batching = False
             changes, self._changes = self._changes, {}
-            if changes:
-                self._paint(changes, views)
+            scrolls, self._scrolls = self._scrolls, {}
+            if changes or scrolls:
+                self._paint(changes, scrolls, views)
 
     def add_change(self, view: CachedWidget, region: Region) -> bool:
         """Takes a change of a view; False where the view must refresh itself.
@@ -151,12 +158,32 @@ class Painter:
             self._changes.setdefault(view, []).append(region)
         return self._is_batching
 
-    def _paint(self, changes: dict[CachedWidget, list[Region]], views: Sequence[Widget]) -> None:
+    def add_scroll(self, view: CachedWidget, rows: int) -> bool:
+        """Takes that all rows of a view move up; False where the view must paint them.
+
+        The rows that become free must be added as changes. The view has neither border nor padding.
+        """
+        if self._is_batching:
+            self._scrolls[view] = rows
+        return self._is_batching
+
+    def _paint(
+        self, changes: dict[CachedWidget, list[Region]], scrolls: dict[CachedWidget, int], views: Sequence[Widget]
+    ) -> None:
         screen, app = self._screen, self._screen.app
         is_in_front = app.screen is screen  # `is_current` is also true behind a dialog
         is_layout_changing = any(node._layout_required for node in (screen, *views)) or screen._scroll_required
         is_steady = is_in_front and not app._batch_count and not is_layout_changing
         pieces: list[Piece] = []
+        for view, rows in scrolls.items():
+            region = _uncovered_region(screen, view) if is_steady else None
+            if region is None or not _has_rows_alone(screen, view, region):
+                view.refresh()
+                changes.pop(view, None)
+                continue
+            view.forget_rendering()
+            pieces.append(ScrollUp(region.y, region.bottom - 1, rows))
+            pieces += _side_pieces(screen, view, region, range(region.bottom - rows, region.bottom))
         for view, regions in changes.items():
             region = _uncovered_region(screen, view) if is_steady else None
             if region is None:
@@ -175,6 +202,29 @@ def _uncovered_region(screen: Screen[Any], view: Widget) -> Region | None:
         return None
     in_front = takewhile(lambda widget: widget is not view, visible)  # front to back
     return None if any(visible[widget][0].overlaps(region) for widget in in_front) else region
+
+
+def _has_rows_alone(screen: Screen[Any], view: Widget, place: Region) -> bool:
+    """Whether beside a view there are only the frames around it, which look the same in each of its rows."""
+    whole_rows = Region(0, place.y, screen.size.width, place.height)
+    around = {view, *view.ancestors}
+    visible = screen._compositor.visible_widgets
+    return all(widget in around or not region.overlaps(whole_rows) for widget, (region, _) in visible.items())
+
+
+def _side_pieces(screen: Screen[Any], view: Widget, place: Region, rows: Iterable[int]) -> Iterator[Piece]:
+    """What is left and right of a view in some rows of the screen: the frames around it."""
+    visible = screen._compositor.visible_widgets
+    around = [(node, visible[node][0]) for node in reversed(view.ancestors) if node in visible]
+    for y in rows:
+        whole = Strip.blank(screen.size.width)
+        for node, region in around:
+            row = node.render_lines(Region(0, y - region.y, region.width, 1))[0]
+            whole = Strip.join([whole.crop(0, region.x), row, whole.crop(region.right)])
+        if place.x > 0:
+            yield 0, y, whole.crop(0, place.x)
+        if place.right < screen.size.width:
+            yield place.right, y, whole.crop(place.right)
 
 
 def drawn_row(widget: Widget, y: int) -> Strip | None:

@@ -102,6 +102,7 @@ class LineView(ScrollView, CachedWidget, can_focus=False):
         """Paints the changes of a new state; None for Textual's own repaints."""
         self._lines: Sequence[Line] = ()
         self._painted_lines: dict[int, Line] = {}
+        self._follows_end = False
         self._is_drawn = False
         self._last_shown: tuple[DashboardState, RenderContext] | None = None
         self._last_inputs: tuple[tuple[object, ...], int, ProductionLock] | None = None
@@ -150,9 +151,13 @@ class LineView(ScrollView, CachedWidget, can_focus=False):
         self._last_inputs = self.dependencies(state), int(context.now), context.production_lock
         return bool(self._last_inputs[0]) and self._last_inputs == before
 
+    def invalidate(self) -> None:
+        """The next :meth:`show` makes the lines again: something that is not in the state has changed."""
+        self._last_inputs = None
+
     def redraw(self) -> None:
         """Makes the lines again from the same state."""
-        self._last_inputs = None
+        self.invalidate()
         if self._last_shown is not None:
             self.show(*self._last_shown)
 
@@ -165,19 +170,57 @@ class LineView(ScrollView, CachedWidget, can_focus=False):
 
     def set_lines(self, lines: Sequence[Line]) -> None:
         """Replaces the lines. Only visible lines are made, and only changed ones are painted."""
-        if len(self._lines) != len(lines) or not self._is_drawn:
+        is_same_length = len(self._lines) == len(lines) or self._follows_end
+        self._lines = lines
+        if not is_same_length or not self._is_drawn:
             self._is_drawn = True
-            self._lines = lines
             self.virtual_size = Size(self.content_size.width, len(lines))
             if self.auto_height:
                 self.styles.height = max(1, min(len(lines), self.auto_height))
                 self.styles.display = "block" if lines else "none"
             self.refresh()
             return
-        self._lines = lines
-        first = int(self.scroll_offset.y)
-        for at in range(first, min(len(lines), first + self.content_size.height)):
-            self.refresh_changed(self._painted_lines.get(at), lines[at], at - first)
+        first = self.first_line
+        shown = lines[first : first + self.content_size.height]
+        visible: list[Line] = [*shown, *[()] * (self.content_size.height - len(shown))]
+        if self._follows_end:
+            self._scroll_painted(visible)
+        for y, line in enumerate(visible):
+            self.refresh_changed(self._painted_lines.get(y), line, y)
+
+    @property
+    def first_line(self) -> int:
+        """Index of the first visible line."""
+        if self._follows_end:
+            return max(0, len(self._lines) - self.content_size.height)
+        return int(self.scroll_offset.y)
+
+    @property
+    def follows_end(self) -> bool:
+        """Whether the last lines are shown, however many there are. It takes no layout, as Textual's scrolling does."""
+        return self._follows_end
+
+    @follows_end.setter
+    def follows_end(self, follows_end: bool) -> None:
+        if follows_end != self._follows_end:
+            first = self.first_line
+            self._follows_end = follows_end
+            if not follows_end:  # the same lines stay visible
+                self.virtual_size = Size(self.content_size.width, len(self._lines))
+                self.scroll_to(y=first, animate=False, force=True)  # Textual has not laid out this height yet
+            self.refresh()
+
+    def _line_in_row(self, y: int) -> Line:
+        at = y + self.first_line
+        return self._lines[at] if at < len(self._lines) else ()
+
+    def _scroll_painted(self, visible: Sequence[Line]) -> None:
+        """Moves the painted rows up where that leaves fewer rows to paint."""
+        painted = [self._painted_lines.get(y) for y in range(len(visible))]
+        rows = find_shift(painted, visible)
+        if rows and not any(self.styles.gutter) and self.painter is not None and self.painter.add_scroll(self, rows):
+            self._painted_lines = {y - rows: line for y, line in self._painted_lines.items() if y >= rows}
+            self._strips = {y - rows: strip for y, strip in self._strips.items() if y >= rows}
 
     def refresh_changed(self, before: Line | None, after: Line, y: int) -> None:
         """Paints the cells of a line that differ from what was painted there."""
@@ -216,9 +259,7 @@ class LineView(ScrollView, CachedWidget, can_focus=False):
 
     def render_strip(self, y: int) -> Strip:
         """Renders a visible row of the content, and records the line as painted."""
-        at = y + self.scroll_offset.y
-        line = self._lines[at] if at < len(self._lines) else ()
-        self._painted_lines[at] = line
+        line = self._painted_lines[y] = self._line_in_row(y)
         return self.to_strip(line)
 
     def to_strip(self, line: Line) -> Strip:
@@ -259,6 +300,17 @@ class LineView(ScrollView, CachedWidget, can_focus=False):
         self._resolved_styles.clear()
         self._cached_content_size = None
         super().notify_style_update()
+
+
+def find_shift(before: Sequence[Line | None], after: Sequence[Line]) -> int:
+    """By how many rows lines have moved up; 0 where moving them would not leave fewer rows to paint.
+
+    Args:
+        before: None for a row that is not painted.
+    """
+    changed = sum(old != new for old, new in zip(before, after, strict=True))
+    shifts = (rows for rows in range(1, changed) if before[rows:] == after[: len(after) - rows])
+    return 0 if None in before else next(shifts, 0)
 
 
 class ReleaseView(LineView):

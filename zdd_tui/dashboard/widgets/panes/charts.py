@@ -187,6 +187,34 @@ def rule_chart_lines(
     return [clip(head, cells), *draw_line_chart(lines, now, cells, rows - 1, show, end_label)]
 
 
+class ChartDrawings:
+    """The charts of rules as drawn last. One is drawn again for a new reading of its points, or where there is none
+    for two :data:`CHART_INTERVAL`, not for each state of the release: a drawing costs more than its bytes.
+    """
+
+    def __init__(self) -> None:
+        self._drawn: dict[str, tuple[tuple[object, ...], Sequence[MetricPoint], float, list[Line]]] = {}
+
+    def lines(
+        self,
+        reading: GuardReading,
+        points: Sequence[MetricPoint],
+        interval: float,
+        now: float,
+        cells: int,
+        rows: int,
+        end_label: str,
+    ) -> list[Line]:
+        """As :func:`rule_chart_lines`."""
+        drawn_for = reading.limit, reading.unit, interval, cells, rows, end_label
+        known = self._drawn.get(reading.rule)
+        is_new = known is None or known[0] != drawn_for or known[1] is not points
+        if known is None or is_new or not 0 <= now - known[2] < 2 * CHART_INTERVAL:
+            lines = rule_chart_lines(reading, points, interval, now, cells, rows, end_label)
+            known = self._drawn[reading.rule] = drawn_for, points, now, lines
+        return known[3]
+
+
 def _side_by_side(lines: Sequence[Line], width: int) -> Line:
     joined: Line = ()
     for at, line in enumerate(lines):

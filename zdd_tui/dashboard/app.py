@@ -131,7 +131,7 @@ class ZddApp(App[int]):
         self.terminal: ZddDriver | None = None
         """The driver of the real terminal; None in a headless run."""
         super().__init__(driver_class=ZddDriver)
-        self._typed_keys = TypedKeys(self, super().on_event)
+        self.typed_keys = TypedKeys(self, super().on_event)
         self._zdd_clock = clock or SystemClock()
         self._keys = keys or DashboardKeys()
         self.column_choice = column_choice or ColumnChoice()
@@ -365,7 +365,7 @@ class ZddApp(App[int]):
     async def on_event(self, event: events.Event) -> None:
         """A key waits until the screen shows the effect of the one before; Ctrl+C and Ctrl+Q never wait."""
         if isinstance(event, events.Key) and not event.is_forwarded and event.key not in _LEAVE_KEYS:
-            await self._typed_keys.add(event)
+            await self.typed_keys.add(event)
         else:
             await super().on_event(event)
 

@@ -16,8 +16,9 @@ from textual.screen import Screen
 ROUNDS = 3
 """Walks from the focused widget to the application: the key, the message of its action, and what that one posts."""
 
-LONGEST_WAIT = 1.0
-"""Seconds after which the next key is delivered in any case: a widget that was removed answers no more."""
+LONGEST_WAIT = 5.0
+"""Seconds after which the next key is delivered in any case. A widget that is removed handles its queue before, so this
+is only for one that hangs."""
 
 
 @runtime_checkable
@@ -40,6 +41,11 @@ class TypedKeys:
         self._painted: Screen[Any] | None = None
         self._number = 0
         self._is_busy = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Every key has been delivered, and its effect is on screen."""
+        return not self._is_busy and not self._held
 
     async def add(self, event: events.Key) -> None:
         """Delivers a key now, or after those before it."""

@@ -13,8 +13,10 @@ from zdd_tui.model.release.state import CommandKind
 async def type_at_once(desk: AppDriver, *keys: str) -> None:
     for key in keys:
         desk.app.post_message(events.Key(key, key if len(key) == 1 else None))
-    for _ in range(2 * len(keys)):
+    await desk.pilot.pause()
+    while not desk.app.typed_keys.is_idle:
         await desk.pilot.pause()
+    await desk.pilot.pause()
 
 
 async def test_keys_typed_ahead_of_the_columns_dialog_are_for_it() -> None:
@@ -37,7 +39,7 @@ async def test_enter_typed_ahead_confirms_nothing(key: str) -> None:
         assert len(desk.source.sent_commands) == 1
 
 
-@pytest.mark.parametrize("key", ["d", "t", "V", "enter"])
+@pytest.mark.parametrize("key", ["d", "V"])
 async def test_a_key_typed_ahead_never_reaches_the_screen_below(key: str) -> None:
     async with AppDriver("open") as desk:
         await desk.press(key)

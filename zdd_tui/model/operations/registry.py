@@ -38,7 +38,7 @@ from zdd_tui.model.operations.row_changes import read_delete, read_update
 from zdd_tui.model.operations.settings import SETTING_READERS
 from zdd_tui.model.operations.statements import read_own_statement, read_own_statements
 from zdd_tui.model.operations.tables import read_create_table, read_set_schema
-from zdd_tui.model.operations.types import combine_type_changes, read_column_type
+from zdd_tui.model.operations.types import TypeOperation, combine_type_changes, read_column_type
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationSection
 from zdd_tui.model.sql import SqlSyntaxError, enum_name, parse_sql, single_command_sql, split_statements, string_values
@@ -71,7 +71,13 @@ def _read_sections(sections: tuple[OperationSection, ...], *, has_rollout: bool)
             section.down,
         )
         try:
-            found += add_repairs(read_operations(section.sql, options), options)
+            read = read_operations(section.sql, options)
+            if section.down and not any(isinstance(each, TypeOperation) for each in read):
+                raise PlanError(
+                    "down: no ALTER COLUMN TYPE of this statement uses it",
+                    "put down beside the change of a type; for a statement of your own, write undo",
+                )
+            found += add_repairs(read, options)
         except PlanError as error:
             raise PlanError(f"operations[{number}]: {error.title}", error.hint) from None
     refuse_combinations(found)

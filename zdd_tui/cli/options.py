@@ -297,8 +297,8 @@ def add_demo_options(demo: argparse.ArgumentParser) -> None:
         "--backfill-time",
         type=parse_seconds,
         metavar="TIME",
-        help="about how long the backfill, or each fill of --migration, takes, so that there is time to pause it; 0 for as fast as it can"
-        " (default: 40s; with --headless, 8s)",
+        help="about how long the backfill, or each fill of --migration, takes, so that there is time to pause it; 0 for"
+        " as fast as it can (default: 40s; with --headless, 8s)",
     )
     demo.add_argument("--tour", action="store_true", help="six steps on the screen that lead through the release")
     demo.add_argument("--env", action="store_true", help="print the exports of the running demo, for kubectl and psql")

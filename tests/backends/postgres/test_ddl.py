@@ -153,7 +153,7 @@ async def test_a_refused_statement_is_quoted_with_the_servers_reason(db: asyncpg
     async with open_leased_store(pg_dsn, plan) as store:
         with pytest.raises(StepFailed, match=r'^ALTER .*ADD COLUMN full_name nosuch: type "nosuch" does not exist'):
             await ddl(store, expand_statements(plan))
-        with pytest.raises(StepFailed, match="^users has no column a\n"):  # the code of a block of zdd says nothing
+        with pytest.raises(StepFailed, match=r"^users has no column a\n"):  # the code of a block of zdd says nothing
             await ddl(store, ("DO $$ BEGIN RAISE EXCEPTION 'users has no column a'; END $$",))
 
 

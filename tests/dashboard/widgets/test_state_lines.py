@@ -255,8 +255,9 @@ def test_failed_rows_and_mismatches_of_the_backfill_are_shown() -> None:
 
 
 def test_fills_that_are_done_are_listed_and_wait_for_no_verification() -> None:
-    fills = [FillProgress(name, name, "backfill", backfill(status="done", job=name), False) for name in ("fill users.a", "fill users.b")]
-    message = text(*backfill_lines(backfill(status="done"), 60, fills=fills))
+    done = backfill(status="done")
+    fills = [FillProgress(name, name, "backfill", done, False) for name in ("fill users.a", "fill users.b")]
+    message = text(*backfill_lines(done, 60, fills=fills))
     assert "fill users.a" in message
     assert "fill users.b" in message
     assert "verified" not in message

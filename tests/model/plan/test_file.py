@@ -108,7 +108,7 @@ database: {dsn: "postgresql://x"}
     ("lines", "texts"),
     [
         ("change: {}\noperations: [SELECT 1]", ["plan.yaml:5: operations: a plan has `change:` or `operations:`, not"]),
-        ("operation: [SELECT 1]", ["1: operations: missing", "4: operation: unknown key\n  Fix: did you mean operations"]),
+        ("operation: [SELECT 1]", ["operations: missing", "operation: unknown key\n  Fix: did you mean operations"]),
         ("operations: [{sql: SELECT 1, phase: contrct}]", ["operations[0].phase: expected 'expand', 'dual-write'"]),
         ("operations: [5]", ["operations[0]: expected a mapping of keys to values, got int"]),
         ('operations: [""]', ["operations[0].sql: expected a text, but it is empty"]),

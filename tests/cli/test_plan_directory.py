@@ -200,6 +200,11 @@ def test_without_a_file_and_a_directory_there_is_nothing_to_plan(capsys: pytest.
     assert "or a directory with --from DIR" in capsys.readouterr().err
 
 
+def test_a_directory_as_a_file_leads_to_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", str(tmp_path), "--deployment", "a", "--image", "i:1"]) == 2
+    assert f"or plan it with --from {tmp_path}" in capsys.readouterr().err
+
+
 def test_the_database_has_to_be_named(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
     planner.write(UP)
     monkeypatch.delenv("DATABASE_URL")

@@ -1,11 +1,13 @@
 """How `zdd demo` reads its options before it starts anything."""
 
 import argparse
+import re
 from pathlib import Path
 
 import pytest
 
 from zdd_tui.cli.options import add_demo_options
+from zdd_tui.demo.data import SCHEMA_SQL
 from zdd_tui.demo.environment import DemoOptions
 from zdd_tui.demo.run import read_options, run_demo
 from zdd_tui.demo.scenarios import choose_scenario
@@ -87,6 +89,15 @@ def test_the_tour_is_for_the_dashboard_of_one_expand_contract_release(more: list
     assert "omit" in caught.value.hint
 
 
+def test_help_names_the_columns_that_a_migration_can_change() -> None:
+    parser = argparse.ArgumentParser()
+    add_demo_options(parser)
+    columns = re.findall(r"^  (\w+) ", SCHEMA_SQL.split(";")[0], re.MULTILINE)
+    listed = ", ".join(columns)
+    assert len(columns) == 6
+    assert f"({listed})" in " ".join(parser.format_help().split())
+
+
 def test_a_migration_of_ones_own_replaces_the_demo_change(tmp_path: Path) -> None:
     file = tmp_path / "m.sql"
     file.write_text(
@@ -99,6 +110,7 @@ def test_a_migration_of_ones_own_replaces_the_demo_change(tmp_path: Path) -> Non
         "add column users.nickname",
         "build index users_lower_idx on users",
     ]
+    assert loaded.plan.backfill.max_rows_per_second == options.max_rows_per_second == 5000
     assert not options.uses_flags
     with pytest.raises(ZddError, match="--migration is a release of its own"):
         make_options("--migration", str(file), "--strategy", "canary")

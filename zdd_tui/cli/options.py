@@ -280,7 +280,10 @@ def add_demo_options(demo: argparse.ArgumentParser) -> None:
         "--kind", choices=("column", "table"), default="column", help="what the new schema adds: columns, or a table"
     )
     demo.add_argument(
-        "--migration", metavar="FILE", help="run SQL of your own on the demo's table `users`, statement by statement"
+        "--migration",
+        metavar="FILE",
+        help="run SQL of your own on the demo's table `users` (id, first_name, last_name, email, created_at,"
+        " updated_at), statement by statement",
     )
     demo.add_argument("--dual-write", choices=("application", "trigger"), default="application")
     demo.add_argument(
@@ -294,8 +297,8 @@ def add_demo_options(demo: argparse.ArgumentParser) -> None:
         "--backfill-time",
         type=parse_seconds,
         metavar="TIME",
-        help="about how long the backfill takes, so that there is time to pause it; 0 for as fast as it can"
-        " (default: 40s; with --headless, 8s)",
+        help="about how long the backfill, or each fill of --migration, takes, so that there is time to pause it; 0 for"
+        " as fast as it can (default: 40s; with --headless, 8s)",
     )
     demo.add_argument("--tour", action="store_true", help="six steps on the screen that lead through the release")
     demo.add_argument("--env", action="store_true", help="print the exports of the running demo, for kubectl and psql")

@@ -68,6 +68,9 @@ def _plan_files(arguments: argparse.Namespace, *, has_rollout: bool) -> PlannedM
     """
     if not arguments.files:
         raise PlanError("there is no migration to plan", "name its SQL files, or a directory with --from DIR")
+    for file in arguments.files:
+        if Path(file).is_dir():
+            raise PlanError(f"{file} is a directory", f"name SQL files in it, or plan it with --from {file}")
     statements = [
         statement
         for file in arguments.files

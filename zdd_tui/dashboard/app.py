@@ -43,6 +43,7 @@ from zdd_tui.dashboard.terminal.display_options import DisplayOptions
 from zdd_tui.dashboard.terminal.driver import ZddDriver
 from zdd_tui.dashboard.terminal.osc import clipboard_sequence, notification_sequence, truncate_for_clipboard
 from zdd_tui.dashboard.terminal.signals import TerminalWatcher
+from zdd_tui.dashboard.typed_keys import TypedKeys
 from zdd_tui.dashboard.widgets.bars.notifications import NotificationTracker, attention_items
 from zdd_tui.dashboard.widgets.drawing.line import sanitize
 from zdd_tui.dashboard.widgets.drawing.line_view import ActionClicked
@@ -62,6 +63,8 @@ ATTENTION_INTERVAL = 0.5
 EXPIRY_MARGIN = 0.02
 """Seconds by which the paint for a source that is no longer current comes after that."""
 
+
+_LEAVE_KEYS = ("ctrl+c", "ctrl+q")
 
 _START_MODE, _FLEET_MODE = "start", "fleet"
 
@@ -108,7 +111,7 @@ class ZddApp(App[int]):
     DEFAULT_MODE = _START_MODE
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+c,ctrl+q", "leave", "Leave", show=False, priority=True, id="app.leave"),
+        Binding(",".join(_LEAVE_KEYS), "leave", "Leave", show=False, priority=True, id="app.leave"),
         Binding("ctrl+z", "suspend_process", "Suspend", show=False, id="app.suspend"),
     ]
 
@@ -128,6 +131,7 @@ class ZddApp(App[int]):
         self.terminal: ZddDriver | None = None
         """The driver of the real terminal; None in a headless run."""
         super().__init__(driver_class=ZddDriver)
+        self.typed_keys = TypedKeys(self, super().on_event)
         self._zdd_clock = clock or SystemClock()
         self._keys = keys or DashboardKeys()
         self.column_choice = column_choice or ColumnChoice()
@@ -364,6 +368,13 @@ class ZddApp(App[int]):
         if os.environ.get("NO_COLOR"):
             return [NoColor()]
         return [line_filter for line_filter in super().get_line_filters() if not isinstance(line_filter, Monochrome)]
+
+    async def on_event(self, event: events.Event) -> None:
+        """A key waits until the screen shows the effect of the one before; Ctrl+C and Ctrl+Q never wait."""
+        if isinstance(event, events.Key) and not event.is_forwarded and event.key not in _LEAVE_KEYS:
+            await self.typed_keys.add(event)
+        else:
+            await super().on_event(event)
 
     def on_key(self, event: events.Key) -> None:
         """Runs after every widget and before the bindings: a filter that just opened may need the key."""

@@ -99,7 +99,8 @@ class DemoOptions:
     def plan_text(self) -> str:
         """The release's plan as YAML."""
         if self.migration:
-            text = migration_plan_yaml(self.migration, name=self.name, soak=self.soak)
+            limit = self.max_rows_per_second
+            text = migration_plan_yaml(self.migration, name=self.name, soak=self.soak, max_rows_per_second=limit)
         elif self.changes_schema:
             limit = self.max_rows_per_second
             text = plan_yaml(self.kind, self.mode, name=self.name, soak=self.soak, max_rows_per_second=limit)

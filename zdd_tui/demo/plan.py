@@ -234,11 +234,18 @@ def strategy_plan_yaml(
     )
 
 
-def migration_plan_yaml(operations: Sequence[str], *, name: str, soak: str) -> str:
-    """The plan of a migration of the reader's own, and of an image that needs no change of the schema."""
+def migration_plan_yaml(
+    operations: Sequence[str], *, name: str, soak: str, max_rows_per_second: int | None = None
+) -> str:
+    """The plan of a migration of the reader's own, and of an image that needs no change of the schema.
+
+    Args:
+        max_rows_per_second: limit of each fill; None for no limit.
+    """
     head = _HEAD.format(reference="docs/operations.md", name=name, strategy=EXPAND_CONTRACT, images=f"  image: {IMAGE}")
     listed = yaml.safe_dump({"operations": list(operations)}, sort_keys=False, allow_unicode=True)
-    return f"{head}\n{listed}{_GATES.format(soak=soak)}"
+    limit = f"\nbackfill:\n  max_rows_per_second: {max_rows_per_second}\n" if max_rows_per_second else ""
+    return f"{head}\n{listed}{limit}{_GATES.format(soak=soak)}"
 
 
 _GUARD = """

@@ -151,8 +151,10 @@ async def test_a_refused_statement_is_quoted_with_the_servers_reason(db: asyncpg
     plan = make_plan(dsn=pg_dsn, change={"table": "users", "expand": "ALTER TABLE users ADD COLUMN full_name nosuch"})
     await db.execute(USERS)
     async with open_leased_store(pg_dsn, plan) as store:
-        with pytest.raises(StepFailed, match=r'ADD COLUMN full_name nosuch: type "nosuch" does not exist'):
+        with pytest.raises(StepFailed, match=r'^ALTER .*ADD COLUMN full_name nosuch: type "nosuch" does not exist'):
             await ddl(store, expand_statements(plan))
+        with pytest.raises(StepFailed, match=r"^users has no column a\n"):  # the code of a block of zdd says nothing
+            await ddl(store, ("DO $$ BEGIN RAISE EXCEPTION 'users has no column a'; END $$",))
 
 
 async def test_sessions_blocked_by_an_agent_are_found(db: asyncpg.Connection, pg_dsn: str) -> None:

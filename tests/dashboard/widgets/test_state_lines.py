@@ -37,6 +37,7 @@ from zdd_tui.dashboard.widgets.panes.backfill import backfill_lines, done_percen
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.production_lock import ProductionLock
+from zdd_tui.model.release.fills import FillProgress
 from zdd_tui.model.release.records import Lease
 from zdd_tui.model.release.state import CommandKind, ReleaseState, StepStatus
 from zdd_tui.model.release.summary import Severity, summarize_release
@@ -251,6 +252,15 @@ def test_failed_rows_and_mismatches_of_the_backfill_are_shown() -> None:
     assert all(
         line_width(line) <= 26 for line in backfill_lines(backfill(rate=123_456.0, rows_done=1, batch_rows=5000), 26)
     )
+
+
+def test_fills_that_are_done_are_listed_and_wait_for_no_verification() -> None:
+    done = backfill(status="done")
+    fills = [FillProgress(name, name, "backfill", done, False) for name in ("fill users.a", "fill users.b")]
+    message = text(*backfill_lines(done, 60, fills=fills))
+    assert "fill users.a" in message
+    assert "fill users.b" in message
+    assert "verified" not in message
 
 
 # --- what to press, and what keeps a gate closed --------------------------------------------------------------------

@@ -97,6 +97,31 @@ def test_an_error_names_file_line_key_and_hint(old: str, new: str, at: str, key:
     assert "s3cret" not in message
 
 
+OPERATIONS = """\
+name: m
+environment: dev
+database: {dsn: "postgresql://x"}
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "texts"),
+    [
+        ("change: {}\noperations: [SELECT 1]", ["plan.yaml:5: operations: a plan has `change:` or `operations:`, not"]),
+        ("operation: [SELECT 1]", ["operations: missing", "operation: unknown key\n  Fix: did you mean operations"]),
+        ("operations: [{sql: SELECT 1, phase: contrct}]", ["operations[0].phase: expected 'expand', 'dual-write'"]),
+        ("operations: [5]", ["operations[0]: expected a mapping of keys to values, got int"]),
+        ('operations: [""]', ["operations[0].sql: expected a text, but it is empty"]),
+    ],
+)
+def test_wrong_operations_are_reported_in_plain_words_and_once(lines: str, texts: list[str]) -> None:
+    with pytest.raises(PlanError) as caught:
+        load(OPERATIONS + lines)
+    message = str(caught.value)
+    assert all(text in message for text in texts)
+    assert message.count("plan.yaml:") == len(texts)
+
+
 def test_a_near_miss_in_the_environment_is_named() -> None:
     with pytest.raises(PlanError, match=r"DATABASE_URL is not set \(there is DATABASE_URI\)"):
         load(EXAMPLE, {"DATABASE_URI": "x", "REDIS_URL": "y"})

@@ -6,6 +6,7 @@ short timeout, and retries after a random pause with a slightly longer one.
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ WaitCallback: TypeAlias = Callable[[str], Awaitable[None]]
 """Called with the reason of a wait, for the screen; with an empty string when the wait is over."""
 
 _RETRIED_ERRORS = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+
+_DO_BLOCK = re.compile(r"\s*DO\b", re.IGNORECASE)
 
 _BLOCKERS = """
 SELECT a.pid, coalesce(a.application_name, '') AS app, coalesce(a.state, a.backend_type) AS state,
@@ -255,20 +258,24 @@ async def execute_ddl(conn: Connection, statement: str) -> None:
         raise
     except asyncpg.DependentObjectsStillExistError as error:
         raise StepFailed(
-            f"{_shorten(statement)}: {str(error).splitlines()[0]}: {(error.detail or '').replace(chr(10), '; ')}",
+            f"{_describe(statement, error)}: {(error.detail or '').replace(chr(10), '; ')}",
             "drop the dependent objects, then retry; zdd never uses CASCADE",
         ) from None
     except asyncpg.InsufficientPrivilegeError as error:
         raise StepFailed(
-            f"{_shorten(statement)}: {str(error).splitlines()[0]}",
+            _describe(statement, error),
             "grant that right to the role of database.dsn, then retry",
         ) from None
     except (asyncpg.AdminShutdownError, asyncpg.PostgresConnectionError, asyncpg.IdleInTransactionSessionTimeoutError):
         raise
     except asyncpg.PostgresError as error:
-        raise StepFailed(
-            f"{_shorten(statement)}: {str(error).splitlines()[0]}", "correct the database or the plan, then retry"
-        ) from None
+        raise StepFailed(_describe(statement, error), "correct the database or the plan, then retry") from None
+
+
+def _describe(statement: str, error: asyncpg.PostgresError) -> str:
+    """The statement and the server's message; of a DO block, whose code says nothing to a reader, the message alone."""
+    message = str(error).splitlines()[0]
+    return message if _DO_BLOCK.match(statement) else f"{_shorten(statement)}: {message}"
 
 
 def _shorten(statement: str) -> str:

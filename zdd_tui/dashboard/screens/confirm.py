@@ -72,7 +72,7 @@ class HistoryRead(Message):
 class ConfirmDialog(Dialog[ConfirmResult]):
     """What an action will do, and on which systems. Enter confirms, Escape cancels.
 
-    Enter works only after the dialog was painted.
+    Enter works only after the dialog was painted; typed before that, it is ignored.
 
     All required text is typed on this screen, never in a second dialog.
     """
@@ -101,6 +101,11 @@ class ConfirmDialog(Dialog[ConfirmResult]):
         yield PageView()
         yield from (text_field(each.id, each.title) for each in self._fields)
         yield KeyHints()
+
+    def confirms(self, key: str) -> bool:
+        """See :class:`zdd_tui.dashboard.typed_keys.ConfirmsByKey`. A text field takes Enter before the binding."""
+        active = self.active_bindings.get(key)
+        return key == "enter" or (active is not None and active.binding.id == "confirm.yes")
 
     def on_mount(self) -> None:
         self.call_after_refresh(self._enable_enter)

@@ -30,6 +30,11 @@ class QuitScreen(FollowingDialog[bool]):
         super().__init__(board, context)
         self._get_progress = get_progress
 
+    def confirms(self, key: str) -> bool:
+        """See :class:`zdd_tui.dashboard.typed_keys.ConfirmsByKey`: a second q typed too fast gives no command up."""
+        active = self.active_bindings.get(key)
+        return active is not None and active.binding.id == "quit.leave"
+
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         progress = self._get_progress()
         if progress is None:

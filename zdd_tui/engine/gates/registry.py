@@ -240,7 +240,7 @@ async def _evaluate_fills_complete(ctx: Context, record: ReleaseRecord) -> GateR
     if undone:
         return Verdict.PENDING, f"not finished: {format_list(undone)}"
     rows = sum(fill.rows_done for fill in found.values())
-    return Verdict.PASS, f"{len(steps)} of {len(steps)} tables done, {rows:,} rows read"
+    return Verdict.PASS, f"{len(steps)} of {len(steps)} fills done, {rows:,} rows read"
 
 
 async def _evaluate_operations_valid(ctx: Context, record: ReleaseRecord) -> GateResult:

@@ -82,7 +82,13 @@ def _read_sections(sections: tuple[OperationSection, ...], *, has_rollout: bool)
             has_rollout, section.undo, section.phase, tuple(section.repair.items()), section.down_by_column, scope
         )
         try:
-            found += add_repairs(tuple(_read_text(section.sql, options)), options)
+            read = tuple(_read_text(section.sql, options))
+            if section.down and not any(_uses_down(each) for each in read):
+                raise PlanError(
+                    "down: no ALTER COLUMN TYPE and no DROP COLUMN of this statement uses it",
+                    "put down beside one of them; for a statement of your own, write undo",
+                )
+            found += add_repairs(read, options)
         except PlanError as error:
             raise PlanError(f"operations[{number}]: {error.title}", error.hint) from None
     try:
@@ -91,6 +97,10 @@ def _read_sections(sections: tuple[OperationSection, ...], *, has_rollout: bool)
         raise PlanError(f"operations: {error.title}", error.hint) from None
     refuse_combinations(finished)
     return _after_fills(repeat_fills(list(combine_type_changes(finished))))
+
+
+def _uses_down(operation: Operation) -> bool:
+    return isinstance(operation, TypeOperation) or any(step.not_null is not None for step in operation.steps)
 
 
 def _after_fills(operations: list[Operation]) -> tuple[Operation, ...]:

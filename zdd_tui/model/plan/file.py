@@ -7,7 +7,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -112,7 +112,8 @@ def load_plan(
     try:
         plan = kind.model_validate(filled)
     except ValidationError as error:
-        texts = [_format_validation_error(kind, detail, lines, document, environment) for detail in error.errors()]
+        details = _without_consequences(error.errors())
+        texts = [_format_validation_error(kind, detail, lines, document, environment) for detail in details]
         raise PlanError("\n".join(texts)) from None
     if texts := [with_hint(f"{lines.locate(path)}: {title}", hint) for path, title, hint in find_region_errors(plan)]:
         raise PlanError("\n".join(texts))
@@ -124,9 +125,14 @@ def select_plan_class(document: Mapping[str, Any], lines: "_LineMap") -> type[Ba
     """The class of the plan's strategy.
 
     Raises:
-        PlanError: there is no such strategy; names the nearest.
+        PlanError: there is no such strategy; names the nearest. Or the plan describes its change twice.
     """
+    if "change" in document and "operations" in document:
+        hint = "keep `operations:` for a migration statement by statement, or `change:` for one that zdd computes"
+        raise PlanError(f"{lines.locate(('operations',))}: a plan has `change:` or `operations:`, not both", hint)
     given = document.get("strategy", "expand-contract")
+    if "change" not in document and difflib.get_close_matches("operations", document, n=1, cutoff=0.8):
+        document = {**document, "operations": ()}  # a typing error must not make it another kind of plan
     if isinstance(given, str) and given in PLAN_CLASSES:
         return plan_class(document, given)
     near = difflib.get_close_matches(str(given), PLAN_CLASSES, n=1, cutoff=0.4)
@@ -276,6 +282,17 @@ def _substitute_variables(
     return _VARIABLE.sub(look_up, value)
 
 
+def _without_consequences(details: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """Without those of a list that has too few elements only because one of them is wrong."""
+    places = [detail["loc"] for detail in details]
+    return [
+        detail
+        for detail in details
+        if detail["type"] != "too_short"
+        or not any(len(place) > len(detail["loc"]) and place[: len(detail["loc"])] == detail["loc"] for place in places)
+    ]
+
+
 def _format_validation_error(
     kind: type[BasePlan], detail: ErrorDetails, lines: _LineMap, document: Any, environment: Mapping[str, str]
 ) -> str:
@@ -303,6 +320,10 @@ def _describe_violation(kind: type[BasePlan], detail: ErrorDetails, path: KeyPat
         allowed = re.findall(r"'([^']+)'", message)
         near = difflib.get_close_matches(given, allowed, n=1, cutoff=0.4)
         return with_hint(f"{message}, got {given!r}", f"did you mean {near[0]}?" if near else "write one of them")
+    if detail["type"] in ("model_type", "model_attributes_type"):
+        message = f"expected a mapping of keys to values, got {type(detail['input']).__name__}"
+    if detail["type"] == "string_too_short":
+        message = "expected a text, but it is empty"
     if detail["type"] == "string_pattern_mismatch":
         message = f"{detail['input']!r} does not match {detail.get('ctx', {}).get('pattern')}"
     if detail["type"].endswith(("_type", "_parsing")):

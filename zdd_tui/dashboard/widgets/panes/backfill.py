@@ -162,8 +162,10 @@ def backfill_lines(
         lines.append(justify(rows, (failed,), cells))
     else:
         lines += [rows, (failed,)] if backfill.failed_rows else [rows]
+    # Fills have no verification: the end of each one is that no row is left.
+    last = [_fill_line(fill, cells, activity) for fill in fills] or [_verification_line(backfill, activity)]
     if backfill.status == "done":
-        return [*lines, *_end_lines(backfill, cells), _verification_line(backfill, activity)]
+        return [*lines, *_end_lines(backfill, cells), *last]
     batch = f"batch {backfill.batch_rows}" + (f"×{workers}" if workers > 1 else "")
     lines += [
         _rate_line(backfill, cells, rates, _format_time_left(backfill, eta_from, ceiling), (batch, TextStyle.NORMAL))
@@ -171,9 +173,7 @@ def backfill_lines(
         else _idle_line(activity, cells),
         _throttle_line(backfill, tuned, cells) if moves else (("throttle: ?", TextStyle.DIM),),
     ]
-    if fills:
-        return lines + [_fill_line(fill, cells, activity) for fill in fills]
-    return [*lines, _verification_line(backfill, activity)]
+    return lines + last
 
 
 def _fill_line(fill: FillProgress, cells: int, activity: Activity) -> Line:

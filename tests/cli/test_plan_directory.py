@@ -86,6 +86,7 @@ def test_the_plan_has_the_pending_statements_and_the_row(planner: Planner, pg_ds
         {
             "sql": 'UPDATE "public"."schema_migrations" SET "version" = 2 WHERE "version" = 1',
             "undo": ['UPDATE "public"."schema_migrations" SET "version" = 1 WHERE "version" = 2'],
+            "phase": "expand",
         },
     ]
     assert planner.plan("--record-in", "cleanup")["operations"][-1]["phase"] == "cleanup"

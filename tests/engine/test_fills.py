@@ -320,3 +320,24 @@ async def test_a_batch_that_would_read_a_large_table_as_a_whole_is_refused(pg_ds
         await db.execute("CREATE INDEX ON names (item)")
         await fill(ctx, plan)
     assert await db.fetchval("SELECT count(*) FROM items WHERE name = 'n' || id") == 300
+
+
+async def test_names_are_looked_up_as_the_migration_says(pg_dsn: str, db: asyncpg.Connection) -> None:
+    """A fill, its repetition in contract and its constraint use the search_path that the migration sets."""
+    await db.execute(
+        "CREATE SCHEMA app; CREATE TABLE app.things (id int PRIMARY KEY, n int);"
+        "CREATE FUNCTION app.doubled(n int) RETURNS int LANGUAGE sql AS 'SELECT n * 2';"
+        "INSERT INTO app.things SELECT i, i FROM generate_series(1, 50) i"
+    )
+    sql = (
+        "SET search_path = app; ALTER TABLE things ADD m int; UPDATE things SET m = doubled(n);"
+        "ALTER TABLE things ALTER m SET NOT NULL; ALTER TABLE things ALTER n TYPE bigint USING doubled(n)"
+    )
+    plan = plan_of(pg_dsn, sql, backfill=SMALL)
+    async with open_context(plan) as ctx:
+        await CheckRows().run(ctx, handle(-1))
+        await run_phases(ctx, plan, [Phase.EXPAND, Phase.BACKFILL])
+        assert await db.fetchval("SELECT count(*) FROM app.things WHERE m = n * 2") == 50
+        await db.execute("INSERT INTO app.things VALUES (51, 51)")  # by an older version
+        await run_phases(ctx, plan, [Phase.CONTRACT, Phase.CLEANUP])
+    assert await db.fetchrow("SELECT n, m FROM app.things WHERE id = 51") == (102, 102)

@@ -8,7 +8,10 @@ import pytest
 import yaml
 
 from tests.rehearsal.support import run
+from zdd_tui.model.operations.registry import plan_operations
+from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.file import LoadedPlan, load_plan
+from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.rehearsal.copy import RehearsalOptions
 from zdd_tui.rehearsal.operations import compare_definitions, sort_columns
 from zdd_tui.rehearsal.report import format_rehearsal_report
@@ -88,3 +91,12 @@ def test_the_order_of_columns_is_no_difference_at_the_end() -> None:
     ours = ["CREATE TABLE t (", "    b text,", "    a bigint NOT NULL", ");", "CREATE INDEX i ON t (a);"]
     assert sort_columns(plain) == sort_columns(ours)
     assert sort_columns(plain) != sort_columns([line.replace(" NOT NULL", "") for line in ours])
+
+
+@pytest.mark.parametrize("has_rollout", [True, False])
+def test_constraints_wait_for_contract_only_where_an_older_version_may_run(has_rollout: bool) -> None:
+    rollout = {"kubernetes": {"deployment": "notes", "image": "shop/notes:2"}} if has_rollout else {}
+    plan = plan_of("postgresql://here/db", "ALTER TABLE a ADD CONSTRAINT c CHECK (x > 0)", **rollout).plan
+    assert isinstance(plan, BaseOperationsPlan)
+    phases = {step.phase for operation in plan_operations(plan) for step in operation.steps}
+    assert (Phase.EXPAND in phases) is not has_rollout

@@ -57,7 +57,7 @@ from zdd_tui.model.operations.triggers import TRIGGER_COMMANDS, TRIGGER_READERS
 from zdd_tui.model.operations.types import TypeOperation, combine_type_changes, read_column_type
 from zdd_tui.model.operations.views import VIEW_READERS
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationSection
+from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationSection, OperationsPlan
 from zdd_tui.model.sql import SqlSyntaxError, enum_name, parse_sql, quote_literal, single_command_sql, split_statements
 
 Reader = Callable[[Any, str, OperationOptions], tuple[Operation, ...]]
@@ -70,7 +70,7 @@ def plan_operations(plan: BaseOperationsPlan) -> tuple[Operation, ...]:
     Raises:
         PlanError: names the operation that cannot be executed.
     """
-    return _read_sections(plan.operations, has_rollout=isinstance(plan, BaseOperationsPlan))
+    return _read_sections(plan.operations, has_rollout=isinstance(plan, OperationsPlan))
 
 
 @lru_cache(maxsize=16)

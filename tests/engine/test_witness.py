@@ -67,7 +67,7 @@ async def test_a_pods_name_stands_for_its_address(pg_dsn: str) -> None:
         await worker.execute("UPDATE users SET last_name = 'x' WHERE id = 1")
         assert (await made.settle()).witness.writers[0].pod == ""
         await worker.execute("UPDATE users SET last_name = 'y' WHERE id = 1")
-        made.ctx.cluster = OnePod()  # type: ignore[assignment]
+        made.ctx.cluster_client = OnePod()  # type: ignore[assignment]
         [writer] = (await made.settle()).witness.writers
         address = await made.admin.fetchval("SELECT coalesce(host(inet_client_addr()), '')")
         assert writer.pod == ("reports-5f" if address else "")

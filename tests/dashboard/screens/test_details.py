@@ -39,7 +39,7 @@ from zdd_tui.dashboard.state import Observed
 from zdd_tui.dashboard.widgets.panes.pane import RowSelected
 from zdd_tui.model.activity import StopRequest
 from zdd_tui.model.errors import ClusterError, DatabaseError
-from zdd_tui.model.queries import LogLine, LogView, ObjectQuery, PlanQuery
+from zdd_tui.model.queries import AuditLogQuery, LogLine, LogView, ObjectQuery, PlanQuery
 from zdd_tui.model.release.records import FailedRow
 from zdd_tui.model.release.state import CommandKind
 
@@ -272,12 +272,16 @@ async def test_the_plan_screen_switches_to_the_difference() -> None:
 async def test_an_audit_that_the_state_confirms_is_not_fetched_again() -> None:
     clock = FixedClock()
     app, source, screen = opened("timeline", clock=clock)
+
+    def audits() -> list[AuditLogQuery]:
+        return [query for query in source.queries if isinstance(query, AuditLogQuery)]
+
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
         made = screen()
         await app.push_screen(made)
         await until(pilot, lambda: "attempt 2" in made.query_one(PageView).plain_text())
         made.refresh_queries()
-        assert len(source.queries) == 2, "the newest event of the state is not that of the audit"
+        assert len(audits()) == 2, "the newest event of the state is not that of the audit"
         await pilot.pause()
         record = source.current.release.value
         assert record is not None
@@ -285,7 +289,7 @@ async def test_an_audit_that_the_state_confirms_is_not_fetched_again() -> None:
         confirmed = Observed(replace(record, events=AUDIT_LOG.events[-3:]), clock.seconds)
         source.current = replace(source.current, release=confirmed)
         made.refresh_queries()
-        assert len(source.queries) == 2
+        assert len(audits()) == 2
         app.repaint()
         assert "1s old" in screen_text(app), "the age of the state's newest reading, not of the result"
 

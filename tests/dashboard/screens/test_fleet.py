@@ -167,7 +167,7 @@ async def test_a_region_that_is_not_started_says_so_and_offers_its_agent() -> No
         await pilot.pause()
         shown = " ".join(screen_text(app).replace("│", " ").split())
         assert "✗ NOT STARTED in region us: us-db has no release users-full-name, and no agent is running." in shown
-        assert "A starts one" in shown
+        assert "A starts an agent" in shown
         assert "✔ PostgreSQL" in shown, "it has answered"
         await pilot.press("A")
         await pilot.pause()

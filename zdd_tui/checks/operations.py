@@ -20,7 +20,7 @@ from zdd_tui.model.operations.base import Fill, Operation, OperationStep, StepMo
 from zdd_tui.model.operations.fills import CTID
 from zdd_tui.model.operations.registry import numbered_steps, plan_operations
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.plan.operations import BaseOperationsPlan
+from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationsPlan
 
 
 async def check_operation_rows(conn: Connection, plan: BaseOperationsPlan) -> list[str]:
@@ -106,6 +106,7 @@ async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasu
         PlanError: a statement rewrites or reads a table under such a lock, one of expand breaks running code, or the
             server refuses one on a copy of the schema.
     """
+    has_rollout = isinstance(plan, OperationsPlan)
     steps = [(phase, step) for phase in Phase for _, step in numbered_steps(plan, phase)]
     found = _MeasuredStatements()
     for phase, step in steps:
@@ -123,8 +124,10 @@ async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasu
     for verdict in evaluated.verdicts:
         place = verdict.statement.location.rpartition(":")[0]
         may_fail = place in found.optional or (place in found.in_parts and _is_partitioned(verdict, evaluated))
-        refuse_long_work(verdict, evaluated, may_break=place in found.harmless | found.told, may_fail=may_fail)
-        if place in found.told:
+        # Without a rollout the running code is what the migration is for.
+        is_told = place in found.told or not (has_rollout or place in found.harmless)
+        refuse_long_work(verdict, evaluated, may_break=is_told or place in found.harmless, may_fail=may_fail)
+        if is_told:
             reasons = breaking_reasons(verdict, evaluated)
             notes += [f"note: {place}: running code may notice it: {each}" for each in reasons]
     return [*lock_lines(evaluated), *known, *dict.fromkeys(notes)]

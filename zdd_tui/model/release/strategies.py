@@ -109,6 +109,7 @@ def build_operations(plan: BaseOperationsPlan) -> Strategy:
     if has_rollout:
         phases.append(replace(_CLEANUP, name=Phase.CLEANUP, steps=(*cleanup, *_CLEANUP.steps)))
     else:  # even if it has no steps: until it is approved the release can be rolled back
+        phases[-1] = replace(phases[-1], typed_confirm=bool(cleanup))
         phases.append(PhaseSpec(Phase.CLEANUP, cleanup, (valid,)))
     return Strategy("expand-contract", tuple(phases))
 

@@ -141,7 +141,10 @@ async def run_combination(pg: PostgresServer, names: list[str], last: Phase) -> 
                 for name in names:
                     await db.execute(OPERATIONS[name])
             await db.close()
-        operations = [{"sql": OPERATIONS[name], "down": "'filled'"} for name in names]
+        operations = [
+            {"sql": OPERATIONS[name]} | ({"down": "'filled'"} if "DROP COLUMN" in OPERATIONS[name] else {})
+            for name in names
+        ]
         await _walk(pg, dsn, plan_of(dsn, *operations), set(names), last)
         assert dump(pg, dsn) == dump(pg, plain), "done"
     finally:

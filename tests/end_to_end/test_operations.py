@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tests.support.command_line import CliEnvironment
+from tests.support.operations import dump
 from tests.support.release import assert_no_failures, ignore_progress, start_production
 from zdd_tui.demo.environment import Environment
 from zdd_tui.demo.release_driver import ReleaseDriver
@@ -49,14 +50,6 @@ async def execute(dsn: str, *statements: str) -> None:
             await connection.execute(statement)
     finally:
         await connection.close()
-
-
-def dump(server: PostgresServer, dsn: str) -> list[str]:
-    """The definitions of a database as pg_dump writes them, without the agent's own schema."""
-    program = server.programs_folder / "pg_dump"
-    command = [str(program), "--schema-only", "--exclude-schema=zdd", "--restrict-key=x", dsn]
-    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return [line for line in text.splitlines() if line and not line.startswith("--")]
 
 
 async def dump_plainly_migrated(env: Environment) -> list[str]:

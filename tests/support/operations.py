@@ -71,6 +71,7 @@ async def run_phases(ctx: Context, plan: OperationsPlan, phases: list[Phase]) ->
 
 
 def dump(pg: PostgresServer, dsn: str) -> list[str]:
+    """The definitions of a database as pg_dump writes them, without the agent's own schema."""
     command = [str(pg.programs_folder / "pg_dump"), "--schema-only", "--exclude-schema=zdd", "--restrict-key=x", dsn]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return [line for line in text.splitlines() if line and not line.startswith("--")]

@@ -29,6 +29,7 @@ from zdd_tui.engine.witness import move_all_records, settle_open_rows, tolerated
 from zdd_tui.model.ddl.rows import keep_side_statements
 from zdd_tui.model.errors import BackendError, DatabaseError, DatabaseUnavailable, PlanError, StaleEpoch, StepFailed
 from zdd_tui.model.plan.base import DualWriteMode
+from zdd_tui.model.release.condition import Condition
 from zdd_tui.model.release.conditions import rollback_triggers
 from zdd_tui.model.release.records import NewEvent, ReleaseRecord
 from zdd_tui.model.release.state import Release
@@ -163,44 +164,44 @@ async def restore_triggers(ctx: Context, release: Release) -> None:
     What goes wrong is logged: the steps of the rollback check again.
     """
     for condition in rollback_triggers(ctx.expand_contract_plan, release):
-        try:
-            restored = await restore_trigger(ctx, condition)
-        except (StaleEpoch, DatabaseUnavailable):
-            raise
-        except (BackendError, StepFailed, PlanError, asyncpg.PostgresError) as error:
-            if is_session_lost(error):
-                raise
+        if (error := await _try_restore(ctx, condition)) is not None:
             ctx.log(f"{condition.name} could not be restored yet: {error}")
-            continue
-        if restored:
-            text = f"{condition.name} was missing or disabled in the rollback, restored by the agent"
-            ctx.log(text)
-            await ctx.store.append_events([NewEvent("condition", text)])
 
 
 async def _require_triggers(ctx: Context, release: Release) -> None:
     """Restores the triggers, and raises where one of them cannot be restored: V3 would write the new side alone."""
     for condition in rollback_triggers(ctx.expand_contract_plan, release):
         for left in reversed(range(TRIES)):
-            try:
-                restored = await restore_trigger(ctx, condition)
-            except (StaleEpoch, DatabaseUnavailable):
-                raise
-            except (BackendError, StepFailed, PlanError, asyncpg.PostgresError) as error:
-                if is_session_lost(error):
-                    raise
-                if not left:
-                    raise StepFailed(
-                        f"{condition.name} is missing or disabled and cannot be restored: {error}; without it V3"
-                        " writes the new side alone, which this rollback drops",
-                        "remove what prevents that, then: zdd rollback PLAN",
-                    ) from None
-                await asyncio.sleep(PAUSE)
-                continue
-            if restored:
-                text = f"{condition.name} was missing or disabled in the rollback, restored by the agent"
-                await ctx.store.append_events([NewEvent("condition", text)])
-            break
+            if (error := await _try_restore(ctx, condition)) is None:
+                break
+            if not left:
+                raise StepFailed(
+                    f"{condition.name} is missing or disabled and cannot be restored: {error}; without it V3"
+                    " writes the new side alone, which this rollback drops",
+                    "remove what prevents that, then: zdd rollback PLAN",
+                )
+            await asyncio.sleep(PAUSE)
+
+
+async def _try_restore(ctx: Context, condition: Condition) -> Exception | None:
+    """Restores a trigger where it is missing or disabled, and records that; the error where it cannot be restored.
+
+    Raises:
+        StaleEpoch, DatabaseUnavailable, asyncpg.PostgresError: nothing can be written any more.
+    """
+    try:
+        restored = await restore_trigger(ctx, condition)
+    except (StaleEpoch, DatabaseUnavailable):
+        raise
+    except (BackendError, StepFailed, PlanError, asyncpg.PostgresError) as error:
+        if is_session_lost(error):
+            raise
+        return error
+    if restored:
+        text = f"{condition.name} was missing or disabled in the rollback, restored by the agent"
+        ctx.log(text)
+        await ctx.store.append_events([NewEvent("condition", text)])
+    return None
 
 
 async def _build_failure(ctx: Context, lost: RecentWrites) -> StepFailed:

@@ -43,6 +43,10 @@ class RehearsalOptions:
     rows: int | None = None
     with_data: bool = False
 
+    def rows_of(self, full: int) -> int:
+        """How many rows a table gets that has ``full`` in production."""
+        return min(full, self.rows) if self.rows else max(min(full, MIN_ROWS), round(full * self.scale))
+
 
 @dataclass(slots=True)
 class SchemaCopy:
@@ -153,7 +157,7 @@ def plan_row_counts(
 ) -> dict[TableKey, int]:
     """How many rows each table gets; the others no more than twice those of the plan's table."""
     full = tables[main].rows
-    wanted = min(full, options.rows) if options.rows else max(min(full, MIN_ROWS), round(full * options.scale))
+    wanted = options.rows_of(full)
     share = wanted / full if full else 1.0
     rows = {}
     for name, table in tables.items():

@@ -227,11 +227,7 @@ async def _fill(
     log: ProgressCallback,
 ) -> dict[tuple[str, str], int]:
     """Makes rows like production's; returns how many each table got."""
-    limit = options.rows
-    wanted = {
-        name: min(table.rows, limit) if limit else max(min(table.rows, MIN_ROWS), round(table.rows * options.scale))
-        for name, table in tables.items()
-    }
+    wanted = {name: options.rows_of(table.rows) for name, table in tables.items()}
     if not any(wanted.values()):
         return wanted
     log(f"filling {sum(wanted.values()):,} rows in {len(tables)} tables")
@@ -241,10 +237,6 @@ async def _fill(
         await set_sequences(conn, table)
     await conn.execute("VACUUM (ANALYZE)")
     return {name: filled.rows.get(str(table), 0) for name, table in tables.items()}
-
-
-MIN_ROWS = 1000
-"""Rows below which a scale makes no sense: so many are made where production has them."""
 
 
 # --- the migration

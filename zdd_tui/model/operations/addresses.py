@@ -100,21 +100,6 @@ def name_object(kind: str, node: Any, scope: Scope) -> NamedObject:
     )
 
 
-def name_relation(kind: str, relation: Any, scope: Scope, *parts: str) -> NamedObject:
-    """
-    Args:
-        relation: a RangeVar.
-        parts: the name of a trigger, policy, constraint or column of it.
-    """
-    tree = parse_sql("COMMENT ON TABLE a IS NULL")
-    node = tree.stmts[0].stmt.comment_stmt.object
-    del node.list.items[:]
-    for part in (relation.schemaname, relation.relname, *parts):
-        if part:
-            node.list.items.add().string.sval = part
-    return name_object(kind, node, scope)
-
-
 def object_names(node: Any) -> tuple[str, ...]:
     """The dotted name in an object node."""
     match node.WhichOneof("node"):

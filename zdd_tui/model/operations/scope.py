@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from zdd_tui.model.sql import enum_name, node_class, string_values, type_sql, walk
+from zdd_tui.model.sql import enum_name, node_class, type_sql, walk
 
 DEFAULT_SCHEMA = "public"
 
@@ -124,20 +124,3 @@ def read_tables(node: Any) -> list[Any]:
     ctes = {each.ctename for each in walk(node) if node_class(each) == "CommonTableExpr"}
     ranges = [each for each in walk(node) if node_class(each) == "RangeVar"]
     return [each for each in ranges if each.schemaname or each.relname not in ctes]
-
-
-def dropped_names(statement: Any) -> list[list[str]]:
-    """The dotted names of a DropStmt's objects."""
-    found = []
-    for each in statement.objects:
-        kind = each.WhichOneof("node")
-        match kind:
-            case "list":
-                found.append(string_values(each.list.items))
-            case "type_name":
-                found.append(string_values(each.type_name.names))
-            case "object_with_args":
-                found.append(string_values(each.object_with_args.objname))
-            case "string":
-                found.append([each.string.sval])
-    return found

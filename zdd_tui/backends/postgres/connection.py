@@ -273,14 +273,18 @@ def _mask_dsn(text: str, dsn: str) -> str:
 # --- poolers ---------------------------------------------------------------------------------------------------
 
 _BACKEND_IDENTITY = "SELECT pid || ' ' || backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+_ROUNDS = 3
+_ROUNDS_BEHIND_POOLER = 25
 
 
-async def refuse_pooler(connection: Connection, dsn: str, *, timeout: float = 5.0, rounds: int = 3) -> None:
+async def refuse_pooler(connection: Connection, dsn: str, *, timeout: float = 5.0) -> None:
     """Checks that this session owns its backend.
 
     A second session competes for it: it opens transactions while the first one reads the id of its backend. A direct
     session keeps one backend that no other session has. A transaction-mode pooler breaks one of the two rules in the
-    first round when it is idle (it assigns the backend used last), or soon when it is busy.
+    first round when it is idle (it assigns the backend used last), and by chance in each round when it is busy. So the
+    rounds are many wherever the server named another process at the login than the one that answers, as behind every
+    pooler: also one in session mode, which passes.
 
     Raises:
         DatabaseError: the connection goes through a transaction-mode (or statement-mode) pooler.
@@ -288,8 +292,10 @@ async def refuse_pooler(connection: Connection, dsn: str, *, timeout: float = 5.
     rival = await connect(dsn, application_name="zdd probe", timeout=timeout, statement_cache_size=0)
     try:
         with translate_errors(dsn):
-            ours, theirs = {await _read_backend_identity(connection, timeout)}, set[str]()
-            for _ in range(rounds):
+            first = await _read_backend_identity(connection, timeout)
+            ours, theirs = {first}, set[str]()
+            is_as_announced = first.split()[0] == str(connection.get_server_pid())
+            for _ in range(_ROUNDS if is_as_announced else _ROUNDS_BEHIND_POOLER):
                 async with rival.transaction():
                     theirs.add(await _read_backend_identity(rival, timeout))
                     # In this order a pool with one backend is detected before we would wait for that backend.

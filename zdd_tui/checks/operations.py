@@ -90,7 +90,7 @@ async def describe_fill(conn: Connection, fill: Fill) -> list[str]:
     notes = []
     if key == (CTID,):
         notes.append(f"note: {fill.table} has no key: its rows are filled in the order of their places")
-    if fired := await list_row_triggers(conn, table, deletes=not fill.values):
+    if not fill.into and (fired := await list_row_triggers(conn, table, deletes=not fill.values)):
         notes.append(f"note: trigger {', '.join(fired)} of {fill.table} fires for every row that is filled")
     return notes
 

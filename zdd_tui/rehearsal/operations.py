@@ -166,7 +166,7 @@ async def _copy_schema(production: Connection, plan: BaseOperationsPlan, place: 
 def _named_roles(plan: BaseOperationsPlan) -> set[str]:
     names = set()
     for operation in plan.operations:
-        for node in walk(parse_sql(operation.sql)):
+        for node in walk(parse_sql(operation.statements)):
             if node_class(node) == "RoleSpec" and node.rolename:
                 names.add(str(node.rolename))
     return names
@@ -202,7 +202,7 @@ async def _read_tables(
 def _named_relations(plan: BaseOperationsPlan) -> set[tuple[str, str]]:
     names = set()
     for operation in plan.operations:
-        for node in walk(parse_sql(operation.sql)):
+        for node in walk(parse_sql(operation.statements)):
             if node_class(node) == "RangeVar":
                 names.add((str(node.schemaname), str(node.relname)))
     return names
@@ -364,7 +364,7 @@ def sort_columns(definitions: list[str]) -> list[str]:
 
 def _added_enum_values(plan: BaseOperationsPlan) -> set[str]:
     """As literals."""
-    nodes = (node for operation in plan.operations for node in walk(parse_sql(operation.sql)))
+    nodes = (node for operation in plan.operations for node in walk(parse_sql(operation.statements)))
     return {quote_literal(str(node.new_val)) for node in nodes if node_class(node) == "AlterEnumStmt" and node.new_val}
 
 

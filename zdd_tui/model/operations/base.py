@@ -45,6 +45,9 @@ class Fill:
         is_partial: rows that meet the condition may be left; a later step writes them.
         alias: of the table in the expressions; empty for its own name.
         source: further items for FROM, as SQL; empty for none.
+        into: the name of a table in the same schema that gets the rows; then there are no values and no condition.
+        key: columns of the unique index in whose order they are read; empty for the primary key.
+        copy, differing: functions of :mod:`zdd_tui.model.operations.partition_swap` for ``into``, as SQL.
     """
 
     table: str
@@ -54,10 +57,16 @@ class Fill:
     is_partial: bool = False
     alias: str = ""
     source: str = ""
+    into: str = ""
+    key: tuple[str, ...] = ()
+    copy: str = ""
+    differing: str = ""
 
     @property
     def sql(self) -> str:
         """The statement that the batches are parts of, for people."""
+        if self.into:
+            return f"INSERT INTO {name_sql(self.into)} SELECT * FROM {self.table}"
         name = f"{self.table} AS {self.alias}" if self.alias else self.table
         where = f" WHERE {self.only_where}" if self.only_where else ""
         if not self.values:

@@ -42,6 +42,7 @@ from zdd_tui.model.operations.indexes import read_create_index
 from zdd_tui.model.operations.maintenance import MAINTENANCE_READERS
 from zdd_tui.model.operations.object_renames import RENAME_READERS
 from zdd_tui.model.operations.objects import OBJECT_READERS
+from zdd_tui.model.operations.partitioning import read_partition
 from zdd_tui.model.operations.removal import read_drop, read_drop_owned, read_drop_role, read_drop_user_mapping
 from zdd_tui.model.operations.repairs import add_repairs, repeat_fills
 from zdd_tui.model.operations.replacements import created_key, drop_with_table, merge_replacements, repeat_overtaken
@@ -82,6 +83,9 @@ def _read_sections(sections: tuple[OperationSection, ...], *, has_rollout: bool)
             has_rollout, section.undo, section.phase, tuple(section.repair.items()), section.down_by_column, scope
         )
         try:
+            if section.partition is not None:
+                found.append(read_partition(section.partition, options))
+                continue
             read = tuple(_read_text(section.sql, options))
             if section.down and not any(_uses_down(each) for each in read):
                 raise PlanError(
@@ -110,7 +114,7 @@ def _after_fills(operations: list[Operation]) -> tuple[Operation, ...]:
     marked = []
     for operation in operations:
         for step in operation.steps:
-            if step.fill is not None:
+            if step.fill is not None and not step.fill.into:
                 table = same_table(step.fill.table)
                 filled |= {(table, column) for column, _ in step.fill.values}
                 filled |= {(table, "")} if not step.fill.values else set()  # a deleted row violates nothing

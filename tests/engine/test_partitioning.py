@@ -1,0 +1,217 @@
+"""A table becomes a partitioned one while both versions of an application write to it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import asyncpg
+import pytest
+
+from tests.support.operations import assert_done_and_undone, dump, handle, open_context, plan_of, run_phases
+from zdd_tui.engine.steps.operations import CheckRows, RunOperation
+from zdd_tui.model.phase import Phase
+from zdd_tui.testbed.servers import PostgresServer
+
+SETUP = """
+CREATE TABLE kinds (name text PRIMARY KEY);
+CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN new.note := new.note || ''!''; RETURN new; END';
+CREATE TABLE events (
+  id bigserial, gone int, at date NOT NULL, kind text REFERENCES kinds ON DELETE SET NULL, note text DEFAULT 'x',
+  n int NOT NULL, parent bigint, twice int GENERATED ALWAYS AS (n * 2) STORED, number int GENERATED ALWAYS AS IDENTITY,
+  PRIMARY KEY (id, at), CONSTRAINT positive CHECK (n > 0), CONSTRAINT events_code UNIQUE (at, number)
+) WITH (fillfactor = 80, toast.autovacuum_enabled = off);
+ALTER TABLE events DROP COLUMN gone;
+ALTER TABLE events ALTER note SET STATISTICS 50, ALTER note SET STORAGE EXTERNAL, ALTER n SET (n_distinct = 5);
+CREATE INDEX events_kind ON events USING hash (kind);
+CREATE INDEX "Odd name" ON events (lower(note) DESC) INCLUDE (n) WHERE n > 3;
+CREATE STATISTICS events_stat (dependencies) ON n, kind FROM events;
+CREATE TRIGGER first BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION stamp();
+CREATE TRIGGER second BEFORE UPDATE OF n ON events FOR EACH ROW WHEN (new.n > 100) EXECUTE FUNCTION stamp();
+ALTER TABLE events DISABLE TRIGGER second; ALTER TABLE events ENABLE ALWAYS TRIGGER first;
+CREATE POLICY mine ON events FOR UPDATE TO pg_monitor USING (n > 1) WITH CHECK (n > 2);
+ALTER TABLE events ENABLE ROW LEVEL SECURITY;
+GRANT SELECT ON events TO PUBLIC; GRANT INSERT, SELECT ON events TO pg_monitor WITH GRANT OPTION;
+GRANT UPDATE (note) ON events TO pg_monitor; GRANT USAGE ON SEQUENCE events_id_seq TO pg_monitor;
+COMMENT ON TABLE events IS 'the events'; COMMENT ON COLUMN events.n IS 'how many'; COMMENT ON INDEX events_kind IS 'k';
+COMMENT ON CONSTRAINT positive ON events IS 'p'; COMMENT ON CONSTRAINT events_pkey ON events IS 'pk';
+COMMENT ON TRIGGER first ON events IS 't'; COMMENT ON POLICY mine ON events IS 'po';
+COMMENT ON STATISTICS events_stat IS 's';
+CREATE VIEW busy WITH (security_barrier = true) AS SELECT id, n, kind FROM events WHERE n > 1;
+GRANT SELECT ON busy TO pg_monitor;
+CREATE TABLE details (event bigint, at date, text text);
+ALTER TABLE details ADD CONSTRAINT of_event FOREIGN KEY (event, at) REFERENCES events ON DELETE CASCADE;
+COMMENT ON CONSTRAINT of_event ON details IS 'fk';
+INSERT INTO kinds VALUES ('a'), ('b');
+INSERT INTO events (at, kind, n) SELECT date '2024-01-01' + i, 'a', i FROM generate_series(1, 500) i;
+INSERT INTO details SELECT id, at, 'd' FROM events;
+"""
+
+PARTITION = {
+    "partition": {
+        "table": "events",
+        "by": "RANGE (at)",
+        "partitions": {
+            "events_2024": "FROM ('2024-01-01') TO ('2025-01-01')",
+            "events_2025": "FROM ('2025-01-01') TO ('2026-01-01')",
+            "events_rest": "DEFAULT",
+        },
+    }
+}
+
+PLAIN = """
+DROP VIEW busy; ALTER TABLE details DROP CONSTRAINT of_event;
+TRUNCATE details;
+ALTER SEQUENCE events_id_seq OWNED BY NONE; DROP TABLE events;
+CREATE TABLE events (
+  id bigint NOT NULL DEFAULT nextval('events_id_seq'), at date NOT NULL, kind text, note text DEFAULT 'x',
+  n int NOT NULL, parent bigint, twice int GENERATED ALWAYS AS (n * 2) STORED, number int
+) PARTITION BY RANGE (at);
+ALTER TABLE events ALTER number SET NOT NULL, ALTER number ADD GENERATED ALWAYS AS IDENTITY;
+ALTER SEQUENCE events_id_seq OWNED BY events.id;
+ALTER TABLE events ADD CONSTRAINT positive CHECK (n > 0);
+ALTER TABLE events ADD PRIMARY KEY (id, at); ALTER TABLE events ADD CONSTRAINT events_code UNIQUE (at, number);
+ALTER TABLE events ADD FOREIGN KEY (kind) REFERENCES kinds ON DELETE SET NULL;
+CREATE INDEX events_kind ON events USING hash (kind);
+CREATE INDEX "Odd name" ON events (lower(note) DESC) INCLUDE (n) WHERE n > 3;
+CREATE TABLE events_2024 PARTITION OF events FOR VALUES FROM ('2024-01-01') TO ('2025-01-01')
+  WITH (fillfactor = 80, toast.autovacuum_enabled = off);
+CREATE TABLE events_2025 PARTITION OF events FOR VALUES FROM ('2025-01-01') TO ('2026-01-01')
+  WITH (fillfactor = 80, toast.autovacuum_enabled = off);
+CREATE TABLE events_rest PARTITION OF events DEFAULT WITH (fillfactor = 80, toast.autovacuum_enabled = off);
+ALTER TABLE events ALTER note SET STATISTICS 50, ALTER note SET STORAGE EXTERNAL, ALTER n SET (n_distinct = 5);
+CREATE STATISTICS events_stat (dependencies) ON n, kind FROM events;
+CREATE TRIGGER first BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION stamp();
+CREATE TRIGGER second BEFORE UPDATE OF n ON events FOR EACH ROW WHEN (new.n > 100) EXECUTE FUNCTION stamp();
+ALTER TABLE events DISABLE TRIGGER second; ALTER TABLE events ENABLE ALWAYS TRIGGER first;
+CREATE POLICY mine ON events FOR UPDATE TO pg_monitor USING (n > 1) WITH CHECK (n > 2);
+ALTER TABLE events ENABLE ROW LEVEL SECURITY;
+GRANT SELECT ON events TO PUBLIC; GRANT INSERT, SELECT ON events TO pg_monitor WITH GRANT OPTION;
+GRANT UPDATE (note) ON events TO pg_monitor;
+COMMENT ON TABLE events IS 'the events'; COMMENT ON COLUMN events.n IS 'how many'; COMMENT ON INDEX events_kind IS 'k';
+COMMENT ON CONSTRAINT positive ON events IS 'p'; COMMENT ON CONSTRAINT events_pkey ON events IS 'pk';
+COMMENT ON TRIGGER first ON events IS 't'; COMMENT ON POLICY mine ON events IS 'po';
+COMMENT ON STATISTICS events_stat IS 's';
+CREATE VIEW busy WITH (security_barrier = true) AS SELECT id, n, kind FROM events WHERE n > 1;
+GRANT SELECT ON busy TO pg_monitor;
+ALTER TABLE details ADD CONSTRAINT of_event FOREIGN KEY (event, at) REFERENCES events ON DELETE CASCADE;
+COMMENT ON CONSTRAINT of_event ON details IS 'fk';
+"""
+
+
+async def test_done_is_the_plain_migration_and_undone_is_as_before(pg: PostgresServer, pg_dsn: str) -> None:
+    await assert_done_and_undone(pg, pg_dsn, SETUP, [PARTITION], [PLAIN])
+
+
+@dataclass(slots=True)
+class Writers:
+    """Sessions of both versions: each knows what its own rows must hold in the end."""
+
+    dsn: str
+    rows: dict[int, int] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+    writes: int = 0
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        """Two sessions that insert, update, move and delete; one that works on old rows with an old snapshot."""
+        stop = asyncio.Event()
+        tasks = [asyncio.create_task(self._write(stop, each)) for each in (self._new_row, self._new_row, self._old_row)]
+        try:
+            yield
+        finally:
+            stop.set()
+            await asyncio.gather(*tasks)
+
+    async def _write(self, stop: asyncio.Event, work: Callable[[asyncpg.Connection], Awaitable[None]]) -> None:
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            while not stop.is_set():
+                await work(connection)
+                self.writes += 1
+                await asyncio.sleep(0.002)
+        except asyncpg.PostgresError as error:
+            self.errors.append(f"{type(error).__name__}: {error}")
+        finally:
+            await connection.close()
+
+    async def _new_row(self, db: asyncpg.Connection) -> None:
+        key = await db.fetchval("INSERT INTO t (at, region, n) VALUES ('2024-05-01', 'eu', 1) RETURNING id")
+        self.rows[key] = 1
+        await db.execute("INSERT INTO child (t, at, region) SELECT id, at, region FROM t WHERE id = $1", key)
+        await db.execute("UPDATE t SET n = n + 1 WHERE id = $1", key)
+        self.rows[key] += 1
+        if not await db.fetch("SELECT id FROM v WHERE id = $1", key):
+            self.errors.append(f"row {key} is not in the view")
+        match key % 4:
+            case 0:
+                await db.execute("UPDATE t SET at = at + 365, region = 'us' WHERE id = $1", key)
+            case 1:
+                await db.execute("DELETE FROM t WHERE id = $1", key)
+                del self.rows[key]
+
+    async def _old_row(self, db: asyncpg.Connection) -> None:
+        """Its snapshot is older than the copy of the row, which it therefore does not see."""
+        key = await db.fetchval("SELECT max(id) FROM t WHERE id <= 3000")
+        async with db.transaction(isolation="repeatable_read"):
+            await db.fetch("SELECT count(*) FROM t WHERE id = $1", key)
+            await asyncio.sleep(0.02)
+            await db.execute("UPDATE t SET n = n + 7 WHERE id IN ($1, $2)", key, key // 2)
+            await db.execute("DELETE FROM t WHERE id = $1", key)
+        del self.rows[key]
+        if key // 2 != key:
+            self.rows[key // 2] += 7
+
+
+KINDS = {
+    "range": ("", "RANGE (at)", {"t_24": "FROM ('2024-01-01') TO ('2025-01-01')", "t_rest": "DEFAULT"}, ["id", "at"]),
+    "list": ("", "LIST (region)", {"t_eu": "IN ('eu')", "t_us": "IN ('us', NULL)"}, ["region", "id"]),
+    "hash": (
+        "ALTER TABLE child ADD CONSTRAINT up FOREIGN KEY (t) REFERENCES t ON DELETE CASCADE;"
+        "ALTER TABLE t ADD parent bigint REFERENCES t; UPDATE t SET parent = id - 3500 WHERE id > 3500;",
+        "HASH (id)",
+        {f"t_{number}": f"WITH (MODULUS 3, REMAINDER {number})" for number in range(3)},
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_no_statement_of_either_version_fails_and_no_row_is_lost(
+    kind: str, pg: PostgresServer, pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    setup, by, partitions, key = KINDS[kind]
+    await db.execute(
+        """
+        CREATE TABLE t (id bigserial PRIMARY KEY, at date NOT NULL, region text NOT NULL, n int);
+        CREATE TABLE child (t bigint, at date, region text); CREATE VIEW v AS SELECT id, n FROM t;
+        INSERT INTO t (at, region, n) SELECT '2024-01-01', 'us', 0 FROM generate_series(1, 4000) i;
+        """
+        + setup
+    )
+    before = dump(pg, pg_dsn)
+    given = {"table": "public.t", "by": by, "partitions": partitions, "key": key}
+    plan = plan_of(pg_dsn, {"partition": given}, backfill={"batch_rows": 100, "batch_rows_max": 200})
+    writers = Writers(pg_dsn, dict.fromkeys(range(1, 4001), 0))
+
+    async def assert_rows() -> None:
+        assert writers.errors == [], writers.errors
+        assert {row["id"]: row["n"] for row in await db.fetch("SELECT id, n FROM t")} == writers.rows
+
+    forward = [Phase.EXPAND, Phase.BACKFILL, Phase.CONTRACT]
+    async with open_context(plan) as ctx:
+        await CheckRows().run(ctx, handle(0))
+        async with writers.run():
+            done = await run_phases(ctx, plan, forward)
+        await assert_rows()
+        async with writers.run():
+            for each in reversed(done):
+                await RunOperation().undo(ctx, each)
+        await assert_rows()
+        assert dump(pg, pg_dsn) == before
+        async with writers.run():
+            await run_phases(ctx, plan, [*forward, Phase.CLEANUP])
+        await assert_rows()
+    assert writers.writes > 50
+    assert await db.fetchval("SELECT count(DISTINCT tableoid) FROM t") == len(partitions)
+    assert await db.fetchval("SELECT count(*) FROM child WHERE t NOT IN (SELECT id FROM t)") == 0 or kind != "hash"

@@ -4,12 +4,17 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import asyncpg
 import pytest
+from pydantic import ValidationError
 
 from tests.support.operations import assert_done_and_undone, dump, handle, open_context, plan_of, run_phases
+from zdd_tui.checks.operations import check_operation_rows
 from zdd_tui.engine.steps.operations import CheckRows, RunOperation
+from zdd_tui.model.errors import PlanError
+from zdd_tui.model.operations.registry import plan_operations
 from zdd_tui.model.phase import Phase
 from zdd_tui.testbed.servers import PostgresServer
 
@@ -215,3 +220,103 @@ async def test_no_statement_of_either_version_fails_and_no_row_is_lost(
     assert writers.writes > 50
     assert await db.fetchval("SELECT count(DISTINCT tableoid) FROM t") == len(partitions)
     assert await db.fetchval("SELECT count(*) FROM child WHERE t NOT IN (SELECT id FROM t)") == 0 or kind != "hash"
+
+
+BY_DATE = {"by": "RANGE (at)", "partitions": {"t_all": "DEFAULT"}}
+
+
+@pytest.mark.parametrize(
+    ("setup", "given", "reason"),
+    [
+        ("CREATE TABLE t (id int, at date)", BY_DATE, "t has no primary key, by which rows could be found"),
+        ("CREATE TABLE t (id int PRIMARY KEY, at date)", BY_DATE, r"primary key \(id\) of t does not contain the part"),
+        (
+            "CREATE TABLE t (id int PRIMARY KEY, at date)",
+            BY_DATE | {"key": ["id", "at"]},
+            "t.at of the key may be NULL",
+        ),
+        (
+            "CREATE TABLE t (id int PRIMARY KEY, at date NOT NULL)",
+            BY_DATE | {"key": ["at"]},
+            r"does not contain the present primary key \(id\)",
+        ),
+        (
+            "CREATE TABLE t (id int, at date, n int UNIQUE, PRIMARY KEY (at, id))",
+            BY_DATE,
+            r"unique index t_n_key does not contain the partition key \(at\)",
+        ),
+        (
+            "CREATE TABLE t (id int PRIMARY KEY, at date NOT NULL); CREATE TABLE c (t int CONSTRAINT up REFERENCES t)",
+            BY_DATE | {"key": ["id", "at"]},
+            r"foreign key up of c refers to the primary key \(id\), which the new one replaces",
+        ),
+        (
+            "CREATE TABLE t (id int, at date, PRIMARY KEY (id, at)); CREATE MATERIALIZED VIEW m AS SELECT id FROM t",
+            BY_DATE,
+            "materialized view m depends on t, and would stay with the old one",
+        ),
+        (
+            "CREATE TABLE t (id int, at date, PRIMARY KEY (id, at)); CREATE TABLE o (a t)",
+            BY_DATE,
+            "column a of table o depends on t",
+        ),
+        (
+            "CREATE TABLE t (id int, at date, PRIMARY KEY (id, at) DEFERRABLE)",
+            BY_DATE,
+            "constraint t_pkey is deferrable",
+        ),
+        (
+            "CREATE TABLE t (id int, at date, PRIMARY KEY (id, at)); CREATE PUBLICATION p FOR TABLE t",
+            BY_DATE,
+            "publication p: its subscribers have none of the partitions",
+        ),
+        (
+            "CREATE TABLE t (id int, at date, PRIMARY KEY (id, at)); CREATE TABLE i () INHERITS (t)",
+            BY_DATE,
+            "t is no ordinary table, or has parents or children",
+        ),
+        (
+            "CREATE TABLE t (id int, at date, PRIMARY KEY (id, at)); ALTER TABLE t ADD CHECK (id > 0) NOT VALID",
+            BY_DATE,
+            "constraint t_id_check of t is not validated",
+        ),
+    ],
+)
+async def test_what_no_partitioned_table_can_take_over_is_found_before_the_start(
+    setup: str, given: dict[str, Any], reason: str, pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute(setup)
+    plan = plan_of(pg_dsn, {"partition": {"table": "t"} | given})
+    with pytest.raises(PlanError, match=reason) as refused:
+        await check_operation_rows(db, plan)
+    assert "Fix:" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("operations", "reason"),
+    [
+        ([{"partition": {"table": "t", "by": "RANGE (lower(a))", "partitions": {"p": "DEFAULT"}}}], "an expression"),
+        (
+            [{"partition": {"table": "t", "by": "LIST (a); DROP TABLE b", "partitions": {"p": "DEFAULT"}}}],
+            "more than a",
+        ),
+        ([{"partition": {"table": "t", "by": "LIST (a) WITH (x = 1)", "partitions": {"p": "DEFAULT"}}}], "more than a"),
+        ([{"partition": {"table": "t b", "by": "LIST (a)", "partitions": {"p": "DEFAULT"}}}], "syntax error at or near"),
+        ([{"partition": {"table": "t", "by": "LIST (a)", "partitions": {"p": "IN (1) WITH (x = 1)"}}}], "more than a"),
+        ([{"partition": {"table": "t", "by": "LIST (a)", "partitions": {"p": "FROM"}}}], "syntax error"),
+        (["CREATE TABLE t (id int)", {"partition": BY_DATE | {"table": "t"}}], "the migration itself creates t"),
+        (["ALTER TABLE t ADD c int", {"partition": BY_DATE | {"table": "t"}}], "is about it too"),
+    ],
+)
+def test_a_section_that_cannot_be_executed_is_refused(operations: list[Any], reason: str) -> None:
+    with pytest.raises(PlanError, match=reason) as refused:
+        plan_operations(plan_of("postgresql://x", *operations))
+    assert refused.value.hint
+
+
+@pytest.mark.parametrize("extra", [{"sql": "SELECT 1"}, {"undo": "SELECT 1"}, {"phase": "contract"}])
+def test_an_operation_has_one_form(extra: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="an operation"):
+        plan_of("postgresql://x", {"partition": BY_DATE | {"table": "t"}} | extra)
+    with pytest.raises(ValidationError, match="an operation has sql or partition"):
+        plan_of("postgresql://x", {"undo": []})

@@ -22,6 +22,7 @@ from zdd_tui.engine.context import Context
 from zdd_tui.engine.runner import ReleaseHolder
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.operations.base import StepMode
+from zdd_tui.model.operations.partitioning import partition_plainly
 from zdd_tui.model.operations.registry import OPERATION_STEPS, find_step
 from zdd_tui.model.plan.base import WorkloadPlan
 from zdd_tui.model.plan.file import LoadedPlan
@@ -243,10 +244,18 @@ async def _fill(
 
 
 async def _run_plainly(plan: BaseOperationsPlan, dsn: str) -> str:
-    """Runs the statements as the team wrote them, one after the other; returns the error of the first that fails."""
+    """Runs the statements as the team wrote them, one after the other; returns the error of the first that fails.
+
+    A table that becomes partitioned has no statement of the team: there its steps run, without clients and rows.
+    """
     async with _session(dsn) as conn:
         for operation in plan.operations:
-            for statement in split_statements(operation.sql):
+            if operation.partition is not None:
+                await conn.execute("CREATE SCHEMA IF NOT EXISTS zdd")  # where the functions of the steps are
+                statements = partition_plainly(operation.partition)
+            else:
+                statements = split_statements(operation.sql)
+            for statement in statements:
                 try:
                     await conn.execute(statement)
                 except asyncpg.PostgresError as error:

@@ -115,6 +115,15 @@ def read_partition(section: PartitionSection, options: OperationOptions) -> Rena
     )
 
 
+def partition_plainly(section: PartitionSection) -> tuple[str, ...]:
+    """The steps as one script, for a copy of the schema that has no clients; the rows of the table go."""
+    steps = read_partition(section, OperationOptions()).steps
+    return (
+        f"TRUNCATE {_parse(section).table} CASCADE",
+        *(sql for step in steps if step.mode is StepMode.TRANSACTION and not step.only_if for sql in step.statements),
+    )
+
+
 def _contract_steps(change: Partitioning, new: str, old: str) -> tuple[OperationStep, ...]:
     """The swap, and what a rollback needs: steps with ``is_reversed`` do nothing, their undo runs in opposite order."""
     table = change.table

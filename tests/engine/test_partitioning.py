@@ -301,7 +301,10 @@ async def test_what_no_partitioned_table_can_take_over_is_found_before_the_start
             "more than a",
         ),
         ([{"partition": {"table": "t", "by": "LIST (a) WITH (x = 1)", "partitions": {"p": "DEFAULT"}}}], "more than a"),
-        ([{"partition": {"table": "t b", "by": "LIST (a)", "partitions": {"p": "DEFAULT"}}}], "syntax error at or near"),
+        (
+            [{"partition": {"table": "t b", "by": "LIST (a)", "partitions": {"p": "DEFAULT"}}}],
+            "syntax error at or near",
+        ),
         ([{"partition": {"table": "t", "by": "LIST (a)", "partitions": {"p": "IN (1) WITH (x = 1)"}}}], "more than a"),
         ([{"partition": {"table": "t", "by": "LIST (a)", "partitions": {"p": "FROM"}}}], "syntax error"),
         (["CREATE TABLE t (id int)", {"partition": BY_DATE | {"table": "t"}}], "the migration itself creates t"),

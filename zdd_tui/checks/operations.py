@@ -154,7 +154,7 @@ class _MeasuredStatements:
     def add(self, phase: Phase, step: OperationStep) -> None:
         """Adds those of a step, unless its locks are known."""
         begin = f"operations: {step.label} ({phase}, statement"
-        earlier = step.before.statements if step.before is not None else ()
+        earlier = step.before.statements if step.before is not None and not step.before.are_locks_known else ()
         statements = () if step.are_locks_known else (*earlier, *step.statements)
         if not statements:
             return
@@ -165,7 +165,7 @@ class _MeasuredStatements:
         self.sources += [("RESET search_path", f"{begin} 0)")] if paths else []
         if step.only_if or step.only_if_exists or step.is_optional:
             self.optional.update(places)
-        if step.mode in (StepMode.BUILD_INDEX, StepMode.DROP_INDEX):
+        if step.mode in (StepMode.BUILD_INDEX, StepMode.DROP_INDEX) or step.on_partitioned:
             self.in_parts.update(places)
         if phase is not Phase.EXPAND or step.is_replacement:
             self.harmless.update(places)

@@ -246,8 +246,10 @@ async def _evaluate_fills_complete(ctx: Context, record: ReleaseRecord) -> GateR
 async def _evaluate_operations_valid(ctx: Context, record: ReleaseRecord) -> GateResult:
     """The indexes that the phase has built are valid. What ran in a transaction is there or is not."""
     renamed = dict(step.detail["renamed"] for step in record.steps if "renamed" in step.detail)
-    made = [(schema, renamed.get(name, name)) for step in record.steps for schema, name in step.detail.get("made", ())]
+    built = [step for step in record.steps if not step.detail.get("is_helper")]
+    made = [(schema, renamed.get(name, name)) for step in built for schema, name in step.detail.get("made", ())]
     copied = [name for step in record.steps for name in step.detail.get("copied", ())]
+    copied += [name for step in record.steps if step not in built for name in step.detail["made"]]
     async with ctx.read_connection() as conn:
         invalid = [f"{schema}.{name}" for schema, name in made if not await is_valid_index(conn, schema, name)]
         # A copy gets the name of its original, in the transaction that checks that nothing is left without a copy.

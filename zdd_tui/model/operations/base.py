@@ -124,6 +124,10 @@ class OperationStep:
         then_query: a query of one text column: further statements of the effect; read and run after ``statements``.
         index: the name of the index that is built or dropped.
         table: of the index that is built, as SQL.
+        key: the constraint that the built index is for: ``UNIQUE`` or ``PRIMARY KEY``. On a partitioned table, whose
+            constraint no index can become, each partition gets the index, and its constraint from it.
+        on_partitioned: on such a table, instead of ``statements``: the constraint that takes over those of partitions.
+        is_helper: the index goes in cleanup.
         schema: of the index that is dropped; empty where the statement names none.
         is_optional: IF EXISTS or IF NOT EXISTS of an index.
         copies: pairs of columns' names, old and new, of the table.
@@ -151,6 +155,9 @@ class OperationStep:
     mode: StepMode = StepMode.TRANSACTION
     index: str = ""
     table: str = ""
+    key: str = ""
+    on_partitioned: str = ""
+    is_helper: bool = False
     schema: str = ""
     is_optional: bool = False
     only_if: str = ""

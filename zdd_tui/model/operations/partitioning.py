@@ -168,6 +168,7 @@ def _key_index_steps(change: Partitioning) -> tuple[OperationStep, ...]:
             mode=StepMode.BUILD_INDEX,
             index=change.key_index,
             table=change.table,
+            is_helper=True,
             only_if=has_no_key_index(change),
         ),
     )

@@ -14,8 +14,10 @@ from tests.support.operations import assert_done_and_undone, dump, handle, open_
 from zdd_tui.checks.operations import check_operation_rows
 from zdd_tui.engine.steps.operations import CheckRows, RunOperation
 from zdd_tui.model.errors import PlanError
+from zdd_tui.model.operations.partition_scripts import derive_partition
 from zdd_tui.model.operations.registry import plan_operations
 from zdd_tui.model.phase import Phase
+from zdd_tui.model.sql import split_statements
 from zdd_tui.testbed.servers import PostgresServer
 
 SETUP = """
@@ -323,3 +325,39 @@ def test_an_operation_has_one_form(extra: dict[str, Any]) -> None:
         plan_of("postgresql://x", {"partition": BY_DATE | {"table": "t"}} | extra)
     with pytest.raises(ValidationError, match="an operation has sql or partition"):
         plan_of("postgresql://x", {"undo": []})
+
+
+SCRIPT = """
+CREATE TABLE s.new (LIKE s.old INCLUDING ALL EXCLUDING INDEXES) PARTITION BY RANGE (at);
+CREATE TABLE s.p1 PARTITION OF s.new FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
+CREATE TABLE p2 PARTITION OF s.new DEFAULT; ALTER TABLE s.new ADD PRIMARY KEY (id, at);
+INSERT INTO s.new SELECT * FROM s.old;
+ALTER TABLE s.old RENAME TO "Gone"; ALTER TABLE s.new RENAME TO old; DROP TABLE s."Gone"; SELECT 1;
+"""
+
+
+def test_the_script_by_which_teams_do_it_becomes_the_section() -> None:
+    assert derive_partition(split_statements(SCRIPT)) == (
+        {
+            "table": "s.old",
+            "by": "RANGE (at)",
+            "partitions": {"s.p1": "FOR VALUES FROM ('2024-01-01') TO ('2025-01-01')", "p2": "DEFAULT"},
+            "key": ["id", "at"],
+        },
+        8,
+    )
+
+
+@pytest.mark.parametrize(
+    ("part", "other"),
+    [
+        ("SELECT * FROM", "SELECT id FROM"),
+        ("FROM s.old;", "FROM s.old WHERE id > 1;"),
+        ('DROP TABLE s."Gone";', ""),
+        ("RENAME TO old", "RENAME TO other"),
+        ("ADD PRIMARY KEY (id, at)", "ADD UNIQUE (id, at)"),
+        ("INSERT INTO", "UPDATE s.old SET a = 1; INSERT INTO"),
+    ],
+)
+def test_another_script_stays_as_it_is(part: str, other: str) -> None:
+    assert derive_partition(split_statements(SCRIPT.replace(part, other))) is None

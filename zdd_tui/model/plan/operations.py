@@ -42,7 +42,7 @@ class PartitionSection(PlanSection):
 class OperationSection(PlanSection):
     """One or several SQL statements; a plan may write them without a mapping."""
 
-    sql: str = Field("", description="the statements, as in a migration file")
+    sql: str = Field("", min_length=1, description="the statements, as in a migration file")
     partition: PartitionSection | None = Field(None, description="instead of sql: a table that becomes partitioned")
     undo: Strings | None = Field(
         None, description="statements that take it back, where zdd cannot derive them; [] says that nothing has to be"

@@ -116,11 +116,11 @@ def read_partition(section: PartitionSection, options: OperationOptions) -> Rena
 
 
 def partition_plainly(section: PartitionSection) -> tuple[str, ...]:
-    """The steps as one script, for a copy of the schema that has no clients; the rows of the table go."""
-    steps = read_partition(section, OperationOptions()).steps
+    """The steps one after the other, each a script, for a copy of the schema without clients; the table's rows go."""
+    steps = [each for each in read_partition(section, OperationOptions()).steps if each.statements and not each.only_if]
     return (
         f"TRUNCATE {_parse(section).table} CASCADE",
-        *(sql for step in steps if step.mode is StepMode.TRANSACTION and not step.only_if for sql in step.statements),
+        *("; ".join(step.statements) for step in steps if step.mode is StepMode.TRANSACTION),
     )
 
 
@@ -144,9 +144,10 @@ def _contract_steps(change: Partitioning, new: str, old: str) -> tuple[Operation
             back,
             undo=(swap_tables(change, change.old, change.new), strict),
         ),
-        step(f"validate the foreign keys of {table}", validate_foreign_keys(change)),
+        # Right after the swap, so that no rollback of it leaves them out.
         step(f"for a rollback: compare every row of {table} with {old}", undo=(require_equal(change),)),
         step(f"for a rollback: refuse rows that {old} cannot hold", undo=(lock, strict_back)),
+        step(f"validate the foreign keys of {table}", validate_foreign_keys(change)),
         OperationStep(
             Phase.CLEANUP,
             f"drop {old} and the trigger",

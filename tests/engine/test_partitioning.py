@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from tests.support.operations import assert_done_and_undone, dump, handle, open_context, plan_of, run_phases
 from zdd_tui.checks.operations import check_operation_rows
 from zdd_tui.engine.steps.operations import CheckRows, RunOperation
-from zdd_tui.model.errors import PlanError
+from zdd_tui.model.errors import PlanError, StepFailed
 from zdd_tui.model.operations.partition_scripts import derive_partition
-from zdd_tui.model.operations.registry import plan_operations
+from zdd_tui.model.operations.registry import find_step, plan_operations
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import split_statements
 from zdd_tui.testbed.servers import PostgresServer
@@ -361,3 +361,71 @@ def test_the_script_by_which_teams_do_it_becomes_the_section() -> None:
 )
 def test_another_script_stays_as_it_is(part: str, other: str) -> None:
     assert derive_partition(split_statements(SCRIPT.replace(part, other))) is None
+
+
+async def test_a_row_that_belongs_to_no_partition_stops_the_release_and_no_statement(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute("CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT i FROM generate_series(1, 50) i")
+    given = {"table": "t", "by": "RANGE (id)", "partitions": {"t_low": "FROM (0) TO (100)"}}
+    plan = plan_of(pg_dsn, {"partition": given})
+    async with open_context(plan) as ctx:
+        await run_phases(ctx, plan, [Phase.EXPAND])
+        await db.execute("INSERT INTO t VALUES (200); UPDATE t SET id = 300 WHERE id = 50")
+        with pytest.raises(StepFailed, match="1 rows failed"):
+            await run_phases(ctx, plan, [Phase.BACKFILL])
+        await db.execute("DELETE FROM t WHERE id > 100")
+        await run_phases(ctx, plan, [Phase.BACKFILL])
+        await db.execute("INSERT INTO t VALUES (200)")
+        with pytest.raises(StepFailed, match=r"1 rows or more of t differ .* no partition of relation"):
+            await run_phases(ctx, plan, [Phase.CONTRACT])
+        with pytest.raises(asyncpg.CheckViolationError, match="no partition of relation"):
+            await db.execute("INSERT INTO t VALUES (201)")
+        await db.execute("DELETE FROM t WHERE id = 200")
+        await run_phases(ctx, plan, [Phase.CONTRACT, Phase.CLEANUP])
+    assert await db.fetchval("SELECT count(*) FROM t") == 49
+
+
+async def test_a_rollback_stops_where_the_old_table_cannot_hold_a_row(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute("CREATE TABLE t (id int PRIMARY KEY, at date NOT NULL); INSERT INTO t VALUES (1, '2024-01-01')")
+    given = {"table": "t", "by": "RANGE (at)", "partitions": {"t_all": "DEFAULT"}, "key": ["id", "at"]}
+    plan = plan_of(pg_dsn, {"partition": given})
+    async with open_context(plan) as ctx:
+        done = await run_phases(ctx, plan, [Phase.EXPAND, Phase.BACKFILL, Phase.CONTRACT])
+        await db.execute("INSERT INTO t VALUES (1, '2025-01-01') ON CONFLICT (id, at) DO NOTHING")
+        undone = list(reversed(done))
+        refuse, *_ = stopped = [each for each in undone if "for a rollback" in find_step(plan, each.value or 0).label]
+        await RunOperation().undo(ctx, refuse)
+        with pytest.raises(StepFailed, match=r"1 rows or more of t differ .* duplicate key"):
+            await RunOperation().undo(ctx, stopped[1])
+        await db.execute("DELETE FROM t WHERE at > '2024-12-31'")
+        for each in undone:
+            await RunOperation().undo(ctx, each)
+        assert await db.fetchval("SELECT count(*) FROM t") == 1
+        assert not await db.fetch("SELECT FROM pg_class WHERE relkind = 'p'")
+
+
+async def test_any_name_is_quoted(pg: PostgresServer, pg_dsn: str) -> None:
+    setup = """CREATE TABLE "Odd 's %s" ("a % b" int PRIMARY KEY, "select" text);
+        CREATE VIEW v AS SELECT * FROM "Odd 's %s";
+        INSERT INTO "Odd 's %s" VALUES (1, 'x'), (2, 'y')"""
+    plain = """DROP TABLE "Odd 's %s" CASCADE;
+        CREATE TABLE "Odd 's %s" ("a % b" int PRIMARY KEY, "select" text) PARTITION BY HASH ("a % b");
+        CREATE TABLE "P '%" PARTITION OF "Odd 's %s" FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+        CREATE VIEW v AS SELECT * FROM "Odd 's %s" """
+    partitions = {'"P \'%"': "WITH (MODULUS 1, REMAINDER 0)"}
+    given = {"table": '"Odd \'s %s"', "by": 'HASH ("a % b")', "partitions": partitions}
+    await assert_done_and_undone(pg, pg_dsn, setup, [{"partition": given}], [plain])
+
+
+async def test_what_has_changed_since_expand_stops_the_swap(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute("CREATE TABLE t (id int PRIMARY KEY, n int)")
+    given = {"table": "t", "by": "HASH (id)", "partitions": {"t_0": "WITH (MODULUS 1, REMAINDER 0)"}}
+    plan = plan_of(pg_dsn, {"partition": given})
+    async with open_context(plan) as ctx:
+        await run_phases(ctx, plan, [Phase.EXPAND, Phase.BACKFILL])
+        await db.execute(
+            "CREATE INDEX late ON t (n); GRANT SELECT ON t TO pg_monitor; ALTER TABLE t ALTER n SET DEFAULT 5"
+        )
+        with pytest.raises(StepFailed, match=r"t has changed since .*: column n, index public.late, rights or owner"):
+            await run_phases(ctx, plan, [Phase.CONTRACT])

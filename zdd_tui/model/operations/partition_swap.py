@@ -452,10 +452,10 @@ _MIRROR = """
     EXECUTE format(zdd_text, VARIADIC zdd_values);
   END LOOP;
   IF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = zdd_a AND tgname = {trigger}) THEN RETURN; END IF;
-  EXECUTE format('CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION {function}()',
-    {trigger}, zdd_a);
-  EXECUTE format('CREATE TRIGGER %I AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION {function}()',
-    {truncates}, zdd_a);
+  EXECUTE format('CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION %s()',
+    {trigger}, zdd_a, {function});
+  EXECUTE format('CREATE TRIGGER %I AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION %s()',
+    {truncates}, zdd_a, {function});
   EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', zdd_a, {trigger});
   EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', zdd_a, {truncates});
 """
@@ -480,13 +480,13 @@ def keep_equal(change: Partitioning, target: str, *, strict: bool = False) -> st
     }
     templates = [_COPY, _DIFFERING, _TRIGGER]
     for name, value in functions.items():
-        templates = [each.replace(name, value) for each in templates]
+        templates = [each.replace(name, value.replace("%", "%%")) for each in templates]
     body = (
         _MIRROR.replace("{templates}", ", ".join(map(quote_literal, templates)))
         .replace("{source}", quote_literal(change.table))
         .replace("{target}", quote_literal(target))
         .replace("{key}", _key_sql(change, "zdd_a" if target == change.new else "zdd_b"))
-        .replace("{function}", function_sql(change.function))
+        .replace("{function}", quote_literal(function_sql(change.function)))
         .replace("{trigger}", quote_literal(change.trigger))
         .replace("{truncates}", quote_literal(truncate_trigger(change)))
     )
@@ -707,22 +707,26 @@ def require_equal(change: Partitioning) -> str:
 
     They may differ where a transaction that began before the copy has written a row that it did not see copied.
     """
-    differing, copy = function_sql(change.differing_function), function_sql(change.copy_function)
-    message = f"% rows or more of {change.table.replace('%', '%%')} differ from those of the other table"
+    differing = function_sql(change.differing_function)
+    copy = quote_literal(f"SELECT {function_sql(change.copy_function).replace('%', '%%')}(%s)")
+    message = f"% rows or more of {change.table.replace('%', '%%')} differ from those of the other table%"
     body = f"""
   FOR zdd_row IN
     SELECT row_to_json(d)::jsonb FROM (SELECT * FROM {differing}() LIMIT {MAX_COPIED_AGAIN}) AS d
   LOOP
-    EXECUTE (SELECT format('SELECT {copy}(%s)', string_agg(quote_literal(value), ', ' ORDER BY length(key), key))
-             FROM jsonb_each_text(zdd_row));
+    BEGIN
+      EXECUTE (SELECT format({copy}, string_agg(quote_literal(value), ', ' ORDER BY length(key), key))
+               FROM jsonb_each_text(zdd_row));
+    EXCEPTION WHEN integrity_constraint_violation OR data_exception THEN
+      zdd_text := ', such as one of which PostgreSQL says: ' || SQLERRM;
+    END;
     zdd_count := zdd_count + 1;
   END LOOP;
   IF zdd_count > 0 THEN
     zdd_count := (SELECT count(*) FROM (SELECT FROM {differing}() LIMIT {MAX_COPIED_AGAIN}) AS left_rows);
   END IF;
   IF zdd_count > 0 THEN
-    RAISE EXCEPTION {quote_literal(message)}, zdd_count
-      USING HINT = 'a row that belongs to no partition, or a key that is no longer unique, cannot be copied';
+    RAISE EXCEPTION {quote_literal(message)}, zdd_count, zdd_text USING HINT = 'correct those rows';
   END IF;
 """
-    return block(body, "  zdd_row jsonb;\n  zdd_count bigint := 0;\n")
+    return block(body, "  zdd_row jsonb;\n  zdd_text text := '';\n  zdd_count bigint := 0;\n")

@@ -162,7 +162,7 @@ CASES: list[tuple[str, Callable[[DoctorFacts], DoctorFacts], str, Verdict, str]]
     ),
     (
         "no pg_stat_statements",
-        lambda facts: replace(AFTER_CUTOVER(facts), queries=Fact(QueryFacts((), ("it is not installed",)))),
+        lambda facts: replace(AFTER_CUTOVER(facts), queries=Fact(QueryFacts((), (("it is not installed", "install it"),)))),
         "breaking-migration",
         Verdict.UNKNOWN,
         "it is not installed",

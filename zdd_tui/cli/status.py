@@ -395,7 +395,7 @@ def _stepper(record: ReleaseRecord) -> list[str]:
 def _backfill_line(backfill: BackfillRecord, activity: Activity) -> str:
     stalled = backfill.status == "running" and not activity.is_active
     status = "stalled" if stalled else backfill.status
-    text = f"backfill {status}: {backfill.rows_done:,} of {backfill.rows_total:,} rows"
+    text = f"backfill {status}: {backfill.rows_done:,} of {count_noun(backfill.rows_total, 'row')}"
     if stalled:
         text += f", {activity.description}"
     elif backfill.status == "running":

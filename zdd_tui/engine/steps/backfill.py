@@ -6,6 +6,7 @@ from zdd_tui.backends.store.witness import read_continuity
 from zdd_tui.engine.backfill.runner import BackfillRunner
 from zdd_tui.engine.backfill.verify import Verifier
 from zdd_tui.engine.context import Context, StepHandle
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.ddl.jobs import ChangeJob
 from zdd_tui.model.errors import StepFailed
 
@@ -49,8 +50,9 @@ class VerifyRows:
         verifier = Verifier(ctx.store, ctx.expand_contract_plan, await ctx.catalog(fresh=True), repairs=repairs)
         report = await verifier.run(ctx.is_paused, ctx.current_limits)
         if report.mismatches:
+            differ = f"{report.mismatches:,} of {count_noun(report.rows, 'row')} differ"
             raise StepFailed(
-                f"{report.mismatches} of {report.rows} rows differ, for example key {report.samples[0]}",
+                f"{differ}, for example key {report.samples[0]}",
                 "see zdd.mismatch; correct the rows or the expressions in change.up, then advance again",
             )
 

@@ -68,8 +68,8 @@ def check_breaking_migration(facts: DoctorFacts) -> Iterator[Observation]:
         )
     if len(proven) > _MAX_SHOWN:
         yield failed(f"and {len(proven) - _MAX_SHOWN} more", "see pg_stat_statements")
-    for reason in queries.unavailable:
-        yield unknown(reason, "CREATE EXTENSION pg_stat_statements; it also needs shared_preload_libraries")
+    for reason, hint in queries.unavailable:
+        yield unknown(reason, hint)
     if not proven and (stale := len(queries.queries)):
         yield inconclusive(
             f"{stale} older entr{'y' if stale == 1 else 'ies'} in pg_stat_statements name{'s' if stale == 1 else ''}"

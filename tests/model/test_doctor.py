@@ -112,7 +112,7 @@ def test_everything_can_pass() -> None:
 
 
 def test_facts_that_were_not_read_are_unknown_with_the_reason() -> None:
-    blind: Fact[Any] = Fact(None, "the server does not answer", "check the VPN")
+    blind: Fact[Any] = Fact(None, "the server does not respond", "check the VPN")
     facts = replace(
         good(),
         workload=blind,
@@ -128,7 +128,7 @@ def test_facts_that_were_not_read_are_unknown_with_the_reason() -> None:
     report = examine_facts(facts)
     for finding in report.pitfalls:
         assert finding.verdict is Verdict.UNKNOWN, finding
-        assert finding.deciding_observation.text == "the server does not answer"
+        assert finding.deciding_observation.text == "the server does not respond"
         assert finding.deciding_observation.hint == "check the VPN"
     assert {finding.id for finding in report.checklist if finding.verdict is Verdict.PASS} == {"triggers"}
     assert not any(finding.verdict is Verdict.FAIL for finding in report.checklist)

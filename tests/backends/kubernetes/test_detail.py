@@ -170,7 +170,7 @@ async def test_an_object_is_read_with_its_events_and_without_its_secrets(tmp_pat
         assert "managedFields" not in detail.yaml
         assert {"name": "PORT", "value": "8080"} in detail.document["spec"]["containers"][0]["env"]
         assert {"name": "SIGNING_SECRET", "value": "***"} in detail.document["spec"]["containers"][0]["env"]
-        with pytest.raises(ClusterError, match="no deployment 'web'"):
+        with pytest.raises(ClusterError, match="no Deployment 'web'"):
             await read_object_detail(here.cluster, ObjectQuery("Deployment", "web"))
 
 

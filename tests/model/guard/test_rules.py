@@ -84,9 +84,9 @@ def test_a_new_version_without_traffic_has_no_data_only_when_no_version_serves()
 
 
 def test_silent_targets_mean_no_data_unless_the_limit_is_broken() -> None:
-    quiet = {"silent_targets": 2, "silent_reason": "pod-x: no answer"}
+    quiet = {"silent_targets": 2, "silent_reason": "pod-x: no response"}
     found = evaluate(rule(limit="1%"), window_stats("v1"), window_stats("v2", **quiet))
-    assert (found.outcome, found.reason) == (RuleOutcome.NO_DATA, "2 of 4 v2 targets are silent (pod-x: no answer)")
+    assert (found.outcome, found.reason) == (RuleOutcome.NO_DATA, "2 of 4 v2 targets without data (pod-x: no response)")
     assert (
         evaluate(rule(limit="1%"), window_stats("v1"), window_stats("v2", errors=500, **quiet)).outcome
         is RuleOutcome.BREACHED

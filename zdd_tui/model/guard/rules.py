@@ -195,7 +195,7 @@ def _no_data_reason(rule: GuardRule, stats: WindowStats, limit: float) -> str:
     """Why this version has no data, or the rule could not detect a breach; empty when it can."""
     if stats.is_live and stats.is_missing_data:
         return (
-            f"{stats.silent_targets} of {stats.targets} {stats.version} targets do not respond ({stats.silent_reason})"
+            f"{stats.silent_targets} of {stats.targets} {stats.version} targets without data ({stats.silent_reason})"
         )
     wanted = {Metric.ERROR_RATE: "requests", Metric.LATENCY: "duration"}.get(rule.metric)
     if wanted and stats.available and wanted not in stats.available and stats.in_rotation:

@@ -111,7 +111,7 @@ def agent_start_disabled_reason(board: DashboardState, context: RenderContext) -
     """Why no agent may be started now; empty where one may."""
     record = board.release.value
     if record is not None and board.release.is_stale(context.now, RELEASE_STALE_SECONDS):
-        return "the database does not answer: whether an agent is running is not known"
+        return "the database does not respond: whether an agent is running is not known"
     if record is None and not board.release.error:
         return "the release has not been read yet"
     return why_no_start(record, board.agent_start, context.now, board.release.age(context.now) or 0.0)

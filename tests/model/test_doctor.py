@@ -162,7 +162,9 @@ CASES: list[tuple[str, Callable[[DoctorFacts], DoctorFacts], str, Verdict, str]]
     ),
     (
         "no pg_stat_statements",
-        lambda facts: replace(AFTER_CUTOVER(facts), queries=Fact(QueryFacts((), (("it is not installed", "install it"),)))),
+        lambda facts: replace(
+            AFTER_CUTOVER(facts), queries=Fact(QueryFacts((), (("it is not installed", "install it"),)))
+        ),
         "breaking-migration",
         Verdict.UNKNOWN,
         "it is not installed",
@@ -310,7 +312,7 @@ CASES: list[tuple[str, Callable[[DoctorFacts], DoctorFacts], str, Verdict, str]]
         "a.example: NXDOMAIN",
     ),
     ("no owner", lambda facts: gates(facts, owner=None), "fragile-steps", Verdict.FAIL, "no owner is named"),
-    ("no limit", lambda facts: gates(facts, wait_limit=None), "fragile-steps", Verdict.FAIL, "for ever"),
+    ("no limit", lambda facts: gates(facts, wait_limit=None), "fragile-steps", Verdict.FAIL, "without limit"),
     (
         "a release that waits too long",
         lambda facts: with_history(facts, waiting_since=NOW - 7200),

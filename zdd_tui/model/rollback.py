@@ -242,7 +242,9 @@ def describe_loss(
     if change is None and release.strategy.name == "expand-contract":
         return (
             RollbackFact(
-                "LOST", "the new side. How many values only it holds cannot be told for this plan", FactTone.WARNING
+                "LOST",
+                "the new side. How many values only it holds cannot be determined for this plan",
+                FactTone.WARNING,
             ),
         )
     if change is None:

@@ -125,7 +125,7 @@ def test_restarts_are_counted_also_of_pods_without_traffic() -> None:
 def test_one_sample_of_restarts_proves_nothing() -> None:
     """What came before it is unknown: a gap must not count as healthy."""
     found = evaluate(rule(metric="restarts", limit=2), window_stats("v1"))
-    assert (found.outcome, found.reason) == (RuleOutcome.TOO_FEW, "v1: 0 of 1 samples in 1m00s")
+    assert (found.outcome, found.reason) == (RuleOutcome.TOO_FEW, "v1: 0 of 1 sample in 1m00s")
 
 
 def test_the_new_version_alone() -> None:

@@ -162,7 +162,7 @@ class RunOperation:
     async def _undo_by_itself(
         self, ctx: Context, step: StepHandle, spec: OperationStep, kind: str, sql: str, place: str, name: str
     ) -> None:
-        """What would read rows under a lock that stops writers, in parts that may be repeated."""
+        """What would read rows under a lock that blocks writes, in parts that may be repeated."""
         if kind == "index":
             await self._build_again(ctx, step, place, name, sql)
             return

@@ -194,9 +194,7 @@ def _unsteady_reason(rule: GuardRule, stats: WindowStats) -> str:
 def _no_data_reason(rule: GuardRule, stats: WindowStats, limit: float) -> str:
     """Why this version has no data, or the rule could not detect a breach; empty when it can."""
     if stats.is_live and stats.is_missing_data:
-        return (
-            f"{stats.silent_targets} of {stats.targets} {stats.version} targets without data ({stats.silent_reason})"
-        )
+        return f"{stats.silent_targets} of {stats.targets} {stats.version} targets without data ({stats.silent_reason})"
     wanted = {Metric.ERROR_RATE: "requests", Metric.LATENCY: "duration"}.get(rule.metric)
     if wanted and stats.available and wanted not in stats.available and stats.in_rotation:
         return f"{stats.version} exposes no such metric: check guard.sources.scrape.{wanted}"

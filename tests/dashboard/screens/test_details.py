@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from tests.dashboard.conftest import SameInAllSizes
 from tests.dashboard.screens.detail_answers import (
@@ -37,6 +38,7 @@ from zdd_tui.dashboard.screens.dialog import PageView
 from zdd_tui.dashboard.screens.status_details import StatusDetailsScreen
 from zdd_tui.dashboard.state import Observed
 from zdd_tui.dashboard.widgets.panes.pane import RowSelected
+from zdd_tui.dashboard.widgets.text_field import TextField
 from zdd_tui.model.activity import StopRequest
 from zdd_tui.model.errors import ClusterError, DatabaseError
 from zdd_tui.model.queries import AuditLogQuery, LogLine, LogView, ObjectQuery, PlanQuery
@@ -88,6 +90,28 @@ async def test_picture(picture: str, same_in_all_sizes: SameInAllSizes) -> None:
         await pilot.press(*keys.split())
         await pilot.pause()
         await same_in_all_sizes(pilot, f"detail-{picture}")
+
+
+async def test_a_text_field_names_its_own_keys_in_the_footer() -> None:
+    app, _, screen = opened("logs")
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await app.push_screen(screen())
+        await pilot.press("slash")
+        await pilot.pause()
+        assert screen_text(app).splitlines()[-1].split("  ")[1:4] == ["Enter filter", "ctrl+r rollback", "Esc cancel"]
+        await pilot.press("escape")
+        await pilot.pause()
+        assert screen_text(app).splitlines()[-1].rstrip().endswith("R rollback  Esc back")
+
+
+@pytest.mark.parametrize("name", SCREENS)
+async def test_no_text_field_takes_text_without_a_bound(name: str) -> None:
+    app, _, screen = opened(name)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await app.push_screen(screen())
+        await pilot.pause()
+        fields = [field for field in app.screen.query(Input) if not isinstance(field, TextField)]
+        assert fields == []
 
 
 async def test_a_session_in_the_way_is_stopped_in_two_keys_and_cancelled_before_it_is_terminated() -> None:

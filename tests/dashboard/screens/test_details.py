@@ -22,7 +22,7 @@ from tests.dashboard.screens.detail_answers import (
 )
 from tests.dashboard.screens.test_untrusted_text import EVIL
 from tests.support.screen_text import screen_text
-from tests.support.states import MONOTONIC, SERVING, FixedClock, FixedSource
+from tests.support.states import MONOTONIC, SERVING, FixedClock, FixedSource, board, record, release
 from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.screens.confirm import ConfirmScreen
 from zdd_tui.dashboard.screens.details.activity import ActivityScreen
@@ -39,11 +39,11 @@ from zdd_tui.dashboard.screens.status_details import StatusDetailsScreen
 from zdd_tui.dashboard.state import Observed
 from zdd_tui.dashboard.widgets.panes.pane import RowSelected
 from zdd_tui.dashboard.widgets.text_field import TextField
-from zdd_tui.model.activity import StopRequest
+from zdd_tui.model.activity import ActivityQuery, StopRequest
 from zdd_tui.model.errors import ClusterError, DatabaseError
 from zdd_tui.model.queries import AuditLogQuery, LogLine, LogView, ObjectQuery, PlanQuery
 from zdd_tui.model.release.records import FailedRow
-from zdd_tui.model.release.state import CommandKind
+from zdd_tui.model.release.state import CommandKind, ReleaseState
 
 TURNED = {
     "log-wrapped": ("log", "w"),
@@ -101,7 +101,27 @@ async def test_a_text_field_names_its_own_keys_in_the_footer() -> None:
         assert screen_text(app).splitlines()[-1].split("  ")[1:4] == ["Enter filter", "ctrl+r rollback", "Esc cancel"]
         await pilot.press("escape")
         await pilot.pause()
-        assert screen_text(app).splitlines()[-1].rstrip().endswith("R rollback  Esc back")
+        assert "R rollback  Esc back" in screen_text(app).splitlines()[-1]
+
+
+async def test_before_the_first_phase_the_gates_are_those_of_every_phase() -> None:
+    app, source, screen = opened("gates")
+    source.set_board(board(record(release(ReleaseState.PLANNED))))
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await app.push_screen(screen())
+        await pilot.pause()
+        shown = screen_text(app)
+        assert "gates of every phase" in shown.splitlines()[0]
+        assert "Tab" not in shown.splitlines()[-1], "there is nothing else to show"
+
+
+async def test_without_a_session_enter_is_not_offered() -> None:
+    app, source, screen = opened("activity")
+    source.answers[ActivityQuery] = replace(ANSWERS[ActivityQuery], sessions=())
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await app.push_screen(screen())
+        await pilot.pause()
+        assert "Enter" not in screen_text(app).splitlines()[-1]
 
 
 @pytest.mark.parametrize("name", SCREENS)

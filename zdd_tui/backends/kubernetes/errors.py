@@ -17,8 +17,10 @@ _KINDS = {"deployments": "Deployment", "services": "Service", "httproutes": "HTT
 
 
 def kind_name(resource: str) -> str:
-    """The kind of a resource as a sentence names it: ``Deployment`` of ``deployments``, ``pod`` of ``pods``."""
-    return _KINDS.get(resource, resource.removesuffix("s"))
+    """The kind of a resource in a sentence: ``Deployment`` of ``deployments``, ``log of pod`` of ``pods/log``."""
+    kind, _, part = resource.partition("/")
+    name = _KINDS.get(kind, kind.removesuffix("s"))
+    return f"{part} of {name}" if part else name
 
 
 class KubeApiError(ClusterError):

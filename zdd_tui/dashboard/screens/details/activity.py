@@ -196,7 +196,7 @@ class ActivityScreen(DetailScreen):
                 *vacuum_lines(self._query.value.tables, formatter)]  # fmt: skip
 
     def own_hints(self) -> tuple[tuple[str, str], ...]:
-        return (("Enter", "stop"),)
+        return (("Enter", "stop"),) if self._listed else ()
 
     @on(RowSelected)
     def confirm_stop(self, message: RowSelected) -> None:

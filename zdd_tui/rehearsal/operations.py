@@ -379,7 +379,7 @@ def _size_dependent_steps(plan: BaseOperationsPlan) -> Iterable[str]:
 def _find_unchecked(plan: BaseOperationsPlan) -> list[str]:
     rules = plan.guard.rules if plan.guard is not None else ()
     found = [f"guard rule {rule.name}: there are no pods and no traffic to observe" for rule in rules]
-    found.append("statements of the application: zdd does not know them, so nobody writes meanwhile")
+    found.append("statements of the application: zdd does not know them, so the rehearsal has no writers")
     if isinstance(plan, WorkloadPlan):
         found.append(f"rollouts, probes and drains of {plan.kubernetes.deployment}: no pod runs")
     if plan.regions is not None:

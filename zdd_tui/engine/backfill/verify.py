@@ -168,7 +168,7 @@ class Verifier:
                 self._size = size // 2
                 return position
             # The only row of this page has a value that `up` cannot compute.
-            mismatches = [RowMismatch(end, f"up fails: {describe_row_error(error)}")] if end else []
+            mismatches = [RowMismatch(end, f"change.up fails: {describe_row_error(error)}")] if end else []
             last = False
         mismatches = await self._recheck(mismatches)
         if self._settle is not None:
@@ -247,5 +247,5 @@ def _parse_mismatch(row: Any) -> RowMismatch:
     elif not row["new"]:
         what = "the row is missing on the new side"
     else:
-        what = f"{', '.join(row['differs'])} differs"
+        what = f"{', '.join(row['differs'])} {'differs' if len(row['differs']) == 1 else 'differ'}"
     return RowMismatch(tuple(json.loads(row["key"])), what, tuple(row["differs"] or ()), row["old"], row["new"])

@@ -9,6 +9,7 @@ from zdd_tui.engine.backfill.runner import BackfillRunner
 from zdd_tui.engine.backfill.verify import Verifier
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.witness import settle_until_unchanged
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.ddl.jobs import ChangeJob
 from zdd_tui.model.errors import StepFailed
 
@@ -59,8 +60,9 @@ class VerifyRows:
         )
         report = await verifier.run(ctx.is_paused, ctx.current_limits)
         if report.mismatches:
+            differ = f"{report.mismatches:,} of {count_noun(report.rows, 'row')} differ"
             raise StepFailed(
-                f"{report.mismatches} of {report.rows} rows differ, for example key {report.samples[0]}",
+                f"{differ}, for example key {report.samples[0]}",
                 "see zdd.mismatch; correct the rows or the expressions in change.up, then advance again",
             )
 

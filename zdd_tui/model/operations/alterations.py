@@ -25,7 +25,7 @@ def _read_alter_sequence(statement: Any, text: str, options: OperationOptions) -
     if "restart" in names:
         raise PlanError(
             f"{shorten(text)}: a rollback cannot know which numbers were drawn meanwhile",
-            "give the operation undo: [] where a gap harms nobody, or leave RESTART out",
+            "give the operation undo: [] where a gap is acceptable, or leave RESTART out",
         )
     literal = quote_literal(sequence)
     if names <= {"owned_by"}:

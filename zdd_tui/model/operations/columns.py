@@ -65,7 +65,7 @@ def read_add_column(alter: Any, command: Any, text: str, options: OperationOptio
     scope, key = options.scope, options.scope.relation_key(alter.relation)
     if (key, column.colname) in scope.dropped_columns:
         raise PlanError(
-            f"{what}: the migration drops the column and adds it anew, and running code uses both",
+            f"{what}: the migration drops the column and adds it again, and running code uses both",
             "add it under another name, or change its type with change:",
         )
     is_optional = command.alter_table_cmd.missing_ok

@@ -339,6 +339,12 @@ def test_what_would_harm_is_refused_with_a_way_out(sql: str, reason: str) -> Non
             "ALTER TABLE par ATTACH PARTITION other FOR VALUES FROM (0) TO (9)",
             "par has the default partition rest, and PostgreSQL would read it under a lock",
         ),
+        (
+            "CREATE TABLE par (id int) PARTITION BY RANGE (id); CREATE TABLE rest PARTITION OF par DEFAULT;"
+            "INSERT INTO par VALUES (1)",
+            "CREATE TABLE new PARTITION OF par FOR VALUES FROM (7) TO (9)",
+            "par has the default partition rest, and PostgreSQL would read it under a lock",
+        ),
     ],
 )
 async def test_what_would_stop_a_later_phase_is_found_before_the_start(

@@ -372,7 +372,7 @@ async def test_a_row_that_belongs_to_no_partition_stops_the_release_and_no_state
     async with open_context(plan) as ctx:
         await run_phases(ctx, plan, [Phase.EXPAND])
         await db.execute("INSERT INTO t VALUES (200); UPDATE t SET id = 300 WHERE id = 50")
-        with pytest.raises(StepFailed, match="1 rows failed"):
+        with pytest.raises(StepFailed, match="1 row failed"):
             await run_phases(ctx, plan, [Phase.BACKFILL])
         await db.execute("DELETE FROM t WHERE id > 100")
         await run_phases(ctx, plan, [Phase.BACKFILL])

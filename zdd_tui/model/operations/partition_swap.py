@@ -168,7 +168,7 @@ UNION ALL
 SELECT format('constraint %s is deferrable: rows that are copied one by one could violate it', k.conname)
 FROM t JOIN pg_constraint k ON t.oid = k.conrelid WHERE k.contype IN ('p', 'u', 'x') AND k.condeferrable
 UNION ALL
-SELECT format('before PostgreSQL 18 a partitioned table gets foreign key %s only under a lock that stops writers',
+SELECT format('before PostgreSQL 18 a partitioned table gets foreign key %s only under a lock that blocks writes',
               k.conname)
 FROM t JOIN pg_constraint k ON k.contype = 'f' AND k.confrelid = t.oid AND k.conparentid = 0
 JOIN pg_class c ON c.oid = k.conrelid

@@ -90,9 +90,16 @@ def _create_partition(statement: Any, text: str, options: OperationOptions) -> t
         f"BEGIN IF to_regclass({quote_literal(name)}) IS NOT NULL AND NOT EXISTS (SELECT FROM {name})"
         f" THEN DROP TABLE {name}; END IF; END"
     )
+    requirement = Requirement(
+        f"SELECT format('%s has the default partition %s, and PostgreSQL would read it under a lock',"
+        f" {quote_literal(parent_name)}, partdefid::regclass) FROM pg_partitioned_table"
+        f" WHERE partrelid = to_regclass({quote_literal(parent_name)}) AND partdefid <> 0"
+        " AND pg_relation_size(partdefid) > 0",
+        "where it holds no rows, TRUNCATE it; else detach it before, in a release of its own",
+    )
     label = f"create table {name}, a partition of {parent_name}, which stays after a rollback if it holds rows"
     step = OperationStep(Phase.EXPAND, label, (text,), (f"DO $zdd$ {body} $zdd$",), created=exists)
-    return (Operation(text, label, (step,)),)
+    return (Operation(text, label, (step,), requirements=(requirement,)),)
 
 
 # --- commands of ALTER TABLE that concern the whole table

@@ -251,13 +251,44 @@ class Requirement:
     hint: str
 
 
+class RemovedKind(StrEnum):
+    """How the use of an object by queries is seen."""
+
+    COLUMN = "column"
+    RELATION = "relation"
+    INDEX = "index"
+    CONSTRAINT = "constraint"
+    DEFAULT = "default"
+    SEQUENCE = "sequence"
+    ROUTINE = "routine"
+    TYPE = "type"
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedObject:
+    """An object that running code may still use.
+
+    Attributes:
+        names: dotted; of a column, default or constraint those of the table and its own.
+        label: its name in the plan's ``accept:`` and on screen, such as ``column users.legacy``.
+        phase: that takes it away.
+        settings: see :attr:`OperationStep.settings`.
+    """
+
+    kind: RemovedKind
+    names: tuple[str, ...]
+    label: str
+    phase: Phase
+    settings: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """What one statement brings to the phases.
 
     Attributes:
         text: the statement, as the team wrote it or as one command of it.
-        removes: the objects that running code may still use, such as ``column users.legacy``.
+        removes: what queries must have stopped using before the phase that takes it away.
         drops: what is dropped in cleanup; before the start nothing may depend on it that the migration keeps.
         requirements: other things that must hold before the start.
         settings: see :attr:`OperationStep.settings`.
@@ -270,7 +301,7 @@ class Operation:
     summary: str
     steps: tuple[OperationStep, ...]
     violations: tuple[Violation | MissingParents, ...] = ()
-    removes: tuple[str, ...] = ()
+    removes: tuple[RemovedObject, ...] = ()
     drops: tuple[ObjectAddress, ...] = ()
     requirements: tuple[Requirement, ...] = ()
     settings: tuple[str, ...] = ()
@@ -359,9 +390,14 @@ def shorten(text: str, length: int = 60) -> str:
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
+def relation_names(relation: Any) -> tuple[str, ...]:
+    """The parts of the name of a RangeVar."""
+    return tuple(part for part in (relation.schemaname, relation.relname) if part)
+
+
 def relation_sql(relation: Any) -> str:
     """The name of a RangeVar as SQL, with its schema where it has one."""
-    return name_sql(*(part for part in (relation.schemaname, relation.relname) if part))
+    return name_sql(*relation_names(relation))
 
 
 def column_exists(table: str, column: str) -> str:

@@ -16,9 +16,12 @@ from zdd_tui.model.operations.base import (
     Fill,
     Operation,
     OperationStep,
+    RemovedKind,
+    RemovedObject,
     RenameOperation,
     StepMode,
     Violation,
+    relation_names,
     relation_sql,
 )
 from zdd_tui.model.operations.generated import (
@@ -107,13 +110,20 @@ def read_rename_column(statement: Any, text: str) -> Operation:
             ),
         ),
     )
-    query = f"SELECT count(*)::int FROM ({differing} LIMIT {MAX_VIOLATIONS}) AS violating"
+    query = f"SELECT count(*)::int FROM ({differing} LIMIT {MAX_VIOLATIONS}) AS zdd_violating"
     return RenameOperation(
         text,
         f"rename column {what}",
         tuple(replace(step, are_locks_known=True) for step in steps),
         (Violation(f"{table}: {a} and {b} differ", query, table, (new,), is_different, Phase.BACKFILL),),
-        removes=(f"column {table}.{a}",),
+        removes=(
+            RemovedObject(
+                RemovedKind.COLUMN,
+                (*relation_names(statement.relation), old),
+                f"column {table}.{a}",
+                Phase.CONTRACT,
+            ),
+        ),
         tables=(statement.relation.relname,),
         columns=(old, new),
     )

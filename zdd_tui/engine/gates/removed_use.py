@@ -9,12 +9,19 @@ from zdd_tui.engine.context import Context
 from zdd_tui.engine.gates.result import GateResult, format_list
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.operations.registry import plan_operations
-from zdd_tui.model.operations.removed import UseBaseline, UseFacts, UseFindings, find_uses, removed_objects
+from zdd_tui.model.operations.removed import (
+    UseBaseline,
+    UseFacts,
+    UseFindings,
+    find_uses,
+    removed_objects,
+    replaced_routines,
+)
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationsPlan
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import ReleaseRecord
-from zdd_tui.model.release.state import Release, StepStatus
+from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
 
 HOW_TO_DECIDE = "if it is none, start the release with accept: [{what: LABEL, reason: …}] in the plan"
 
@@ -22,14 +29,14 @@ HOW_TO_DECIDE = "if it is none, start the release with accept: [{what: LABEL, re
 async def evaluate_removed_unused(ctx: Context, record: ReleaseRecord) -> GateResult:
     """Nobody uses what the next phase removes. Every object of the plan is in the baseline, whatever its phase."""
     plan, release = ctx.plan_of_type(BaseOperationsPlan), record.release
-    if isinstance(plan, OperationsPlan) and not _is_first(release) and not _has_left(release):
-        return Verdict.PENDING, "the old version still runs"
+    if not (since := _baseline_name(plan, release)):
+        what = "the old version still runs" if isinstance(plan, OperationsPlan) else "steps of this phase have not run"
+        return Verdict.PENDING, what
     following = release.next_phase
     assert following is not None, "the gate is before a phase"
     phase, operations = Phase(following.name), plan_operations(plan)
-    replaced = [key for each in operations for key in (each.creates, each.archives) if key and key.space == "routine"]
     async with ctx.read_connection() as conn:
-        resolved = await resolve_removed(conn, removed_objects(plan), replaced)
+        resolved = await resolve_removed(conn, removed_objects(plan), replaced_routines(plan))
         dependents = await find_dependents(
             conn, operations, lambda each: any(removed.phase is phase for removed in each.removes)
         )
@@ -40,7 +47,8 @@ async def evaluate_removed_unused(ctx: Context, record: ReleaseRecord) -> GateRe
     objects = [each for each in resolved if each.removed.phase is phase]
     if not objects:
         return Verdict.PASS, "nothing that a query can use is removed"
-    baseline = UseBaseline.take(facts) if stored is None else stored.follow(facts)
+    is_stored = stored is not None and stored.since == since
+    baseline = stored.follow(facts) if stored is not None and is_stored else UseBaseline.take(since, facts)
     if baseline != stored:
         await save_use_baseline(ctx.store, baseline)
     # Parsing takes time: the lease is renewed meanwhile.
@@ -48,13 +56,17 @@ async def evaluate_removed_unused(ctx: Context, record: ReleaseRecord) -> GateRe
     return _describe(findings, [each.removed.label for each in objects], facts, baseline, ctx.plan.gates.soak)
 
 
-def _is_first(release: Release) -> bool:
-    return release.current_phase is None
+def _baseline_name(plan: BaseOperationsPlan, release: Release) -> str:
+    """What has ended when the baseline is taken; empty before that.
 
-
-def _has_left(release: Release) -> bool:
-    """The rollout ends when the last pod of the old version is gone."""
-    return release.status("rollout-new") is StepStatus.DONE
+    A rollout ends when the last pod of the old version is gone. Without one, statements of zdd's own steps, which the
+    server does not tell from others, must have ended.
+    """
+    if release.current_phase is None:
+        return "planned"
+    if isinstance(plan, OperationsPlan):
+        return "rollout-new" if release.status("rollout-new") is StepStatus.DONE else ""
+    return release.current_phase.name if release.state is ReleaseState.WAITING else ""
 
 
 def _describe(

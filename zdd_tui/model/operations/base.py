@@ -100,6 +100,30 @@ class NotNullRestore:
     fill: str = ""
 
 
+class ReliedKind(StrEnum):
+    """What an object is that a step makes and later ones rely on."""
+
+    COLUMN = "column"
+    CONSTRAINT = "constraint"
+    TABLE = "table"
+    TRIGGER = "trigger"
+
+
+@dataclass(frozen=True, slots=True)
+class ReliedObject:
+    """An object that exists unchanged from the step that makes it to the last one that needs it.
+
+    Attributes:
+        table: as SQL.
+        differing: of a trigger: the condition, as SQL, of rows that were written while it did not fire.
+    """
+
+    kind: ReliedKind
+    table: str
+    name: str
+    differing: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class OperationStep:
     """One effect of an operation.
@@ -131,6 +155,7 @@ class OperationStep:
         renames: the old and the new name of an index that the operation has built.
         is_replacement: what one statement takes away from running code, a later one gives back.
         may_break: running code may notice it, as the statement says: a check tells so instead of refusing it.
+        keeps: what must exist unchanged from now on, where no statement says so by itself.
     """
 
     phase: Phase
@@ -157,6 +182,7 @@ class OperationStep:
     renames: tuple[str, str] | None = None
     is_replacement: bool = False
     may_break: bool = False
+    keeps: tuple[ReliedObject, ...] = ()
 
     @property
     def lines(self) -> tuple[str, ...]:

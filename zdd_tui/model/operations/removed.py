@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from zdd_tui.model.operations.base import RemovedKind, RemovedObject
 from zdd_tui.model.operations.registry import plan_operations
+from zdd_tui.model.operations.scope import ObjectKey
 from zdd_tui.model.operations.statement_uses import RemovedTarget, Use, find_use, is_mentioned
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import BaseOperationsPlan
@@ -34,6 +35,12 @@ def removed_objects(plan: BaseOperationsPlan, phase: Phase | None = None) -> tup
         for each in operation.removes
         if phase is None or each.phase is phase
     )
+
+
+def replaced_routines(plan: BaseOperationsPlan) -> tuple[ObjectKey, ...]:
+    """The functions that the operations create, replace or remove."""
+    keys = (key for each in plan_operations(plan) for key in (each.creates, each.archives) if key is not None)
+    return tuple(key for key in keys if key.space == "routine")
 
 
 # --- what the server says
@@ -126,10 +133,12 @@ class UseBaseline:
     """Counts from which uses are counted on.
 
     Attributes:
+        since: what had ended then: a step, a phase, or nothing.
         calls: by the key of a statement, as text.
         scans: by OID, as text.
     """
 
+    since: str
     at: float
     reset_at: float
     discarded: int
@@ -137,15 +146,15 @@ class UseBaseline:
     scans: Mapping[str, int]
 
     @classmethod
-    def take(cls, facts: UseFacts) -> Self:
+    def take(cls, since: str, facts: UseFacts) -> Self:
         calls = {_key_text(each.key): each.calls for each in facts.statements}
         scans = {str(oid): count for oid, count in facts.scans.items()}
-        return cls(facts.at, facts.reset_at, facts.discarded, calls, scans)
+        return cls(since, facts.at, facts.reset_at, facts.discarded, calls, scans)
 
     def follow(self, facts: UseFacts) -> Self:
         """The baseline after a reading: counts that were reset are counted from 0 on, or all of them anew."""
         if facts.reset_at != self.reset_at:
-            return self.take(facts)
+            return self.take(self.since, facts)
         calls = {_key_text(each.key): each.calls for each in facts.statements}
         scans = {str(oid): count for oid, count in facts.scans.items()}
         return replace(
@@ -156,6 +165,7 @@ class UseBaseline:
 
     def to_json(self) -> dict[str, Any]:
         return {
+            "since": self.since,
             "at": self.at,
             "reset_at": self.reset_at,
             "discarded": self.discarded,

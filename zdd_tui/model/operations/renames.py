@@ -16,6 +16,8 @@ from zdd_tui.model.operations.base import (
     Fill,
     Operation,
     OperationStep,
+    ReliedKind,
+    ReliedObject,
     RemovedKind,
     RemovedObject,
     RenameOperation,
@@ -67,6 +69,10 @@ def read_rename_column(statement: Any, text: str) -> Operation:
                 f"DROP FUNCTION {function_sql(function)}()",
                 f"ALTER TABLE {table} DROP COLUMN {b}",
             ),
+            keeps=(
+                ReliedObject(ReliedKind.COLUMN, table, new),
+                ReliedObject(ReliedKind.TRIGGER, table, _plain(trigger), is_different),
+            ),
         ),
         OperationStep(
             Phase.BACKFILL,
@@ -99,6 +105,7 @@ def read_rename_column(statement: Any, text: str) -> Operation:
                 f"ALTER TABLE {table} RENAME COLUMN {archived} TO {b}",
             ),
             undo_query=_definition(function),
+            keeps=(ReliedObject(ReliedKind.TRIGGER, table, _plain(trigger), differs(b, archived)),),
         ),
         OperationStep(
             Phase.CLEANUP,

@@ -16,8 +16,8 @@ from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.query_stats import CANNOT_SEE_ALL, STATEMENTS_SCHEMA
 from zdd_tui.model.operations.base import RemovedKind, RemovedObject
 from zdd_tui.model.operations.removed import (
+    ClientSession,
     ResolvedObject,
-    Session,
     StatementCount,
     UseFacts,
     names_in_function,
@@ -236,7 +236,7 @@ async def read_use_facts(conn: Connection, objects: Sequence[ResolvedObject]) ->
     counts = await _read_statements(conn, words, cut)
     texts = {each.key[2]: each.query for each in counts.statements}
     sessions = tuple(
-        Session(
+        ClientSession(
             row["pid"],
             row["role"],
             row["application"],

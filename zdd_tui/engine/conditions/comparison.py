@@ -63,7 +63,7 @@ class RowComparison:
                 self._ctx.log(f"the rows could not be compared: {error}")
 
 
-async def compare_sides(ctx: Context) -> str:
+async def compare_written_rows(ctx: Context) -> str:
     """Compares both sides of the rows of a ``change:``."""
     is_column = ctx.expand_contract_plan.change.kind == "column"
     record = await ctx.store.read()

@@ -13,6 +13,7 @@ from zdd_tui.model.operations.registry import plan_operations
 from zdd_tui.model.operations.scope import ObjectKey
 from zdd_tui.model.operations.statement_uses import RemovedTarget, Use, find_use, is_mentioned
 from zdd_tui.model.phase import Phase
+from zdd_tui.model.plan.base import AcceptedLoss
 from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.sql import redact_query
 
@@ -35,6 +36,12 @@ def removed_objects(plan: BaseOperationsPlan, phase: Phase | None = None) -> tup
         for each in operation.removes
         if phase is None or each.phase is phase
     )
+
+
+def accept_every_use(plan: BaseOperationsPlan, reason: str) -> tuple[AcceptedLoss, ...]:
+    """Entries of ``accept:`` for a database that only zdd uses."""
+    labels = dict.fromkeys(each.label for each in removed_objects(plan))
+    return tuple(AcceptedLoss(what=label, reason=reason) for label in labels)
 
 
 def replaced_routines(plan: BaseOperationsPlan) -> tuple[ObjectKey, ...]:
@@ -62,7 +69,7 @@ class ResolvedObject:
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class ClientSession:
     """A client's session.
 
     Attributes:
@@ -119,7 +126,7 @@ class UseFacts:
     """
 
     at: float
-    sessions: tuple[Session, ...] = ()
+    sessions: tuple[ClientSession, ...] = ()
     statements: tuple[StatementCount, ...] = ()
     scans: Mapping[int, int] = field(default_factory=dict)
     schema: str = ""

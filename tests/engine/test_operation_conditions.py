@@ -162,10 +162,10 @@ async def test_a_dropped_index_a_changed_type_and_a_lost_constraint_stop_the_rel
         await release.wait(lambda record: record.release.state is ReleaseState.DONE)
 
 
-RENAME, RETYPE = "ALTER TABLE notes RENAME body TO content", "ALTER TABLE notes ALTER n TYPE bigint"
+RENAME, RETYPE = "ALTER TABLE notes RENAME body TO content", "ALTER TABLE notes ALTER user_id TYPE numeric"
 CASES = {
     "rename": (RENAME, "!zdd_rename_notes_body", "body", "content", "zdd_old_content", "'lost'"),
-    "type": (RETYPE, "~zdd_retype_notes_n", "n", "zdd_new_n", "zdd_old_n", "77"),
+    "type": (RETYPE, "~zdd_retype_notes_user_id", "user_id", "zdd_new_user_id", "zdd_old_user_id", "77"),
 }
 
 
@@ -175,6 +175,7 @@ async def test_a_trigger_is_restored_and_the_rows_that_it_missed_are_found(
 ) -> None:
     operation, trigger, old, new, archived, value = CASES[case]
     await db.execute(SCHEMA)
+    await db.execute("SET application_name = 'zdd test'")  # its statements do not count as uses of the old name
     accept = ("column notes.body",) if case == "rename" else ()
 
     async def count_differing(left: str, right: str) -> Any:
@@ -209,7 +210,7 @@ async def test_a_trigger_is_restored_and_the_rows_that_it_missed_are_found(
         assert any("restored by the agent" in line for line in events), events
 
         await release.run_phase("contract")
-        current = "content" if case == "rename" else "n"
+        current = "content" if case == "rename" else "user_id"
         assert await count_differing(current, archived) == 0
         await release.wait_until_noted(f"trigger {trigger} of notes")
         await asyncio.sleep(1.2)  # noted again, after the swap

@@ -127,7 +127,8 @@ async def read_operation_facts(conn: Connection, release_id: int, relied: Relied
                 await conn.execute(setting)
             rows = await conn.fetch(_TABLE_NAMES, [table for table, own in relied.tables if own == settings])
             names |= {row["name"]: row["qualified"] for row in rows}
-    facts = await _read_facts(conn, release_id, names.values(), relied.triggers)
+    family = [row["name"] for row in await conn.fetch(_DESCENDANTS, list(names.values()))]
+    facts = await _read_facts(conn, release_id, family, relied.triggers)
     return replace(facts, names={name: _plain(qualified) for name, qualified in names.items()})
 
 
@@ -135,6 +136,14 @@ _TABLE_NAMES = """
 SELECT t AS name, format('%I.%I', n.nspname, c.relname) AS qualified
 FROM unnest($1::text[]) AS t JOIN pg_class c ON c.oid = to_regclass(t) JOIN pg_namespace n ON n.oid = c.relnamespace
 """
+
+
+_DESCENDANTS = f"""
+WITH RECURSIVE {WITH_DESCENDANTS.format(roots="$1")}
+SELECT format('%I.%I', n.nspname, c.relname) AS name
+FROM family JOIN pg_class c ON c.oid = family.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+"""  # noqa: S608 - a constant
+"""The tables with their partitions, whose indexes are built one by one."""
 
 
 async def read_trigger_definition(conn: Connection, table: str, name: str) -> str:

@@ -96,7 +96,7 @@ def _collect(steps: tuple[tuple[str, OperationStep], ...]) -> ReliedObjectsOfPla
         declared = {(each.kind, each.table, each.name): each for each in _declared(step)}
         for key, changes in intervals.items():
             if key not in declared and _table_word(key[1]) in words:
-                changes.append(ReliedChange(name, None, may_remove=step.are_locks_known or key[2] in words))
+                changes.append(ReliedChange(name, None, may_remove=key[2] in words or _may_change_names(step)))
         for key, each in declared.items():
             intervals.setdefault(key, []).append(ReliedChange(name, each))
             made.setdefault(key, each)
@@ -134,6 +134,12 @@ def _words(step: OperationStep) -> set[str]:
         return set()
     earlier = step.before.statements if step.before is not None else ()
     return set(re.findall(r"\w+", " ".join((*earlier, *step.statements, step.then_query))))
+
+
+def _may_change_names(step: OperationStep) -> bool:
+    """Whether a step may rename or drop what its statements do not name: blocks, and those about a whole table."""
+    is_whole = re.compile(r"DO |CALL |SELECT |DROP |ALTER TABLE \S+ (RENAME TO|SET SCHEMA) ")
+    return step.are_locks_known or any(is_whole.match(each) for each in step.statements)
 
 
 def _table_word(table: str) -> str:

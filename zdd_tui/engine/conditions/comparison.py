@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 
 from zdd_tui.backends.postgres.connection import is_session_lost
+from zdd_tui.backends.postgres.recent_writes import RecentWrites
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.recent_writes import compare_since_verification, copy_unwritten, describe_differing, save_differing
 from zdd_tui.model.errors import PlanError, StepFailed
@@ -63,8 +64,14 @@ class RowComparison:
                 self._ctx.log(f"the rows could not be compared: {error}")
 
 
-async def compare_written_rows(ctx: Context) -> str:
-    """Compares both sides of the rows of a ``change:``."""
+async def describe_written_rows(ctx: Context) -> str:
+    """Compares both sides of the rows of a ``change:``; returns which differ, or nothing."""
+    result = await compare_written_rows(ctx)
+    return await describe_differing(ctx, result) if result.differing else ""
+
+
+async def compare_written_rows(ctx: Context) -> RecentWrites:
+    """Compares both sides of the rows of a ``change:``, and stores those that differ."""
     is_column = ctx.expand_contract_plan.change.kind == "column"
     record = await ctx.store.read()
     # V3 deletes rows of the new table too; nobody has recorded those of which the old row is left.
@@ -74,4 +81,4 @@ async def compare_written_rows(ctx: Context) -> str:
     if result.differing and has_v3 and await copy_unwritten(ctx, record, result.differing):
         result = await compare_since_verification(ctx, record, only_recent=is_known)
     await save_differing(ctx, result)
-    return await describe_differing(ctx, result) if result.differing else ""
+    return result

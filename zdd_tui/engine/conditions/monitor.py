@@ -20,7 +20,7 @@ from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS
 from zdd_tui.backends.postgres.gate_queries import read_newest_key, snapshot_marker
 from zdd_tui.backends.redis_changes import find_flag_writer
 from zdd_tui.backends.store.conditions import load_baseline, save_baseline, save_conditions
-from zdd_tui.engine.conditions.comparison import RowComparison, compare_written_rows
+from zdd_tui.engine.conditions.comparison import RowComparison, describe_written_rows
 from zdd_tui.engine.conditions.operations import KINDS, OperationObjects, describe_missed_rows
 from zdd_tui.engine.conditions.sources import DatabaseSource, FlagSource, KubernetesSource, SourceState
 from zdd_tui.engine.context import Context
@@ -422,7 +422,7 @@ class ConditionMonitor:
     async def _compare_all(self) -> str:
         if isinstance(self._ctx.plan, BaseOperationsPlan):
             return await describe_missed_rows(self._ctx, self._list_required())
-        return await compare_written_rows(self._ctx)
+        return await describe_written_rows(self._ctx)
 
     async def _identify(self, condition: Condition) -> str:
         try:

@@ -31,7 +31,7 @@ COLUMN_USES = {
         "DELETE FROM notes WHERE legacy = $1",
         "MERGE INTO notes n USING other o ON o.id = n.id WHEN MATCHED THEN UPDATE SET legacy = $1",
         "COPY notes FROM STDIN",
-        "COPY notes (id, legacy) TO STDOUT",
+        "COPY (SELECT legacy FROM notes) TO STDOUT",
         "EXPLAIN ANALYZE SELECT legacy FROM notes",
         "DECLARE c CURSOR FOR SELECT legacy FROM notes",
         "CREATE TABLE t AS SELECT legacy FROM notes",
@@ -45,6 +45,7 @@ COLUMN_USES = {
         "INSERT INTO log SELECT * FROM notes",
         "SELECT 1 FROM notes NATURAL JOIN other",
         "COPY notes TO STDOUT",
+        "COPY public.notes (id, legacy) TO stdout",  # as pg_dump sends it
         "SELECT legacy FROM notes WHERE a = 'cut o",
     ),
     Use.NO: (
@@ -89,6 +90,8 @@ INDEX = RemovedTarget(RemovedKind.INDEX, NOTES)
     (TABLE, Use.YES, "SELECT 1 FROM other WHERE id IN (SELECT id FROM notes)"),
     (TABLE, Use.NO, "SELECT notes FROM other"),
     (TABLE, Use.NO, "ANALYZE notes"),
+    (TABLE, Use.MAYBE, "LOCK TABLE notes IN ACCESS SHARE MODE"),
+    (TABLE, Use.YES, "COPY notes FROM STDIN"),
     (TWICE, Use.MAYBE, "SELECT 1 FROM notes"),
     (TWICE, Use.YES, "SELECT 1 FROM public.notes"),
     (TWICE, Use.NO, "SELECT 1 FROM s.notes"),

@@ -61,6 +61,11 @@ def find_use(sql: str, target: RemovedTarget) -> Use:
         return Use.MAYBE
     if names.is_own:
         return Use.NO
+    use = _find_use(names, target)
+    return min(use, Use.MAYBE) if names.is_export else use
+
+
+def _find_use(names: "_Names", target: RemovedTarget) -> Use:
     match target.kind:
         case RemovedKind.RELATION | RemovedKind.SEQUENCE:
             return _named(names.tables, target)
@@ -155,6 +160,7 @@ class _Names:
         inserts: a table, and the columns that get a value; None where the statement has no list.
         is_code: a block of PL/pgSQL, whose statements are not read.
         is_own: it is a statement of zdd.
+        is_export: what pg_dump sends, which reads the catalog first: COPY TO, LOCK TABLE.
     """
 
     tables: set[QualifiedName] = field(default_factory=set)
@@ -167,6 +173,7 @@ class _Names:
     types: set[QualifiedName] = field(default_factory=set)
     is_code: bool = False
     is_own: bool = False
+    is_export: bool = False
 
 
 @lru_cache(maxsize=5000)
@@ -202,6 +209,7 @@ class _Reader:
         if kind in _AROUND_QUERIES:
             self.read_statement(_unwrap(node.query))
         elif kind in _QUERIES or kind in _WITH_RELATIONS:
+            self.names.is_export = kind == "LockStmt"
             self._read(node, (), frozenset())
 
     def _read(self, node: Any, levels: tuple[_Level, ...], ctes: frozenset[str]) -> None:
@@ -346,7 +354,9 @@ class _Reader:
 
     def read_copy(self, node: Any, _levels: tuple[_Level, ...], _ctes: frozenset[str]) -> None:
         """COPY of a table or query."""
+        self.names.is_export = not node.is_from
         if node.HasField("query"):
+            self.names.is_export = False
             self.read_statement(_unwrap(node.query))
             return
         level: _Level = {}

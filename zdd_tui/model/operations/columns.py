@@ -12,9 +12,12 @@ from zdd_tui.model.operations.base import (
     Operation,
     OperationOptions,
     OperationStep,
+    RemovedKind,
+    RemovedObject,
     Requirement,
     column_exists,
     old_object_name,
+    relation_names,
     relation_sql,
 )
 from zdd_tui.model.operations.computed_columns import add_computed_column, is_computed
@@ -150,11 +153,9 @@ def read_drop_column(alter: Any, command: Any, text: str, options: OperationOpti
             (f"ALTER TABLE {table} DROP COLUMN {'IF EXISTS ' if is_optional else ''}{archived}",),
         ),
     ]
-    names = (
-        (alter.relation.schemaname, alter.relation.relname) if alter.relation.schemaname else (alter.relation.relname,)
-    )
-    dropped = ObjectAddress("table column", (*names, given.name))
-    return (Operation(text, f"drop column {what}", tuple(steps), removes=(f"column {what}",), drops=(dropped,)),)
+    dropped = ObjectAddress("table column", (*relation_names(alter.relation), given.name))
+    removed = RemovedObject(RemovedKind.COLUMN, dropped.names, f"column {what}", options.last_phase)
+    return (Operation(text, f"drop column {what}", tuple(steps), removes=(removed,), drops=(dropped,)),)
 
 
 def _refuses_null(table: str, column: str) -> str:
@@ -230,4 +231,7 @@ def read_column_default(alter: Any, command: Any, text: str, options: OperationO
     phase = Phase.EXPAND if is_set else options.last_phase
     label = f"{'set' if is_set else 'drop'} the default of {table}.{name_sql(column)}"
     step = OperationStep(phase, label, (single_command_sql(alter, command),), undo_query=before)
-    return (Operation(text, label, (step,), topic=f"default of {table}.{column}"),)
+    names = (*relation_names(alter.relation), column)
+    what = f"default of {table}.{name_sql(column)}"
+    removed = () if is_set else (RemovedObject(RemovedKind.DEFAULT, names, what, phase),)
+    return (Operation(text, label, (step,), removes=removed, topic=f"default of {table}.{column}"),)

@@ -364,6 +364,11 @@ def relation_sql(relation: Any) -> str:
     return name_sql(*(part for part in (relation.schemaname, relation.relname) if part))
 
 
+def default_topic(table: str, column: str) -> str:
+    """What statements about the default of a column set: an identity takes its place, too."""
+    return f"default of {table}.{column}"
+
+
 def column_exists(table: str, column: str) -> str:
     """A query for ``only_if``.
 

@@ -14,6 +14,7 @@ from zdd_tui.model.operations.base import (
     OperationStep,
     Requirement,
     column_exists,
+    default_topic,
     old_object_name,
     relation_sql,
 )
@@ -150,10 +151,7 @@ def read_drop_column(alter: Any, command: Any, text: str, options: OperationOpti
             (f"ALTER TABLE {table} DROP COLUMN {'IF EXISTS ' if is_optional else ''}{archived}",),
         ),
     ]
-    names = (
-        (alter.relation.schemaname, alter.relation.relname) if alter.relation.schemaname else (alter.relation.relname,)
-    )
-    dropped = ObjectAddress("table column", (*names, given.name))
+    dropped = ObjectAddress("table column", (*_names(alter.relation), given.name))
     return (Operation(text, f"drop column {what}", tuple(steps), removes=(f"column {what}",), drops=(dropped,)),)
 
 
@@ -230,4 +228,12 @@ def read_column_default(alter: Any, command: Any, text: str, options: OperationO
     phase = Phase.EXPAND if is_set else options.last_phase
     label = f"{'set' if is_set else 'drop'} the default of {table}.{name_sql(column)}"
     step = OperationStep(phase, label, (single_command_sql(alter, command),), undo_query=before)
-    return (Operation(text, label, (step,), topic=f"default of {table}.{column}"),)
+    dropped = ObjectAddress("default value", (*_names(alter.relation), column))
+    if not is_set:
+        options.scope.dropped_defaults.add((options.scope.relation_key(alter.relation), column))
+    drops = () if is_set else (dropped,)
+    return (Operation(text, label, (step,), drops=drops, topic=default_topic(table, column)),)
+
+
+def _names(relation: Any) -> tuple[str, ...]:
+    return tuple(part for part in (relation.schemaname, relation.relname) if part)

@@ -5,7 +5,7 @@
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, relation_sql
+from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, default_topic, relation_sql
 from zdd_tui.model.operations.statements import read_own_statement
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import name_sql, quote_literal
@@ -27,13 +27,46 @@ WHERE pg_sequence_last_value(name::regclass) IS NOT NULL
 """
 
 
+_INSTEAD_OF_DEFAULT = """
+SELECT sql FROM (
+  SELECT 1 AS n, format('SELECT setval(%L, n, false) FROM (SELECT nextval(objid::regclass) AS n FROM pg_depend'
+    ' WHERE classid = ''pg_class''::regclass AND refclassid = ''pg_class''::regclass AND deptype = ''i'''
+    ' AND refobjid = %s AND refobjsubid = %s) AS identity, pg_sequence WHERE seqrelid = %s'
+    ' AND n BETWEEN coalesce(pg_sequence_last_value(seqrelid), seqmin) AND seqmax',
+    s.seqrelid::regclass, d.adrelid, d.adnum, s.seqrelid) AS sql
+  FROM pg_attrdef d JOIN pg_depend ON classid = 'pg_attrdef'::regclass AND objid = d.oid
+    AND refclassid = 'pg_class'::regclass
+  JOIN pg_sequence s ON s.seqrelid = refobjid
+  JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+  WHERE a.attrelid = to_regclass({table}) AND a.attname = {column}
+  UNION ALL SELECT 2, {alter} || 'DROP IDENTITY'
+  UNION ALL SELECT 3, {alter} || 'SET DEFAULT ' || pg_get_expr(adbin, adrelid)
+  FROM pg_attrdef JOIN pg_attribute ON attrelid = adrelid AND attnum = adnum
+  WHERE adrelid = to_regclass({table}) AND attname = {column}
+) AS undo ORDER BY n
+"""
+"""The default comes back, and its sequence continues after the numbers that the identity has given."""
+
+
 def read_add_identity(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
-    """In expand; in contract where it refuses the values that an older version may write."""
+    """In expand; in contract where it refuses the values that an older version may write.
+
+    In the place of a default that the migration drops: both in one transaction, so that each row gets a number.
+    """
     table, column = relation_sql(alter.relation), command.alter_table_cmd.name
     is_always = getattr(command.alter_table_cmd, "def").constraint.generated_when == _ALWAYS
-    undo = f"ALTER TABLE {table} ALTER COLUMN {name_sql(column)} DROP IDENTITY"
+    alter_column = f"ALTER TABLE {table} ALTER COLUMN {name_sql(column)} "
     label = f"add an identity to {table}.{name_sql(column)}"
-    step = OperationStep(_phase(options, is_late=is_always), label, (text,), (undo,))
+    if (options.scope.relation_key(alter.relation), column) in options.scope.dropped_defaults:
+        before = (
+            _INSTEAD_OF_DEFAULT.replace("{table}", quote_literal(table))
+            .replace("{column}", quote_literal(column))
+            .replace("{alter}", quote_literal(alter_column))
+        )
+        statements = (f"{alter_column}DROP DEFAULT", text)
+        instead = OperationStep(_phase(options, is_late=True), label, statements, undo_query=before)
+        return (Operation(text, label, (instead,), topic=default_topic(table, column)),)
+    step = OperationStep(_phase(options, is_late=is_always), label, (text,), (f"{alter_column}DROP IDENTITY",))
     return (Operation(text, label, (step,)),)
 
 

@@ -73,6 +73,12 @@ MIGRATIONS = {
         ALTER TABLE fresh RENAME a TO b; ALTER TABLE fresh ALTER id TYPE bigint; ALTER TABLE fresh RENAME TO ripe;
     """,
     "a name and NOT NULL": "ALTER TABLE notes RENAME price TO cost; ALTER TABLE notes ALTER cost SET NOT NULL",
+    "a name, and indexes, rows and constraints under it": """
+        ALTER TABLE notes RENAME body TO content; ALTER TABLE notes RENAME kind TO sort; DROP INDEX notes_body;
+        CREATE INDEX notes_body ON notes (lower(content), sort) INCLUDE (n) WHERE notes.content <> '';
+        CREATE INDEX notes_kind_n ON public.notes (sort, n); COMMENT ON COLUMN notes.content IS 'text';
+        ALTER TABLE notes ADD CONSTRAINT sorted CHECK (sort <> ''); CREATE UNIQUE INDEX notes_n_kind ON notes (n, sort);
+    """,
     "a type and NOT NULL": "ALTER TABLE notes ALTER price SET NOT NULL; ALTER TABLE notes ALTER price TYPE float8",
     "identities": """
         ALTER TABLE notes ALTER id DROP IDENTITY;
@@ -320,9 +326,19 @@ async def test_a_key_and_its_references_are_written_in_every_phase(
     assert await db.fetchval("SELECT nextval(pg_get_serial_sequence('p', 'id'))") == 2001
 
 
-async def test_an_identity_and_the_sequence_before_it_give_no_number_twice(
-    pg_dsn: str, db: asyncpg.Connection
-) -> None:
+async def test_rows_are_filled_under_the_new_name_of_a_column(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute("CREATE TABLE t (id int PRIMARY KEY, a text, n int, x int)")
+    await db.execute("INSERT INTO t SELECT i, 'a', i % 3, i FROM generate_series(1, 90) i")
+    sql = "ALTER TABLE t RENAME a TO b; ALTER TABLE t RENAME n TO m; UPDATE t SET b = m * 2 WHERE m = 2"
+    plan = plan_of(pg_dsn, {"sql": sql.rpartition(";")[0]}, {"sql": sql.rpartition(";")[2], "undo": []})
+    async with open_context(plan) as ctx:
+        await run_phases(ctx, plan, [Phase.EXPAND, Phase.BACKFILL])
+        assert await db.fetchval("SELECT count(*) FROM t WHERE a = b AND n = m AND (a = '4') = (n = 2)") == 90
+        await run_phases(ctx, plan, [Phase.CONTRACT, Phase.CLEANUP])
+    assert await db.fetchval("SELECT count(*) FROM t WHERE (b = '4') = (m = 2)") == 90
+
+
+async def test_an_identity_and_the_sequence_before_it_give_no_number_twice(pg_dsn: str, db: asyncpg.Connection) -> None:
     await db.execute("CREATE TABLE t (id serial PRIMARY KEY, n int); INSERT INTO t (n) SELECT generate_series(1, 50)")
     sql = (
         "ALTER TABLE t ALTER id DROP DEFAULT; DROP SEQUENCE t_id_seq;"
@@ -367,7 +383,7 @@ async def test_a_rollback_does_not_lose_what_the_old_type_cannot_hold(pg_dsn: st
 
 
 @pytest.mark.parametrize(("sql", "reason"), [
-    ("ALTER TABLE t RENAME a TO b; CREATE INDEX ON t (b)", "two forms exist until contract"),
+    ("ALTER TABLE t RENAME a TO b; ALTER TABLE t ALTER b SET DEFAULT 3", "two forms exist until contract"),
     ("ALTER TABLE t RENAME a TO b; ALTER TABLE t ALTER b TYPE bigint", "two forms exist until contract"),
     ("ALTER TABLE t ADD COLUMN z int; ALTER TABLE t RENAME TO u", "two forms exist until contract"),
     ("ALTER TABLE t RENAME a TO " + "b" * 60, "too long"),

@@ -247,6 +247,8 @@ async def test_every_form_is_done_as_the_plain_migration_does_it_and_undone(
         ("COPY teams FROM stdin", "the rows of COPY are no SQL"),
         ("TRUNCATE teams", "nothing brings the rows back"),
         ("ALTER TABLE notes DROP COLUMN body, ADD COLUMN body int", "drops the column and adds it anew"),
+        ("ALTER TABLE notes RENAME body TO b; ALTER TABLE notes ADD body int", "renames the column and adds it anew"),
+        ("ALTER TABLE notes DROP n; ALTER TABLE notes RENAME code TO n", "another column has the name n before"),
         ("DROP TABLE teams; CREATE TABLE teams (a int)", "creates another one, and running code uses both"),
         ("ALTER TABLE notes SET UNLOGGED", "writes the whole table anew"),
         ("VACUUM FULL notes", "under a lock that stops everybody"),

@@ -64,9 +64,10 @@ def read_add_column(alter: Any, command: Any, text: str, options: OperationOptio
     del column.constraints[:]
     column.constraints.extend(kept)
     scope, key = options.scope, options.scope.relation_key(alter.relation)
-    if (key, column.colname) in scope.dropped_columns:
+    if (key, column.colname) in scope.dropped_columns | scope.renamed_columns:
+        done = "drops" if (key, column.colname) in scope.dropped_columns else "renames"
         raise PlanError(
-            f"{what}: the migration drops the column and adds it anew, and running code uses both",
+            f"{what}: the migration {done} the column and adds it anew, and running code uses both",
             "add it under another name, or change its type with change:",
         )
     is_optional = command.alter_table_cmd.missing_ok

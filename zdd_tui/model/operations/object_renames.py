@@ -48,7 +48,7 @@ def read_rename(statement: Any, text: str, options: OperationOptions) -> tuple[O
     if kind == "OBJECT_TABLE":
         return (read_rename_table(statement, text),)
     if kind == "OBJECT_COLUMN" and enum_name(statement, "relation_type") == "OBJECT_TABLE":
-        return (read_rename_column(statement, text),)
+        return (read_rename_column(statement, text, options.scope),)
     if kind == "OBJECT_COLUMN":
         return (read_own_statement(text, options),)
     if kind in _UNNAMED:

@@ -24,7 +24,7 @@ from zdd_tui.model.operations.columns import (
     read_drop_not_null,
     read_set_not_null,
 )
-from zdd_tui.model.operations.combinations import refuse_combinations
+from zdd_tui.model.operations.combinations import combine_renames
 from zdd_tui.model.operations.comments import COMMENT_READERS
 from zdd_tui.model.operations.constraints import (
     add_table_constraint,
@@ -95,8 +95,7 @@ def _read_sections(sections: tuple[OperationSection, ...], *, has_rollout: bool)
         finished = _finish(found)
     except PlanError as error:
         raise PlanError(f"operations: {error.title}", error.hint) from None
-    refuse_combinations(finished)
-    return _after_fills(repeat_fills(list(combine_type_changes(finished))))
+    return _after_fills(repeat_fills(list(combine_type_changes(combine_renames(finished)))))
 
 
 def _uses_down(operation: Operation) -> bool:

@@ -43,6 +43,7 @@ class Scope:
         added_columns: columns that the migration adds for certain.
         new_columns: those without a default and a fill: older versions leave them NULL, and no row has a value.
         dropped_columns: columns that exist until cleanup, under another name from contract on.
+        renamed_columns: columns by their old name.
         dropped_defaults: columns whose default the migration drops.
         constraint_names: by the table, of those that the migration adds.
     """
@@ -57,6 +58,7 @@ class Scope:
     added_columns: set[tuple[ObjectKey, str]] = field(default_factory=set)
     new_columns: set[tuple[ObjectKey, str]] = field(default_factory=set)
     dropped_columns: set[tuple[ObjectKey, str]] = field(default_factory=set)
+    renamed_columns: set[tuple[ObjectKey, str]] = field(default_factory=set)
     dropped_defaults: set[tuple[ObjectKey, str]] = field(default_factory=set)
     constraint_names: set[tuple[ObjectKey, str]] = field(default_factory=set)
     dropped_constraints: set[tuple[ObjectKey, str]] = field(default_factory=set)

@@ -33,7 +33,7 @@ from zdd_tui.model.operations.registry import read_operations
 from zdd_tui.model.operations.statements import UndoRequired
 from zdd_tui.model.plan.file import load_plan
 from zdd_tui.model.plan.operations import OperationsPlan
-from zdd_tui.model.sql import SqlSyntaxError, split_statements
+from zdd_tui.model.sql import SqlSyntaxError, parse_sql, split_statements
 from zdd_tui.rehearsal.fake_cluster import fake_cluster
 from zdd_tui.rehearsal.operations import compare_definitions, sort_columns
 from zdd_tui.rehearsal.pg_dump import dump_definitions
@@ -117,7 +117,12 @@ async def run_plainly(dsn: str, statements: Sequence[str]) -> None:
 
 
 def read_statements(text: str) -> tuple[str, ...]:
-    return tuple(each for each in split_statements(text) if not re.match(r"(BEGIN|COMMIT)\b", each, re.IGNORECASE))
+    return tuple(each for each in split_statements(text) if not _ends_transaction(each))
+
+
+def _ends_transaction(statement: str) -> bool:
+    """Whether it is BEGIN, COMMIT or the like; a comment may stand before it."""
+    return bool(parse_sql(statement).stmts[0].stmt.WhichOneof("node") == "transaction_stmt")
 
 
 @dataclass(slots=True)

@@ -90,6 +90,14 @@ MIGRATIONS = {
         ALTER TABLE teams ALTER id ADD GENERATED ALWAYS AS IDENTITY (RESTART 1000);
     """,
     "how an identity is generated": "ALTER TABLE notes ALTER id SET GENERATED ALWAYS",
+    "a name of a table, and what is about it": """
+        ALTER TABLE notes ADD COLUMN seen int NOT NULL DEFAULT 0; ALTER TABLE notes DROP COLUMN code, DROP COLUMN n;
+        ALTER TABLE notes ALTER price SET NOT NULL; CREATE INDEX notes_seen ON notes (seen);
+        ALTER TABLE notes RENAME TO messages;
+        ALTER TABLE messages RENAME CONSTRAINT notes_pkey TO messages_pkey; ALTER INDEX notes_seen RENAME TO seen;
+        ALTER TABLE messages ADD CONSTRAINT sorted CHECK (kind <> ''); COMMENT ON TABLE messages IS 'renamed';
+        ALTER TABLE replies ADD CONSTRAINT second FOREIGN KEY (note) REFERENCES messages;
+    """,
     "move of a table": "CREATE SCHEMA s; ALTER TABLE public.notes SET SCHEMA s",
 }
 
@@ -351,6 +359,22 @@ async def test_an_identity_and_the_sequence_before_it_give_no_number_twice(pg_ds
         await undo_all(ctx, handles)
         await db.execute("INSERT INTO t (n) SELECT generate_series(1, 100)")
     assert await db.fetchrow("SELECT count(*), max(id) FROM t") == (170, 219)
+
+
+async def test_a_sequence_gives_no_number_twice_after_a_rollback(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute("CREATE TABLE t (id serial PRIMARY KEY, n int); INSERT INTO t (n) SELECT generate_series(1, 50)")
+    for sql, last in (
+        ("ALTER SEQUENCE t_id_seq RESTART WITH 100", 119),
+        ("SELECT setval('t_id_seq', 1000, false)", 1019),
+        ("ALTER TABLE t ALTER id DROP DEFAULT; ALTER TABLE t ALTER id ADD GENERATED ALWAYS AS IDENTITY", 1040),
+    ):
+        plan = plan_of(pg_dsn, sql, name=f"notes-{last}")
+        async with open_context(plan) as ctx:
+            handles = await run_phases(ctx, plan, [Phase.EXPAND, Phase.CONTRACT])
+            await db.execute("INSERT INTO t (n) SELECT generate_series(1, 20)")
+            await undo_all(ctx, handles)
+            assert await db.fetchval("SELECT max(id) FROM t") == last
+            await db.execute("INSERT INTO t (n) VALUES (1)")
 
 
 async def test_rows_that_the_new_type_cannot_hold_are_named_before_cutover(pg_dsn: str, db: asyncpg.Connection) -> None:

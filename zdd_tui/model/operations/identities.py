@@ -48,6 +48,19 @@ SELECT sql FROM (
 """The default comes back, and its sequence continues after the numbers that the identity has given."""
 
 
+_CONTINUE = """
+SELECT format('SELECT setval(%L, %s) FROM %s AS identity WHERE last_value <= %s', i.objid::regclass, last,
+  i.objid::regclass, last)
+FROM pg_attribute a JOIN pg_depend i ON i.refobjid = a.attrelid AND i.refobjsubid = a.attnum AND i.deptype = 'i'
+  AND i.classid = 'pg_class'::regclass AND i.refclassid = 'pg_class'::regclass
+JOIN pg_depend o ON o.refobjid = a.attrelid AND o.refobjsubid = a.attnum AND o.deptype = 'a'
+  AND o.classid = 'pg_class'::regclass AND o.refclassid = 'pg_class'::regclass
+JOIN pg_sequence s ON s.seqrelid = o.objid, pg_sequence_last_value(o.objid::regclass) AS last
+WHERE a.attrelid = to_regclass({table}) AND a.attname = {column} AND last IS NOT NULL AND seqincrement > 0
+"""
+"""The identity begins after the numbers of the sequence that belongs to the column, if it would begin before."""
+
+
 def read_add_identity(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     """In expand; in contract where it refuses the values that an older version may write.
 
@@ -58,13 +71,14 @@ def read_add_identity(alter: Any, command: Any, text: str, options: OperationOpt
     alter_column = f"ALTER TABLE {table} ALTER COLUMN {name_sql(column)} "
     label = f"add an identity to {table}.{name_sql(column)}"
     if (options.scope.relation_key(alter.relation), column) in options.scope.dropped_defaults:
-        before = (
-            _INSTEAD_OF_DEFAULT.replace("{table}", quote_literal(table))
+        before, then = (
+            query.replace("{table}", quote_literal(table))
             .replace("{column}", quote_literal(column))
             .replace("{alter}", quote_literal(alter_column))
+            for query in (_INSTEAD_OF_DEFAULT, _CONTINUE)
         )
         statements = (f"{alter_column}DROP DEFAULT", text)
-        instead = OperationStep(_phase(options, is_late=True), label, statements, undo_query=before)
+        instead = OperationStep(options.last_phase, label, statements, undo_query=before, then_query=then)
         return (Operation(text, label, (instead,), topic=default_topic(table, column)),)
     step = OperationStep(_phase(options, is_late=is_always), label, (text,), (f"{alter_column}DROP IDENTITY",))
     return (Operation(text, label, (step,)),)
@@ -112,6 +126,20 @@ def read_drop_expression(alter: Any, command: Any, _text: str, _options: Operati
         f"{what}: DROP EXPRESSION: the column cannot be generated again without a rewrite of the table under a lock",
         "add a plain column, fill it, let V2 use it, then drop this one; or accept that a rollback keeps it plain:"
         " write the operation as a mapping with sql:, undo: [] and phase: contract",
+    )
+
+
+def restore_position_query(sequence: str) -> str:
+    """A query of the statement that takes back where a sequence continues: no number is given twice.
+
+    Args:
+        sequence: as an SQL expression.
+    """
+    return (
+        "SELECT format('SELECT setval(%1$L, %2$s(pg_sequence_last_value(%1$L), %3$s))', seqrelid::regclass,"
+        " CASE WHEN seqincrement > 0 THEN 'greatest' ELSE 'least' END, last)"
+        f" FROM pg_sequence, pg_sequence_last_value(seqrelid::regclass) AS last"
+        f" WHERE seqrelid = ({sequence})::text::regclass AND last IS NOT NULL"
     )
 
 

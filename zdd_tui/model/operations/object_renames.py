@@ -55,7 +55,9 @@ def read_rename(statement: Any, text: str, options: OperationOptions) -> tuple[O
         optional = ""
         if statement.missing_ok and statement.HasField("relation"):
             optional = f"SELECT to_regclass({quote_literal(relation_sql(statement.relation))}) IS NOT NULL"
-        step = OperationStep(options.last_phase, shorten(text), (text,), (back,), only_if=optional)
+        names = {"OBJECT_INDEX": statement.relation.relname, "OBJECT_TABCONSTRAINT": statement.subname}
+        renames = (names[kind], statement.newname) if kind in names else None
+        step = OperationStep(options.last_phase, shorten(text), (text,), (back,), only_if=optional, renames=renames)
         return (Operation(text, step.label, (step,)),)
     if kind == "OBJECT_VIEW":
         return (_rename_view(statement, text, options),)

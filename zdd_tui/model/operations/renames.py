@@ -53,6 +53,7 @@ def read_rename_column(statement: Any, text: str, scope: Scope) -> Operation:
             " rename to a new name",
         )
     scope.renamed_columns.add((key, old))
+    scope.late.add(key)
     a, b = name_sql(old), name_sql(new)
     archived = name_sql(prefixed_column("zdd_old_", table, new))
     function = derived_name("rename", statement.relation.relname, old)

@@ -93,7 +93,7 @@ def repeat_fills(operations: list[Operation]) -> list[Operation]:
         if isinstance(operation, RenameOperation):
             continue  # a trigger keeps its column filled, and in contract the old name is gone
         for each in (step.fill for step in operation.steps if step.phase is Phase.BACKFILL):
-            if each is not None and not each.source:
+            if each is not None and not each.source and not each.statement:
                 fills |= {(same_table(each.table), column): (each, operation.settings) for column, _ in each.values}
     return found
 

@@ -71,7 +71,7 @@ def _move_table(text: str, old: str, new: str, forth: str, back: str, tables: tu
     )
     known = tuple(replace(step, are_locks_known=True) for step in steps)
     summary = f"rename table {old} to {new}"
-    return RenameOperation(text, summary, known, removes=(f"table {old}",), tables=tables)
+    return RenameOperation(text, summary, known, removes=(f"table {old}",), tables=tables, moved=(old, new))
 
 
 def _create_view(view: str, table: str) -> str:

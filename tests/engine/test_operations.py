@@ -11,6 +11,7 @@ from zdd_tui.engine.steps.operations import CheckRows, RunOperation
 from zdd_tui.model.errors import PlanError, StepFailed
 from zdd_tui.model.operations.registry import plan_operations
 from zdd_tui.model.phase import Phase
+from zdd_tui.model.plan.operations import SchemaPlan
 from zdd_tui.testbed.servers import PostgresServer
 
 MIGRATIONS = {
@@ -171,6 +172,13 @@ def test_down_without_a_change_of_a_type_is_refused() -> None:
         plan_operations(plan_of("postgresql://x", {"sql": "ALTER TABLE notes ADD COLUMN y int", "down": "1"}))
     assert "undo" in refused.value.hint
     assert plan_operations(plan_of("postgresql://x", {"sql": "ALTER TABLE notes ALTER n TYPE text", "down": "n::int"}))
+
+
+def test_down_of_a_removed_column_is_used_without_a_rollout_too() -> None:
+    section = {"sql": "ALTER TABLE notes DROP COLUMN n", "down": "1"}
+    plan = SchemaPlan.model_validate({"name": "n", "database": {"dsn": "postgresql://x"}, "operations": [section]})
+    restored = [step.not_null for each in plan_operations(plan) for step in each.steps if step.not_null is not None]
+    assert [column.fill for column in restored] == ["1"]
 
 
 @pytest.mark.parametrize(

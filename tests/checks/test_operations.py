@@ -35,8 +35,12 @@ async def test_fills_are_described_and_their_statements_harm_nobody(pg_dsn: str,
 
 async def test_a_fill_without_a_key_is_refused(pg_dsn: str, db: asyncpg.Connection) -> None:
     await db.execute(TABLES)
-    with pytest.raises(PlanError, match=r"operations: log has no unique index over columns that are NOT NULL"):
-        await check_operation_rows(db, plan_of(pg_dsn, {"sql": "UPDATE log SET n = n + 1", "undo": []}))
+    plan = plan_of(pg_dsn, {"sql": "UPDATE log SET n = n + 1", "undo": []}, backfill={"max_statement_rows": 0})
+    reason = "cannot run in batches: log has no unique index over columns that are NOT NULL"
+    await check_operation_rows(db, plan)
+    await db.execute("INSERT INTO log VALUES (1)")
+    with pytest.raises(PlanError, match=reason):
+        await check_operation_rows(db, plan)
 
 
 async def test_what_the_documentation_says_runs_in_expand_is_accepted(pg_dsn: str, db: asyncpg.Connection) -> None:

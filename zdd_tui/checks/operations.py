@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from zdd_tui.backends.postgres.connection import Connection
-from zdd_tui.backends.postgres.fill_target import list_row_triggers, read_fill_target
+from zdd_tui.backends.postgres.fill_target import list_row_triggers, read_fill_target, read_reason_for_one
 from zdd_tui.backends.postgres.operations import count_violations, find_problems, read_not_null, with_settings
 from zdd_tui.backends.postgres.removed_use import read_use_facts, resolve_removed
 from zdd_tui.checks.locks import (
@@ -18,7 +18,7 @@ from zdd_tui.checks.locks import (
 )
 from zdd_tui.model.advice.locks import StatementVerdict
 from zdd_tui.model.errors import PlanError, StepFailed
-from zdd_tui.model.operations.base import Fill, Operation, OperationStep, StepMode
+from zdd_tui.model.operations.base import Fill, Operation, OperationStep, StepMode, shorten
 from zdd_tui.model.operations.fills import CTID
 from zdd_tui.model.operations.registry import numbered_steps, plan_operations
 from zdd_tui.model.operations.removed import UseBaseline, find_uses, removed_objects, replaced_routines
@@ -51,7 +51,7 @@ async def check_operation_rows(conn: Connection, plan: BaseOperationsPlan) -> li
                 continue
             try:
                 async with with_settings(conn, step):
-                    lines += await describe_fill(conn, step.fill)
+                    lines += await describe_fill(conn, step.fill, plan.backfill.max_statement_rows)
             except StepFailed as error:
                 errors.append(PlanError(f"operations: {error.title}", error.hint))
     errors += [PlanError(f"operations: {text}", hint) for text, hint in await find_problems(conn, operations)]
@@ -109,14 +109,19 @@ async def _find_limits(conn: Connection, operations: Iterable[Operation]) -> lis
     return lines
 
 
-async def describe_fill(conn: Connection, fill: Fill) -> list[str]:
+async def describe_fill(conn: Connection, fill: Fill, max_rows: int) -> list[str]:
     """
+    Args:
+        max_rows: of a table on which a statement may run as one.
+
     Returns:
         notes about the batches of a fill; none where an operation creates the table.
 
     Raises:
-        StepFailed: the table has no key by which batches can be found.
+        StepFailed: no batches can do it, and the table has more rows.
     """
+    if reason := await read_reason_for_one(conn, fill, max_rows):
+        return [f"note: {shorten(fill.sql)} runs as one statement, which locks its rows until the end: {reason}"]
     target = await read_fill_target(conn, fill)
     if target is None:
         return []

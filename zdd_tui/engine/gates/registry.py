@@ -254,10 +254,19 @@ async def _evaluate_fills_complete(ctx: Context, record: ReleaseRecord) -> GateR
     return Verdict.PASS, f"{len(steps)} of {len(steps)} fills done, {count_noun(rows, 'row')} read"
 
 
+def _last_name(name: str, renamed: dict[str, str]) -> str:
+    """An index may be renamed for a constraint, and the constraint after that."""
+    for _ in renamed:
+        name = renamed.get(name, name)
+    return name
+
+
 async def _evaluate_operations_valid(ctx: Context, record: ReleaseRecord) -> GateResult:
     """The indexes that the phase has built are valid. What ran in a transaction is there or is not."""
     renamed = dict(step.detail["renamed"] for step in record.steps if "renamed" in step.detail)
-    made = [(schema, renamed.get(name, name)) for step in record.steps for schema, name in step.detail.get("made", ())]
+    made = [
+        (schema, _last_name(name, renamed)) for step in record.steps for schema, name in step.detail.get("made", ())
+    ]
     copied = [name for step in record.steps for name in step.detail.get("copied", ())]
     async with ctx.read_connection() as conn:
         invalid = [f"{schema}.{name}" for schema, name in made if not await is_valid_index(conn, schema, name)]

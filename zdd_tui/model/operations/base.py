@@ -45,6 +45,8 @@ class Fill:
         is_partial: rows that meet the condition may be left; a later step writes them.
         alias: of the table in the expressions; empty for its own name.
         source: further items for FROM, as SQL; empty for none.
+        statement: what runs as one statement, because it cannot run in batches; empty where batches do the same.
+        reason: why it cannot.
     """
 
     table: str
@@ -54,11 +56,15 @@ class Fill:
     is_partial: bool = False
     alias: str = ""
     source: str = ""
+    statement: str = ""
+    reason: str = ""
 
     @property
     def sql(self) -> str:
-        """The statement that the batches are parts of, for people."""
-        name = f"{self.table} AS {self.alias}" if self.alias else self.table
+        """The statement that the batches are parts of."""
+        if self.statement:
+            return self.statement
+        name = f"{self.table} AS {name_sql(self.alias)}" if self.alias else self.table
         where = f" WHERE {self.only_where}" if self.only_where else ""
         if not self.values:
             return f"DELETE FROM {name}{f' USING {self.source}' if self.source else ''}{where}"
@@ -188,7 +194,7 @@ class OperationStep:
     def lines(self) -> tuple[str, ...]:
         """What the step runs, for people."""
         if self.fill is not None:
-            return (f"in batches: {self.fill.sql}",)
+            return (f"{'as one statement' if self.fill.statement else 'in batches'}: {self.fill.sql}",)
         if self.mode is StepMode.COPY_INDEXES:
             columns = ", ".join(f"{new} as on {old}" for old, new in self.copies)
             return () if self.is_reversed else (f"CREATE INDEX CONCURRENTLY on {columns}",)
@@ -344,10 +350,12 @@ class RenameOperation(Operation):
     Attributes:
         tables: names without a schema that the table has before and after.
         columns: the old and the new name of the column; empty where the table itself is renamed.
+        moved: the old and the new name of the table as SQL; empty where a column is renamed.
     """
 
     tables: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    moved: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,6 +432,11 @@ def relation_names(relation: Any) -> tuple[str, ...]:
 def relation_sql(relation: Any) -> str:
     """The name of a RangeVar as SQL, with its schema where it has one."""
     return name_sql(*relation_names(relation))
+
+
+def default_topic(table: str, column: str) -> str:
+    """What statements about the default of a column set: an identity takes its place, too."""
+    return f"default of {table}.{column}"
 
 
 def column_exists(table: str, column: str) -> str:

@@ -80,11 +80,22 @@ def add_table_constraint(
     problem = "'%s has a constraint %s already, and the new one has no name'"
     taken = Requirement(
         f"SELECT format({problem}, {table}, conname) FROM pg_constraint WHERE conrelid = to_regclass({table})"
-        f" AND conname = {quote_literal(constraint.conname)}",
+        f" AND conname = {quote_literal(constraint.conname)}{_not_of(scope, key)}",
         "name it: ADD CONSTRAINT name …",
     )
     dropped = (key, constraint.conname) in scope.dropped_constraints
     return operation if dropped else replace(operation, requirements=(*operation.requirements, taken))
+
+
+def _not_of(scope: Scope, table: ObjectKey) -> str:
+    """Leaves out what goes in expand, together with a column that the migration drops."""
+    dropped = [column for key, column in scope.dropped_columns if key == table]
+    if not dropped:
+        return ""
+    return (
+        " AND NOT (contype IN ('c', 'p', 'x') AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = conrelid"
+        f" AND attnum = ANY (conkey) AND attname IN ({', '.join(map(quote_literal, sorted(dropped)))})))"
+    )
 
 
 def _constraint_phase(scope: Scope, key: ObjectKey, constraint: Any, kind: str, options: OperationOptions) -> Phase:

@@ -33,6 +33,7 @@ from zdd_tui.model.operations.generated import (
     function_sql,
     prefixed_column,
 )
+from zdd_tui.model.operations.scope import Scope
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import dollar_quoted, name_sql, quote_literal
 
@@ -40,15 +41,24 @@ FIRST_TRIGGER = "!"
 """Triggers of one event fire in the order of their names: ours first, so that the others read both columns alike."""
 
 
-def read_rename_column(statement: Any, text: str) -> Operation:
+def read_rename_column(statement: Any, text: str, scope: Scope) -> Operation:
     """A column under a second name.
 
     Raises:
-        PlanError: a name is too long.
+        PlanError: a name is too long, or is that of another column until contract.
     """
     table, old, new = relation_sql(statement.relation), statement.subname, statement.newname
     if statement.missing_ok:
         raise PlanError(f"{' '.join(text.split())}: IF EXISTS is not supported for a rename", "leave it out")
+    key = scope.relation_key(statement.relation)
+    if (key, new) in scope.dropped_columns | scope.renamed_columns:
+        raise PlanError(
+            f"{' '.join(text.split())}: another column has the name {new} before, and running code uses both",
+            f"ALTER TABLE {table} ALTER COLUMN {name_sql(new)} TYPE … USING … changes a column under its name; or"
+            " rename to a new name",
+        )
+    scope.renamed_columns.add((key, old))
+    scope.late.add(key)
     a, b = name_sql(old), name_sql(new)
     archived = name_sql(prefixed_column("zdd_old_", table, new))
     function = derived_name("rename", statement.relation.relname, old)

@@ -13,6 +13,7 @@ from zdd_tui.model.operations.base import (
     OperationStep,
     Requirement,
     StepMode,
+    default_topic,
     fit_name,
     old_object_name,
 )
@@ -108,12 +109,17 @@ def drop_with_table(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
 def repeat_overtaken(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
     """A setting of expand is set again in contract where an earlier one of the same has been put off until there.
 
-    ``REVOKE …; GRANT …`` and ``DROP DEFAULT; SET DEFAULT`` end as they are written.
+    ``REVOKE …; GRANT …`` end as they are written. Of ``DROP DEFAULT; SET DEFAULT`` the second alone runs: between the
+    two, rows would get no value.
     """
     late: set[str] = set()
     result = []
-    for operation in operations:
+    for number, operation in enumerate(operations):
         is_late = any(step.phase is Phase.CONTRACT for step in operation.steps)
+        later = {each.topic for each in operations[number + 1 :]}
+        if operation.topic.startswith(default_topic("", "")[:-1]) and operation.drops and operation.topic in later:
+            result.append(replace(operation, steps=()))
+            continue
         if operation.topic and is_late:
             late.add(operation.topic)
         elif operation.topic in late:

@@ -83,7 +83,7 @@ def _move_table(text: str, relation: Any, new: str, forth: str, back: str, table
     summary = f"rename table {old} to {new}"
     # The name is a view from contract on.
     removed = RemovedObject(RemovedKind.RELATION, relation_names(relation), f"table {old}", Phase.CLEANUP)
-    return RenameOperation(text, summary, known, removes=(removed,), tables=tables)
+    return RenameOperation(text, summary, known, removes=(removed,), tables=tables, moved=(old, new))
 
 
 def _create_view(view: str, table: str) -> str:

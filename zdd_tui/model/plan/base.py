@@ -216,6 +216,9 @@ class Backfill(PlanSection):
         90, ge=1, le=1000, description="pause while a latency rule of the guard is above this percent of its limit"
     )
     max_failed_rows: int = Field(0, ge=0, description="failed rows that the gate tolerates")
+    max_statement_rows: int = Field(
+        10_000, ge=0, description="UPDATE and DELETE that no batches can do run as one statement on so small a table"
+    )
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:

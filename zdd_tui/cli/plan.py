@@ -31,14 +31,14 @@ def run_plan(arguments: argparse.Namespace, out: TextIO) -> int:
     """Writes the plan of a migration, and says what runs in which phase.
 
     Raises:
-        Refused: a statement cannot be executed online; names each of them. Nothing is written.
-        PlanError: a file cannot be read, or the plan not be written.
+        Refused: the migration changes nothing, or holds what cannot be executed online; names it. Nothing is written.
+        PlanError: an option is wrong, a file cannot be read or is no SQL, or the plan cannot be written.
     """
     if arguments.output:
         require_new_file(arguments.output, force=arguments.force)
     has_rollout = arguments.deployment is not None
     if has_rollout is not (arguments.image is not None):
-        raise Refused(
+        raise PlanError(
             "--deployment and --image belong together", "give both, or neither for a plan that rolls out nothing"
         )
     if arguments.directory:
@@ -49,15 +49,19 @@ def run_plan(arguments: argparse.Namespace, out: TextIO) -> int:
     text = format_yaml(document, "\n# ".join(found.origin))
     placeholders = {name: f"placeholder://{name.lower()}" for name in find_placeholders(yaml.safe_load(text))}
     loaded = load_plan(text, source=arguments.output or "plan.yaml", environment=placeholders | os.environ)
+    assert isinstance(loaded.plan, BaseOperationsPlan)
+    try:
+        operations = plan_operations(loaded.plan)
+    except PlanError as error:  # each statement can be executed, but not all of them in one migration
+        raise Refused(error.title, error.hint) from None
     asyncio.run(check_plan(loaded, offline=True))
     if not arguments.output:
         out.write(text)
         return 0
     write_plan(text, arguments.output, force=arguments.force)
-    assert isinstance(loaded.plan, BaseOperationsPlan)
     for line in found.origin:
         out.write(line + "\n")
-    for line in describe_operations(plan_operations(loaded.plan)):
+    for line in describe_operations(operations):
         out.write(line + "\n")
     out.write(f"wrote {arguments.output}: check it with zdd check {arguments.output}\n")
     return 0

@@ -4,7 +4,7 @@ from typing import Any, TypeAlias
 
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.ddl import create_index, drop_index, execute_ddl, run_outside_transaction
-from zdd_tui.backends.postgres.fill_target import read_fill_target
+from zdd_tui.backends.postgres.fill_target import read_reason_for_one
 from zdd_tui.backends.postgres.operations import (
     NotNullState,
     count_violations,
@@ -52,7 +52,8 @@ class CheckRows:
     """
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        operations = plan_operations(ctx.plan_of_type(BaseOperationsPlan))
+        plan = ctx.plan_of_type(BaseOperationsPlan)
+        operations = plan_operations(plan)
         is_again = step.name == "check-rows-again"
         async with ctx.read_connection() as conn:
             counted = await count_violations(conn, operations, repaired=[Phase.BACKFILL] if is_again else [])
@@ -60,7 +61,7 @@ class CheckRows:
             for spec in (each for one in operations for each in one.steps if not is_again):
                 if spec.fill is not None:
                     async with with_settings(conn, spec):
-                        await read_fill_target(conn, spec.fill)
+                        await read_reason_for_one(conn, spec.fill, plan.backfill.max_statement_rows)
         if problems:
             raise StepFailed("; ".join(text for text, _ in problems), f"{problems[0][1]}; then {step.retry_command}")
         if counted.uncounted:

@@ -268,7 +268,7 @@ def _read_detach(alter: Any, command: Any, text: str, options: OperationOptions)
     )
     detach = f"ALTER TABLE {table} DETACH PARTITION {partition}"
     step = OperationStep(options.last_phase, f"detach {partition} from {table}", (detach,), undo_query=before)
-    return (Operation(text, step.label, (*first, step), removes=(f"partition {partition} of {table}",)),)
+    return (Operation(text, step.label, (*first, step)),)
 
 
 def _keep_condition(partition: str, phase: Phase) -> tuple[OperationStep, ...]:

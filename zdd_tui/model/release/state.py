@@ -283,7 +283,8 @@ def _advance(release: Release, command: Command, gates: Mapping[str, GateReading
         _check_gates(release, command, gates, now)
     if release.next_phase is None:
         return replace(release, state=ReleaseState.DONE)
-    return replace(release, state=ReleaseState.RUNNING, phase=release.phase + 1, error="")
+    # A phase without steps waits at once.
+    return next_state(replace(release, state=ReleaseState.RUNNING, phase=release.phase + 1, error=""))
 
 
 def _check_conditions(release: Release) -> None:

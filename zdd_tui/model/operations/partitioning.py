@@ -13,6 +13,8 @@ from zdd_tui.model.operations.base import (
     Fill,
     OperationOptions,
     OperationStep,
+    ReliedKind,
+    ReliedObject,
     RenameOperation,
     Requirement,
     StepMode,
@@ -32,6 +34,7 @@ from zdd_tui.model.operations.partition_swap import (
     require_equal,
     swap_tables,
     table_problems,
+    truncate_trigger,
     validate_foreign_keys,
 )
 from zdd_tui.model.phase import Phase
@@ -52,7 +55,7 @@ def read_partition(section: PartitionSection, options: OperationOptions) -> Rena
     if options.scope.is_new(options.scope.relation_key(relation)):
         raise PlanError(f"partition: the migration itself creates {table}", "create it with PARTITION BY")
     schema = [relation.schemaname] if relation.schemaname else []
-    new, old = (name_sql(*schema, each) for each in (change.new, change.old))
+    new = name_sql(*schema, change.new)
     summary = f"partition {table} by {change.by}"
     lock = f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"
     expand = (
@@ -73,6 +76,7 @@ def read_partition(section: PartitionSection, options: OperationOptions) -> Rena
             f"copy to {new} what is written to {table}",
             (lock, keep_equal(change, change.new)),
             (f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE", *drop_mirror(change)),
+            keeps=_triggers(change),
         ),
         *_key_index_steps(change),
     )
@@ -94,7 +98,7 @@ def read_partition(section: PartitionSection, options: OperationOptions) -> Rena
         ),
         OperationStep(Phase.BACKFILL, f"analyze {new}", (f"ANALYZE {new}",)),
     )
-    steps = (*expand, *backfill, *_contract_steps(change, new, old))
+    steps = (*expand, *backfill, *_contract_steps(change, schema))
     settings = tuple(options.scope.settings.values())
     return RenameOperation(
         section.statements,
@@ -124,18 +128,24 @@ def partition_plainly(section: PartitionSection) -> tuple[str, ...]:
     )
 
 
-def _contract_steps(change: Partitioning, new: str, old: str) -> tuple[OperationStep, ...]:
+def _contract_steps(change: Partitioning, schema: list[str]) -> tuple[OperationStep, ...]:
     """The swap, and what a rollback needs: steps with ``is_reversed`` do nothing, their undo runs in opposite order."""
     table = change.table
+    new, old = (name_sql(*schema, each) for each in (change.new, change.old))
     lock = f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"
 
-    def step(label: str, *statements: str, undo: tuple[str, ...] = ()) -> OperationStep:
-        return OperationStep(Phase.CONTRACT, label, statements, undo, is_reversed=not statements)
+    def step(
+        label: str, *statements: str, undo: tuple[str, ...] = (), keeps: tuple[ReliedObject, ...] = ()
+    ) -> OperationStep:
+        return OperationStep(Phase.CONTRACT, label, statements, undo, is_reversed=not statements, keeps=keeps)
+
+    triggers = _triggers(change)
+    index = (f"DROP INDEX IF EXISTS {name_sql(*schema, change.key_index)}",) if change.key else ()
 
     forward, back = keep_equal(change, change.new), keep_equal(change, change.old)
     strict, strict_back = keep_equal(change, change.new, strict=True), keep_equal(change, change.old, strict=True)
     return (
-        step(f"refuse rows of {table} that no partition can hold", lock, strict, undo=(lock, forward)),
+        step(f"refuse rows of {table} that no partition can hold", lock, strict, undo=(lock, forward), keeps=triggers),
         step(f"compare every row of {table} with {new}", require_equal(change)),
         step(f"for a rollback: validate the foreign keys of {table}", undo=(validate_foreign_keys(change),)),
         step(
@@ -143,6 +153,7 @@ def _contract_steps(change: Partitioning, new: str, old: str) -> tuple[Operation
             swap_tables(change, change.new, change.old),
             back,
             undo=(swap_tables(change, change.old, change.new), strict),
+            keeps=triggers,
         ),
         # Right after the swap, so that no rollback of it leaves them out.
         step(f"for a rollback: compare every row of {table} with {old}", undo=(require_equal(change),)),
@@ -151,9 +162,15 @@ def _contract_steps(change: Partitioning, new: str, old: str) -> tuple[Operation
         OperationStep(
             Phase.CLEANUP,
             f"drop {old} and the trigger",
-            (*drop_mirror(change), f"DROP TABLE {old}"),
+            (*drop_mirror(change), *index, f"DROP TABLE {old}"),
         ),
     )
+
+
+def _triggers(change: Partitioning) -> tuple[ReliedObject, ...]:
+    """Rows that are written without them are found by the comparison before the swap, and before a rollback of it."""
+    names = (change.trigger, truncate_trigger(change))
+    return tuple(ReliedObject(ReliedKind.TRIGGER, change.table, each) for each in names)
 
 
 def _key_index_steps(change: Partitioning) -> tuple[OperationStep, ...]:

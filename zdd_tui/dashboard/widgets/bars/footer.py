@@ -1,5 +1,6 @@
 """The last line: keys that have an effect now. A key that would be refused is not shown."""
 
+import re
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -141,4 +142,10 @@ def disabled_reason(board: DashboardState, context: RenderContext, kind: Command
         return board.release.error or "the release has not been read yet"
     if not board.activity(context.now).is_known and kind is not CommandKind.ROLLBACK:  # rollback is always offered
         return f"{board.release.error or 'the database does not respond'}; commands are blocked until it recovers"
-    return explain_refusal(record.release, kind, count_verdicts(record, now).gates, now)
+    return _with_keys(explain_refusal(record.release, kind, count_verdicts(record, now).gates, now), context)
+
+
+def _with_keys(reason: str, context: RenderContext) -> str:
+    """A reason from the rules with keys in place of commands. That of `zdd status` is this screen."""
+    reason = re.sub(r" \([^()]*zdd status PLAN\)$", "", reason)
+    return re.sub(r"zdd (resume|rollback) PLAN", lambda found: f"press {context.key_names[found[1]]}", reason)

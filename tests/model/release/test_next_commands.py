@@ -131,5 +131,6 @@ def test_an_ended_release_has_one_answer_to_every_command(state: ReleaseState, k
     found = explain_refusal(ended, kind, {}, 0.0)
     assert found.startswith(f"release users has ended: it is {state.text}")
     assert found.endswith("(to begin another: zdd agent --new PLAN)")
-    assert explain_ended(ended, "p.yaml", "eu").title.startswith(f"release users has ended in region eu: it is {state.text}")
+    in_region = explain_ended(ended, "p.yaml", "eu").title
+    assert in_region.startswith(f"release users has ended in region eu: it is {state.text}")
     assert explain_ended(ended, "p.yaml").hint == "to begin another: zdd agent --new p.yaml"

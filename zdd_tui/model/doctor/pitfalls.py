@@ -436,9 +436,7 @@ def _check_unguarded_soaks(plan: BasePlan) -> Iterator[Observation]:
 
 
 PITFALLS = (
-    DoctorRule(
-        "breaking-migration", "a breaking migration with a strategy that does not support it", check_breaking_migration
-    ),
+    DoctorRule("breaking-migration", "a breaking migration with the wrong strategy", check_breaking_migration),
     DoctorRule("sticky-sessions", "sticky sessions", check_sticky_sessions),
     DoctorRule("probes", "shallow probes, abrupt shutdown", check_probes),
     DoctorRule("leaking-flags", "flags that leak", check_flag_lifetime),

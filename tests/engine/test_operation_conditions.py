@@ -185,8 +185,8 @@ async def test_what_the_release_itself_changes_is_no_breach(pg_dsn: str, db: asy
 
 RENAME, RETYPE = "ALTER TABLE notes RENAME body TO content", "ALTER TABLE notes ALTER user_id TYPE numeric"
 CASES = {
-    "rename": (RENAME, "!zdd_rename_notes_body", "body", "content", "zdd_old_content", "'lost'"),
-    "type": (RETYPE, "~zdd_retype_notes_user_id", "user_id", "zdd_new_user_id", "zdd_old_user_id", "77"),
+    "rename": (RENAME, "!zdd_rename_notes_body", "body", "content", "zdd_old_content", "'lost {}'"),
+    "type": (RETYPE, "~zdd_retype_notes_user_id", "user_id", "zdd_new_user_id", "zdd_old_user_id", "77{}"),
 }
 
 
@@ -207,7 +207,7 @@ async def test_a_trigger_is_restored_and_the_rows_that_it_missed_are_found(
         before = sum(event.kind == "condition" for event in (await release.read()).events)
         async with db.transaction():
             await db.execute(f'{how} "{trigger}"' + (" ON notes" if how.startswith("DROP") else ""))
-            await db.execute(f"UPDATE notes SET {column} = {value} WHERE id = 3")
+            await db.execute(f"UPDATE notes SET {column} = {value.format(before)} WHERE id = 3")
         await release.wait(lambda record: sum(event.kind == "condition" for event in record.events) > before)
         async with asyncio.timeout(STOP_SECONDS):
             while await db.fetchval("SELECT tgenabled = 'A' FROM pg_trigger WHERE tgname = $1", trigger) is not True:  # noqa: ASYNC110

@@ -200,6 +200,24 @@ async def test_a_write_that_commits_while_the_copy_waits_for_its_row_is_kept(
         assert await made.recorded() == [("1", "new", "UPDATE")]
 
 
+async def test_two_writers_of_v3_that_wait_for_each_other_leave_records_of_the_new_side(
+    db: asyncpg.Connection, pg_dsn: str
+) -> None:
+    """A DELETE has locked the new row and waits for the old one, which an upsert has locked: it gives way."""
+    async with synced(db, pg_dsn, "table") as made:
+        upsert = await asyncpg.connect(pg_dsn)
+        try:
+            async with upsert.transaction():
+                # What the trigger that keeps the order of locks does first in an upsert.
+                await upsert.execute("SELECT FROM users WHERE id = 1 FOR NO KEY UPDATE")
+                await db.execute("DELETE FROM people WHERE id = 1")
+                await upsert.execute("INSERT INTO people (id, full_name, email) VALUES (1, 'V3', 'e')")
+        finally:
+            await upsert.close()
+        assert await made.name() == ("First1", "V3")
+        assert await made.recorded() == [("1", "new", "DELETE"), ("1", "new", "INSERT")]
+
+
 CHANGES = {
     "a new column renamed": "ALTER TABLE {new} RENAME full_name TO full_name_x",
     "an old column renamed": "ALTER TABLE users RENAME first_name TO first_name_x",

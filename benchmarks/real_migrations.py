@@ -41,6 +41,9 @@ from zdd_tui.rehearsal.step_metrics import StepMetrics, StepMetricsCollector
 from zdd_tui.rehearsal.walk import Measurement, ReleaseWalk, open_release
 from zdd_tui.testbed.servers import PostgresServer
 
+_FOLDED_NOW = re.compile(r"'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+[^']*'(?=::timestamp)")
+"""A view over ``'now'::timestamp`` holds the moment of its creation, which differs between the two databases."""
+
 BRIEF_MODES = ("ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock", "ShareLock")
 """Locks that stop writers."""
 
@@ -95,7 +98,9 @@ class Databases:
     async def differences(self) -> tuple[str, ...]:
         programs = self.server.programs_folder
         expected, found = await dump_definitions(self.plain, programs), await dump_definitions(self.zdd, programs)
-        return compare_definitions(sort_columns(expected), sort_columns(found))
+        return compare_definitions(
+            *(sort_columns([_FOLDED_NOW.sub("now", line) for line in each]) for each in (expected, found))
+        )
 
     async def _admin(self, *statements: str) -> None:
         conn = await asyncpg.connect(self.server.dsn)
@@ -117,12 +122,11 @@ async def run_plainly(dsn: str, statements: Sequence[str]) -> None:
 
 
 def read_statements(text: str) -> tuple[str, ...]:
-    return tuple(each for each in split_statements(text) if not _ends_transaction(each))
+    return tuple(each for each in split_statements(text) if not _is_transaction_control(each))
 
 
-def _ends_transaction(statement: str) -> bool:
-    """Whether it is BEGIN, COMMIT or the like; a comment may stand before it."""
-    return bool(parse_sql(statement).stmts[0].stmt.WhichOneof("node") == "transaction_stmt")
+def _is_transaction_control(statement: str) -> bool:
+    return all(each.stmt.HasField("transaction_stmt") for each in parse_sql(statement).stmts)
 
 
 @dataclass(slots=True)
@@ -235,8 +239,8 @@ async def run_directory(arguments: argparse.Namespace, folder: Path, files: Sequ
 def _version(file: Path) -> tuple[int, str]:
     """Files in the order of their numbers; those of a folder each by the folder's name."""
     name = file.name if re.match(r"V?\d", file.name) else file.parent.name
-    number = re.match(r"V?(\d+)", name)
-    return (int(number[1]) if number and "-" not in name[:11] else 0, name)
+    number = re.match(r"V?(\d[\d-]*)", name)
+    return (int(number[1].replace("-", "")) if number else 0, name)
 
 
 def report(name: str, results: Sequence[FileResult]) -> str:

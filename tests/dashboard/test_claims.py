@@ -223,14 +223,14 @@ class World:
             self.shown = replace(self.shown, delivery=delivery.stored())
             self.attempt = None
         elif self.now - self.attempt.started_at >= ATTEMPT:
-            self.shown = replace(self.shown, delivery=delivery.attempt_failed("db does not answer within 2.5 s"))
+            self.shown = replace(self.shown, delivery=delivery.attempt_failed("db does not respond within 2.5 s"))
             if self.now + PAUSE < delivery.started_at + RETRY_SECONDS:
                 self.attempt, self.next_attempt_at = None, self.now + PAUSE
             elif self.now >= self.attempt.started_at + VALID_SECONDS:
-                self.shown = replace(self.shown, delivery=delivery.given_up("db does not answer"))
+                self.shown = replace(self.shown, delivery=delivery.given_up("db does not respond"))
                 self.given_up.add(request.request_id)
                 assert self.progress is not None
-                self.progress = self.progress.with_send_error(RuntimeError("db does not answer"), self.now)
+                self.progress = self.progress.with_send_error(RuntimeError("db does not respond"), self.now)
                 self.attempt = None
 
     def _find(self, request_id: str) -> StoredCommand | None:

@@ -122,7 +122,7 @@ async def test_writers_that_never_stop_are_told(
     )
     plan = plan_of(pg_dsn, undoable("UPDATE items SET kind = 'old' WHERE kind IS NULL AND id < 4"), backfill=SMALL)
     async with open_context(plan) as ctx:
-        with pytest.raises(StepFailed, match=r'3 rows of "public"\."items" still need the values after 3 passes'):
+        with pytest.raises(StepFailed, match=r'after 3 passes 3 rows of "public"\."items" without the values'):
             await fill(ctx, plan)
 
 

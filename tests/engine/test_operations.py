@@ -125,7 +125,7 @@ async def test_an_index_of_another_client_is_neither_used_nor_dropped(pg_dsn: st
     await db.execute(SCHEMA + "CREATE INDEX mine ON notes (n)")
     plan = plan_of(pg_dsn, "CREATE INDEX mine ON notes (body)")
     async with open_context(plan) as ctx:
-        with pytest.raises(StepFailed, match=r"there is an index public\.mine already"):
+        with pytest.raises(StepFailed, match=r"index public\.mine exists already"):
             await RunOperation().run(ctx, step := handle(0))
         await RunOperation().undo(ctx, step)
     assert (

@@ -164,7 +164,7 @@ async def _advance(store: Store, loaded: LoadedPlan, record: ReleaseRecord, opti
         sys.stdout.write(f"{answer.outcome}\n")
         sys.stdout.flush()
         return True
-    _say_error(f"advance {answer.status}: {answer.outcome or 'the agent has not answered within 60 s'}")
+    _say_error(f"advance {answer.status}: {answer.outcome or 'no result from the agent within 60 s'}")
     return False
 
 

@@ -61,6 +61,18 @@ async def settle_recorded_rows(ctx: Context, record: ReleaseRecord) -> bool:
     return True
 
 
+async def settle_until_unchanged(ctx: Context) -> None:
+    """Settles recorded rows for as long as they become fewer."""
+    before: int | None = None
+    while True:
+        record = await ctx.store.read()
+        if before is not None and record.witness.open_rows >= before:
+            return
+        before = record.witness.open_rows
+        if not await settle_recorded_rows(ctx, record):
+            return
+
+
 async def settle_open_rows(ctx: Context, record: ReleaseRecord, mode: WitnessMode) -> None:
     """As :func:`settle_recorded_rows`, in a given mode, and without a limit of what may go wrong."""
     release_id = ctx.store.release_id

@@ -10,6 +10,7 @@ import asyncpg
 
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.ddl import execute_ddl
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.operations.base import (
     MAX_VIOLATIONS,
@@ -68,7 +69,7 @@ async def table_schema(conn: Connection, table: str) -> str:
         table,
     )
     if found is None:
-        raise StepFailed(f"there is no table {table}", "correct the operation's name of it")
+        raise StepFailed(f"there is no table {table}", "correct the table's name in the operation")
     return str(found)
 
 
@@ -263,7 +264,8 @@ async def count_violations(
                 f"{violation.what}: not counted within {MAX_COUNT_SECONDS} s; VALIDATE in contract decides"
             )
         elif count:
-            found.append(f"{violation.what}: {count:,}{' or more' if count >= MAX_VIOLATIONS else ''} rows")
+            more = " or more" if count >= MAX_VIOLATIONS else ""
+            found.append(f"{violation.what}: {count_noun(count, f'row{more}', f'rows{more}')}")
     return CountedViolations(tuple(found), tuple(uncounted))
 
 

@@ -76,7 +76,7 @@ async def _fill_runner(ctx: Context, step: StepHandle, name: str, spec: Operatio
     async with ctx.read_connection() as conn, with_settings(conn, spec):
         target = await read_fill_target(conn, spec.fill)
     if target is None:
-        raise StepFailed(f"there is no table {spec.fill.table}", "correct the operation's name of it")
+        raise StepFailed(f"there is no table {spec.fill.table}", "correct the table's name in the operation")
     table, key = target
     limits = ctx.plan_of_type(BaseOperationsPlan).backfill
     job = FillJob(name, spec.fill, table, key, limits, spec.settings)

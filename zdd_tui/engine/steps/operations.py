@@ -163,7 +163,7 @@ class RunOperation:
     async def _undo_by_itself(
         self, ctx: Context, step: StepHandle, spec: OperationStep, kind: str, sql: str, place: str, name: str
     ) -> None:
-        """What would read rows under a lock that stops writers, in parts that may be repeated."""
+        """What would read rows under a lock that blocks writes, in parts that may be repeated."""
         if kind == "index":
             await self._build_again(ctx, step, place, name, sql)
             return
@@ -205,7 +205,7 @@ class RunOperation:
             if not column.fill:
                 raise StepFailed(
                     f"{table}.{name} was NOT NULL, and rows that the new version wrote have no value",
-                    f"fill {name} where it is NULL, then {step.retry_command}; next time give the operation down:",
+                    f"fill {name} where it is NULL, then {step.retry_command}; next time add down: to the operation",
                 )
             await run_batch(ctx, step, in_settings(spec, (fill_nulls_sql(table, column.column, column.fill),)))
         if guarded:  # reads the table under a lock that lets writers continue; the next transaction only the catalog
@@ -223,7 +223,9 @@ class RunOperation:
                 if await find_index(conn, schema, name) is not None:
                     if spec.is_optional:
                         return
-                    raise StepFailed(f"there is an index {schema}.{name} already", "drop it, or name another one")
+                    raise StepFailed(
+                        f"index {schema}.{name} exists already", "drop it, or give the operation's index another name"
+                    )
                 await step.save_detail(made=[[schema, name]])
         await ctx.check_lease()
         if partitioned:
@@ -274,7 +276,7 @@ class RunOperation:
             async with ctx.read_connection() as conn, with_settings(conn, spec):
                 found = await find_index(conn, spec.schema, spec.index)
                 if found is None and not spec.is_optional:
-                    raise StepFailed(f"there is no index {spec.index}", "correct the operation's name of it")
+                    raise StepFailed(f"there is no index {spec.index}", "correct the index's name in the operation")
                 dropped = [] if found is None else [list(found)]
                 if found is not None and await is_partitioned_index(conn, *found[:2]):
                     dropped += await find_index_partitions(conn, *found[:2])

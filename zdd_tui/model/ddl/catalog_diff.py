@@ -1148,8 +1148,7 @@ class _Comparison:
                 *_optional("expand", statement_sql),
                 advice=""
                 if is_parameter
-                else f"{_TABLE_SETTINGS[setting]} after the release, at a time when its"
-                " lock harms nobody, and accept its loss",
+                else f"{_TABLE_SETTINGS[setting]} after the release, at a time of low load, and accept its loss",
                 old=value,
                 new=new.settings.get(setting, ""),
             )

@@ -68,8 +68,8 @@ def check_breaking_migration(facts: DoctorFacts) -> Iterator[Observation]:
         )
     if len(proven) > _MAX_SHOWN:
         yield failed(f"and {len(proven) - _MAX_SHOWN} more", "see pg_stat_statements")
-    for reason in queries.unavailable:
-        yield unknown(reason, "CREATE EXTENSION pg_stat_statements; it also needs shared_preload_libraries")
+    for reason, hint in queries.unavailable:
+        yield unknown(reason, hint)
     if not proven and (stale := len(queries.queries)):
         yield inconclusive(
             f"{stale} older entr{'y' if stale == 1 else 'ies'} in pg_stat_statements name{'s' if stale == 1 else ''}"
@@ -201,7 +201,7 @@ def check_declared_probes(workload: WorkloadFacts) -> Iterator[Observation]:
         yield passed(f"startup calls {workload.startup}")
     else:
         yield failed(
-            "no startupProbe: a slow start is killed by liveness, or liveness must be slack for ever", "add one"
+            "no startupProbe: a slow start is killed by liveness, or liveness must allow for it at all times", "add one"
         )
 
 
@@ -397,7 +397,7 @@ def _check_manual_gates(facts: DoctorFacts) -> Iterator[Observation]:
     else:
         yield failed("no owner is named who advances the release", "add gates.owner to the plan")
     if gates.wait_limit is None:
-        yield failed("a release may wait for a person for ever", "add gates.wait_limit to the plan")
+        yield failed("a release may wait for a person without limit", "add gates.wait_limit to the plan")
     elif history is None or history.waiting_since is None:
         yield passed(f"waits for a person for at most {format_duration(gates.wait_limit)}")
     else:

@@ -442,7 +442,7 @@ def add_missing_regions(rows: Sequence[FleetRow], wall: float, *, is_complete: b
 def _build_missing_region_row(row: FleetRow, region: str, *, is_complete: bool) -> FleetRow:
     label, error = "NOT STARTED", f"region {region} has no release yet"
     if not is_complete:
-        label, error = "NOT KNOWN", f"no database that answers has a release of region {region}"
+        label, error = "NOT KNOWN", f"no database that responds has a release of region {region}"
     return FleetRow(
         "", row.group, row.environment, None, row.name, label, Severity.IDLE, "○", Urgency.PLANNED,
         region=_format_region(region, row.region_names), region_order=row.region_names.index(region),
@@ -461,7 +461,7 @@ def summarize_fleet(fleet: Fleet) -> tuple[str, tuple[str, ...]]:
     if needed:
         needs.append(f"{needed} need{'s' if needed == 1 else ''} you")
     if fleet.unanswered:
-        needs.append(f"{fleet.unanswered} no answer")
+        needs.append(f"{fleet.unanswered} not responding")
     if fleet.pending:
         needs.append(f"{fleet.pending} connecting")
     return f"{_count(len(active), 'release')}, {_count(fleet.databases, 'database')}", tuple(needs)

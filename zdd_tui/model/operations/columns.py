@@ -69,7 +69,7 @@ def read_add_column(alter: Any, command: Any, text: str, options: OperationOptio
     if (key, column.colname) in scope.dropped_columns | scope.renamed_columns:
         done = "drops" if (key, column.colname) in scope.dropped_columns else "renames"
         raise PlanError(
-            f"{what}: the migration {done} the column and adds it anew, and running code uses both",
+            f"{what}: the migration {done} the column and adds it again, and running code uses both",
             "add it under another name, or change its type with change:",
         )
     is_optional = command.alter_table_cmd.missing_ok

@@ -1,4 +1,4 @@
-"""Constraints: added without reading the table under a lock that stops writers, then validated.
+"""Constraints: added without reading the table under a lock that blocks writes, then validated.
 
 A constraint that an older version may violate waits until that version is gone: then its statements cannot fail.
 """
@@ -127,7 +127,7 @@ def _read_kind(
             return set_not_null_steps(relation, string_values(constraint.keys)[0], text, options, constraint)
     raise PlanError(
         f"{relation_sql(relation)}: PostgreSQL cannot add constraint {constraint.conname} without reading the table"
-        " under a lock that stops all writers",
+        " under a lock that blocks writes",
         "add it to a new table and move the rows there: change.into",
     )
 
@@ -370,7 +370,7 @@ def read_drop_constraint(alter: Any, command: Any, text: str, options: Operation
 
 
 def restore_constraints_query(table: str, condition: str, only: str = "") -> str:
-    """For ``undo_query``: adds constraints of a table again, without reading rows under a lock that stops writers.
+    """For ``undo_query``: adds constraints of a table again, without reading rows under a lock that blocks writes.
 
     Args:
         table: as SQL.
@@ -433,7 +433,7 @@ def read_alter_constraint(alter: Any, command: Any, text: str, options: Operatio
     table = relation_sql(alter.relation)
     if not given.alter_deferrability:
         raise PlanError(
-            f"{shorten(text)}: PostgreSQL reads the rows under a lock that stops writers",
+            f"{shorten(text)}: PostgreSQL reads the rows under a lock that blocks writes",
             "drop the constraint and add it as it should be, or give the operation undo:",
         )
     begin = f"ALTER TABLE {table} ALTER CONSTRAINT {name_sql(given.conname)} "

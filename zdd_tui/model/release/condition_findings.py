@@ -126,7 +126,7 @@ def find_wrong_selector(plan: BasePlan, condition: Condition, service: ServiceVi
     return ConditionFinding(
         f"Service {condition.subject} selects {current}, expected {expected}",
         describe_manager(service.selector_manager),
-        f"set the selector of service {condition.subject} to {expected} where it is managed; the release continues"
+        f"set the selector of Service {condition.subject} to {expected} where it is managed; the release continues"
         f" then{ROLLBACK_IN_HINT}",
     )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.release.gate import Verdict
@@ -178,13 +179,14 @@ def evaluate_witness(
     """
     if missing:
         return Verdict.FAIL, (
-            f"trigger {missing[0]} is missing or disabled: writers of one side go unseen; the agent creates it again,"
-            " and compares what was written meanwhile"
+            f"trigger {missing[0]} is missing or disabled: writes of one side are not recorded; the agent creates it"
+            " again, and compares what was written meanwhile"
         )
     writers = describe_writers(found.writers)
     if found.open_rows:
-        count = f"{found.open_rows:,}" if found.open_rows < MAX_COUNTED else f"{MAX_COUNTED:,} or more"
-        what = f"{count} row{'' if found.open_rows == 1 else 's'} differ after a write of one side"
+        more = " or more" if found.open_rows >= MAX_COUNTED else ""
+        rows = count_noun(min(found.open_rows, MAX_COUNTED), f"row{more} differs", f"rows{more} differ")
+        what = f"{rows} after a write of one side"
         if mode is WitnessMode.NEW_IS_RIGHT:
             what += "; V3 writes the new side, so they are not overwritten"
         parts = [

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from textual import events
+from textual.widgets import Input
 
 from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, PlanView, RenderContext
 from zdd_tui.dashboard.widgets.drawing.key_clicks import clicked_key
@@ -18,6 +19,14 @@ from zdd_tui.model.release.state import CommandKind
 
 _GAP = ("  ", TextStyle.NORMAL)
 _DIGITS = tuple("0123456789")
+FILTER_KEYS: Line = (
+    ("Enter", TextStyle.KEY),
+    (" keep filter", TextStyle.NORMAL),
+    _GAP,
+    ("Esc", TextStyle.KEY),
+    (" clear filter", TextStyle.NORMAL),
+)
+"""While a filter is typed."""
 
 
 class Footer(ReleaseView):
@@ -25,8 +34,16 @@ class Footer(ReleaseView):
 
     is_coloured_in_production = True
 
+    def dependencies(self, state: DashboardState) -> tuple[object, ...]:
+        return (*super().dependencies(state), self._is_typing)
+
+    @property
+    def _is_typing(self) -> bool:
+        """A text field takes every other key."""
+        return isinstance(self.screen.focused, Input)
+
     def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
-        return [footer_line(board, context, cells)]
+        return [FILTER_KEYS if self._is_typing else footer_line(board, context, cells)]
 
     def on_click(self, event: events.Click) -> None:
         """A click on a key or on its text is that key."""
@@ -111,7 +128,7 @@ def agent_start_disabled_reason(board: DashboardState, context: RenderContext) -
     """Why no agent may be started now; empty where one may."""
     record = board.release.value
     if record is not None and board.release.is_stale(context.now, RELEASE_STALE_SECONDS):
-        return "the database does not answer: whether an agent is running is not known"
+        return "the database does not respond: whether an agent is running is not known"
     if record is None and not board.release.error:
         return "the release has not been read yet"
     return why_no_start(record, board.agent_start, context.now, board.release.age(context.now) or 0.0)

@@ -361,9 +361,9 @@ def fleet_detail_lines(row: FleetRow | None, wall: float, cells: int) -> list[Li
     seconds = row.seconds_since(row.waiting_since, wall)
     since = "" if seconds is None else f", for {format_duration(seconds)}"
     if row.is_last_known:
-        lines += wrap("last known values: its database has not answered since", cells, TextStyle.WARN)
+        lines += wrap("last known values: its database has not responded since", cells, TextStyle.WARN)
     if row.error:
-        silence = f"; last answer {format_duration(seconds)} ago" if seconds is not None else ""
+        silence = f"; last response {format_duration(seconds)} ago" if seconds is not None else ""
         lines += wrap(f"{row.error}{silence}", cells, TextStyle.NORMAL)
     waits = f"waits for {row.waits_for}{since}" if row.waits_for else ""
     if not row.error and (facts := [text for text in (row.phase, row.progress, waits) if text]):

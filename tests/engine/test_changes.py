@@ -414,7 +414,9 @@ async def test_a_rollback_does_not_lose_what_the_old_type_cannot_hold(pg_dsn: st
 @pytest.mark.parametrize(("sql", "reason"), [
     ("ALTER TABLE t RENAME a TO b; ALTER TABLE t ALTER b SET DEFAULT 3", "two forms exist until contract"),
     ("ALTER TABLE t RENAME a TO b; ALTER TABLE t ALTER b TYPE bigint", "two forms exist until contract"),
-    ("ALTER TABLE t ADD COLUMN z int; ALTER TABLE t RENAME TO u", "two forms exist until contract"),
+    ("ALTER TABLE t RENAME TO u; ALTER TABLE u ADD COLUMN z int", "two forms exist until contract"),
+    ("ALTER TABLE t RENAME a TO b; ALTER TABLE t RENAME TO u", "two forms exist until contract"),
+    ("CREATE INDEX i ON s.t (a); ALTER TABLE s.t SET SCHEMA u", "two forms exist until contract"),
     ("ALTER TABLE t RENAME a TO " + "b" * 60, "too long"),
     ("ALTER TABLE IF EXISTS t RENAME TO u", "IF EXISTS"),
     ("ALTER TABLE t SET SCHEMA s", "in which schema"),

@@ -390,7 +390,7 @@ async def test_rows_that_the_new_type_cannot_hold_are_named_before_cutover(pg_ds
     async with open_context(plan) as ctx:
         await run_phases(ctx, plan, [Phase.EXPAND])
         await db.execute("INSERT INTO t VALUES (101, 'y')")  # no statement of the application fails
-        with pytest.raises(StepFailed, match="rows? failed"):
+        with pytest.raises(StepFailed, match=r"rows? failed"):
             await run_phases(ctx, plan, [Phase.BACKFILL])
         keys = {row["key"] for row in await db.fetch("SELECT key FROM zdd.failed_row")}
         assert keys

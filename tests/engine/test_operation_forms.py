@@ -266,7 +266,7 @@ async def test_every_form_is_done_as_the_plain_migration_does_it_and_undone(
         ("ALTER TABLE notes RENAME body TO b; ALTER TABLE notes ADD body int", "renames the column and adds it again"),
         ("ALTER TABLE notes DROP n; ALTER TABLE notes RENAME code TO n", "another column has the name n before"),
         ("DROP TABLE teams; CREATE TABLE teams (a int)", "creates another one, and running code uses both"),
-        ("ALTER TABLE notes SET UNLOGGED", "writes the whole table anew"),
+        ("ALTER TABLE notes SET UNLOGGED", "rewrites the whole table"),
         ("VACUUM FULL notes", "under a lock that blocks reads and writes"),
         ("SELECT my_function()", "calls functions, which may change anything"),
         ("DO $$ BEGIN END $$", "only its execution shows"),
@@ -311,7 +311,7 @@ def test_what_would_harm_is_refused_with_a_way_out(sql: str, reason: str) -> Non
             "CREATE TABLE p2 (a int, b int, PRIMARY KEY (a, b)); INSERT INTO p2 VALUES (1, 1);"
             "CREATE TABLE c2 (a int, b int); INSERT INTO c2 VALUES (1, NULL), (NULL, NULL), (1, 1)",
             "ALTER TABLE c2 ADD FOREIGN KEY (a, b) REFERENCES p2 MATCH FULL",
-            "no row of p2 for: 1 rows",
+            r"no row of p2 for: 1 row\b",
         ),
         (
             "CREATE TABLE par (id int) PARTITION BY RANGE (id)",

@@ -123,12 +123,11 @@ async def run_plainly(dsn: str, statements: Sequence[str]) -> None:
 
 
 def read_statements(text: str) -> tuple[str, ...]:
-    return tuple(each for each in split_statements(text) if not _ends_transaction(each))
+    return tuple(each for each in split_statements(text) if not _is_transaction_control(each))
 
 
-def _ends_transaction(statement: str) -> bool:
-    """Whether it is BEGIN, COMMIT or the like; a comment may stand before it."""
-    return bool(parse_sql(statement).stmts[0].stmt.WhichOneof("node") == "transaction_stmt")
+def _is_transaction_control(statement: str) -> bool:
+    return all(each.stmt.HasField("transaction_stmt") for each in parse_sql(statement).stmts)
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from zdd_tui.engine.agent import Agent
 from zdd_tui.model.plan.operations import SchemaPlan
 from zdd_tui.model.release.condition import ConditionStatus
 from zdd_tui.model.release.records import CommandRequest, ReleaseRecord, StoredCommand
-from zdd_tui.model.release.state import CommandKind, ReleaseState
+from zdd_tui.model.release.state import CommandKind, ReleaseState, closed_gates
 
 STOP_SECONDS = 5.0
 """The budget is 2 s; a test machine that does much else gets more."""
@@ -162,10 +162,31 @@ async def test_a_dropped_index_a_changed_type_and_a_lost_constraint_stop_the_rel
         await release.wait(lambda record: record.release.state is ReleaseState.DONE)
 
 
+async def test_what_the_release_itself_changes_is_no_breach(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(SCHEMA + "DROP STATISTICS notes_statistics; CREATE EXTENSION pg_stat_statements")
+    operations = (
+        "ALTER TABLE notes ALTER user_id SET NOT NULL, ALTER body SET NOT NULL, ALTER code SET NOT NULL",
+        "ALTER TABLE notes ADD COLUMN token uuid NOT NULL DEFAULT gen_random_uuid() UNIQUE, ADD COLUMN s bigserial",
+        "ALTER TABLE notes ADD COLUMN extra varchar(5) CHECK (extra <> ''); ALTER TABLE notes ALTER extra TYPE text",
+        "ALTER TABLE notes ADD i int GENERATED ALWAYS AS IDENTITY; ALTER TABLE notes RENAME legacy TO old",
+        "ALTER TABLE notes ALTER n TYPE bigint, ADD CONSTRAINT big CHECK (user_id < 1000)",
+        "CREATE UNIQUE INDEX notes_u ON notes (user_id); CREATE TABLE tags (id int); ALTER TABLE tags RENAME TO labels",
+        "DROP INDEX notes_kind; DROP TABLE unused; ALTER TABLE teams RENAME TO groups",
+    )
+    async with start(pg_dsn, *operations) as release:
+        for phase in ("", "expand", "backfill", "contract"):
+            if phase:
+                await release.run_phase(phase)
+            await release.wait(lambda record: not closed_gates(record.release, record.gates, record.now))
+        await release.advance()
+        record = await release.wait(lambda record: record.release.state is ReleaseState.DONE)
+    assert [event.message for event in record.events if event.kind == "condition"] == []
+
+
 RENAME, RETYPE = "ALTER TABLE notes RENAME body TO content", "ALTER TABLE notes ALTER user_id TYPE numeric"
 CASES = {
-    "rename": (RENAME, "!zdd_rename_notes_body", "body", "content", "zdd_old_content", "'lost'"),
-    "type": (RETYPE, "~zdd_retype_notes_user_id", "user_id", "zdd_new_user_id", "zdd_old_user_id", "77"),
+    "rename": (RENAME, "!zdd_rename_notes_body", "body", "content", "zdd_old_content", "'lost {}'"),
+    "type": (RETYPE, "~zdd_retype_notes_user_id", "user_id", "zdd_new_user_id", "zdd_old_user_id", "77{}"),
 }
 
 
@@ -186,7 +207,7 @@ async def test_a_trigger_is_restored_and_the_rows_that_it_missed_are_found(
         before = sum(event.kind == "condition" for event in (await release.read()).events)
         async with db.transaction():
             await db.execute(f'{how} "{trigger}"' + (" ON notes" if how.startswith("DROP") else ""))
-            await db.execute(f"UPDATE notes SET {column} = {value} WHERE id = 3")
+            await db.execute(f"UPDATE notes SET {column} = {value.format(before)} WHERE id = 3")
         await release.wait(lambda record: sum(event.kind == "condition" for event in record.events) > before)
         async with asyncio.timeout(STOP_SECONDS):
             while await db.fetchval("SELECT tgenabled = 'A' FROM pg_trigger WHERE tgname = $1", trigger) is not True:  # noqa: ASYNC110

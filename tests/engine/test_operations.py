@@ -140,7 +140,7 @@ async def test_rows_that_violate_are_counted_before_anything_starts(pg_dsn: str,
         pg_dsn, "ALTER TABLE notes ALTER body SET NOT NULL, ADD UNIQUE (user_id), ADD COLUMN z int CHECK (z > 0)"
     )
     async with open_context(plan) as ctx:
-        with pytest.raises(StepFailed, match=r"notes\.body is NULL: 7 rows; notes: rows with the same user_id: 1 row"):
+        with pytest.raises(StepFailed, match=r"body is NULL: 7 rows; notes: rows with the same user_id: 1 row\b"):
             await CheckRows().run(ctx, handle(0))
 
 

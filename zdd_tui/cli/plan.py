@@ -13,6 +13,7 @@ import yaml
 from zdd_tui.backends.files import MAX_SQL_BYTES, read_text
 from zdd_tui.checks.plan import check_plan
 from zdd_tui.cli.advise import require_new_file, write_plan
+from zdd_tui.cli.measurement import DSN_VARIABLE
 from zdd_tui.cli.plan_directory import PlannedMigration, plan_directory
 from zdd_tui.model.advice.draft import format_yaml
 from zdd_tui.model.advice.migration import Statement, read_migration
@@ -76,7 +77,7 @@ def _plan_files(arguments: argparse.Namespace, *, has_rollout: bool) -> PlannedM
     if not arguments.files:
         raise PlanError("there is no migration to plan", "name its SQL files, or a directory with --from DIR")
     for file in arguments.files:
-        if Path(file).is_dir():
+        if os.path.isdir(file):  # Path.is_dir raises for a name that is too long
             raise PlanError(f"{file} is a directory", f"name SQL files in it, or plan it with --from {file}")
     statements = [
         statement
@@ -147,12 +148,14 @@ def _build_document(arguments: argparse.Namespace, found: PlannedMigration) -> d
             "image": arguments.image,
         }
     }
+    variable = DSN_VARIABLE.match(arguments.dsn)
     return {
         "name": arguments.name or stem[:40].strip("-") or "migration",
         "strategy": "expand-contract",
         "environment": arguments.environment,
         "production": is_production(arguments.environment),
-        "database": {"dsn": arguments.dsn or "${DATABASE_URL}"},
+        # An address itself may hold a password, which a plan must not.
+        "database": {"dsn": f"${{{variable[1]}}}" if variable is not None else "${DATABASE_URL}"},
         **(rollout if arguments.deployment else {}),
         "operations": found.operations,
     }

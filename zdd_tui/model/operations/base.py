@@ -38,7 +38,8 @@ class Fill:
 
     Attributes:
         table: as SQL.
-        values: pairs of a column's name and an SQL expression over the row's columns; empty to delete the rows.
+        values: pairs of a column's name and an SQL expression over the row's columns, which is empty where there is a
+            statement; no pairs to delete the rows.
         only_where: SQL condition: the rows that still need the values. At the end no row meets it.
         is_once: the condition may still hold after a row got its values: each row gets them once, because its batch
             commits with its checkpoint, and rows that are inserted later do not need them.

@@ -5,7 +5,7 @@ CREATE TABLE. Indexes that are built are those that the step's record lists.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -185,6 +185,9 @@ def plain_name(table: str, name: str = "") -> str:
     return f"{table}.{name_sql(name)}" if name else table
 
 
-def may_be_gone(changes: Iterable[ReliedChange], step: str) -> bool:
-    """Whether an object may have gone with a step of the release."""
-    return any(each.step == step and each.made is None and each.may_remove for each in changes)
+def may_be_gone(changes: Sequence[ReliedChange], step: str) -> bool:
+    """Whether an object may have gone with a step of the release, or with one before it since it was made."""
+    position = next(number for number, each in enumerate(changes) if each.step == step)
+    until = changes[: position + 1]
+    made = max((number for number, each in enumerate(until) if each.made is not None), default=-1)
+    return any(each.may_remove for each in until[made + 1 :])

@@ -23,6 +23,7 @@ from zdd_tui.engine.runner import ReleaseHolder
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.operations.base import StepMode
 from zdd_tui.model.operations.registry import OPERATION_STEPS, find_step
+from zdd_tui.model.operations.removed import accept_every_use
 from zdd_tui.model.plan.base import WorkloadPlan
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.plan.operations import BaseOperationsPlan
@@ -361,6 +362,7 @@ def _plan_for_copy(plan: BaseOperationsPlan, dsn: str) -> BaseOperationsPlan:
             "backfill": plan.backfill.model_copy(update={"max_rows_per_second": None}),
             "database": plan.database.model_copy(update={"dsn": SecretStr(dsn)}),
             "gates": plan.gates.model_copy(update={"soak": min(SOAK, plan.gates.soak)}),
+            "accept": accept_every_use(plan, "no client but zdd uses the copy"),
         }
     )
 

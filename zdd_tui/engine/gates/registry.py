@@ -23,6 +23,7 @@ from zdd_tui.checks.catalog_diff import describe_losses, find_losses
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.gates.blue_green import BLUE_GREEN_GATES
 from zdd_tui.engine.gates.dark_launch import DARK_LAUNCH_GATES
+from zdd_tui.engine.gates.removed_use import evaluate_removed_unused
 from zdd_tui.engine.gates.result import (
     GateEvaluator,
     GateResult,
@@ -45,6 +46,7 @@ from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.regions import REGION_GATE, evaluate_regions
 from zdd_tui.model.release.state import StepStatus
+from zdd_tui.model.release.strategies import REMOVED_GATE
 from zdd_tui.model.release.strategy import WITNESS_GATE
 from zdd_tui.model.release.witness import describe_writers, evaluate_witness, witness_mode
 from zdd_tui.model.tuning import plan_limits
@@ -311,5 +313,6 @@ GATES: Mapping[str, GateEvaluator] = {
     "no-old-snapshot": _evaluate_no_old_snapshot,
     "fills-complete": _evaluate_fills_complete,
     "operations-valid": _evaluate_operations_valid,
+    REMOVED_GATE: evaluate_removed_unused,
     "cleanup-complete": _evaluate_cleanup_complete,
 }

@@ -121,7 +121,7 @@ def _read_alter_publication(statement: Any, text: str, options: OperationOptions
         return (Operation(text, step.label, (step,)),)
     if action == "AP_DropObjects":
         step = OperationStep(Phase.CLEANUP, shorten(text), (text,))
-        return (Operation(text, step.label, (step,), removes=(f"tables of publication {name}",)),)
+        return (Operation(text, step.label, (step,)),)
     return (read_own_statement(text, options),)
 
 

@@ -107,6 +107,30 @@ class NotNullRestore:
     fill: str = ""
 
 
+class ReliedKind(StrEnum):
+    """What an object is that a step makes and later ones rely on."""
+
+    COLUMN = "column"
+    CONSTRAINT = "constraint"
+    TABLE = "table"
+    TRIGGER = "trigger"
+
+
+@dataclass(frozen=True, slots=True)
+class ReliedObject:
+    """An object that exists unchanged from the step that makes it to the last one that needs it.
+
+    Attributes:
+        table: as SQL.
+        differing: of a trigger: the condition, as SQL, of rows that were written while it did not fire.
+    """
+
+    kind: ReliedKind
+    table: str
+    name: str
+    differing: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class OperationStep:
     """One effect of an operation.
@@ -138,6 +162,7 @@ class OperationStep:
         renames: the old and the new name of an index that the operation has built.
         is_replacement: what one statement takes away from running code, a later one gives back.
         may_break: running code may notice it, as the statement says: a check tells so instead of refusing it.
+        keeps: what must exist unchanged from now on, where no statement says so by itself.
     """
 
     phase: Phase
@@ -164,6 +189,7 @@ class OperationStep:
     renames: tuple[str, str] | None = None
     is_replacement: bool = False
     may_break: bool = False
+    keeps: tuple[ReliedObject, ...] = ()
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -258,13 +284,44 @@ class Requirement:
     hint: str
 
 
+class RemovedKind(StrEnum):
+    """How the use of an object by queries is seen."""
+
+    COLUMN = "column"
+    RELATION = "relation"
+    INDEX = "index"
+    CONSTRAINT = "constraint"
+    DEFAULT = "default"
+    SEQUENCE = "sequence"
+    ROUTINE = "routine"
+    TYPE = "type"
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedObject:
+    """An object that running code may still use.
+
+    Attributes:
+        names: dotted; of a column, default or constraint those of the table and its own.
+        label: its name in the plan's ``accept:`` and on screen, such as ``column users.legacy``.
+        phase: that takes it away.
+        settings: see :attr:`OperationStep.settings`.
+    """
+
+    kind: RemovedKind
+    names: tuple[str, ...]
+    label: str
+    phase: Phase
+    settings: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """What one statement brings to the phases.
 
     Attributes:
         text: the statement, as the team wrote it or as one command of it.
-        removes: the objects that running code may still use, such as ``column users.legacy``.
+        removes: what queries must have stopped using before the phase that takes it away.
         drops: what is dropped in cleanup; before the start nothing may depend on it that the migration keeps.
         requirements: other things that must hold before the start.
         settings: see :attr:`OperationStep.settings`.
@@ -277,7 +334,7 @@ class Operation:
     summary: str
     steps: tuple[OperationStep, ...]
     violations: tuple[Violation | MissingParents, ...] = ()
-    removes: tuple[str, ...] = ()
+    removes: tuple[RemovedObject, ...] = ()
     drops: tuple[ObjectAddress, ...] = ()
     requirements: tuple[Requirement, ...] = ()
     settings: tuple[str, ...] = ()
@@ -368,9 +425,14 @@ def shorten(text: str, length: int = 60) -> str:
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
+def relation_names(relation: Any) -> tuple[str, ...]:
+    """The parts of the name of a RangeVar."""
+    return tuple(part for part in (relation.schemaname, relation.relname) if part)
+
+
 def relation_sql(relation: Any) -> str:
     """The name of a RangeVar as SQL, with its schema where it has one."""
-    return name_sql(*(part for part in (relation.schemaname, relation.relname) if part))
+    return name_sql(*relation_names(relation))
 
 
 def default_topic(table: str, column: str) -> str:

@@ -13,11 +13,14 @@ from zdd_tui.model.operations.base import (
     Operation,
     OperationOptions,
     OperationStep,
+    RemovedKind,
+    RemovedObject,
     Requirement,
     Violation,
     column_exists,
     default_topic,
     old_object_name,
+    relation_names,
     relation_sql,
 )
 from zdd_tui.model.operations.computed_columns import add_computed_column, is_computed
@@ -180,8 +183,9 @@ def read_drop_column(alter: Any, command: Any, text: str, options: OperationOpti
             (f"ALTER TABLE {table} DROP COLUMN {'IF EXISTS ' if is_optional else ''}{archived}",),
         ),
     ]
-    dropped = ObjectAddress("table column", (*_names(alter.relation), given.name))
-    return (Operation(text, f"drop column {what}", tuple(steps), removes=(f"column {what}",), drops=(dropped,)),)
+    dropped = ObjectAddress("table column", (*relation_names(alter.relation), given.name))
+    removed = RemovedObject(RemovedKind.COLUMN, dropped.names, f"column {what}", options.last_phase)
+    return (Operation(text, f"drop column {what}", tuple(steps), removes=(removed,), drops=(dropped,)),)
 
 
 def _refuses_null(table: str, column: str) -> str:
@@ -257,12 +261,10 @@ def read_column_default(alter: Any, command: Any, text: str, options: OperationO
     phase = Phase.EXPAND if is_set else options.last_phase
     label = f"{'set' if is_set else 'drop'} the default of {table}.{name_sql(column)}"
     step = OperationStep(phase, label, (single_command_sql(alter, command),), undo_query=before)
-    dropped = ObjectAddress("default value", (*_names(alter.relation), column))
+    names = (*relation_names(alter.relation), column)
+    what = f"default of {table}.{name_sql(column)}"
+    removed = () if is_set else (RemovedObject(RemovedKind.DEFAULT, names, what, phase),)
+    drops = () if is_set else (ObjectAddress("default value", names),)
     if not is_set:
         options.scope.dropped_defaults.add((options.scope.relation_key(alter.relation), column))
-    drops = () if is_set else (dropped,)
-    return (Operation(text, label, (step,), drops=drops, topic=default_topic(table, column)),)
-
-
-def _names(relation: Any) -> tuple[str, ...]:
-    return tuple(part for part in (relation.schemaname, relation.relname) if part)
+    return (Operation(text, label, (step,), removes=removed, drops=drops, topic=default_topic(table, column)),)

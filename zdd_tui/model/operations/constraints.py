@@ -16,9 +16,12 @@ from zdd_tui.model.operations.base import (
     Operation,
     OperationOptions,
     OperationStep,
+    RemovedKind,
+    RemovedObject,
     Requirement,
     Violation,
     fit_name,
+    relation_names,
     relation_sql,
     shorten,
 )
@@ -194,7 +197,7 @@ def orphans_sql(key: MissingParents, parents: tuple[str, ...]) -> str:
         missing = f"({missing}) OR (({' OR '.join(given)}) AND NOT ({' AND '.join(given)}))"
     return (
         f"SELECT count(*)::int FROM (SELECT FROM {key.table} AS child WHERE {missing} LIMIT {MAX_VIOLATIONS})"
-        " AS violating"
+        " AS zdd_violating"
     )
 
 
@@ -345,7 +348,7 @@ def not_null_check(column: str) -> str:
 
 
 def _count(what: str, table: str, condition: str, columns: tuple[str, ...]) -> Violation:
-    query = f"SELECT count(*)::int FROM (SELECT FROM {table} WHERE {condition} LIMIT {MAX_VIOLATIONS}) AS violating"
+    query = f"SELECT count(*)::int FROM (SELECT FROM {table} WHERE {condition} LIMIT {MAX_VIOLATIONS}) AS zdd_violating"
     return Violation(what, query, table, columns, condition)
 
 
@@ -364,9 +367,10 @@ def read_drop_constraint(alter: Any, command: Any, text: str, options: Operation
     label = f"drop constraint {name_sql(name)} of {table}"
     phase = options.last_phase if name in options.scope.deferred else Phase.EXPAND
     step = OperationStep(phase, label, (drop,), undo_query=definition, may_break=True)
-    address = ObjectAddress("table constraint", (*_relation_names(alter.relation), name))
-    removes = (f"constraint {name_sql(name)} of {table}",)
-    return (Operation(text, label, (step,), removes=removes, drops=(address,)),)
+    address = ObjectAddress("table constraint", (*relation_names(alter.relation), name))
+    what = f"constraint {name_sql(name)} of {table}"
+    removed = RemovedObject(RemovedKind.CONSTRAINT, address.names, what, phase)
+    return (Operation(text, label, (step,), removes=(removed,), drops=(address,)),)
 
 
 def restore_constraints_query(table: str, condition: str, only: str = "") -> str:
@@ -409,10 +413,6 @@ SELECT 'sql', format('ALTER TABLE %s REPLICA IDENTITY USING INDEX %I', {literal}
 FROM pg_constraint c JOIN pg_index x ON x.indexrelid = c.conindid
 {where} AND x.indisreplident AND c.contype IN ('p', 'u', 'x')
 """.replace("c.conperiod_", "(to_jsonb(c) ->> 'conperiod' IS NOT DISTINCT FROM 'true')")
-
-
-def _relation_names(relation: Any) -> tuple[str, ...]:
-    return (relation.schemaname, relation.relname) if relation.schemaname else (relation.relname,)
 
 
 def read_validate(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:

@@ -5,7 +5,16 @@
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, default_topic, relation_sql
+from zdd_tui.model.operations.base import (
+    Operation,
+    OperationOptions,
+    OperationStep,
+    RemovedKind,
+    RemovedObject,
+    default_topic,
+    relation_names,
+    relation_sql,
+)
 from zdd_tui.model.operations.statements import read_own_statement
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import name_sql, quote_literal
@@ -113,7 +122,9 @@ def read_drop_identity(alter: Any, command: Any, text: str, options: OperationOp
         .replace("{column}", quote_literal(column))
     )
     step = OperationStep(_phase(options, is_late=True), label, (text,), undo_query=before)
-    return (Operation(text, label, (step,), removes=(f"identity of {table}.{name_sql(column)}",)),)
+    names = (*relation_names(alter.relation), column)
+    removed = RemovedObject(RemovedKind.DEFAULT, names, f"identity of {table}.{name_sql(column)}", step.phase)
+    return (Operation(text, label, (step,), removes=(removed,)),)
 
 
 def read_drop_expression(alter: Any, command: Any, _text: str, _options: OperationOptions) -> tuple[Operation, ...]:

@@ -7,7 +7,16 @@ from typing import Any
 
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.addresses import name_object
-from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, relation_sql, shorten
+from zdd_tui.model.operations.base import (
+    Operation,
+    OperationOptions,
+    OperationStep,
+    RemovedKind,
+    RemovedObject,
+    relation_names,
+    relation_sql,
+    shorten,
+)
 from zdd_tui.model.operations.removal import _split_word
 from zdd_tui.model.operations.renames import read_rename_column
 from zdd_tui.model.operations.scope import ObjectKey
@@ -133,7 +142,9 @@ def _rename_view(statement: Any, text: str, options: OperationOptions) -> Operat
         (f"DROP VIEW {old_sql}",),
         (*both.statements[1:],),
     )
-    return Operation(text, shorten(text), (both, drop), removes=(f"view {old_sql}",))
+    names = relation_names(statement.relation)
+    removed = RemovedObject(RemovedKind.RELATION, names, f"view {old_sql}", Phase.CONTRACT)
+    return Operation(text, shorten(text), (both, drop), removes=(removed,))
 
 
 def read_set_schema(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:

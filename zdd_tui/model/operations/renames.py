@@ -16,9 +16,14 @@ from zdd_tui.model.operations.base import (
     Fill,
     Operation,
     OperationStep,
+    ReliedKind,
+    ReliedObject,
+    RemovedKind,
+    RemovedObject,
     RenameOperation,
     StepMode,
     Violation,
+    relation_names,
     relation_sql,
 )
 from zdd_tui.model.operations.generated import (
@@ -74,6 +79,10 @@ def read_rename_column(statement: Any, text: str, scope: Scope) -> Operation:
                 f"DROP FUNCTION {function_sql(function)}()",
                 f"ALTER TABLE {table} DROP COLUMN {b}",
             ),
+            keeps=(
+                ReliedObject(ReliedKind.COLUMN, table, new),
+                ReliedObject(ReliedKind.TRIGGER, table, _plain(trigger), is_different),
+            ),
         ),
         OperationStep(
             Phase.BACKFILL,
@@ -106,6 +115,7 @@ def read_rename_column(statement: Any, text: str, scope: Scope) -> Operation:
                 f"ALTER TABLE {table} RENAME COLUMN {archived} TO {b}",
             ),
             undo_query=_definition(function),
+            keeps=(ReliedObject(ReliedKind.TRIGGER, table, _plain(trigger), differs(b, archived)),),
         ),
         OperationStep(
             Phase.CLEANUP,
@@ -117,13 +127,20 @@ def read_rename_column(statement: Any, text: str, scope: Scope) -> Operation:
             ),
         ),
     )
-    query = f"SELECT count(*)::int FROM ({differing} LIMIT {MAX_VIOLATIONS}) AS violating"
+    query = f"SELECT count(*)::int FROM ({differing} LIMIT {MAX_VIOLATIONS}) AS zdd_violating"
     return RenameOperation(
         text,
         f"rename column {what}",
         tuple(replace(step, are_locks_known=True) for step in steps),
         (Violation(f"{table}: {a} and {b} differ", query, table, (new,), is_different, Phase.BACKFILL),),
-        removes=(f"column {table}.{a}",),
+        removes=(
+            RemovedObject(
+                RemovedKind.COLUMN,
+                (*relation_names(statement.relation), old),
+                f"column {table}.{a}",
+                Phase.CONTRACT,
+            ),
+        ),
         tables=(statement.relation.relname,),
         columns=(old, new),
     )

@@ -133,7 +133,7 @@ def _with_repeated_fill(operation: Operation, violation: Violation, before: Fill
     # What the repetition cannot repair is counted after phase backfill.
     source = f"{violation.table} AS {name_sql(fill.alias)}" if fill.alias else violation.table
     left = f"{violation.condition} AND ({where}) IS NOT TRUE"
-    query = f"SELECT count(*)::int FROM (SELECT FROM {source} WHERE {left} LIMIT {MAX_VIOLATIONS}) AS violating"
+    query = f"SELECT count(*)::int FROM (SELECT FROM {source} WHERE {left} LIMIT {MAX_VIOLATIONS}) AS zdd_violating"
     return replace(operation, steps=steps, violations=(replace(violation, query=query, repaired_in=Phase.BACKFILL),))
 
 

@@ -134,7 +134,7 @@ def _merge(removal: Operation, creation: Operation) -> tuple[Operation, Operatio
         return removal, creation
     first = creation.steps[0]
     if first.mode is StepMode.BUILD_INDEX:
-        return replace(removal, steps=()), _build_beside(removal, creation)
+        return replace(removal, steps=(), removes=()), _build_beside(removal, creation)
     word = removal.summary.removeprefix("drop ").partition(" ")[0]
     if word in ("table", "schema", "sequence", "extension"):
         return _require_absent(removal, word), creation
@@ -154,7 +154,8 @@ def _merge(removal: Operation, creation: Operation) -> tuple[Operation, Operatio
         before=replace(archive, phase=Phase.EXPAND),
         is_replacement=True,
     )
-    return replace(removal, steps=tuple(rest)), replace(creation, steps=(step, *creation.steps[1:]))
+    # Its name stays in use: it is that of the new object.
+    return replace(removal, steps=tuple(rest), removes=()), replace(creation, steps=(step, *creation.steps[1:]))
 
 
 def _require_absent(removal: Operation, word: str) -> Operation:
@@ -236,4 +237,4 @@ def _build_beside(removal: Operation, creation: Operation) -> Operation:
         renames=(new, build.index),
     )
     steps = (replace(build, statements=(deparse(tree),), index=new), *others, drop, rename)
-    return replace(creation, steps=steps, removes=removal.removes)
+    return replace(creation, steps=steps)

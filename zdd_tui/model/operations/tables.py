@@ -168,7 +168,7 @@ def _read_detach(alter: Any, command: Any, text: str, options: OperationOptions)
     )
     detach = f"ALTER TABLE {table} DETACH PARTITION {partition}"
     step = OperationStep(options.last_phase, f"detach {partition} from {table}", (detach,), undo_query=before)
-    return (Operation(text, step.label, (step,), removes=(f"partition {partition} of {table}",)),)
+    return (Operation(text, step.label, (step,)),)
 
 
 def _read_rewrite(_alter: Any, _command: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:

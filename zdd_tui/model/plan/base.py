@@ -442,6 +442,26 @@ class BasePlan(PlanSection):
         return ("old", "new")
 
 
+class AcceptingPlan(BasePlan):
+    """The plan of a release that may lose something by name."""
+
+    accept: tuple[AcceptedLoss, ...] = Field((), description="losses that `zdd check` names and that are accepted")
+
+    @field_validator("accept")
+    @classmethod
+    def _check_distinct_losses(cls, accept: tuple[AcceptedLoss, ...]) -> tuple[AcceptedLoss, ...]:
+        names = [loss.what for loss in accept]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name!r} is accepted twice")
+        return accept
+
+    @property
+    def accepted_reasons(self) -> dict[str, str]:
+        """The reason of every accepted loss, by its name."""
+        return {loss.what: loss.reason for loss in self.accept}
+
+
 class WorkloadPlan(BasePlan):
     """The plan of a release that rolls out an image on a Deployment."""
 
@@ -476,7 +496,7 @@ class WorkloadPlan(BasePlan):
         self._admitted[admitted] = self._admitted.get(planned, planned)
 
 
-class Plan(WorkloadPlan):
+class Plan(WorkloadPlan, AcceptingPlan):
     """Expand/contract: the schema changes under the running application."""
 
     strategy: Literal["expand-contract"] = "expand-contract"
@@ -485,21 +505,6 @@ class Plan(WorkloadPlan):
     change: Change
     backfill: Backfill = Backfill()
     cutover: Cutover = Cutover()
-    accept: tuple[AcceptedLoss, ...] = Field((), description="losses that `zdd check` names and that are accepted")
-
-    @field_validator("accept")
-    @classmethod
-    def _check_distinct_losses(cls, accept: tuple[AcceptedLoss, ...]) -> tuple[AcceptedLoss, ...]:
-        names = [loss.what for loss in accept]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"{name!r} is accepted twice")
-        return accept
-
-    @property
-    def accepted_reasons(self) -> dict[str, str]:
-        """The reason of every accepted loss, by its name."""
-        return {loss.what: loss.reason for loss in self.accept}
 
     @property
     def flag_section(self) -> FlagSection:

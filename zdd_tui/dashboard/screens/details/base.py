@@ -166,6 +166,11 @@ class TitleLine(LineView):
         screen.action_leave_all()
 
 
+def _has_ended(board: DashboardState) -> bool:
+    record = board.release.value
+    return record is not None and record.release.state.has_ended
+
+
 class DetailScreen(ActionScreen[None], HasPage):
     """A page over the whole screen. It follows the state, and queries what the state does not hold."""
 
@@ -309,7 +314,7 @@ class DetailScreen(ActionScreen[None], HasPage):
         right: Line = (*lost, *region, *badge, (text, TextStyle.WARN if stale else TextStyle.DIM))
         record = board.release.value
         stop: Line = ()
-        if record is not None and record.release.breach is not None:
+        if record is not None and record.release.breach is not None and board.activity(context.now).is_active:
             stop = (
                 ("  ", TextStyle.NORMAL),
                 (f"✗ STOPPED: {sanitize(record.release.breach.title)}", TextStyle.BAD),
@@ -337,13 +342,13 @@ class DetailScreen(ActionScreen[None], HasPage):
 
     def hint_dependencies(self, board: DashboardState) -> tuple[object, ...]:
         """Which keys there are, which costs far less than their names."""
-        return self.check_action("act", ("rollback",)), self.focused, self.own_hints()
+        return self.check_action("act", ("rollback",)), _has_ended(board), self.focused, self.own_hints()
 
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         """Rollback and back are always shown; a narrow screen leaves out other keys."""
         search = f"n/N “{sanitize(self._search_text)}”" if self._search_text else "search"
         own, common = list(self.own_hints()), [("w", f"wrap {'off' if self.is_wrapped else 'on'}"), ("/", search)]
-        rollback = self.key_label("rollback")  # empty where it is not possible
+        rollback = "" if _has_ended(board) else self.key_label("rollback")  # empty where it is not possible
         kept = [*([(rollback, "rollback")] if rollback else []), ("Esc", "back")]
         room = cells - max(
             (len(view.position_text) + 1 for view in self.query(KeyHints) if view.position_text), default=0

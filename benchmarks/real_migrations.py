@@ -30,16 +30,20 @@ from zdd_tui.engine.runner import ReleaseHolder
 from zdd_tui.model.errors import PlanError, ZddError
 from zdd_tui.model.operations.base import OperationOptions
 from zdd_tui.model.operations.registry import read_operations
+from zdd_tui.model.operations.removed import accept_every_use
 from zdd_tui.model.operations.statements import UndoRequired
 from zdd_tui.model.plan.file import load_plan
 from zdd_tui.model.plan.operations import OperationsPlan
-from zdd_tui.model.sql import SqlSyntaxError, split_statements
+from zdd_tui.model.sql import SqlSyntaxError, parse_sql, split_statements
 from zdd_tui.rehearsal.fake_cluster import fake_cluster
 from zdd_tui.rehearsal.operations import compare_definitions, sort_columns
 from zdd_tui.rehearsal.pg_dump import dump_definitions
 from zdd_tui.rehearsal.step_metrics import StepMetrics, StepMetricsCollector
 from zdd_tui.rehearsal.walk import Measurement, ReleaseWalk, open_release
 from zdd_tui.testbed.servers import PostgresServer
+
+_FOLDED_NOW = re.compile(r"'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+[^']*'(?=::timestamp)")
+"""A view over ``'now'::timestamp`` holds the moment of its creation, which differs between the two databases."""
 
 BRIEF_MODES = ("ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock", "ShareLock")
 """Locks that stop writers."""
@@ -95,7 +99,9 @@ class Databases:
     async def differences(self) -> tuple[str, ...]:
         programs = self.server.programs_folder
         expected, found = await dump_definitions(self.plain, programs), await dump_definitions(self.zdd, programs)
-        return compare_definitions(sort_columns(expected), sort_columns(found))
+        return compare_definitions(
+            *(sort_columns([_FOLDED_NOW.sub("now", line) for line in each]) for each in (expected, found))
+        )
 
     async def _admin(self, *statements: str) -> None:
         conn = await asyncpg.connect(self.server.dsn)
@@ -117,7 +123,11 @@ async def run_plainly(dsn: str, statements: Sequence[str]) -> None:
 
 
 def read_statements(text: str) -> tuple[str, ...]:
-    return tuple(each for each in split_statements(text) if not re.match(r"(BEGIN|COMMIT)\b", each, re.IGNORECASE))
+    return tuple(each for each in split_statements(text) if not _is_transaction_control(each))
+
+
+def _is_transaction_control(statement: str) -> bool:
+    return all(each.stmt.HasField("transaction_stmt") for each in parse_sql(statement).stmts)
 
 
 @dataclass(slots=True)
@@ -185,12 +195,14 @@ async def _run_by_zdd(databases: Databases, result: FileResult, operations: list
     try:
         loaded = load_plan(yaml.safe_dump(document), source="file", environment={})
         assert isinstance(loaded.plan, OperationsPlan)
+        accepted = accept_every_use(loaded.plan, "nobody else uses the database")
+        plan = loaded.plan.model_copy(update={"accept": accepted})
         async with (
-            open_release(databases.zdd, loaded.plan, loaded) as store,
+            open_release(databases.zdd, plan, loaded) as store,
             StepMetricsCollector(databases.zdd) as collector,
         ):
             holder = ReleaseHolder((await store.read()).release)
-            ctx = Context(loaded.plan, store, None, fake_cluster(loaded.plan), lambda: False, lambda _: None)
+            ctx = Context(plan, store, None, fake_cluster(plan), lambda: False, lambda _: None)
             walk = ReleaseWalk(ctx, store, holder, Measurement(collector, None, metrics), lambda _: None)
             for phase in holder.release.strategy.phases:
                 await walk.run_phase(phase.name)
@@ -230,8 +242,8 @@ async def run_directory(arguments: argparse.Namespace, folder: Path, files: Sequ
 def _version(file: Path) -> tuple[int, str]:
     """Files in the order of their numbers; those of a folder each by the folder's name."""
     name = file.name if re.match(r"V?\d", file.name) else file.parent.name
-    number = re.match(r"V?(\d+)", name)
-    return (int(number[1]) if number and "-" not in name[:11] else 0, name)
+    number = re.match(r"V?(\d[\d-]*)", name)
+    return (int(number[1].replace("-", "")) if number else 0, name)
 
 
 def report(name: str, results: Sequence[FileResult]) -> str:

@@ -1,11 +1,18 @@
-"""Every hint of the package names only commands, options, actions, keys of the plan and files that exist."""
+"""Every hint of the package names only commands, options, actions, keys of the plan, tables and files that exist.
+
+Every other text names only commands that the real parser takes.
+"""
 
 import argparse
 import ast
+import contextlib
 import importlib
 import inspect
+import io
 import pkgutil
 import re
+import shlex
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -28,6 +35,14 @@ FILLED = "PLACEHOLDER"
 _BACKTICKS = re.compile(r"`([^`]+)`")
 _OTHER_COMMAND = re.compile(r"\b(?:kubectl|pip|psql|git|gzip|redis-cli|npx)\b[^`,;]*")
 _ZDD_COMMAND = re.compile(r"\bzdd ([a-z]+)((?: [^`,;]*)?)")
+_APPLICATION_NAME = re.compile(rf"zdd [a-z]+(?: {FILLED})*")
+_FULL_COMMAND = re.compile(
+    rf"\bzdd ([a-z][a-z-]*)((?: (?:--[a-z][a-z-]*(?: \d+)?|[A-Z][A-Z_.]+…?|{FILLED}|"
+    r"[\w.-]+\.(?:sql|yaml))(?=[\s`;,.)…]|$))*)"
+)
+"""The verb and the arguments after it, up to the first word of the sentence."""
+_TABLE = re.compile(r"\bzdd\.([a-z_]+)")
+_EXTRA = re.compile(r"\bzdd-tui\[([a-z]+)\]")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 _PLAN_KEY = re.compile(r"(?<![\w./-])[a-z_]+(?:\.[a-z_]+)+(?![\w/-])")
 _FILE = re.compile(r"\bconfig/[\w./-]*\w")
@@ -37,7 +52,12 @@ _PRESS = re.compile(r"\bpress ([^\s,;]+)")
 # Collecting hints from the source.
 
 
-def modules() -> Iterator[tuple[ModuleType, ast.Module]]:
+@cache
+def modules() -> tuple[tuple[ModuleType, ast.Module], ...]:
+    return tuple(_walk_modules())
+
+
+def _walk_modules() -> Iterator[tuple[ModuleType, ast.Module]]:
     for info in pkgutil.walk_packages(zdd_tui.__path__, "zdd_tui."):
         if info.name.endswith("__main__"):
             continue
@@ -103,6 +123,18 @@ def all_hints() -> list[tuple[str, str]]:
     ]
 
 
+def all_texts() -> Iterator[tuple[str, str]]:
+    """Every string of the package that is not a docstring."""
+    for module, tree in modules():
+        left_out = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Expr | ast.JoinedStr):
+                left_out |= {id(part) for part in ast.walk(node) if isinstance(part, ast.Constant)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant | ast.JoinedStr) and id(node) not in left_out:
+                yield from ((f"{module.__name__}:{node.lineno}", text) for text in texts_in(node))
+
+
 # What exists.
 
 
@@ -140,9 +172,46 @@ def _has_key(model: type[BaseModel], path: list[str]) -> bool:
     return len(path) == 1 or not models or any(_has_key(each, path[1:]) for each in models)
 
 
+@cache
+def refusal(command: tuple[str, ...]) -> str:
+    """What the parser says against a command; empty where it takes it."""
+    printed = io.StringIO()
+    with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            build_parser().parse_args(command)
+        except SystemExit as ended:
+            return printed.getvalue().strip().rpartition("\n")[2] if ended.code else ""
+    return ""
+
+
+def command_problems(text: str) -> list[str]:
+    """The commands of zdd in a text that could not be run as they are written."""
+    if _APPLICATION_NAME.fullmatch(text):
+        return []
+    examples = [line.strip() for line in text.replace("\\\n", " ").splitlines() if line.startswith("  zdd ")]
+    commands = [tuple(shlex.split(example)[1:]) for example in examples]
+    prose = _OTHER_COMMAND.sub("", "" if examples else text)
+    commands += [(verb, *arguments.split()) for verb, arguments in _FULL_COMMAND.findall(prose)]
+    return [why for each in commands if (each[0] in options_by_verb() or each[1:]) and (why := refusal(each))]
+
+
+@cache
+def schema_names() -> set[str]:
+    """Tables, functions and sequences of the schema zdd."""
+    sql = "\n".join(file.read_text() for file in (ROOT / "zdd_tui").rglob("*.sql"))
+    return set(re.findall(r"\bzdd\.([a-z_]+)", sql))
+
+
+@cache
+def extras() -> set[str]:
+    return set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+
+
 def problems_of(text: str) -> list[str]:
     """What a hint names that does not exist."""
-    found = []
+    found = command_problems(text)
+    found += [f"there is no table zdd.{name}" for name in _TABLE.findall(text) if name not in schema_names()]
+    found += [f"there is no extra {name}" for name in _EXTRA.findall(text) if name not in extras()]
     own = _OTHER_COMMAND.sub("", text)
     for verb, arguments in _ZDD_COMMAND.findall(own):
         if verb in options_by_verb():
@@ -170,9 +239,24 @@ def test_hints_name_only_what_exists() -> None:
     assert not wrong, "\n" + "\n".join(wrong)
 
 
+def test_every_text_names_only_commands_that_can_be_run() -> None:
+    texts = [(place, text) for place, text in all_texts() if "zdd " in text]
+    assert len(texts) > 150, "the walk has lost most of them"
+    wrong = [
+        f"{place}: {text!r}: {'; '.join(problems)}" for place, text in texts if (problems := command_problems(text))
+    ]
+    assert not wrong, "\n" + "\n".join(wrong)
+
+
 @pytest.mark.parametrize(
     ("hint", "problem"),
     [
+        ("then: zdd rolback PLAN", "invalid choice: 'rolback'"),
+        ("see it with zdd status PLAN NAME", "unrecognized arguments: NAME"),
+        ("zdd replay --speed 4", "required: FILE"),
+        ("examples:\n  zdd advise --image shop/api:1\n", "--image: expected 2 arguments"),
+        ("see zdd.mismatches", "no table zdd.mismatches"),
+        ("pip install 'zdd-tui[analytics]'", "no extra analytics"),
         ("start one with `zdd agnt PLAN`", "no verb zdd agnt"),
         ("run `zdd agent --anew PLAN`", "zdd agent has no option --anew"),
         ("run `zdd advance PLAN --with-data`", "zdd advance has no option --with-data"),
@@ -190,6 +274,9 @@ def test_a_hint_with_a_made_up_name_is_found(hint: str, problem: str) -> None:
 @pytest.mark.parametrize(
     "hint",
     [
+        "zdd needs 14 or newer",
+        "examples:\n  zdd advise --image shop/api:1 \\\n    shop/api:2",
+        "read zdd.failed_row, then zdd advance PLAN",
         "start one with `zdd agent --new PLAN`",
         "add --confirm NAME, or --yes",
         "kubectl -n shop get deployment api --show-managed-fields",

@@ -33,7 +33,7 @@ class PatientDriver(ReleaseDriver):
 
 @asynccontextmanager
 async def freeze_process(env: Environment, pid: int, seconds: float) -> AsyncIterator[None]:
-    """A system that does not answer for a while, from now on, whatever the body does meanwhile."""
+    """A system that does not respond for a while, from now on, whatever the body does meanwhile."""
     import os
 
     os.kill(pid, signal.SIGSTOP)

@@ -79,7 +79,7 @@ async def test_check_of_rolling_and_canary(here: CliEnvironment) -> None:
     await patch(here, {"replicas": 4})
     good = await check(here, canary)
     assert good.code == 0, good.output
-    assert "new pods beside its 4: 1 make 20%, 4 make 50%" in good.out
+    assert "new pods beside its 4: 1 (20%), 4 (50%)" in good.out
 
     good = await check(here, by_flag)
     assert good.code == 0, good.output
@@ -102,7 +102,7 @@ async def test_check_of_rolling_and_canary(here: CliEnvironment) -> None:
     for text in (rolling, blue_green):
         bad = await check(here, text)
         assert (bad.code, bad.out) == (2, "")
-        assert "service 'users-api' is held by release 'another'" in bad.err
+        assert "Service 'users-api' is held by release 'another'" in bad.err
         assert "Fix: finish or roll back 'another' first" in bad.err
     await hold_service(here, "r")
     assert (await check(here, rolling)).code == 0, "its own"
@@ -111,7 +111,7 @@ async def test_check_of_rolling_and_canary(here: CliEnvironment) -> None:
     await create_canary(here)
     bad = await check(here, canary)
     assert bad.code == 2
-    assert "deployment 'users-api-canary' exists already" in bad.err
+    assert "Deployment 'users-api-canary' exists already" in bad.err
     assert (await check(here, rolling)).code == 0
 
 

@@ -43,7 +43,7 @@ async def test_a_good_plan_is_tried_and_nothing_stays(db: asyncpg.Connection, ki
     (line,) = await check_sampled_rows(db, plan)
     count = int(line.split()[0])
     assert 332 <= count <= 500
-    assert "sampled rows of public.users were copied to the new side and back" in line
+    assert "sampled rows of public.users copied to the new side and back" in line
     assert await database_state(db) == before
     assert await db.fetchval("SELECT count(*) FROM users") == 900
     assert await db.fetchval("SELECT nextval('users_id_seq')") == 901, "no sequence was used"

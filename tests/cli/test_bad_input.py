@@ -285,7 +285,7 @@ CLUSTERS: dict[str, tuple[Callable[[CliEnvironment], CliEnvironment], tuple[str,
     "not a kubeconfig": (_not_a_kubeconfig, ("cannot use", "config")),
     "no such deployment": (
         _no_deployment,
-        ("no deployment 'user-api' in namespace 'default'", "kubectl get deployments"),
+        ("no Deployment 'user-api' in namespace 'default'", "kubectl get deployments"),
     ),
     "no such container": (_no_container, ("has no container 'web'", "kubernetes.container", "app")),
     "no such context": (_no_context, ("no context 'prod-eu'", "kubectl config get-contexts")),
@@ -304,7 +304,7 @@ async def test_open_shows_why_the_release_does_not_begin(here: CliEnvironment) -
 
     bad = _no_deployment(here).with_env(XDG_STATE_HOME=str(here.folder / "state"))
     async with run_in_emulator([sys.executable, "-m", "zdd_tui", "open", str(bad.plan_file)], bad.environ) as terminal:
-        text = await terminal.wait_for("no deployment 'user-api' in namespace 'default'", "kubectl get deployments")
+        text = await terminal.wait_for("no Deployment 'user-api' in namespace 'default'", "kubectl get deployments")
         terminal.press("q")
         assert await terminal.wait_for_exit() == 0
     log = (here.folder / "state" / "zdd" / "agent-users-full-name.log").read_text()

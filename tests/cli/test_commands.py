@@ -189,7 +189,7 @@ async def test_no_answer(here: CliEnvironment, store: Store) -> None:
     ended = await here.run_zdd("pause", "--timeout", "500ms")
     assert ended.code == 4
     assert "no agent holds the lease" in ended.err
-    assert "no answer within 0.5 s; the pause stays queued, and no agent is running" in ended.err
+    assert "no result within 0.5 s; the pause stays queued, and no agent is running" in ended.err
     assert f"Fix: start one with `zdd agent {here.plan_file}`" in ended.err
     async with lease(here, store) as agent:
         ended = await here.run_zdd("resume", "--timeout", "500ms")

@@ -403,7 +403,7 @@ def test_a_permanent_error_of_the_api_is_not_repeated(api: KubernetesClient, pg_
         await case.call(api.delete, "deployments/web")
         await case.call(api.until, "deployments", lambda items: not items)
         began = time.monotonic()
-        with pytest.raises(KubeApiError, match="no deployment 'web'"):
+        with pytest.raises(KubeApiError, match="no Deployment 'web'"):
             await roll_out(case.ctx, Step(), V2, "a test")
         assert time.monotonic() - began < 10
 

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field, replace
 from uuid import uuid4
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -274,14 +275,14 @@ class World:
             self.shown = replace(self.shown, delivery=delivery.stored())
             self.attempt = None
         elif self.now - self.attempt.started_at >= ATTEMPT:
-            self.shown = replace(self.shown, delivery=delivery.attempt_failed("db does not answer within 2.5 s"))
+            self.shown = replace(self.shown, delivery=delivery.attempt_failed("db does not respond within 2.5 s"))
             if self.now + PAUSE < delivery.started_at + RETRY_SECONDS:
                 self.attempt, self.next_attempt_at = None, self.now + PAUSE
             elif self.now >= self.attempt.started_at + VALID_SECONDS:
-                self.shown = replace(self.shown, delivery=delivery.given_up("db does not answer"))
+                self.shown = replace(self.shown, delivery=delivery.given_up("db does not respond"))
                 self.given_up.add(request.request_id)
                 assert self.progress is not None
-                self.progress = self.progress.with_send_error(RuntimeError("db does not answer"), self.now)
+                self.progress = self.progress.with_send_error(RuntimeError("db does not respond"), self.now)
                 self.attempt = None
 
     def _find(self, request_id: str) -> StoredCommand | None:
@@ -350,7 +351,8 @@ class World:
         rows = [row for row in build_gate_rows(record, now) if row.position is PhasePosition.PRESENT]
         ages, rules = RuleAges(now, {}), guard_readings(self.shown, now)
         rules_fitted = fit_columns(guard_columns(rules, 100), 100)
-        lines = [(row.gate.name, row_line(fit_columns(gate_columns(rows, 100), 100), row, now)) for row in rows]
+        gates_fitted = fit_columns(gate_columns(rows, 100), 100)
+        lines = [(row.gate.name, row_line(gates_fitted, row, now)) for row in rows]
         lines += [("guard", row_line(rules_fitted, rule, ages)) for rule in rules]
         if record.release.state is ReleaseState.WAITING:
             shown = gate_lines(self.shown, context, 100, limit=20)
@@ -458,6 +460,7 @@ NO_BATCHES = [(("stop copying", None), 6.0), (("copy", None), 1.0)]
 ROLLED_BACK = [(("press", CommandKind.ROLLBACK), 1.0), (("undone", None), 6.0)]
 
 
+@pytest.mark.timeout(300)
 @given(st.lists(st.tuples(ACTIONS, WAITS), max_size=12))
 @example(SENT_INTO_A_FROZEN_DATABASE)
 @example(JUDGED_BY_A_DEAD_AGENT)

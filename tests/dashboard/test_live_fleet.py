@@ -1,4 +1,4 @@
-"""The live fleet: real databases, one that does not answer, and the sources that it opens and ends."""
+"""The live fleet: real databases, one that does not respond, and the sources that it opens and ends."""
 
 import asyncio
 import os

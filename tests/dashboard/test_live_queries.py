@@ -85,6 +85,10 @@ async def test_the_backfill_with_its_sql_and_explain(pg_dsn: str) -> None:
             await wait_for_board(feeds, lambda b: b.release.value is not None)
             before = await fetch_detail(feeds, BackfillQuery())
             assert before.explain_error == "the upper bound is not fixed yet"
+            await connection.execute("ALTER TABLE users RENAME full_name TO not_yet")
+            early = await fetch_detail(feeds, BackfillQuery())
+            assert (early.statement, early.explain_error) == ("", "the new side does not exist yet")
+            await connection.execute("ALTER TABLE users RENAME not_yet TO full_name")
             await connection.execute(BACKFILL_ROWS.format(release=release_id))
             found = await fetch_detail(feeds, BackfillQuery())
         (moving,) = found.ranges

@@ -288,7 +288,7 @@ async def test_pods_of_a_cluster_reach_the_state(tmp_path: Path) -> None:
     async with local_cluster(tmp_path) as cluster:
         made = plan("postgresql://u:hunter2@127.0.0.1:1/x", kubeconfig=str(cluster.kubeconfig))
         async with run_feeds(made) as feeds:
-            none = await wait_for_board(feeds, lambda b: "no deployment 'users-api'" in b.workload.error)
+            none = await wait_for_board(feeds, lambda b: "no Deployment 'users-api'" in b.workload.error)
             assert none.workload.value is None
             cluster.api.create(kinds.DEPLOYMENT, "default", DEPLOYMENT)
             board = await wait_for_board(

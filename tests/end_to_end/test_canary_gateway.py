@@ -119,5 +119,5 @@ async def test_a_missing_gateway_api_and_a_missing_route_are_different_errors(tm
         for path, body in manifests.gateway_manifests().items():
             await cluster.http.request_json("POST", path, body=body)
         assert (await get_route(cluster, manifests.ROUTE)).pending_reason == "no Gateway has accepted the route"
-        with pytest.raises(ClusterError, match="no httproute 'elsewhere'"):
+        with pytest.raises(ClusterError, match="no HTTPRoute 'elsewhere'"):
             await get_route(cluster, "elsewhere")

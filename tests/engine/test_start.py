@@ -55,10 +55,10 @@ async def send_advance(client: Store, session: LeaseSession, release_id: int) ->
 async def test_a_plan_that_fails_the_check_does_not_start(pg_dsn: str) -> None:
     check = PlanCheck()
     async with open_session(pg_dsn, check) as (client, session, release_id):
-        check.error = ClusterError("deployment 'users-api' does not exist", "create it")
+        check.error = ClusterError("Deployment 'users-api' does not exist", "create it")
         refused = await send_advance(client, session, release_id)
         assert refused.status == "refused"
-        assert "zdd check refuses this plan: deployment 'users-api' does not exist" in refused.outcome
+        assert "zdd check refuses this plan: Deployment 'users-api' does not exist" in refused.outcome
         assert (await client.read_release(release_id)).release.state is ReleaseState.PLANNED
 
         check.error = None

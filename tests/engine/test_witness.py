@@ -13,11 +13,14 @@ from zdd_tui.backends.postgres.gate_queries import list_enabled_triggers
 from zdd_tui.backends.postgres.recent_writes import RecentWrites, read_horizon
 from zdd_tui.backends.store import backfill as rows
 from zdd_tui.backends.store.witness import read_continuity
-from zdd_tui.engine.conditions.comparison import RowComparison
+from zdd_tui.engine.backfill.runner import BackfillRunner
+from zdd_tui.engine.backfill.verify import Verifier
+from zdd_tui.engine.conditions.comparison import compare_written_rows
 from zdd_tui.engine.context import StepHandle
 from zdd_tui.engine.gates.registry import GATES
 from zdd_tui.engine.restore import restore_trigger
 from zdd_tui.engine.steps.registry import STEPS
+from zdd_tui.model.ddl.jobs import ChangeJob
 from zdd_tui.model.ddl.witness import expected_triggers
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.release.condition import Condition, ConditionKind
@@ -60,6 +63,23 @@ async def test_before_v3_rows_are_copied_again_and_their_writer_is_named(pg_dsn:
         assert "reports-worker" in reason
         quiet = replace(record, now=record.now + 3600)
         assert (await GATES[WITNESS_GATE](made.ctx, quiet))[0] is Verdict.PASS
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_verification_copies_what_is_recorded_before_it_counts(pg_dsn: str, kind: str) -> None:
+    async with watched_release(pg_dsn, kind, rows=40) as made, made.writer() as intern:
+        catalog = await read_catalog(made.admin, made.plan)
+        runner = BackfillRunner(made.store, ChangeJob(made.plan, catalog))
+        await runner.prepare()
+        await runner.run(lambda: False, lambda: made.plan.backfill)
+        await intern.execute("UPDATE users SET last_name = last_name || 'x' WHERE id <= 3")
+        assert (await Verifier(made.store, made.plan, catalog).run()).mismatches == 3
+
+        async def settle() -> None:
+            await made.settle()
+
+        assert (await Verifier(made.store, made.plan, catalog, settle=settle).run()).mismatches == 0
+        assert await count_disagreements(made.admin, kind) == []
 
 
 async def test_a_pods_name_stands_for_its_address(pg_dsn: str) -> None:
@@ -275,13 +295,7 @@ async def test_a_comparison_after_a_breach_reads_recent_rows_and_accepts_down(pg
         await v3.execute(f"UPDATE {new} SET full_name = NULL WHERE id = 7")  # up gives '', down gives the old side
 
         async def compare() -> RecentWrites:
-            ended = asyncio.Event()
-            comparison = RowComparison(made.ctx, ended.set)
-            comparison.start()
-            await ended.wait()
-            result = comparison.result()
-            assert result is not None
-            return result
+            return await compare_written_rows(made.ctx)
 
         result = await compare()
         assert (result.rows, result.differing, result.is_whole) == (1, (), False)

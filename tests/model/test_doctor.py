@@ -21,10 +21,11 @@ from zdd_tui.model.doctor.facts import (
     TrafficFacts,
     WorkloadFacts,
 )
-from zdd_tui.model.doctor.pitfalls import redact_query, references_old_side
+from zdd_tui.model.doctor.pitfalls import references_old_side
 from zdd_tui.model.doctor.workload import STICKY_ANNOTATIONS, extract_traffic_facts, extract_workload_facts
 from zdd_tui.model.plan.registry import PLAN_CLASSES
 from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.sql import redact_query
 
 NOW = 1_800_000_000.0
 DAY = 86400.0
@@ -112,7 +113,7 @@ def test_everything_can_pass() -> None:
 
 
 def test_facts_that_were_not_read_are_unknown_with_the_reason() -> None:
-    blind: Fact[Any] = Fact(None, "the server does not answer", "check the VPN")
+    blind: Fact[Any] = Fact(None, "the server does not respond", "check the VPN")
     facts = replace(
         good(),
         workload=blind,
@@ -128,7 +129,7 @@ def test_facts_that_were_not_read_are_unknown_with_the_reason() -> None:
     report = examine_facts(facts)
     for finding in report.pitfalls:
         assert finding.verdict is Verdict.UNKNOWN, finding
-        assert finding.deciding_observation.text == "the server does not answer"
+        assert finding.deciding_observation.text == "the server does not respond"
         assert finding.deciding_observation.hint == "check the VPN"
     assert {finding.id for finding in report.checklist if finding.verdict is Verdict.PASS} == {"triggers"}
     assert not any(finding.verdict is Verdict.FAIL for finding in report.checklist)
@@ -162,7 +163,9 @@ CASES: list[tuple[str, Callable[[DoctorFacts], DoctorFacts], str, Verdict, str]]
     ),
     (
         "no pg_stat_statements",
-        lambda facts: replace(AFTER_CUTOVER(facts), queries=Fact(QueryFacts((), ("it is not installed",)))),
+        lambda facts: replace(
+            AFTER_CUTOVER(facts), queries=Fact(QueryFacts((), (("it is not installed", "install it"),)))
+        ),
         "breaking-migration",
         Verdict.UNKNOWN,
         "it is not installed",
@@ -310,7 +313,7 @@ CASES: list[tuple[str, Callable[[DoctorFacts], DoctorFacts], str, Verdict, str]]
         "a.example: NXDOMAIN",
     ),
     ("no owner", lambda facts: gates(facts, owner=None), "fragile-steps", Verdict.FAIL, "no owner is named"),
-    ("no limit", lambda facts: gates(facts, wait_limit=None), "fragile-steps", Verdict.FAIL, "for ever"),
+    ("no limit", lambda facts: gates(facts, wait_limit=None), "fragile-steps", Verdict.FAIL, "without limit"),
     (
         "a release that waits too long",
         lambda facts: with_history(facts, waiting_since=NOW - 7200),

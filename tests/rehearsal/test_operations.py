@@ -62,7 +62,7 @@ async def test_a_migration_passes_forward_and_back_from_every_phase(production: 
     assert [each["rollback_from"] for each in report["scenarios"]] == ["expand", "cutover", "contract", ""]
     assert (report["rows"], report["full_rows"]) == (1500, 3000)
     assert {each["rows"] for each in report["scenarios"]} == {1520}
-    assert "nobody writes meanwhile" in format_rehearsal_report(report)
+    assert "the rehearsal has no writers" in format_rehearsal_report(report)
 
 
 async def test_an_undo_that_leaves_something_behind_fails(production: str, tmp_path: Path) -> None:

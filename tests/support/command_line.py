@@ -4,15 +4,18 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import asyncpg
 
 from tests.support.kubelet import api_server
+from tests.support.warm_python import WarmProcess, can_fork, fork_program
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.store.client import Store
 from zdd_tui.demo import manifests
@@ -76,6 +79,8 @@ class CliEnvironment:
         self, verb: str, *options: str, stdin: str | None = None, after: tuple[str, ...] = ()
     ) -> CommandResult:
         """Runs one command on the plan to its end. ``after``: words behind the plan."""
+        if can_fork(self.environ):
+            return await self._fork_zdd((verb, *options, str(self.plan_file), *after), stdin or "")
         process = await self.start_zdd(verb, *options, stdin=stdin is not None, after=after)
         try:
             async with asyncio.timeout(TIMEOUT):
@@ -84,6 +89,24 @@ class CliEnvironment:
             await stop_process(process)
         assert process.returncode is not None
         return CommandResult(process.returncode, out.decode(), err.decode())
+
+    async def _fork_zdd(self, words: tuple[str, ...], stdin: str) -> CommandResult:
+        with TemporaryFile() as typed, TemporaryFile() as out, TemporaryFile() as err:
+            typed.write(stdin.encode())
+            typed.seek(0)
+            process = fork_program(
+                ("zdd_tui", *words),
+                stdin=typed.fileno(), stdout=out.fileno(), stderr=err.fileno(),
+                env=self.environ,
+            )  # fmt: skip
+            try:
+                code = await asyncio.wait_for(process.wait_for_exit(), TIMEOUT)
+            finally:
+                process.kill()
+                process.wait()
+            for file in (out, err):
+                file.seek(0)
+            return CommandResult(code, out.read().decode(), err.read().decode())
 
     async def start_zdd(
         self, verb: str, *options: str, stdin: bool = False, after: tuple[str, ...] = ()
@@ -99,13 +122,20 @@ class CliEnvironment:
     @asynccontextmanager
     async def run_agent(self, *options: str) -> AsyncIterator["AgentProcess"]:
         """An agent process with its log; killed at the end where it has not ended by itself."""
-        process = await self.start_zdd("agent", *options)
+        log, written = socket.socketpair()
+        with written, Path(os.devnull).open("r+b") as empty:  # noqa: ASYNC230 - it does not block
+            process = fork_program(
+                ("zdd_tui", "agent", *options, str(self.plan_file)),
+                stdin=empty.fileno(), stdout=empty.fileno(), stderr=written.fileno(),
+                env=self.environ,
+            )  # fmt: skip
         agent = AgentProcess(process)
-        reading = asyncio.create_task(agent.read())
+        reading = asyncio.create_task(agent.read(log))
         try:
             yield agent
         finally:
-            await stop_process(process)
+            process.kill()
+            process.wait()
             await reading
 
     async def fetchval(self, query: str, *args: object) -> object:
@@ -119,17 +149,19 @@ class CliEnvironment:
 class AgentProcess:
     """A running `zdd agent`."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: WarmProcess) -> None:
         self.process = process
         self.log = ""
         self._new_output = asyncio.Event()
         self._ended = False
 
-    async def read(self) -> None:
-        assert self.process.stderr is not None
-        while line := await self.process.stderr.readline():
+    async def read(self, log: socket.socket) -> None:
+        """Reads the log until its end."""
+        stream, writer = await asyncio.open_connection(sock=log)
+        while line := await stream.readline():
             self.log += line.decode()
             self._new_output.set()
+        writer.close()
         self._ended = True
         self._new_output.set()
 
@@ -148,7 +180,7 @@ class AgentProcess:
         """Its exit code, after a signal where one is given."""
         if signal_number is not None:
             self.process.send_signal(signal_number)
-        return await asyncio.wait_for(self.process.wait(), TIMEOUT)
+        return await asyncio.wait_for(self.process.wait_for_exit(), TIMEOUT)
 
 
 async def stop_process(process: asyncio.subprocess.Process) -> None:

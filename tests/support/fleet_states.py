@@ -59,7 +59,7 @@ def fixed_fleet() -> Fleet:
         mark_last_known(row(backfill, "gone", name="orders-archive")),
         row(waiting, hostile, name=hostile, environment="test", waits_for=hostile),
         build_error_row(
-            "gone", "", "production", "zdd@gone:5432/x does not answer within 3 s", "check host, port and firewall",
+            "gone", "", "production", "zdd@gone:5432/x does not respond within 3 s", "check host, port and firewall",
             answered_at=EPOCH - 65,
         ),
         build_database_row("empty", "money", "test"),

@@ -79,7 +79,7 @@ def _redis_frozen() -> DashboardState:
     late = Observed(
         flags(ON, FlagValue(25)),
         MONOTONIC - 8,
-        "cache.shop:6379 does not answer within 1 s",
+        "cache.shop:6379 does not respond within 1 s",
         "check that Redis runs and that this machine reaches it",
     )
     return board(record(rel, backfill=_verified()), flags=late)

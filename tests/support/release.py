@@ -2,15 +2,18 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+import pytest
 
+from tests.support.warm_python import spawn_warm
 from zdd_tui.backends.store.client import Store
+from zdd_tui.demo import environment
 from zdd_tui.demo.environment import DemoOptions, Environment, start_environment
 from zdd_tui.demo.release_driver import ReleaseDriver
 from zdd_tui.model.release.records import ReleaseRecord
@@ -25,12 +28,21 @@ async def start_production(folder: Path, **changes: Any) -> AsyncIterator[tuple[
         changes: of the options of a small demo.
     """
     options = replace(DemoOptions(rows=3000, rate=40, soak="500ms", is_fast=True), **changes)
-    async with (
-        start_environment(folder, options, lambda _: None) as env,
-        await Store.open(env.postgres.dsn, application_name="zdd test") as store,
-    ):
-        await store.migrate()
-        yield env, store
+    with forked_programs():
+        async with (
+            start_environment(folder, options, lambda _: None) as env,
+            await Store.open(env.postgres.dsn, application_name="zdd test") as store,
+        ):
+            await store.migrate()
+            yield env, store
+
+
+@contextmanager
+def forked_programs() -> Iterator[None]:
+    """The programs of a production are forks of one process that has their imports; see :mod:`warm_python`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(environment, "spawn", spawn_warm)
+        yield
 
 
 def ignore_progress(_record: ReleaseRecord) -> None:

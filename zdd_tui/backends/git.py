@@ -27,7 +27,7 @@ async def read_file_state(file: Path) -> Fact[FileFacts]:
     except FileNotFoundError:
         return Fact(None, "git is not installed: the state of the plan in version control is unknown")
     except TimeoutError:
-        return Fact(None, f"git did not answer within {GIT_TIMEOUT:g} s")
+        return Fact(None, f"git did not respond within {GIT_TIMEOUT:g} s")
 
 
 async def _run_git(file: Path, *arguments: str) -> tuple[int, str, str]:

@@ -38,7 +38,7 @@ async def read_region_status(plan: BasePlan, plan_hash: str) -> RegionStatus:
         async with asyncio.timeout(READ_TIMEOUT):
             return await _read_status(dsn, plan, plan_hash, min(plan.database.connect_timeout, READ_TIMEOUT))
     except TimeoutError:
-        return RegionStatus(plan.region, error=f"{describe_dsn(dsn)} does not answer within {READ_TIMEOUT:.0f} s")
+        return RegionStatus(plan.region, error=f"{describe_dsn(dsn)} does not respond within {READ_TIMEOUT:.0f} s")
     except DatabaseError as error:
         return RegionStatus(plan.region, error=error.title)
 

@@ -8,6 +8,7 @@ from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.scratch_copy import PlannedChange, open_planned_change
 from zdd_tui.backends.postgres.table_objects import read_table_objects
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.ddl.catalog_diff import (
     SideDifference,
@@ -138,7 +139,7 @@ def describe_losses(lost: tuple[SideDifference, ...]) -> str:
 
 
 def _loss_title(plan: Plan, lost: tuple[SideDifference, ...]) -> str:
-    things = "1 thing" if len(lost) == 1 else f"{len(lost)} things"
+    things = count_noun(len(lost), "thing")
     listed = "\n".join(f"  lost: {each.what}: {each.reason}" for each in lost)
     return f"change: the new side of {plan.change.table} would lose {things} of the old side\n{listed}"
 

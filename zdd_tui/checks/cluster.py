@@ -1,7 +1,7 @@
 """Whether the cluster can run a plan: permissions, owners, names, capacity, weights, and its rollouts as dry runs."""
 
 from zdd_tui.backends.kubernetes.cluster import ApiResource, Cluster
-from zdd_tui.backends.kubernetes.errors import KubeApiError
+from zdd_tui.backends.kubernetes.errors import KubeApiError, kind_name
 from zdd_tui.backends.kubernetes.routes import HTTP_ROUTES, get_route
 from zdd_tui.backends.kubernetes.services import (
     DEPLOYMENTS,
@@ -130,10 +130,10 @@ async def _check_image(cluster: Cluster, plan: SingleImagePlan, view: Deployment
     if isinstance(plan, CanaryPlan) and plan.canary.route is not None:
         route = await get_route(cluster, plan.canary.route)
         set_backend_weight(route, plan.service, plan.canary_service, plan.canary.weights[0])
-        lines.append(f"Kubernetes {cluster.namespace}: httproute {route.name} can split service {plan.service}")
+        lines.append(f"Kubernetes {cluster.namespace}: HTTPRoute {route.name} can split Service {plan.service}")
     if isinstance(plan, CanaryPlan) and plan.canary.by == "replicas":
         pods = [compute_canary_replicas(view.desired, weight, plan.canary.tolerance) for weight in plan.canary.weights]
-        shares = ", ".join(f"{count} make {percent_of_pods(count, view.desired):.0f}%" for count in pods)
+        shares = ", ".join(f"{count} ({percent_of_pods(count, view.desired):.0f}%)" for count in pods)
         lines.append(f"{place}: new pods beside its {view.desired}: {shares}")
     return lines
 
@@ -141,8 +141,7 @@ async def _check_image(cluster: Cluster, plan: SingleImagePlan, view: Deployment
 async def _require_free_name(cluster: Cluster, plan: BasePlan, kind: ApiResource, name: str) -> None:
     existing = await get_raw_object(cluster, kind, name)
     if existing is not None and get_text(existing, "metadata", "annotations", OWNER_ANNOTATION) != plan.name:
-        word = kind[1].removesuffix("s")
         raise ClusterError(
-            f"{word} {name!r} exists already, and this release needs its name",
-            f"kubectl -n {cluster.namespace} delete {word}/{name}, if it is unused",
+            f"{kind_name(kind[1])} {name!r} exists already, and this release needs its name",
+            f"if it is not needed: kubectl -n {cluster.namespace} delete {kind[1]}/{name}",
         )

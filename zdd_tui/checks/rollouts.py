@@ -154,7 +154,7 @@ def _check_containers(found: _Findings, plan: WorkloadPlan, raw: Any) -> None:
         text = f"{each.description} has {each.image}, an image of this program, and no step changes it"
         if isinstance(plan, Plan) and each.accepted_as not in plan.accepted_reasons:
             found.refuse(
-                f"{text}: it stays V1 in every pod, unseen, also when the old side is archived",
+                f"{text}: it stays V1 in every pod, and no gate checks it, also when the old side is archived",
                 _container_hint(each),
             )
         else:

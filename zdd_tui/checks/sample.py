@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.sample_rows import TriedRows, try_sampled_rows
 from zdd_tui.backends.postgres.scratch_copy import PlannedChange, open_planned_change
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.ddl.tries import LOSSY_ROLLBACK, RowFailure
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.plan.base import DualWriteMode, Plan
@@ -53,16 +54,14 @@ def describe_tried_rows(plan: Plan, tried: TriedRows) -> list[str]:
     """One line for each fact that an operator should see."""
     if not tried.rows:
         return [f"note: no row of {plan.change.table} could be tried: only the types of the expressions are checked"]
-    lines = [
-        f"{tried.rows} sampled rows of {plan.change.table} were copied to the new side and back, on scratch tables"
-    ]
+    lines = [f"{_sample(tried)} of {plan.change.table} copied to the new side and back, on scratch tables"]
     if tried.broken:
         count = sum(failure.rows for failure in tried.broken)
-        lines.append(f"note: {count} sampled rows break rules of the table itself: {_reason(tried.broken[0])}")
+        lines.append(f"note: {count} of {_sample(tried)} not valid by the table's rules: {_reason(tried.broken[0])}")
     if tried.forward:
         lines.append(
-            f"note: {_count(tried.forward)} of {tried.rows} sampled rows cannot be copied, and backfill.max_failed_rows"
-            f" tolerates that: {_reason(tried.forward[0])}"
+            f"note: {_count(tried.forward)} of {_sample(tried)} cannot be copied, and"
+            f" backfill.max_failed_rows tolerates that: {_reason(tried.forward[0])}"
         )
     lines += [
         f"note: accept: {name} is not needed for the sampled rows"
@@ -71,7 +70,7 @@ def describe_tried_rows(plan: Plan, tried: TriedRows) -> list[str]:
     ]
     for column, count in tried.changed.items():
         reason = plan.accepted_reasons[f"{LOSSY_ROLLBACK}{column}"]
-        lines.append(f"note: accepted: a rollback changes {column} in {count} of {tried.rows} sampled rows: {reason}")
+        lines.append(f"note: accepted: a rollback changes {column} in {count} of {_sample(tried)}: {reason}")
     return lines
 
 
@@ -106,12 +105,12 @@ def _forward_errors(plan: Plan, tried: TriedRows) -> Iterator[PlanError]:
         )
     for column, count in tried.unequal.items():
         yield PlanError(
-            f"change.up.{column}: {count} of {tried.rows} sampled rows do not have what up gives after the copy",
+            f"change.up.{column}: after the copy {count} of {_sample(tried)} without the value of up",
             "check the triggers and generated columns that fill that column",
         )
     for name, count in tried.orphans.items():
         yield PlanError(
-            f"change.expand: foreign key {name}: {count} of {tried.rows} sampled rows would refer to no row",
+            f"change.expand: foreign key {name}: {count} of {_sample(tried)} would refer to no row",
             "add the missing rows first, or correct the expression in change.up",
         )
     for plan_key, message in tried.constrain:
@@ -132,8 +131,8 @@ def _reverse_errors(plan: Plan, tried: TriedRows) -> Iterator[PlanError]:
         name = f"{LOSSY_ROLLBACK}{column}"
         if name not in plan.accepted_reasons:
             yield PlanError(
-                f"change.down.{column}: lossy: of {count} of {tried.rows} sampled rows a rollback would not restore the"
-                f" value once V3 has written the row: down(up(x)) is not x",
+                f"change.down.{column}: lossy: in {count} of {_sample(tried)} a rollback would not"
+                " restore the value once V3 has written the row: down(up(x)) is not x",
                 f"correct down, or accept it in the plan: accept: [{{what: {name}, reason: …}}]",
             )
 
@@ -141,6 +140,10 @@ def _reverse_errors(plan: Plan, tried: TriedRows) -> Iterator[PlanError]:
 def _place(section: str, columns: Sequence[RowFailure]) -> str:
     names = dict.fromkeys(failure.place for failure in columns if failure.place)
     return f"{section}.{next(iter(names))}" if len(names) == 1 else section
+
+
+def _sample(tried: TriedRows) -> str:
+    return count_noun(tried.rows, "sampled row")
 
 
 def _count(failures: Sequence[RowFailure]) -> int:
@@ -153,7 +156,7 @@ def _listed(failures: Sequence[RowFailure], tried: TriedRows) -> str:
         for failure in failures[:MAX_SHOWN]
     )
     more = f"; and {len(failures) - MAX_SHOWN} more kinds" if len(failures) > MAX_SHOWN else ""
-    return f"{_count(failures)} of {tried.rows} sampled rows: {shown}{more}"
+    return f"{_count(failures)} of {_sample(tried)}: {shown}{more}"
 
 
 def _reason(failure: RowFailure) -> str:

@@ -271,14 +271,14 @@ async def _wait_for_answer(
 def _explain_no_answer(loaded: LoadedPlan, verb: str, record: ReleaseRecord, timeout: float) -> str:
     """Why there is no result, as far as it is known, and what to do."""
     lease = record.lease
-    text = f"no answer within {timeout:g} s; the {verb} stays queued"
+    text = f"no result within {timeout:g} s; the {verb} stays queued"
     if lease is None or not lease.is_live:
         return with_hint(f"{text}, and no agent is running", f"start one with `zdd agent {loaded.command_line_name}`")
     holder = f"agent {lease.holder}@{lease.host}, pid {lease.pid}"
     last_error = next((event.message for event in reversed(record.events) if event.kind == "error"), "")
     if last_error:
         return f"{text}\n  last error of {holder}: {last_error}"
-    return with_hint(text, f"see the log of {holder}: it holds the lease and does not answer")
+    return with_hint(text, f"see the log of {holder}: it holds the lease and does not respond")
 
 
 def _print_message(text: str) -> None:

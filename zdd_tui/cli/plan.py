@@ -13,6 +13,7 @@ import yaml
 from zdd_tui.backends.files import MAX_SQL_BYTES, read_text
 from zdd_tui.checks.plan import check_plan
 from zdd_tui.cli.advise import require_new_file, write_plan
+from zdd_tui.cli.measurement import DSN_VARIABLE
 from zdd_tui.cli.plan_directory import PlannedMigration, plan_directory
 from zdd_tui.model.advice.draft import format_yaml
 from zdd_tui.model.advice.migration import Statement, read_migration
@@ -28,14 +29,14 @@ def run_plan(arguments: argparse.Namespace, out: TextIO) -> int:
     """Writes the plan of a migration, and says what runs in which phase.
 
     Raises:
-        Refused: a statement cannot be executed online; names each of them. Nothing is written.
-        PlanError: a file cannot be read, or the plan not be written.
+        Refused: the migration changes nothing, or holds what cannot be executed online; names it. Nothing is written.
+        PlanError: an option is wrong, a file cannot be read or is no SQL, or the plan cannot be written.
     """
     if arguments.output:
         require_new_file(arguments.output, force=arguments.force)
     has_rollout = arguments.deployment is not None
     if has_rollout is not (arguments.image is not None):
-        raise Refused(
+        raise PlanError(
             "--deployment and --image belong together", "give both, or neither for a plan that rolls out nothing"
         )
     if arguments.directory:
@@ -46,15 +47,19 @@ def run_plan(arguments: argparse.Namespace, out: TextIO) -> int:
     text = format_yaml(document, "\n# ".join(found.origin))
     placeholders = {name: f"placeholder://{name.lower()}" for name in find_placeholders(yaml.safe_load(text))}
     loaded = load_plan(text, source=arguments.output or "plan.yaml", environment=placeholders | os.environ)
+    assert isinstance(loaded.plan, BaseOperationsPlan)
+    try:
+        operations = plan_operations(loaded.plan)
+    except PlanError as error:  # each statement can be executed, but not all of them in one migration
+        raise Refused(error.title, error.hint) from None
     asyncio.run(check_plan(loaded, offline=True))
     if not arguments.output:
         out.write(text)
         return 0
     write_plan(text, arguments.output, force=arguments.force)
-    assert isinstance(loaded.plan, BaseOperationsPlan)
     for line in found.origin:
         out.write(line + "\n")
-    for line in describe_operations(plan_operations(loaded.plan)):
+    for line in describe_operations(operations):
         out.write(line + "\n")
     out.write(f"wrote {arguments.output}: check it with zdd check {arguments.output}\n")
     return 0
@@ -69,7 +74,7 @@ def _plan_files(arguments: argparse.Namespace, *, has_rollout: bool) -> PlannedM
     if not arguments.files:
         raise PlanError("there is no migration to plan", "name its SQL files, or a directory with --from DIR")
     for file in arguments.files:
-        if Path(file).is_dir():
+        if os.path.isdir(file):  # Path.is_dir raises for a name that is too long
             raise PlanError(f"{file} is a directory", f"name SQL files in it, or plan it with --from {file}")
     statements = [
         statement
@@ -124,12 +129,14 @@ def _build_document(arguments: argparse.Namespace, found: PlannedMigration) -> d
             "image": arguments.image,
         }
     }
+    variable = DSN_VARIABLE.match(arguments.dsn)
     return {
         "name": arguments.name or stem[:40].strip("-") or "migration",
         "strategy": "expand-contract",
         "environment": arguments.environment,
         "production": is_production(arguments.environment),
-        "database": {"dsn": arguments.dsn or "${DATABASE_URL}"},
+        # An address itself may hold a password, which a plan must not.
+        "database": {"dsn": f"${{{variable[1]}}}" if variable is not None else "${DATABASE_URL}"},
         **(rollout if arguments.deployment else {}),
         "operations": found.operations,
     }

@@ -6,6 +6,7 @@ from typing import Any, TextIO
 
 from zdd_tui.backends.regions import read_region_statuses
 from zdd_tui.cli.status import show_status
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.errors import DatabaseError, ZddError
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.regions import RegionStatus, find_current_region
@@ -82,7 +83,7 @@ def region_status_to_dict(status: RegionStatus, soak: float) -> dict[str, Any]:
 def format_regions(name: str, statuses: Sequence[RegionStatus], soak: float, current: str) -> str:
     """One line for each region, in order; the current one is marked."""
     width = max(len(status.region) for status in statuses)
-    lines = [f"{name}: {len(statuses)} regions, one after the other"]
+    lines = [f"{name}: {count_noun(len(statuses), 'region')}, one after the other"]
     for number, status in enumerate(statuses, 1):
         marker = "▶" if status.region == current else " "
         lines.append(

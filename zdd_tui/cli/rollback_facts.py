@@ -61,7 +61,7 @@ def _read_history(source: LiveSource) -> RollbackHistory:
     except ZddError as error:
         return RollbackHistory(problem=error.title)
     except NotInTime:
-        return RollbackHistory(problem="the database did not answer in time")
+        return RollbackHistory(problem="the database did not respond in time")
 
 
 def write_rollback_facts(facts: Sequence[RollbackFact]) -> None:

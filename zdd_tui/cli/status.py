@@ -343,7 +343,7 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
         if command.status == "queued":
             age = format_duration(max(0.0, record.now - command.created_at))
             late = ", late" if command.to_command.seconds_late(record.now) else ""
-            lines.append(f"  … {command.kind} by {command.actor} queued {age} ago{late}; no agent has answered")
+            lines.append(f"  … {command.kind} by {command.actor} queued {age} ago{late}; no agent has handled it")
     lines += _agent_lines(record)
     lines += _next_lines(record, plan_file)
     return "\n".join(piece for line in lines for piece in _wrap_line(line)) + "\n"
@@ -400,7 +400,7 @@ def _stepper(record: ReleaseRecord) -> list[str]:
 def _backfill_line(backfill: BackfillRecord, activity: Activity, now: float) -> str:
     stalled = backfill.status == "running" and not activity.is_active
     status = "stalled" if stalled else backfill.status
-    text = f"backfill {status}: {backfill.rows_done:,} of {backfill.rows_total:,} rows"
+    text = f"backfill {status}: {backfill.rows_done:,} of {count_noun(backfill.rows_total, 'row')}"
     if stalled:
         text += f", {activity.description}"
     elif backfill.status == "running" and not is_current(idle := backfill.idle_seconds(now)):

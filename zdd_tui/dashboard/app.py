@@ -111,7 +111,7 @@ class ZddApp(App[int]):
     DEFAULT_MODE = _START_MODE
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(",".join(_LEAVE_KEYS), "leave", "Leave", show=False, priority=True, id="app.leave"),
+        Binding(",".join(_LEAVE_KEYS), "leave", "Quit", show=False, priority=True, id="app.leave"),
         Binding("ctrl+z", "suspend_process", "Suspend", show=False, id="app.suspend"),
     ]
 

@@ -6,6 +6,7 @@ and a hint, and the default is used: an invalid keymap never prevents the use of
 
 import importlib
 import pkgutil
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -275,8 +276,11 @@ def _describe_place(owner: type[DOMNode]) -> str:
         return "everywhere"
     if owner is ReleaseScreen:
         return "main screen"
-    words = owner.__name__.removesuffix("Screen").removesuffix("Pane") or owner.__name__
-    return f"{'screen' if issubclass(owner, Screen) else 'in'} {words.lower()}"
+    name = owner.__name__.removesuffix("Screen").removesuffix("Pane") or owner.__name__
+    words = re.sub("(?<=[a-z])(?=[A-Z])", " ", name).lower()
+    if not issubclass(owner, Screen):
+        return f"in {words}"
+    return words if words.endswith("dialog") else f"{words} screen"
 
 
 def can_be_active_together(first: KeyBinding, second: KeyBinding) -> bool:

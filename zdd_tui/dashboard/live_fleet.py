@@ -279,7 +279,9 @@ class LiveFleet:
             async with asyncio.timeout(OPEN_TIMEOUT):
                 copy = await reader.read_plan_copy(row.release_id)
         except TimeoutError:
-            raise ZddError(f"{row.database} does not answer within {OPEN_TIMEOUT:.0f} s", "retry in a moment") from None
+            raise ZddError(
+                f"{row.database} does not respond within {OPEN_TIMEOUT:.0f} s", "retry in a moment"
+            ) from None
         finally:
             reader.close()
         plan = load_stored_plan(

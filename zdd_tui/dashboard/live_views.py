@@ -61,7 +61,7 @@ def _describe_workload(plan: BasePlan) -> tuple[str, str]:
     context = f", context {names.context}" if names.context else ""
     return (
         f"{names.deployment}@{names.context or names.namespace}",
-        f"deployment {names.namespace}/{names.deployment}{context}",
+        f"Deployment {names.namespace}/{names.deployment}{context}",
     )
 
 

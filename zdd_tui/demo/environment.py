@@ -52,7 +52,8 @@ class DemoOptions:
         rows: seeded rows of the table.
         rate: requests per second of the load.
         kind, mode, max_rows_per_second: of an expand/contract release; None is no limit of the backfill.
-        is_fast: two pods that drain in a second instead of four that take two; for tests.
+        is_fast: two pods that count as available at once and drain in a second, instead of four that take one second
+            and two; for tests.
         canary_by: what sets a canary's weight: ``replicas``, ``flag`` or ``gateway``.
         has_guard: the plan has a guard, and versions above 1 can be broken: see :attr:`Environment.fault_file`.
         is_guard_lenient: the guard's limits tolerate a slow machine, and missing data is no reason to roll back.
@@ -305,6 +306,8 @@ async def _deploy(env: Environment) -> None:
         fault_file=str(env.fault_file) if options.has_guard else "",
         requires_flags=options.changes_schema,
     )
+    if options.is_fast:
+        deployment["spec"]["minReadySeconds"] = 0
     async with Cluster.connect(str(env.kubeconfig), None, "default") as cluster:
         await cluster.http.request_json("POST", cluster.path("apis/apps/v1", "deployments"), body=deployment)
         await cluster.http.request_json("POST", cluster.path("api/v1", "services"), body=manifests.service_manifest())

@@ -91,7 +91,7 @@ async def why_not_serving(ctx: Context, service: str, deployment: str) -> str:
     if foreign:
         return f"{len(foreign)} of {len(ready)} endpoints are not pods of {deployment}: {', '.join(foreign[:3])}"
     if len(ready) < max(1, view.desired):
-        return f"{len(ready)} of {view.desired} pods of {deployment} are ready endpoints of service {service}"
+        return f"{len(ready)} of {view.desired} pods of {deployment} are ready endpoints of Service {service}"
     return ""
 
 

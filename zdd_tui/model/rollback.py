@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.queries import ChangeView, Query
 from zdd_tui.model.release.records import BackfillRecord, ReleaseRecord
@@ -241,7 +242,9 @@ def describe_loss(
     if change is None and release.strategy.name == "expand-contract":
         return (
             RollbackFact(
-                "LOST", "the new side. How many values only it holds cannot be told for this plan", FactTone.WARNING
+                "LOST",
+                "the new side. How many values only it holds cannot be determined for this plan",
+                FactTone.WARNING,
             ),
         )
     if change is None:
@@ -267,11 +270,11 @@ def describe_loss(
                 )
             )
     if record.witness.open_rows:
-        rows = f"{record.witness.open_rows:,} row{'' if record.witness.open_rows == 1 else 's'}"
+        differ = count_noun(record.witness.open_rows, "row differs", "rows differ")
         stays = "the old side’s stay"
         if _has_effect(release, "rollout-v3"):
             stays = "the newer side stays where it is proved, else the rollback stops and names them"
-        facts.append(RollbackFact("", f"{rows} differ after a write of one side: {stays}", FactTone.WARNING))
+        facts.append(RollbackFact("", f"{differ} after a write of one side: {stays}", FactTone.WARNING))
     return tuple(facts)
 
 
@@ -285,7 +288,7 @@ def _new_side(change: ChangeView) -> str:
 def _describe_copied(backfill: BackfillRecord | None) -> str:
     if backfill is None or not backfill.rows_done:
         return "no row was copied to it yet"
-    return f"with {backfill.rows_done:,} copied rows (the old side has them too)"
+    return f"with {count_noun(backfill.rows_done, 'copied row')} (the old side has them too)"
 
 
 def _describe_count(history: RollbackHistory | None) -> RollbackFact:
@@ -297,14 +300,15 @@ def _describe_count(history: RollbackHistory | None) -> RollbackFact:
         reason = history.count_error or history.problem or "the rows are not verified"
         return RollbackFact("", f"rows with {what} could not be counted: {reason}", FactTone.WARNING)
     scope = "rows" if count.is_whole else "rows written since the verification"
+    hold = "holds" if count.lost == 1 else "hold"
     if not count.is_complete:
-        found = f"at least {count.lost:,} of {count.compared:,} compared {scope} hold {what}"
+        found = f"at least {count.lost:,} of {count.compared:,} compared {scope} {hold} {what}"
         return RollbackFact(
             "", f"{found}; the rest was not counted in time", FactTone.LOSS if count.lost else FactTone.WARNING
         )
     if not count.lost:
         return RollbackFact("", f"none of {count.compared:,} {scope} holds {what}")
-    return RollbackFact("", f"{count.lost:,} of {count.compared:,} {scope} hold {what}", FactTone.LOSS)
+    return RollbackFact("", f"{count.lost:,} of {count.compared:,} {scope} {hold} {what}", FactTone.LOSS)
 
 
 # --- how long it takes ----------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.guard.series import CounterSample, WindowStats
 from zdd_tui.model.json_access import JsonObject, get_number, get_object, get_text
 from zdd_tui.model.masking import is_secret_name, mask_text
@@ -100,11 +101,16 @@ def evaluate_agreement(counters: ShadowCounters, dark: Dark) -> GateResult:
     """The gate for the share of failed comparisons."""
     total, bad = counters.new.requests, counters.new.errors
     if total < dark.min_sample and bad <= dark.min_sample * dark.max_mismatch / 100:
-        return Verdict.INCONCLUSIVE, f"{total:.0f} comparisons in this phase; required: {dark.min_sample}"
+        return (
+            Verdict.INCONCLUSIVE,
+            f"{count_noun(round(total), 'comparison')} in this phase; required: {dark.min_sample}",
+        )
     share = 100 * bad / total
     counts = ", ".join(f"{counters.results[name]:.0f} {name}" for name in FAILED_RESULTS if counters.results.get(name))
     fields = ", ".join(name for name, count in sorted(counters.fields.items()) if count)
-    reason = f"{bad:.0f} of {total:.0f} comparisons failed ({share:.3g}%, limit {dark.max_mismatch:g}%)"
+    reason = (
+        f"{bad:,.0f} of {count_noun(round(total), 'comparison')} failed ({share:.3g}%, limit {dark.max_mismatch:g}%)"
+    )
     reason += f": {counts}" if counts else ""
     reason += f"; differs: {fields}" if fields else ""
     return (Verdict.PASS if share <= dark.max_mismatch else Verdict.FAIL), reason
@@ -116,7 +122,10 @@ def evaluate_latency(counters: ShadowCounters, dark: Dark) -> GateResult:
     new = WindowStats("new", buckets=counters.new.buckets)
     if min(old.observations, new.observations) < dark.min_sample:
         count = min(old.observations, new.observations)
-        return Verdict.INCONCLUSIVE, f"{count:.0f} latencies in this phase; required: {dark.min_sample}"
+        return (
+            Verdict.INCONCLUSIVE,
+            f"{count_noun(round(count), 'latency', 'latencies')} in this phase; required: {dark.min_sample}",
+        )
     before, after = old.quantile(dark.latency_quantile), new.quantile(dark.latency_quantile)
     if not before or after is None:
         return Verdict.INCONCLUSIVE, "the buckets do not determine the latency"

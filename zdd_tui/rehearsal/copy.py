@@ -14,7 +14,7 @@ from zdd_tui.backends.postgres.connection import Connection, connect, refuse_poo
 from zdd_tui.model.ddl import expand_statements, search_path
 from zdd_tui.model.ddl.scratch_copy import planned_publications, planned_roles
 from zdd_tui.model.errors import ZddError
-from zdd_tui.model.plan.base import Plan
+from zdd_tui.model.plan.base import Database, Plan
 from zdd_tui.model.sql import quote_identifier
 from zdd_tui.rehearsal.dependencies import Dependencies, read_dependencies
 from zdd_tui.rehearsal.expected_rows import CREATE_EXPECTED, REHEARSAL_SCHEMA
@@ -80,13 +80,13 @@ async def copy_session(dsn: str, plan: Plan) -> AsyncIterator[Connection]:
 
 
 @asynccontextmanager
-async def _read_production(plan: Plan) -> AsyncIterator[Connection]:
+async def read_production(database: Database) -> AsyncIterator[Connection]:
     """A session that cannot change anything."""
-    dsn = plan.database.dsn.get_secret_value()
+    dsn = database.dsn.get_secret_value()
     conn = await connect(
         dsn,
         application_name="zdd rehearse",
-        timeout=plan.database.connect_timeout,
+        timeout=database.connect_timeout,
         default_transaction_read_only="on",
         row_security="off",  # the server refuses a statement that would not see every row
     )
@@ -119,7 +119,7 @@ async def make_copy(
         ZddError: production cannot be read, is newer than we are, or has what the embedded server has not.
     """
     source = plan.database.dsn.get_secret_value()
-    async with _read_production(plan) as production:
+    async with read_production(plan.database) as production:
         versions = await check_versions(production, source, programs)
         dependencies = await read_dependencies(production, plan)
         if not any(str(relation) == str(plan.change.table) for relation in dependencies.tables):

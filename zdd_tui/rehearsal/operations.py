@@ -16,19 +16,20 @@ from pathlib import Path
 import asyncpg
 from pydantic import SecretStr
 
-from zdd_tui.backends.postgres.connection import Connection, connect, refuse_pooler, translate_errors
+from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.store.client import Store
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.runner import ReleaseHolder
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.operations.base import StepMode
 from zdd_tui.model.operations.registry import OPERATION_STEPS, find_step
+from zdd_tui.model.operations.removed import accept_every_use
 from zdd_tui.model.plan.base import WorkloadPlan
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.release.strategies import build_strategy
 from zdd_tui.model.sql import node_class, parse_sql, quote_identifier, quote_literal, split_statements, walk
-from zdd_tui.rehearsal.copy import ProgressCallback, RehearsalOptions
+from zdd_tui.rehearsal.copy import ProgressCallback, RehearsalOptions, read_production
 from zdd_tui.rehearsal.expected_rows import RowDiff
 from zdd_tui.rehearsal.fake_cluster import fake_cluster
 from zdd_tui.rehearsal.pg_dump import check_versions, copy_whole_schema, dump_definitions
@@ -82,7 +83,7 @@ async def rehearse_operations(
         ZddError: production cannot be read, or is newer than the embedded server.
     """
     async with AsyncExitStack() as stack:
-        production = await stack.enter_async_context(_read_production(plan))
+        production = await stack.enter_async_context(read_production(plan.database))
         versions = await check_versions(production, plan.database.dsn.get_secret_value(), server.programs_folder)
         search_path = await production.fetchval("SELECT current_setting('search_path')")
         place = _Place(server, search_path)
@@ -117,22 +118,6 @@ async def rehearse_operations(
     await _walk_all(loaded, plan, place, [each.sql for each in tables.values()], report, log)
     report.evaluate()
     return report
-
-
-@asynccontextmanager
-async def _read_production(plan: BaseOperationsPlan) -> AsyncIterator[Connection]:
-    """A session that cannot change anything."""
-    database = plan.database
-    dsn = database.dsn.get_secret_value()
-    conn = await connect(
-        dsn, application_name="zdd rehearse", timeout=database.connect_timeout, default_transaction_read_only="on"
-    )
-    try:
-        await refuse_pooler(conn, dsn)
-        with translate_errors(dsn):
-            yield conn
-    finally:
-        conn.terminate()
 
 
 @asynccontextmanager
@@ -377,6 +362,7 @@ def _plan_for_copy(plan: BaseOperationsPlan, dsn: str) -> BaseOperationsPlan:
             "backfill": plan.backfill.model_copy(update={"max_rows_per_second": None}),
             "database": plan.database.model_copy(update={"dsn": SecretStr(dsn)}),
             "gates": plan.gates.model_copy(update={"soak": min(SOAK, plan.gates.soak)}),
+            "accept": accept_every_use(plan, "no client but zdd uses the copy"),
         }
     )
 
@@ -395,7 +381,7 @@ def _size_dependent_steps(plan: BaseOperationsPlan) -> Iterable[str]:
 def _find_unchecked(plan: BaseOperationsPlan) -> list[str]:
     rules = plan.guard.rules if plan.guard is not None else ()
     found = [f"guard rule {rule.name}: there are no pods and no traffic to observe" for rule in rules]
-    found.append("statements of the application: zdd does not know them, so nobody writes meanwhile")
+    found.append("statements of the application: zdd does not know them, so the rehearsal has no writers")
     if isinstance(plan, WorkloadPlan):
         found.append(f"rollouts, probes and drains of {plan.kubernetes.deployment}: no pod runs")
     if plan.regions is not None:

@@ -163,7 +163,7 @@ class Writers:
 
     def _count_failure(self, error: Exception) -> None:
         if isinstance(error, TimeoutError):
-            text = f"no answer within {WRITE_TIMEOUT:.0f} s"
+            text = f"no response within {WRITE_TIMEOUT:.0f} s"
         elif self._hide_values and isinstance(error, asyncpg.PostgresError):
             text = describe_row_error(error)
         else:

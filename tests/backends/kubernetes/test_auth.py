@@ -102,7 +102,7 @@ async def test_credentials_that_are_not_accepted(tmp_path: Path) -> None:
 
 
 async def test_a_deployment_that_does_not_exist(api: ClusterClient) -> None:
-    with pytest.raises(KubeApiError, match="no deployment 'nobody' in namespace") as caught:
+    with pytest.raises(KubeApiError, match="no Deployment 'nobody' in namespace") as caught:
         await api.cluster.get_deployment("nobody")
     assert caught.value.status == 404
     assert f"kubectl get deployments -n {api.cluster.namespace}" in caught.value.hint
@@ -121,7 +121,7 @@ async def test_a_forbidden_request_names_verb_resource_and_hint(tmp_path: Path) 
         path = write_config(tmp_path, url)
         async with Cluster.connect(path, None, "shop") as cluster:
             with pytest.raises(
-                KubeApiError, match="not allowed to get deployment 'users' in namespace 'shop'"
+                KubeApiError, match="not allowed to get Deployment 'users' in namespace 'shop'"
             ) as caught:
                 await cluster.get_deployment("users")
             name = "zdd-get-deployments"

@@ -233,7 +233,7 @@ async def test_a_watch_of_a_deployment_that_comes_later(here: ClusterClient) -> 
         async with asyncio.timeout(30):
             first = await snapshots.get()
             assert first.deployment is None
-            assert first.error == f"no deployment 'users' in namespace '{here.cluster.namespace}'"
+            assert first.error == f"no Deployment 'users' in namespace '{here.cluster.namespace}'"
             await here.create("deployments", deployment(1))
             while True:
                 snapshot = await snapshots.get()

@@ -148,7 +148,7 @@ async def test_a_tail_of_a_deleted_pod_ends_with_a_reason(tmp_path: Path) -> Non
         never = LogBuffer()
         await follow_log(here.cluster, LogQuery("web-1", previous=True), never)
         assert never.snapshot().state == "ended"
-        assert "previous terminated container" in never.snapshot().error
+        assert "has no previous container: it has not restarted" in never.snapshot().error
 
 
 async def test_the_kubelet_keeps_the_log_of_the_previous_process(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ async def test_an_object_is_read_with_its_events_and_without_its_secrets(tmp_pat
         assert "managedFields" not in detail.yaml
         assert {"name": "PORT", "value": "8080"} in detail.document["spec"]["containers"][0]["env"]
         assert {"name": "SIGNING_SECRET", "value": "***"} in detail.document["spec"]["containers"][0]["env"]
-        with pytest.raises(ClusterError, match="no deployment 'web'"):
+        with pytest.raises(ClusterError, match="no Deployment 'web'"):
             await read_object_detail(here.cluster, ObjectQuery("Deployment", "web"))
 
 

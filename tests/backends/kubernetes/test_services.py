@@ -182,7 +182,7 @@ async def test_check_names_what_will_be_switched(api: ClusterClient) -> None:
 
 async def test_check_refuses_a_service_of_another_release_and_a_taken_name(api: ClusterClient) -> None:
     await make_green(api, owner="two")
-    with pytest.raises(ClusterError, match=f"deployment '{GREEN}' exists already"):
+    with pytest.raises(ClusterError, match=f"Deployment '{GREEN}' exists already"):
         await check_service_switch(api.cluster, plan())
     await acquire_service(api.cluster, NAME, owner="two", epoch=1)
     with pytest.raises(ClusterError, match="is held by release 'two'") as refused:

@@ -122,5 +122,5 @@ async def test_a_log_that_cannot_be_read_is_counted_and_none_at_all_is_an_error(
         found = await ShadowReader("web", "app", "p").read(here.cluster)
         assert (len(found.samples), found.logs_read, found.logs_not_read) == (1, 1, 1)
         assert "no log is kept" in found.not_read_reason
-        with pytest.raises(ClusterError, match="no deployment 'gone'"):
+        with pytest.raises(ClusterError, match="no Deployment 'gone'"):
             await ShadowReader("gone", "app", "p").read(here.cluster)

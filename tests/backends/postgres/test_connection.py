@@ -129,7 +129,7 @@ async def _serve_reply(reply: bytes | None) -> AsyncIterator[int]:
 async def test_a_server_that_never_answers() -> None:
     async with _serve_reply(None) as port:
         dsn = f"postgresql://ana:{SECRET}@127.0.0.1:{port}/shop"
-        with pytest.raises(DatabaseError, match=r"does not answer within 0\.2 s") as caught:
+        with pytest.raises(DatabaseError, match=r"does not respond within 0\.2 s") as caught:
             await connect(dsn, application_name="test", timeout=0.2)
     assert SECRET not in all_error_text(caught.value)
 

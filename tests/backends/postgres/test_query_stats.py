@@ -108,8 +108,23 @@ async def test_without_the_extension_the_limitation_is_reported(
     await other_session.fetch("SELECT 1")
     seen = await read_old_queries(db, make_plan(), since=await server_now(db), sample_seconds=SAMPLE_INTERVAL)
     assert seen.queries == ()
-    assert len(seen.unavailable) == 1
-    assert "pg_stat_statements is not installed" in seen.unavailable[0]
+    ((text, fix),) = seen.unavailable
+    assert "pg_stat_statements is not installed" in text
+    assert fix.startswith("CREATE EXTENSION pg_stat_statements")
+
+
+async def test_hidden_queries_are_reported_with_the_right_that_shows_them(db: asyncpg.Connection) -> None:
+    await db.execute(USERS)
+    await db.execute("CREATE ROLE zdd_sees_own NOLOGIN; GRANT SELECT ON users TO zdd_sees_own")
+    try:
+        await db.execute("SET ROLE zdd_sees_own")
+        seen = await read_old_queries(db, make_plan(), since=None)
+        hidden = next(fix for text, fix in seen.unavailable if "pg_read_all_stats" in text)
+        await db.execute(f"RESET ROLE; {hidden}; SET ROLE zdd_sees_own")
+        seen = await read_old_queries(db, make_plan(), since=None)
+        assert not any("hidden" in text for text, _ in seen.unavailable), "the fix has worked"
+    finally:
+        await db.execute("RESET ROLE; DROP OWNED BY zdd_sees_own; DROP ROLE zdd_sees_own")
 
 
 # --- history ----------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ async def test_a_statement_that_is_held_up_is_given_up_and_leaves_the_pool_usabl
         async with db.transaction():
             await db.execute("LOCK zdd.command IN ACCESS EXCLUSIVE MODE")
             for _ in range(3):  # more than the pool has sessions
-                with pytest.raises(DatabaseUnavailable, match=r"does not answer within 0\.4 s"):
+                with pytest.raises(DatabaseUnavailable, match=r"does not respond within 0\.4 s"):
                     await store.send_command(release_id, ROLLBACK, actor=ANA, valid_until=0)
         await store.send_command(release_id, ROLLBACK, actor=ANA)
         assert await db.fetchval("SELECT count(*) FROM zdd.command") == 1
@@ -68,7 +68,7 @@ def attempts(*outcomes: int | DatabaseError) -> Callable[[], Awaitable[int]]:
 
 async def test_it_is_retried_and_each_failure_is_reported() -> None:
     failures: list[DatabaseError] = []
-    away = DatabaseUnavailable("db does not answer")
+    away = DatabaseUnavailable("db does not respond")
     assert await deliver_command(attempts(away, away, 7), failures.append) == 7
     assert failures == [away, away]
 
@@ -76,8 +76,8 @@ async def test_it_is_retried_and_each_failure_is_reported() -> None:
 async def test_it_is_given_up_only_after_the_last_attempt_has_expired() -> None:
     loop, failures = asyncio.get_running_loop(), list[DatabaseError]()
     started = loop.time()
-    away = DatabaseUnavailable("db does not answer")
-    with pytest.raises(CommandNotSent, match="db does not answer; given up after 1 s"):
+    away = DatabaseUnavailable("db does not respond")
+    with pytest.raises(CommandNotSent, match="db does not respond; given up after 1 s"):
         await deliver_command(attempts(away), failures.append, retry_seconds=1.0, valid_seconds=1.5)
     assert loop.time() - started >= 1.5
     assert failures

@@ -1,4 +1,4 @@
-"""The fleet on a real server: several databases, one statement each, and every way in which one does not answer."""
+"""The fleet on a real server: several databases, one statement each, and every way in which one does not respond."""
 
 import asyncio
 import secrets
@@ -122,7 +122,7 @@ async def test_a_viewer_reads_and_a_role_without_rights_is_told(
         async with reader_of(pg_dsn.replace(f"postgres:{password_of(pg_dsn)}", f"{viewer}:pw")) as reader:
             assert (await reader.read())[0].name == "users-full-name"
         async with reader_of(pg_dsn.replace(f"postgres:{password_of(pg_dsn)}", f"{stranger}:pw")) as reader:
-            with pytest.raises(DatabaseError, match="denies it to role"):
+            with pytest.raises(DatabaseError, match="refuses role"):
                 await reader.read()
 
 
@@ -157,7 +157,7 @@ async def test_a_server_that_does_not_answer_costs_the_timeout(
 ) -> None:
     monkeypatch.setattr("zdd_tui.backends.store.fleet.READ_TIMEOUT", 0.3)
     async with reader_of(f"postgresql://u:hidden@127.0.0.1:{silent_port}/x") as reader, asyncio.timeout(5):
-        with pytest.raises(DatabaseError, match="does not answer within") as caught:
+        with pytest.raises(DatabaseError, match="does not respond within") as caught:
             await reader.read()
         assert "hidden" not in str(caught.value)
     async with reader_of(f"postgresql://u:hidden@127.0.0.1:{free_port()}/x") as reader:

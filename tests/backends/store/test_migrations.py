@@ -191,7 +191,7 @@ async def test_a_role_that_may_not_read_the_schema(guest: str, pg_dsn: str) -> N
         await owner.migrate()
     async with await Store.open(guest) as store:
         for attempt in (store.migrate(), store.schema_version(), store.find_release("x"), store.read_release(1)):
-            with pytest.raises(DatabaseError, match="denies it to role odd Guest") as caught:
+            with pytest.raises(DatabaseError, match="refuses role odd Guest") as caught:
                 await attempt
             assert "owns the zdd schema" in caught.value.hint
 

@@ -54,7 +54,7 @@ async def test_the_count_ends_in_time_and_says_so(pg_dsn: str, monkeypatch: pyte
             await made.admin.execute(f"LOCK TABLE {catalog.old.sql}")
             found = await read_rollback_history(store.pool, made.store.release_id, made.plan)
     assert found.count is None
-    assert "does not answer within 0.5 s" in found.count_error
+    assert "does not respond within 0.5 s" in found.count_error
 
 
 async def test_the_rehearsal_and_the_last_rollback(pg_dsn: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from tests.dashboard.conftest import SameInAllSizes
 from tests.dashboard.screens.detail_answers import (
@@ -21,7 +22,7 @@ from tests.dashboard.screens.detail_answers import (
 )
 from tests.dashboard.screens.test_untrusted_text import EVIL
 from tests.support.screen_text import screen_text
-from tests.support.states import MONOTONIC, SERVING, FixedClock, FixedSource
+from tests.support.states import MONOTONIC, SERVING, FixedClock, FixedSource, board, record, release
 from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.screens.confirm import ConfirmScreen
 from zdd_tui.dashboard.screens.details.activity import ActivityScreen
@@ -37,11 +38,12 @@ from zdd_tui.dashboard.screens.dialog import PageView
 from zdd_tui.dashboard.screens.status_details import StatusDetailsScreen
 from zdd_tui.dashboard.state import Observed
 from zdd_tui.dashboard.widgets.panes.pane import RowSelected
-from zdd_tui.model.activity import StopRequest
+from zdd_tui.dashboard.widgets.text_field import TextField
+from zdd_tui.model.activity import ActivityQuery, StopRequest
 from zdd_tui.model.errors import ClusterError, DatabaseError
 from zdd_tui.model.queries import AuditLogQuery, LogLine, LogView, ObjectQuery, PlanQuery
 from zdd_tui.model.release.records import FailedRow
-from zdd_tui.model.release.state import CommandKind
+from zdd_tui.model.release.state import CommandKind, ReleaseState
 
 TURNED = {
     "log-wrapped": ("log", "w"),
@@ -88,6 +90,48 @@ async def test_picture(picture: str, same_in_all_sizes: SameInAllSizes) -> None:
         await pilot.press(*keys.split())
         await pilot.pause()
         await same_in_all_sizes(pilot, f"detail-{picture}")
+
+
+async def test_a_text_field_names_its_own_keys_in_the_footer() -> None:
+    app, _, screen = opened("logs")
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await app.push_screen(screen())
+        await pilot.press("slash")
+        await pilot.pause()
+        assert screen_text(app).splitlines()[-1].split("  ")[1:4] == ["Enter filter", "ctrl+r rollback", "Esc cancel"]
+        await pilot.press("escape")
+        await pilot.pause()
+        assert "R rollback  Esc back" in screen_text(app).splitlines()[-1]
+
+
+async def test_before_the_first_phase_the_gates_are_those_of_every_phase() -> None:
+    app, source, screen = opened("gates")
+    source.set_board(board(record(release(ReleaseState.PLANNED))))
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await app.push_screen(screen())
+        await pilot.pause()
+        shown = screen_text(app)
+        assert "gates of every phase" in shown.splitlines()[0]
+        assert "Tab" not in shown.splitlines()[-1], "there is nothing else to show"
+
+
+async def test_without_a_session_enter_is_not_offered() -> None:
+    app, source, screen = opened("activity")
+    source.answers[ActivityQuery] = replace(ANSWERS[ActivityQuery], sessions=())
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await app.push_screen(screen())
+        await pilot.pause()
+        assert "Enter" not in screen_text(app).splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", SCREENS)
+async def test_no_text_field_takes_text_without_a_bound(name: str) -> None:
+    app, _, screen = opened(name)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await app.push_screen(screen())
+        await pilot.pause()
+        fields = [field for field in app.screen.query(Input) if not isinstance(field, TextField)]
+        assert fields == []
 
 
 async def test_a_session_in_the_way_is_stopped_in_two_keys_and_cancelled_before_it_is_terminated() -> None:

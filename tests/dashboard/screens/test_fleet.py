@@ -95,9 +95,9 @@ async def test_a_release_that_cannot_be_opened_says_why() -> None:
     async with app.run_test(size=(120, 36)) as pilot:
         await pilot.pause()
         await pilot.press("enter")
-        source.futures[-1].set_exception(ZddError("gone does not answer [red]", "retry"))
+        source.futures[-1].set_exception(ZddError("gone does not respond [red]", "retry"))
         await pilot.pause()
-        assert "✗ gone does not answer [red]. Fix: retry" in screen_text(app)
+        assert "✗ gone does not respond [red]. Fix: retry" in screen_text(app)
         await pilot.press("slash", *"empty", "enter", "enter")
         assert "empty: it has no release yet" in screen_text(app)
         assert len(source.opened) == 1
@@ -231,3 +231,7 @@ async def test_a_new_reading_moves_no_cursor_and_an_empty_fleet_is_no_error() ->
         source.set_fleet(Fleet())
         await pilot.pause(0.3)
         assert "no database" in screen_text(app)
+        assert "Enter" not in screen_text(app).splitlines()[-1], "there is nothing to open"
+        source.set_fleet(replace(fixed_fleet(), rows=tuple(row for row in fixed_fleet().rows if row.has_ended)))
+        await pilot.pause(0.3)
+        assert "no active release; the history has those that have ended" in screen_text(app)

@@ -88,7 +88,9 @@ async def test_picture_of_a_command(picture: str, same_in_all_sizes: SameInAllSi
         await pilot.press(*COMMANDS[picture].split())
         request = source.sent_commands[-1]
         if picture in ("command-not-sent", "quit"):
-            failed = Delivery(request.request_id, clock.seconds).attempt_failed("db.shop:5432 does not answer in 2.5 s")
+            failed = Delivery(request.request_id, clock.seconds).attempt_failed(
+                "db.shop:5432 does not respond in 2.5 s"
+            )
             source.set_board(replace(source.current, delivery=failed))
         if picture == "command-refused":
             source.answer("refused", "the release is paused already")

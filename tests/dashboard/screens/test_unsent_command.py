@@ -9,7 +9,7 @@ from zdd_tui.model.errors import CommandNotSent
 from zdd_tui.model.release.delivery import Delivery
 from zdd_tui.model.release.state import CommandKind
 
-FAILURE = "db.shop:5432 does not answer within 2.5 s"
+FAILURE = "db.shop:5432 does not respond within 2.5 s"
 
 
 def words(desk: AppDriver) -> str:

@@ -255,8 +255,8 @@ async def test_a_gate_is_as_old_as_its_data(tmp_path: Path) -> None:
 
         await shows_gate("<3s ago", "a gate with fresh data")
         here.api.flows.clear()
-        await shows_gate(r"[345]s ago", "the age of its data, not of its check")
-        await shows_gate("no news", "no verdict by data that are too old")
+        await shows_gate(r"(?<!<)[345]s ago", "the age of its data, not of its check")
+        await shows_gate("no news|does not respond", "no verdict by data that are too old")
         here.api.flows.set()
         await terminal.wait_for("✔ Kubernetes <3s")
         await shows_gate("<3s ago", "fresh data again")

@@ -221,7 +221,7 @@ async def test_without_a_private_name_the_screen_is_the_same(
         if step % 2:
             await pilot.press(keys[step // 2 % len(keys)])
 
-    screen = await run_state_changes(dashboard_situations()["backfill"], 120, 36, press)
+    screen = await run_state_changes(dashboard_situations()["backfill"], 80, 24, press)
     assert (screen.direct == 0) == (name != "render_partial_update")
 
 

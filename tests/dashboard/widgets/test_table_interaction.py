@@ -111,6 +111,7 @@ async def test_a_filter_shows_count_and_error_and_takes_every_letter() -> None:
         await desk.press("tab", "down", "down")
         assert "16 of 16" in await desk.press("slash")
         assert isinstance(desk.app.screen.focused, FilterInput)
+        assert desk.screen.splitlines()[-1].strip() == "Enter keep filter  Esc clear filter  ctrl+r rollback"
         # Letters that are keys elsewhere are letters here.
         assert "0 of 16" in await desk.press(*"paRq")
         assert "no row matches" in desk.screen
@@ -123,6 +124,7 @@ async def test_a_filter_shows_count_and_error_and_takes_every_letter() -> None:
         assert "2 of 16" in await desk.press(*"ce]{5}")
         assert cursor(desk.screen) == "users-api-ccccc"
         assert "/ver:1 pod:[ce]{5}" in await desk.press("enter")
+        assert "R rollback" in desk.screen.splitlines()[-1]
         assert "1 of 16" in await desk.press("slash", "space", *"label:tier=db", "space", *"!ccc", "enter")
         assert cursor(desk.screen) == "users-api-eeeee"  # its own row is hidden: the next one that is not
         # New rows pass through it.

@@ -225,7 +225,7 @@ async def test_lost_metrics_are_unknown_close_the_gate_and_pause_after_their_tim
         here.pods[2].alive = False
         output = await here.run_until(loop, lambda now: now["errors"].should_act)
         assert output["errors"].verdict is Verdict.UNKNOWN
-        assert "1 of 1 v2 targets are silent (new-1: status 404)" in output["errors"].reason
+        assert "1 of 1 v2 targets without data (new-1: status 404)" in output["errors"].reason
         record = await here.record()
         assert [(one.kind, one.actor.name) for one in record.commands] == [("pause", "guard")]
         verdict, why = evaluate_guard_gate(here.guard.rule_actions, {one.rule: one for one in record.guard}, record.now)
@@ -271,7 +271,7 @@ async def test_the_next_agent_continues_the_evaluation(
         here.connected = False
         third = await here.start_loop()
         output = await here.run_until(third, lambda now: now["errors"].verdict is Verdict.UNKNOWN)
-        assert "targets are silent" in output["errors"].reason
+        assert "targets without data" in output["errors"].reason
         assert "not connected to Kubernetes yet" in output["errors"].reason
         assert third._rule_states["errors"].breached_seconds >= before
 

@@ -11,6 +11,7 @@ from tests.support.schema_change import USERS, ddl, make_plan, open_leased_store
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.model.ddl import archive_statements, sync_statements
+from zdd_tui.model.errors import DatabaseError
 from zdd_tui.model.plan.base import Plan
 
 TARGETS = {
@@ -93,6 +94,21 @@ async def test_a9_column_kind(db: asyncpg.Connection, pg_dsn: str, expand: str, 
         found = await recorded(db)
         assert found[0][:3] == (["1"], "old", "INSERT")
         assert await db.fetchval("SELECT DISTINCT role FROM zdd.witness_record") == role
+
+
+@pytest.mark.parametrize("kind", ["column", "table"])
+async def test_no_sync_leaves_out_a_column_that_somebody_has_renamed(
+    db: asyncpg.Connection, pg_dsn: str, kind: str
+) -> None:
+    plan = make_plan(kind, "trigger", pg_dsn)
+    await db.execute(USERS)
+    async with open_leased_store(pg_dsn, plan) as store:
+        await run_expand(store, plan, forward=True)
+        await db.execute("ALTER TABLE users RENAME COLUMN last_name TO last_name_x")
+        with pytest.raises(DatabaseError, match=r"column last_name of public\.users is missing"):
+            await install(store, plan, "reverse")
+        await db.execute("ALTER TABLE users RENAME COLUMN last_name_x TO last_name")
+        await install(store, plan, "reverse")
 
 
 async def test_a_recorded_key_reads_the_same_in_every_session(db: asyncpg.Connection, pg_dsn: str) -> None:

@@ -96,7 +96,7 @@ def test_an_ended_region_stays_beside_the_one_that_runs() -> None:
 def test_the_summary_counts_what_needs_somebody() -> None:
     total, needs = summarize_fleet(fixed_fleet())
     assert total == "7 releases, 8 databases"
-    assert needs[-2:] == ("1 no answer", "1 connecting")
+    assert needs[-2:] == ("1 not responding", "1 connecting")
     assert needs[0].endswith("broken")
 
 

@@ -115,7 +115,7 @@ class GuardedRelease(RuleBasedStateMachine):
         for (name, version), rotating, numbers in seen:
             targets.append(MetricTarget(name, version, rotating))
             if numbers is None:
-                found[name] = "no answer"
+                found[name] = "no response"
                 continue
             requests, errors, fast, slow = numbers
             buckets = {0.1: float(fast), 1.0: float(fast + slow), math.inf: float(fast + slow)}

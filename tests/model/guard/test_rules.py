@@ -84,9 +84,9 @@ def test_a_new_version_without_traffic_has_no_data_only_when_no_version_serves()
 
 
 def test_silent_targets_mean_no_data_unless_the_limit_is_broken() -> None:
-    quiet = {"silent_targets": 2, "silent_reason": "pod-x: no answer"}
+    quiet = {"silent_targets": 2, "silent_reason": "pod-x: no response"}
     found = evaluate(rule(limit="1%"), window_stats("v1"), window_stats("v2", **quiet))
-    assert (found.outcome, found.reason) == (RuleOutcome.NO_DATA, "2 of 4 v2 targets are silent (pod-x: no answer)")
+    assert (found.outcome, found.reason) == (RuleOutcome.NO_DATA, "2 of 4 v2 targets without data (pod-x: no response)")
     assert (
         evaluate(rule(limit="1%"), window_stats("v1"), window_stats("v2", errors=500, **quiet)).outcome
         is RuleOutcome.BREACHED
@@ -125,7 +125,7 @@ def test_restarts_are_counted_also_of_pods_without_traffic() -> None:
 def test_one_sample_of_restarts_proves_nothing() -> None:
     """What came before it is unknown: a gap must not count as healthy."""
     found = evaluate(rule(metric="restarts", limit=2), window_stats("v1"))
-    assert (found.outcome, found.reason) == (RuleOutcome.TOO_FEW, "v1: 0 of 1 samples in 1m00s")
+    assert (found.outcome, found.reason) == (RuleOutcome.TOO_FEW, "v1: 0 of 1 sample in 1m00s")
 
 
 def test_the_new_version_alone() -> None:

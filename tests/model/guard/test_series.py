@@ -125,11 +125,11 @@ def test_a_silent_target_leaves_its_version_without_data_unless_it_is_starting()
     series = MetricSeries(retention=60, silence_timeout=5)
     starting = MetricTarget("pod-c", "v2", in_rotation=False, must_answer=False)
     series.observe(0, [OLD, starting], {"pod-a": counts(1)})
-    series.observe(4, [OLD, starting], {"pod-a": "no answer within 1 s"})
+    series.observe(4, [OLD, starting], {"pod-a": "no response within 1 s"})
     assert not series.window_stats(4, 60)["v1"].is_missing_data
-    series.observe(6, [OLD, starting], {"pod-a": "no answer within 1 s"})
+    series.observe(6, [OLD, starting], {"pod-a": "no response within 1 s"})
     tallies = series.window_stats(6, 60)
-    assert (tallies["v1"].is_missing_data, tallies["v1"].silent_reason) == (True, "pod-a: no answer within 1 s")
+    assert (tallies["v1"].is_missing_data, tallies["v1"].silent_reason) == (True, "pod-a: no response within 1 s")
     assert not tallies["v2"].is_missing_data
 
 

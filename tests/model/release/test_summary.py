@@ -104,3 +104,9 @@ def test_a_rollback_has_its_own_duration_and_names_who_and_why(state: ReleaseSta
 def test_a_release_that_is_rolled_back_before_it_ran_says_so() -> None:
     planned = states.release(ReleaseState.ROLLED_BACK)
     assert summarize_release(states.record(planned), states.EPOCH).text == "nothing had run"
+
+
+def test_a_release_that_is_paused_before_it_runs_says_so() -> None:
+    planned = states.release(ReleaseState.PLANNED, paused=True)
+    summary = summarize_release(states.record(planned), states.EPOCH)
+    assert (summary.state_label, summary.next_action) == ("PAUSED", "p resumes")

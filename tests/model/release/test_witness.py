@@ -71,7 +71,7 @@ def test_after_v3_a_row_is_shown_and_not_overwritten() -> None:
         ({"missing": ("zdd_x_wor",)}, Verdict.FAIL, "zdd_x_wor is missing or disabled"),
         ({"open_rows": 3}, Verdict.PENDING, "3 rows differ"),
         ({"open_rows": 1, "error": "division by zero (22012)"}, Verdict.FAIL, "not copied again"),
-        ({"open_rows": MAX_COUNTED + 5}, Verdict.PENDING, "1,000 or more"),
+        ({"open_rows": MAX_COUNTED + 5}, Verdict.PENDING, "1,000 rows or more differ"),
     ],
 )
 def test_other_verdicts(changes: dict[str, object], verdict: Verdict, text: str) -> None:

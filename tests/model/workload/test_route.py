@@ -41,9 +41,9 @@ def test_setting_and_removing_a_weight() -> None:
 
 
 def test_a_route_that_cannot_be_split_is_refused() -> None:
-    with pytest.raises(ClusterError, match="no rule of httproute 'r' leads to service 'users'"):
+    with pytest.raises(ClusterError, match="no rule of HTTPRoute 'r' leads to Service 'users'"):
         set_backend_weight(route([ref("docs")], [ref("users", kind="Bucket")]), "users", "users-canary", 10)
-    with pytest.raises(ClusterError, match="already splits the requests of service 'users' with legacy"):
+    with pytest.raises(ClusterError, match="already splits the requests of Service 'users' with legacy"):
         set_backend_weight(route([ref("users", 90), ref("legacy", 10)]), "users", "users-canary", 10)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 from urllib.parse import quote
 
 from zdd_tui.backends.kubernetes.auth import open_api_session
-from zdd_tui.backends.kubernetes.errors import KubeApiError
+from zdd_tui.backends.kubernetes.errors import KubeApiError, kind_name
 from zdd_tui.backends.kubernetes.watch import SILENCE_TIMEOUT, WatchEvent, list_all, list_and_watch
 from zdd_tui.model.errors import ClusterError, Refused, StaleEpoch
 from zdd_tui.model.json_access import get_bool
@@ -68,8 +68,9 @@ ViewT = TypeVar("ViewT", bound=FencedView)
 def require_current_epoch(kind: ApiResource, name: str, stored_epoch: str, epoch: int) -> None:
     """Raises StaleEpoch where a later epoch has written."""
     if stored_epoch.isdigit() and int(stored_epoch) > epoch:
-        noun = kind[1].removesuffix("s")
-        raise StaleEpoch(f"{noun} {name!r} was written by epoch {stored_epoch}; this agent has epoch {epoch} and stops")
+        raise StaleEpoch(
+            f"{kind_name(kind[1])} {name!r} was written by epoch {stored_epoch}; this agent has epoch {epoch} and stops"
+        )
 
 
 class Cluster:
@@ -196,15 +197,15 @@ class Cluster:
         def build(view: DeploymentView) -> dict[str, Any] | None:
             if container not in view.images:
                 known = ", ".join(view.images) or "none"
-                raise ClusterError(f"deployment {deployment!r} has no container {container!r}", f"it has: {known}")
+                raise ClusterError(f"Deployment {deployment!r} has no container {container!r}", f"it has: {known}")
             if uid is not None and view.uid != uid:
                 raise Refused(
-                    f"deployment {deployment!r} was deleted and created again since it was confirmed",
+                    f"Deployment {deployment!r} was deleted and created again since it was confirmed",
                     "review it, then confirm again",
                 )
             if view.paused:
                 raise Refused(
-                    f"deployment {deployment!r} is paused: a paused Deployment cannot be rolled out or rolled back",
+                    f"Deployment {deployment!r} is paused: a paused Deployment cannot be rolled out or rolled back",
                     f"kubectl -n {self.namespace} rollout resume deployment/{deployment}",
                 )
             if view.images[container] == image and not view.replica_failure_message:
@@ -328,7 +329,7 @@ class Cluster:
                 if error.status != HTTPStatus.CONFLICT:
                     raise
         raise ClusterError(
-            f"{kind[1].removesuffix('s')} {name!r} changes faster than it can be patched",
+            f"{kind_name(kind[1])} {name!r} changes faster than it can be patched",
             self.show_writers_hint(kind, name),
         )
 

@@ -298,7 +298,7 @@ class DeploymentWatch:
     def error(self) -> str | None:
         """Why the newest data is unavailable; None while every source works."""
         if self._deployments.is_listed and self._name not in self._deployments.items:
-            return f"no deployment {self._name!r} in namespace {self._cluster.namespace!r}"
+            return f"no Deployment {self._name!r} in namespace {self._cluster.namespace!r}"
         return next((source.error for source in self._sources if source.error), None)
 
     def snapshot(self) -> WorkloadSnapshot:

@@ -75,6 +75,9 @@ async def follow_log(cluster: "Cluster", query: LogQuery, buffer: LogBuffer) -> 
         try:
             await _stream_log(cluster, path, _log_params(query, buffer.last_timestamp), buffer)
         except ClusterError as error:
+            if query.previous and "previous terminated container" in error.title:
+                buffer.set_state("ended", f"pod {query.pod!r} has no previous container: it has not restarted")
+                return
             if isinstance(error, KubeApiError) and error.status in final_statuses:
                 buffer.set_state("ended", error.title, error.hint)
                 return

@@ -37,7 +37,7 @@ async def read_workload_facts(cluster: Cluster, plan: WorkloadPlan) -> Fact[Work
     if facts is None:
         return Fact(
             None,
-            f"deployment {names.deployment!r} has no container {names.container!r}",
+            f"Deployment {names.deployment!r} has no container {names.container!r}",
             "correct kubernetes.container",
         )
     return Fact(facts)

@@ -12,6 +12,17 @@ if TYPE_CHECKING:
 _VERBS = {"GET": "get", "POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete", "WATCH": "watch"}
 
 
+_KINDS = {"deployments": "Deployment", "services": "Service", "httproutes": "HTTPRoute", "namespaces": "Namespace"}
+"""Kinds are written as in manifests; ``kubectl`` commands have the resource's name."""
+
+
+def kind_name(resource: str) -> str:
+    """The kind of a resource in a sentence: ``Deployment`` of ``deployments``, ``log of pod`` of ``pods/log``."""
+    kind, _, part = resource.partition("/")
+    name = _KINDS.get(kind, kind.removesuffix("s"))
+    return f"{part} of {name}" if part else name
+
+
 class KubeApiError(ClusterError):
     """The API server responded with an error status.
 
@@ -41,7 +52,7 @@ def build_api_error(status: int, body: Any, method: str, path: str, session: "Ap
     namespace, resource, name = parse_api_path(path)
     if method == "GET" and not name:
         verb = "list"
-    target = f"{resource.removesuffix('s')} {name!r}" if name else resource
+    target = f"{kind_name(resource)} {name!r}" if name else resource
     where = f" in namespace {namespace!r}" if namespace else ""
     flag = f" -n {namespace}" if namespace else ""
     match status:

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 from zdd_tui.backends.kubernetes.cluster import ApiResource, Cluster, FencedView, require_current_epoch
-from zdd_tui.backends.kubernetes.errors import KubeApiError
+from zdd_tui.backends.kubernetes.errors import KubeApiError, kind_name
 from zdd_tui.model.errors import ClusterError, Refused
 from zdd_tui.model.json_access import get_text
 from zdd_tui.model.workload.rollout import EPOCH_ANNOTATION
@@ -70,7 +70,7 @@ def require_owner(kind: ApiResource, name: str, raw: Any, owner: str) -> None:
     """Raises Refused where another release holds the object."""
     holder = get_text(raw, "metadata", "annotations", OWNER_ANNOTATION)
     if holder and holder != owner:
-        noun = kind[1].removesuffix("s")
+        noun = kind_name(kind[1])
         raise Refused(
             f"{noun} {name!r} is held by release {holder!r}",
             f"finish or roll back {holder!r} first; two releases cannot change one {noun}",
@@ -135,18 +135,18 @@ async def create_owned(cluster: Cluster, kind: ApiResource, manifest: Mapping[st
         raw = await get_raw_object(cluster, kind, name)
         if raw is None:
             raise ClusterError(
-                f"{kind[1].removesuffix('s')} {name!r} is created and deleted by another client",
+                f"{kind_name(kind[1])} {name!r} is created and deleted by another client",
                 cluster.show_writers_hint(kind, name),
             ) from None
         require_owner(kind, name, raw, owner)
         if not get_text(raw, "metadata", "annotations", OWNER_ANNOTATION):
             raise Refused(
-                f"{kind[1].removesuffix('s')} {name!r} exists already and belongs to no release",
+                f"{kind_name(kind[1])} {name!r} exists already and belongs to no release",
                 f"if it is not needed: kubectl -n {cluster.namespace} delete {kind[1]}/{name}",
             ) from None
         if get_text(raw, "metadata", "deletionTimestamp"):
             raise ClusterError(
-                f"{kind[1].removesuffix('s')} {name!r} is being deleted", "wait until it is deleted, then retry"
+                f"{kind_name(kind[1])} {name!r} is being deleted", "wait until it is deleted, then retry"
             ) from None
 
 

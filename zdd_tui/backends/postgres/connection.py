@@ -178,7 +178,7 @@ POOLER_ERROR = (
 
 _ERROR_TEXTS: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
     ((ssl.SSLError,), "does not agree on TLS: {error}", "check sslmode and sslrootcert in the dsn"),
-    ((TimeoutError,), "does not answer within {timeout:g} s", "check host, port and firewall"),
+    ((TimeoutError,), "does not respond within {timeout:g} s", "check host, port and firewall"),
     ((gaierror,), "has a host name that does not resolve", "check the host in the dsn"),
     ((ConnectionRefusedError,), "refuses connections", "check host and port, and that the server runs"),
     (
@@ -206,18 +206,18 @@ _ERROR_TEXTS: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
     ),
     (
         (asyncpg.InsufficientPrivilegeError,),
-        "denies it to role {user}: {error}",
+        "refuses role {user}: {error}",
         "use the role that owns the zdd schema, or grant its rights to this role; see config/postgres/roles.sql",
     ),
     ((asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError), *POOLER_ERROR),
     (
         (asyncpg.IdleInTransactionSessionTimeoutError,),
-        "ended our session because it was idle in a transaction",
+        "ended zdd's session because it was idle in a transaction",
         "no action needed: the agent was suspended; it continues if it still holds the lease",
     ),
     (
         (asyncpg.AdminShutdownError, asyncpg.CrashShutdownError),
-        "ended our session: {error}",
+        "ended zdd's session: {error}",
         "another agent has taken over, or the server restarts: retry",
     ),
 )

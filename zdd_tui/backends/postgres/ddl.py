@@ -17,6 +17,7 @@ import asyncpg
 from zdd_tui.backends.backoff import Backoff
 from zdd_tui.backends.postgres.connection import Connection, Pool
 from zdd_tui.model.ddl.lint import index_name
+from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.plan.base import Database
 from zdd_tui.model.sql import quote_identifier, quote_literal, quote_qualified
@@ -222,9 +223,9 @@ async def list_blockers(conn: Connection, pid: int) -> list[str]:
     Without query text. A prepared transaction, which has no session, is named as ``ROLLBACK PREPARED`` needs it.
     """
     return [
-        f"prepared transaction {quote_literal(row['app']).strip()} ({row['age']:.0f}s)"
+        f"prepared transaction {quote_literal(row['app']).strip()} ({format_duration(row['age'])})"
         if row["state"] == "prepared"
-        else f"pid {row['pid']} ({row['app'] or 'no name'}, {row['state']}, {row['age']:.0f}s)"
+        else f"pid {row['pid']} ({row['app'] or 'no application_name'}, {row['state']}, {format_duration(row['age'])})"
         for row in await conn.fetch(_BLOCKERS, pid)
     ]
 

@@ -17,6 +17,7 @@ from zdd_tui.model.ddl.rows import (
     not_copied_statement,
     recent_rows_statement,
 )
+from zdd_tui.model.duration import format_duration
 from zdd_tui.model.plan.base import DualWriteMode, Plan, TableName
 from zdd_tui.model.sql import quote_qualified
 
@@ -69,7 +70,7 @@ class Blocker:
 
     def __str__(self) -> str:
         who = f"pid {self.pid}" if self.pid else "prepared transaction"
-        return f"{who} ({self.app or 'no name'}, {self.state}, {self.age:.0f}s)"
+        return f"{who} ({self.app or 'no application_name'}, {self.state}, {format_duration(self.age)})"
 
 
 async def snapshot_marker(conn: Connection) -> str:

@@ -10,10 +10,10 @@ import asyncpg
 
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.model.doctor.facts import OldSideQuery, QueryFacts
-from zdd_tui.model.doctor.pitfalls import redact_query, references_old_side
+from zdd_tui.model.doctor.pitfalls import references_old_side
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.plan.base import BasePlan
-from zdd_tui.model.sql import quote_qualified
+from zdd_tui.model.sql import quote_identifier, quote_qualified, redact_query
 
 StatementCounts = dict[tuple[object, ...], tuple[str, int, float | None]]
 """By user and query id: text, calls, and seconds from the cutover to the first call."""
@@ -30,11 +30,11 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type 
   AND (state = 'active' OR state LIKE 'idle in transaction%' OR query_start >= to_timestamp($1::float8))
 """
 
-_CANNOT_SEE_ALL = """
+CANNOT_SEE_ALL = """
 SELECT NOT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')
 """
 
-_EXTENSION = """
+STATEMENTS_SCHEMA = """
 SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
 WHERE e.extname = 'pg_stat_statements'
 """
@@ -49,13 +49,24 @@ async def read_old_queries(
         since: time of the cutover, seconds since 1970; None before it: then the counts are read once.
         sample_seconds: seconds between the two readings.
     """
-    limitations: list[str] = []
-    if await conn.fetchval(_CANNOT_SEE_ALL):
-        limitations.append("queries of other roles are hidden: this role is not a member of pg_read_all_stats")
-    schema = await conn.fetchval(_EXTENSION)
+    limitations: list[tuple[str, str]] = []
+    if await conn.fetchval(CANNOT_SEE_ALL):
+        role = await conn.fetchval("SELECT current_user::text")
+        limitations.append(
+            (
+                f"queries of other roles are hidden: role {role} is not a member of pg_read_all_stats",
+                f"GRANT pg_read_all_stats TO {quote_identifier(role)}",
+            )
+        )
+    schema = await conn.fetchval(STATEMENTS_SCHEMA)
     statements: list[OldSideQuery] = []
     if schema is None:
-        limitations.append("pg_stat_statements is not installed: only running queries are visible")
+        limitations.append(
+            (
+                "pg_stat_statements is not installed: only running queries are visible",
+                "CREATE EXTENSION pg_stat_statements; it also needs shared_preload_libraries",
+            )
+        )
         activity = await _read_activity(conn, plan, since)
     else:
         try:
@@ -67,7 +78,12 @@ async def read_old_queries(
             else:
                 statements = [OldSideQuery(redact_query(query), "") for query, _, _ in before.values()]
         except asyncpg.ObjectNotInPrerequisiteStateError:
-            limitations.append("pg_stat_statements is installed, but not in shared_preload_libraries")
+            limitations.append(
+                (
+                    "pg_stat_statements is installed, but not in shared_preload_libraries",
+                    "add it to shared_preload_libraries, and restart the server",
+                )
+            )
         activity = await _read_activity(conn, plan, since)
     return QueryFacts((*activity, *statements), tuple(limitations))
 
@@ -77,7 +93,7 @@ async def _read_activity(conn: Connection, plan: BasePlan, since: float | None) 
     queries = []
     for row in rows:
         if row["query"] and references_old_side(plan, row["query"]):
-            who = f"pid {row['pid']} ({row['application_name'] or 'no name'})"
+            who = f"pid {row['pid']} ({row['application_name'] or 'no application_name'})"
             age = format_duration(max(0.0, row["age"] or 0.0))
             queries.append(OldSideQuery(redact_query(row["query"]), f"{who} sent it {age} ago"))
     return queries

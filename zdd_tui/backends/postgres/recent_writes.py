@@ -69,7 +69,9 @@ class Disagreement:
             return "only the new side has the row"
         if not self.has_new:
             return "the row is missing on the new side"
-        return f"{', '.join(self.columns)} differs" if self.columns else "change.up fails"
+        if not self.columns:
+            return "change.up fails"
+        return f"{', '.join(self.columns)} {'differs' if len(self.columns) == 1 else 'differ'}"
 
     def __str__(self) -> str:
         return f"{', '.join(self.key)} ({self.reason})"

@@ -128,8 +128,8 @@ async def _explain_batch(plan: Plan, dsn: str, ranges: list[RangeView]) -> tuple
     statement = ""
     try:
         catalog = await read_catalog(connection, plan)
-        if catalog.new is None:
-            return "", (), "the new side does not exist"
+        if catalog.new is None or not {column.name for column in catalog.new.columns} >= plan.change.up.keys():
+            return "", (), "the new side does not exist yet"
         statement = batch_statement(plan, catalog, first=True)
         pieces = [piece for piece in ranges if piece.kind == "backfill"]
         bound = next((piece.hi for piece in pieces if piece.hi), None)

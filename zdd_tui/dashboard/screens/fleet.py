@@ -12,6 +12,7 @@ from zdd_tui.dashboard.fleet_source import NO_PLAN, FleetSource
 from zdd_tui.dashboard.screens.actions import CopyRequested, QuitRequested
 from zdd_tui.dashboard.screens.base import ActionRequested, PaintedScreen
 from zdd_tui.dashboard.state import DashboardState, RenderContext
+from zdd_tui.dashboard.widgets.bars.footer import FILTER_KEYS
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, join, justify, line_width, wrap
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.dashboard.widgets.panes.filter import FilterInput
@@ -46,7 +47,7 @@ class _FleetLine(LineView):
 
 
 class FleetHeader(_FleetLine):
-    """What there is, and what needs somebody."""
+    """What there is, and what needs a person."""
 
     def lines(self, state: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         total, needs = summarize_fleet(self.fleet_screen.source.fleet())
@@ -74,6 +75,8 @@ class FleetFooter(_FleetLine):
     """The keys."""
 
     def lines(self, state: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+        if isinstance(self.fleet_screen.focused, FilterInput):
+            return [FILTER_KEYS]
         hints = self.fleet_screen.key_hints()
         line: Line = ()
         for key, text in hints:
@@ -126,6 +129,10 @@ class FleetScreen(PaintedScreen[None]):
     def on_mount(self) -> None:
         self.redraw()
 
+    def on_descendant_focus(self) -> None:
+        """The footer has other keys while a filter is typed."""
+        self.redraw()
+
     def redraw(self) -> None:
         """Shows the newest fleet; each view repaints only what has changed."""
         if not self.views:
@@ -145,7 +152,7 @@ class FleetScreen(PaintedScreen[None]):
         keys = {each.binding.id: key_name(key) for key, each in reversed(self.active_bindings.items())}
         back = [(keys.get("fleet.close", ""), "back")] if self.has_release else []
         return [
-            (keys.get("pane.open", ""), "open"),
+            (keys.get("pane.open", "") if self._pane.selected_row is not None else "", "open"),
             *back,
             (keys.get("table.filter", ""), "filter"),
             (keys.get("table.sort", ""), "sort"),

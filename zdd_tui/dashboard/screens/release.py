@@ -107,6 +107,10 @@ class ReleaseScreen(ActionScreen[None]):
             for widget in views:
                 widget.show(board, context)
 
+    def on_descendant_focus(self) -> None:
+        """The footer has other keys while a filter is typed."""
+        self.show(*self._last_shown)
+
     def on_screen_resume(self) -> None:
         self._read_chart_history()
 

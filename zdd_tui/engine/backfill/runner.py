@@ -25,6 +25,7 @@ from zdd_tui.engine.backfill.transaction import (
     transaction_settings_sql,
 )
 from zdd_tui.engine.backfill.worker import BackfillWorker
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.ddl.jobs import BackfillJob
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.plan.base import Backfill
@@ -208,13 +209,14 @@ class BackfillRunner:
             left = await self._sweep()
             if not left:
                 return
-            many = f"{left:,}{' or more' if left >= SWEEP_ROWS else ''} rows of {self._job.table.sql}"
+            more = " or more" if left >= SWEEP_ROWS else ""
+            many = f"{count_noun(left, f'row{more}', f'rows{more}')} of {self._job.table.sql}"
             if number == MAX_PASSES:
                 break
-            await self._note(f"{many} need the values again: pass {number + 1} of {MAX_PASSES}")
+            await self._note(f"{many} without the values: pass {number + 1} of {MAX_PASSES}")
             await self._copy_ranges(await self._start_pass())
         raise StepFailed(
-            f"{many} still need the values after {MAX_PASSES} passes: sessions write such rows all the time",
+            f"after {MAX_PASSES} passes {many} without the values: sessions continue to write such rows",
             "find who writes them, or give the column a default; then advance again",
         )
 
@@ -224,7 +226,7 @@ class BackfillRunner:
             keys = await self._list_rows_left()
             if not keys or len(keys) >= SWEEP_ROWS:
                 return len(keys)
-            await self._note(f"{len(keys):,} rows that were written meanwhile")
+            await self._note(f"copying {count_noun(len(keys), 'row')} written meanwhile")
             await self._new_worker().process_keys(keys)
             await self._new_worker().require_few_failed_rows()
         return len(await self._list_rows_left())

@@ -7,6 +7,7 @@ import asyncpg
 
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.row_visibility import count_blocks
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.sql import quote_literal
 
@@ -78,7 +79,7 @@ async def require_rows_found(conn: Connection, table: str) -> None:
     """
     if blocks := await count_blocks(conn, table):
         raise StepFailed(
-            f"no row of {table} is visible, but the table has {blocks:,} pages",
+            f"no row of {table} is visible, but the table has {count_noun(blocks, 'page')}",
             f"if the table is empty: VACUUM {table}, then advance again; else see its row security and rules",
         )
 
@@ -91,4 +92,4 @@ async def find_longest_writer(conn: Connection, table: str) -> str:
         " AND l.mode NOT IN ('AccessShareLock') ORDER BY a.xact_start LIMIT 1",
         table,
     )
-    return f"pid {row['pid']} ({row['app'] or 'no name'})" if row else ""
+    return f"pid {row['pid']} ({row['app'] or 'no application_name'})" if row else ""

@@ -42,6 +42,8 @@ MAX_KEPT_MISMATCHES = 1000
 SAMPLE_MISMATCHES = 20
 RECHECK_DELAY = 0.1
 """Seconds until a mismatch is checked again: a writer may have been between two transactions."""
+SETTLE_TRIES = 3
+"""A client that writes one side may write again between the copy and the comparison."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class Verifier:
     Args:
         repairs: rows that differ are copied again from the old side, as after a breach of a standing condition. Only
             while all reads use the old side.
+        settle: copies the rows that the witness has recorded; called where rows differ, before they count.
     """
 
     def __init__(
@@ -76,8 +79,10 @@ class Verifier:
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
         page_rows: int = PAGE_ROWS,
         repairs: bool = False,
+        settle: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._repairs = repairs
+        self._settle = settle
         self._store = store
         self._plan = plan
         self._catalog = catalog
@@ -163,9 +168,14 @@ class Verifier:
                 self._size = size // 2
                 return position
             # The only row of this page has a value that `up` cannot compute.
-            mismatches = [RowMismatch(end, f"up fails: {describe_row_error(error)}")] if end else []
+            mismatches = [RowMismatch(end, f"change.up fails: {describe_row_error(error)}")] if end else []
             last = False
         mismatches = await self._recheck(mismatches)
+        if self._settle is not None:
+            for _ in range(SETTLE_TRIES):
+                if mismatches:
+                    await self._settle()
+                    mismatches = await self._recheck(mismatches)
         if self._repairs and mismatches:
             mismatches = await self._repair(mismatches)
         async with self._store.fenced() as conn:
@@ -237,5 +247,5 @@ def _parse_mismatch(row: Any) -> RowMismatch:
     elif not row["new"]:
         what = "the row is missing on the new side"
     else:
-        what = f"{', '.join(row['differs'])} differs"
+        what = f"{', '.join(row['differs'])} {'differs' if len(row['differs']) == 1 else 'differ'}"
     return RowMismatch(tuple(json.loads(row["key"])), what, tuple(row["differs"] or ()), row["old"], row["new"])

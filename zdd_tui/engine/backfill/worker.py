@@ -20,6 +20,7 @@ from zdd_tui.engine.backfill.transaction import (
     find_longest_writer,
     transaction_settings_sql,
 )
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.ddl.jobs import BackfillJob
 from zdd_tui.model.errors import StepFailed
 
@@ -75,7 +76,7 @@ class BackfillWorker:
         allowed = self._job.limits.max_failed_rows
         if failed > allowed:
             raise StepFailed(
-                f"{failed} rows failed; backfill.max_failed_rows allows {allowed}",
+                f"{count_noun(failed, 'row')} failed; backfill.max_failed_rows allows {allowed}",
                 "see zdd.failed_row for keys and reasons; correct those rows, then advance again",
             )
 
@@ -103,7 +104,7 @@ class BackfillWorker:
                 return position
             # A single row fails here only at COMMIT, by a deferred constraint, and its key is then unknown.
             raise StepFailed(
-                f"PostgreSQL refused a batch of the backfill: {str(error).splitlines()[0]}",
+                f"PostgreSQL refused a batch of {self._job.table.sql}: {str(error).splitlines()[0]}",
                 "correct the cause, then advance again",
             ) from None
         seconds = self._pacer.clock() - started_at

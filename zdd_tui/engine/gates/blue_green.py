@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from http import HTTPStatus
 
-from zdd_tui.backends.kubernetes.errors import KubeApiError
+from zdd_tui.backends.kubernetes.errors import KubeApiError, kind_name
 from zdd_tui.backends.kubernetes.services import DEPLOYMENTS, SERVICES, get_raw_object, get_service
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.gates.result import (
@@ -14,6 +14,7 @@ from zdd_tui.engine.gates.result import (
     pass_after,
 )
 from zdd_tui.engine.observations import find_service_claim, find_step_record, why_not_serving
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.plan.strategies import BlueGreenPlan
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import ReleaseRecord
@@ -25,7 +26,8 @@ from zdd_tui.model.workload.version import PodVersions
 async def _evaluate_smoke_passed(_ctx: Context, record: ReleaseRecord) -> GateResult:
     step = find_step_record(record, "smoke-checks")
     if step is not None and step.status is StepStatus.DONE:
-        return Verdict.PASS, f"{step.detail.get('passed')} responses of {step.detail.get('pods')} pods as expected"
+        responses, pods = step.detail.get("passed", 0), step.detail.get("pods", 0)
+        return Verdict.PASS, f"{count_noun(responses, 'response')} of {count_noun(pods, 'pod')} as expected"
     if step is not None and step.status is StepStatus.FAILED:
         return Verdict.FAIL, step.error.splitlines()[0] if step.error else "the smoke checks failed"
     return Verdict.PENDING, "the smoke checks have not finished"
@@ -38,16 +40,16 @@ async def _evaluate_green_healthy(ctx: Context, record: ReleaseRecord) -> GateRe
     except KubeApiError as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
-        return pass_after(record, ["create-green"], False, f"deployment {plan.green_deployment} does not exist")
+        return pass_after(record, ["create-green"], False, f"Deployment {plan.green_deployment} does not exist")
     view, versions = workload.view, PodVersions(plan, workload.sets_by_uid)
     pods = [pod for pod in workload.pods if pod.deletion_deadline is None and not pod.is_terminal]
     wrong = [f"{pod.name} has image {pod.image}" for pod in pods if versions.version_of(pod) != "new"]
     wrong += [f"{pod.name} is not ready" for pod in pods if not pod.ready]
     restarts = {pod.name: sum(container.restarts for container in pod.containers) for pod in pods}
-    wrong += [f"{name} has restarted {count} times" for name, count in sorted(restarts.items()) if count]
+    wrong += [f"{name} has restarted {count_noun(count, 'time')}" for name, count in sorted(restarts.items()) if count]
     if len(pods) < view.desired:
         wrong.append(f"{len(pods)} of {view.desired} pods exist")
-    reason = format_list(wrong) or f"{len(pods)} green pods are ready, none has restarted"
+    reason = format_list(wrong) or f"{len(pods)} of {view.desired} green pods are ready, none has restarted"
     return pass_after(record, ["create-green"], not wrong, reason)
 
 
@@ -67,10 +69,10 @@ async def _evaluate_stable_ready(ctx: Context, record: ReleaseRecord) -> GateRes
     view = await ctx.cluster.get_deployment(ctx.workload_plan.kubernetes.deployment)
     image = container_image(ctx.workload_plan, view)
     if image != image_before:
-        return Verdict.FAIL, f"deployment {view.name} has image {image}, not {image_before}"
+        return Verdict.FAIL, f"Deployment {view.name} has image {image}, not {image_before}"
     if view.available < replicas:
         return Verdict.FAIL, f"{view.available} of {replicas} pods of {view.name} are ready"
-    return Verdict.PASS, f"{view.available} pods of {view.name} are ready with {image_before}"
+    return Verdict.PASS, f"{view.available} of {replicas} pods of {view.name} are ready with {image_before}"
 
 
 async def _evaluate_green_removed(ctx: Context, record: ReleaseRecord) -> GateResult:
@@ -78,15 +80,15 @@ async def _evaluate_green_removed(ctx: Context, record: ReleaseRecord) -> GateRe
     left = []
     for kind, name in ((DEPLOYMENTS, plan.green_deployment), (SERVICES, plan.preview_service)):
         if await get_raw_object(ctx.cluster, kind, name) is not None:
-            left.append(f"{kind[1].removesuffix('s')} {name}")
+            left.append(f"{kind_name(kind[1])} {name}")
     service = await get_service(ctx.cluster, plan.service)
     if service.owner or service.epoch:
-        left.append(f"annotations on service {service.name}")
+        left.append(f"annotations on Service {service.name}")
     if claim is not None and service.selector.get(claim[0].label) != claim[0].first_value:
-        left.append(f"selector of service {service.name}")
+        left.append(f"selector of Service {service.name}")
     view = await ctx.cluster.get_deployment(plan.kubernetes.deployment)
     if view.epoch:
-        left.append(f"annotation on deployment {view.name}")
+        left.append(f"annotation on Deployment {view.name}")
     steps = ["remove-green", "remove-preview", "release-service", "remove-annotations"]
     return pass_after(record, steps, not left, describe_leftovers(left))
 

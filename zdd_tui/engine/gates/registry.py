@@ -23,6 +23,7 @@ from zdd_tui.checks.catalog_diff import describe_losses, find_losses
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.gates.blue_green import BLUE_GREEN_GATES
 from zdd_tui.engine.gates.dark_launch import DARK_LAUNCH_GATES
+from zdd_tui.engine.gates.removed_use import evaluate_removed_unused
 from zdd_tui.engine.gates.result import (
     GateEvaluator,
     GateResult,
@@ -35,6 +36,7 @@ from zdd_tui.engine.gates.result import (
 from zdd_tui.engine.gates.workload import WORKLOAD_GATES, evaluate_serving_version
 from zdd_tui.engine.observations import find_step_record
 from zdd_tui.engine.witness import name_writers
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.ddl.witness import expected_triggers
 from zdd_tui.model.errors import DatabaseUnavailable, StaleEpoch, ZddError
 from zdd_tui.model.guard.decisions import evaluate_guard_gate
@@ -45,6 +47,7 @@ from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.regions import REGION_GATE, evaluate_regions
 from zdd_tui.model.release.state import StepStatus
+from zdd_tui.model.release.strategies import REMOVED_GATE
 from zdd_tui.model.release.strategy import WITNESS_GATE
 from zdd_tui.model.release.witness import describe_writers, evaluate_witness, witness_mode
 from zdd_tui.model.tuning import plan_limits
@@ -108,7 +111,7 @@ async def _read_gate(ctx: Context, record: ReleaseRecord, name: str) -> GateResu
     except asyncpg.PostgresError as error:
         if is_session_lost(error):
             raise
-        return Verdict.UNKNOWN, f"database: {error}"
+        return Verdict.UNKNOWN, f"PostgreSQL refused the query: {str(error).splitlines()[0]}"
     except Exception as error:
         if is_session_lost(error):
             raise
@@ -188,10 +191,12 @@ async def _evaluate_recent_rows(ctx: Context, record: ReleaseRecord) -> GateResu
         return Verdict.FAIL, f"{differ}, for example key {sample.example_key}{writers}"
     required = ctx.plan.gates.min_recent_rows
     if sample.matches < required:
-        written = f"{sample.matches} rows written on both sides since the flag is on"
+        written = f"{count_noun(sample.matches, 'row')} written on both sides since the write flag is on"
         return Verdict.INCONCLUSIVE, f"{written}, required: {required}"
-    not_copied = f", {sample.not_copied} older ones wait for the backfill" if sample.not_copied else ""
-    return Verdict.PASS, f"{sample.matches} recent rows agree{not_copied}"
+    not_copied = (
+        f"; the backfill has yet to copy {count_noun(sample.not_copied, 'older one')}" if sample.not_copied else ""
+    )
+    return Verdict.PASS, f"{count_noun(sample.matches, 'recent row agrees', 'recent rows agree')}{not_copied}"
 
 
 async def _evaluate_backfill_complete(ctx: Context, record: ReleaseRecord) -> GateResult:
@@ -201,12 +206,12 @@ async def _evaluate_backfill_complete(ctx: Context, record: ReleaseRecord) -> Ga
     if state.status != "done":
         return Verdict.PENDING, f"{state.rows_done:,} of about {state.rows_total:,} rows"
     if state.failed_rows > ctx.expand_contract_plan.backfill.max_failed_rows:
-        return Verdict.FAIL, f"{state.failed_rows} rows failed; see zdd.failed_row"
+        return Verdict.FAIL, f"{count_noun(state.failed_rows, 'row')} failed; see zdd.failed_row"
     if not state.rows_done:
         async with ctx.read_connection() as conn:
             if blocks := await count_blocks(conn, (await ctx.catalog()).old.sql):
-                return Verdict.FAIL, f"no row was visible, but the table has {blocks:,} pages"
-    return Verdict.PASS, f"all ranges done, {state.rows_done:,} rows"
+                return Verdict.FAIL, f"no row was visible, but the table has {count_noun(blocks, 'page')}"
+    return Verdict.PASS, f"all ranges done, {count_noun(state.rows_done, 'row')}"
 
 
 async def _evaluate_no_mismatch(ctx: Context, record: ReleaseRecord) -> GateResult:
@@ -214,9 +219,12 @@ async def _evaluate_no_mismatch(ctx: Context, record: ReleaseRecord) -> GateResu
     if record.witness.open_rows and not ctx.expand_contract_plan.change.has_witness:
         return _describe_unsynced_rows(record)
     if state is None or not state.verified or state.mismatches is None:
-        progress = f", {state.verified_rows:,} rows compared so far" if state and state.verified_rows else ""
+        progress = (
+            f", {count_noun(state.verified_rows, 'row')} compared so far" if state and state.verified_rows else ""
+        )
         return Verdict.PENDING, f"not verified yet{progress}"
-    return pass_or_fail(state.mismatches == 0, f"{state.mismatches} mismatches in {state.verified_rows:,} rows")
+    mismatches = count_noun(state.mismatches, "mismatch", "mismatches")
+    return pass_or_fail(state.mismatches == 0, f"{mismatches} in {count_noun(state.verified_rows, 'row')}")
 
 
 async def _evaluate_witness(ctx: Context, record: ReleaseRecord) -> GateResult:
@@ -236,7 +244,7 @@ async def _evaluate_witness(ctx: Context, record: ReleaseRecord) -> GateResult:
 
 def _describe_unsynced_rows(record: ReleaseRecord) -> GateResult:
     """Rows that a sync trigger could not copy. They are copied again, unless that fails too."""
-    rows = f"{record.witness.open_rows:,} rows could not be copied by the sync trigger"
+    rows = f"{count_noun(record.witness.open_rows, 'row')} could not be copied by the sync trigger"
     writers = describe_writers(record.witness.writers)
     reason = ": ".join(part for part in (rows, writers, record.witness.error) if part)
     return (Verdict.FAIL if record.witness.error else Verdict.PENDING), reason
@@ -256,7 +264,10 @@ async def _evaluate_no_old_snapshot(ctx: Context, record: ReleaseRecord) -> Gate
         hidden = 0 if older else await count_hidden_sessions(conn)
         role = await conn.fetchval("SELECT current_user::text")
     if hidden:
-        return Verdict.UNKNOWN, f"{hidden} sessions are not visible to us: GRANT pg_read_all_stats TO {role}"
+        return (
+            Verdict.UNKNOWN,
+            f"the agent does not see {count_noun(hidden, 'session')}: GRANT pg_read_all_stats TO {role}",
+        )
     return pass_or_pending(not older, format_list(older) or "no transaction is older than the cutover")
 
 
@@ -268,18 +279,27 @@ async def _evaluate_fills_complete(ctx: Context, record: ReleaseRecord) -> GateR
     failed = [fill for step in steps if (fill := found.get(step.name)) and fill.failed_rows]
     limits = plan_limits(ctx.plan)
     if limits is not None and any(fill.failed_rows > limits.max_failed_rows for fill in failed):
-        return Verdict.FAIL, f"{sum(fill.failed_rows for fill in failed)} rows failed; see zdd.failed_row"
+        return Verdict.FAIL, f"{count_noun(sum(fill.failed_rows for fill in failed), 'row')} failed; see zdd.failed_row"
     undone = [step.label for step in steps if record.release.status(step.name) is not StepStatus.DONE]
     if undone:
         return Verdict.PENDING, f"not finished: {format_list(undone)}"
     rows = sum(fill.rows_done for fill in found.values())
-    return Verdict.PASS, f"{len(steps)} of {len(steps)} fills done, {rows:,} rows read"
+    return Verdict.PASS, f"{len(steps)} of {len(steps)} fills done, {count_noun(rows, 'row')} read"
+
+
+def _last_name(name: str, renamed: dict[str, str]) -> str:
+    """An index may be renamed for a constraint, and the constraint after that."""
+    for _ in renamed:
+        name = renamed.get(name, name)
+    return name
 
 
 async def _evaluate_operations_valid(ctx: Context, record: ReleaseRecord) -> GateResult:
     """The indexes that the phase has built are valid. What ran in a transaction is there or is not."""
     renamed = dict(step.detail["renamed"] for step in record.steps if "renamed" in step.detail)
-    made = [(schema, renamed.get(name, name)) for step in record.steps for schema, name in step.detail.get("made", ())]
+    made = [
+        (schema, _last_name(name, renamed)) for step in record.steps for schema, name in step.detail.get("made", ())
+    ]
     copied = [name for step in record.steps for name in step.detail.get("copied", ())]
     async with ctx.read_connection() as conn:
         invalid = [f"{schema}.{name}" for schema, name in made if not await is_valid_index(conn, schema, name)]
@@ -290,7 +310,7 @@ async def _evaluate_operations_valid(ctx: Context, record: ReleaseRecord) -> Gat
     phase = record.release.current_phase
     steps = phase.steps if phase is not None else ()
     if left := [each.label for each in steps if record.release.status(each.name) is not StepStatus.DONE]:
-        return Verdict.PENDING, f"{len(left)} of {len(steps)} steps have not run: {left[0]}"
+        return Verdict.PENDING, f"{len(left)} of {len(steps)} steps to run: {left[0]}"
     return Verdict.PASS, f"nothing is left to run; indexes built: {len(made)}"
 
 
@@ -326,5 +346,6 @@ GATES: Mapping[str, GateEvaluator] = {
     "no-old-snapshot": _evaluate_no_old_snapshot,
     "fills-complete": _evaluate_fills_complete,
     "operations-valid": _evaluate_operations_valid,
+    REMOVED_GATE: evaluate_removed_unused,
     "cleanup-complete": _evaluate_cleanup_complete,
 }

@@ -15,6 +15,7 @@ from zdd_tui.engine.gates.result import (
     pass_or_fail,
 )
 from zdd_tui.engine.observations import find_current_step, find_step_record, list_serving_pods, read_workload
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.plan.strategies import CanaryPlan
 from zdd_tui.model.release.gate import Verdict
@@ -44,7 +45,7 @@ async def evaluate_serving_version(ctx: Context, record: ReleaseRecord, version:
     wrong = [group for group in groups if versions.version_of(group[0]) != version]
     other = sorted(f"{pod.name} has {pod.image}" for group in wrong for pod in group)
     if other:
-        reason = f"{len(other)} of {len(serving)} serving pods do not have {name}: {', '.join(other[:3])}"
+        reason = f"{len(other)} of {len(serving)} serving pods without {name}: {', '.join(other[:3])}"
         return pass_after(record, [step], False, reason)
     own = select_own_pods(view, workload.replica_sets, serving)
     beside = f", {len(serving) - len(own)} of another Deployment beside them" if len(serving) > len(own) else ""
@@ -62,7 +63,7 @@ async def _evaluate_no_older_pod(ctx: Context, _record: ReleaseRecord) -> GateRe
     if status.done:
         return Verdict.PASS, status.message
     names = f"{', '.join(status.old_pods[:3])}{' ...' if len(status.old_pods) > 3 else ''}"
-    reason = f"{len(status.old_pods)} older pods exist: {names}" if status.old_pods else status.message
+    reason = f"{count_noun(len(status.old_pods), 'older pod')} left: {names}" if status.old_pods else status.message
     return (Verdict.FAIL, status.message) if status.failed else (Verdict.PENDING, reason)
 
 
@@ -82,12 +83,17 @@ async def _evaluate_pods_healthy(ctx: Context, record: ReleaseRecord) -> GateRes
         for pod in pods
         if pod.deletion_deadline is None and not pod.is_terminal and versions.version_of(pod) == "new"
     ]
-    restarted = [f"{pod.name} restarted {count} times" for pod in new if (count := _count_restarts(pod))]
+    restarted = [
+        f"{pod.name} has restarted {count_noun(count, 'time')}" for pod in new if (count := _count_restarts(pod))
+    ]
     if restarted:
         return Verdict.FAIL, format_list(restarted)
     not_ready = [f"{pod.name} is not ready" for pod in new if not pod.ready]
-    subject = "1 new pod is" if len(new) == 1 else f"{len(new)} new pods are"
-    reason = format_list(not_ready) or (f"{subject} ready, none has restarted" if new else "no pod has the new image")
+    reason = format_list(not_ready) or (
+        f"{count_noun(len(new), 'new pod is', 'new pods are')} ready, none has restarted"
+        if new
+        else "no pod has the new image"
+    )
     return pass_after(record, ["rollout-new", "set-weight"], bool(new) and not not_ready, reason)
 
 
@@ -138,9 +144,9 @@ async def _evaluate_route_weight(
     shares = canary_percentages(view, plan.service, plan.canary_service)
     wrong = [f"{share:.0f}%" for share in shares if abs(share - weight) > 1]
     if wrong or not shares:
-        reason = f"httproute {name} sends {', '.join(wrong) or 'nothing'} to the canary, expected {weight}%"
+        reason = f"HTTPRoute {name} sends {', '.join(wrong) or 'nothing'} to the canary, expected {weight}%"
         return pass_after(record, ["set-weight"], False, reason)
-    reason = view.pending_reason or f"every Gateway of httproute {name} sends {weight}% to the canary"
+    reason = view.pending_reason or f"every Gateway of HTTPRoute {name} sends {weight}% to the canary"
     return pass_after(record, ["set-weight"], not view.pending_reason, reason)
 
 

@@ -1,11 +1,15 @@
 """Backfill: copies old rows in batches, then compares every row."""
 
+from functools import partial
+
 from zdd_tui.backends.postgres.recent_writes import read_horizon
 from zdd_tui.backends.store.conditions import was_breached
 from zdd_tui.backends.store.witness import read_continuity
 from zdd_tui.engine.backfill.runner import BackfillRunner
 from zdd_tui.engine.backfill.verify import Verifier
 from zdd_tui.engine.context import Context, StepHandle
+from zdd_tui.engine.witness import settle_until_unchanged
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.ddl.jobs import ChangeJob
 from zdd_tui.model.errors import StepFailed
 
@@ -37,7 +41,11 @@ class CopyRows:
 
 
 class VerifyRows:
-    """Compares both sides of every row. After a breach of a standing condition it copies rows that differ again."""
+    """Compares both sides of every row.
+
+    Rows that the witness has recorded are copied first. After a breach of a standing condition every row that differs
+    is copied again.
+    """
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         if "since" not in step.detail:
@@ -46,11 +54,15 @@ class VerifyRows:
                 await step.save_detail(since=await read_horizon(conn), witness=witness)
         async with ctx.read_connection() as conn:
             repairs = await was_breached(conn, ctx.store.release_id)
-        verifier = Verifier(ctx.store, ctx.expand_contract_plan, await ctx.catalog(fresh=True), repairs=repairs)
+        settle = partial(settle_until_unchanged, ctx)
+        verifier = Verifier(
+            ctx.store, ctx.expand_contract_plan, await ctx.catalog(fresh=True), repairs=repairs, settle=settle
+        )
         report = await verifier.run(ctx.is_paused, ctx.current_limits)
         if report.mismatches:
+            differ = f"{report.mismatches:,} of {count_noun(report.rows, 'row')} differ"
             raise StepFailed(
-                f"{report.mismatches} of {report.rows} rows differ, for example key {report.samples[0]}",
+                f"{differ}, for example key {report.samples[0]}",
                 "see zdd.mismatch; correct the rows or the expressions in change.up, then advance again",
             )
 

@@ -16,6 +16,7 @@ from zdd_tui.engine.steps.rollout import (
     wait_until_done,
 )
 from zdd_tui.engine.steps.undo import gone_counts_as_undone
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.json_access import get_text
 from zdd_tui.model.plan.strategies import BlueGreenPlan
@@ -101,7 +102,7 @@ class CreatePreview:
         plan, switch = _blue_green_plan(ctx), await _read_switch_label(ctx)
         raw = await with_retry(ctx, step, lambda: services.get_raw_object(ctx.cluster, SERVICES, plan.service))
         if raw is None:
-            raise StepFailed(f"service {plan.service!r} does not exist any more", "create it again, then advance again")
+            raise StepFailed(f"Service {plan.service!r} does not exist any more", "create it again, then advance again")
         manifest = build_preview_service(raw, switch, name=plan.preview_service, owner=plan.name, epoch=ctx.epoch)
         await with_retry(ctx, step, lambda: services.create_owned(ctx.cluster, SERVICES, manifest, owner=plan.name))
         await _wait_until_serving(ctx, step, plan.preview_service, plan.green_deployment)
@@ -119,10 +120,11 @@ class SmokeChecks:
         addresses = [(one.address, one.port) for one in endpoints if one.ready and one.address]
         if not addresses:
             raise StepFailed(
-                f"service {plan.preview_service} has no ready endpoint",
+                f"Service {plan.preview_service} has no ready endpoint",
                 f"kubectl -n {ctx.cluster.namespace} describe deployment {plan.green_deployment}",
             )
-        await step.set_note(f"sending {len(plan.blue_green.smoke)} requests to each of {len(addresses)} pods")
+        requests = count_noun(len(plan.blue_green.smoke), "request")
+        await step.set_note(f"sending {requests} to each of {count_noun(len(addresses), 'pod')}")
         wrong = await run_smoke_checks(addresses, plan.blue_green.smoke, plan.blue_green.smoke_timeout)
         if wrong:
             more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
@@ -171,8 +173,9 @@ class SwitchToStable:
         green = await with_retry(ctx, step, lambda: ctx.cluster.get_deployment(plan.green_deployment))
         first = await with_retry(ctx, step, lambda: ctx.cluster.get_deployment(plan.kubernetes.deployment))
         if first.available < green.desired:
+            available = count_noun(first.available, "available pod")
             raise StepFailed(
-                f"deployment {first.name} has {first.available} available pods, green serves with {green.desired}",
+                f"Deployment {first.name} has {available}, and green serves with {green.desired}",
                 f"kubectl -n {ctx.cluster.namespace} scale deployment/{first.name} --replicas={green.desired}",
             )
         await _switch_traffic(ctx, step, {switch.label: switch.first_value}, plan.kubernetes.deployment)
@@ -193,7 +196,7 @@ class RemoveGreen:
         service = await with_retry(ctx, step, lambda: services.get_service(ctx.cluster, plan.service))
         if service.selector.get(switch.label) != switch.first_value:
             raise StepFailed(
-                f"service {plan.service} does not select the first Deployment: green may still have the traffic",
+                f"Service {plan.service} does not select the first Deployment: green may still have the traffic",
                 f"set its selector {switch.label} back to {switch.first_value}, then advance again",
             )
         await remove_and_wait(ctx, step, DEPLOYMENTS, _blue_green_plan(ctx).green_deployment)
@@ -250,7 +253,7 @@ def _blue_green_plan(ctx: Context) -> BlueGreenPlan:
 async def _read_deployment(ctx: Context, deployment: str) -> object:
     raw = await services.get_raw_object(ctx.cluster, DEPLOYMENTS, deployment)
     if raw is None:
-        raise StepFailed(f"deployment {deployment!r} does not exist", "check kubernetes.deployment in the plan")
+        raise StepFailed(f"Deployment {deployment!r} does not exist", "check kubernetes.deployment in the plan")
     return raw
 
 
@@ -277,7 +280,7 @@ async def _switch_traffic(ctx: Context, step: StepHandle, selector: dict[str, st
     await _set_selector(ctx, step, selector)
     await _wait_until_serving(ctx, step, service, deployment)
     await step.set_note(
-        f"service {service} selects {deployment}; waiting {ROUTER_DELAY:g} s until every router has seen it"
+        f"Service {service} selects {deployment}; waiting {ROUTER_DELAY:g} s until every router has seen it"
     )
     await asyncio.sleep(ROUTER_DELAY)
 
@@ -293,6 +296,6 @@ async def _wait_until_serving(ctx: Context, step: StepHandle, service: str, depl
 def _require_available_pods(ctx: Context, view: DeploymentView) -> None:
     if not view.available:
         raise StepFailed(
-            f"deployment {view.name} has no available pod: a switch to it would be an outage",
+            f"Deployment {view.name} has no available pod: a switch to it would be an outage",
             f"kubectl -n {ctx.cluster.namespace} describe deployment {view.name}; then roll back again",
         )

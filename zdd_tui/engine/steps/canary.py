@@ -27,6 +27,7 @@ from zdd_tui.engine.steps.rollout import (
     wait_until_done,
 )
 from zdd_tui.engine.steps.undo import gone_counts_as_undone
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.json_access import get_text
 from zdd_tui.model.plan.strategies import CanaryPlan
@@ -215,10 +216,14 @@ async def _scale_canary(ctx: Context, step: StepHandle, replicas: int) -> None:
         pods = sum(not pod.is_terminal for pod in await ctx.cluster.list_pods(view.selector))
         if not replicas:
             # A controller that has given up on the new image must not fail the drain.
-            return build_status(f"{pods} pods of {name} are draining" if pods else "")
+            return build_status(
+                f"{count_noun(pods, f'pod of {name} is', f'pods of {name} are')} draining" if pods else ""
+            )
         status = await rollout.evaluate(view)
         if pods != replicas and not status.failed and status.cause is None:
-            return build_status(f"{pods} pods of {name} exist, {replicas} expected")
+            return build_status(
+                f"{count_noun(pods, f'pod of {name} exists', f'pods of {name} exist')}, {replicas} expected"
+            )
         return status
 
     subject = f"scaling of Deployment {name} to {replicas}"

@@ -30,7 +30,7 @@ async def require_only_v3_pods(ctx: Context) -> None:
         f"{pod.name} ({pod.image})" for pod in workload.pods if not pod.is_terminal and versions.version_of(pod) != "v3"
     )
     if other or plan.version_of(container_image(plan, view)) != "v3" or not status.done:
-        reason = f"{', '.join(other[:3])} not V3" if other else status.message
+        reason = f"not V3: {', '.join(other[:3])}{' ...' if len(other) > 3 else ''}" if other else status.message
         raise StepFailed(
             f"an older version may still use the old side: {reason}",
             "roll out V3 again and wait until every other pod is gone, then advance again; or roll back",

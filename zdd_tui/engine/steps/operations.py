@@ -4,7 +4,7 @@ from typing import Any, TypeAlias
 
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.ddl import create_index, drop_index, execute_ddl, run_outside_transaction
-from zdd_tui.backends.postgres.fill_target import read_fill_target
+from zdd_tui.backends.postgres.fill_target import read_reason_for_one
 from zdd_tui.backends.postgres.operations import (
     NotNullState,
     count_violations,
@@ -50,7 +50,8 @@ class CheckRows:
     """
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        operations = plan_operations(ctx.plan_of_type(BaseOperationsPlan))
+        plan = ctx.plan_of_type(BaseOperationsPlan)
+        operations = plan_operations(plan)
         is_again = step.name == "check-rows-again"
         async with ctx.read_connection() as conn:
             counted = await count_violations(conn, operations, repaired=[Phase.BACKFILL] if is_again else [])
@@ -58,7 +59,7 @@ class CheckRows:
             for spec in (each for one in operations for each in one.steps if not is_again):
                 if spec.fill is not None:
                     async with with_settings(conn, spec):
-                        await read_fill_target(conn, spec.fill)
+                        await read_reason_for_one(conn, spec.fill, plan.backfill.max_statement_rows)
         if problems:
             raise StepFailed("; ".join(text for text, _ in problems), f"{problems[0][1]}; then {step.retry_command}")
         if counted.uncounted:
@@ -162,7 +163,7 @@ class RunOperation:
     async def _undo_by_itself(
         self, ctx: Context, step: StepHandle, spec: OperationStep, kind: str, sql: str, place: str, name: str
     ) -> None:
-        """What would read rows under a lock that stops writers, in parts that may be repeated."""
+        """What would read rows under a lock that blocks writes, in parts that may be repeated."""
         if kind == "index":
             await self._build_again(ctx, step, place, name, sql)
             return
@@ -204,7 +205,7 @@ class RunOperation:
             if not column.fill:
                 raise StepFailed(
                     f"{table}.{name} was NOT NULL, and rows that the new version wrote have no value",
-                    f"fill {name} where it is NULL, then {step.retry_command}; next time give the operation down:",
+                    f"fill {name} where it is NULL, then {step.retry_command}; next time add down: to the operation",
                 )
             await run_batch(ctx, step, in_settings(spec, (fill_nulls_sql(table, column.column, column.fill),)))
         if guarded:  # reads the table under a lock that lets writers continue; the next transaction only the catalog
@@ -222,7 +223,9 @@ class RunOperation:
                 if await find_index(conn, schema, name) is not None:
                     if spec.is_optional:
                         return
-                    raise StepFailed(f"there is an index {schema}.{name} already", "drop it, or name another one")
+                    raise StepFailed(
+                        f"index {schema}.{name} exists already", "drop it, or give the operation's index another name"
+                    )
                 await step.save_detail(made=[[schema, name]])
         await ctx.check_lease()
         if partitioned:
@@ -273,7 +276,7 @@ class RunOperation:
             async with ctx.read_connection() as conn, with_settings(conn, spec):
                 found = await find_index(conn, spec.schema, spec.index)
                 if found is None and not spec.is_optional:
-                    raise StepFailed(f"there is no index {spec.index}", "correct the operation's name of it")
+                    raise StepFailed(f"there is no index {spec.index}", "correct the index's name in the operation")
                 dropped = [] if found is None else [list(found)]
                 if found is not None and await is_partitioned_index(conn, *found[:2]):
                     dropped += await find_index_partitions(conn, *found[:2])

@@ -9,6 +9,7 @@ from zdd_tui.backends.kubernetes.services import remove_owned
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.observations import evaluate_view
 from zdd_tui.engine.retry import is_permanent, with_retry
+from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import ClusterError, StepFailed
 from zdd_tui.model.plan.base import BasePlan, WorkloadPlan
 from zdd_tui.model.release.condition_findings import describe_manager, image_hint
@@ -135,7 +136,7 @@ async def _learn_admitted_image(ctx: Context, step: StepHandle, image: str, admi
     known: list[list[str]] = step.detail.get("images_admitted", [])
     if [image, admitted] not in known:
         await step.save_detail(images_admitted=[*known, [image, admitted]])
-        await ctx.store.append_events([NewEvent("step", f"the API server made {admitted} of the image {image}")])
+        await ctx.store.append_events([NewEvent("step", f"the API server changed image {image} to {admitted}")])
 
 
 async def learn_created_image(ctx: Context, step: StepHandle, deployment: str, image: str) -> None:
@@ -188,7 +189,7 @@ async def wait_until_done(
             return
         is_late = loop.time() > deadline
         if status.failed or is_late or stall.is_hopeless(status, loop.time()):
-            late = f"not done after {names.rollout_timeout:.0f} s: " if is_late and not status.failed else ""
+            late = f"not done after {format_duration(names.rollout_timeout)}: " if is_late and not status.failed else ""
             raise StepFailed(
                 await _describe_failure(ctx, status, f"{subject}: {late}"),
                 f"kubectl -n {names.namespace} describe {resource}; then {step.retry_command}",

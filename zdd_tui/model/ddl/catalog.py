@@ -1,7 +1,9 @@
 """Facts about the database for the SQL builders, read by :mod:`zdd_tui.backends.postgres.catalog`."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from zdd_tui.model.errors import DatabaseError
 from zdd_tui.model.sql import quote_identifier, quote_qualified
 
 
@@ -54,6 +56,22 @@ class Table:
 
     def column(self, name: str) -> CatalogColumn | None:
         return next((column for column in self.columns if column.name == name), None)
+
+    def require_columns(self, names: Iterable[str]) -> list[CatalogColumn]:
+        """The columns of these names: SQL that silently left one out would copy or compare less than the plan says.
+
+        Raises:
+            DatabaseError: one does not exist, such as one that somebody has renamed.
+        """
+        columns = []
+        for name in names:
+            if (column := self.column(name)) is None:
+                raise DatabaseError(
+                    f"column {name} of {self.schema}.{self.name} is missing",
+                    "put it back in psql under this name, then retry; or: zdd rollback PLAN",
+                )
+            columns.append(column)
+        return columns
 
 
 @dataclass(frozen=True, slots=True)

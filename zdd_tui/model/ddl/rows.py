@@ -132,7 +132,7 @@ def copy_down_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
 
     Table kind: updates, inserts or deletes the row of the old table.
     """
-    columns = [column for name in plan.change.down if (column := catalog.old.column(name)) is not None]
+    columns = catalog.old.require_columns(plan.change.down)
     stored = [old_column_name(plan, column.name, catalog.is_archived) for column in columns]
     values = ", ".join(f"({plan.change.down[column.name]})" for column in columns)
     names, fields = quote_names(stored), new_fields(plan, catalog)
@@ -176,7 +176,7 @@ def _is_aliased(catalog: Catalog, alias: str = "zdd_t") -> str:
 
 def keep_side_statements(plan: Plan, catalog: Catalog, keys: Sequence[Key]) -> tuple[str, str]:
     """Two statements for a person, for rows that exist on both sides: one keeps the new side, one the old side."""
-    columns = [column for name in plan.change.down if (column := catalog.old.column(name)) is not None]
+    columns = catalog.old.require_columns(plan.change.down)
     stored = quote_names(old_column_name(plan, column.name, catalog.is_archived) for column in columns)
     down = ", ".join(f"({plan.change.down[column.name]})" for column in columns)
     new = new_columns(plan, catalog)
@@ -306,7 +306,7 @@ def block_keys_statement(catalog: Catalog, table: Table, relation: str, *, recen
 
 def new_columns(plan: Plan, catalog: Catalog) -> tuple[CatalogColumn, ...]:
     """The columns that ``up`` fills, in the plan's order."""
-    return tuple(column for name in plan.change.up if (column := catalog.new_table.column(name)) is not None)
+    return tuple(catalog.new_table.require_columns(plan.change.up))
 
 
 def _tables(plan: Plan, catalog: Catalog) -> list[Table]:

@@ -87,6 +87,10 @@ def sync_statements(
         _sync_function(plan, catalog, direction, archived, is_two_way=is_two_way, scratch_schema=scratch_schema),
         _trigger_sql(plan, catalog, direction, archived, schema),
     ]
+    if not scratch_schema:
+        statements.append(
+            _enable_sql(_watched_table_sql(plan, catalog, direction, archived), sync_name(plan, direction))
+        )
     if direction == "reverse" and not scratch_schema:
         if plan.change.kind == "table":
             statements = [*_lock_order_statements(plan, catalog, archived), *statements]
@@ -137,12 +141,12 @@ def _can_tell_null(plan: Plan, catalog: Catalog) -> bool:
     So it is where every old column has its default, which an older version may rely on. Where one of them is required,
     its NULL shows V3. Then the default of the new columns is a function that notes that it was called.
     """
-    new = _columns(catalog.new_table, plan.change.up)
+    new = catalog.new_table.require_columns(plan.change.up)
     return (
         plan.change.kind == "column"
         and bool(catalog.constant_defaults)
         and any(default != "NULL" for _, default in catalog.constant_defaults)
-        and not any(column.is_required for column in _columns(catalog.old, plan.change.down))
+        and not any(column.is_required for column in catalog.old.require_columns(plan.change.down))
         and all(column.name in catalog.left_out_columns or not column.has_default for column in new)
     )
 
@@ -150,7 +154,7 @@ def _can_tell_null(plan: Plan, catalog: Catalog) -> bool:
 def _left_out_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
     if not _can_tell_null(plan, catalog):
         return ()
-    new, name = _columns(catalog.new_table, plan.change.up), quote_qualified(SCHEMA, left_out_name(plan))
+    new, name = catalog.new_table.require_columns(plan.change.up), quote_qualified(SCHEMA, left_out_name(plan))
     body = f"""
 BEGIN
   PERFORM set_config({quote_literal(LEFT_OUT_SETTING)}, '1', true);
@@ -175,7 +179,7 @@ def _storable_null(plan: Plan, catalog: Catalog, archived: bool) -> str:
 
     Where ``down`` has none the row is filled as one of an older version: the table would refuse it, and so V3's INSERT.
     """
-    required = [column for column in _columns(catalog.old, plan.change.down) if column.is_required]
+    required = [column for column in catalog.old.require_columns(plan.change.down) if column.is_required]
     if not required:
         return ""
     has_value = " AND ".join(f"({plan.change.down[column.name]}) IS NOT NULL" for column in required)
@@ -192,7 +196,7 @@ def _explicit_null(plan: Plan, catalog: Catalog, archived: bool) -> str:
     names, known = old_fields(plan, catalog, archived), dict(catalog.constant_defaults)
     defaults = " AND ".join(
         f"NOT {distinct_condition(column, f'NEW.{quote_identifier(names[column.name])}', f'({default})')}"
-        for column in _columns(catalog.old, plan.change.down)
+        for column in catalog.old.require_columns(plan.change.down)
         if (default := known.get(column.name)) is not None
     )
     return f"(coalesce(current_setting({quote_literal(LEFT_OUT_SETTING)}, true), '') = '' AND {defaults})"
@@ -202,7 +206,9 @@ def _shows_new_version(plan: Plan, catalog: Catalog, archived: bool) -> str:
     """The condition that the writer of an INSERT does not know the old columns: a NULL that the table refuses."""
     names = old_fields(plan, catalog, archived)
     required = (
-        quote_identifier(names[column.name]) for column in _columns(catalog.old, plan.change.down) if column.is_required
+        quote_identifier(names[column.name])
+        for column in catalog.old.require_columns(plan.change.down)
+        if column.is_required
     )
     return " OR ".join(f"NEW.{name} IS NULL" for name in required) or "false"
 
@@ -358,6 +364,11 @@ def _trigger_sql(plan: Plan, catalog: Catalog, direction: Direction, archived: b
     )
 
 
+def _enable_sql(table: str, trigger: str) -> str:
+    """Also for sessions that skip ordinary triggers, with session_replication_role = replica: no write goes unseen."""
+    return f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {quote_identifier(trigger)}"
+
+
 def _changed_condition(columns: Sequence[CatalogColumn], names: Mapping[str, str] | None = None) -> str:
     """Whether an UPDATE changes any of the columns; ``names`` has their present names where they may differ."""
     quoted = [(column, quote_identifier(names[column.name] if names else column.name)) for column in columns]
@@ -380,12 +391,12 @@ def _agree_condition(plan: Plan, catalog: Catalog, archived: bool, old: str, new
     As the witness compares from cutover on: a lossy expression makes one of the two fail.
     """
     fields, change = old_fields(plan, catalog, archived), plan.change
-    up_differs = _disagrees_condition(plan, _columns(catalog.new_table, change.up), new)
+    up_differs = _disagrees_condition(plan, catalog.new_table.require_columns(change.up), new)
     down_differs = " OR ".join(
         distinct_condition(
             column, stored_value(column, change.down[column.name]), f"{old}.{quote_identifier(fields[column.name])}"
         )
-        for column in _columns(catalog.old, change.down)
+        for column in catalog.old.require_columns(change.down)
     )
     from_old = row_source(old, fields, change.table.name)
     from_new = row_source(new, new_fields(plan, catalog), change.target_table.name)
@@ -395,15 +406,11 @@ def _agree_condition(plan: Plan, catalog: Catalog, archived: bool, old: str, new
     )
 
 
-_RAISE_CONFLICT = "RAISE EXCEPTION 'the two sides of the row differed before'"
+_RAISE_CONFLICT = "RAISE EXCEPTION 'the two sides of the row differ'"
 
 
 def _expressions(columns: Sequence[CatalogColumn], expressions: Mapping[str, str]) -> str:
     return ", ".join(f"({expressions[column.name]})" for column in columns)
-
-
-def _columns(table: Table, names: Iterable[str]) -> list[CatalogColumn]:
-    return [column for name in names if (column := table.column(name)) is not None]
 
 
 def _require_storable(plan: Plan, catalog: Catalog, columns: Iterable[str], archived: bool) -> str:
@@ -472,19 +479,25 @@ def _renamed_expression(expression: str, renamed: Mapping[str, str]) -> str:
 
 def _column_forward(plan: Plan, catalog: Catalog, archived: bool, is_two_way: bool) -> str:
     old = old_fields(plan, catalog, archived)
-    reads = _columns(catalog.old, dict.fromkeys([*plan.change.down, *catalog.up_source_columns]))
-    new = _columns(catalog.new_table, plan.change.up)
+    reads = catalog.old.require_columns(dict.fromkeys([*plan.change.down, *catalog.up_source_columns]))
+    new = catalog.new_table.require_columns(plan.change.up)
     names = [column.name for column in new]
-    is_new_version = [_written_condition(new)]
+    is_new_version, wrote_both = [_written_condition(new)], ""
     if is_two_way:
+        # One statement has written both sides: where they differ it is recorded, as a write of the old side.
+        wrote_both = f"""
+      IF ({_changed_condition(reads, old)}) AND ({_changed_condition(new)})
+         AND NOT {_agree_condition(plan, catalog, archived, "NEW", "NEW")} THEN
+        {_RAISE_CONFLICT};
+      END IF;"""
         is_new_version += [_storable_null(plan, catalog, archived), _explicit_null(plan, catalog, archived)]
     return f"""
     IF TG_OP = 'INSERT' THEN
       IF {" OR ".join(each for each in is_new_version if each)} THEN RETURN NEW; END IF;
     ELSIF NOT ({_changed_condition(reads, old)})
-       OR {_changed_condition(new)} THEN
+       OR {_changed_condition(new)} THEN{wrote_both}
       RETURN NEW;
-    END IF;{_column_conflict(plan, catalog, archived) if is_two_way else ""}
+    END IF;{_column_conflict(plan, catalog, archived, "new") if is_two_way else ""}
     SELECT {_expressions(new, plan.change.up)}
       INTO {quote_names(names, "NEW.")}
       FROM {row_source("NEW", old, plan.change.table.name)};{_require_storable(plan, catalog, names, archived)}"""
@@ -492,8 +505,8 @@ def _column_forward(plan: Plan, catalog: Catalog, archived: bool, is_two_way: bo
 
 def _column_reverse(plan: Plan, catalog: Catalog, archived: bool, _is_two_way: bool) -> str:
     old = old_fields(plan, catalog, archived)
-    new = _columns(catalog.new_table, plan.change.up)
-    old_columns = _columns(catalog.old, plan.change.down)
+    new = catalog.new_table.require_columns(plan.change.up)
+    old_columns = catalog.old.require_columns(plan.change.down)
     unknown = _shows_new_version(plan, catalog, archived)
     explicit = _explicit_null(plan, catalog, archived)
     is_new_version = f"{_written_condition(new)} OR {unknown}" + (f" OR {explicit}" if explicit else "")
@@ -510,7 +523,7 @@ def _column_reverse(plan: Plan, catalog: Catalog, archived: bool, _is_two_way: b
        AND NOT EXISTS (SELECT FROM {row_source("NEW", old, plan.change.table.name)}
                        WHERE {_disagrees_condition(plan, new)}) THEN
       RETURN NEW;
-    END IF;{_column_conflict(plan, catalog, archived)}
+    END IF;{_column_conflict(plan, catalog, archived, "old")}
     SELECT {_expressions(old_columns, plan.change.down)}
       INTO {quote_names(names, "NEW.")}
       FROM {row_source("NEW", new_fields(plan, catalog), plan.change.table.name)};{
@@ -518,11 +531,16 @@ def _column_reverse(plan: Plan, catalog: Catalog, archived: bool, _is_two_way: b
     }"""
 
 
-def _column_conflict(plan: Plan, catalog: Catalog, archived: bool) -> str:
-    """Ends the copy where the row's sides differed before the UPDATE: its other side is not this writer's to change."""
+def _column_conflict(plan: Plan, catalog: Catalog, archived: bool, other: Side) -> str:
+    """Ends the copy where the row's sides differed before the UPDATE: its other side is not this writer's to change.
+
+    Args:
+        other: the side that the trigger writes; a copy from there, by the agent, is what makes the sides agree.
+    """
     return f"""
     IF TG_OP = 'UPDATE' THEN
       IF NOT {_agree_condition(plan, catalog, archived, "OLD", "OLD")} THEN
+        IF current_setting({quote_literal(SYNC_SETTING)}, true) = {quote_literal(other)} THEN RETURN NEW; END IF;
         {_RAISE_CONFLICT};
       END IF;
     END IF;"""
@@ -534,7 +552,7 @@ def _key_match(catalog: Catalog, record: str) -> str:
 
 def overriding_clause(table: Table, key: tuple[str, ...]) -> str:
     """The clause that allows to write an identity key that is GENERATED ALWAYS; empty where it is not needed."""
-    always = any(column.identity == "a" for column in _columns(table, key))
+    always = any(column.identity == "a" for column in table.require_columns(key))
     return " OVERRIDING SYSTEM VALUE" if always else ""
 
 
@@ -561,7 +579,7 @@ def _copy_to_table(plan: Plan, catalog: Catalog, source: Side, archived: bool, i
 def _overwrite(plan: Plan, catalog: Catalog) -> str:
     """Makes the row of the new table what ``up`` gives, whatever it was: before cutover the old side is right."""
     target = catalog.new_table
-    new = _columns(target, plan.change.up)
+    new = target.require_columns(plan.change.up)
     names = quote_names([*catalog.key_names, *(column.name for column in new)])
     values = f"{quote_names(catalog.key_names, 'NEW.')}, {_expressions(new, plan.change.up)}"
     return f"""
@@ -595,11 +613,11 @@ def _copy_unless_different(plan: Plan, catalog: Catalog, source: Side, archived:
     change, keys = plan.change, catalog.key_names
     if source == "old":
         target, table = catalog.new_table, catalog.new_table.sql
-        columns, expressions = _columns(target, change.up), change.up
+        columns, expressions = target.require_columns(change.up), change.up
         values = row_source("NEW", old_fields(plan, catalog, archived), change.table.name)
     else:
         target, table = catalog.old, old_table_sql(plan, catalog, archived)
-        columns, expressions = _columns(target, change.down), change.down
+        columns, expressions = target.require_columns(change.down), change.down
         values = row_source("NEW", new_fields(plan, catalog), change.target_table.name)
     names = [column.name for column in columns]
     computed = _expressions(columns, expressions)

@@ -171,8 +171,8 @@ def _comparison(
     match = " AND ".join(
         f"zdd_t.{quote_identifier(name)} = {value}" for name, value in zip(catalog.key_names, key, strict=True)
     )
-    new = [column for name in plan.change.up if (column := catalog.new_table.column(name)) is not None]
-    old = [column for name in plan.change.down if (column := catalog.old.column(name)) is not None]
+    new = catalog.new_table.require_columns(plan.change.up)
+    old = catalog.old.require_columns(plan.change.down)
     ups = [f"{stored_value(column, plan.change.up[column.name])} AS zdd_up{n}" for n, column in enumerate(new)]
     downs = [f"{stored_value(column, plan.change.down[column.name])} AS zdd_down{n}" for n, column in enumerate(old)]
     has_new = [f"{quote_identifier(column.name)} AS zdd_new{n}" for n, column in enumerate(new)]
@@ -394,7 +394,7 @@ def _quick_check(plan: Plan, catalog: Catalog, side: Side, archived: bool, same_
     Column kind: one expression over the record. Table kind: one lookup. A change of the key, and a DELETE, for which
     NEW is NULL, is left to the full comparison; so is an expression that fails.
     """
-    new = [column for name in plan.change.up if (column := catalog.new_table.column(name)) is not None]
+    new = catalog.new_table.require_columns(plan.change.up)
     fields = old_fields(plan, catalog, archived)
     old_record, new_record = ("new", "NEW") if plan.change.kind == "column" else ("new", "zdd_t")
     if plan.change.kind == "table" and side == "new":
@@ -509,10 +509,7 @@ def _changed(plan: Plan, catalog: Catalog, names: list[str], archived: bool, sid
     """The condition that an UPDATE has changed one of the columns."""
     table = catalog.old if side == "old" else catalog.new_table
     conditions = []
-    for name in dict.fromkeys(names):
-        column = table.column(name)
-        if column is None:
-            continue
-        field = quote_identifier(old_column_name(plan, name, archived) if side == "old" else name)
+    for column in table.require_columns(dict.fromkeys(names)):
+        field = quote_identifier(old_column_name(plan, column.name, archived) if side == "old" else column.name)
         conditions.append(distinct_condition(column, f"NEW.{field}", f"OLD.{field}"))
     return " OR ".join(conditions) or "true"

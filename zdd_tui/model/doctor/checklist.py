@@ -7,6 +7,7 @@ and date.
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.doctor import pitfalls
 from zdd_tui.model.doctor.facts import DoctorFacts, DoctorRule, Finding, Observation, failed, inconclusive, passed
 from zdd_tui.model.doctor.pitfalls import REHEARSE
@@ -29,7 +30,7 @@ def check_flags(facts: DoctorFacts) -> Iterator[Observation]:
     else:
         yield inconclusive(f"{plan.strategy}: no flag; the image alone brings what is new, and a rollback removes it")
         return
-    yield inconclusive("whether the new images change anything else, no machine knows")
+    yield inconclusive("whether the new images change anything else cannot be determined automatically")
 
 
 def check_external_sessions(facts: DoctorFacts) -> Iterator[Observation]:
@@ -43,7 +44,7 @@ def check_rollback_triggers(facts: DoctorFacts) -> Iterator[Observation]:
     if rules:
         yield passed(f"the guard rolls back by {', '.join(rules)}")
     else:
-        yield failed("no rule of the guard rolls back", "add guard rules with action: rollback to the plan")
+        yield failed("no rule of the guard rolls back", "add guard.rules with action: rollback to the plan")
 
 
 def check_production_volume(facts: DoctorFacts) -> Iterator[Observation]:
@@ -54,7 +55,7 @@ def check_production_volume(facts: DoctorFacts) -> Iterator[Observation]:
         yield inconclusive("no rehearsal of this version of the plan", f"{REHEARSE}, at full volume")
         return
     best = max(good, key=lambda each: each.scale or 0.0)
-    text = f"rehearsed on {best.where}" + (f" with {best.rows:,} rows" if best.rows is not None else "")
+    text = f"rehearsed on {best.where}" + (f" with {count_noun(best.rows, 'row')}" if best.rows is not None else "")
     if best.scale is None:
         yield inconclusive(f"{text}; production's volume was not compared", REHEARSE)
     elif best.scale >= 1.0:
@@ -83,14 +84,14 @@ CHECKLIST = (
         "sessions",
         "sessions are kept outside the pods",
         check_external_sessions,
-        "are sessions outside of the pods, or are none?",
+        "are sessions kept outside the pods, or are there none?",
     ),
     DoctorRule("triggers", "rollback triggers", check_rollback_triggers),
     DoctorRule(
         "volume",
         "tested with production-like volume",
         check_production_volume,
-        "was it tested with such a volume, where?",
+        "was it tested with such a volume, and where?",
     ),
 )
 

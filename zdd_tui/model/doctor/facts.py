@@ -222,11 +222,11 @@ class QueryFacts:
     """Queries that still use the old side.
 
     Attributes:
-        unavailable: what could not be examined, with the reason.
+        unavailable: what could not be examined, with the reason, and its fix.
     """
 
     queries: tuple[OldSideQuery, ...]
-    unavailable: tuple[str, ...] = ()
+    unavailable: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,6 @@ DAY = 86400.0
 _MAX_SHOWN = 4
 _DML_KEYWORDS = frozenset({"select", "insert", "update", "delete", "merge", "with", "table", "copy"})
 _NAME_KINDS = frozenset({"word", "name"})
-_MASKS = {**dict.fromkeys(("string", "escaped", "dollar", "unreadable"), "'…'"), "number": "…", "comment": ""}
 
 REHEARSE = "zdd rehearse PLAN"
 
@@ -68,8 +67,8 @@ def check_breaking_migration(facts: DoctorFacts) -> Iterator[Observation]:
         )
     if len(proven) > _MAX_SHOWN:
         yield failed(f"and {len(proven) - _MAX_SHOWN} more", "see pg_stat_statements")
-    for reason in queries.unavailable:
-        yield unknown(reason, "CREATE EXTENSION pg_stat_statements; it also needs shared_preload_libraries")
+    for reason, hint in queries.unavailable:
+        yield unknown(reason, hint)
     if not proven and (stale := len(queries.queries)):
         yield inconclusive(
             f"{stale} older entr{'y' if stale == 1 else 'ies'} in pg_stat_statements name{'s' if stale == 1 else ''}"
@@ -123,16 +122,6 @@ def references_old_side(plan: BasePlan, query: str) -> bool:
     if plan.change.table.name not in names:
         return False
     return plan.change.into is not None or any(column in names for column in plan.change.down)
-
-
-def redact_query(query: str, length: int = 100) -> str:
-    """A query for a line of evidence, without its strings and numbers, which may be personal data."""
-    end, parts = 0, []
-    for token in readable_tokens(query):
-        parts += [" " if token.start > end else "", _MASKS.get(token.kind, token.text)]
-        end = token.end
-    text = " ".join("".join(parts).split())
-    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def _format_count(count: int) -> str:
@@ -201,7 +190,7 @@ def check_declared_probes(workload: WorkloadFacts) -> Iterator[Observation]:
         yield passed(f"startup calls {workload.startup}")
     else:
         yield failed(
-            "no startupProbe: a slow start is killed by liveness, or liveness must be slack for ever", "add one"
+            "no startupProbe: a slow start is killed by liveness, or liveness must allow for it at all times", "add one"
         )
 
 
@@ -397,7 +386,7 @@ def _check_manual_gates(facts: DoctorFacts) -> Iterator[Observation]:
     else:
         yield failed("no owner is named who advances the release", "add gates.owner to the plan")
     if gates.wait_limit is None:
-        yield failed("a release may wait for a person for ever", "add gates.wait_limit to the plan")
+        yield failed("a release may wait for a person without limit", "add gates.wait_limit to the plan")
     elif history is None or history.waiting_since is None:
         yield passed(f"waits for a person for at most {format_duration(gates.wait_limit)}")
     else:
@@ -447,9 +436,7 @@ def _check_unguarded_soaks(plan: BasePlan) -> Iterator[Observation]:
 
 
 PITFALLS = (
-    DoctorRule(
-        "breaking-migration", "a breaking migration with a strategy that does not support it", check_breaking_migration
-    ),
+    DoctorRule("breaking-migration", "a breaking migration with the wrong strategy", check_breaking_migration),
     DoctorRule("sticky-sessions", "sticky sessions", check_sticky_sessions),
     DoctorRule("probes", "shallow probes, abrupt shutdown", check_probes),
     DoctorRule("leaking-flags", "flags that leak", check_flag_lifetime),

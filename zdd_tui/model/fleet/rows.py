@@ -257,16 +257,16 @@ def find_blocker(record: ReleaseRecord, facts: ReleaseFacts) -> tuple[str, float
     if release.paused:
         paused = facts.paused
         return f"resume, paused by {paused.actor}" if paused else "resume", paused.at if paused else None
+    labels = {gate.name: gate.label for gate in release.gates}
+    closed = closed_gates(release, record.gates, now)
     if release.state is ReleaseState.PLANNED:
-        closed = closed_gates(release, record.gates, now)
-        return (closed[0].reason if closed else person), record.created_at
+        return (f"gate: {labels[closed[0].name]}" if closed else person), record.created_at
     wait = find_wait(record, now)
     if wait is not None:
         return wait.waits_for, wait.since
     if release.state is not ReleaseState.WAITING:
         return "", None
-    if closed := closed_gates(release, record.gates, now):
-        labels = {gate.name: gate.label for gate in release.gates}
+    if closed:
         return f"gate: {labels[closed[0].name]}", closed[0].since or None
     return (person, None) if release.next_phase is not None else ("", None)
 
@@ -442,7 +442,7 @@ def add_missing_regions(rows: Sequence[FleetRow], wall: float, *, is_complete: b
 def _build_missing_region_row(row: FleetRow, region: str, *, is_complete: bool) -> FleetRow:
     label, error = "NOT STARTED", f"region {region} has no release yet"
     if not is_complete:
-        label, error = "NOT KNOWN", f"no database that answers has a release of region {region}"
+        label, error = "NOT KNOWN", f"no database that responds has a release of region {region}"
     return FleetRow(
         "", row.group, row.environment, None, row.name, label, Severity.IDLE, "○", Urgency.PLANNED,
         region=_format_region(region, row.region_names), region_order=row.region_names.index(region),
@@ -461,7 +461,7 @@ def summarize_fleet(fleet: Fleet) -> tuple[str, tuple[str, ...]]:
     if needed:
         needs.append(f"{needed} need{'s' if needed == 1 else ''} you")
     if fleet.unanswered:
-        needs.append(f"{fleet.unanswered} no answer")
+        needs.append(f"{fleet.unanswered} not responding")
     if fleet.pending:
         needs.append(f"{fleet.pending} connecting")
     return f"{_count(len(active), 'release')}, {_count(fleet.databases, 'database')}", tuple(needs)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from urllib.parse import urlsplit
 
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.guard.series import WindowStats, merge_stats
@@ -183,9 +184,9 @@ def _unsteady_reason(rule: GuardRule, stats: WindowStats) -> str:
     if rule.metric not in (Metric.ERROR_RATE, Metric.LATENCY) or not stats.is_unsteady:
         return ""
     if not stats.unsteady_target:
-        return f"{stats.version}: waiting for more samples of {stats.unsteady_targets} targets"
+        return f"{stats.version}: waiting for more samples of {count_noun(stats.unsteady_targets, 'target')}"
     return (
-        f"the counters of {stats.unsteady_target} go back and forth: several processes answer by turns."
+        f"the counters of {stats.unsteady_target} go back and forth: several processes respond in turn."
         " Aggregate them (PROMETHEUS_MULTIPROC_DIR), or use guard.sources.prometheus"
     )
 
@@ -193,7 +194,7 @@ def _unsteady_reason(rule: GuardRule, stats: WindowStats) -> str:
 def _no_data_reason(rule: GuardRule, stats: WindowStats, limit: float) -> str:
     """Why this version has no data, or the rule could not detect a breach; empty when it can."""
     if stats.is_live and stats.is_missing_data:
-        return f"{stats.silent_targets} of {stats.targets} {stats.version} targets are silent ({stats.silent_reason})"
+        return f"{stats.silent_targets} of {stats.targets} {stats.version} targets without data ({stats.silent_reason})"
     wanted = {Metric.ERROR_RATE: "requests", Metric.LATENCY: "duration"}.get(rule.metric)
     if wanted and stats.available and wanted not in stats.available and stats.in_rotation:
         return f"{stats.version} exposes no such metric: check guard.sources.scrape.{wanted}"
@@ -205,7 +206,7 @@ def _no_data_reason(rule: GuardRule, stats: WindowStats, limit: float) -> str:
 
 def _too_few_reason(rule: GuardRule, stats: WindowStats, samples: int) -> str:
     window = format_duration(rule.windows[0])
-    return f"{stats.version}: {samples:,} of {max(rule.required_samples, 1):,} samples in {window}"
+    return f"{stats.version}: {samples:,} of {count_noun(max(rule.required_samples, 1), 'sample')} in {window}"
 
 
 def _metric_name(rule: GuardRule) -> str:
@@ -220,10 +221,10 @@ def _format_reason(rule: GuardRule, version: str, evaluation: RuleEvaluation) ->
     unit = rule.unit
     against = "" if evaluation.baseline is None else f", old {format_value(evaluation.baseline, unit)}"
     windows = " and ".join(format_duration(window) for window in rule.windows)
-    counted = "probes" if rule.effective_source is Source.PROBE else "requests"
-    counted = "pods" if rule.metric is Metric.RESTARTS else counted
+    counted = "probe" if rule.effective_source is Source.PROBE else "request"
+    counted = "pod" if rule.metric is Metric.RESTARTS else counted
     value, limit = format_value(evaluation.value, unit), format_value(evaluation.limit, unit)
-    samples = f"{evaluation.samples:,} {counted} in {windows}"
+    samples = f"{count_noun(evaluation.samples, counted)} in {windows}"
     return f"{version} {_metric_name(rule)} {value}{against}, limit {limit} ({samples})"
 
 
@@ -308,13 +309,13 @@ def _evaluate_rank_test(
 ) -> RuleEvaluation:
     count = len(pairs)
     if count == 0 or min_p_value(count, count) >= max_p_value:
-        reason = f"{version}: {count} points at which both versions had requests"
+        reason = f"{version}: {count_noun(count, 'point')} at which both versions had requests"
         return replace(evaluation, outcome=RuleOutcome.TOO_FEW, reason=reason)
     probability = p_value([new for new, _ in pairs], [old for _, old in pairs])
     assert evaluation.value is not None
     assert evaluation.limit is not None
     worse = probability < max_p_value and evaluation.value > evaluation.limit
-    reason = f"{_format_reason(rule, version, evaluation)}; p-value {probability:.2g} over {count} points"
+    reason = f"{_format_reason(rule, version, evaluation)}; p-value {probability:.2g} over {count_noun(count, 'point')}"
     return replace(
         evaluation,
         outcome=RuleOutcome.BREACHED if worse else RuleOutcome.OK,
@@ -342,10 +343,10 @@ def evaluate_query_rule(
     counted = int(samples) if isinstance(samples, float) else 0
     evaluation = RuleEvaluation(RuleOutcome.OK, "", value, base, limit, counted)
     if counted < rule.required_samples:
-        reason = f"{counted:,} of {rule.required_samples:,} samples"
+        reason = f"{counted:,} of {count_noun(rule.required_samples, 'sample')}"
         return replace(evaluation, outcome=RuleOutcome.TOO_FEW, reason=reason)
     against = "" if base is None else f", old {format_value(base, rule.unit)}"
-    behind = f" ({counted:,} samples)" if samples is not None else ""
+    behind = f" ({count_noun(counted, 'sample')})" if samples is not None else ""
     reason = f"{format_value(value, rule.unit)}{against}, limit {format_value(limit, rule.unit)}{behind}"
     return replace(evaluation, outcome=RuleOutcome.BREACHED if value > limit else RuleOutcome.OK, reason=reason)
 

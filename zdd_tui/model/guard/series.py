@@ -391,7 +391,7 @@ class MetricSeries:
                 last = history.recent_points[-1][0] if history.recent_points else history.first_seen
                 if now - last > self._silence_timeout:
                     silent += 1
-                    silent_reason = silent_reason or f"{history.target.key}: {history.error or 'no answer'}"
+                    silent_reason = silent_reason or f"{history.target.key}: {history.error or 'no response'}"
         return WindowStats(
             version=version,
             requests=sum(one.requests for one in increases),

@@ -120,7 +120,8 @@ def _from_outputs(source: MigrationSource, applied: Collection[_Names]) -> dict[
         match = _OUTPUT.fullmatch(path.rpartition("/")[2])
         if match is None:
             raise PlanError(
-                f"{path}: the name tells no migration", "name it APP.MIGRATION.sql, such as shop.0002_add.sql"
+                f"{path}: the file name does not name a migration",
+                "name it APP.MIGRATION.sql, such as shop.0002_add.sql",
             )
         names = (match[1], match[2])
         if names in applied:

@@ -1,4 +1,4 @@
-"""Constraints: added without reading the table under a lock that stops writers, then validated.
+"""Constraints: added without reading the table under a lock that blocks writes, then validated.
 
 A constraint that an older version may violate waits until that version is gone: then its statements cannot fail.
 """
@@ -16,9 +16,12 @@ from zdd_tui.model.operations.base import (
     Operation,
     OperationOptions,
     OperationStep,
+    RemovedKind,
+    RemovedObject,
     Requirement,
     Violation,
     fit_name,
+    relation_names,
     relation_sql,
     shorten,
 )
@@ -77,11 +80,22 @@ def add_table_constraint(
     problem = "'%s has a constraint %s already, and the new one has no name'"
     taken = Requirement(
         f"SELECT format({problem}, {table}, conname) FROM pg_constraint WHERE conrelid = to_regclass({table})"
-        f" AND conname = {quote_literal(constraint.conname)}",
+        f" AND conname = {quote_literal(constraint.conname)}{_not_of(scope, key)}",
         "name it: ADD CONSTRAINT name …",
     )
     dropped = (key, constraint.conname) in scope.dropped_constraints
     return operation if dropped else replace(operation, requirements=(*operation.requirements, taken))
+
+
+def _not_of(scope: Scope, table: ObjectKey) -> str:
+    """Leaves out what goes in expand, together with a column that the migration drops."""
+    dropped = [column for key, column in scope.dropped_columns if key == table]
+    if not dropped:
+        return ""
+    return (
+        " AND NOT (contype IN ('c', 'p', 'x') AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = conrelid"
+        f" AND attnum = ANY (conkey) AND attname IN ({', '.join(map(quote_literal, sorted(dropped)))})))"
+    )
 
 
 def _constraint_phase(scope: Scope, key: ObjectKey, constraint: Any, kind: str, options: OperationOptions) -> Phase:
@@ -116,7 +130,7 @@ def _read_kind(
             return set_not_null_steps(relation, string_values(constraint.keys)[0], text, options, constraint)
     raise PlanError(
         f"{relation_sql(relation)}: PostgreSQL cannot add constraint {constraint.conname} without reading the table"
-        " under a lock that stops all writers",
+        " under a lock that blocks writes",
         "add it to a new table and move the rows there: change.into",
     )
 
@@ -183,7 +197,7 @@ def orphans_sql(key: MissingParents, parents: tuple[str, ...]) -> str:
         missing = f"({missing}) OR (({' OR '.join(given)}) AND NOT ({' AND '.join(given)}))"
     return (
         f"SELECT count(*)::int FROM (SELECT FROM {key.table} AS child WHERE {missing} LIMIT {MAX_VIOLATIONS})"
-        " AS violating"
+        " AS zdd_violating"
     )
 
 
@@ -334,7 +348,7 @@ def not_null_check(column: str) -> str:
 
 
 def _count(what: str, table: str, condition: str, columns: tuple[str, ...]) -> Violation:
-    query = f"SELECT count(*)::int FROM (SELECT FROM {table} WHERE {condition} LIMIT {MAX_VIOLATIONS}) AS violating"
+    query = f"SELECT count(*)::int FROM (SELECT FROM {table} WHERE {condition} LIMIT {MAX_VIOLATIONS}) AS zdd_violating"
     return Violation(what, query, table, columns, condition)
 
 
@@ -353,13 +367,14 @@ def read_drop_constraint(alter: Any, command: Any, text: str, options: Operation
     label = f"drop constraint {name_sql(name)} of {table}"
     phase = options.last_phase if name in options.scope.deferred else Phase.EXPAND
     step = OperationStep(phase, label, (drop,), undo_query=definition, may_break=True)
-    address = ObjectAddress("table constraint", (*_relation_names(alter.relation), name))
-    removes = (f"constraint {name_sql(name)} of {table}",)
-    return (Operation(text, label, (step,), removes=removes, drops=(address,)),)
+    address = ObjectAddress("table constraint", (*relation_names(alter.relation), name))
+    what = f"constraint {name_sql(name)} of {table}"
+    removed = RemovedObject(RemovedKind.CONSTRAINT, address.names, what, phase)
+    return (Operation(text, label, (step,), removes=(removed,), drops=(address,)),)
 
 
 def restore_constraints_query(table: str, condition: str, only: str = "") -> str:
-    """For ``undo_query``: adds constraints of a table again, without reading rows under a lock that stops writers.
+    """For ``undo_query``: adds constraints of a table again, without reading rows under a lock that blocks writes.
 
     Args:
         table: as SQL.
@@ -400,10 +415,6 @@ FROM pg_constraint c JOIN pg_index x ON x.indexrelid = c.conindid
 """.replace("c.conperiod_", "(to_jsonb(c) ->> 'conperiod' IS NOT DISTINCT FROM 'true')")
 
 
-def _relation_names(relation: Any) -> tuple[str, ...]:
-    return (relation.schemaname, relation.relname) if relation.schemaname else (relation.relname,)
-
-
 def read_validate(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     """A constraint that new rows satisfy already. Validated it stays: its rows have been read."""
     name, table = command.alter_table_cmd.name, relation_sql(alter.relation)
@@ -422,7 +433,7 @@ def read_alter_constraint(alter: Any, command: Any, text: str, options: Operatio
     table = relation_sql(alter.relation)
     if not given.alter_deferrability:
         raise PlanError(
-            f"{shorten(text)}: PostgreSQL reads the rows under a lock that stops writers",
+            f"{shorten(text)}: PostgreSQL reads the rows under a lock that blocks writes",
             "drop the constraint and add it as it should be, or give the operation undo:",
         )
     begin = f"ALTER TABLE {table} ALTER CONSTRAINT {name_sql(given.conname)} "

@@ -41,7 +41,7 @@ def _read_cluster(_statement: Any, text: str, _options: OperationOptions) -> tup
 
 def _rewrites(text: str) -> PlanError:
     return PlanError(
-        f"{shorten(text)}: it writes the table anew under a lock that stops everybody",
+        f"{shorten(text)}: it rewrites the table under a lock that blocks reads and writes",
         "leave it out; pg_repack does it online",
     )
 

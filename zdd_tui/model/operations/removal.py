@@ -9,7 +9,15 @@ from typing import Any
 
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.addresses import NamedObject, name_object
-from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, old_object_name, shorten
+from zdd_tui.model.operations.base import (
+    Operation,
+    OperationOptions,
+    OperationStep,
+    RemovedKind,
+    RemovedObject,
+    old_object_name,
+    shorten,
+)
 from zdd_tui.model.operations.indexes import read_drop_index
 from zdd_tui.model.operations.replacements import removed_key
 from zdd_tui.model.operations.statements import read_own_statement
@@ -37,6 +45,14 @@ _RENAMED = {
     "OBJECT_STATISTIC_EXT": "STATISTICS",
 }
 """Objects that are archived by a rename."""
+
+_USED_AS = {
+    **dict.fromkeys(("OBJECT_VIEW", "OBJECT_MATVIEW", "OBJECT_TABLE", "OBJECT_FOREIGN_TABLE"), RemovedKind.RELATION),
+    "OBJECT_SEQUENCE": RemovedKind.SEQUENCE,
+    **dict.fromkeys(("OBJECT_TYPE", "OBJECT_DOMAIN"), RemovedKind.TYPE),
+    **dict.fromkeys(("OBJECT_FUNCTION", "OBJECT_PROCEDURE", "OBJECT_AGGREGATE", "OBJECT_ROUTINE"), RemovedKind.ROUTINE),
+}
+"""What queries use by its name. A trigger, rule or policy has no name that a query could use."""
 
 _KEPT = {
     "OBJECT_SCHEMA",
@@ -76,7 +92,7 @@ def read_drop(statement: Any, text: str, options: OperationOptions) -> tuple[Ope
             label = f"drop {word.lower()}{name}"
             sql = f"DROP {word}{'IF EXISTS ' if is_optional else ''}{name}"
             step = OperationStep(Phase.CLEANUP, label, (sql,))
-            operation = Operation(text, label, (step,), removes=(given.sql,))
+            operation = Operation(text, label, (step,))
         else:
             operation = read_own_statement(text, options)
         if given.address is not None and kind != "OBJECT_INDEX":
@@ -110,11 +126,10 @@ def _drop_new(given: NamedObject, *, is_optional: bool) -> Operation:
     return Operation(text, text, (OperationStep(Phase.EXPAND, text, (text,)),))
 
 
-def read_drop_role(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
+def read_drop_role(_statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
     """Roles stay until cleanup."""
     step = OperationStep(Phase.CLEANUP, shorten(text), (text,))
-    roles = ", ".join(each.role_spec.rolename for each in statement.roles)
-    return (Operation(text, shorten(text), (step,), removes=(f"role {roles}",)),)
+    return (Operation(text, shorten(text), (step,)),)
 
 
 def read_drop_user_mapping(_statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
@@ -168,9 +183,10 @@ def _archive(given: NamedObject, text: str, options: OperationOptions, *, is_opt
         only_if=only_if,
         only_if_exists=given.address if is_optional else None,
     )
-    return Operation(
-        text, f"drop {label}", (step, OperationStep(Phase.CLEANUP, f"drop {label}", (drop,))), removes=(label,)
-    )
+    kind = _USED_AS.get(given.kind)
+    removed = () if kind is None else (RemovedObject(kind, given.names, label, options.last_phase),)
+    drop_step = OperationStep(Phase.CLEANUP, f"drop {label}", (drop,))
+    return Operation(text, f"drop {label}", (step, drop_step), removes=removed)
 
 
 def _drop_part(given: NamedObject, text: str, options: OperationOptions, *, is_optional: bool) -> Operation:
@@ -190,10 +206,10 @@ def _drop_part(given: NamedObject, text: str, options: OperationOptions, *, is_o
             ),
             OperationStep(Phase.CLEANUP, f"drop {what}", (drop,)),
         )
-        return Operation(text, f"drop {what}", steps, removes=(what,))
+        return Operation(text, f"drop {what}", steps)
     restore = (restore_rule_query if given.kind == "OBJECT_RULE" else restore_policy_query)(table, name)
     step = OperationStep(options.last_phase, f"drop {what}", (drop,), undo_query=restore, only_if_exists=exists)
-    return Operation(text, f"drop {what}", (step,), removes=(what,))
+    return Operation(text, f"drop {what}", (step,))
 
 
 def _drop_event_trigger(given: NamedObject, text: str, options: OperationOptions) -> Operation:
@@ -209,7 +225,7 @@ def _drop_event_trigger(given: NamedObject, text: str, options: OperationOptions
         ),
         OperationStep(Phase.CLEANUP, f"drop event trigger {name}", (f"DROP EVENT TRIGGER IF EXISTS {name}",)),
     )
-    return Operation(text, f"drop event trigger {name}", steps, removes=(f"event trigger {name}",))
+    return Operation(text, f"drop event trigger {name}", steps)
 
 
 def read_drop_owned(_statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:

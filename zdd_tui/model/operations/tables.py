@@ -134,7 +134,7 @@ def _read_inherit(alter: Any, command: Any, text: str, options: OperationOptions
 def _read_attach(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     """
     Raises:
-        PlanError: PostgreSQL would read a table that exists, under a lock that stops everybody.
+        PlanError: PostgreSQL would read a table that exists, under a lock that blocks reads and writes.
     """
     table, given = _command(alter, command)
     partition = getattr(given, "def").partition_cmd.name
@@ -146,7 +146,7 @@ def _read_attach(alter: Any, command: Any, text: str, options: OperationOptions)
         return (Operation(text, step.label, (step,)),)
     if not scope.is_new(key) or key in scope.filled:
         raise PlanError(
-            f"{shorten(text)}: PostgreSQL reads {name} under a lock that stops everybody",
+            f"{shorten(text)}: PostgreSQL reads {name} under a lock that blocks reads and writes",
             f"first add a CHECK that says what the partition holds, validated; then give the operation undo: {detach}",
         )
     keep = (
@@ -168,12 +168,12 @@ def _read_detach(alter: Any, command: Any, text: str, options: OperationOptions)
     )
     detach = f"ALTER TABLE {table} DETACH PARTITION {partition}"
     step = OperationStep(options.last_phase, f"detach {partition} from {table}", (detach,), undo_query=before)
-    return (Operation(text, step.label, (step,), removes=(f"partition {partition} of {table}",)),)
+    return (Operation(text, step.label, (step,)),)
 
 
 def _read_rewrite(_alter: Any, _command: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
     raise PlanError(
-        f"{shorten(text)}: PostgreSQL writes the whole table anew under a lock that stops everybody",
+        f"{shorten(text)}: PostgreSQL rewrites the whole table under a lock that blocks reads and writes",
         "leave it out and use pg_repack; or move the rows into a new table: change.into",
     )
 

@@ -97,7 +97,7 @@ class Scrape(PlanSection):
 
     path: str = Field("/metrics", pattern="^/", description="path of the pods' metrics")
     port: int | None = Field(None, ge=1, le=65535, description="the pods' port; default: the Service's target port")
-    timeout: Duration = Field(1.0, gt=0, description="how long one pod may take to answer")
+    timeout: Duration = Field(1.0, gt=0, description="how long one pod may take to respond")
     parallel: int = Field(50, ge=1, le=500, description="pods that are read at the same time")
     requests: str = Field("http_requests_total", min_length=1, description="counter of requests, by status code")
     code: str = Field("code", min_length=1, description="the label with the status code")

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from zdd_tui.model.errors import with_hint
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.plan.base import Backfill, BasePlan
+from zdd_tui.model.plan.base import AcceptingPlan, Backfill
 from zdd_tui.model.plan.guard import Source
 from zdd_tui.model.plan.section import PlanSection, Strings
 from zdd_tui.model.plan.strategies import SingleImagePlan
@@ -45,7 +45,7 @@ class OperationSection(PlanSection):
         return tuple((column, expression) for column, expression in given.items() if expression)
 
 
-class BaseOperationsPlan(BasePlan):
+class BaseOperationsPlan(AcceptingPlan):
     """Expand/contract by operations: each statement runs in its online form, in the phase where it harms nobody."""
 
     strategy: Literal["expand-contract"] = "expand-contract"

@@ -61,10 +61,10 @@ class SourceHealth:
 
     @property
     def description(self) -> str:
-        """``Redis: no answer for 7s (connection refused)``."""
+        """``Redis: no response for 7s (connection refused)``."""
         if self.age is None and self.error:
             return f"{self.name}: {self.error}"
-        silent = "no answer yet" if self.age is None else f"no answer for {format_silence(self.age)}"
+        silent = "no response yet" if self.age is None else f"no response for {format_silence(self.age)}"
         return f"{self.name}: {silent}{f' ({self.error})' if self.error else ''}"
 
 

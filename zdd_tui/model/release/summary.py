@@ -181,6 +181,8 @@ def _summarize_state(record: ReleaseRecord, now: float) -> ReleaseSummary:
 
 def _summarize_planned(record: ReleaseRecord, now: float) -> ReleaseSummary:
     closed = closed_gates(record.release, record.gates, now)
+    if record.release.paused:
+        return ReleaseSummary(Severity.PAUSED, "‖", "PAUSED", "nothing has run yet", (), _next_action(record, now))
     return ReleaseSummary(
         Severity.WAITING if closed else Severity.IDLE,
         "○",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.release.gate import Verdict
@@ -39,7 +40,7 @@ def choose_copy(mode: WitnessMode, sides: frozenset[str], *, reads_new: bool, is
     Args:
         sides: the sides that were written alone since both agreed.
         reads_new: reads use the new side, wholly or in part.
-        is_proved: every write that left the two sides different since then is recorded.
+        is_proved: every write of the other side alone since then is recorded.
     """
     if mode is WitnessMode.OLD_IS_RIGHT and not (reads_new and "new" in sides):
         return "up"
@@ -129,8 +130,11 @@ def witness_mode(release: Release) -> WitnessMode:
     )
     phases = [phase.name for phase in release.strategy.phases]
     if release.state.is_rolling_back and not release.state.has_ended:
-        # Without the witness on both sides nothing is proved; once it is reduced, V3 is gone.
-        is_watched = statuses.get("extend-witness") is StepStatus.DONE and not statuses["drop-archive"].has_effect
+        # Without the witness on both sides, or both sync triggers, nothing is proved; without them, V3 is gone.
+        watchers = ("extend-witness",) if "extend-witness" in statuses else ("sync-forward", "sync-reverse")
+        is_watched = (
+            all(statuses.get(name) is StepStatus.DONE for name in watchers) and not statuses["drop-archive"].has_effect
+        )
         return WitnessMode.ROLLBACK if is_watched else WitnessMode.OFF
     if (
         statuses.get(first) is not StepStatus.DONE
@@ -146,6 +150,11 @@ def accepts_down(release: Release) -> bool:
     """Whether a row also agrees when ``down`` gives its old side: from the trigger on that writes the old side so."""
     names = [step.name for step in release.strategy.steps]
     return "sync-reverse" in names and release.status("sync-reverse").has_effect
+
+
+def may_read_old(release: Release) -> bool:
+    """Whether, in a rollback, V2 may read the old side again, and write whole rows from it."""
+    return release.status("read-flag-on") is not StepStatus.DONE
 
 
 def find_pods(addresses: Iterable[str], pods: Iterable[PodFacts]) -> dict[str, str]:
@@ -178,13 +187,14 @@ def evaluate_witness(
     """
     if missing:
         return Verdict.FAIL, (
-            f"trigger {missing[0]} is missing or disabled: writers of one side go unseen; the agent creates it again,"
-            " and compares what was written meanwhile"
+            f"trigger {missing[0]} is missing or disabled: writes of one side are not recorded; the agent creates it"
+            " again, and compares what was written meanwhile"
         )
     writers = describe_writers(found.writers)
     if found.open_rows:
-        count = f"{found.open_rows:,}" if found.open_rows < MAX_COUNTED else f"{MAX_COUNTED:,} or more"
-        what = f"{count} row{'' if found.open_rows == 1 else 's'} differ after a write of one side"
+        more = " or more" if found.open_rows >= MAX_COUNTED else ""
+        rows = count_noun(min(found.open_rows, MAX_COUNTED), f"row{more} differs", f"rows{more} differ")
+        what = f"{rows} after a write of one side"
         if mode is WitnessMode.NEW_IS_RIGHT:
             what += "; V3 writes the new side, so they are not overwritten"
         parts = [

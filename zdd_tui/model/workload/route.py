@@ -77,14 +77,14 @@ def set_backend_weight(view: RouteView, service: str, canary: str, weight: int) 
         if len(refs) > 1:
             others = ", ".join(get_text(each, "name") for each in refs if each is not ours)
             raise ClusterError(
-                f"httproute {view.name!r} already splits the requests of service {service!r} with {others}",
+                f"HTTPRoute {view.name!r} already splits the requests of Service {service!r} with {others}",
                 "add a rule with only this Service to the route",
             )
         has_rule = True
         rule["backendRefs"] = _backend_refs(dict(ours), canary, weight)
     if not has_rule:
         raise ClusterError(
-            f"no rule of httproute {view.name!r} leads to service {service!r}",
+            f"no rule of HTTPRoute {view.name!r} leads to Service {service!r}",
             "check canary.route and kubernetes.service",
         )
     return rules

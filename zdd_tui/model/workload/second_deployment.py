@@ -73,7 +73,7 @@ def choose_switch_label(deployment: Any, service: ServiceView, suffix: str) -> S
     shared = sorted(key for key, value in service.selector.items() if labels.get(key) == value)
     if not shared:
         raise ClusterError(
-            f"service {service.name!r} and deployment {get_text(deployment, 'metadata', 'name')!r} select by no label"
+            f"Service {service.name!r} and Deployment {get_text(deployment, 'metadata', 'name')!r} select by no label"
             " in common",
             "give the Service's selector one of the Deployment's matchLabels",
         )

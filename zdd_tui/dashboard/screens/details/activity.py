@@ -8,7 +8,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.message import Message
-from textual.widgets import Input
 
 from zdd_tui.dashboard.screens.confirm import ConfirmDialog, ConfirmField, ConfirmResult, lock_fields
 from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, TextFormatter, TitleLine
@@ -18,6 +17,7 @@ from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, sanitize, wr
 from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.pane import RowSelected
 from zdd_tui.dashboard.widgets.panes.table import TablePane
+from zdd_tui.dashboard.widgets.text_field import TextField
 from zdd_tui.model.activity import (
     STOP_SESSION,
     ActivityQuery,
@@ -164,7 +164,7 @@ class ActivityScreen(DetailScreen):
         yield SessionsPane()
         with Vertical(id="detail"):
             yield PageView()
-        yield Input(placeholder="search, Enter", id="search")
+        yield TextField(placeholder="search, Enter", id="search")
         yield KeyHints()
 
     def on_mount(self) -> None:
@@ -196,7 +196,7 @@ class ActivityScreen(DetailScreen):
                 *vacuum_lines(self._query.value.tables, formatter)]  # fmt: skip
 
     def own_hints(self) -> tuple[tuple[str, str], ...]:
-        return (("Enter", "stop"),)
+        return (("Enter", "stop"),) if self._listed else ()
 
     @on(RowSelected)
     def confirm_stop(self, message: RowSelected) -> None:

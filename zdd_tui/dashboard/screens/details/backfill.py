@@ -150,7 +150,7 @@ def backfill_detail_lines(detail: BackfillDetail, formatter: TextFormatter, acti
             lines += formatter(f"{', '.join(row.key)}: {row.reason}{columns}")
     lines += [(), (("statement of a batch", TextStyle.DIM),)]
     lines += formatter(detail.statement)
-    if detail.query_plan or detail.explain_error:
+    if detail.statement and (detail.query_plan or detail.explain_error):
         lines += [(), (("EXPLAIN (not executed)", TextStyle.DIM),)]
     lines += formatter(f"? {detail.explain_error}", TextStyle.WARN) if detail.explain_error else []
     return lines + [line for text in detail.query_plan for line in formatter(text, _plan_line_style(text))]

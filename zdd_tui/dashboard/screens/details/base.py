@@ -199,6 +199,9 @@ class DetailScreen(ActionScreen[None], HasPage):
     hints: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Keys of this screen alone, and their effects."""
 
+    field_effect: ClassVar[str] = "search"
+    """What Enter does in the text field."""
+
     def __init__(self, source: StateSource, get_context: ContextSource) -> None:
         super().__init__()
         self._source, self._get_context = source, get_context
@@ -221,6 +224,10 @@ class DetailScreen(ActionScreen[None], HasPage):
     def own_hints(self) -> tuple[tuple[str, str], ...]:
         """Keys of this screen alone, and their current effects."""
         return self.hints
+
+    def escape_effect(self) -> str:
+        """What Esc does outside of the text field."""
+        return "end search" if self._search_text else "back"
 
     def age_source(self, board: DashboardState) -> tuple[Observed[object], float]:
         """The source whose age the title shows, and the age in seconds from which it is stale."""
@@ -254,7 +261,7 @@ class DetailScreen(ActionScreen[None], HasPage):
         yield TitleLine()
         with Vertical(id="detail"):
             yield PageView()
-        yield TextField(placeholder="search, Enter", id="search")
+        yield TextField(placeholder=f"{self.field_effect}, Enter", id="search")
         yield KeyHints()
 
     def on_mount(self) -> None:
@@ -262,6 +269,10 @@ class DetailScreen(ActionScreen[None], HasPage):
         self.refresh_queries()
         if self._queries:
             self.set_interval(self.refresh_interval, self.refresh_queries)
+        self.redraw()
+
+    def on_descendant_focus(self) -> None:
+        """The keys of the footer change where the text field opens or closes."""
         self.redraw()
 
     def on_screen_suspend(self) -> None:
@@ -342,14 +353,27 @@ class DetailScreen(ActionScreen[None], HasPage):
 
     def hint_dependencies(self, board: DashboardState) -> tuple[object, ...]:
         """Which keys there are, which costs far less than their names."""
-        return self.check_action("act", ("rollback",)), _has_ended(board), self.focused, self.own_hints()
+        return (
+            self.check_action("act", ("rollback",)),
+            _has_ended(board),
+            self.focused,
+            self._search_text,
+            self.own_hints(),
+            self.escape_effect(),
+        )
 
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
-        """Rollback and back are always shown; a narrow screen leaves out other keys."""
-        search = f"n/N “{sanitize(self._search_text)}”" if self._search_text else "search"
-        own, common = list(self.own_hints()), [("w", f"wrap {'off' if self.is_wrapped else 'on'}"), ("/", search)]
+        """Rollback and back are always shown; a narrow screen leaves out other keys. A text field takes the others."""
+        is_typing = isinstance(self.focused, Input)
+        search = ("n/N", f"“{sanitize(self._search_text)}”") if self._search_text else ("/", self.field_effect)
+        own, common = list(self.own_hints()), [("w", f"wrap {'off' if self.is_wrapped else 'on'}"), search]
+        if is_typing:
+            own, common = [("Enter", self.field_effect)], []
         rollback = "" if _has_ended(board) else self.key_label("rollback")  # empty where it is not possible
-        kept = [*([(rollback, "rollback")] if rollback else []), ("Esc", "back")]
+        kept = [
+            *([(rollback, "rollback")] if rollback else []),
+            ("Esc", "cancel" if is_typing else self.escape_effect()),
+        ]
         room = cells - max(
             (len(view.position_text) + 1 for view in self.query(KeyHints) if view.position_text), default=0
         )

@@ -40,12 +40,20 @@ class GateScreen(RecordScreen):
         self._shows_all = False
 
     def heading(self, board: DashboardState) -> str:
-        record = board.release.value
-        phase = record.release.current_phase if record else None
-        return f"gates of {'every phase' if self._shows_all else phase.name if phase else 'no phase yet'}"
+        phase = self._current_phase(board)
+        return f"gates of {phase if phase and not self._shows_all else 'every phase'}"
 
     def own_hints(self) -> tuple[tuple[str, str], ...]:
+        """Before the first phase and after the last one there are only the gates of all."""
+        if not self._current_phase(self._source.state()):
+            return ()
         return (("Tab", "this phase" if self._shows_all else "every phase"),)
+
+    def _current_phase(self, board: DashboardState) -> str:
+        """Empty for none."""
+        record = board.release.value
+        phase = record.release.current_phase if record else None
+        return phase.name if phase else ""
 
     def record_body(
         self, board: DashboardState, record: ReleaseRecord, now: float, context: RenderContext, formatter: TextFormatter

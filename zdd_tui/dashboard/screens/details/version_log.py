@@ -29,6 +29,8 @@ _NAME_WIDTH = 6
 class VersionLogScreen(DetailScreen):
     """Follows the end of all logs, or stays where it is while new lines are counted. ``/`` filters."""
 
+    field_effect: ClassVar[str] = "filter"
+
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f,space", "follow", "Follow, or stop following", show=False, id="logs.follow"),
         Binding("b", "previous", "Previous containers, or the current ones", show=False, id="logs.previous"),
@@ -122,6 +124,9 @@ class VersionLogScreen(DetailScreen):
     def _show_lines(self) -> None:
         self._shown = filter_lines(self._log.lines, self._filter, errors_only=self._errors_only)
         self.redraw()
+
+    def escape_effect(self) -> str:
+        return "end filter" if self._filter else "back"
 
     # --- drawing -----------------------------------------------------------------------------------------------------
 

@@ -252,7 +252,7 @@ def _sending_lines(progress: CommandProgress, board: DashboardState, context: Re
     waited = context.now - progress.sent_at
     failure = progress.failure
     if not failure and waited > FRESH_SECONDS:
-        failure = "the database does not answer"
+        failure = "the database does not respond"
     overtakes = f", overtakes {progress.overtakes}, which was not confirmed" if progress.overtakes else ""
     if not failure:
         return wrap(f"… {progress.kind} sending{overtakes}: not stored yet", cells, TextStyle.RUNNING)

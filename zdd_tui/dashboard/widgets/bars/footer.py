@@ -1,16 +1,18 @@
 """The last line: keys that have an effect now. A key that would be refused is not shown."""
 
+import re
 from collections.abc import Sequence
 from itertools import groupby
 
 from textual import events
+from textual.widgets import Input
 
 from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, PlanView, RenderContext
 from zdd_tui.dashboard.widgets.drawing.key_clicks import clicked_key
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, line_width
 from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
 from zdd_tui.dashboard.widgets.panes.pane import missing_pane_reason
-from zdd_tui.model.actions import ACTIONS, Action
+from zdd_tui.model.actions import ACTIONS, Action, find_action, key_name
 from zdd_tui.model.agent_start import why_no_start
 from zdd_tui.model.release.claims import count_verdicts
 from zdd_tui.model.release.next_commands import explain_refusal, pause_or_resume
@@ -18,6 +20,14 @@ from zdd_tui.model.release.state import CommandKind
 
 _GAP = ("  ", TextStyle.NORMAL)
 _DIGITS = tuple("0123456789")
+FILTER_KEYS: Line = (
+    ("Enter", TextStyle.KEY),
+    (" keep filter", TextStyle.NORMAL),
+    _GAP,
+    ("Esc", TextStyle.KEY),
+    (" clear filter", TextStyle.NORMAL),
+)
+"""While a filter is typed."""
 
 
 class Footer(ReleaseView):
@@ -25,8 +35,23 @@ class Footer(ReleaseView):
 
     is_coloured_in_production = True
 
+    def dependencies(self, state: DashboardState) -> tuple[object, ...]:
+        return (*super().dependencies(state), self._is_typing)
+
+    @property
+    def _is_typing(self) -> bool:
+        """A text field takes every other key."""
+        return isinstance(self.screen.focused, Input)
+
     def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
-        return [footer_line(board, context, cells)]
+        return [self._typing_line() if self._is_typing else footer_line(board, context, cells)]
+
+    def _typing_line(self) -> Line:
+        """A text field takes single letters: rollback has another key there."""
+        binding_id = find_action("rollback").binding_id
+        bindings = self.screen.active_bindings
+        key = next((key_name(key) for key, each in bindings.items() if each.binding.id == binding_id), "")
+        return (*FILTER_KEYS, _GAP, (key, TextStyle.KEY), (" rollback", TextStyle.NORMAL)) if key else FILTER_KEYS
 
     def on_click(self, event: events.Click) -> None:
         """A click on a key or on its text is that key."""
@@ -111,7 +136,7 @@ def agent_start_disabled_reason(board: DashboardState, context: RenderContext) -
     """Why no agent may be started now; empty where one may."""
     record = board.release.value
     if record is not None and board.release.is_stale(context.now, RELEASE_STALE_SECONDS):
-        return "the database does not answer: whether an agent is running is not known"
+        return "the database does not respond: whether an agent is running is not known"
     if record is None and not board.release.error:
         return "the release has not been read yet"
     return why_no_start(record, board.agent_start, context.now, board.release.age(context.now) or 0.0)
@@ -125,4 +150,10 @@ def disabled_reason(board: DashboardState, context: RenderContext, kind: Command
     if not board.activity(context.now).is_known and kind is not CommandKind.ROLLBACK:  # rollback is always offered
         return f"{board.release.error or 'the database does not respond'}; commands are blocked until it recovers"
     counted = count_verdicts(record, now)
-    return explain_refusal(counted.release, kind, counted.gates, now)
+    return _with_keys(explain_refusal(counted.release, kind, counted.gates, now), context)
+
+
+def _with_keys(reason: str, context: RenderContext) -> str:
+    """A reason from the rules with keys in place of commands. That of `zdd status` is this screen."""
+    reason = re.sub(r" \([^()]*zdd status PLAN\)$", "", reason)
+    return re.sub(r"zdd (resume|rollback) PLAN", lambda found: f"press {context.key_names[found[1]]}", reason)

@@ -226,7 +226,7 @@ def find_changed_spans(before: Line, after: Line) -> list[tuple[int, int]]:
 def justify(left: Line, right: Line, cells: int) -> Line:
     """Two lines in one, the second at the right edge; the first is truncated if necessary."""
     width = cells - line_width(right)
-    left = clip(left, max(0, width - 1))
+    left = clip(left, max(0, width - 1) if line_width(right) else width)
     return (*left, (" " * max(0, width - line_width(left)), TextStyle.NORMAL), *right)
 
 

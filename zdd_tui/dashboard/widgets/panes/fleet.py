@@ -110,7 +110,10 @@ class FleetPane(TablePane[FleetRow, FleetCellContext]):
         return row.key
 
     def empty_line(self, board: DashboardState) -> Line:
-        return (("no release has ended yet" if self.has_history else "no database", TextStyle.DIM),)
+        if self.has_history:
+            return (("no release has ended yet", TextStyle.DIM),)
+        text = "no active release; the history has those that have ended" if self.fleet.databases else "no database"
+        return ((text, TextStyle.DIM),)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """It has the whole screen."""
@@ -361,9 +364,9 @@ def fleet_detail_lines(row: FleetRow | None, wall: float, cells: int) -> list[Li
     seconds = row.seconds_since(row.waiting_since, wall)
     since = "" if seconds is None else f", for {format_duration(seconds)}"
     if row.is_last_known:
-        lines += wrap("last known values: its database has not answered since", cells, TextStyle.WARN)
+        lines += wrap("last known values: its database has not responded since", cells, TextStyle.WARN)
     if row.error:
-        silence = f"; last answer {format_duration(seconds)} ago" if seconds is not None else ""
+        silence = f"; last response {format_duration(seconds)} ago" if seconds is not None else ""
         lines += wrap(f"{row.error}{silence}", cells, TextStyle.NORMAL)
     waits = f"waits for {row.waits_for}{since}" if row.waits_for else ""
     if not row.error and (facts := [text for text in (row.phase, row.progress, waits) if text]):

@@ -164,7 +164,7 @@ def guard_readings(board: DashboardState, now: float) -> tuple[GuardReading, ...
 
 def describe_guard_end(state: ReleaseState) -> str:
     """That the guard has ended, and why; empty while it evaluates."""
-    return f"the guard has ended: the release is {str(state).replace('-', ' ')}" if state.has_ended else ""
+    return f"the guard has ended: the release is {state.text}" if state.has_ended else ""
 
 
 def guard_heading(readings: Sequence[GuardReading], ages: RuleAges | None = None) -> str:

@@ -261,6 +261,8 @@ def _read_statement(node: Any, text: str, options: OperationOptions) -> tuple[Op
         operations = read_on_new(kind, statement, text, options) or _READERS[kind](statement, text, options)
         if created is not None and operations:
             operations = (replace(operations[0], creates=created), *operations[1:])
+    if kind in ("alter_table_stmt", "rename_stmt") and _has_late_rows(statement, options.scope):
+        operations = tuple(replace(each, steps=tuple(map(_after_rows, each.steps))) for each in operations)
     if kind == "alter_table_stmt" or (kind == "rename_stmt" and isinstance(operations[0], RenameOperation)):
         operations = tuple(replace(each, on=options.scope.relation_key(statement.relation)) for each in operations)
     if not settings:
@@ -269,6 +271,16 @@ def _read_statement(node: Any, text: str, options: OperationOptions) -> tuple[Op
         replace(each, settings=settings, steps=tuple(replace(step, settings=settings) for step in each.steps))
         for each in operations
     )
+
+
+def _has_late_rows(statement: Any, scope: Scope) -> bool:
+    """Whether it changes a table of the migration that gets its rows in phase backfill."""
+    key = scope.relation_key(statement.relation)
+    return scope.is_new(key) and key in scope.late
+
+
+def _after_rows(step: OperationStep) -> OperationStep:
+    return replace(step, phase=Phase.BACKFILL) if step.phase is Phase.EXPAND else step
 
 
 _ALTERED = {"OBJECT_TABLE", "OBJECT_VIEW", "OBJECT_MATVIEW", "OBJECT_SEQUENCE", "OBJECT_INDEX", "OBJECT_FOREIGN_TABLE"}

@@ -65,7 +65,8 @@ class WatchedRelease:
         catalog = await read_catalog(self.admin, self.plan)
         await ddl(self.store, sync_statements(self.plan, catalog, "reverse"))
         catalog = await read_catalog(self.admin, self.plan)
-        await ddl(self.store, extend_witness_statements(self.plan, catalog))
+        if self.plan.change.has_witness:
+            await ddl(self.store, extend_witness_statements(self.plan, catalog))
         for step in INSTALLED_BY:
             state = await witness.read_trigger_continuity(self.admin, watched_triggers(self.plan, step))
             await self.store.save_step_detail(step, {DETAIL: state})
@@ -105,7 +106,8 @@ async def watched_release(
                 f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {APP}"
             )
             await copy_all(admin, plan)
-            await ddl(store, create_witness_statements(plan, catalog))
+            if plan.change.has_witness:
+                await ddl(store, create_witness_statements(plan, catalog))
             async with store.fenced() as conn:
                 xid = await conn.fetchval("SELECT pg_current_xact_id()::text")
                 await witness.start_recording(conn, store.release_id, plan.name, xid)

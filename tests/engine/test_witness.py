@@ -459,7 +459,7 @@ async def test_the_witness_survives_the_archive_and_goes_with_it(pg_dsn: str, ki
         assert (await made.settle(*AFTER_V3, phase="contract")).witness.open_rows == 1
         await change(restore_archive_statements)
         await worker.execute("UPDATE users SET first_name = 'again' WHERE id = 3")
-        assert (await made.settle(*AFTER_V3, phase="cutover")).witness.open_rows == 2
+        assert (await made.settle(*AFTER_V3, phase="cutover")).witness.open_rows == 1, "copied at its commit again"
         await change(archive_statements)
         await change(drop_witness_statements)
         await change(extend_witness_statements)

@@ -322,7 +322,7 @@ DECLARE
   zdd_row record;
   zdd_checked boolean;
   zdd_differs boolean;
-  zdd_copied boolean := false;
+  zdd_copied boolean;
   zdd_names text;
 BEGIN
 {_quick_check(plan, catalog, side, archived, same_key)}
@@ -335,6 +335,7 @@ BEGIN
 {_choose_row(plan, same_key)}
       zdd_checked := zdd_read;
       zdd_differs := true;
+      zdd_copied := false;
 {_compare_stored(plan, catalog, either, archived)}
       IF zdd_differs THEN{_copy_old_side(plan, catalog, archived) if copies else ""}
 {_record_row(plan, catalog, written_side)}
@@ -410,7 +411,6 @@ def _copy_old_side(plan: Plan, catalog: Catalog, archived: bool) -> str:
     own = ", ".join(quote_literal(name) for each in _SIDES for name in witness_triggers(plan, each))
     table = f"{quote_literal(catalog.new_table.sql)}::regclass"
     return f"""
-        zdd_copied := false;
         IF zdd_checked AND current_setting({quote_literal(SYNC_SETTING)}, true) IS DISTINCT FROM 'new' THEN
           BEGIN
             zdd_timeout := current_setting('lock_timeout');

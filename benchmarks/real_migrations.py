@@ -30,6 +30,7 @@ from zdd_tui.engine.runner import ReleaseHolder
 from zdd_tui.model.errors import PlanError, ZddError
 from zdd_tui.model.operations.base import OperationOptions
 from zdd_tui.model.operations.registry import read_operations
+from zdd_tui.model.operations.removed import accept_every_use
 from zdd_tui.model.operations.statements import UndoRequired
 from zdd_tui.model.plan.file import load_plan
 from zdd_tui.model.plan.operations import OperationsPlan
@@ -194,12 +195,14 @@ async def _run_by_zdd(databases: Databases, result: FileResult, operations: list
     try:
         loaded = load_plan(yaml.safe_dump(document), source="file", environment={})
         assert isinstance(loaded.plan, OperationsPlan)
+        accepted = accept_every_use(loaded.plan, "nobody else uses the database")
+        plan = loaded.plan.model_copy(update={"accept": accepted})
         async with (
-            open_release(databases.zdd, loaded.plan, loaded) as store,
+            open_release(databases.zdd, plan, loaded) as store,
             StepMetricsCollector(databases.zdd) as collector,
         ):
             holder = ReleaseHolder((await store.read()).release)
-            ctx = Context(loaded.plan, store, None, fake_cluster(loaded.plan), lambda: False, lambda _: None)
+            ctx = Context(plan, store, None, fake_cluster(plan), lambda: False, lambda _: None)
             walk = ReleaseWalk(ctx, store, holder, Measurement(collector, None, metrics), lambda _: None)
             for phase in holder.release.strategy.phases:
                 await walk.run_phase(phase.name)

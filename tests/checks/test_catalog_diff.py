@@ -430,6 +430,36 @@ async def test_a_check_does_not_queue_behind_a_lock(db: asyncpg.Connection, pg_d
         await other.close()
 
 
+async def test_the_constraint_of_not_null_has_a_name_and_a_comment(db: asyncpg.Connection) -> None:
+    """Its name matters only to statements that use it; its comment is lost like that of any other constraint."""
+    if db.get_server_version().major < 18:
+        pytest.skip("NOT NULL is no constraint before PostgreSQL 18")
+    await db.execute(
+        "CREATE TABLE t (id bigint PRIMARY KEY, a text CONSTRAINT a_given NOT NULL, c text NOT NULL);"
+        "COMMENT ON CONSTRAINT a_given ON t IS 'asked for by audit'; COMMENT ON CONSTRAINT t_c_not_null ON t IS 'c'"
+    )
+    new = "CREATE TABLE n (id bigint PRIMARY KEY, a text CONSTRAINT {name} NOT NULL, c text NOT NULL)"
+    change = {"table": "t", "into": "n", "up": {"a": "a", "c": "c"}, "down": {"a": "a", "c": "c"}}
+    for name, verdict in (("a_given", "carried"), ("other", "harmless")):
+        report = await compare_planned_side(db, plan_of(**change, expand=new.format(name=name)))
+        found = {each.what: each for each in report.differences}
+        assert found["not-null a"].verdict == verdict
+        assert found["not-null c"].verdict == "carried", "nobody has chosen its name"
+        lost = found["comment of not-null a"]
+        assert lost.verdict == "lost"
+        assert f"COMMENT ON CONSTRAINT {name} ON public.n IS 'asked for by audit'" in lost.advice
+    assert "other" in found["not-null a"].reason
+    accepted = plan_of(
+        **change, expand=new.format(name="a_given"), accept=["comment of not-null a", "comment of not-null c"]
+    )
+    await check_new_side(db, accepted)
+    await db.execute(new.format(name="a_given"))
+    await db.execute("COMMENT ON CONSTRAINT a_given ON n IS 'asked for by audit'")
+    await db.execute("COMMENT ON CONSTRAINT n_c_not_null ON n IS 'c'")
+    assert verdicts(await compare_real(db, accepted))["comment of not-null a"] == "carried"
+    assert await find_losses(db, plan_of(**change, expand=new.format(name="a_given")), at_end=True) == ()
+
+
 async def compare_real(db: asyncpg.Connection, plan: Plan) -> SideReport:
     catalog = await read_catalog(db, plan)
     old, new = await read_sides(db, plan, catalog)

@@ -345,7 +345,7 @@ async def release(conn: asyncpg.Connection, plan: Plan, kind: str, written: dict
     assert {row["id"]: row["value"] for row in rows} == written
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tables())
 def test_generated_tables_are_refused_or_carried_as_a_whole(
     pg_dsn: str, case: tuple[str, list[str], bool, str]

@@ -4,7 +4,7 @@ import asyncpg
 import pytest
 
 from tests.support.operations import plan_of
-from zdd_tui.checks.operations import check_operation_locks, check_operation_rows
+from zdd_tui.checks.operations import check_operation_locks, check_operation_rows, describe_uses
 from zdd_tui.cli.measurement import lock_measurement
 from zdd_tui.model.errors import PlanError
 
@@ -35,8 +35,12 @@ async def test_fills_are_described_and_their_statements_harm_nobody(pg_dsn: str,
 
 async def test_a_fill_without_a_key_is_refused(pg_dsn: str, db: asyncpg.Connection) -> None:
     await db.execute(TABLES)
-    with pytest.raises(PlanError, match=r"operations: log has no unique index over columns that are NOT NULL"):
-        await check_operation_rows(db, plan_of(pg_dsn, {"sql": "UPDATE log SET n = n + 1", "undo": []}))
+    plan = plan_of(pg_dsn, {"sql": "UPDATE log SET n = n + 1", "undo": []}, backfill={"max_statement_rows": 0})
+    reason = "cannot run in batches: log has no unique index over columns that are NOT NULL"
+    await check_operation_rows(db, plan)
+    await db.execute("INSERT INTO log VALUES (1)")
+    with pytest.raises(PlanError, match=reason):
+        await check_operation_rows(db, plan)
 
 
 async def test_what_the_documentation_says_runs_in_expand_is_accepted(pg_dsn: str, db: asyncpg.Connection) -> None:
@@ -63,3 +67,26 @@ async def test_what_breaks_running_code_in_expand_is_refused(pg_dsn: str, db: as
     plan = plan_of(pg_dsn, {"sql": "ALTER TABLE items RENAME COLUMN code TO c", "undo": []})
     with pytest.raises(PlanError, match="breaks running code"):
         await check_operation_locks(plan, lock_measurement())
+
+
+async def test_what_will_keep_the_gate_of_a_removal_shut_is_told_before_the_start(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute("CREATE TABLE t (id int PRIMARY KEY, a text, b text); CREATE INDEX t_b ON t (b)")
+    drop = "ALTER TABLE t DROP COLUMN a; DROP INDEX t_b"
+    [line] = await describe_uses(db, plan_of(pg_dsn, drop))
+    assert line.startswith("note: column t.a: pg_stat_statements is not installed: add it to shared_preload_libraries")
+    await db.execute("CREATE EXTENSION pg_stat_statements")
+    assert await describe_uses(db, plan_of(pg_dsn, drop)) == []
+    reader = await asyncpg.connect(pg_dsn, server_settings={"application_name": "reports"})
+    await reader.fetch("SELECT a FROM t")
+    assert await describe_uses(db, plan_of(pg_dsn, drop)) == [], "the old version may"
+    await reader.fetch("SELECT * FROM t")
+    await reader.close()
+    [line] = await describe_uses(db, plan_of(pg_dsn, drop))
+    assert "SELECT * FROM t" in line
+    accepted = [{"what": "column t.a", "reason": "nobody reads it by name"}]
+    assert await describe_uses(db, plan_of(pg_dsn, drop, accept=accepted)) == []
+    wrong = plan_of(pg_dsn, drop, accept=[{"what": "column t.c", "reason": "a typing error"}])
+    with pytest.raises(PlanError, match=r"column t\.c is nothing whose use"):
+        await check_operation_rows(db, wrong)

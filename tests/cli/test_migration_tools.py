@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.migration_tools import (
     DRIVERS,
-    PythonDriver,
+    AlembicDriver,
     ToolDriver,
     ToolFailed,
     parse_rows,
@@ -85,7 +85,7 @@ def read_rows(driver: ToolDriver, dsn: str) -> list[object]:
 
 @pytest.mark.parametrize(
     "kind",
-    [pytest.param(each, marks=() if issubclass(each, PythonDriver) else pytest.mark.slow) for each in DRIVERS],
+    [pytest.param(each, marks=() if each is AlembicDriver else pytest.mark.slow) for each in DRIVERS],
     ids=lambda each: each.name,
 )
 @pytest.mark.timeout(900)

@@ -3,19 +3,20 @@
 import asyncio
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import pytest
 
 from tests.support.operations import handle, open_context, plan_of, run_phases
+from zdd_tui.checks.operations import check_operation_rows
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.steps.fills import PrepareFills
 from zdd_tui.engine.steps.operations import CheckRows, RunOperation
 from zdd_tui.model.errors import DatabaseError, StepFailed
 from zdd_tui.model.operations.registry import numbered_steps
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.plan.operations import OperationsPlan
+from zdd_tui.model.plan.operations import OperationsPlan, SchemaPlan
 from zdd_tui.testbed.servers import postgres_server
 
 SMALL = {"batch_rows": 7, "batch_rows_max": 20, "batch_budget": "5s"}
@@ -129,7 +130,7 @@ async def test_rows_that_fail_are_named_and_tried_again(pg_dsn: str, db: asyncpg
     await db.execute(TABLES + "UPDATE items SET n = id % 100; ALTER TABLE items ADD COLUMN share int")
     plan = plan_of(pg_dsn, undoable("UPDATE items SET share = 100 / n WHERE share IS NULL"), backfill=SMALL)
     async with open_context(plan) as ctx:
-        with pytest.raises(StepFailed, match=r"rows failed; backfill\.max_failed_rows allows 0"):
+        with pytest.raises(StepFailed, match=r"1 row failed; backfill\.max_failed_rows allows 0"):
             await fill(ctx, plan)
         failed = await db.fetch("SELECT job, key, reason FROM zdd.failed_row")
         assert {(row["job"], row["key"]) for row in failed} <= {("step-0", f'["{id}"]') for id in (100, 200, 300)}
@@ -150,18 +151,84 @@ async def test_rows_that_fail_are_named_and_tried_again(pg_dsn: str, db: asyncpg
         ("UPDATE items SET missing = 1", "PostgreSQL refuses the batches"),
         ("UPDATE item_view SET n = 1", "item_view is not a table"),
         ("UPDATE items SET n = $1", "holds a parameter"),
+        ("UPDATE items SET n = (SELECT max(n) FROM items)", "more than 100 rows"),
     ],
 )
 async def test_what_cannot_be_filled_is_refused_before_a_row_is_written(
     pg_dsn: str, db: asyncpg.Connection, sql: str, reason: str
 ) -> None:
     await db.execute(TABLES + "CREATE VIEW item_view AS SELECT * FROM items")
-    plan = plan_of(pg_dsn, undoable("UPDATE orders SET n = n + 1"), undoable(sql))
+    plan = plan_of(pg_dsn, undoable("UPDATE orders SET n = n + 1"), undoable(sql), backfill={"max_statement_rows": 100})
     async with open_context(plan) as ctx:
         with pytest.raises(StepFailed, match=reason) as refused:
             await PrepareFills().run(ctx, handle(0))
     assert refused.value.hint
     assert await db.fetchval("SELECT count(*) FROM orders WHERE n = substr(a, 2)::int") == 200
+
+
+async def test_what_no_batches_can_do_runs_as_one_statement_on_a_small_table(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    """Each row gets what the plain statement gives it."""
+    await db.execute(TABLES + "UPDATE items SET n = id % 10")
+    plan = plan_of(
+        pg_dsn,
+        "ALTER TABLE items ADD COLUMN peers int; UPDATE items i SET peers = s.c FROM (SELECT n, count(*) AS c"
+        " FROM items GROUP BY n) s WHERE s.n = i.n; ALTER TABLE items ALTER peers SET NOT NULL",
+        undoable("UPDATE items SET id = id + 1000", "UPDATE items SET id = id - 1000"),
+        undoable("UPDATE log SET n = n + 1", "UPDATE log SET n = n - 1"),
+        undoable(
+            "WITH few AS (SELECT max(n) AS m FROM orders) UPDATE orders SET (n, a) = (m, 'x') FROM few RETURNING n"
+        ),
+        undoable("DELETE FROM orders o USING orders p WHERE o.n = p.n AND o.b < p.b"),
+    )
+    lines = await check_operation_rows(db, plan)
+    assert any("runs as one statement" in line and "items.id" not in line for line in lines)
+    async with open_context(plan) as ctx:
+        await CheckRows().run(ctx, handle(-1))
+        await PrepareFills().run(ctx, handle(-1))
+        handles = await run_phases(ctx, plan, [Phase.EXPAND, Phase.BACKFILL])
+        assert await db.fetchval("SELECT count(*) FROM items WHERE peers = 30 AND id > 1000") == 300
+        assert await db.fetch("SELECT a, n FROM orders") == [("x", 200)]
+        await run_phases(ctx, plan, [Phase.CONTRACT])
+        for each in reversed(handles):
+            await RunOperation().undo(ctx, each)
+    assert await db.fetchval("SELECT sum(n) FROM log") == 500 * 501 // 2
+    assert await db.fetchval("SELECT max(id) FROM items") == 300
+
+
+@pytest.mark.parametrize("has_rollout", [True, False])
+async def test_rows_are_copied_after_those_that_they_are_read_from(
+    has_rollout: bool, pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute(TABLES)
+    sql = (
+        "ALTER TABLE items ADD COLUMN kind text; UPDATE items SET kind = 'k' || id;"
+        "CREATE TABLE kinds (id serial PRIMARY KEY, item int, kind text NOT NULL)"
+    )
+    copy = "INSERT INTO kinds (item, kind) SELECT id, kind FROM items"
+    position = "SELECT setval(pg_get_serial_sequence('kinds', 'id'), (SELECT max(id) + 100 FROM kinds))"
+    plan = plan_of(pg_dsn, sql, undoable(copy) if has_rollout else copy, position, backfill=SMALL)
+    if not has_rollout:
+        document = plan.model_dump(exclude={"kubernetes", "cutover"}, exclude_unset=True)
+        plan = cast(OperationsPlan, SchemaPlan.model_validate(document | {"database": {"dsn": pg_dsn}}))
+    async with open_context(plan) as ctx:
+        handles = await run_phases(ctx, plan, [Phase.EXPAND, Phase.BACKFILL])
+        assert await db.fetchval("SELECT count(*) FROM kinds JOIN items ON item = items.id AND kinds.kind = items.kind")
+        assert await db.fetchval("INSERT INTO kinds (kind) VALUES ('new') RETURNING id") == 401
+        for each in reversed(handles):
+            await RunOperation().undo(ctx, each)
+    assert await db.fetchval("SELECT to_regclass('kinds') IS NULL")
+
+
+async def test_the_undo_of_a_statement_that_has_failed_changes_nothing(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(TABLES)
+    plan = plan_of(pg_dsn, undoable("UPDATE log SET n = n / (n - 1)", "UPDATE log SET n = 0"))
+    async with open_context(plan) as ctx:
+        with pytest.raises(StepFailed, match="division by zero"):
+            await RunOperation().run(ctx, step := handle(0))
+        await RunOperation().undo(ctx, step)
+    assert await db.fetchval("SELECT sum(n) FROM log") == 500 * 501 // 2
 
 
 async def test_a_killed_server_loses_no_row_and_writes_none_twice(server_folder: Path) -> None:
@@ -231,6 +298,21 @@ async def test_partitions_and_children_are_filled_by_the_name_of_their_parent(
         await fill(ctx, plan)
     for table, rows in (("parts", 200), ("parent", 121)):
         assert await db.fetchval(f"SELECT count(*) FROM {table} WHERE n = 1") == rows
+
+
+async def test_rows_get_a_value_of_a_required_column_without_a_default(pg_dsn: str, db: asyncpg.Connection) -> None:
+    """An older version inserts rows without it until cutover."""
+    await db.execute(TABLES)
+    sql = "ALTER TABLE items ADD COLUMN kind text NOT NULL, ADD COLUMN m int NOT NULL"
+    plan = plan_of(pg_dsn, {"sql": sql, "repair": {"kind": "'k' || id", "m": "n"}}, backfill=SMALL)
+    async with open_context(plan) as ctx:
+        await CheckRows().run(ctx, handle(-1))
+        await run_phases(ctx, plan, [Phase.EXPAND, Phase.BACKFILL])
+        await db.execute("INSERT INTO items (id) VALUES (1000)")
+        await run_phases(ctx, plan, [Phase.CONTRACT, Phase.CLEANUP])
+    assert await db.fetchval("SELECT count(*) FROM items WHERE kind = 'k' || id AND m = n") == 301
+    query = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'items'::regclass AND attnum > 0 AND attnotnull"
+    assert await db.fetchval(query) == 4
 
 
 async def test_rows_are_repaired_before_their_constraint(pg_dsn: str, db: asyncpg.Connection) -> None:

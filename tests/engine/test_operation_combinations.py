@@ -92,14 +92,18 @@ class Writers:
             insert: into a, with a number as the parameter.
             is_bad: rows that the migration's constraints would refuse.
         """
-        task = asyncio.create_task(self._write(insert, is_bad))
+        has_written = asyncio.Event()
+        task = asyncio.create_task(self._write(insert, is_bad, has_written))
+        waiting = asyncio.create_task(has_written.wait())
         try:
             yield
+            await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            task.cancel()
-            await asyncio.wait({task})
+            for each in (task, waiting):
+                each.cancel()
+            await asyncio.wait({task, waiting})
 
-    async def _write(self, insert: str, is_bad: bool) -> None:
+    async def _write(self, insert: str, is_bad: bool, has_written: asyncio.Event) -> None:
         connection = await asyncpg.connect(self.dsn)
         try:
             while True:
@@ -111,6 +115,7 @@ class Writers:
                 await connection.fetch("SELECT id FROM v WHERE id = $1", key)
                 if not is_bad:
                     self.written.append(key)
+                has_written.set()
                 await asyncio.sleep(0.005)
         except asyncpg.PostgresError as error:
             self.errors.append(f"{insert}: {type(error).__name__}: {error}")
@@ -185,7 +190,7 @@ async def _forward(
     async with writers.run(OLD_BAD, is_bad=True), writers.run(OLD_GOOD):
         done = await run_phases(ctx, plan, [Phase.EXPAND])
         async with writers.run(new):
-            await asyncio.sleep(0.03)
+            pass  # both versions write
     await db.execute("DELETE FROM a WHERE d IS NULL; DELETE FROM b WHERE x = 1")
     if last is Phase.CONTRACT:
         async with writers.run(new):

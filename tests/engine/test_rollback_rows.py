@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +30,7 @@ from zdd_tui.model.release.state import ReleaseState, StepStatus
 
 pytestmark = pytest.mark.timeout(90)
 
-V3_RUNS = ("sync-reverse", "extend-witness", "read-flag-on", "rollout-v3")
+V3_RUNS = ("sync-forward", "sync-reverse", "extend-witness", "read-flag-on", "rollout-v3")
 FAST_FLAGS = {"max_staleness": "10ms"}
 
 
@@ -55,8 +55,7 @@ class Cutover:
             await self.made.admin.execute(f'ALTER TABLE {tables[name]} DISABLE TRIGGER "{name}"')
         yield
         for name in names:
-            always = "" if name == self.reverse else "ALWAYS "
-            await self.made.admin.execute(f'ALTER TABLE {tables[name]} ENABLE {always}TRIGGER "{name}"')
+            await self.made.admin.execute(f'ALTER TABLE {tables[name]} ENABLE ALWAYS TRIGGER "{name}"')
 
     @property
     def reverse(self) -> str:
@@ -213,7 +212,7 @@ async def test_while_v3_may_write_a_rollback_restores_the_triggers(pg_dsn: str, 
         async with made.disabled(made.reverse, *made.witness[-1:]):
             record = await made.made.store.read()
             await restore_triggers(made.made.ctx, record.release)
-            assert await read_trigger_state(made.made.admin, made.reverse) == "O"
+            assert await read_trigger_state(made.made.admin, made.reverse) == "A"
             assert await list_enabled_triggers(made.made.admin, made.witness) == set(made.witness)
         await made.write_new(4)
         assert await made.old_name(4) == "New Name"
@@ -314,3 +313,115 @@ async def test_after_a_comparison_without_a_difference_the_records_prove_again(p
         await made.made.admin.execute("UPDATE users SET first_name = 'New', last_name = 'Name' WHERE id = 4")
         assert not (await compare_since_verification(ctx, await store.read(), only_recent=False)).differing
         assert await check_continuity(ctx, await store.read()) == Continuity(reverse=True, witness=True)
+
+
+# --- while V2 reads the old side and V3 still runs -----------------------------------------------------------------
+
+
+async def events(made: WatchedRelease) -> list[str]:
+    rows = await made.admin.fetch("SELECT message, reason FROM zdd.event WHERE kind = 'condition' ORDER BY id")
+    return [f"{row['message']} | {row['reason']}" for row in rows]
+
+
+async def reads_are_back(made: Cutover) -> None:
+    release = (await made.made.store.read()).release.with_status("read-flag-on", StepStatus.UNDONE)
+    await made.made.store.save(release)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("is_witnessed", [True, False])
+async def test_a_row_that_v2_replaced_before_it_was_copied_is_told(pg_dsn: str, kind: str, is_witnessed: bool) -> None:
+    """V2 has written the whole row from the old side: nothing can be copied any more, but nothing is silent."""
+    async with cutover(pg_dsn, kind) as made:
+        await reads_are_back(made)
+        async with made.disabled(made.reverse, *(() if is_witnessed else made.witness)):
+            await made.write_new(4, "Lost Name")
+            await made.change_email_by_old_side(4)
+            await made.write_new(5, "Kept Name")
+            await restore_triggers(made.made.ctx, (await made.made.store.read()).release)
+        await settle_recorded_rows(made.made.ctx, await made.made.store.read())
+        restored, *told = (await events(made.made))[-2 if is_witnessed else -1 :]
+        assert "restored by the agent | what V3 wrote meanwhile is copied to the old side, but a row" in restored
+        if is_witnessed:
+            assert await made.old_name(5) == "Kept Name"
+            assert told == [
+                "rows that V3 wrote while no trigger copied them: 1 were written on both sides, by V2 or by hand,"
+                " before the agent could copy them: key 4; what V3 wrote there may be replaced"
+                " | all keys: zdd.witness_row with side new or both, and outcome agreed"
+            ]
+        else:
+            with pytest.raises(StepFailed, match="key 5 ") if kind == "column" else nullcontext():
+                await made.undo("rollout-v3", image_before="")
+                await made.undo("sync-reverse")
+        # Once: the row is settled.
+        await settle_recorded_rows(made.made.ctx, await made.made.store.read())
+        assert (await events(made.made))[-1:] == (told or [restored])
+
+
+# --- sync triggers in both directions ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_with_both_sync_triggers_what_v3_wrote_alone_is_copied_without_a_record(pg_dsn: str, kind: str) -> None:
+    """The forward trigger had no break and has recorded nothing: the new side alone was written."""
+    async with cutover(pg_dsn, kind, dual_write="trigger") as made:
+        async with made.disabled(made.reverse):
+            await made.write_new(4)
+        await made.undo("sync-reverse")
+        assert await made.old_name(4) == "New Name"
+        assert await count_disagreements(made.made.admin, kind) == []
+        assert await made.made.recorded() == [], "no trigger takes the agent's copy for a write of the application"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_with_both_sync_triggers_a_row_that_both_have_written_is_named(pg_dsn: str, kind: str) -> None:
+    async with cutover(pg_dsn, kind, dual_write="trigger") as made, made.made.writer("v2") as v2:
+        async with made.disabled(made.reverse):
+            await made.write_new(4)
+            await made.write_new(5)
+            await v2.execute("UPDATE users SET first_name = 'Old' WHERE id = 4")
+        with pytest.raises(StepFailed) as failed:
+            await made.undo("sync-reverse")
+        assert "key 4 (" in failed.value.title
+        assert "key 5 (" not in failed.value.title
+        assert re.search(r"to keep the new side: UPDATE .*; to keep the old side: UPDATE", failed.value.hint)
+        assert await made.made.admin.fetchval("SELECT key FROM zdd.mismatch") == '["4"]'
+        assert await made.old_name(5) == "New Name"
+
+
+@pytest.mark.parametrize("how", ["forward disabled", "replica session", "both sides at once"])
+async def test_without_a_proof_the_rollback_stops(pg_dsn: str, how: str) -> None:
+    """Column kind: one row has both sides, so only the records tell which one is newer."""
+    async with cutover(pg_dsn, "column", dual_write="trigger") as made:
+        forward = sync_name(made.made.plan, "forward")
+        async with made.disabled(made.reverse, *([forward] if how == "forward disabled" else [])):
+            await made.write_new(4)
+            if how == "replica session":  # the trigger fires there, too
+                await made.made.admin.execute(
+                    "SET session_replication_role = replica; UPDATE users SET first_name = 'Old' WHERE id = 4;"
+                    "RESET session_replication_role"
+                )
+            elif how == "both sides at once":
+                await made.v3.execute("UPDATE users SET first_name = 'Old', full_name = 'Other' WHERE id = 4")
+        with pytest.raises(StepFailed, match=r"key 4 \("):
+            await made.undo("sync-reverse")
+
+
+async def test_with_both_sync_triggers_the_agent_copies_what_the_trigger_could_not(pg_dsn: str) -> None:
+    """The old side refuses the copy for a while: recorded, and copied later, forward and in a rollback."""
+    async with cutover(pg_dsn, "table", dual_write="trigger") as made:
+        rolling_back = (await made.made.store.read()).release
+        forward = replace(rolling_back, state=ReleaseState.WAITING)
+        for key, release in ((4, rolling_back), (5, forward)):
+            await made.made.store.save(release)
+            await made.made.admin.execute(
+                "ALTER TABLE users ADD CONSTRAINT short CHECK (last_name <> 'Name') NOT VALID"
+            )
+            await made.write_new(key)
+            await settle_recorded_rows(made.made.ctx, await made.made.store.read())
+            assert await made.old_name(key) == f"First{key} Last {key}"
+            await made.made.admin.execute("ALTER TABLE users DROP CONSTRAINT short")
+            await settle_recorded_rows(made.made.ctx, await made.made.store.read())
+            assert await made.old_name(key) == "New Name"
+        assert await count_disagreements(made.made.admin, "table") == []
+        assert (await made.made.store.read()).witness.open_rows == 0

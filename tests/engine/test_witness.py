@@ -16,7 +16,7 @@ from zdd_tui.backends.store.witness import read_continuity
 from zdd_tui.cli.status import format_status
 from zdd_tui.engine.backfill.runner import BackfillRunner
 from zdd_tui.engine.backfill.verify import Verifier
-from zdd_tui.engine.conditions.comparison import RowComparison
+from zdd_tui.engine.conditions.comparison import compare_written_rows
 from zdd_tui.engine.context import StepHandle
 from zdd_tui.engine.gates.registry import GATES
 from zdd_tui.engine.restore import restore_trigger
@@ -372,13 +372,7 @@ async def test_a_comparison_after_a_breach_reads_recent_rows_and_accepts_down(pg
         await v3.execute(f"UPDATE {new} SET full_name = NULL WHERE id = 7")  # up gives '', down gives the old side
 
         async def compare() -> RecentWrites:
-            ended = asyncio.Event()
-            comparison = RowComparison(made.ctx, ended.set)
-            comparison.start()
-            await ended.wait()
-            result = comparison.result()
-            assert result is not None
-            return result
+            return await compare_written_rows(made.ctx)
 
         result = await compare()
         assert (result.rows, result.differing, result.is_whole) == (1, (), False)

@@ -21,10 +21,11 @@ from zdd_tui.model.doctor.facts import (
     TrafficFacts,
     WorkloadFacts,
 )
-from zdd_tui.model.doctor.pitfalls import redact_query, references_old_side
+from zdd_tui.model.doctor.pitfalls import references_old_side
 from zdd_tui.model.doctor.workload import STICKY_ANNOTATIONS, extract_traffic_facts, extract_workload_facts
 from zdd_tui.model.plan.registry import PLAN_CLASSES
 from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.sql import redact_query
 
 NOW = 1_800_000_000.0
 DAY = 86400.0

@@ -19,7 +19,7 @@ from zdd_tui.engine.continuity import DETAIL, INSTALLED_BY, watched_triggers
 from zdd_tui.engine.witness import settle_recorded_rows
 from zdd_tui.model.ddl import sync_statements
 from zdd_tui.model.ddl.witness import create_witness_statements, extend_witness_statements
-from zdd_tui.model.plan.base import Plan
+from zdd_tui.model.plan.base import DualWriteMode, Plan
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
 from zdd_tui.model.release.strategies import build_strategy
@@ -67,7 +67,8 @@ class WatchedRelease:
         catalog = await read_catalog(self.admin, self.plan)
         if self.plan.change.has_witness:
             await ddl(self.store, extend_witness_statements(self.plan, catalog))
-        for step in INSTALLED_BY:
+        known = {step.name for step in (await self.store.read()).release.strategy.steps}
+        for step in known.intersection(INSTALLED_BY):
             state = await witness.read_trigger_continuity(self.admin, watched_triggers(self.plan, step))
             await self.store.save_step_detail(step, {DETAIL: state})
 
@@ -99,7 +100,8 @@ async def watched_release(
             await admin.execute(USERS)
             await insert_rows(admin, rows)
         async with open_leased_store(dsn, plan) as store:
-            catalog = await run_expand(store, plan)
+            is_synced = plan.change.dual_write is DualWriteMode.TRIGGER
+            catalog = await run_expand(store, plan, forward=is_synced)
             await admin.execute(
                 f"DO $$ BEGIN IF to_regrole('{APP}') IS NULL THEN CREATE ROLE {APP}; END IF; END $$;"
                 f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {APP};"
@@ -108,9 +110,9 @@ async def watched_release(
             await copy_all(admin, plan)
             if plan.change.has_witness:
                 await ddl(store, create_witness_statements(plan, catalog))
-            async with store.fenced() as conn:
-                xid = await conn.fetchval("SELECT pg_current_xact_id()::text")
-                await witness.start_recording(conn, store.release_id, plan.name, xid)
+                async with store.fenced() as conn:
+                    xid = await conn.fetchval("SELECT pg_current_xact_id()::text")
+                    await witness.start_recording(conn, store.release_id, plan.name, xid)
             cluster = cast(Cluster, AwayCluster())
             ctx = Context(plan, store, None, cluster, lambda: False, lambda _line: None)
             yield WatchedRelease(store, admin, plan, dsn, ctx)

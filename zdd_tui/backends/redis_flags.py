@@ -123,7 +123,9 @@ class FlagStore:
             )
             if not is_readable_address(url):
                 raise ValueError
-        except ValueError:
+            # Connects to nothing: an unknown setting in the query, such as ?sslmode=, fails here.
+            pool.connection_class(**pool.connection_kwargs)
+        except (TypeError, ValueError):
             # Not chained: that error may quote the URL with its password.
             raise FlagStoreError(
                 "the plan's flags.url is not a Redis address",

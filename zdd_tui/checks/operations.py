@@ -1,11 +1,13 @@
 """Whether a plan's operations can be executed online: rows that constraints would refuse, and locks."""
 
+import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from zdd_tui.backends.postgres.connection import Connection
-from zdd_tui.backends.postgres.fill_target import list_row_triggers, read_fill_target
+from zdd_tui.backends.postgres.fill_target import list_row_triggers, read_fill_target, read_reason_for_one
 from zdd_tui.backends.postgres.operations import count_violations, find_problems, read_not_null, with_settings
+from zdd_tui.backends.postgres.removed_use import read_use_facts, resolve_removed
 from zdd_tui.checks.locks import (
     EvaluatedMigration,
     LockMeasurement,
@@ -16,11 +18,13 @@ from zdd_tui.checks.locks import (
 )
 from zdd_tui.model.advice.locks import StatementVerdict
 from zdd_tui.model.errors import PlanError, StepFailed
-from zdd_tui.model.operations.base import Fill, Operation, OperationStep, StepMode
+from zdd_tui.model.operations.base import Fill, Operation, OperationStep, StepMode, shorten
 from zdd_tui.model.operations.fills import CTID
 from zdd_tui.model.operations.registry import numbered_steps, plan_operations
+from zdd_tui.model.operations.removed import UseBaseline, find_uses, removed_objects, replaced_routines
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationsPlan
+from zdd_tui.model.release.strategies import REMOVED_GATE
 
 
 async def check_operation_rows(conn: Connection, plan: BaseOperationsPlan) -> list[str]:
@@ -47,13 +51,43 @@ async def check_operation_rows(conn: Connection, plan: BaseOperationsPlan) -> li
                 continue
             try:
                 async with with_settings(conn, step):
-                    lines += await describe_fill(conn, step.fill)
+                    lines += await describe_fill(conn, step.fill, plan.backfill.max_statement_rows)
             except StepFailed as error:
                 errors.append(PlanError(f"operations: {error.title}", error.hint))
     errors += [PlanError(f"operations: {text}", hint) for text, hint in await find_problems(conn, operations)]
+    errors += _find_unknown_accepts(plan)
     if errors:
         raise PlanError.join(errors)
-    return list(dict.fromkeys([*lines, *await _find_limits(conn, operations)]))
+    return list(dict.fromkeys([*lines, *await _find_limits(conn, operations), *await describe_uses(conn, plan)]))
+
+
+def _find_unknown_accepts(plan: BaseOperationsPlan) -> list[PlanError]:
+    labels = list(dict.fromkeys(each.label for each in removed_objects(plan)))
+    return [
+        PlanError(
+            f"accept: {loss.what} is nothing whose use the release waits for",
+            f"remove it, or name one of: {', '.join(labels)}" if labels else "remove it: the plan removes nothing",
+        )
+        for loss in plan.accept
+        if loss.what not in labels
+    ]
+
+
+async def describe_uses(conn: Connection, plan: BaseOperationsPlan) -> list[str]:
+    """What will keep the gate before a removal shut, unless the plan accepts it: told before anything starts."""
+    resolved = await resolve_removed(conn, removed_objects(plan), replaced_routines(plan))
+    if not resolved:
+        return []
+    facts = await read_use_facts(conn, resolved)
+    ever = replace(UseBaseline.take("", facts), at=0.0, calls={})
+    found = await asyncio.to_thread(find_uses, resolved, facts, ever, plan.accepted_reasons)
+    # With a rollout the old version uses it, and must; what the new version does is not seen yet.
+    used = () if isinstance(plan, OperationsPlan) else found.used
+    lines = [f"note: {line}" for line in used]
+    lines += [f"note: {line}: until that is known, {REMOVED_GATE} is closed; or accept it" for line in found.unknown]
+    if await conn.fetchval("SELECT EXISTS (SELECT FROM pg_stat_replication WHERE application_name !~ '^zdd')"):
+        lines.append(f"note: gate {REMOVED_GATE} does not see queries on standbys")
+    return lines
 
 
 async def _find_limits(conn: Connection, operations: Iterable[Operation]) -> list[str]:
@@ -75,14 +109,19 @@ async def _find_limits(conn: Connection, operations: Iterable[Operation]) -> lis
     return lines
 
 
-async def describe_fill(conn: Connection, fill: Fill) -> list[str]:
+async def describe_fill(conn: Connection, fill: Fill, max_rows: int) -> list[str]:
     """
+    Args:
+        max_rows: of a table on which a statement may run as one.
+
     Returns:
         notes about the batches of a fill; none where an operation creates the table.
 
     Raises:
-        StepFailed: the table has no key by which batches can be found.
+        StepFailed: no batches can do it, and the table has more rows.
     """
+    if reason := await read_reason_for_one(conn, fill, max_rows):
+        return [f"note: {shorten(fill.sql)} runs as one statement, which locks its rows until the end: {reason}"]
     target = await read_fill_target(conn, fill)
     if target is None:
         return []
@@ -90,7 +129,7 @@ async def describe_fill(conn: Connection, fill: Fill) -> list[str]:
     notes = []
     if key == (CTID,):
         notes.append(f"note: {fill.table} has no key: its rows are filled in the order of their places")
-    if fired := await list_row_triggers(conn, table, deletes=not fill.values):
+    if not fill.into and (fired := await list_row_triggers(conn, table, deletes=not fill.values)):
         notes.append(f"note: trigger {', '.join(fired)} of {fill.table} fires for every row that is filled")
     return notes
 
@@ -154,7 +193,7 @@ class _MeasuredStatements:
     def add(self, phase: Phase, step: OperationStep) -> None:
         """Adds those of a step, unless its locks are known."""
         begin = f"operations: {step.label} ({phase}, statement"
-        earlier = step.before.statements if step.before is not None else ()
+        earlier = step.before.statements if step.before is not None and not step.before.are_locks_known else ()
         statements = () if step.are_locks_known else (*earlier, *step.statements)
         if not statements:
             return
@@ -165,7 +204,7 @@ class _MeasuredStatements:
         self.sources += [("RESET search_path", f"{begin} 0)")] if paths else []
         if step.only_if or step.only_if_exists or step.is_optional:
             self.optional.update(places)
-        if step.mode in (StepMode.BUILD_INDEX, StepMode.DROP_INDEX):
+        if step.mode in (StepMode.BUILD_INDEX, StepMode.DROP_INDEX) or step.on_partitioned:
             self.in_parts.update(places)
         if phase is not Phase.EXPAND or step.is_replacement:
             self.harmless.update(places)

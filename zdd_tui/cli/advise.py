@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -178,9 +179,9 @@ def write_plan(text: str, file: str, *, force: bool) -> None:
         PlanError: the file exists and `force` is not given, or it cannot be written.
     """
     require_new_file(file, force=force)
-    path = Path(file)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    path, part = Path(file), None
     try:
+        part = path.with_name(f".{path.name}.{os.getpid()}")
         with part.open("x", encoding="utf-8") as out:
             out.write(text)
         if force:
@@ -188,12 +189,14 @@ def write_plan(text: str, file: str, *, force: bool) -> None:
         else:
             os.link(part, path)  # unlike a rename, it never replaces a file that was created meanwhile
             part.unlink()
-    except FileExistsError:
-        part.unlink(missing_ok=True)
-        raise _already_exists(file) from None
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise PlanError(f"{file} cannot be written: {error.strerror}", "check the folder and its permissions") from None
+    except (OSError, ValueError) as error:  # ValueError: no file has such a name
+        with suppress(OSError, ValueError):
+            if part is not None:
+                part.unlink(missing_ok=True)
+        if isinstance(error, FileExistsError):
+            raise _already_exists(file) from None
+        reason = error.strerror if isinstance(error, OSError) else "it is not a file name"
+        raise PlanError(f"{file} cannot be written: {reason}", "check the folder and its permissions") from None
 
 
 def require_new_file(file: str, *, force: bool) -> None:
@@ -202,7 +205,7 @@ def require_new_file(file: str, *, force: bool) -> None:
     Raises:
         PlanError: the file exists and `force` is not given.
     """
-    if Path(file).exists() and not force:
+    if os.path.exists(file) and not force:  # Path.exists raises for a name that is too long
         raise _already_exists(file)
 
 

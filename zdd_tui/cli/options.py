@@ -1,6 +1,7 @@
 """The options of the verbs. Imports nothing slow: every command builds the whole parser."""
 
 import argparse
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -76,7 +77,8 @@ def _choose_theme(arguments: argparse.Namespace) -> tuple[str, str]:
     given = getattr(arguments, "config", None)
     path = Path(given) if given else default_config_path()
     try:
-        text = read_text(path) if path.exists() else ""
+        # Path.exists raises for a name that is too long.
+        text = read_text(path) if os.path.exists(path) else ""
     except ZddError:
         return DEFAULT_THEME, ""  # the list of releases tells why the file cannot be read
     if "theme" not in text:

@@ -17,13 +17,13 @@ in it is filled from the environment.
 
 import argparse
 import asyncio
+import errno
 import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TypeAlias
 
 from zdd_tui import __version__
@@ -57,6 +57,8 @@ from zdd_tui.model.release.records import CommandRequest
 from zdd_tui.model.release.state import CommandKind
 
 CommandHandler = Callable[[argparse.Namespace], int]
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""What the output to a full disk, or to a terminal that is gone, ends with."""
 PLAN_VARIABLE = "ZDD_PLAN"
 """The environment variable with the plan file that is used where the command line names none."""
 
@@ -65,6 +67,9 @@ Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb and returns its exit code; every expected error is one message on stderr."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # `zdd … >&-`: Python has no stream then
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  for the rest of the process
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without ✔ must not lose the output
@@ -94,9 +99,21 @@ def _run_verb(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # `zdd status | head`: the reader has closed the pipe. Python would report it again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # `zdd status | head`: the reader has closed the pipe.
+        _discard_output()
         return 0
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        _discard_output()
+        print(f"zdd: the output cannot be written: {error.strerror}", file=sys.stderr)
+        print("  Fix: make room where it is written, or write it elsewhere", file=sys.stderr)
+        return ZddError.exit_code
+
+
+def _discard_output() -> None:
+    """Python would report the failed write again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fill_plan_from_environment(arguments: argparse.Namespace) -> None:
@@ -112,7 +129,7 @@ def _fill_plan_from_environment(arguments: argparse.Namespace) -> None:
         and changes is not None
         and arguments.plan
         and "=" in arguments.plan
-        and not Path(arguments.plan).exists()
+        and not os.path.exists(arguments.plan)  # Path.exists raises for a name that is too long
     ):
         arguments.changes, arguments.plan = [arguments.plan, *changes], None  # zdd tune speed=50
     if arguments.plan is None:

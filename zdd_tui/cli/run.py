@@ -13,6 +13,7 @@ from zdd_tui.cli.commands import EXIT_TIMEOUT, build_precondition, open_store
 from zdd_tui.model.errors import DatabaseError, PlanError, Refused
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.claims import count_verdicts
+from zdd_tui.model.release.gate_rows import BEFORE_FIRST_PHASE
 from zdd_tui.model.release.preview import preview_command
 from zdd_tui.model.release.records import CommandRequest, ReleaseRecord
 from zdd_tui.model.release.state import CommandKind, ReleaseState, closed_gates, requires_name
@@ -103,14 +104,12 @@ def _result(record: ReleaseRecord, until: str) -> int | None:
     if release.state is ReleaseState.DONE:
         sys.stdout.write(f"{release.name} is done\n")
         return 0
-    if release.state is ReleaseState.PLANNED and not closed_gates(release, record.gates, record.now):
-        return None
-    if release.state is not ReleaseState.WAITING:
+    if release.state not in (ReleaseState.WAITING, ReleaseState.PLANNED):
         _say_error(f"{release.name} is {release.state}{f': {release.error}' if release.error else ''}")
         if release.state is ReleaseState.ROLLED_BACK:
             _say_error("to start another release of this name: zdd agent PLAN")
         return 1
-    phase = release.current_phase.name if release.current_phase else release.name
+    phase = release.current_phase.name if release.current_phase else BEFORE_FIRST_PHASE
     if closed := closed_gates(release, record.gates, record.now):
         _say_error(f"{phase}: gate {closed[0].name}: {closed[0].verdict}: {closed[0].reason}")
         return EXIT_TIMEOUT

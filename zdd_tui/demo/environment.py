@@ -33,6 +33,7 @@ from zdd_tui.demo.plan import (
     strategy_plan_yaml,
 )
 from zdd_tui.model.errors import ZddError
+from zdd_tui.model.migrations.operations import PlanOperation
 from zdd_tui.testbed.processes import spawn, stop, wait_until
 from zdd_tui.testbed.servers import PostgresServer, RedisServer, postgres_server, redis_server
 
@@ -52,7 +53,8 @@ class DemoOptions:
         rows: seeded rows of the table.
         rate: requests per second of the load.
         kind, mode, max_rows_per_second: of an expand/contract release; None is no limit of the backfill.
-        is_fast: two pods that drain in a second instead of four that take two; for tests.
+        is_fast: two pods that count as available at once and drain in a second, instead of four that take one second
+            and two; for tests.
         canary_by: what sets a canary's weight: ``replicas``, ``flag`` or ``gateway``.
         has_guard: the plan has a guard, and versions above 1 can be broken: see :attr:`Environment.fault_file`.
         is_guard_lenient: the guard's limits tolerate a slow machine, and missing data is no reason to roll back.
@@ -78,7 +80,7 @@ class DemoOptions:
     fault: str = ""
     regions: tuple[str, ...] = ()
     region: str = ""
-    migration: tuple[str, ...] = ()
+    migration: tuple[PlanOperation, ...] = ()
 
     @property
     def changes_schema(self) -> bool:
@@ -305,6 +307,8 @@ async def _deploy(env: Environment) -> None:
         fault_file=str(env.fault_file) if options.has_guard else "",
         requires_flags=options.changes_schema,
     )
+    if options.is_fast:
+        deployment["spec"]["minReadySeconds"] = 0
     async with Cluster.connect(str(env.kubeconfig), None, "default") as cluster:
         await cluster.http.request_json("POST", cluster.path("apis/apps/v1", "deployments"), body=deployment)
         await cluster.http.request_json("POST", cluster.path("api/v1", "services"), body=manifests.service_manifest())

@@ -14,7 +14,7 @@ from zdd_tui.cli.status import format_status, wait_result
 from zdd_tui.demo.environment import POLL_INTERVAL, Environment
 from zdd_tui.model.errors import StepFailed, ZddError
 from zdd_tui.model.release.records import CommandRequest, ReleaseRecord, StoredCommand
-from zdd_tui.model.release.state import CommandKind, ReleaseState
+from zdd_tui.model.release.state import CommandKind, ReleaseState, closed_gates
 from zdd_tui.model.release.summary import has_no_agent
 
 RecordCallback = Callable[[ReleaseRecord], None]
@@ -57,7 +57,13 @@ class ReleaseDriver:
 
     async def start_phase(self, phase: str) -> None:
         """Sends the advance into a phase and returns when the agent has accepted it."""
-        record = await self.read_record()
+        # Before the first phase there may be gates, too.
+        record = await self.wait_until(
+            lambda record: (
+                record.release.state is not ReleaseState.PLANNED
+                or not closed_gates(record.release, record.gates, record.now)
+            )
+        )
         assert record.release.next_phase is not None
         assert record.release.next_phase.name == phase, f"{phase} is not next"
         await self.run_command(CommandKind.ADVANCE, typed=record.release.name)

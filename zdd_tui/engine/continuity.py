@@ -1,19 +1,19 @@
 """Whether the triggers between the two sides have been in force without a break: what makes their records a proof.
 
-A reverse trigger without a break has copied every write of the new side to the old one, or recorded that it could not.
+A sync trigger without a break has copied every write of its side to the other one, or recorded that it could not.
 A witness without a break has recorded every write that left the two sides different. The state of the triggers is saved
 with the step that installs them, in its transaction, and again when a comparison has found no difference.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.store.witness import read_trigger_continuity
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.observations import find_step_record
-from zdd_tui.model.ddl.names import lock_order_name, sync_name
+from zdd_tui.model.ddl.names import Side, lock_order_name, sync_name
 from zdd_tui.model.ddl.witness import expected_triggers
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.release.records import ReleaseRecord
@@ -22,7 +22,7 @@ from zdd_tui.model.release.state import StepStatus
 DETAIL = "continuity"
 """The key in the detail of the steps that install the triggers."""
 
-INSTALLED_BY = ("sync-reverse", "extend-witness")
+INSTALLED_BY = ("sync-forward", "sync-reverse", "extend-witness")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +30,27 @@ class Continuity:
     """Which triggers have been in force since nothing differed.
 
     Attributes:
+        forward: the trigger that copies writes of the old side to the new side, for every session.
         reverse: the trigger that copies writes of the new side to the old side.
         witness: the witness, on both sides.
     """
 
+    forward: bool = False
     reverse: bool = False
     witness: bool = False
+
+    def proves_written_alone(self, side: Side) -> bool:
+        """Whether every write of the other side alone is recorded: then a row without such a record was written on
+        ``side`` alone."""
+        return self.witness or (self.forward and (side == "new" or self.reverse))
 
 
 def watched_triggers(plan: Plan, step: str) -> tuple[str, ...]:
     """Names of the triggers that a step of `INSTALLED_BY` installs."""
     if step == "extend-witness":
         return expected_triggers(plan, both_sides=True)
+    if step == "sync-forward":
+        return (sync_name(plan, "forward"),)
     return (sync_name(plan, "reverse"), *((lock_order_name(plan),) if plan.change.kind == "table" else ()))
 
 
@@ -76,7 +85,17 @@ def compare_states(record: ReleaseRecord, states: dict[str, str]) -> Continuity:
         step = find_step_record(record, name)
         return step is not None and name in states and step.detail.get(DETAIL) == states[name]
 
-    return Continuity(reverse=is_same("sync-reverse"), witness=is_same("extend-witness"))
+    return Continuity(
+        forward=is_same("sync-forward") and _fires_always(states["sync-forward"]),
+        reverse=is_same("sync-reverse"),
+        witness=is_same("extend-witness"),
+    )
+
+
+def _fires_always(state: str) -> bool:
+    """Whether the triggers fire in sessions of every session_replication_role; an earlier zdd installed others."""
+    _, *triggers = state.split("; ")
+    return bool(triggers) and all(each.endswith(" A") for each in triggers)
 
 
 async def check_continuity(ctx: Context, record: ReleaseRecord, *, conn: Connection | None = None) -> Continuity:
@@ -109,7 +128,7 @@ class KeptContinuity:
 
     async def after(self, conn: Connection) -> None:
         states = await _read_states(conn, self._ctx.expand_contract_plan, self._record)
-        is_kept = {"sync-reverse": self._kept.reverse, "extend-witness": self._kept.witness}
+        is_kept = dict(zip(INSTALLED_BY, astuple(self._kept), strict=True))
         for name, state in states.items():
             step = find_step_record(self._record, name)
             if is_kept[name] and step is not None:

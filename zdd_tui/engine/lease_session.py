@@ -325,7 +325,7 @@ class LeaseSession:
             if command.kind is CommandKind.TUNE:
                 outcome = describe_tune_result(self._plan, before, after)
             else:
-                outcome = f"{_position_name(after)} is {after.state}{', paused' if after.paused else ''}"
+                outcome = f"{_position_name(after)} is {after.state.text}{', paused' if after.paused else ''}"
             if late := command.seconds_late(record.now):
                 outcome += f"; late: confirmed {format_duration(late)} before"
             await self._store.complete_command(stored.id, refused=False, outcome=outcome, release=after, events=events)

@@ -21,6 +21,7 @@ from zdd_tui.engine.continuity import check_continuity, read_states, save_states
 from zdd_tui.engine.observations import find_step_record
 from zdd_tui.engine.witness import move_all_records, name_writers, tolerated_keys
 from zdd_tui.model.ddl.catalog import Catalog
+from zdd_tui.model.ddl.names import SIDES
 from zdd_tui.model.ddl.rows import written_since_statement
 from zdd_tui.model.ddl.witness import expected_triggers
 from zdd_tui.model.release.records import ReleaseRecord, StepRecord
@@ -163,42 +164,54 @@ async def _is_new_side_older(ctx: Context, row: Disagreement, marker: str) -> bo
 
 
 async def copy_unwritten(ctx: Context, record: ReleaseRecord, differing: tuple[Disagreement, ...]) -> int:
-    """Copies rows to the old side whose old row was not written since the verification found both sides equal.
+    """Copies rows to the old side whose old side was not written since both sides were equal.
 
-    Table kind only: in the column kind one row has both sides. No trigger and no record is needed for this proof. A row
-    that one side lacks is left: whoever truncates the new table must not empty the old one.
+    Proved by the forward trigger, where it was in force without a break and has recorded no write of the row; or, in
+    the table kind, by an old row that was not written since the verification: for that no trigger and no record is
+    needed. A row that one side lacks is left: whoever truncates the new table must not empty the old one.
 
     Returns:
         the number of rows that were copied.
     """
     plan, step = ctx.expand_contract_plan, find_step_record(record, "verify-rows")
     since = step.detail.get("since") if step is not None else None
-    if plan.change.kind != "table" or since is None:
-        return 0
-    marker = await usable_marker(ctx.read_connection, str(since))
-    if marker is None:
+    marker = None
+    if plan.change.kind == "table" and since is not None:  # in the column kind one row has both sides
+        marker = await usable_marker(ctx.read_connection, str(since))
+    if marker is None and not (await check_continuity(ctx, record)).forward:
         return 0
     catalog, copied = await ctx.catalog(fresh=True), 0
     for each in differing:
         if each.has_old and each.has_new:
             for _ in range(COPY_TRIES):
                 try:
-                    copied += await _copy_unwritten_row(ctx, catalog, each.key, marker)
+                    copied += await _copy_unwritten_row(ctx, record, catalog, each.key, marker)
                     break
                 except RETRYABLE_ERRORS:
                     await asyncio.sleep(COPY_PAUSE)
     return copied
 
 
-async def _copy_unwritten_row(ctx: Context, catalog: Catalog, key: Key, marker: str) -> bool:
-    plan = ctx.expand_contract_plan
+async def _copy_unwritten_row(
+    ctx: Context, record: ReleaseRecord, catalog: Catalog, key: Key, marker: str | None
+) -> bool:
+    plan, release_id = ctx.expand_contract_plan, ctx.store.release_id
     async with ctx.store.fenced() as conn:
-        if not await lock_row(conn, plan, catalog, key):
+        present = await lock_row(conn, plan, catalog, key)
+        if present is None:
             return True
-        written = await conn.fetchrow(written_since_statement(plan, catalog), marker, *key)
-        if written is None or written["old"] is not False or written["new"] is not True:
+        if len(present) < len(SIDES):
             return False
-        return not await copy_row_down(conn, plan, catalog, key)
+        is_proved = (await check_continuity(ctx, record, conn=conn)).forward and "old" not in (
+            await store.read_sides_now(conn, release_id, key)
+        )
+        if not is_proved and marker is not None:
+            written = await conn.fetchrow(written_since_statement(plan, catalog), marker, *key)
+            is_proved = written is not None and written["old"] is False and written["new"] is True
+        if not is_proved or await copy_row_down(conn, plan, catalog, key):
+            return False
+        await store.settle_rows(conn, release_id, [key], "repaired")
+        return True
 
 
 def has_written_new_side_alone(steps: tuple[StepRecord, ...]) -> bool:

@@ -28,12 +28,12 @@ from zdd_tui.engine.restore import restore_trigger
 from zdd_tui.engine.witness import move_all_records, settle_open_rows, tolerated_keys
 from zdd_tui.model.ddl.rows import keep_side_statements
 from zdd_tui.model.errors import BackendError, DatabaseError, DatabaseUnavailable, PlanError, StaleEpoch, StepFailed
-from zdd_tui.model.plan.base import DualWriteMode
+from zdd_tui.model.plan.base import DualWriteMode, Plan
 from zdd_tui.model.release.condition import Condition
 from zdd_tui.model.release.conditions import rollback_triggers
 from zdd_tui.model.release.records import NewEvent, ReleaseRecord
 from zdd_tui.model.release.state import Release
-from zdd_tui.model.release.witness import MAX_COUNTED, WitnessMode, accepts_down, may_lose_new_side
+from zdd_tui.model.release.witness import MAX_COUNTED, WitnessMode, accepts_down, may_lose_new_side, may_read_old
 
 TRIES = 10
 """How often rows that another transaction holds, or a trigger whose table is locked, are tried without any progress."""
@@ -164,7 +164,7 @@ async def restore_triggers(ctx: Context, release: Release) -> None:
     What goes wrong is logged: the steps of the rollback check again.
     """
     for condition in rollback_triggers(ctx.expand_contract_plan, release):
-        if (error := await _try_restore(ctx, condition)) is not None:
+        if (error := await _try_restore(ctx, condition, release)) is not None:
             ctx.log(f"{condition.name} could not be restored yet: {error}")
 
 
@@ -172,7 +172,7 @@ async def _require_triggers(ctx: Context, release: Release) -> None:
     """Restores the triggers, and raises where one of them cannot be restored: V3 would write the new side alone."""
     for condition in rollback_triggers(ctx.expand_contract_plan, release):
         for left in reversed(range(TRIES)):
-            if (error := await _try_restore(ctx, condition)) is None:
+            if (error := await _try_restore(ctx, condition, release)) is None:
                 break
             if not left:
                 raise StepFailed(
@@ -183,7 +183,7 @@ async def _require_triggers(ctx: Context, release: Release) -> None:
             await asyncio.sleep(PAUSE)
 
 
-async def _try_restore(ctx: Context, condition: Condition) -> Exception | None:
+async def _try_restore(ctx: Context, condition: Condition, release: Release) -> Exception | None:
     """Restores a trigger where it is missing or disabled, and records that; the error where it cannot be restored.
 
     Raises:
@@ -200,8 +200,18 @@ async def _try_restore(ctx: Context, condition: Condition) -> Exception | None:
     if restored:
         text = f"{condition.name} was missing or disabled in the rollback, restored by the agent"
         ctx.log(text)
-        await ctx.store.append_events([NewEvent("condition", text)])
+        await ctx.store.append_events([NewEvent("condition", text, _describe_gap(ctx.expand_contract_plan, release))])
     return None
+
+
+def _describe_gap(plan: Plan, release: Release) -> str:
+    """What a trigger that was missing in a rollback means for the rows; empty where V2 overwrites none of them."""
+    if plan.change.dual_write is DualWriteMode.TRIGGER or not may_read_old(release):
+        return ""
+    return (
+        "what V3 wrote meanwhile is copied to the old side, but a row that V2 has written again since has V2's values:"
+        " another event names such rows, as far as the witness has recorded them"
+    )
 
 
 async def _build_failure(ctx: Context, lost: RecentWrites) -> StepFailed:

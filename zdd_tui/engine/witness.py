@@ -19,9 +19,10 @@ from zdd_tui.engine.backfill.transaction import RETRYABLE_ERRORS
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.continuity import check_continuity
 from zdd_tui.model.ddl.catalog import Catalog
+from zdd_tui.model.ddl.names import SIDES, Side
 from zdd_tui.model.ddl.witness import orphans_statement
 from zdd_tui.model.errors import ClusterError, DatabaseUnavailable, StaleEpoch, ZddError
-from zdd_tui.model.release.records import ReleaseRecord
+from zdd_tui.model.release.records import NewEvent, ReleaseRecord
 from zdd_tui.model.release.witness import (
     Copy,
     WitnessMode,
@@ -29,12 +30,16 @@ from zdd_tui.model.release.witness import (
     choose_copy,
     describe_writers,
     find_pods,
+    may_read_old,
     reads_new_side,
     witness_mode,
 )
 
 MAX_ROWS = 500
 """Recorded rows that are looked at in one call."""
+
+MAX_NAMED_KEYS = 20
+"""Keys that an event names."""
 
 TIME_BUDGET = 1.0
 """Seconds for the repairs of one call; the next one continues."""
@@ -96,6 +101,8 @@ async def settle_open_rows(ctx: Context, record: ReleaseRecord, mode: WitnessMod
     if not is_truncated:
         agreed.add(TRUNCATED)
     async with ctx.store.fenced() as conn:
+        if mode is WitnessMode.ROLLBACK and may_read_old(record.release):
+            await _report_replaced(ctx, conn, await store.list_new_side_keys(conn, release_id, agreed))
         await _settle_agreed(ctx, conn, record, catalog, agreed)
         await store.mark_different(conn, release_id, [*differing, *([TRUNCATED] if is_truncated else [])])
         if is_truncated:
@@ -104,11 +111,16 @@ async def settle_open_rows(ctx: Context, record: ReleaseRecord, mode: WitnessMod
         continuity = await check_continuity(ctx, record)
         # From cutover on a row of which only the new side was written is not the old side's to correct.
         reads_new = reads_new_side(record.release)
-        is_proved = continuity.witness and not is_truncated
+        proved = {side: not is_truncated and continuity.proves_written_alone(side) for side in SIDES}
         chosen = [
             (row.key, copy)
             for row in found
-            if row.key in differing and (copy := choose_copy(mode, row.sides, reads_new=reads_new, is_proved=is_proved))
+            if row.key in differing
+            and (
+                copy := choose_copy(
+                    mode, row.sides, reads_new=reads_new, is_proved=proved["new" if row.sides == {"new"} else "old"]
+                )
+            )
         ]
         await _repair(ctx, record, catalog, mode, chosen)
     async with ctx.store.fenced() as conn:
@@ -128,6 +140,24 @@ async def _settle_agreed(
         replaced = {key: xid for key, xid in written.items() if xid not in recorded[key]}
         await store.mark_replaced(conn, release_id, replaced)
     await store.settle_rows(conn, release_id, keys, "agreed")
+
+
+async def _report_replaced(ctx: Context, conn: Connection, keys: Sequence[Key]) -> None:
+    """Tells which rows V3 wrote alone and somebody has written on both sides since, before the agent could copy them.
+
+    V2 that reads the old side writes whole rows from it. What V3 wrote there cannot be read any more.
+    """
+    if not keys or not ctx.expand_contract_plan.change.has_witness:
+        return
+    named = ", ".join("/".join(key) for key in sorted(keys)[:MAX_NAMED_KEYS])
+    more = f" and {len(keys) - MAX_NAMED_KEYS:,} more" if len(keys) > MAX_NAMED_KEYS else ""
+    text = (
+        f"rows that V3 wrote while no trigger copied them: {len(keys):,} were written on both sides, by V2 or by hand,"
+        f" before the agent could copy them: key {named}{more}; what V3 wrote there may be replaced"
+    )
+    ctx.log(text)
+    where = "all keys: zdd.witness_row with side new or both, and outcome agreed"
+    await ctx.store.append_events([NewEvent("condition", text, where)], conn=conn)
 
 
 async def _name_pods(ctx: Context, addresses: Sequence[str]) -> None:
@@ -206,14 +236,18 @@ async def _repair_row(
     """Copies a row. What the choice relied on is read again with the row locked."""
     plan, release_id = ctx.expand_contract_plan, ctx.store.release_id
     if copy == "down" or needs_proof:
-        differs = await lock_row(conn, plan, catalog, key)
-        if not differs:
+        present = await lock_row(conn, plan, catalog, key)
+        if present is None:
             await _settle_agreed(ctx, conn, record, catalog, {key})
             return
-        wanted = {"new"} if copy == "down" else {"old"}
-        if await store.read_sides_now(conn, release_id, key) != wanted:
+        written: Side = "new" if copy == "down" else "old"
+        if await store.read_sides_now(conn, release_id, key) != {written}:
             return
-        if not (await check_continuity(ctx, record, conn=conn)).witness:
+        continuity = await check_continuity(ctx, record, conn=conn)
+        if not continuity.proves_written_alone(written):
+            return
+        # No sync trigger sees a TRUNCATE: where only they prove something, a row that one side lacks is left.
+        if not continuity.witness and len(present) < len(SIDES):
             return
     error = await (copy_row_down if copy == "down" else repair_row)(conn, plan, catalog, key)
     if error:

@@ -40,7 +40,7 @@ def why_no_start(record: ReleaseRecord | None, start: AgentStart | None, now: fl
         reading_age: seconds since the record was read.
     """
     if record is not None and record.release.state.has_ended:
-        return f"the release is {record.release.state}: it needs no agent"
+        return f"the release is {record.release.state.text}: it needs no agent"
     lease = record.lease if record is not None else None
     if assess_activity(lease, reading_age).is_active:
         return f"an agent is running the release: pid {lease.pid} on {lease.host}" if lease else ""

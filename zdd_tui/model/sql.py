@@ -161,6 +161,19 @@ def fold_name(token: Token) -> str:
     return token.text[1:-1].replace('""', '"') if token.kind == "name" else token.text.lower()
 
 
+_MASKS = {**dict.fromkeys(("string", "escaped", "dollar", "unreadable"), "'…'"), "number": "…", "comment": ""}
+
+
+def redact_query(query: str, length: int = 100) -> str:
+    """A query for a line of evidence, without its strings and numbers, which may be personal data."""
+    end, parts = 0, []
+    for token in readable_tokens(query):
+        parts += [" " if token.start > end else "", _MASKS.get(token.kind, token.text)]
+        end = token.end
+    text = " ".join("".join(parts).split())
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
 def unsafe_token(text: str, *, statements: bool = False) -> str | None:
     """Why this text could mean something else to the server than to us, or None when it cannot.
 

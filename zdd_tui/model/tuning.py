@@ -116,6 +116,10 @@ def apply_tuning(plan: Backfill, tuning: Tuning, requested: RequestedLimits) -> 
     return tuple(sorted((key, getattr(limits, key)) for key in wanted if getattr(limits, key) != getattr(plan, key)))
 
 
+MAX_DIGITS = 18
+"""Of a limit. Python converts no number of more than 4300 digits, and no limit comes near either."""
+
+
 def parse_requested_limits(assignments: Sequence[str]) -> dict[str, object]:
     """Parses ``key=value``: ``speed=50``, ``max_rows_per_second=5k`` or ``none``, ``batch_rows=plan``.
 
@@ -137,9 +141,10 @@ def _parse_value(text: str) -> object:
         return None
     if lower == PLAN_VALUE:
         return PLAN_VALUE
-    if lower.endswith("k") and lower[:-1].isdecimal():
-        return int(lower[:-1]) * 1000
-    return int(lower) if lower.isdecimal() else text
+    digits = lower.removesuffix("k")
+    if not digits.isdecimal() or len(digits) > MAX_DIGITS:
+        return text
+    return int(digits) * (1 if digits == lower else 1000)
 
 
 def reset_to_plan(tuning: Tuning) -> dict[str, object]:

@@ -109,8 +109,13 @@ class ReleaseWalk:
             StepFailed: a step failed, or a gate did not open; names it and the reason.
         """
         self._log(f"  {phase}")
+        if self.holder.release.current_phase is None and self.holder.release.gates:
+            await self._wait_until_open()
         await self._apply_command(Command(CommandKind.ADVANCE, typed=self.holder.release.name))
         await self._run_pending_steps()
+        await self._wait_until_open()
+
+    async def _wait_until_open(self) -> None:
         await self._wait_for_gates(lambda: not closed_gates(self.holder.release, self._gates, self._server_now))
 
     async def finish(self) -> None:

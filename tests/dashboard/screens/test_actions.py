@@ -533,3 +533,10 @@ async def test_every_action_of_the_registry_has_an_effect(only: str) -> None:
             assert shown != before or len(desk.source.sent_commands) > sent, each.id
             while len(desk.app.screen_stack) > 1:
                 await desk.press("escape")
+
+
+async def test_a_refusal_names_keys_of_the_screen_and_no_command_that_shows_what_the_screen_shows() -> None:
+    async with AppDriver("paused") as desk:
+        assert "the release is paused (resume it first: press p)" in await desk.press("a")
+    async with AppDriver("open") as desk:
+        assert "zdd status" not in await desk.press("t")

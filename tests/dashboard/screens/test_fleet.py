@@ -231,3 +231,7 @@ async def test_a_new_reading_moves_no_cursor_and_an_empty_fleet_is_no_error() ->
         source.set_fleet(Fleet())
         await pilot.pause(0.3)
         assert "no database" in screen_text(app)
+        assert "Enter" not in screen_text(app).splitlines()[-1], "there is nothing to open"
+        source.set_fleet(replace(fixed_fleet(), rows=tuple(row for row in fixed_fleet().rows if row.has_ended)))
+        await pilot.pause(0.3)
+        assert "no active release; the history has those that have ended" in screen_text(app)

@@ -322,6 +322,8 @@ def test_the_most_urgent_gates_are_visible_and_the_others_counted() -> None:
     running = replace(record_of, release=replace(record_of.release, state=ReleaseState.RUNNING))
     (line,) = gate_lines(replace(made, release=Observed(running, MONOTONIC)), MOMENT, 60)
     assert text(line).startswith("contract waits for: ✗ "), "what fails is not cut off"
+    shown = text(*gate_lines(replace(made, release=Observed(running, MONOTONIC)), MOMENT, 170))
+    assert shown.endswith("  ✔ 5 pass"), "what passes is not waited for"
 
 
 def test_the_ages_of_gates_are_a_column_and_no_gate_has_one_that_was_never_checked() -> None:

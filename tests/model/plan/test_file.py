@@ -30,6 +30,13 @@ def test_the_example_is_a_plan() -> None:
     assert loaded.plan.change.table == TableName(schema_="public", name="users")
 
 
+def test_sql_of_a_migration_is_no_place_for_variables() -> None:
+    sql = "COMMENT ON TABLE t IS '${DATABASE_URL} ${NOWHERE} ${'"
+    loaded = load(f"name: n\ndatabase: {{dsn: '${{DATABASE_URL}}'}}\noperations: [{{sql: \"{sql}\"}}]\n")
+    assert loaded.plan.operations[0].sql == sql
+    assert find_placeholders(loaded.document) == {"DATABASE_URL"}
+
+
 def test_the_stored_copy_and_every_repr_keep_secrets_out() -> None:
     loaded = load(EXAMPLE)
     assert loaded.document["database"]["dsn"] == "${DATABASE_URL}"

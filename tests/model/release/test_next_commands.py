@@ -129,7 +129,8 @@ def test_a_second_rollback_is_refused_because_it_changes_nothing() -> None:
 def test_an_ended_release_has_one_answer_to_every_command(state: ReleaseState, kind: CommandKind) -> None:
     ended = Release("users", "hash", build_expand_contract(), state)
     found = explain_refusal(ended, kind, {}, 0.0)
-    assert found.startswith(f"release users has ended: it is {state}")
+    assert found.startswith(f"release users has ended: it is {state.text}")
     assert found.endswith("(to begin another: zdd agent --new PLAN)")
-    assert explain_ended(ended, "p.yaml", "eu").title.startswith(f"release users has ended in region eu: it is {state}")
+    in_region = explain_ended(ended, "p.yaml", "eu").title
+    assert in_region.startswith(f"release users has ended in region eu: it is {state.text}")
     assert explain_ended(ended, "p.yaml").hint == "to begin another: zdd agent --new p.yaml"

@@ -91,7 +91,9 @@ def test_every_gate_has_a_description() -> None:
         build_blue_green(),
         build_dark_launch(dark),
         *map(build_canary, plans),
-        build_operations(OperationsPlan.model_validate(common | {"operations": ["ALTER TABLE t ADD n serial"]})),
+        build_operations(
+            OperationsPlan.model_validate(common | {"operations": ["ALTER TABLE t ADD n serial", "DROP TABLE u"]})
+        ),
     ]
     gates = {gate.name for each in strategies for phase in add_guard_gate(each).phases for gate in phase.gates}
     assert gates | {REGION_GATE} == set(GATE_DESCRIPTIONS)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from zdd_tui.backends.postgres.catalog import trigger_names
@@ -11,6 +11,7 @@ from zdd_tui.backends.postgres.row_visibility import WITH_DESCENDANTS
 from zdd_tui.model.ddl.jobs import list_read_tables
 from zdd_tui.model.ddl.lint import created_objects, down_source_columns, up_source_columns
 from zdd_tui.model.ddl.names import archived_name
+from zdd_tui.model.operations.relied import ReliedObjectsOfPlan
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.release.condition_findings import DatabaseFacts, SchemaObject, TriggerFacts
 from zdd_tui.model.sql import quote_qualified
@@ -117,13 +118,67 @@ class ReliedObjects:
         )
 
 
+async def read_operation_facts(conn: Connection, release_id: int, relied: ReliedObjectsOfPlan) -> DatabaseFacts:
+    """Reads what the operations of a plan rely on. Tables are looked up as the migration does."""
+    names: dict[str, str] = {}
+    for settings in dict.fromkeys(each for _, each in relied.tables):
+        async with conn.transaction(readonly=True):
+            for setting in settings:
+                await conn.execute(setting)
+            rows = await conn.fetch(_TABLE_NAMES, [table for table, own in relied.tables if own == settings])
+            names |= {row["name"]: row["qualified"] for row in rows}
+    family = [row["name"] for row in await conn.fetch(_DESCENDANTS, list(names.values()))]
+    facts = await _read_facts(conn, release_id, family, relied.triggers)
+    return replace(facts, names={name: _plain(qualified) for name, qualified in names.items()})
+
+
+_TABLE_NAMES = """
+SELECT t AS name, format('%I.%I', n.nspname, c.relname) AS qualified
+FROM unnest($1::text[]) AS t JOIN pg_class c ON c.oid = to_regclass(t) JOIN pg_namespace n ON n.oid = c.relnamespace
+"""
+
+
+_DESCENDANTS = f"""
+WITH RECURSIVE {WITH_DESCENDANTS.format(roots="$1")}
+SELECT format('%I.%I', n.nspname, c.relname) AS name
+FROM family JOIN pg_class c ON c.oid = family.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+"""  # noqa: S608 - a constant
+"""The tables with their partitions, whose indexes are built one by one."""
+
+
+async def read_trigger_definition(conn: Connection, table: str, name: str) -> str:
+    """The definitions of a trigger's function and of the trigger, as a list in JSON; empty where there is none.
+
+    Args:
+        table: the qualified name, unquoted.
+    """
+    async with conn.transaction(readonly=True):
+        await conn.execute("SET LOCAL search_path = pg_catalog")
+        return str(
+            await conn.fetchval(
+                "SELECT json_build_array(pg_get_functiondef(t.tgfoid), pg_get_triggerdef(t.oid),"
+                " format('ALTER TABLE %I.%I ENABLE ALWAYS TRIGGER %I', n.nspname, c.relname, t.tgname))::text"
+                " FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
+                " WHERE t.tgname = $2 AND n.nspname || '.' || c.relname = $1",
+                table,
+                name,
+            )
+            or ""
+        )
+
+
 async def read_database_facts(conn: Connection, release_id: int, relied: ReliedObjects | None) -> DatabaseFacts:
     """Reads everything that the conditions about the database need, in one statement.
 
     Args:
         relied: None where the strategy leaves the schema alone; then only the details of the steps are read.
     """
-    tables, triggers = (relied.tables, relied.triggers) if relied else ((), ())
+    return await _read_facts(conn, release_id, *((relied.tables, relied.triggers) if relied else ((), ())))
+
+
+async def _read_facts(
+    conn: Connection, release_id: int, tables: Iterable[str], triggers: Iterable[str]
+) -> DatabaseFacts:
     async with conn.transaction(readonly=True):
         await conn.execute("SET LOCAL search_path = pg_catalog")  # types and names then read the same for every role
         raw = json.loads(await conn.fetchval(_FACTS, release_id, list(tables), list(triggers)))

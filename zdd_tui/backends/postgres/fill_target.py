@@ -4,13 +4,42 @@ from zdd_tui.backends.postgres.catalog import find_table, ordered_types, read_ta
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.model.ddl.catalog import CatalogColumn, Table
 from zdd_tui.model.errors import StepFailed
-from zdd_tui.model.operations.base import Fill
+from zdd_tui.model.operations.base import Fill, shorten
 from zdd_tui.model.operations.fills import CTID
 
 _PLACE = (
     "SELECT n.nspname::text AS schema, c.relname::text AS name FROM pg_class c"
     " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)"
 )
+
+
+class NotInBatches(StepFailed):
+    """The rows of a table cannot be found batch by batch."""
+
+
+async def read_reason_for_one(conn: Connection, fill: Fill, max_rows: int) -> str:
+    """Why a fill runs as one statement; empty where it runs in batches.
+
+    Raises:
+        StepFailed: the table has more than that many rows, or is no table.
+    """
+    reason = f"it {fill.reason}" if fill.statement else ""
+    if not reason:
+        try:
+            await read_fill_target(conn, fill)
+        except NotInBatches as error:
+            reason = error.title
+    if not reason or await conn.fetchrow(_PLACE, fill.table) is None:
+        return reason
+    some = f"SELECT count(*) FROM (SELECT FROM {fill.table} LIMIT $1) AS page"  # noqa: S608  a name quoted by the parser
+    if await conn.fetchval(some, max_rows + 1) > max_rows:
+        raise StepFailed(
+            f"{shorten(fill.sql)} cannot run in batches: {reason}; and as one statement it would lock rows of a table"
+            f" with more than {max_rows:,} rows",
+            "write it so that batches can do it; or allow more rows: backfill.max_statement_rows of the plan; or give"
+            " the operation undo: and phase:",
+        )
+    return reason
 
 
 async def read_fill_target(conn: Connection, fill: Fill) -> tuple[Table, tuple[CatalogColumn, ...]] | None:
@@ -36,7 +65,9 @@ async def read_fill_target(conn: Connection, fill: Fill) -> tuple[Table, tuple[C
             raise StepFailed(f"{fill.table} is not a table", "name the table itself in the statement")
         columns = {column["name"]: column for column in relation["columns"] or []}
         ordered = await ordered_types(conn, [column["type_oid"] for column in columns.values()])
-    for index in relation["unique"] or []:
+    # The index of a new key is built in expand, after this was read for the first time.
+    found = sorted(relation["unique"] or [], key=lambda index: tuple(index["columns"]) != fill.key)
+    for index in found:
         key = [columns[column] for column in index["columns"]]
         if all(column["not_null"] and column["type_oid"] in ordered for column in key):
             _require_fixed_key(fill, [column["name"] for column in key])
@@ -60,21 +91,21 @@ def _require_fixed_key(fill: Fill, key: list[str]) -> None:
     """A row whose key changes moves to another page, and would be written again or not at all."""
     changed = [column for column, _ in fill.values if column in key]
     if changed:
-        raise StepFailed(
+        raise NotInBatches(
             f"{fill.table}: {', '.join(changed)} is part of the key by which the batches are found",
             "run the statement as one: write it as a mapping with sql:, undo: and phase:",
         )
 
 
 def _require_place(fill: Fill, kind: str, *, has_children: bool) -> CatalogColumn:
-    if fill.is_once:
-        raise StepFailed(
+    if fill.is_once or fill.into:
+        raise NotInBatches(
             f"{fill.table} has no unique index over columns that are NOT NULL: a row that a session changes meanwhile"
             " moves, and would get the values twice or not at all",
             "add a primary key first, or a WHERE that no updated row meets, such as: WHERE column IS NULL",
         )
     if kind == "p" or has_children:
-        raise StepFailed(
+        raise NotInBatches(
             f"{fill.table} has partitions and no unique index over columns that are NOT NULL",
             "add a primary key first, or fill each partition by its own name",
         )

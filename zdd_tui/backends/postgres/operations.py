@@ -1,6 +1,6 @@
 """What the steps of operations read from the catalog and from the tables."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import takewhile
@@ -189,7 +189,27 @@ ORDER BY 1
 
 async def find_problems(conn: Connection, operations: Iterable[Operation]) -> list[tuple[str, str]]:
     """What would stop a later phase, each with a hint: objects that depend on one that the migration drops."""
+    operations = list(operations)
     problems: list[tuple[str, str]] = []
+    for operation in operations:
+        async with conn.transaction():
+            for setting in operation.settings:
+                await conn.execute(setting)
+            for requirement in operation.requirements:
+                problems += [(row[0], requirement.hint) for row in await _read_problems(conn, requirement.query)]
+    found = await find_dependents(conn, operations, lambda _: True)
+    return [*problems, *((text, "drop each of them by name, before it") for text in found)]
+
+
+async def find_dependents(
+    conn: Connection, operations: Iterable[Operation], is_judged: Callable[[Operation], bool]
+) -> list[str]:
+    """The objects that depend on one that the migration drops, and that no operation drops before it by name.
+
+    Args:
+        is_judged: whether an operation's object counts.
+    """
+    lines: list[str] = []
     gone: list[tuple[int, int, int]] = []
     operations = list(operations)
     for position, operation in enumerate(operations):
@@ -198,21 +218,14 @@ async def find_problems(conn: Connection, operations: Iterable[Operation]) -> li
         async with conn.transaction():
             for setting in operation.settings:
                 await conn.execute(setting)
-            for requirement in operation.requirements:
-                problems += [(row[0], requirement.hint) for row in await _read_problems(conn, requirement.query)]
             found = await _find_addresses(conn, (operation,))
             gone += [*found, *await _find_addresses(conn, together)]
-            if found:
+            if found and is_judged(operation):
                 rows = await conn.fetch(_DEPENDENTS, *map(list, zip(*gone, strict=True)))
                 if rows:
                     listed = ", ".join(str(row[0]) for row in rows)
-                    problems.append(
-                        (
-                            f"{operation.summary}: {listed} would be dropped with it",
-                            "drop each of them by name, before it",
-                        )
-                    )
-    return problems
+                    lines.append(f"{operation.summary}: {listed} would be dropped with it")
+    return lines
 
 
 async def _find_addresses(conn: Connection, operations: Iterable[Operation]) -> list[tuple[int, int, int]]:

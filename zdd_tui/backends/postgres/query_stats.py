@@ -10,10 +10,10 @@ import asyncpg
 
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.model.doctor.facts import OldSideQuery, QueryFacts
-from zdd_tui.model.doctor.pitfalls import redact_query, references_old_side
+from zdd_tui.model.doctor.pitfalls import references_old_side
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.plan.base import BasePlan
-from zdd_tui.model.sql import quote_identifier, quote_qualified
+from zdd_tui.model.sql import quote_identifier, quote_qualified, redact_query
 
 StatementCounts = dict[tuple[object, ...], tuple[str, int, float | None]]
 """By user and query id: text, calls, and seconds from the cutover to the first call."""
@@ -30,11 +30,11 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type 
   AND (state = 'active' OR state LIKE 'idle in transaction%' OR query_start >= to_timestamp($1::float8))
 """
 
-_CANNOT_SEE_ALL = """
+CANNOT_SEE_ALL = """
 SELECT NOT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')
 """
 
-_EXTENSION = """
+STATEMENTS_SCHEMA = """
 SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
 WHERE e.extname = 'pg_stat_statements'
 """
@@ -50,7 +50,7 @@ async def read_old_queries(
         sample_seconds: seconds between the two readings.
     """
     limitations: list[tuple[str, str]] = []
-    if await conn.fetchval(_CANNOT_SEE_ALL):
+    if await conn.fetchval(CANNOT_SEE_ALL):
         role = await conn.fetchval("SELECT current_user::text")
         limitations.append(
             (
@@ -58,7 +58,7 @@ async def read_old_queries(
                 f"GRANT pg_read_all_stats TO {quote_identifier(role)}",
             )
         )
-    schema = await conn.fetchval(_EXTENSION)
+    schema = await conn.fetchval(STATEMENTS_SCHEMA)
     statements: list[OldSideQuery] = []
     if schema is None:
         limitations.append(

@@ -47,6 +47,10 @@ SELECT json_build_object(
                     JOIN pg_namespace n ON n.oid = l.collnamespace WHERE l.oid = a.attcollation),
       'not_null', a.attnotnull AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid
                     AND k.contype = 'n' AND k.conkey = ARRAY[a.attnum] AND NOT k.convalidated),
+      'not_null_constraint', (SELECT json_build_object('name', k.conname,
+                                                       'comment', obj_description(k.oid, 'pg_constraint'))
+                              FROM pg_constraint k
+                              WHERE k.conrelid = c.oid AND k.contype = 'n' AND k.conkey = ARRAY[a.attnum]),
       'identity', a.attidentity, 'generated', a.attgenerated <> '',
       'expression', (SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d
                      WHERE d.adrelid = c.oid AND d.adnum = a.attnum),
@@ -432,12 +436,15 @@ async def _read_columns(
         ]
         expression = column["expression"] or ""
         sequence = by_column.get(column["name"])
+        not_null = column["not_null_constraint"] or {}
         columns.append(
             TableColumn(
                 name=column["name"],
                 type=base["type"],
                 collation=column["collation"] or "",
                 not_null=column["not_null"] or any(level["not_null"] for level in domains),
+                not_null_name=not_null.get("name") or "",
+                not_null_comment=not_null.get("comment") or "",
                 default="" if column["generated"] else (expression or default or ""),
                 generated=expression if column["generated"] else "",
                 identity=column["identity"],

@@ -7,6 +7,7 @@ from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.store import backfill, writes
 from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.backends.store.records import strip_nul
+from zdd_tui.model.operations.removed import UseBaseline
 from zdd_tui.model.release.condition import ConditionReading
 from zdd_tui.model.release.condition_findings import SchemaObject
 from zdd_tui.model.release.gate import GateReading
@@ -92,4 +93,21 @@ async def save_baseline(store: AgentStore, objects: Sequence[SchemaObject]) -> N
             " ON CONFLICT (release_id) DO UPDATE SET objects = excluded.objects, at = clock_timestamp()",
             store.release_id,
             json.dumps([each.to_json() for each in objects]),
+        )
+
+
+async def load_use_baseline(conn: Connection, release_id: int) -> UseBaseline | None:
+    """Reads the counts from which uses of removed objects are counted; None before they are taken."""
+    raw = await conn.fetchval("SELECT uses FROM zdd.baseline WHERE release_id = $1", release_id)
+    return UseBaseline.from_json(json.loads(raw)) if raw else None
+
+
+async def save_use_baseline(store: AgentStore, baseline: UseBaseline) -> None:
+    """Writes these counts."""
+    async with store.fenced() as conn:
+        await conn.execute(
+            "INSERT INTO zdd.baseline (release_id, uses) VALUES ($1, $2)"
+            " ON CONFLICT (release_id) DO UPDATE SET uses = excluded.uses",
+            store.release_id,
+            json.dumps(baseline.to_json()),
         )

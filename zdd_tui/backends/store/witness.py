@@ -262,6 +262,17 @@ async def mark_replaced(conn: Connection, release_id: int, found: Mapping[Key, s
     )
 
 
+async def list_new_side_keys(conn: Connection, release_id: int, keys: Iterable[Key]) -> list[Key]:
+    """Those of the keys whose row is not settled, and was found different after a write of the new side."""
+    rows = await conn.fetch(
+        "SELECT DISTINCT key FROM zdd.witness_row WHERE release_id = $1 AND key = ANY ($2::text[]::jsonb[])"
+        " AND settled_at IS NULL AND is_checked AND side <> 'old' AND key <> '[]'",
+        release_id,
+        [json.dumps(list(key)) for key in keys],
+    )
+    return [tuple(json.loads(row["key"])) for row in rows]
+
+
 async def mark_different(conn: Connection, release_id: int, keys: Iterable[Key]) -> None:
     """Records that the sides of the keys' rows differ, also where no commit could compare them."""
     await conn.execute(

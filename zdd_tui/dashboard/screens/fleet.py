@@ -152,7 +152,7 @@ class FleetScreen(PaintedScreen[None]):
         keys = {each.binding.id: key_name(key) for key, each in reversed(self.active_bindings.items())}
         back = [(keys.get("fleet.close", ""), "back")] if self.has_release else []
         return [
-            (keys.get("pane.open", ""), "open"),
+            (keys.get("pane.open", "") if self._pane.selected_row is not None else "", "open"),
             *back,
             (keys.get("table.filter", ""), "filter"),
             (keys.get("table.sort", ""), "sort"),

@@ -14,7 +14,7 @@ from zdd_tui.engine.backfill.transaction import (
 )
 from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.ddl.jobs import change_settings
-from zdd_tui.model.ddl.names import SYNC_SETTING
+from zdd_tui.model.ddl.names import SIDES, SYNC_SETTING, Side
 from zdd_tui.model.ddl.rows import (
     batch_row_statement,
     copy_down_statements,
@@ -51,14 +51,15 @@ async def repair_row(conn: Connection, plan: Plan, catalog: Catalog, key: Key) -
     return await _try_copy(conn, copy)
 
 
-async def lock_row(conn: Connection, plan: Plan, catalog: Catalog, key: Key) -> bool:
+async def lock_row(conn: Connection, plan: Plan, catalog: Catalog, key: Key) -> frozenset[Side] | None:
     """Locks a row on both sides and compares it: what is read from now on in this transaction stays so.
 
     Args:
         conn: of an open fenced transaction.
 
     Returns:
-        whether the two sides differ; also where an expression of the plan fails.
+        None where the two sides agree; else the sides that have the row, none of them where an expression of the plan
+        fails.
 
     Raises:
         asyncpg.PostgresError: one of RETRYABLE_ERRORS: another transaction holds the row.
@@ -69,9 +70,10 @@ async def lock_row(conn: Connection, plan: Plan, catalog: Catalog, key: Key) -> 
     try:
         async with conn.transaction():
             statement = disagreements_statement(plan, catalog, either=True)
-            return bool(await conn.fetch(statement, *([part] for part in key)))
+            row = await conn.fetchrow(statement, *([part] for part in key))
     except ROW_ERRORS:
-        return True
+        return frozenset()
+    return None if row is None else frozenset(side for side in SIDES if row[side])
 
 
 async def copy_row_down(conn: Connection, plan: Plan, catalog: Catalog, key: Key) -> str:

@@ -20,17 +20,19 @@ from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS
 from zdd_tui.backends.postgres.gate_queries import read_newest_key, snapshot_marker
 from zdd_tui.backends.redis_changes import find_flag_writer
 from zdd_tui.backends.store.conditions import load_baseline, save_baseline, save_conditions
-from zdd_tui.engine.conditions.comparison import RowComparison
+from zdd_tui.engine.conditions.comparison import RowComparison, describe_written_rows
+from zdd_tui.engine.conditions.operations import KINDS, OperationObjects, describe_missed_rows
 from zdd_tui.engine.conditions.sources import DatabaseSource, FlagSource, KubernetesSource, SourceState
 from zdd_tui.engine.context import Context
-from zdd_tui.engine.recent_writes import describe_differing
 from zdd_tui.engine.restore import restore_flag, restore_trigger
 from zdd_tui.engine.runner import ReleaseHolder
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import BackendError, StaleEpoch, StepFailed
 from zdd_tui.model.plan.base import Plan
+from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.plan.strategies import CanaryPlan
 from zdd_tui.model.release.condition import (
+    ROLLBACK_IN_HINT,
     Condition,
     ConditionFinding,
     ConditionKind,
@@ -52,8 +54,10 @@ from zdd_tui.model.release.condition_findings import (
 )
 from zdd_tui.model.release.conditions import (
     StepDetails,
+    has_filled,
     needs_comparison,
     required_conditions,
+    set_fills_back,
     set_verification_back,
     started_steps,
     timed_steps,
@@ -132,7 +136,8 @@ class ConditionMonitor:
         self._cluster = KubernetesSource(ctx, self._changed.set) if ctx.cluster_client is not None else None
         self._flags = FlagSource(ctx, self._changed.set) if ctx.flag_store is not None else None
         self._database = DatabaseSource(ctx, self._changed.set)
-        self._comparison = RowComparison(ctx, self._changed.set)
+        self._objects = OperationObjects(ctx, ())
+        self._comparison = RowComparison(ctx, self._compare_all, self._changed.set)
 
     async def run(self) -> None:
         """Watches until cancelled.
@@ -145,6 +150,7 @@ class ConditionMonitor:
             self._readings = {reading.name: reading for reading in record.conditions}
             async with self._ctx.read_connection() as conn:
                 self._baseline = await load_baseline(conn, self._ctx.store.release_id)
+            self._objects = OperationObjects(self._ctx, self._baseline)
         tasks = [asyncio.create_task(self._database.run())]
         if self._cluster is not None:
             tasks.append(asyncio.create_task(self._cluster.run()))
@@ -233,7 +239,6 @@ class ConditionMonitor:
     def _find(self, condition: Condition) -> ConditionFinding | None:
         plan = self._ctx.plan
         workload = self._cluster.workloads.get(condition.subject) if self._cluster is not None else None
-        facts = self._database.facts.value
         match condition.kind:
             case ConditionKind.IMAGE:
                 assert workload is not None
@@ -257,11 +262,16 @@ class ConditionMonitor:
                 assert self._flags is not None
                 assert self._flags.flags.value is not None
                 return find_wrong_flag(condition, self._flags.flags.value.get(condition.subject))
+            case _:
+                return self._find_in_database(condition)
+
+    def _find_in_database(self, condition: Condition) -> ConditionFinding | None:
+        facts = self._database.facts.value
+        assert facts is not None
+        match condition.kind:
             case ConditionKind.TRIGGER:
-                assert facts is not None
                 return find_disabled_trigger(condition, facts)
             case ConditionKind.SCHEMA:
-                assert facts is not None
                 assert self._database.relied is not None
                 return find_changed_schema(
                     self._baseline,
@@ -271,8 +281,8 @@ class ConditionMonitor:
                     missing=self._missing,
                 )
             case ConditionKind.ROWS_VISIBLE:
-                assert facts is not None
                 return find_row_security(facts)
+        return self._objects.find(condition, facts)
 
     def _require_cluster(self) -> KubernetesSource:
         assert self._cluster is not None, "only a plan with a Deployment has conditions about it"
@@ -333,6 +343,11 @@ class ConditionMonitor:
         Taken from a reading that began after the step had ended.
         """
         facts, relied = self._database.facts, self._database.relied
+        if facts.value is not None:
+            made = [
+                each for each in required if each.kind in KINDS and facts.began_at >= self._required[each.name].since
+            ]
+            await self._objects.note(made, facts.value)
         entry = next((self._required[each.name] for each in required if each.kind is ConditionKind.SCHEMA), None)
         if entry is None or facts.value is None or relied is None or facts.began_at < entry.since:
             return
@@ -374,7 +389,7 @@ class ConditionMonitor:
             await self._wait_for_step()
             async with self._holder.lock:
                 release = self._holder.release
-                back = set_verification_back(release) if any(each.affects_rows for each in readings) else None
+                back = self._verify_again(release) if any(each.affects_rows for each in readings) else None
                 record = await self._ctx.store.read()
                 gates = [record.gates[spec.name] for spec in release.gates if spec.name in record.gates]
                 events = [NewEvent("condition", f"breach: {each.title}", each.hint) for each in readings]
@@ -396,12 +411,25 @@ class ConditionMonitor:
             self._ctx.log(f"breach: {each.title}")
         self._on_change()
 
+    def _verify_again(self, release: Release) -> Release | None:
+        is_operations = isinstance(self._ctx.plan, BaseOperationsPlan)
+        return set_fills_back(release) if is_operations else set_verification_back(release)
+
+    def _needs_comparison(self) -> bool:
+        release = self._holder.release
+        return has_filled(release) if isinstance(self._ctx.plan, BaseOperationsPlan) else needs_comparison(release)
+
+    async def _compare_all(self) -> str:
+        if isinstance(self._ctx.plan, BaseOperationsPlan):
+            return await describe_missed_rows(self._ctx, self._list_required())
+        return await describe_written_rows(self._ctx)
+
     async def _identify(self, condition: Condition) -> str:
         try:
             async with asyncio.timeout(IDENTIFY_TIMEOUT):
                 if condition.kind is ConditionKind.FLAG:
                     return await find_flag_writer(self._ctx.flags)
-                words = [condition.subject] if condition.subject else []
+                words = [each.rpartition(".")[2] for each in (condition.subject, condition.table) if each]
                 if isinstance(self._ctx.plan, Plan):
                     change = self._ctx.plan.change
                     words += [change.table.name, change.target_table.name]
@@ -416,7 +444,7 @@ class ConditionMonitor:
             reading = self._readings.get(condition.name)
             if reading is None or reading.status is not ConditionStatus.BREACHED:
                 continue
-            if condition.kind not in (ConditionKind.FLAG, ConditionKind.TRIGGER):
+            if condition.kind not in (ConditionKind.FLAG, ConditionKind.TRIGGER, ConditionKind.OBJECT_TRIGGER):
                 continue
             if await self._restore(condition):
                 restored = replace(reading, restored=True)
@@ -432,6 +460,8 @@ class ConditionMonitor:
                 async with asyncio.timeout(RESTORE_TIMEOUT):
                     if condition.kind is ConditionKind.FLAG:
                         restored = await restore_flag(self._ctx, condition)
+                    elif condition.kind is ConditionKind.OBJECT_TRIGGER:
+                        restored = await self._objects.restore(condition)
                     else:
                         restored = await restore_trigger(self._ctx, condition)
             except StaleEpoch:
@@ -500,7 +530,7 @@ class ConditionMonitor:
         for name, reading in self._readings.items():
             if name in self._required or reading.status is ConditionStatus.HOLDS:
                 continue
-            if name == ROWS_AGREE and needs_comparison(self._holder.release):
+            if name == ROWS_AGREE and self._needs_comparison():
                 continue
             ended.append(replace(reading, status=ConditionStatus.HOLDS))
             events.append(NewEvent("condition", f"no longer needed: {name}", reading.text))
@@ -517,7 +547,7 @@ class ConditionMonitor:
             if time.monotonic() < until:
                 return recheck_reading(known, "waiting until every pod has seen the flag")
         release = self._holder.release
-        if condition.affects_rows and needs_comparison(release):
+        if condition.affects_rows and self._needs_comparison():
             if not self._may_write_one_side():
                 self._comparison.start()
             return recheck_reading(known, COMPARING)
@@ -551,18 +581,12 @@ class ConditionMonitor:
             if differing is not None and differing.status.stops_progress and ROWS_AGREE not in self._required:
                 self._comparison.start(delay=True)
             return
-        if result.differing:
-            text = await describe_differing(self._ctx, result)
-            if differing is None or differing.status is not ConditionStatus.BREACHED or differing.text != text:
-                reading = ConditionReading(
-                    ROWS_AGREE,
-                    ConditionStatus.BREACHED,
-                    text,
-                    hint="see zdd.mismatch and correct those rows; the release continues when they agree, or:"
-                    " zdd rollback PLAN",
-                )
-                changed.append(reading)
-                events.append(NewEvent("condition", f"breach: {text}", reading.hint))
+        if result:
+            if differing is None or differing.status is not ConditionStatus.BREACHED or differing.text != result:
+                where = "" if isinstance(self._ctx.plan, BaseOperationsPlan) else "see zdd.mismatch and "
+                hint = f"{where}correct those rows; the release continues when they agree{ROLLBACK_IN_HINT}"
+                changed.append(ConditionReading(ROWS_AGREE, ConditionStatus.BREACHED, result, hint=hint))
+                events.append(NewEvent("condition", f"breach: {result}", hint))
         elif differing is not None and differing.status is not ConditionStatus.HOLDS:
             changed.append(replace(differing, status=ConditionStatus.HOLDS))
             events.append(NewEvent("condition", f"holds again: {ROWS_AGREE}"))
@@ -578,7 +602,7 @@ class ConditionMonitor:
             held = replace(reading, status=ConditionStatus.HOLDS)
             changed.append(held)
             events.append(self._end_event(held))
-        if result.differing:
+        if result:
             self._comparison.start(delay=True)
 
 

@@ -17,12 +17,14 @@ from zdd_tui.backends.kubernetes.deployment_watch import DeploymentWatch
 from zdd_tui.backends.kubernetes.errors import KubeApiError
 from zdd_tui.backends.kubernetes.services import SERVICES, get_raw_object
 from zdd_tui.backends.kubernetes.watch import Changed, Disconnected, Listed
-from zdd_tui.backends.postgres.condition_queries import ReliedObjects, read_database_facts
+from zdd_tui.backends.postgres.condition_queries import ReliedObjects, read_database_facts, read_operation_facts
 from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS
 from zdd_tui.backends.redis_changes import watch_changes
 from zdd_tui.engine.context import Context
 from zdd_tui.model.errors import BackendError, ZddError
+from zdd_tui.model.operations.relied import relied_objects
 from zdd_tui.model.plan.base import Plan
+from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.plan.strategies import BlueGreenPlan
 from zdd_tui.model.release.condition_findings import DatabaseFacts, DeploymentFacts
 from zdd_tui.model.workload.second_deployment import ServiceView, project_service
@@ -201,8 +203,13 @@ class DatabaseSource:
             if self.relied is None and isinstance(plan, Plan):
                 # Parsing the plan's SQL loads the parser.
                 self.relied = await asyncio.to_thread(ReliedObjects.from_plan, plan)
+            operations = await asyncio.to_thread(relied_objects, plan) if isinstance(plan, BaseOperationsPlan) else None
             async with asyncio.timeout(READ_TIMEOUT), self._ctx.read_connection() as conn:
-                facts = await read_database_facts(conn, self._ctx.store.release_id, self.relied)
+                release_id = self._ctx.store.release_id
+                if operations is not None:
+                    facts = await read_operation_facts(conn, release_id, operations)
+                else:
+                    facts = await read_database_facts(conn, release_id, self.relied)
                 return self.facts.succeed(facts, began)
         except (ZddError, TimeoutError, *CONNECTION_ERRORS) as error:
             return self.facts.fail(_describe(error))

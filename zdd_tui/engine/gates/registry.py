@@ -23,6 +23,7 @@ from zdd_tui.checks.catalog_diff import describe_losses, find_losses
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.gates.blue_green import BLUE_GREEN_GATES
 from zdd_tui.engine.gates.dark_launch import DARK_LAUNCH_GATES
+from zdd_tui.engine.gates.removed_use import evaluate_removed_unused
 from zdd_tui.engine.gates.result import (
     GateEvaluator,
     GateResult,
@@ -45,6 +46,7 @@ from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.regions import REGION_GATE, evaluate_regions
 from zdd_tui.model.release.state import StepStatus
+from zdd_tui.model.release.strategies import REMOVED_GATE
 from zdd_tui.model.release.strategy import WITNESS_GATE
 from zdd_tui.model.release.witness import describe_writers, evaluate_witness, witness_mode
 from zdd_tui.model.tuning import plan_limits
@@ -252,11 +254,20 @@ async def _evaluate_fills_complete(ctx: Context, record: ReleaseRecord) -> GateR
     return Verdict.PASS, f"{len(steps)} of {len(steps)} fills done, {count_noun(rows, 'row')} read"
 
 
+def _last_name(name: str, renamed: dict[str, str]) -> str:
+    """An index may be renamed for a constraint, and the constraint after that."""
+    for _ in renamed:
+        name = renamed.get(name, name)
+    return name
+
+
 async def _evaluate_operations_valid(ctx: Context, record: ReleaseRecord) -> GateResult:
     """The indexes that the phase has built are valid. What ran in a transaction is there or is not."""
     renamed = dict(step.detail["renamed"] for step in record.steps if "renamed" in step.detail)
-    made = [(schema, renamed.get(name, name)) for step in record.steps for schema, name in step.detail.get("made", ())]
+    built = [step for step in record.steps if not step.detail.get("is_helper")]
+    made = [(schema, _last_name(name, renamed)) for step in built for schema, name in step.detail.get("made", ())]
     copied = [name for step in record.steps for name in step.detail.get("copied", ())]
+    copied += [name for step in record.steps if step not in built for name in step.detail["made"]]
     async with ctx.read_connection() as conn:
         invalid = [f"{schema}.{name}" for schema, name in made if not await is_valid_index(conn, schema, name)]
         # A copy gets the name of its original, in the transaction that checks that nothing is left without a copy.
@@ -302,5 +313,6 @@ GATES: Mapping[str, GateEvaluator] = {
     "no-old-snapshot": _evaluate_no_old_snapshot,
     "fills-complete": _evaluate_fills_complete,
     "operations-valid": _evaluate_operations_valid,
+    REMOVED_GATE: evaluate_removed_unused,
     "cleanup-complete": _evaluate_cleanup_complete,
 }

@@ -78,7 +78,7 @@ async def run_batch(ctx: Context, step: StepHandle, statements: tuple[str, ...])
 async def install_sync(ctx: Context, step: StepHandle, direction: Direction) -> None:
     """Creates or replaces the trigger of one direction."""
     statements = sync_statements(ctx.expand_contract_plan, await ctx.catalog(fresh=True), direction)
-    await run_statements(ctx, step, statements, then=save_with_step(ctx, step) if direction == "reverse" else None)
+    await run_statements(ctx, step, statements, then=save_with_step(ctx, step))
 
 
 async def remove_sync(ctx: Context, step: StepHandle, direction: Direction) -> None:

@@ -1,6 +1,7 @@
 """Values that the rows of a table get in batches: a step of an operation, with the same engine as every backfill."""
 
-from zdd_tui.backends.postgres.fill_target import read_fill_target
+from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.backends.postgres.fill_target import read_fill_target, read_reason_for_one
 from zdd_tui.backends.postgres.operations import in_settings, is_needed, with_settings
 from zdd_tui.backends.store import backfill as rows
 from zdd_tui.engine.backfill.runner import BackfillRunner
@@ -13,6 +14,9 @@ from zdd_tui.model.operations.registry import named_steps
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import BaseOperationsPlan
 
+STATEMENT_SECONDS = 30
+"""How long a statement that no batches can do may hold its rows; then it is cancelled."""
+
 
 class PrepareFills:
     """Fixes the upper bound of every fill of the phase, and checks its batches, before the first row is written."""
@@ -23,7 +27,7 @@ class PrepareFills:
                 continue
             async with ctx.read_connection() as conn:
                 has_work = await is_needed(conn, spec)
-            if has_work:
+            if has_work and not await _runs_as_one(ctx, spec):
                 await (await _fill_runner(ctx, step, name, spec)).prepare()
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
@@ -31,7 +35,20 @@ class PrepareFills:
 
 
 async def run_fill(ctx: Context, step: StepHandle, spec: OperationStep) -> None:
-    """Runs the batches of a fill. The next agent continues after the last checkpoint."""
+    """Runs the batches of a fill. The next agent continues after the last checkpoint.
+
+    What batches cannot do runs as one statement, in one transaction with the step's record.
+    """
+    assert spec.fill is not None, f"step {step.name} fills nothing"
+    if await _runs_as_one(ctx, spec):
+        await step.save_detail(as_one=False)
+
+        async def record(_: Connection) -> None:
+            step.detail["as_one"] = True
+
+        timeout = f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'"
+        await run_statements(ctx, step, in_settings(spec, (timeout, spec.fill.sql)), then=record)
+        return
     runner = await _fill_runner(ctx, step, step.name, spec)
     if not await runner.is_prepared():
         await runner.prepare()
@@ -40,9 +57,18 @@ async def run_fill(ctx: Context, step: StepHandle, spec: OperationStep) -> None:
 
 async def undo_fill(ctx: Context, step: StepHandle, spec: OperationStep) -> None:
     """Marks the fill as cancelled, and runs what the step says. Columns that the release has added go with expand."""
+    if step.detail.get("as_one") is False:
+        return  # its record commits with its statement: it has had no effect
     async with ctx.store.fenced() as conn:
         await rows.set_status(conn, ctx.store.release_id, "cancelled", job=step.name)
     await run_statements(ctx, step, in_settings(spec, spec.undo))
+
+
+async def _runs_as_one(ctx: Context, spec: OperationStep) -> bool:
+    assert spec.fill is not None
+    limits = ctx.plan_of_type(BaseOperationsPlan).backfill
+    async with ctx.read_connection() as conn, with_settings(conn, spec):
+        return bool(await read_reason_for_one(conn, spec.fill, limits.max_statement_rows))
 
 
 async def _fill_runner(ctx: Context, step: StepHandle, name: str, spec: OperationStep) -> BackfillRunner:

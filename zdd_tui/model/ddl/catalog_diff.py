@@ -457,11 +457,40 @@ class _Comparison:
         if not old.not_null:
             return
         if new.not_null:
-            self._add(f"not-null {name}", SideVerdict.CARRIED, f"{new.name} is NOT NULL")
+            self._compare_not_null_constraint(name, old, new)
             return
         statement = f"ALTER TABLE {self.target_sql} ALTER COLUMN {name_sql(new.name)} SET NOT NULL"
         self._add(
             f"not-null {name}", SideVerdict.LOST, f"{new.name} may be NULL", CarryStatement("constrain", statement)
+        )
+
+    def _compare_not_null_constraint(self, name: str, old: TableColumn, new: TableColumn) -> None:
+        """Its name and its comment, which a constraint has from PostgreSQL 18 on."""
+        texts: _Texts = {"old": old.not_null_name, "new": new.not_null_name}
+        is_chosen = old.not_null_name and not _CHOSEN_BY_SERVER.search(old.not_null_name)
+        if is_chosen and old.not_null_name != new.not_null_name:
+            why = f"{new.name} is NOT NULL; its constraint is {new.not_null_name or 'that of its type'}, which only"
+            why += f" statements that name {old.not_null_name} would notice"
+            self._add(f"not-null {name}", SideVerdict.HARMLESS, why, **texts)
+        else:
+            self._add(f"not-null {name}", SideVerdict.CARRIED, f"{new.name} is NOT NULL")
+        if not old.not_null_comment:
+            return
+        what = f"comment of not-null {name}"
+        if old.not_null_comment == new.not_null_comment:
+            self._add(what, SideVerdict.CARRIED, f"the constraint of {new.name} has it")
+            return
+        constraint = f"{name_sql(new.not_null_name)} ON {self.target_sql}"
+        statement = f"COMMENT ON CONSTRAINT {constraint} IS {quote_literal(old.not_null_comment).strip()}"
+        self._add(
+            what,
+            SideVerdict.LOST,
+            f"the constraint of {new.name} lacks it ({old.not_null_comment})",
+            advice=_by_hand(statement)
+            if new.not_null_name
+            else "no constraint of the new table can have it: accept it",
+            old=old.not_null_comment,
+            new=new.not_null_comment,
         )
 
     def _compare_storage(self, name: str, old: TableColumn, new: TableColumn, source: _Source) -> None:
@@ -1169,6 +1198,8 @@ def granted_roles(plan: Plan) -> frozenset[str]:
     return frozenset(found)
 
 
+_CHOSEN_BY_SERVER = re.compile(r"_not_null\d*$")
+"""Ends the name of a NOT NULL constraint that no statement has named."""
 _IDENTITY = {"a": "ALWAYS", "d": "BY DEFAULT"}
 _TABLE_SETTINGS = {
     "persistence": "ALTER TABLE … SET UNLOGGED",

@@ -18,6 +18,7 @@ LEFT_OUT_SETTING = "zdd.left_out"
 
 Direction = Literal["forward", "reverse"]
 Side = Literal["old", "new"]
+SIDES: tuple[Side, Side] = ("old", "new")
 
 
 def sync_name(plan: Plan, direction: Direction) -> str:

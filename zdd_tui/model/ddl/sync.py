@@ -87,6 +87,10 @@ def sync_statements(
         _sync_function(plan, catalog, direction, archived, is_two_way=is_two_way, scratch_schema=scratch_schema),
         _trigger_sql(plan, catalog, direction, archived, schema),
     ]
+    if not scratch_schema:
+        statements.append(
+            _enable_sql(_watched_table_sql(plan, catalog, direction, archived), sync_name(plan, direction))
+        )
     if direction == "reverse" and not scratch_schema:
         if plan.change.kind == "table":
             statements = [*_lock_order_statements(plan, catalog, archived), *statements]
@@ -366,6 +370,11 @@ def _trigger_sql(plan: Plan, catalog: Catalog, direction: Direction, archived: b
     )
 
 
+def _enable_sql(table: str, trigger: str) -> str:
+    """Also for sessions that skip ordinary triggers, with session_replication_role = replica: no write goes unseen."""
+    return f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {quote_identifier(trigger)}"
+
+
 def _changed_condition(columns: Sequence[CatalogColumn], names: Mapping[str, str] | None = None) -> str:
     """Whether an UPDATE changes any of the columns; ``names`` has their present names where they may differ."""
     quoted = [(column, quote_identifier(names[column.name] if names else column.name)) for column in columns]
@@ -403,7 +412,7 @@ def _agree_condition(plan: Plan, catalog: Catalog, archived: bool, old: str, new
     )
 
 
-_RAISE_CONFLICT = "RAISE EXCEPTION 'the two sides of the row differed before'"
+_RAISE_CONFLICT = "RAISE EXCEPTION 'the two sides of the row differ'"
 
 
 def _expressions(columns: Sequence[CatalogColumn], expressions: Mapping[str, str]) -> str:
@@ -479,16 +488,22 @@ def _column_forward(plan: Plan, catalog: Catalog, archived: bool, is_two_way: bo
     reads = catalog.old.require_columns(dict.fromkeys([*plan.change.down, *catalog.up_source_columns]))
     new = catalog.new_table.require_columns(plan.change.up)
     names = [column.name for column in new]
-    is_new_version = [_written_condition(new)]
+    is_new_version, wrote_both = [_written_condition(new)], ""
     if is_two_way:
+        # One statement has written both sides: where they differ it is recorded, as a write of the old side.
+        wrote_both = f"""
+      IF ({_changed_condition(reads, old)}) AND ({_changed_condition(new)})
+         AND NOT {_agree_condition(plan, catalog, archived, "NEW", "NEW")} THEN
+        {_RAISE_CONFLICT};
+      END IF;"""
         is_new_version += [_storable_null(plan, catalog, archived), _explicit_null(plan, catalog, archived)]
     return f"""
     IF TG_OP = 'INSERT' THEN
       IF {" OR ".join(each for each in is_new_version if each)} THEN RETURN NEW; END IF;
     ELSIF NOT ({_changed_condition(reads, old)})
-       OR {_changed_condition(new)} THEN
+       OR {_changed_condition(new)} THEN{wrote_both}
       RETURN NEW;
-    END IF;{_column_conflict(plan, catalog, archived) if is_two_way else ""}
+    END IF;{_column_conflict(plan, catalog, archived, "new") if is_two_way else ""}
     SELECT {_expressions(new, plan.change.up)}
       INTO {quote_names(names, "NEW.")}
       FROM {row_source("NEW", old, plan.change.table.name)};{_require_storable(plan, catalog, names, archived)}"""
@@ -514,7 +529,7 @@ def _column_reverse(plan: Plan, catalog: Catalog, archived: bool, _is_two_way: b
        AND NOT EXISTS (SELECT FROM {row_source("NEW", old, plan.change.table.name)}
                        WHERE {_disagrees_condition(plan, new)}) THEN
       RETURN NEW;
-    END IF;{_column_conflict(plan, catalog, archived)}
+    END IF;{_column_conflict(plan, catalog, archived, "old")}
     SELECT {_expressions(old_columns, plan.change.down)}
       INTO {quote_names(names, "NEW.")}
       FROM {row_source("NEW", new_fields(plan, catalog), plan.change.table.name)};{
@@ -522,11 +537,16 @@ def _column_reverse(plan: Plan, catalog: Catalog, archived: bool, _is_two_way: b
     }"""
 
 
-def _column_conflict(plan: Plan, catalog: Catalog, archived: bool) -> str:
-    """Ends the copy where the row's sides differed before the UPDATE: its other side is not this writer's to change."""
+def _column_conflict(plan: Plan, catalog: Catalog, archived: bool, other: Side) -> str:
+    """Ends the copy where the row's sides differed before the UPDATE: its other side is not this writer's to change.
+
+    Args:
+        other: the side that the trigger writes; a copy from there, by the agent, is what makes the sides agree.
+    """
     return f"""
     IF TG_OP = 'UPDATE' THEN
       IF NOT {_agree_condition(plan, catalog, archived, "OLD", "OLD")} THEN
+        IF current_setting({quote_literal(SYNC_SETTING)}, true) = {quote_literal(other)} THEN RETURN NEW; END IF;
         {_RAISE_CONFLICT};
       END IF;
     END IF;"""

@@ -40,6 +40,7 @@ class TableColumn:
         domain: its name; empty for a type that is none.
         collation: qualified; empty for a type that has none.
         not_null: a constraint that is not valid does not count.
+        not_null_name, not_null_comment: of its constraint; empty before PostgreSQL 18, where it has none.
         default: expression; empty for none, for an identity and for a generated column.
         generated: expression of a generated column.
         identity: ``a`` for ALWAYS, ``d`` for BY DEFAULT.
@@ -51,6 +52,8 @@ class TableColumn:
     type: str
     collation: str = ""
     not_null: bool = False
+    not_null_name: str = ""
+    not_null_comment: str = ""
     default: str = ""
     generated: str = ""
     identity: str = ""

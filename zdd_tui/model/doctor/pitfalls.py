@@ -34,7 +34,6 @@ DAY = 86400.0
 _MAX_SHOWN = 4
 _DML_KEYWORDS = frozenset({"select", "insert", "update", "delete", "merge", "with", "table", "copy"})
 _NAME_KINDS = frozenset({"word", "name"})
-_MASKS = {**dict.fromkeys(("string", "escaped", "dollar", "unreadable"), "'…'"), "number": "…", "comment": ""}
 
 REHEARSE = "zdd rehearse PLAN"
 
@@ -123,16 +122,6 @@ def references_old_side(plan: BasePlan, query: str) -> bool:
     if plan.change.table.name not in names:
         return False
     return plan.change.into is not None or any(column in names for column in plan.change.down)
-
-
-def redact_query(query: str, length: int = 100) -> str:
-    """A query for a line of evidence, without its strings and numbers, which may be personal data."""
-    end, parts = 0, []
-    for token in readable_tokens(query):
-        parts += [" " if token.start > end else "", _MASKS.get(token.kind, token.text)]
-        end = token.end
-    text = " ".join("".join(parts).split())
-    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def _format_count(count: int) -> str:
@@ -447,9 +436,7 @@ def _check_unguarded_soaks(plan: BasePlan) -> Iterator[Observation]:
 
 
 PITFALLS = (
-    DoctorRule(
-        "breaking-migration", "a breaking migration with a strategy that does not support it", check_breaking_migration
-    ),
+    DoctorRule("breaking-migration", "a breaking migration with the wrong strategy", check_breaking_migration),
     DoctorRule("sticky-sessions", "sticky sessions", check_sticky_sessions),
     DoctorRule("probes", "shallow probes, abrupt shutdown", check_probes),
     DoctorRule("leaking-flags", "flags that leak", check_flag_lifetime),

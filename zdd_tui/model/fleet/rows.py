@@ -257,16 +257,16 @@ def find_blocker(record: ReleaseRecord, facts: ReleaseFacts) -> tuple[str, float
     if release.paused:
         paused = facts.paused
         return f"resume, paused by {paused.actor}" if paused else "resume", paused.at if paused else None
+    labels = {gate.name: gate.label for gate in release.gates}
+    closed = closed_gates(release, record.gates, now)
     if release.state is ReleaseState.PLANNED:
-        closed = closed_gates(release, record.gates, now)
-        return (closed[0].reason if closed else person), record.created_at
+        return (f"gate: {labels[closed[0].name]}" if closed else person), record.created_at
     wait = find_wait(record, now)
     if wait is not None:
         return wait.waits_for, wait.since
     if release.state is not ReleaseState.WAITING:
         return "", None
-    if closed := closed_gates(release, record.gates, now):
-        labels = {gate.name: gate.label for gate in release.gates}
+    if closed:
         return f"gate: {labels[closed[0].name]}", closed[0].since or None
     return (person, None) if release.next_phase is not None else ("", None)
 

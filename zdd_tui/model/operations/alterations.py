@@ -7,28 +7,23 @@ from typing import Any
 
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, relation_sql, shorten
-from zdd_tui.model.operations.identities import read_sequence_type
+from zdd_tui.model.operations.identities import read_sequence_type, restore_position_query
 from zdd_tui.model.operations.statements import read_own_statement
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import deparse, enum_name, name_sql, parse_sql, quote_literal, string_values
 
 
 def _read_alter_sequence(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
-    """
-    Raises:
-        PlanError: RESTART: what has been drawn from the sequence meanwhile cannot be known.
-    """
     names = {each.def_elem.defname for each in statement.options}
     sequence = relation_sql(statement.sequence)
     if names == {"as"} and not statement.missing_ok:
         return read_sequence_type(statement, text, options)
-    if "restart" in names:
-        raise PlanError(
-            f"{shorten(text)}: a rollback cannot know which numbers were drawn meanwhile",
-            "give the operation undo: [] where a gap is acceptable, or leave RESTART out",
-        )
     literal = quote_literal(sequence)
-    if names <= {"owned_by"}:
+    if names == {"restart"}:
+        before = restore_position_query(literal)
+    elif "restart" in names:
+        raise PlanError(f"{shorten(text)}: RESTART and options of the sequence in one", "write two statements")
+    elif names <= {"owned_by"}:
         before = (
             f"SELECT 'ALTER SEQUENCE ' || {literal} || ' OWNED BY ' || coalesce((SELECT format('%s.%I',"
             " d.refobjid::regclass, a.attname) FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid"
@@ -126,7 +121,7 @@ def _read_alter_publication(statement: Any, text: str, options: OperationOptions
         return (Operation(text, step.label, (step,)),)
     if action == "AP_DropObjects":
         step = OperationStep(Phase.CLEANUP, shorten(text), (text,))
-        return (Operation(text, step.label, (step,), removes=(f"tables of publication {name}",)),)
+        return (Operation(text, step.label, (step,)),)
     return (read_own_statement(text, options),)
 
 

@@ -38,13 +38,19 @@ class Fill:
 
     Attributes:
         table: as SQL.
-        values: pairs of a column's name and an SQL expression over the row's columns; empty to delete the rows.
+        values: pairs of a column's name and an SQL expression over the row's columns, which is empty where there is a
+            statement; no pairs to delete the rows.
         only_where: SQL condition: the rows that still need the values. At the end no row meets it.
         is_once: the condition may still hold after a row got its values: each row gets them once, because its batch
             commits with its checkpoint, and rows that are inserted later do not need them.
         is_partial: rows that meet the condition may be left; a later step writes them.
         alias: of the table in the expressions; empty for its own name.
         source: further items for FROM, as SQL; empty for none.
+        into: the name of a table in the same schema that gets the rows; then there are no values and no condition.
+        key: columns of the unique index in whose order they are read; empty for the primary key.
+        copy, differing: functions of :mod:`zdd_tui.model.operations.partition_swap` for ``into``, as SQL.
+        statement: what runs as one statement, because it cannot run in batches; empty where batches do the same.
+        reason: why it cannot.
     """
 
     table: str
@@ -54,11 +60,21 @@ class Fill:
     is_partial: bool = False
     alias: str = ""
     source: str = ""
+    into: str = ""
+    key: tuple[str, ...] = ()
+    copy: str = ""
+    differing: str = ""
+    statement: str = ""
+    reason: str = ""
 
     @property
     def sql(self) -> str:
-        """The statement that the batches are parts of, for people."""
-        name = f"{self.table} AS {self.alias}" if self.alias else self.table
+        """The statement that the batches are parts of."""
+        if self.into:
+            return f"INSERT INTO {name_sql(self.into)} SELECT * FROM {self.table}"
+        if self.statement:
+            return self.statement
+        name = f"{self.table} AS {name_sql(self.alias)}" if self.alias else self.table
         where = f" WHERE {self.only_where}" if self.only_where else ""
         if not self.values:
             return f"DELETE FROM {name}{f' USING {self.source}' if self.source else ''}{where}"
@@ -100,6 +116,30 @@ class NotNullRestore:
     fill: str = ""
 
 
+class ReliedKind(StrEnum):
+    """What an object is that a step makes and later ones rely on."""
+
+    COLUMN = "column"
+    CONSTRAINT = "constraint"
+    TABLE = "table"
+    TRIGGER = "trigger"
+
+
+@dataclass(frozen=True, slots=True)
+class ReliedObject:
+    """An object that exists unchanged from the step that makes it to the last one that needs it.
+
+    Attributes:
+        table: as SQL.
+        differing: of a trigger: the condition, as SQL, of rows that were written while it did not fire.
+    """
+
+    kind: ReliedKind
+    table: str
+    name: str
+    differing: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class OperationStep:
     """One effect of an operation.
@@ -115,6 +155,10 @@ class OperationStep:
         then_query: a query of one text column: further statements of the effect; read and run after ``statements``.
         index: the name of the index that is built or dropped.
         table: of the index that is built, as SQL.
+        key: the constraint that the built index is for: ``UNIQUE`` or ``PRIMARY KEY``. On a partitioned table, whose
+            constraint no index can become, each partition gets the index, and its constraint from it.
+        on_partitioned: on such a table, instead of ``statements``: the constraint that takes over those of partitions.
+        is_helper: the index goes in cleanup.
         schema: of the index that is dropped; empty where the statement names none.
         is_optional: IF EXISTS or IF NOT EXISTS of an index.
         copies: pairs of columns' names, old and new, of the table.
@@ -131,6 +175,7 @@ class OperationStep:
         renames: the old and the new name of an index that the operation has built.
         is_replacement: what one statement takes away from running code, a later one gives back.
         may_break: running code may notice it, as the statement says: a check tells so instead of refusing it.
+        keeps: what must exist unchanged from now on, where no statement says so by itself.
     """
 
     phase: Phase
@@ -142,6 +187,9 @@ class OperationStep:
     mode: StepMode = StepMode.TRANSACTION
     index: str = ""
     table: str = ""
+    key: str = ""
+    on_partitioned: str = ""
+    is_helper: bool = False
     schema: str = ""
     is_optional: bool = False
     only_if: str = ""
@@ -157,12 +205,13 @@ class OperationStep:
     renames: tuple[str, str] | None = None
     is_replacement: bool = False
     may_break: bool = False
+    keeps: tuple[ReliedObject, ...] = ()
 
     @property
     def lines(self) -> tuple[str, ...]:
         """What the step runs, for people."""
         if self.fill is not None:
-            return (f"in batches: {self.fill.sql}",)
+            return (f"{'as one statement' if self.fill.statement else 'in batches'}: {self.fill.sql}",)
         if self.mode is StepMode.COPY_INDEXES:
             columns = ", ".join(f"{new} as on {old}" for old, new in self.copies)
             return () if self.is_reversed else (f"CREATE INDEX CONCURRENTLY on {columns}",)
@@ -251,13 +300,44 @@ class Requirement:
     hint: str
 
 
+class RemovedKind(StrEnum):
+    """How the use of an object by queries is seen."""
+
+    COLUMN = "column"
+    RELATION = "relation"
+    INDEX = "index"
+    CONSTRAINT = "constraint"
+    DEFAULT = "default"
+    SEQUENCE = "sequence"
+    ROUTINE = "routine"
+    TYPE = "type"
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedObject:
+    """An object that running code may still use.
+
+    Attributes:
+        names: dotted; of a column, default or constraint those of the table and its own.
+        label: its name in the plan's ``accept:`` and on screen, such as ``column users.legacy``.
+        phase: that takes it away.
+        settings: see :attr:`OperationStep.settings`.
+    """
+
+    kind: RemovedKind
+    names: tuple[str, ...]
+    label: str
+    phase: Phase
+    settings: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """What one statement brings to the phases.
 
     Attributes:
         text: the statement, as the team wrote it or as one command of it.
-        removes: the objects that running code may still use, such as ``column users.legacy``.
+        removes: what queries must have stopped using before the phase that takes it away.
         drops: what is dropped in cleanup; before the start nothing may depend on it that the migration keeps.
         requirements: other things that must hold before the start.
         settings: see :attr:`OperationStep.settings`.
@@ -270,7 +350,7 @@ class Operation:
     summary: str
     steps: tuple[OperationStep, ...]
     violations: tuple[Violation | MissingParents, ...] = ()
-    removes: tuple[str, ...] = ()
+    removes: tuple[RemovedObject, ...] = ()
     drops: tuple[ObjectAddress, ...] = ()
     requirements: tuple[Requirement, ...] = ()
     settings: tuple[str, ...] = ()
@@ -287,10 +367,12 @@ class RenameOperation(Operation):
     Attributes:
         tables: names without a schema that the table has before and after.
         columns: the old and the new name of the column; empty where the table itself is renamed.
+        moved: the old and the new name of the table as SQL; empty where a column is renamed.
     """
 
     tables: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    moved: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,9 +441,19 @@ def shorten(text: str, length: int = 60) -> str:
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
+def relation_names(relation: Any) -> tuple[str, ...]:
+    """The parts of the name of a RangeVar."""
+    return tuple(part for part in (relation.schemaname, relation.relname) if part)
+
+
 def relation_sql(relation: Any) -> str:
     """The name of a RangeVar as SQL, with its schema where it has one."""
-    return name_sql(*(part for part in (relation.schemaname, relation.relname) if part))
+    return name_sql(*relation_names(relation))
+
+
+def default_topic(table: str, column: str) -> str:
+    """What statements about the default of a column set: an identity takes its place, too."""
+    return f"default of {table}.{column}"
 
 
 def column_exists(table: str, column: str) -> str:

@@ -7,14 +7,20 @@ from typing import Any
 
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.base import (
+    MAX_VIOLATIONS,
     NotNullRestore,
     ObjectAddress,
     Operation,
     OperationOptions,
     OperationStep,
+    RemovedKind,
+    RemovedObject,
     Requirement,
+    Violation,
     column_exists,
+    default_topic,
     old_object_name,
+    relation_names,
     relation_sql,
 )
 from zdd_tui.model.operations.computed_columns import add_computed_column, is_computed
@@ -49,23 +55,24 @@ def read_add_column(alter: Any, command: Any, text: str, options: OperationOptio
             "make it VIRTUAL (PostgreSQL 18: it is computed when it is read), or add a plain column, a trigger that"
             " keeps it, and an UPDATE of the old rows, which runs in batches",
         )
-    if "CONSTR_NOTNULL" in parts and default is None and not is_computed(column) and "CONSTR_GENERATED" not in parts:
-        raise PlanError(
-            f"{what} is NOT NULL and has no default: rows that exist have no value for it",
-            "give it a DEFAULT, or add it without NOT NULL and fill it first",
-        )
+    is_required = (
+        "CONSTR_NOTNULL" in parts and default is None and not is_computed(column) and "CONSTR_GENERATED" not in parts
+    )
     kept = [
         each
         for each in column.constraints
-        if (kind := enum_name(each.constraint, "contype")) not in _SEPARATE and not kind.startswith("CONSTR_ATTR_")
+        if (kind := enum_name(each.constraint, "contype")) not in _SEPARATE
+        and not kind.startswith("CONSTR_ATTR_")
+        and not (is_required and kind == "CONSTR_NOTNULL")
     ]
     separate = _with_attributes(column.constraints)
     del column.constraints[:]
     column.constraints.extend(kept)
     scope, key = options.scope, options.scope.relation_key(alter.relation)
-    if (key, column.colname) in scope.dropped_columns:
+    if (key, column.colname) in scope.dropped_columns | scope.renamed_columns:
+        done = "drops" if (key, column.colname) in scope.dropped_columns else "renames"
         raise PlanError(
-            f"{what}: the migration drops the column and adds it again, and running code uses both",
+            f"{what}: the migration {done} the column and adds it again, and running code uses both",
             "add it under another name, or change its type with change:",
         )
     is_optional = command.alter_table_cmd.missing_ok
@@ -73,7 +80,8 @@ def read_add_column(alter: Any, command: Any, text: str, options: OperationOptio
         scope.added_columns.add((key, column.colname))
     if is_computed(column):
         others = [add_table_constraint(alter.relation, each, text, options, column=column.colname) for each in separate]
-        return (add_computed_column(alter, command, text, options), *others)
+        found = [add_computed_column(alter, command, text, options), *others]
+        return tuple(_require_absent(table, column.colname, found) if is_optional else found)
     drop = f"ALTER TABLE {table} DROP COLUMN {name_sql(column.colname)}"
     if default is None and not {"CONSTR_GENERATED", "CONSTR_IDENTITY"} & parts.keys() and not is_optional:
         scope.new_columns.add((key, column.colname))
@@ -83,12 +91,36 @@ def read_add_column(alter: Any, command: Any, text: str, options: OperationOptio
     )
     added = Operation(text, step.label, (step,))
     others = [add_table_constraint(alter.relation, each, text, options, column=column.colname) for each in separate]
-    if is_optional:  # in later phases the column exists in any case: what counts is whether the migration has added it
-        absent = f"SELECT {quote_literal(f'{what} exists')} WHERE ({column_exists(table, column.colname)})"
-        hint = "leave it out of the migration, or leave out IF NOT EXISTS of a column with constraints"
-        required = (Requirement(absent, hint),)
-        others = [replace(each, requirements=(*each.requirements, *required)) for each in others]
-    return (added, *others)
+    if is_required:
+        others.insert(0, _require_value(alter.relation, column.colname, parts["CONSTR_NOTNULL"], text, options))
+    return (added, *(_require_absent(table, column.colname, others) if is_optional else others))
+
+
+def _require_absent(table: str, column: str, operations: list[Operation]) -> list[Operation]:
+    """Of IF NOT EXISTS: in later phases the column exists in any case, and what counts is whether the migration has
+    added it."""
+    what = f"{table}.{name_sql(column)} exists"
+    absent = f"SELECT {quote_literal(what)} WHERE ({column_exists(table, column)})"
+    hint = "leave it out of the migration, or leave out IF NOT EXISTS of a column with constraints or computed values"
+    required = (Requirement(absent, hint),)
+    return [replace(each, requirements=(*each.requirements, *required)) for each in operations]
+
+
+def _require_value(relation: Any, column: str, constraint: Any, text: str, options: OperationOptions) -> Operation:
+    """NOT NULL of a new column without a default, in contract: older versions insert rows without it.
+
+    As by the plain statement the table must be empty; or ``repair:`` gives its rows a value.
+    """
+    operation = set_not_null_steps(relation, column, text, options, constraint)
+    table, violation = relation_sql(relation), operation.violations[0]
+    assert isinstance(violation, Violation)
+    # Before expand there is no such column.
+    query = (
+        f"SELECT count(*)::int FROM (SELECT FROM {table} AS zdd_row"
+        f" WHERE to_jsonb(zdd_row) ->> {quote_literal(column)} IS NULL LIMIT {MAX_VIOLATIONS}) AS violating"
+    )
+    what = f"{violation.what}, and it has no default; repair: {name_sql(column)} of the operation gives rows a value"
+    return replace(operation, violations=(replace(violation, what=what, query=query),))
 
 
 def _with_attributes(constraints: Any) -> list[Any]:
@@ -135,8 +167,9 @@ def read_drop_column(alter: Any, command: Any, text: str, options: OperationOpti
         f" c.conrelid = to_regclass({quote_literal(table)}) AND {_refuses_null(table, given.name)})",
         are_locks_known=True,
     )
-    steps = [loosen, relax] if options.has_rollout else []
-    steps += [
+    steps = [
+        loosen,
+        relax,
         OperationStep(
             options.last_phase,
             f"archive column {what}",
@@ -150,11 +183,9 @@ def read_drop_column(alter: Any, command: Any, text: str, options: OperationOpti
             (f"ALTER TABLE {table} DROP COLUMN {'IF EXISTS ' if is_optional else ''}{archived}",),
         ),
     ]
-    names = (
-        (alter.relation.schemaname, alter.relation.relname) if alter.relation.schemaname else (alter.relation.relname,)
-    )
-    dropped = ObjectAddress("table column", (*names, given.name))
-    return (Operation(text, f"drop column {what}", tuple(steps), removes=(f"column {what}",), drops=(dropped,)),)
+    dropped = ObjectAddress("table column", (*relation_names(alter.relation), given.name))
+    removed = RemovedObject(RemovedKind.COLUMN, dropped.names, f"column {what}", options.last_phase)
+    return (Operation(text, f"drop column {what}", tuple(steps), removes=(removed,), drops=(dropped,)),)
 
 
 def _refuses_null(table: str, column: str) -> str:
@@ -230,4 +261,10 @@ def read_column_default(alter: Any, command: Any, text: str, options: OperationO
     phase = Phase.EXPAND if is_set else options.last_phase
     label = f"{'set' if is_set else 'drop'} the default of {table}.{name_sql(column)}"
     step = OperationStep(phase, label, (single_command_sql(alter, command),), undo_query=before)
-    return (Operation(text, label, (step,), topic=f"default of {table}.{column}"),)
+    names = (*relation_names(alter.relation), column)
+    what = f"default of {table}.{name_sql(column)}"
+    removed = () if is_set else (RemovedObject(RemovedKind.DEFAULT, names, what, phase),)
+    drops = () if is_set else (ObjectAddress("default value", names),)
+    if not is_set:
+        options.scope.dropped_defaults.add((options.scope.relation_key(alter.relation), column))
+    return (Operation(text, label, (step,), removes=removed, drops=drops, topic=default_topic(table, column)),)

@@ -39,15 +39,9 @@ def add_computed_column(alter: Any, command: Any, text: str, options: OperationO
     """The operation of ADD COLUMN for such a column; constraints but NOT NULL have been taken from it before.
 
     Raises:
-        PlanError: the statement has IF NOT EXISTS, or a name that PostgreSQL would shorten.
+        PlanError: a name that PostgreSQL would shorten.
     """
     table, column = relation_sql(alter.relation), getattr(command.alter_table_cmd, "def").column_def
-    what = f"{table}.{name_sql(column.colname)}"
-    if command.alter_table_cmd.missing_ok:
-        raise PlanError(
-            f"{what}: IF NOT EXISTS would fill a column of another migration",
-            "leave IF NOT EXISTS out: the release notices that the column exists, and ends",
-        )
     parts = {enum_name(each.constraint, "contype"): each.constraint for each in column.constraints}
     if "CONSTR_IDENTITY" in parts:
         return _identity_column(alter, command, text, options, parts["CONSTR_IDENTITY"])
@@ -124,6 +118,7 @@ def _with_fill(
 ) -> Operation:
     table = relation_sql(relation)
     what = f"{table}.{name_sql(column)}"
+    options.scope.late.add(options.scope.relation_key(relation))
     undo = [f"ALTER TABLE {table} DROP COLUMN {name_sql(column)}"]
     add = OperationStep(Phase.EXPAND, f"add column {what}", statements, tuple(undo))
     fill = OperationStep(

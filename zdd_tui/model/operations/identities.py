@@ -5,7 +5,16 @@
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, relation_sql
+from zdd_tui.model.operations.base import (
+    Operation,
+    OperationOptions,
+    OperationStep,
+    RemovedKind,
+    RemovedObject,
+    default_topic,
+    relation_names,
+    relation_sql,
+)
 from zdd_tui.model.operations.statements import read_own_statement
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import name_sql, quote_literal
@@ -27,13 +36,60 @@ WHERE pg_sequence_last_value(name::regclass) IS NOT NULL
 """
 
 
+_INSTEAD_OF_DEFAULT = """
+SELECT sql FROM (
+  SELECT 1 AS n, format('SELECT setval(%L, n, false) FROM (SELECT nextval(objid::regclass) AS n FROM pg_depend'
+    ' WHERE classid = ''pg_class''::regclass AND refclassid = ''pg_class''::regclass AND deptype = ''i'''
+    ' AND refobjid = %s AND refobjsubid = %s) AS identity, pg_sequence WHERE seqrelid = %s'
+    ' AND n BETWEEN coalesce(pg_sequence_last_value(seqrelid), seqmin) AND seqmax',
+    s.seqrelid::regclass, d.adrelid, d.adnum, s.seqrelid) AS sql
+  FROM pg_attrdef d JOIN pg_depend ON classid = 'pg_attrdef'::regclass AND objid = d.oid
+    AND refclassid = 'pg_class'::regclass
+  JOIN pg_sequence s ON s.seqrelid = refobjid
+  JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+  WHERE a.attrelid = to_regclass({table}) AND a.attname = {column}
+  UNION ALL SELECT 2, {alter} || 'DROP IDENTITY'
+  UNION ALL SELECT 3, {alter} || 'SET DEFAULT ' || pg_get_expr(adbin, adrelid)
+  FROM pg_attrdef JOIN pg_attribute ON attrelid = adrelid AND attnum = adnum
+  WHERE adrelid = to_regclass({table}) AND attname = {column}
+) AS undo ORDER BY n
+"""
+"""The default comes back, and its sequence continues after the numbers that the identity has given."""
+
+
+_CONTINUE = """
+SELECT format('SELECT setval(%L, %s) FROM %s AS identity WHERE last_value <= %s', i.objid::regclass, last,
+  i.objid::regclass, last)
+FROM pg_attribute a JOIN pg_depend i ON i.refobjid = a.attrelid AND i.refobjsubid = a.attnum AND i.deptype = 'i'
+  AND i.classid = 'pg_class'::regclass AND i.refclassid = 'pg_class'::regclass
+JOIN pg_depend o ON o.refobjid = a.attrelid AND o.refobjsubid = a.attnum AND o.deptype = 'a'
+  AND o.classid = 'pg_class'::regclass AND o.refclassid = 'pg_class'::regclass
+JOIN pg_sequence s ON s.seqrelid = o.objid, pg_sequence_last_value(o.objid::regclass) AS last
+WHERE a.attrelid = to_regclass({table}) AND a.attname = {column} AND last IS NOT NULL AND seqincrement > 0
+"""
+"""The identity begins after the numbers of the sequence that belongs to the column, if it would begin before."""
+
+
 def read_add_identity(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
-    """In expand; in contract where it refuses the values that an older version may write."""
+    """In expand; in contract where it refuses the values that an older version may write.
+
+    In the place of a default that the migration drops: both in one transaction, so that each row gets a number.
+    """
     table, column = relation_sql(alter.relation), command.alter_table_cmd.name
     is_always = getattr(command.alter_table_cmd, "def").constraint.generated_when == _ALWAYS
-    undo = f"ALTER TABLE {table} ALTER COLUMN {name_sql(column)} DROP IDENTITY"
+    alter_column = f"ALTER TABLE {table} ALTER COLUMN {name_sql(column)} "
     label = f"add an identity to {table}.{name_sql(column)}"
-    step = OperationStep(_phase(options, is_late=is_always), label, (text,), (undo,))
+    if (options.scope.relation_key(alter.relation), column) in options.scope.dropped_defaults:
+        before, then = (
+            query.replace("{table}", quote_literal(table))
+            .replace("{column}", quote_literal(column))
+            .replace("{alter}", quote_literal(alter_column))
+            for query in (_INSTEAD_OF_DEFAULT, _CONTINUE)
+        )
+        statements = (f"{alter_column}DROP DEFAULT", text)
+        instead = OperationStep(options.last_phase, label, statements, undo_query=before, then_query=then)
+        return (Operation(text, label, (instead,), topic=default_topic(table, column)),)
+    step = OperationStep(_phase(options, is_late=is_always), label, (text,), (f"{alter_column}DROP IDENTITY",))
     return (Operation(text, label, (step,)),)
 
 
@@ -66,7 +122,9 @@ def read_drop_identity(alter: Any, command: Any, text: str, options: OperationOp
         .replace("{column}", quote_literal(column))
     )
     step = OperationStep(_phase(options, is_late=True), label, (text,), undo_query=before)
-    return (Operation(text, label, (step,), removes=(f"identity of {table}.{name_sql(column)}",)),)
+    names = (*relation_names(alter.relation), column)
+    removed = RemovedObject(RemovedKind.DEFAULT, names, f"identity of {table}.{name_sql(column)}", step.phase)
+    return (Operation(text, label, (step,), removes=(removed,)),)
 
 
 def read_drop_expression(alter: Any, command: Any, _text: str, _options: OperationOptions) -> tuple[Operation, ...]:
@@ -79,6 +137,20 @@ def read_drop_expression(alter: Any, command: Any, _text: str, _options: Operati
         f"{what}: DROP EXPRESSION: the column cannot be generated again without a rewrite of the table under a lock",
         "add a plain column, fill it, let V2 use it, then drop this one; or accept that a rollback keeps it plain:"
         " write the operation as a mapping with sql:, undo: [] and phase: contract",
+    )
+
+
+def restore_position_query(sequence: str) -> str:
+    """A query of the statement that takes back where a sequence continues: no number is given twice.
+
+    Args:
+        sequence: as an SQL expression.
+    """
+    return (
+        "SELECT format('SELECT setval(%1$L, %2$s(pg_sequence_last_value(%1$L), %3$s))', seqrelid::regclass,"
+        " CASE WHEN seqincrement > 0 THEN 'greatest' ELSE 'least' END, last)"
+        f" FROM pg_sequence, pg_sequence_last_value(seqrelid::regclass) AS last"
+        f" WHERE seqrelid = ({sequence})::text::regclass AND last IS NOT NULL"
     )
 
 

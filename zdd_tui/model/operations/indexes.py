@@ -13,6 +13,8 @@ from zdd_tui.model.operations.base import (
     Operation,
     OperationOptions,
     OperationStep,
+    RemovedKind,
+    RemovedObject,
     StepMode,
     Violation,
     relation_sql,
@@ -74,7 +76,7 @@ def count_duplicates(statement: Any) -> Violation:
     return Violation(
         f"{table}: rows with the same {', '.join(keys)}",
         f"SELECT count(*)::int FROM (SELECT FROM {table}{where} GROUP BY {', '.join(collated)}"
-        f" HAVING count(*) > 1 LIMIT {MAX_VIOLATIONS}) AS violating",
+        f" HAVING count(*) > 1 LIMIT {MAX_VIOLATIONS}) AS zdd_violating",
         table,
         tuple(each.name for each in elements if each.name),
     )
@@ -212,4 +214,5 @@ def read_drop_index(names: list[str], text: str, options: OperationOptions, *, m
         schema=schema,
         is_optional=missing_ok,
     )
-    return Operation(text, step.label, (step,), removes=(f"index {index}",))
+    removed = RemovedObject(RemovedKind.INDEX, tuple(names), f"index {index}", options.last_phase)
+    return Operation(text, step.label, (step,), removes=(removed,))

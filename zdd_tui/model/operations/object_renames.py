@@ -7,7 +7,16 @@ from typing import Any
 
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.addresses import name_object
-from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, relation_sql, shorten
+from zdd_tui.model.operations.base import (
+    Operation,
+    OperationOptions,
+    OperationStep,
+    RemovedKind,
+    RemovedObject,
+    relation_names,
+    relation_sql,
+    shorten,
+)
 from zdd_tui.model.operations.removal import _split_word
 from zdd_tui.model.operations.renames import read_rename_column
 from zdd_tui.model.operations.scope import ObjectKey
@@ -48,14 +57,16 @@ def read_rename(statement: Any, text: str, options: OperationOptions) -> tuple[O
     if kind == "OBJECT_TABLE":
         return (read_rename_table(statement, text),)
     if kind == "OBJECT_COLUMN" and enum_name(statement, "relation_type") == "OBJECT_TABLE":
-        return (read_rename_column(statement, text),)
+        return (read_rename_column(statement, text, options.scope),)
     if kind == "OBJECT_COLUMN":
         return (read_own_statement(text, options),)
     if kind in _UNNAMED:
         optional = ""
         if statement.missing_ok and statement.HasField("relation"):
             optional = f"SELECT to_regclass({quote_literal(relation_sql(statement.relation))}) IS NOT NULL"
-        step = OperationStep(options.last_phase, shorten(text), (text,), (back,), only_if=optional)
+        names = {"OBJECT_INDEX": statement.relation.relname, "OBJECT_TABCONSTRAINT": statement.subname}
+        renames = (names[kind], statement.newname) if kind in names else None
+        step = OperationStep(options.last_phase, shorten(text), (text,), (back,), only_if=optional, renames=renames)
         return (Operation(text, step.label, (step,)),)
     if kind == "OBJECT_VIEW":
         return (_rename_view(statement, text, options),)
@@ -131,7 +142,9 @@ def _rename_view(statement: Any, text: str, options: OperationOptions) -> Operat
         (f"DROP VIEW {old_sql}",),
         (*both.statements[1:],),
     )
-    return Operation(text, shorten(text), (both, drop), removes=(f"view {old_sql}",))
+    names = relation_names(statement.relation)
+    removed = RemovedObject(RemovedKind.RELATION, names, f"view {old_sql}", Phase.CONTRACT)
+    return Operation(text, shorten(text), (both, drop), removes=(removed,))
 
 
 def read_set_schema(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:

@@ -24,7 +24,7 @@ from zdd_tui.model.operations.columns import (
     read_drop_not_null,
     read_set_not_null,
 )
-from zdd_tui.model.operations.combinations import refuse_combinations
+from zdd_tui.model.operations.combinations import combine_renames
 from zdd_tui.model.operations.comments import COMMENT_READERS
 from zdd_tui.model.operations.constraints import (
     add_table_constraint,
@@ -42,12 +42,13 @@ from zdd_tui.model.operations.indexes import read_create_index
 from zdd_tui.model.operations.maintenance import MAINTENANCE_READERS
 from zdd_tui.model.operations.object_renames import RENAME_READERS
 from zdd_tui.model.operations.objects import OBJECT_READERS
+from zdd_tui.model.operations.partitioning import read_partition
 from zdd_tui.model.operations.removal import read_drop, read_drop_owned, read_drop_role, read_drop_user_mapping
 from zdd_tui.model.operations.repairs import add_repairs, repeat_fills
 from zdd_tui.model.operations.replacements import created_key, drop_with_table, merge_replacements, repeat_overtaken
 from zdd_tui.model.operations.rights import RIGHT_READERS
 from zdd_tui.model.operations.routines import ROUTINE_READERS
-from zdd_tui.model.operations.rows import ROW_READERS
+from zdd_tui.model.operations.rows import ROW_READERS, rows_phase
 from zdd_tui.model.operations.scope import Scope
 from zdd_tui.model.operations.session import SESSION_READERS
 from zdd_tui.model.operations.settings import SETTING_READERS
@@ -82,6 +83,9 @@ def _read_sections(sections: tuple[OperationSection, ...], *, has_rollout: bool)
             has_rollout, section.undo, section.phase, tuple(section.repair.items()), section.down_by_column, scope
         )
         try:
+            if section.partition is not None:
+                found.append(read_partition(section.partition, options))
+                continue
             read = tuple(_read_text(section.sql, options))
             if section.down and not any(_uses_down(each) for each in read):
                 raise PlanError(
@@ -95,8 +99,7 @@ def _read_sections(sections: tuple[OperationSection, ...], *, has_rollout: bool)
         finished = _finish(found)
     except PlanError as error:
         raise PlanError(f"operations: {error.title}", error.hint) from None
-    refuse_combinations(finished)
-    return _after_fills(repeat_fills(list(combine_type_changes(finished))))
+    return _after_fills(repeat_fills(list(combine_type_changes(combine_renames(finished)))))
 
 
 def _uses_down(operation: Operation) -> bool:
@@ -110,7 +113,7 @@ def _after_fills(operations: list[Operation]) -> tuple[Operation, ...]:
     marked = []
     for operation in operations:
         for step in operation.steps:
-            if step.fill is not None:
+            if step.fill is not None and not step.fill.into:
                 table = same_table(step.fill.table)
                 filled |= {(table, column) for column, _ in step.fill.values}
                 filled |= {(table, "")} if not step.fill.values else set()  # a deleted row violates nothing
@@ -192,12 +195,28 @@ def _read_text(sql: str, options: OperationOptions) -> list[Operation]:
     if options.undo is not None:
         nodes = _without_transactions(nodes, options)
         if nodes and not (len(nodes) == 1 and nodes[0][0].WhichOneof("node") in _ROW_CHANGES):
-            return [read_own_statements(tuple(text for _, text in nodes), options)]
+            phase = options.phase or _own_phase(nodes, options)
+            return [read_own_statements(tuple(text for _, text in nodes), replace(options, phase=phase))]
     return [operation for node, text in nodes for operation in _read_statement(node, text, options)]
 
 
 _ROW_CHANGES = {"update_stmt", "delete_stmt"}
 """One of them runs in batches, also with ``undo:`` of the plan."""
+
+
+_OF_ROWS = {"insert_stmt", "update_stmt", "delete_stmt", "merge_stmt", "select_stmt"}
+
+
+def _own_phase(nodes: list[tuple[Any, str]], options: OperationOptions) -> Phase:
+    """Where statements of the team's own run, as one, if the plan does not say it."""
+    scope = options.scope
+    statements = [
+        getattr(node, kind) for node, kind in ((each, each.WhichOneof("node")) for each, _ in nodes) if kind in _OF_ROWS
+    ]
+    if all(rows_phase(each, options) is Phase.EXPAND for each in statements):
+        return Phase.EXPAND
+    scope.late |= {scope.relation_key(each.relation) for each in statements if hasattr(each, "relation")}
+    return Phase.BACKFILL
 
 
 def _without_transactions(nodes: list[tuple[Any, str]], options: OperationOptions) -> list[tuple[Any, str]]:

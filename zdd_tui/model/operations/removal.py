@@ -4,12 +4,23 @@ CASCADE is read as plain DROP: before the start zdd looks what depends on the ob
 does not drop that by name. Nothing is dropped that the statement does not name.
 """
 
+# ruff: noqa: S608  names are quoted by the parser's own rules
+
 from dataclasses import replace
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.addresses import NamedObject, name_object
-from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, old_object_name, shorten
+from zdd_tui.model.operations.base import (
+    Operation,
+    OperationOptions,
+    OperationStep,
+    RemovedKind,
+    RemovedObject,
+    old_object_name,
+    shorten,
+)
+from zdd_tui.model.operations.generated import block
 from zdd_tui.model.operations.indexes import read_drop_index
 from zdd_tui.model.operations.replacements import removed_key
 from zdd_tui.model.operations.statements import read_own_statement
@@ -37,6 +48,14 @@ _RENAMED = {
     "OBJECT_STATISTIC_EXT": "STATISTICS",
 }
 """Objects that are archived by a rename."""
+
+_USED_AS = {
+    **dict.fromkeys(("OBJECT_VIEW", "OBJECT_MATVIEW", "OBJECT_TABLE", "OBJECT_FOREIGN_TABLE"), RemovedKind.RELATION),
+    "OBJECT_SEQUENCE": RemovedKind.SEQUENCE,
+    **dict.fromkeys(("OBJECT_TYPE", "OBJECT_DOMAIN"), RemovedKind.TYPE),
+    **dict.fromkeys(("OBJECT_FUNCTION", "OBJECT_PROCEDURE", "OBJECT_AGGREGATE", "OBJECT_ROUTINE"), RemovedKind.ROUTINE),
+}
+"""What queries use by its name. A trigger, rule or policy has no name that a query could use."""
 
 _KEPT = {
     "OBJECT_SCHEMA",
@@ -76,7 +95,7 @@ def read_drop(statement: Any, text: str, options: OperationOptions) -> tuple[Ope
             label = f"drop {word.lower()}{name}"
             sql = f"DROP {word}{'IF EXISTS ' if is_optional else ''}{name}"
             step = OperationStep(Phase.CLEANUP, label, (sql,))
-            operation = Operation(text, label, (step,), removes=(given.sql,))
+            operation = Operation(text, label, (step,))
         else:
             operation = read_own_statement(text, options)
         if given.address is not None and kind != "OBJECT_INDEX":
@@ -110,11 +129,10 @@ def _drop_new(given: NamedObject, *, is_optional: bool) -> Operation:
     return Operation(text, text, (OperationStep(Phase.EXPAND, text, (text,)),))
 
 
-def read_drop_role(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
+def read_drop_role(_statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
     """Roles stay until cleanup."""
     step = OperationStep(Phase.CLEANUP, shorten(text), (text,))
-    roles = ", ".join(each.role_spec.rolename for each in statement.roles)
-    return (Operation(text, shorten(text), (step,), removes=(f"role {roles}",)),)
+    return (Operation(text, shorten(text), (step,)),)
 
 
 def read_drop_user_mapping(_statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
@@ -168,8 +186,31 @@ def _archive(given: NamedObject, text: str, options: OperationOptions, *, is_opt
         only_if=only_if,
         only_if_exists=given.address if is_optional else None,
     )
-    return Operation(
-        text, f"drop {label}", (step, OperationStep(Phase.CLEANUP, f"drop {label}", (drop,))), removes=(label,)
+    kind = _USED_AS.get(given.kind)
+    removed = () if kind is None else (RemovedObject(kind, given.names, label, options.last_phase),)
+    if given.kind == "OBJECT_TABLE":
+        step = replace(step, before=_detach_partition(name.strip(), options.last_phase))
+    drop_step = OperationStep(Phase.CLEANUP, f"drop {label}", (drop,))
+    return Operation(text, f"drop {label}", (step, drop_step), removes=removed)
+
+
+def _detach_partition(table: str, phase: Phase) -> OperationStep:
+    """A partition leaves its table before it gets another name, so that nobody finds its rows, as after the plain
+    statement. A rollback attaches it again and reads it meanwhile, under a lock that writers of the table pass."""
+    literal = quote_literal(table)
+    found = f"FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE c.oid = to_regclass({literal})"
+    detach = "format('ALTER TABLE %s DETACH PARTITION %s', inhparent::regclass, c.oid::regclass)"
+    attach = (
+        "format('ALTER TABLE %s ATTACH PARTITION %s %s', inhparent::regclass, c.oid::regclass,"
+        " pg_get_expr(c.relpartbound, c.oid))"
+    )
+    return OperationStep(
+        phase,
+        f"detach {table}, if it is a partition",
+        (block(f"  EXECUTE (SELECT {detach}\n    {found});"),),
+        undo_query=f"SELECT {attach} {found}",
+        only_if=f"SELECT relispartition FROM pg_class WHERE oid = to_regclass({literal})",
+        are_locks_known=True,
     )
 
 
@@ -190,10 +231,10 @@ def _drop_part(given: NamedObject, text: str, options: OperationOptions, *, is_o
             ),
             OperationStep(Phase.CLEANUP, f"drop {what}", (drop,)),
         )
-        return Operation(text, f"drop {what}", steps, removes=(what,))
+        return Operation(text, f"drop {what}", steps)
     restore = (restore_rule_query if given.kind == "OBJECT_RULE" else restore_policy_query)(table, name)
     step = OperationStep(options.last_phase, f"drop {what}", (drop,), undo_query=restore, only_if_exists=exists)
-    return Operation(text, f"drop {what}", (step,), removes=(what,))
+    return Operation(text, f"drop {what}", (step,))
 
 
 def _drop_event_trigger(given: NamedObject, text: str, options: OperationOptions) -> Operation:
@@ -209,7 +250,7 @@ def _drop_event_trigger(given: NamedObject, text: str, options: OperationOptions
         ),
         OperationStep(Phase.CLEANUP, f"drop event trigger {name}", (f"DROP EVENT TRIGGER IF EXISTS {name}",)),
     )
-    return Operation(text, f"drop event trigger {name}", steps, removes=(f"event trigger {name}",))
+    return Operation(text, f"drop event trigger {name}", steps)
 
 
 def read_drop_owned(_statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:

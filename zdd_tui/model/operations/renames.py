@@ -16,9 +16,14 @@ from zdd_tui.model.operations.base import (
     Fill,
     Operation,
     OperationStep,
+    ReliedKind,
+    ReliedObject,
+    RemovedKind,
+    RemovedObject,
     RenameOperation,
     StepMode,
     Violation,
+    relation_names,
     relation_sql,
 )
 from zdd_tui.model.operations.generated import (
@@ -28,6 +33,7 @@ from zdd_tui.model.operations.generated import (
     function_sql,
     prefixed_column,
 )
+from zdd_tui.model.operations.scope import Scope
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import dollar_quoted, name_sql, quote_literal
 
@@ -35,15 +41,24 @@ FIRST_TRIGGER = "!"
 """Triggers of one event fire in the order of their names: ours first, so that the others read both columns alike."""
 
 
-def read_rename_column(statement: Any, text: str) -> Operation:
+def read_rename_column(statement: Any, text: str, scope: Scope) -> Operation:
     """A column under a second name.
 
     Raises:
-        PlanError: a name is too long.
+        PlanError: a name is too long, or is that of another column until contract.
     """
     table, old, new = relation_sql(statement.relation), statement.subname, statement.newname
     if statement.missing_ok:
         raise PlanError(f"{' '.join(text.split())}: IF EXISTS is not supported for a rename", "leave it out")
+    key = scope.relation_key(statement.relation)
+    if (key, new) in scope.dropped_columns | scope.renamed_columns:
+        raise PlanError(
+            f"{' '.join(text.split())}: another column has the name {new} before, and running code uses both",
+            f"ALTER TABLE {table} ALTER COLUMN {name_sql(new)} TYPE … USING … changes a column under its name; or"
+            " rename to a new name",
+        )
+    scope.renamed_columns.add((key, old))
+    scope.late.add(key)
     a, b = name_sql(old), name_sql(new)
     archived = name_sql(prefixed_column("zdd_old_", table, new))
     function = derived_name("rename", statement.relation.relname, old)
@@ -63,6 +78,10 @@ def read_rename_column(statement: Any, text: str) -> Operation:
                 f"DROP TRIGGER {trigger} ON {table}",
                 f"DROP FUNCTION {function_sql(function)}()",
                 f"ALTER TABLE {table} DROP COLUMN {b}",
+            ),
+            keeps=(
+                ReliedObject(ReliedKind.COLUMN, table, new),
+                ReliedObject(ReliedKind.TRIGGER, table, _plain(trigger), is_different),
             ),
         ),
         OperationStep(
@@ -96,6 +115,7 @@ def read_rename_column(statement: Any, text: str) -> Operation:
                 f"ALTER TABLE {table} RENAME COLUMN {archived} TO {b}",
             ),
             undo_query=_definition(function),
+            keeps=(ReliedObject(ReliedKind.TRIGGER, table, _plain(trigger), differs(b, archived)),),
         ),
         OperationStep(
             Phase.CLEANUP,
@@ -107,13 +127,20 @@ def read_rename_column(statement: Any, text: str) -> Operation:
             ),
         ),
     )
-    query = f"SELECT count(*)::int FROM ({differing} LIMIT {MAX_VIOLATIONS}) AS violating"
+    query = f"SELECT count(*)::int FROM ({differing} LIMIT {MAX_VIOLATIONS}) AS zdd_violating"
     return RenameOperation(
         text,
         f"rename column {what}",
         tuple(replace(step, are_locks_known=True) for step in steps),
         (Violation(f"{table}: {a} and {b} differ", query, table, (new,), is_different, Phase.BACKFILL),),
-        removes=(f"column {table}.{a}",),
+        removes=(
+            RemovedObject(
+                RemovedKind.COLUMN,
+                (*relation_names(statement.relation), old),
+                f"column {table}.{a}",
+                Phase.CONTRACT,
+            ),
+        ),
         tables=(statement.relation.relname,),
         columns=(old, new),
     )

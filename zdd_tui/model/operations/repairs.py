@@ -76,35 +76,55 @@ def _repaired(operation: Operation, repair: dict[str, str]) -> Operation:
 
 
 def repeat_fills(operations: list[Operation]) -> list[Operation]:
-    """The operations, with the fills of a column repeated before its NOT NULL is validated."""
+    """The operations, with the fills of a column repeated before its NOT NULL is validated.
+
+    Such a NOT NULL comes before whatever the migration archives or renames after the fill: the fill reads its columns
+    under the names of that time.
+    """
     fills: _Fills = {}
-    found = []
+    found: list[Operation] = []
     for operation in operations:
-        found.append(_with_repeated_fill(operation, fills))
+        violation = _read_nulls(operation)
+        fill = _find_fill(operation, violation, fills) if violation is not None else None
+        if violation is not None and fill is not None:
+            found.insert(_end_of_fill(found, fill), _with_repeated_fill(operation, violation, fill))
+        else:
+            found.append(operation)
         if isinstance(operation, RenameOperation):
             continue  # a trigger keeps its column filled, and in contract the old name is gone
-        for fill in (step.fill for step in operation.steps if step.phase is Phase.BACKFILL):
-            if fill is not None and not fill.source:
-                fills |= {(same_table(fill.table), column): (fill, operation.settings) for column, _ in fill.values}
+        for each in (step.fill for step in operation.steps if step.phase is Phase.BACKFILL):
+            if each is not None and not each.source and not each.statement:
+                fills |= {(same_table(each.table), column): (each, operation.settings) for column, _ in each.values}
     return found
+
+
+def _end_of_fill(operations: list[Operation], fill: Fill) -> int:
+    return next(n for n, each in enumerate(operations, 1) if any(step.fill == fill for step in each.steps))
 
 
 _Fills: TypeAlias = dict[tuple[str, str], tuple[Fill, tuple[str, ...]]]
 """By table and column: with the settings under which names are looked up."""
 
 
-def _with_repeated_fill(operation: Operation, fills: _Fills) -> Operation:
+def _read_nulls(operation: Operation) -> Violation | None:
+    """What the rows that NOT NULL refuses have in common; None for another operation."""
     if len(operation.violations) != 1 or any(step.fill is not None for step in operation.steps):
-        return operation
+        return None
     (violation,) = operation.violations
     nulls = {f"{name_sql(column)} IS NULL" for column in violation.columns}
-    if isinstance(violation, MissingParents) or violation.condition not in nulls:
-        return operation
+    return violation if isinstance(violation, Violation) and violation.condition in nulls else None
+
+
+def _find_fill(operation: Operation, violation: Violation, fills: _Fills) -> Fill | None:
     column = violation.columns[0]
-    before, settings = fills.get((same_table(violation.table), column), (None, ()))
-    expression = dict(before.values)[column] if before is not None else "DEFAULT"
-    if before is None or expression == "DEFAULT" or settings != operation.settings:
-        return operation
+    fill, settings = fills.get((same_table(violation.table), column), (None, ()))
+    is_same = fill is not None and dict(fill.values)[column] != "DEFAULT" and settings == operation.settings
+    return fill if is_same else None
+
+
+def _with_repeated_fill(operation: Operation, violation: Violation, before: Fill) -> Operation:
+    column = violation.columns[0]
+    expression = dict(before.values)[column]
     parts = (before.only_where, f"({expression}) IS NOT NULL")
     where = " AND ".join([violation.condition, *(f"({part})" for part in parts if part)])
     fill = replace(before, values=((column, expression),), only_where=where, is_once=False)
@@ -113,7 +133,7 @@ def _with_repeated_fill(operation: Operation, fills: _Fills) -> Operation:
     # What the repetition cannot repair is counted after phase backfill.
     source = f"{violation.table} AS {name_sql(fill.alias)}" if fill.alias else violation.table
     left = f"{violation.condition} AND ({where}) IS NOT TRUE"
-    query = f"SELECT count(*)::int FROM (SELECT FROM {source} WHERE {left} LIMIT {MAX_VIOLATIONS}) AS violating"
+    query = f"SELECT count(*)::int FROM (SELECT FROM {source} WHERE {left} LIMIT {MAX_VIOLATIONS}) AS zdd_violating"
     return replace(operation, steps=steps, violations=(replace(violation, query=query, repaired_in=Phase.BACKFILL),))
 
 

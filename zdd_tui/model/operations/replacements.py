@@ -13,6 +13,7 @@ from zdd_tui.model.operations.base import (
     OperationStep,
     Requirement,
     StepMode,
+    default_topic,
     fit_name,
     old_object_name,
 )
@@ -108,12 +109,17 @@ def drop_with_table(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
 def repeat_overtaken(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
     """A setting of expand is set again in contract where an earlier one of the same has been put off until there.
 
-    ``REVOKE …; GRANT …`` and ``DROP DEFAULT; SET DEFAULT`` end as they are written.
+    ``REVOKE …; GRANT …`` end as they are written. Of ``DROP DEFAULT; SET DEFAULT`` the second alone runs: between the
+    two, rows would get no value.
     """
     late: set[str] = set()
     result = []
-    for operation in operations:
+    for number, operation in enumerate(operations):
         is_late = any(step.phase is Phase.CONTRACT for step in operation.steps)
+        later = {each.topic for each in operations[number + 1 :]}
+        if operation.topic.startswith(default_topic("", "")[:-1]) and operation.drops and operation.topic in later:
+            result.append(replace(operation, steps=()))
+            continue
         if operation.topic and is_late:
             late.add(operation.topic)
         elif operation.topic in late:
@@ -128,7 +134,7 @@ def _merge(removal: Operation, creation: Operation) -> tuple[Operation, Operatio
         return removal, creation
     first = creation.steps[0]
     if first.mode is StepMode.BUILD_INDEX:
-        return replace(removal, steps=()), _build_beside(removal, creation)
+        return replace(removal, steps=(), removes=()), _build_beside(removal, creation)
     word = removal.summary.removeprefix("drop ").partition(" ")[0]
     if word in ("table", "schema", "sequence", "extension"):
         return _require_absent(removal, word), creation
@@ -148,7 +154,8 @@ def _merge(removal: Operation, creation: Operation) -> tuple[Operation, Operatio
         before=replace(archive, phase=Phase.EXPAND),
         is_replacement=True,
     )
-    return replace(removal, steps=tuple(rest)), replace(creation, steps=(step, *creation.steps[1:]))
+    # Its name stays in use: it is that of the new object.
+    return replace(removal, steps=tuple(rest), removes=()), replace(creation, steps=(step, *creation.steps[1:]))
 
 
 def _require_absent(removal: Operation, word: str) -> Operation:
@@ -230,4 +237,4 @@ def _build_beside(removal: Operation, creation: Operation) -> Operation:
         renames=(new, build.index),
     )
     steps = (replace(build, statements=(deparse(tree),), index=new), *others, drop, rename)
-    return replace(creation, steps=steps, removes=removal.removes)
+    return replace(creation, steps=steps)

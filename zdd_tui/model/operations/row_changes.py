@@ -1,7 +1,8 @@
 """UPDATE and DELETE of a migration: in batches, in the order of the table's key.
 
 Each row that the table has when the step starts is written once, as by the plain statement at the end of the step: a
-batch commits together with its checkpoint. Rows that are inserted meanwhile may be written or not.
+batch commits together with its checkpoint. Rows that are inserted meanwhile may be written or not. A statement that
+batches would change runs as one, where the table has few rows.
 """
 
 # ruff: noqa: S608  these texts are read by people
@@ -19,6 +20,7 @@ from zdd_tui.model.operations.base import (
     relation_sql,
     shorten,
 )
+from zdd_tui.model.operations.scope import ObjectKey
 from zdd_tui.model.operations.statements import UndoRequired, read_own_statement
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import deparse, enum_name, expression_sql, node_class, parse_sql, string_values, walk
@@ -29,22 +31,25 @@ UNDO_ROWS = "zdd cannot know which rows a rollback has to take back"
 def read_update(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     """
     Raises:
-        PlanError: it cannot run in batches, or the plan does not say how it is undone.
+        PlanError: the plan does not say how it is undone.
     """
     table, scope, key = relation_sql(statement.relation), options.scope, options.scope.relation_key(statement.relation)
     targets = [target.res_target for target in statement.target_list]
     special = any(target.indirection or target.val.HasField("multi_assign_ref") for target in targets)
     reason = "sets a part of a column, or several columns by one expression" if special else _not_in_batches(statement)
-    if options.phase is not None or (reason and options.undo is not None):
+    if options.phase is not None:
         return (read_own_statement(text, options, f"{UNDO_ROWS} of {table}"),)
+    is_new = all((key, target.name) in scope.added_columns for target in targets)
     if reason:
-        raise _refusal(text, reason)
+        scope.new_columns -= {(key, target.name) for target in targets}
+        columns = tuple(dict.fromkeys(target.name for target in targets))
+        return (_read_whole(statement, text, columns, reason, options, needs_undo=not is_new),)
     values = tuple((target.name, _value_sql(target.val)) for target in targets)
     where = expression_sql(statement.where_clause) if statement.HasField("where_clause") else ""
     cleared = _cleared_column(statement, dict(values))
     if cleared is not None:
         where = f"({where}) AND ({dict(values)[cleared]}) IS NOT NULL"
-    columns = ", ".join(name for name, _ in values)
+    names = ", ".join(name for name, _ in values)
     fill = Fill(
         table,
         values,
@@ -53,22 +58,29 @@ def read_update(statement: Any, text: str, options: OperationOptions) -> tuple[O
         alias=statement.relation.alias.aliasname,
         source=_items_sql(statement.from_clause),
     )
-    is_new = all((key, name) in scope.added_columns for name, _ in values)
     scope.new_columns -= {(key, name) for name, _ in values}
-    return (_fill_operation(f"update {columns} of {table}", text, fill, options, needs_undo=not is_new),)
+    return (
+        _fill_operation(
+            f"update {names} of {table}",
+            text,
+            fill,
+            options.scope.relation_key(statement.relation),
+            options,
+            needs_undo=not is_new,
+        ),
+    )
 
 
 def read_delete(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     """
     Raises:
-        PlanError: it cannot run in batches, or the plan does not say how it is undone.
+        PlanError: the plan does not say how it is undone.
     """
     table = relation_sql(statement.relation)
-    reason = _not_in_batches(statement)
-    if options.phase is not None or (reason and options.undo is not None):
+    if options.phase is not None:
         return (read_own_statement(text, options, f"{UNDO_ROWS} of {table}"),)
-    if reason:
-        raise _refusal(text, reason)
+    if reason := _not_in_batches(statement):
+        return (_read_whole(statement, text, (), reason, options, needs_undo=True),)
     fill = Fill(
         table,
         (),
@@ -77,26 +89,55 @@ def read_delete(statement: Any, text: str, options: OperationOptions) -> tuple[O
         alias=statement.relation.alias.aliasname,
         source=_items_sql(statement.using_clause),
     )
-    return (_fill_operation(f"delete from {table}", text, fill, options, needs_undo=True),)
+    return (
+        _fill_operation(
+            f"delete from {table}", text, fill, options.scope.relation_key(statement.relation), options, needs_undo=True
+        ),
+    )
 
 
-def _fill_operation(label: str, text: str, fill: Fill, options: OperationOptions, *, needs_undo: bool) -> Operation:
+def _fill_operation(
+    label: str, text: str, fill: Fill, key: ObjectKey, options: OperationOptions, *, needs_undo: bool
+) -> Operation:
     if needs_undo and options.undo is None:
         raise UndoRequired(
             f"{shorten(text)}: {UNDO_ROWS} of {fill.table}",
             "write the operation as a mapping with sql: and undo:, where undo: [] says that there is nothing to undo",
         )
     undo = options.undo or ()
+    options.scope.late.add(key)
     step = OperationStep(Phase.BACKFILL, label, (), undo, mode=StepMode.FILL, fill=fill)
     return Operation(text, label, (step,))
 
 
-def _refusal(text: str, reason: str) -> PlanError:
-    return PlanError(
-        f"{shorten(text)} cannot run in batches: it {reason}",
-        "write the operation as a mapping with sql: and undo: to run it as one statement, which locks its rows until"
-        " the end",
+def _read_whole(
+    statement: Any, text: str, columns: tuple[str, ...], reason: str, options: OperationOptions, *, needs_undo: bool
+) -> Operation:
+    """
+    Args:
+        columns: those that it sets; none for DELETE.
+
+    Raises:
+        PlanError: the plan does not say how it is undone, or it needs a session's cursor.
+    """
+    if any(node_class(node) == "CurrentOfExpr" for node in walk(statement)):
+        raise PlanError(f"{shorten(text)}: the cursor of WHERE CURRENT OF is not there", "name the rows by their key")
+    table = relation_sql(statement.relation)
+    changes = [node for node in walk(statement) if node_class(node) in _CHANGES]
+    values = tuple((column, "") for column in columns)
+    fill = Fill(table, values, "", is_once=True, statement=text, reason=reason)
+    label = f"update {', '.join(columns)} of {table}" if columns else f"delete from {table}"
+    return _fill_operation(
+        label,
+        text,
+        fill,
+        options.scope.relation_key(statement.relation),
+        options,
+        needs_undo=needs_undo or len(changes) > 1,
     )
+
+
+_CHANGES = ("InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt")
 
 
 def _not_in_batches(statement: Any) -> str:

@@ -5,13 +5,14 @@ from typing import Any
 
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, Requirement, relation_sql, shorten
+from zdd_tui.model.operations.identities import restore_position_query
 from zdd_tui.model.operations.objects import create_object, refuse_temporary
 from zdd_tui.model.operations.row_changes import UNDO_ROWS, read_delete, read_update
 from zdd_tui.model.operations.scope import Novelty
 from zdd_tui.model.operations.statements import read_own_statement
-from zdd_tui.model.operations.views import require_own_rows
+from zdd_tui.model.operations.views import require_own_rows, used_tables
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.sql import node_class, quote_literal, walk
+from zdd_tui.model.sql import expression_sql, node_class, quote_literal, string_values, walk
 
 _IN_BATCHES = {"UpdateStmt": read_update, "DeleteStmt": read_delete}
 
@@ -31,7 +32,9 @@ def _read_write(statement: Any, text: str, options: OperationOptions) -> tuple[O
     if query is not None:
         require_own_rows(query, text, options)
     scope.filled.add(key)
-    step = OperationStep(Phase.EXPAND, shorten(text), (text,))
+    step = OperationStep(rows_phase(statement, options), shorten(text), (text,))
+    if step.phase is Phase.BACKFILL:
+        scope.late.add(key)
     if novelty is Novelty.NEW:
         return (Operation(text, step.label, (step,)),)
     exists = Requirement(
@@ -40,6 +43,17 @@ def _read_write(statement: Any, text: str, options: OperationOptions) -> tuple[O
         "write the INSERT as an operation with undo:, where undo: [] leaves the rows",
     )
     return (Operation(text, step.label, (step,), requirements=(exists,)),)
+
+
+def rows_phase(statement: Any, options: OperationOptions) -> Phase:
+    """Where rows are written as one statement: after those that it reads.
+
+    A copy of rows that running code changes comes last before cutover.
+    """
+    scope = options.scope
+    query = getattr(statement, "select_stmt", None)
+    copies = options.has_rollout and query is not None and bool(used_tables(query, scope))
+    return Phase.BACKFILL if copies or scope.reads_late(statement) else Phase.EXPAND
 
 
 def _read_copy(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
@@ -58,22 +72,17 @@ def _read_truncate(statement: Any, text: str, options: OperationOptions) -> tupl
 
 
 def read_setval(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
-    """Of a new sequence: it goes with it."""
+    """The undo lets the sequence continue after every number that it has given."""
     scope = options.scope
-    call = next(each for each in walk(statement) if node_class(each) == "FuncCall")
-    argument = call.args[0]
-    if argument.HasField("type_cast"):
-        argument = argument.type_cast.arg
-    name = argument.a_const.sval.sval if argument.HasField("a_const") else ""
-    parts = [part.strip('"') for part in name.split(".")]
-    is_new = bool(name) and scope.is_new(scope.key("relation", parts))
-    if not is_new and argument.HasField("func_call") and argument.func_call.args:
-        table = argument.func_call.args[0]  # pg_get_serial_sequence
-        inner = table.a_const.sval.sval if table.HasField("a_const") else ""
-        is_new = bool(inner) and scope.is_new(scope.key("relation", [part.strip('"') for part in inner.split(".")]))
-    if not is_new:
-        return (read_own_statement(text, options, "a rollback cannot know which numbers were drawn meanwhile"),)
-    step = OperationStep(Phase.EXPAND, shorten(text), (text,))
+    calls = [each for each in walk(statement) if node_class(each) == "FuncCall"]
+    set_calls = [each for each in calls if string_values(each.funcname)[-1] == "setval"]
+    argument = set_calls[0].args[0]
+    if len(set_calls) > 1 or any(node_class(each) == "ColumnRef" for each in walk(argument)):
+        return (read_own_statement(text, options, "it sets several sequences"),)
+    # The identity that takes the place of a default comes in contract.
+    phase = options.last_phase if scope.dropped_defaults else rows_phase(statement, options)
+    before = restore_position_query(expression_sql(argument))
+    step = OperationStep(phase, shorten(text), (text,), undo_query=before)
     return (Operation(text, step.label, (step,)),)
 
 

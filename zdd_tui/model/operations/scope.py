@@ -40,9 +40,12 @@ class Scope:
         deferred: names of constraints and indexes that come in contract.
         deferred_keys: relation and columns of keys that come in contract; no columns stand for the primary key.
         filled: new tables that the migration has written rows into.
+        late: tables whose rows get values in phase backfill.
         added_columns: columns that the migration adds for certain.
         new_columns: those without a default and a fill: older versions leave them NULL, and no row has a value.
         dropped_columns: columns that exist until cleanup, under another name from contract on.
+        renamed_columns: columns by their old name.
+        dropped_defaults: columns whose default the migration drops.
         constraint_names: by the table, of those that the migration adds.
     """
 
@@ -53,9 +56,12 @@ class Scope:
     filled: set[ObjectKey] = field(default_factory=set)
     deferred: set[str] = field(default_factory=set)
     deferred_keys: set[tuple[ObjectKey, tuple[str, ...]]] = field(default_factory=set)
+    late: set[ObjectKey] = field(default_factory=set)
     added_columns: set[tuple[ObjectKey, str]] = field(default_factory=set)
     new_columns: set[tuple[ObjectKey, str]] = field(default_factory=set)
     dropped_columns: set[tuple[ObjectKey, str]] = field(default_factory=set)
+    renamed_columns: set[tuple[ObjectKey, str]] = field(default_factory=set)
+    dropped_defaults: set[tuple[ObjectKey, str]] = field(default_factory=set)
     constraint_names: set[tuple[ObjectKey, str]] = field(default_factory=set)
     dropped_constraints: set[tuple[ObjectKey, str]] = field(default_factory=set)
     _index_names: dict[str, set[str]] = field(default_factory=dict)
@@ -89,6 +95,10 @@ class Scope:
     def is_new(self, key: ObjectKey) -> bool:
         """Whether the object is certainly new, so that no running code uses it."""
         return self.novelty(key) is Novelty.NEW
+
+    def reads_late(self, node: Any) -> bool:
+        """Whether a statement reads or changes rows that get values in phase backfill."""
+        return any(self.relation_key(each) in self.late for each in read_tables(node))
 
     def index_names(self, schema: str) -> set[str]:
         """Names of the indexes that the migration makes in a schema."""

@@ -101,7 +101,7 @@ def _read_select(statement: Any, text: str, options: OperationOptions) -> tuple[
                 f"SELECT pg_catalog.set_config({quote_literal(values[0])}, {quote_literal(values[1])}, true)"
             )
         return ()
-    if names == {"setval"}:
+    if "setval" in names and names - {"setval"} <= _READING_FUNCTIONS:
         return read_setval(statement, text, options)
     writes = any(
         node_class(each) in ("InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt") for each in walk(statement)

@@ -6,7 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.operations.base import Operation, OperationStep, RenameOperation, relation_sql
+from zdd_tui.model.operations.base import (
+    Operation,
+    OperationStep,
+    RemovedKind,
+    RemovedObject,
+    RenameOperation,
+    relation_names,
+    relation_sql,
+)
 from zdd_tui.model.operations.generated import block
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import name_sql, quote_literal
@@ -19,7 +27,7 @@ def read_rename_table(statement: Any, text: str) -> Operation:
     _refuse_if_exists(statement, text)
     forth = f"ALTER TABLE {old} RENAME TO {name_sql(statement.newname)}"
     back = f"ALTER TABLE {new} RENAME TO {name_sql(relation.relname)}"
-    return _move_table(text, old, new, forth, back, (relation.relname, statement.newname))
+    return _move_table(text, relation, new, forth, back, (relation.relname, statement.newname))
 
 
 def read_move_table(statement: Any, text: str) -> Operation:
@@ -37,7 +45,7 @@ def read_move_table(statement: Any, text: str) -> Operation:
     old, new = relation_sql(relation), name_sql(statement.newschema, relation.relname)
     forth = f"ALTER TABLE {old} SET SCHEMA {name_sql(statement.newschema)}"
     back = f"ALTER TABLE {new} SET SCHEMA {name_sql(relation.schemaname)}"
-    return _move_table(text, old, new, forth, back, (relation.relname,))
+    return _move_table(text, relation, new, forth, back, (relation.relname,))
 
 
 def _refuse_if_exists(statement: Any, text: str) -> None:
@@ -45,14 +53,16 @@ def _refuse_if_exists(statement: Any, text: str) -> None:
         raise PlanError(f"{' '.join(text.split())}: IF EXISTS is not supported for a rename", "leave it out")
 
 
-def _move_table(text: str, old: str, new: str, forth: str, back: str, tables: tuple[str, ...]) -> Operation:
+def _move_table(text: str, relation: Any, new: str, forth: str, back: str, tables: tuple[str, ...]) -> Operation:
     """Both names work from expand to cleanup: one is the table, the other one a view that PostgreSQL writes through.
 
     Args:
         forth: the statement that moves the table.
         back: the statement that moves it back.
+        relation: the old name.
         tables: the names without a schema.
     """
+    old = relation_sql(relation)
     steps = (
         OperationStep(
             Phase.EXPAND,
@@ -71,7 +81,9 @@ def _move_table(text: str, old: str, new: str, forth: str, back: str, tables: tu
     )
     known = tuple(replace(step, are_locks_known=True) for step in steps)
     summary = f"rename table {old} to {new}"
-    return RenameOperation(text, summary, known, removes=(f"table {old}",), tables=tables)
+    # The name is a view from contract on.
+    removed = RemovedObject(RemovedKind.RELATION, relation_names(relation), f"table {old}", Phase.CLEANUP)
+    return RenameOperation(text, summary, known, removes=(removed,), tables=tables, moved=(old, new))
 
 
 def _create_view(view: str, table: str) -> str:

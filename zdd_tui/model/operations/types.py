@@ -19,6 +19,8 @@ from zdd_tui.model.operations.base import (
     Operation,
     OperationOptions,
     OperationStep,
+    ReliedKind,
+    ReliedObject,
     StepMode,
     column_exists,
     on_new_table,
@@ -91,8 +93,12 @@ class TypeChange:
         return derived_name("retype", self.relation, self.column)
 
     @property
+    def trigger_name(self) -> str:
+        return derived_name(f"{_LAST_TRIGGER}zdd_retype", self.relation, self.column)
+
+    @property
     def trigger(self) -> str:
-        return name_sql(derived_name(f"{_LAST_TRIGGER}zdd_retype", self.relation, self.column))
+        return name_sql(self.trigger_name)
 
     @property
     def names(self) -> ColumnNames:
@@ -214,6 +220,10 @@ def _expand_steps(change: TypeChange, is_direct: str) -> tuple[OperationStep, ..
                 f"ALTER TABLE {table} DROP COLUMN {new}",
             ),
             only_if=f"SELECT NOT ({is_direct})",
+            keeps=(
+                ReliedObject(ReliedKind.COLUMN, table, change.new),
+                ReliedObject(ReliedKind.TRIGGER, table, change.trigger_name, _verify_condition(change)),
+            ),
         ),
     )
 
@@ -261,8 +271,16 @@ def _contract_steps(changes: Sequence[TypeChange]) -> tuple[OperationStep, ...]:
         for each in _if_exists(change, change.new, f"LOCK TABLE {change.table} IN SHARE ROW EXCLUSIVE MODE")
     ]
 
-    def step(label: str, *statements: str, undo: Sequence[str] = (), is_reversed: bool = False) -> OperationStep:
-        return OperationStep(Phase.CONTRACT, label, tuple(statements), tuple(undo), is_reversed=is_reversed)
+    def step(
+        label: str,
+        *statements: str,
+        undo: Sequence[str] = (),
+        is_reversed: bool = False,
+        keeps: Sequence[ReliedObject] = (),
+    ) -> OperationStep:
+        return OperationStep(
+            Phase.CONTRACT, label, tuple(statements), tuple(undo), is_reversed=is_reversed, keeps=tuple(keeps)
+        )
 
     def index_steps(prefix: str, *, is_reversed: bool) -> list[OperationStep]:
         what = "for a rollback: build" if is_reversed else "build"
@@ -308,6 +326,10 @@ def _contract_steps(changes: Sequence[TypeChange]) -> tuple[OperationStep, ...]:
             swap_columns(names, NEW, OLD),
             *reverse,
             undo=(swap_columns(names, OLD, NEW), *lenient),
+            keeps=[
+                ReliedObject(ReliedKind.TRIGGER, each.table, each.trigger_name, _unkept_condition(each))
+                for each in changes
+            ],
         ),
         step(
             f"for a rollback: validate the constraints of {columns}",
@@ -365,6 +387,11 @@ def _verify_condition(change: TypeChange) -> str:
 def _lossless_condition(change: TypeChange) -> str:
     up = _with_columns(change.up, {change.column: change.old})
     return differs(name_sql(change.column), change.value(up))
+
+
+def _unkept_condition(change: TypeChange) -> str:
+    """Rows whose old column is not what the trigger would have written. Where it is NULL, the value had no old one."""
+    return f"{name_sql(change.old)} IS NOT NULL AND {_lossless_condition(change)}"
 
 
 def _with_columns(expression: str, columns: dict[str, str]) -> str:

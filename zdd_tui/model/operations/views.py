@@ -9,7 +9,8 @@ from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, relation_sql, shorten
 from zdd_tui.model.operations.objects import create_object, refuse_temporary, relation_address
 from zdd_tui.model.operations.rights import recreated_rights_query
-from zdd_tui.model.operations.scope import read_tables
+from zdd_tui.model.operations.scope import Scope, read_tables
+from zdd_tui.model.operations.statements import UndoRequired
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import enum_name, quote_literal
 
@@ -53,6 +54,10 @@ def _read_table_as(statement: Any, text: str, options: OperationOptions) -> tupl
         raise refuse_temporary(text)
     if not is_view and not statement.into.skip_data:
         require_own_rows(statement.query, text, options)
+    if not is_view and options.scope.reads_late(statement.query):
+        raise PlanError(
+            f"{shorten(text)}: the migration fills rows that it reads, in batches", "write CREATE TABLE, then INSERT"
+        )
     key = options.scope.relation_key(relation)
     options.scope.create(key, is_optional=is_optional)
     options.scope.filled.add(key)
@@ -61,18 +66,23 @@ def _read_table_as(statement: Any, text: str, options: OperationOptions) -> tupl
     return create_object(kind.upper(), relation_sql(relation), text, exists=exists)
 
 
+def used_tables(query: Any, scope: Scope) -> tuple[str, ...]:
+    """What a query reads and running code uses, as SQL."""
+    old = (each for each in read_tables(query) if not scope.is_new(scope.relation_key(each)))
+    return tuple(dict.fromkeys(relation_sql(each) for each in old))
+
+
 def require_own_rows(query: Any, text: str, options: OperationOptions) -> None:
     """
     Raises:
-        PlanError: a query that fills a new table reads rows that running code changes until cutover.
+        UndoRequired: a query that fills a new table reads rows that running code changes until cutover, and the plan
+            does not accept that.
     """
-    scope = options.scope
-    old = [each for each in read_tables(query) if not scope.is_new(scope.relation_key(each))]
-    if old and options.has_rollout:
-        names = ", ".join(dict.fromkeys(relation_sql(each) for each in old))
-        raise PlanError(
-            f"{shorten(text)}: it copies rows of {names} once, and running code changes them until cutover",
-            "change.into keeps a new table in step; or give the operation undo: [] where the rows do not change",
+    if options.has_rollout and (used := used_tables(query, options.scope)):
+        raise UndoRequired(
+            f"{shorten(text)}: it copies rows of {', '.join(used)} once, and running code changes them until cutover",
+            "change.into keeps a new table in step; where the rows do not change, or V2 does not need the late ones,"
+            " write the operation as a mapping with sql: and undo: [], and it runs at the end of backfill",
         )
 
 

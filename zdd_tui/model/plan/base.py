@@ -216,6 +216,9 @@ class Backfill(PlanSection):
         90, ge=1, le=1000, description="pause while a latency rule of the guard is above this percent of its limit"
     )
     max_failed_rows: int = Field(0, ge=0, description="failed rows that the gate tolerates")
+    max_statement_rows: int = Field(
+        10_000, ge=0, description="UPDATE and DELETE that no batches can do run as one statement on so small a table"
+    )
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
@@ -439,6 +442,26 @@ class BasePlan(PlanSection):
         return ("old", "new")
 
 
+class AcceptingPlan(BasePlan):
+    """The plan of a release that may lose something by name."""
+
+    accept: tuple[AcceptedLoss, ...] = Field((), description="losses that `zdd check` names and that are accepted")
+
+    @field_validator("accept")
+    @classmethod
+    def _check_distinct_losses(cls, accept: tuple[AcceptedLoss, ...]) -> tuple[AcceptedLoss, ...]:
+        names = [loss.what for loss in accept]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name!r} is accepted twice")
+        return accept
+
+    @property
+    def accepted_reasons(self) -> dict[str, str]:
+        """The reason of every accepted loss, by its name."""
+        return {loss.what: loss.reason for loss in self.accept}
+
+
 class WorkloadPlan(BasePlan):
     """The plan of a release that rolls out an image on a Deployment."""
 
@@ -473,7 +496,7 @@ class WorkloadPlan(BasePlan):
         self._admitted[admitted] = self._admitted.get(planned, planned)
 
 
-class Plan(WorkloadPlan):
+class Plan(WorkloadPlan, AcceptingPlan):
     """Expand/contract: the schema changes under the running application."""
 
     strategy: Literal["expand-contract"] = "expand-contract"
@@ -482,21 +505,6 @@ class Plan(WorkloadPlan):
     change: Change
     backfill: Backfill = Backfill()
     cutover: Cutover = Cutover()
-    accept: tuple[AcceptedLoss, ...] = Field((), description="losses that `zdd check` names and that are accepted")
-
-    @field_validator("accept")
-    @classmethod
-    def _check_distinct_losses(cls, accept: tuple[AcceptedLoss, ...]) -> tuple[AcceptedLoss, ...]:
-        names = [loss.what for loss in accept]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"{name!r} is accepted twice")
-        return accept
-
-    @property
-    def accepted_reasons(self) -> dict[str, str]:
-        """The reason of every accepted loss, by its name."""
-        return {loss.what: loss.reason for loss in self.accept}
 
     @property
     def flag_section(self) -> FlagSection:

@@ -146,11 +146,17 @@ def plan_hash(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+_PLAIN_KEY = "operations"
+"""Holds the SQL of a migration as it is."""
+
+
 def find_placeholders(value: object) -> set[str]:
-    """Names of the environment variables that a document uses."""
+    """Names of the environment variables that a document uses. In the SQL of a migration ``${`` is only text."""
     if isinstance(value, str):
         return set(_VARIABLE.findall(value))
-    children = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    if isinstance(value, Mapping):
+        value = [child for key, child in value.items() if key != _PLAIN_KEY]
+    children = value if isinstance(value, list) else ()
     return {name for child in children for name in find_placeholders(child)}
 
 
@@ -248,6 +254,8 @@ def _substitute_variables(
     value: Any, path: KeyPath, lines: _LineMap, environment: Mapping[str, str], is_exempt: Callable[[KeyPath], bool]
 ) -> Any:
     """Replaces ``${NAME}`` by the environment's value; an exempt path keeps its placeholder where there is none."""
+    if path == (_PLAIN_KEY,):
+        return value
     if isinstance(value, dict):
         return {
             key: _substitute_variables(child, (*path, key), lines, environment, is_exempt)

@@ -21,6 +21,8 @@ class ConditionKind(StrEnum):
     TRIGGER = "trigger"
     SCHEMA = "schema"
     ROWS_VISIBLE = "rows-visible"
+    OBJECT = "object"
+    OBJECT_TRIGGER = "object-trigger"
 
 
 class ConditionStatus(StrEnum):
@@ -49,6 +51,10 @@ class Condition:
         restore_to: the value that the agent writes back after a breach, with its fence; None where the subject belongs
             to others, or nothing is to be written.
         affects_rows: while it did not hold, rows may have been written on one side only.
+        table: of an operation's object, as SQL.
+        since: of an operation's object: the step after which it is as it must be; another step is another condition.
+        may_be_gone: that step may have removed it.
+        differing: of an operation's trigger: the condition, as SQL, of rows that it has not kept equal.
     """
 
     name: str
@@ -57,6 +63,10 @@ class Condition:
     allowed: tuple[str | None, ...] = ()
     restore_to: str | None = None
     affects_rows: bool = False
+    table: str = ""
+    since: str = ""
+    may_be_gone: bool = False
+    differing: str = ""
 
 
 @dataclass(frozen=True, slots=True)

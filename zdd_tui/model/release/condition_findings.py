@@ -1,7 +1,7 @@
 """Evaluates standing conditions: what was observed against what is allowed. Pure; None means that it holds."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -197,11 +197,14 @@ class SchemaObject:
     """A column, index or constraint that a release relies on, as it was when the release began to.
 
     Attributes:
-        kind: ``column``, ``index`` or ``constraint``.
+        kind: ``column``, ``index`` or ``constraint``; of operations also ``table`` and ``trigger``.
         key: what identifies it while it is renamed: relation and number of a column; of others its qualified name.
-        shape: what must not change: the type of a column, a digest of the definition of others.
+        shape: what must not change: the type of a column, a digest of the definition of others. Of a trigger, its
+            function's definition and its own, as a list in JSON. Empty of an object that its step has removed.
         is_valid: an index is valid and ready, a constraint is validated.
         is_old: a column of the old side, which the release itself archives.
+        since: of an operation's object: the step after which it was so.
+        condition: its name, of an operation's object.
     """
 
     kind: str
@@ -211,6 +214,8 @@ class SchemaObject:
     shape: str
     is_valid: bool = True
     is_old: bool = False
+    since: str = ""
+    condition: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -230,6 +235,7 @@ class DatabaseFacts:
         objects: the columns of the plan's tables, its indexes and constraints.
         hidden_tables: tables of which this role may not see every row.
         details: of the steps, by name.
+        names: qualified names of the tables that operations name.
     """
 
     triggers: tuple[TriggerFacts, ...]
@@ -237,6 +243,7 @@ class DatabaseFacts:
     objects: tuple[SchemaObject, ...]
     hidden_tables: tuple[str, ...]
     details: Mapping[str, Mapping[str, Any]]
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_disabled_trigger(condition: Condition, facts: DatabaseFacts) -> ConditionFinding | None:
@@ -294,7 +301,7 @@ def find_changed_schema(
         elif found.shape != expected.shape:
             what = f"is {found.shape} now, it was {expected.shape}" if expected.kind == "column" else "was changed"
             wrong.append(f"{label} {what}")
-        elif not found.is_valid:
+        elif expected.is_valid and not found.is_valid:
             wrong.append(f"{label} is not valid")
     if not wrong:
         return None
@@ -304,6 +311,49 @@ def find_changed_schema(
         hint="restore it in psql as change.expand and change.indexes define it; the release continues then"
         + ROLLBACK_IN_HINT,
     )
+
+
+def find_object(condition: Condition, facts: DatabaseFacts) -> SchemaObject | None:
+    """An operation's object as the catalog has it now."""
+    kind, _, _ = condition.name.partition(" ")
+    table = facts.names.get(condition.table, "")
+    if kind == "table":
+        return SchemaObject(kind, table, condition.subject, table, "exists") if table else None
+    for each in facts.objects:
+        if each.kind != kind:
+            continue
+        if kind == "index" and each.key.replace('"', "") == condition.subject:
+            return each
+        if kind != "index" and (each.table, each.name) == (table, condition.subject):
+            return each
+    return None
+
+
+def find_changed_object(
+    condition: Condition, expected: SchemaObject | None, facts: DatabaseFacts
+) -> ConditionFinding | None:
+    """An operation's object that is missing, renamed, changed or invalid.
+
+    Args:
+        expected: as it was after the step that made it; None where it was missing already.
+    """
+    hint = f"restore it in psql as {condition.since} has made it; the release continues then{ROLLBACK_IN_HINT}"
+    if expected is None:
+        return ConditionFinding(f"{condition.name} is missing", hint=hint)
+    if not expected.shape:
+        return None
+    if expected.kind == "table":
+        is_there = find_object(condition, facts) is not None
+        return None if is_there else ConditionFinding(f"{condition.name} is missing", hint=hint)
+    found = find_changed_schema([expected], facts, archived={}, old_side_needed=True)
+    return None if found is None else replace(found, hint=hint)
+
+
+def find_stopped_trigger(condition: Condition, facts: DatabaseFacts) -> ConditionFinding | None:
+    """An operation's trigger that is missing or does not fire in every session."""
+    table = facts.names.get(condition.table, "")
+    there = tuple(each for each in facts.triggers if each.table.replace('"', "") == table)
+    return find_disabled_trigger(condition, replace(facts, triggers=there))
 
 
 def find_row_security(facts: DatabaseFacts) -> ConditionFinding | None:

@@ -11,8 +11,17 @@ from typing import Any
 from zdd_tui.model.ddl.names import lock_order_name, sync_name
 from zdd_tui.model.ddl.witness import expected_triggers
 from zdd_tui.model.flag import OFF, ON, FlagValue, parse_flag
+from zdd_tui.model.operations.base import ReliedKind
+from zdd_tui.model.operations.relied import (
+    BuiltIndexes,
+    ReliedChange,
+    ReliedInterval,
+    may_be_gone,
+    plain_name,
+    relied_objects,
+)
 from zdd_tui.model.plan.base import BasePlan, Plan, WorkloadPlan
-from zdd_tui.model.plan.operations import SchemaPlan
+from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationsPlan
 from zdd_tui.model.plan.strategies import BlueGreenPlan, CanaryPlan, DarkLaunchPlan, SingleImagePlan
 from zdd_tui.model.release.condition import Condition, ConditionKind
 from zdd_tui.model.release.gate import GateReading, Verdict
@@ -45,10 +54,11 @@ def required_conditions(plan: BasePlan, release: Release, details: StepDetails) 
             found = _blue_green(plan, steps)
         case CanaryPlan():
             found = _canary(plan, steps)
+        case BaseOperationsPlan():
+            rollout = _single_image(plan, steps) if isinstance(plan, OperationsPlan) else ()
+            found = (*rollout, *_operations(plan, steps))
         case SingleImagePlan():
             found = _single_image(plan, steps)
-        case SchemaPlan():
-            found = ()
         case _:
             raise TypeError(type(plan).__name__)
     return tuple(condition for condition in found if condition is not None)
@@ -111,6 +121,87 @@ def _expand_contract(plan: Plan, steps: _Steps) -> Iterable[Condition | None]:
         yield Condition(NEW_SCHEMA, ConditionKind.SCHEMA, affects_rows=True)
     if steps.is_done("lint-ddl") and not steps.is_done("drop-archive"):
         yield Condition(ALL_ROWS, ConditionKind.ROWS_VISIBLE, affects_rows=True)
+
+
+def _operations(plan: BaseOperationsPlan, steps: _Steps) -> Iterable[Condition | None]:
+    """The objects that the steps of operations have made, until a step removes them."""
+    relied = relied_objects(plan)
+    for interval in relied.intervals:
+        yield _relied_object(interval, steps)
+    for built in relied.indexes:
+        yield from _built_indexes(built, steps)
+
+
+def _has_run(steps: _Steps, name: str) -> bool:
+    return steps.is_done(name) and bool(steps.detail(name).get("is_needed", True))
+
+
+def _last_change(changes: Iterable[ReliedChange], steps: _Steps) -> str | None:
+    """The last step that has made or changed an object; empty for none, None while one may be changing it."""
+    last = ""
+    for each in changes:
+        if _has_run(steps, each.step):
+            last = each.step
+        elif steps.status(each.step) is StepStatus.STARTED:
+            return None
+    return last
+
+
+def _relied_object(interval: ReliedInterval, steps: _Steps) -> Condition | None:
+    made = [each.made for each in interval.changes if each.made is not None and _has_run(steps, each.step)]
+    last = _last_change(interval.changes, steps)
+    if not made or not last:
+        return None
+    first, is_trigger = interval.first, interval.first.kind is ReliedKind.TRIGGER
+    label = first.table if first.kind is ReliedKind.TABLE else plain_name(first.table, first.name)
+    return Condition(
+        f"trigger {first.name} of {first.table}" if is_trigger else f"{first.kind} {label}",
+        ConditionKind.OBJECT_TRIGGER if is_trigger else ConditionKind.OBJECT,
+        first.name,
+        ALWAYS_ENABLED if is_trigger else (),
+        affects_rows=is_trigger,
+        table=first.table,
+        since=last,
+        may_be_gone=may_be_gone(interval.changes, last),
+        differing=made[-1].differing,
+    )
+
+
+def _built_indexes(built: BuiltIndexes, steps: _Steps) -> Iterable[Condition]:
+    last = _last_change((ReliedChange(built.step, None), *built.changes), steps)
+    if not last or not _has_run(steps, built.step):
+        return
+    detail = steps.detail(built.step)
+    for schema, name in (*detail.get("made", ()), *detail.get("copied", ())):
+        yield Condition(
+            f"index {schema}.{name}",
+            ConditionKind.OBJECT,
+            f"{schema}.{name}",
+            table=built.table,
+            since=last,
+            may_be_gone=last != built.step,
+        )
+
+
+def set_fills_back(release: Release) -> Release | None:
+    """The release whose fills prove once more that no row is left; None where none has ended in this phase."""
+    phase = release.current_phase
+    done = [
+        spec.name
+        for spec in (phase.steps if phase is not None else ())
+        if spec.registry_key == "fill-rows" and release.status(spec.name) is StepStatus.DONE
+    ]
+    if not done:
+        return None
+    for name in done:
+        release = release.with_status(name, StepStatus.PENDING)
+    return release if release.state is ReleaseState.FAILED else replace(release, state=ReleaseState.RUNNING)
+
+
+def has_filled(release: Release) -> bool:
+    """Whether a phase with fills is left: rows that were written while a trigger did not fire are counted then."""
+    phases = release.strategy.phases[: max(release.phase, 0)]
+    return any(spec.registry_key == "fill-rows" for phase in phases for spec in phase.steps)
 
 
 def _sync_triggers(plan: Plan, steps: _Steps) -> Iterable[tuple[str, tuple[str, ...]]]:

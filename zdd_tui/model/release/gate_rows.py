@@ -84,6 +84,12 @@ GATE_DESCRIPTIONS: Mapping[str, GateDescription] = {
         "zdd.step; pg_index of every index that the operations have built",
         "every step has run, every index is valid and ready",
     ),
+    "removed-unused": GateDescription(
+        "PostgreSQL",
+        "pg_stat_statements and pg_stat_activity, parsed; scans of indexes; bodies of functions; pg_depend: since the"
+        " old version left, or since the gate was first evaluated",
+        "nobody has used what the next phase removes for gates.soak, or `accept:` names what cannot be seen",
+    ),
     "fills-complete": GateDescription(
         "the store",
         "zdd.step and zdd.backfill of every table that is filled: status, failed_rows",

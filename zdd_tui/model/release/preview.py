@@ -30,6 +30,7 @@ from zdd_tui.model.ddl.witness import (
     extend_witness_statements,
 )
 from zdd_tui.model.duration import format_duration
+from zdd_tui.model.errors import DatabaseError
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.masking import mask_urls
 from zdd_tui.model.operations.registry import OPERATION_STEPS, find_step
@@ -348,7 +349,10 @@ def preview_step(plan: BasePlan, spec: StepSpec, catalog: Catalog | None = None)
         return find_step(plan, spec.value or 0).lines
     if isinstance(plan, Plan) and spec.registry_key in CHANGE_LINES:
         known = catalog if catalog is not None and catalog.new is not None else None
-        text = CHANGE_LINES[spec.registry_key](plan, known)
+        try:
+            text = CHANGE_LINES[spec.registry_key](plan, known)
+        except DatabaseError as error:  # somebody has renamed or dropped a column: the agent refuses, and says so
+            text = f"its SQL cannot be written: {error.title}"
     else:
         text = WORKLOAD_LINES[spec.registry_key](plan, spec)
     return tuple(text.splitlines())

@@ -43,6 +43,11 @@ class ReleaseState(StrEnum):
     DONE = "done"
 
     @property
+    def text(self) -> str:
+        """The state in a sentence."""
+        return self.replace("-", " ")
+
+    @property
     def has_ended(self) -> bool:
         return self in (ReleaseState.ROLLED_BACK, ReleaseState.DONE)
 
@@ -233,7 +238,7 @@ def explain_ended(release: Release, plan: str = "PLAN", region: str = "") -> Ref
     """
     where = f" in region {region}" if region else ""
     no_undo = "; the old data is dropped, so rollback is not possible" if release.state is ReleaseState.DONE else ""
-    text = f"release {release.name} has ended{where}: it is {release.state}{no_undo}"
+    text = f"release {release.name} has ended{where}: it is {release.state.text}{no_undo}"
     return Refused(text, f"to begin another: zdd agent --new {plan}")
 
 
@@ -283,7 +288,8 @@ def _advance(release: Release, command: Command, gates: Mapping[str, GateReading
         _check_gates(release, command, gates, now)
     if release.next_phase is None:
         return replace(release, state=ReleaseState.DONE)
-    return replace(release, state=ReleaseState.RUNNING, phase=release.phase + 1, error="")
+    # A phase without steps waits at once.
+    return next_state(replace(release, state=ReleaseState.RUNNING, phase=release.phase + 1, error=""))
 
 
 def _check_conditions(release: Release) -> None:
@@ -324,7 +330,7 @@ def is_irreversible(release: Release) -> bool:
 
 def _pause(release: Release) -> Release:
     if release.state.is_rolling_back:
-        raise Refused(f"the release is {release.state}: there is nothing to pause", _what_remains(release))
+        raise Refused(f"the release is {release.state.text}: there is nothing to pause", _what_remains(release))
     if release.paused:
         raise Refused("the release is paused already", "resume it: zdd resume PLAN")
     return replace(release, paused=True)
@@ -351,7 +357,7 @@ def _tune(release: Release, tuning: Tuning) -> Release:
             "see what it does: zdd status PLAN",
         )
     if release.state.is_rolling_back:
-        raise Refused(f"the release is {release.state}: its backfill will not run", _what_remains(release))
+        raise Refused(f"the release is {release.state.text}: its backfill will not run", _what_remains(release))
     if release.phase > max(at for at, phase in enumerate(release.strategy.phases) if phase.writes_rows):
         raise Refused(
             "the backfill is complete: its limits have no effect any more", "see what comes next: zdd status PLAN"

@@ -5,6 +5,7 @@ from dataclasses import replace
 from zdd_tui.model.ddl.lint import early_defaults
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.registry import named_steps
+from zdd_tui.model.operations.removed import removed_objects
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.base import BasePlan, DualWriteMode, Plan
 from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationsPlan
@@ -36,7 +37,7 @@ def build_strategy(plan: BasePlan) -> Strategy:
     strategy = _build_phases(plan)
     if plan.guard is not None and plan.guard.closes_gates:
         strategy = add_guard_gate(strategy)
-    return replace(strategy, entry=(_REGION,)) if plan.earlier_regions else strategy
+    return replace(strategy, entry=(_REGION, *strategy.entry)) if plan.earlier_regions else strategy
 
 
 def add_guard_gate(strategy: Strategy) -> Strategy:
@@ -111,7 +112,25 @@ def build_operations(plan: BaseOperationsPlan) -> Strategy:
     else:  # even if it has no steps: until it is approved the release can be rolled back
         phases[-1] = replace(phases[-1], typed_confirm=bool(cleanup))
         phases.append(PhaseSpec(Phase.CLEANUP, cleanup, (valid,)))
-    return Strategy("expand-contract", tuple(phases))
+    return _require_unused(Strategy("expand-contract", tuple(phases)), plan)
+
+
+REMOVED_GATE = "removed-unused"
+
+
+def _require_unused(strategy: Strategy, plan: BaseOperationsPlan) -> Strategy:
+    """The same strategy with a gate before each phase that takes something away, also before the first one."""
+    gates = {
+        phase.name: (GateSpec(REMOVED_GATE, "no live query uses what the next phase removes"),)
+        for phase in strategy.phases
+        if removed_objects(plan, Phase(phase.name))
+    }
+    names = [*(phase.name for phase in strategy.phases[1:]), ""]
+    phases = (
+        replace(phase, gates=(*phase.gates, *gates.get(following, ())))
+        for phase, following in zip(strategy.phases, names, strict=True)
+    )
+    return replace(strategy, entry=gates.get(strategy.phases[0].name, ()), phases=tuple(phases))
 
 
 def _operation_steps(plan: BaseOperationsPlan, phase: Phase) -> tuple[StepSpec, ...]:

@@ -42,7 +42,7 @@ def choose_copy(mode: WitnessMode, sides: frozenset[str], *, reads_new: bool, is
     Args:
         sides: the sides that were written alone since both agreed.
         reads_new: reads use the new side, wholly or in part.
-        is_proved: every write that left the two sides different since then is recorded.
+        is_proved: every write of the other side alone since then is recorded.
     """
     if mode is WitnessMode.OLD_IS_RIGHT and not (reads_new and "new" in sides):
         return "up"
@@ -178,8 +178,11 @@ def witness_mode(release: Release) -> WitnessMode:
     )
     phases = [phase.name for phase in release.strategy.phases]
     if release.state.is_rolling_back and not release.state.has_ended:
-        # Without the witness on both sides nothing is proved; once it is reduced, V3 is gone.
-        is_watched = statuses.get("extend-witness") is StepStatus.DONE and not statuses["drop-archive"].has_effect
+        # Without the witness on both sides, or both sync triggers, nothing is proved; without them, V3 is gone.
+        watchers = ("extend-witness",) if "extend-witness" in statuses else ("sync-forward", "sync-reverse")
+        is_watched = (
+            all(statuses.get(name) is StepStatus.DONE for name in watchers) and not statuses["drop-archive"].has_effect
+        )
         return WitnessMode.ROLLBACK if is_watched else WitnessMode.OFF
     if (
         statuses.get(first) is not StepStatus.DONE
@@ -195,6 +198,11 @@ def accepts_down(release: Release) -> bool:
     """Whether a row also agrees when ``down`` gives its old side: from the trigger on that writes the old side so."""
     names = [step.name for step in release.strategy.steps]
     return "sync-reverse" in names and release.status("sync-reverse").has_effect
+
+
+def may_read_old(release: Release) -> bool:
+    """Whether, in a rollback, V2 may read the old side again, and write whole rows from it."""
+    return release.status("read-flag-on") is not StepStatus.DONE
 
 
 def find_pods(addresses: Iterable[str], pods: Iterable[PodFacts]) -> dict[str, str]:

@@ -136,7 +136,7 @@ def predict_action(reading: GuardReading, view: RuleView, record: ReleaseRecord)
     decision = next(iter(decide_actions(release, [breached], rolled_back=rolled_back)), None)
     if decision is None:
         if release.state.has_ended:
-            return f"no action: the release is {release.state}"
+            return f"no action: the release is {release.state.text}"
         if release.state is ReleaseState.PLANNED:
             return "no action: the release has not started"
         return "no action: the release is rolling back"

@@ -1,5 +1,6 @@
 """The last line: keys that have an effect now. A key that would be refused is not shown."""
 
+import re
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -11,7 +12,7 @@ from zdd_tui.dashboard.widgets.drawing.key_clicks import clicked_key
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, line_width
 from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
 from zdd_tui.dashboard.widgets.panes.pane import missing_pane_reason
-from zdd_tui.model.actions import ACTIONS, Action
+from zdd_tui.model.actions import ACTIONS, Action, find_action, key_name
 from zdd_tui.model.agent_start import why_no_start
 from zdd_tui.model.release.claims import count_verdicts
 from zdd_tui.model.release.next_commands import explain_refusal, pause_or_resume
@@ -43,7 +44,14 @@ class Footer(ReleaseView):
         return isinstance(self.screen.focused, Input)
 
     def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
-        return [FILTER_KEYS if self._is_typing else footer_line(board, context, cells)]
+        return [self._typing_line() if self._is_typing else footer_line(board, context, cells)]
+
+    def _typing_line(self) -> Line:
+        """A text field takes single letters: rollback has another key there."""
+        binding_id = find_action("rollback").binding_id
+        bindings = self.screen.active_bindings
+        key = next((key_name(key) for key, each in bindings.items() if each.binding.id == binding_id), "")
+        return (*FILTER_KEYS, _GAP, (key, TextStyle.KEY), (" rollback", TextStyle.NORMAL)) if key else FILTER_KEYS
 
     def on_click(self, event: events.Click) -> None:
         """A click on a key or on its text is that key."""
@@ -141,4 +149,10 @@ def disabled_reason(board: DashboardState, context: RenderContext, kind: Command
         return board.release.error or "the release has not been read yet"
     if not board.activity(context.now).is_known and kind is not CommandKind.ROLLBACK:  # rollback is always offered
         return f"{board.release.error or 'the database does not respond'}; commands are blocked until it recovers"
-    return explain_refusal(record.release, kind, count_verdicts(record, now).gates, now)
+    return _with_keys(explain_refusal(record.release, kind, count_verdicts(record, now).gates, now), context)
+
+
+def _with_keys(reason: str, context: RenderContext) -> str:
+    """A reason from the rules with keys in place of commands. That of `zdd status` is this screen."""
+    reason = re.sub(r" \([^()]*zdd status PLAN\)$", "", reason)
+    return re.sub(r"zdd (resume|rollback) PLAN", lambda found: f"press {context.key_names[found[1]]}", reason)

@@ -77,7 +77,10 @@ def gate_lines(board: DashboardState, context: RenderContext, cells: int, limit:
         if line_width(line) <= cells:
             break
     else:
-        short = join([_summary_text(reading, False) for _, reading in _most_urgent_first(gates)], _GAP)
+        closed = [gate for gate in _most_urgent_first(gates) if gate[1].verdict is not Verdict.PASS]
+        glyph, style = VERDICT_GLYPHS[Verdict.PASS]
+        counted: Line = ((f"{glyph} ", style), (f"{len(gates) - len(closed)} pass", TextStyle.NORMAL))
+        short = join([*(_summary_text(reading, False) for _, reading in closed), counted], _GAP)
         line = ((f"{following}: ", TextStyle.DIM), *short)
     return [clip(line, cells)]
 

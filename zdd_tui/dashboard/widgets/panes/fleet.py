@@ -110,7 +110,10 @@ class FleetPane(TablePane[FleetRow, FleetCellContext]):
         return row.key
 
     def empty_line(self, board: DashboardState) -> Line:
-        return (("no release has ended yet" if self.has_history else "no database", TextStyle.DIM),)
+        if self.has_history:
+            return (("no release has ended yet", TextStyle.DIM),)
+        text = "no active release; the history has those that have ended" if self.fleet.databases else "no database"
+        return ((text, TextStyle.DIM),)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """It has the whole screen."""

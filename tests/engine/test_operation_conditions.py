@@ -1,0 +1,248 @@
+"""Standing conditions of operations: a real agent notices who changes what the release has made, stops and restores."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.support.operations import SCHEMA
+from tests.support.schema_change import ACTOR
+from zdd_tui.backends.store.client import Store
+from zdd_tui.cli.status import format_status
+from zdd_tui.engine.agent import Agent
+from zdd_tui.model.plan.operations import SchemaPlan
+from zdd_tui.model.release.condition import ConditionStatus
+from zdd_tui.model.release.records import CommandRequest, ReleaseRecord, StoredCommand
+from zdd_tui.model.release.state import CommandKind, ReleaseState, closed_gates
+
+STOP_SECONDS = 5.0
+"""The budget is 2 s; a test machine that does much else gets more."""
+
+pytestmark = pytest.mark.timeout(120)
+
+
+class Release:
+    """A release that an agent runs in this process."""
+
+    def __init__(self, store: Store, release_id: int, dsn: str) -> None:
+        self.store, self.id, self.dsn = store, release_id, dsn
+
+    async def read(self) -> ReleaseRecord:
+        return await self.store.read_release(self.id)
+
+    async def wait(self, condition: Callable[[ReleaseRecord], bool]) -> ReleaseRecord:
+        try:
+            async with asyncio.timeout(30):
+                while not condition(record := await self.read()):  # noqa: ASYNC110 - another task writes it
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            record = await self.read()
+            raise AssertionError(format_status(record)) from None
+        return record
+
+    async def advance(self) -> StoredCommand:
+        request = CommandRequest(CommandKind.ADVANCE, typed="notes")
+        return await self.store.wait_command(await self.store.send_command(self.id, request, actor=ACTOR), 30.0)
+
+    async def run_phase(self, phase: str) -> None:
+        """Advances; returns when its steps are done and every object is noted."""
+        answer = await self.advance()
+        assert answer.status == "done", answer.outcome
+        await self.wait(lambda record: record.release.state is not ReleaseState.RUNNING)
+        record = await self.read()
+        assert (record.release.state, record.release.current_phase.name) == (ReleaseState.WAITING, phase), (
+            record.release.error
+        )
+
+    async def wait_until_noted(self, *names: str) -> None:
+        """The agent has read the objects after the steps that have changed them."""
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            async with asyncio.timeout(15):
+                while not set(names) <= {  # noqa: ASYNC110 - another task writes it
+                    row[0]
+                    for row in await connection.fetch(
+                        "SELECT o ->> 'condition' FROM zdd.baseline, jsonb_array_elements(objects) o"
+                    )
+                }:
+                    await asyncio.sleep(0.05)
+        finally:
+            await connection.close()
+
+    async def breach(self, text: str, *statements: str) -> str:
+        """Changes something as another client does; returns how the release reports it."""
+        connection = await asyncpg.connect(self.dsn, server_settings={"application_name": "psql"})
+        try:
+            await connection.execute("; ".join(statements))  # one transaction
+            began = time.monotonic()
+            record = await self.wait(
+                lambda record: any(text in event.message for event in record.events if event.kind == "condition")
+            )
+            assert time.monotonic() - began < STOP_SECONDS
+        finally:
+            await connection.close()
+        return next(event.message for event in record.events if event.kind == "condition" and text in event.message)
+
+
+@asynccontextmanager
+async def start(dsn: str, *operations: str, accept: tuple[str, ...] = ()) -> AsyncIterator[Release]:
+    plan = SchemaPlan.model_validate(
+        {
+            "name": "notes",
+            "environment": "staging",
+            "production": False,
+            "database": {"dsn": dsn},
+            "gates": {"soak": "0s"},
+            "operations": list(operations),
+            "accept": [{"what": what, "reason": "only this test reads it"} for what in accept],
+        }
+    )
+    async with await Store.open(dsn) as store:
+        await store.migrate()
+        release_id = await store.register_release(plan, text="plan", document={}, plan_hash="h", actor=ACTOR)
+        lines: list[str] = []
+        agent = asyncio.create_task(Agent(plan, release_id, ACTOR, log=lines.append).run())
+        try:
+            yield Release(store, release_id, dsn)
+        finally:
+            agent.cancel()
+            await asyncio.gather(agent, return_exceptions=True)
+            print("\n".join(lines))
+
+
+def is_met(record: ReleaseRecord) -> bool:
+    return not record.release.unmet
+
+
+async def test_a_dropped_index_a_changed_type_and_a_lost_constraint_stop_the_release(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute(SCHEMA)
+    operations = (
+        "ALTER TABLE notes ADD COLUMN extra int",
+        "CREATE INDEX notes_n ON notes (n)",
+        "ALTER TABLE notes ADD CONSTRAINT small CHECK (n < 1000)",
+        "CREATE TABLE tags (id int)",
+    )
+    async with start(pg_dsn, *operations) as release:
+        await release.run_phase("expand")
+        await release.wait_until_noted(
+            "index public.notes_n", "column notes.extra", "constraint notes.small", "table tags"
+        )
+        assert is_met(await release.read())
+
+        line = await release.breach("index notes_n of public.notes is missing", "DROP INDEX notes_n")
+        assert "probably by role postgres, application psql, address" in line
+        record = await release.wait(lambda record: record.release.breach is not None)
+        assert format_status(record).startswith("✗ STOPPED: index notes_n of public.notes is missing")
+        assert "restore it in psql" in format_status(record)
+        answer = await release.advance()
+        assert (answer.status, "index notes_n" in answer.outcome) == ("refused", True)
+        await db.execute("CREATE INDEX notes_n ON notes (n)")
+        await release.wait(is_met)
+
+        type_changed = "column extra of public.notes is bigint now, it was integer"
+        await release.breach(type_changed, "ALTER TABLE notes ALTER extra TYPE bigint")
+        await db.execute("ALTER TABLE notes ALTER extra TYPE int")
+        await release.wait(is_met)
+        await release.breach("constraint small of public.notes is missing", "ALTER TABLE notes DROP CONSTRAINT small")
+        await db.execute("ALTER TABLE notes ADD CONSTRAINT small CHECK (n < 1000)")
+        await release.wait(is_met)
+        await release.breach("column extra of public.notes was renamed to e", "ALTER TABLE notes RENAME extra TO e")
+        await db.execute("ALTER TABLE notes RENAME e TO extra")
+        await release.wait(is_met)
+        await release.breach("table tags is missing", "DROP TABLE tags")
+        await db.execute("CREATE TABLE tags (id int)")
+        await release.wait(is_met)
+        await release.advance()
+        await release.wait(lambda record: record.release.state is ReleaseState.DONE)
+
+
+async def test_what_the_release_itself_changes_is_no_breach(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(SCHEMA + "DROP STATISTICS notes_statistics; CREATE EXTENSION pg_stat_statements")
+    operations = (
+        "ALTER TABLE notes ALTER user_id SET NOT NULL, ALTER body SET NOT NULL, ALTER code SET NOT NULL",
+        "ALTER TABLE notes ADD COLUMN token uuid NOT NULL DEFAULT gen_random_uuid() UNIQUE, ADD COLUMN s bigserial",
+        "ALTER TABLE notes ADD COLUMN extra varchar(5) CHECK (extra <> ''); ALTER TABLE notes ALTER extra TYPE text",
+        "ALTER TABLE notes ADD i int GENERATED ALWAYS AS IDENTITY; ALTER TABLE notes RENAME legacy TO old",
+        "ALTER TABLE notes ALTER n TYPE bigint, ADD CONSTRAINT big CHECK (user_id < 1000)",
+        "CREATE UNIQUE INDEX notes_u ON notes (user_id); CREATE TABLE tags (id int); ALTER TABLE tags RENAME TO labels",
+        "DROP INDEX notes_kind; DROP TABLE unused; ALTER TABLE teams RENAME TO groups",
+    )
+    async with start(pg_dsn, *operations) as release:
+        for phase in ("", "expand", "backfill", "contract"):
+            if phase:
+                await release.run_phase(phase)
+            await release.wait(lambda record: not closed_gates(record.release, record.gates, record.now))
+        await release.advance()
+        record = await release.wait(lambda record: record.release.state is ReleaseState.DONE)
+    assert [event.message for event in record.events if event.kind == "condition"] == []
+
+
+RENAME, RETYPE = "ALTER TABLE notes RENAME body TO content", "ALTER TABLE notes ALTER user_id TYPE numeric"
+CASES = {
+    "rename": (RENAME, "!zdd_rename_notes_body", "body", "content", "zdd_old_content", "'lost {}'"),
+    "type": (RETYPE, "~zdd_retype_notes_user_id", "user_id", "zdd_new_user_id", "zdd_old_user_id", "77{}"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_a_trigger_is_restored_and_the_rows_that_it_missed_are_found(
+    case: str, pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    operation, trigger, old, new, archived, value = CASES[case]
+    await db.execute(SCHEMA)
+    await db.execute("SET application_name = 'zdd test'")  # its statements do not count as uses of the old name
+    accept = ("column notes.body",) if case == "rename" else ()
+
+    async def count_differing(left: str, right: str) -> Any:
+        return await db.fetchval(f"SELECT count(*) FROM notes WHERE {left}::text IS DISTINCT FROM {right}::text")
+
+    async def lose(release: Release, how: str, column: str) -> ReleaseRecord:
+        """The trigger does not fire for one row. What is found within the same second is not found twice."""
+        before = sum(event.kind == "condition" for event in (await release.read()).events)
+        async with db.transaction():
+            await db.execute(f'{how} "{trigger}"' + (" ON notes" if how.startswith("DROP") else ""))
+            await db.execute(f"UPDATE notes SET {column} = {value.format(before)} WHERE id = 3")
+        await release.wait(lambda record: sum(event.kind == "condition" for event in record.events) > before)
+        async with asyncio.timeout(STOP_SECONDS):
+            while await db.fetchval("SELECT tgenabled = 'A' FROM pg_trigger WHERE tgname = $1", trigger) is not True:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        return await release.read()
+
+    disable, drop = "ALTER TABLE notes DISABLE TRIGGER", "DROP TRIGGER"
+    async with start(pg_dsn, operation, accept=accept) as release:
+        await release.run_phase("expand")
+        await release.wait_until_noted(f"trigger {trigger} of notes", f"column notes.{new}")
+        await lose(release, drop, old)
+        await release.wait(is_met)
+        await release.run_phase("backfill")
+        assert await count_differing(old, new) == 0
+
+        for how in (disable, drop):
+            await lose(release, how, old)
+            await release.wait(lambda record: is_met(record) and record.release.state is ReleaseState.WAITING)
+            assert await count_differing(old, new) == 0, "the fill has run once more"
+        events = [event.message for event in (await release.read()).events if event.kind == "condition"]
+        assert any("restored by the agent" in line for line in events), events
+
+        await release.run_phase("contract")
+        current = "content" if case == "rename" else "user_id"
+        assert await count_differing(current, archived) == 0
+        await release.wait_until_noted(f"trigger {trigger} of notes")
+        await asyncio.sleep(1.2)  # noted again, after the swap
+        await lose(release, disable, current)
+        found = "1 rows of notes were written without trigger"
+        record = await release.wait(
+            lambda record: record.release.breach is not None and found in record.release.breach.text
+        )
+        assert record.release.breach.status is ConditionStatus.BREACHED
+        assert (await release.advance()).status == "refused"
+        await db.execute(f"UPDATE notes SET {current} = {current} WHERE id = 3")  # the trigger fires
+        await release.wait(is_met)
+        await release.advance()
+        await release.wait(lambda record: record.release.state is ReleaseState.DONE)

@@ -1,0 +1,122 @@
+"""What the operations of a plan rely on: their objects as they were made, and the rows that a trigger has missed."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import asyncpg
+
+from zdd_tui.backends.postgres.condition_queries import read_trigger_definition
+from zdd_tui.backends.postgres.connection import is_session_lost
+from zdd_tui.backends.postgres.ddl import execute_ddl
+from zdd_tui.backends.store.conditions import save_baseline
+from zdd_tui.engine.context import Context
+from zdd_tui.engine.restore import restore_operation_trigger
+from zdd_tui.model.operations.base import MAX_VIOLATIONS
+from zdd_tui.model.operations.relied import relied_objects
+from zdd_tui.model.plan.operations import BaseOperationsPlan
+from zdd_tui.model.release.condition import Condition, ConditionFinding, ConditionKind
+from zdd_tui.model.release.condition_findings import (
+    DatabaseFacts,
+    SchemaObject,
+    find_changed_object,
+    find_object,
+    find_stopped_trigger,
+)
+
+KINDS = (ConditionKind.OBJECT, ConditionKind.OBJECT_TRIGGER)
+
+
+class OperationObjects:
+    """The objects of operations as they were after the step that has made or changed them.
+
+    Args:
+        baseline: as stored.
+    """
+
+    def __init__(self, ctx: Context, baseline: Iterable[SchemaObject]) -> None:
+        self._ctx = ctx
+        self._known = {each.condition: each for each in baseline}
+
+    def expected(self, condition: Condition) -> SchemaObject | None:
+        """The object as it was; None before :meth:`note`, or where it was missing then."""
+        found = self._known.get(condition.name)
+        return found if found is not None and found.since == condition.since else None
+
+    def is_noted(self, condition: Condition) -> bool:
+        return self.expected(condition) is not None
+
+    async def note(self, conditions: Iterable[Condition], facts: DatabaseFacts) -> None:
+        """Notes the objects as they are, from a reading that began after their steps had ended."""
+        fresh = []
+        for condition in conditions:
+            if not self.is_noted(condition) and (found := await self._read(condition, facts)) is not None:
+                self._known[condition.name] = found
+                fresh.append(found)
+        if fresh:
+            await save_baseline(self._ctx.store, list(self._known.values()))
+
+    async def _read(self, condition: Condition, facts: DatabaseFacts) -> SchemaObject | None:
+        kind, table = condition.name.partition(" ")[0], facts.names.get(condition.table, "")
+        if condition.kind is ConditionKind.OBJECT:
+            found, shape = find_object(condition, facts), ""
+            if found is not None:
+                return replace(found, since=condition.since, condition=condition.name)
+        else:
+            async with self._ctx.read_connection() as conn:
+                shape = await read_trigger_definition(conn, table, condition.subject)
+        if shape or condition.may_be_gone:
+            since, name = condition.since, condition.name
+            return SchemaObject(kind, name, condition.subject, table, shape, since=since, condition=name)
+        return None
+
+    def find(self, condition: Condition, facts: DatabaseFacts) -> ConditionFinding | None:
+        """Why a condition about an operation's object does not hold; None where it holds."""
+        expected = self.expected(condition)
+        if condition.kind is ConditionKind.OBJECT:
+            return find_changed_object(condition, expected, facts)
+        if expected is not None and not expected.shape:
+            return None
+        return find_stopped_trigger(condition, facts)
+
+    async def restore(self, condition: Condition) -> bool:
+        """Restores a trigger; False where nobody knows how it was.
+
+        Raises:
+            StaleEpoch, StepFailed: as :func:`zdd_tui.engine.restore.restore_trigger`.
+        """
+        expected = self.expected(condition)
+        if expected is None or not expected.shape:
+            return False
+        await restore_operation_trigger(self._ctx, expected)
+        return True
+
+
+async def describe_missed_rows(ctx: Context, conditions: Iterable[Condition]) -> str:
+    """Rows that a trigger has not kept equal while it did not fire; empty for none. Every row is read.
+
+    Args:
+        conditions: the release's, now.
+    """
+    settings = dict(relied_objects(ctx.plan_of_type(BaseOperationsPlan)).tables)
+    lines = []
+    for condition in conditions:
+        if not condition.differing:
+            continue
+        table, where = condition.table, condition.differing
+        try:
+            async with ctx.read_connection() as conn, conn.transaction(readonly=True):
+                await conn.execute("SET LOCAL statement_timeout = 0")
+                for setting in settings.get(table, ()):
+                    await execute_ddl(conn, setting)
+                count = await conn.fetchval(
+                    f"SELECT count(*) FROM (SELECT FROM {table} WHERE {where} LIMIT {MAX_VIOLATIONS}) AS zdd_missed"  # noqa: S608
+                )
+        except asyncpg.PostgresError as error:
+            if is_session_lost(error):
+                raise
+            lines.append(f"{table}: the rows could not be compared: {error}")
+            continue
+        if count:
+            many = f"{count:,}{' or more' if count >= MAX_VIOLATIONS else ''} rows"
+            lines.append(f"{many} of {table} were written without {condition.name}: SELECT FROM {table} WHERE {where}")
+    return "; ".join(lines)

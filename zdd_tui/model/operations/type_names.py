@@ -86,7 +86,8 @@ def rename_type(statement: Any, text: str, scope: Scope) -> TypeRename | None:
     if not is_new:
         scope.moved_types.add(key)
     names = (*schema, key.name)
-    return TypeRename(text, shorten(text), (), key=key, names=names, name=target.name, is_new=is_new)
+    summary = f"rename type {name_sql(*names)} to {name_sql(target.name)}"
+    return TypeRename(text, summary, (), key=key, names=names, name=target.name, is_new=is_new)
 
 
 def combine_type_renames(operations: Sequence[Operation]) -> tuple[tuple[Operation, ...], TypeSwap]:

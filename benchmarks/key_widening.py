@@ -13,6 +13,7 @@ import asyncio
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 
@@ -105,13 +106,19 @@ async def run_phase(ctx: Context, plan: OperationsPlan, phase: Phase, clients: C
     return handles
 
 
-async def measure(options: argparse.Namespace) -> None:
+async def measure(options: argparse.Namespace, operation: Any, result: str) -> None:
+    """Runs an operation on the tables forward, back from contract, and forward again.
+
+    Args:
+        operation: as in a plan.
+        result: a query of one text, which says what has changed.
+    """
     with tempfile.TemporaryDirectory(prefix="zdd-bench-") as folder:
         async with postgres_server(Path(folder) / "pg", {"fsync": "on", "synchronous_commit": "on"}) as server:
             conn = await asyncpg.connect(server.dsn)
             await conn.execute(TABLES.format(rows=options.rows))
             await conn.execute("VACUUM ANALYZE")
-            plan = plan_of(server.dsn, MIGRATION)
+            plan = plan_of(server.dsn, operation)
             clients, held = Clients(server.dsn), [0.0]
             tasks = [asyncio.create_task(clients.write()) for _ in range(options.clients)]
             watcher = asyncio.create_task(watch_locks(server.dsn, held))
@@ -136,21 +143,25 @@ async def measure(options: argparse.Namespace) -> None:
             watcher.cancel()
             found = {row[0]: row[1] for row in await conn.fetch("SELECT id, account FROM orders")}
             lost = sum(1 for order, key in clients.written.items() if found.get(order) != key)
-            types = await conn.fetchval("SELECT pg_typeof(id)::text FROM accounts LIMIT 1")
+            changed = await conn.fetchval(result)
             await conn.close()
             print(
                 f"{options.rows:,} rows a table: {clients.count:,} transactions, none failed, {lost} rows differ;"
-                f" the key is {types}; an ACCESS EXCLUSIVE lock was held for at most {max(held) * 1000:.0f} ms",
+                f" {changed}; an ACCESS EXCLUSIVE lock was held for at most {max(held) * 1000:.0f} ms",
                 flush=True,
             )
 
 
-def main() -> None:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--clients", type=int, default=4)
-    options, _ = parser.parse_known_args()
-    asyncio.run(measure(options))
+    return parser
+
+
+def main() -> None:
+    options, _ = build_parser().parse_known_args()
+    asyncio.run(measure(options, MIGRATION, "SELECT 'the key is ' || pg_typeof(id) FROM accounts LIMIT 1"))
 
 
 if __name__ == "__main__":

@@ -45,7 +45,9 @@ def gates(phase: str, verdict: Verdict = Verdict.PASS, reason: str = "all is wel
 PLANNED = record(Release("users", "hash", STRATEGY))
 RUNNING = record(
     at("backfill", ReleaseState.RUNNING).with_status("backfill-rows", StepStatus.STARTED),
-    backfill=BackfillRecord("running", 1_200_000, 756_000, rate=41_234.0, throttle="replica lag 6.1 s", failed_rows=2),
+    backfill=BackfillRecord(
+        "running", 1_200_000, 756_000, rate=41_234.0, throttle="replica lag 6.1 s", failed_rows=2, updated_at=NOW - 1
+    ),
 )
 WAITING = record(at("expand", ReleaseState.WAITING), gates=gates("expand"))
 SHUT = record(at("dual-write", ReleaseState.WAITING), gates=gates("dual-write", Verdict.FAIL, "users-api-x7k runs V1"))

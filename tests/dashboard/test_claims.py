@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field, replace
 from uuid import uuid4
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -38,12 +39,20 @@ from zdd_tui.dashboard.widgets.bars.summary import summary_lines
 from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS
 from zdd_tui.dashboard.widgets.drawing.line import Line, format_age
 from zdd_tui.dashboard.widgets.panes.backfill import backfill_lines
-from zdd_tui.dashboard.widgets.panes.gates import gates_heading, verdict_of
-from zdd_tui.dashboard.widgets.panes.guard import guard_heading, guard_readings
+from zdd_tui.dashboard.widgets.panes.columns import fit_columns, row_line
+from zdd_tui.dashboard.widgets.panes.gates import gate_columns, gates_heading, verdict_of
+from zdd_tui.dashboard.widgets.panes.guard import (
+    RuleAges,
+    guard_columns,
+    guard_heading,
+    guard_readings,
+    second_line,
+)
 from zdd_tui.model.errors import Refused
+from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.delivery import RETRY_SECONDS, VALID_SECONDS, Delivery
 from zdd_tui.model.release.gate import GateReading, Verdict
-from zdd_tui.model.release.gate_rows import build_gate_rows
+from zdd_tui.model.release.gate_rows import PhasePosition, build_gate_rows
 from zdd_tui.model.release.records import CommandRequest, GuardReading, Lease, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import (
     CommandKind,
@@ -70,10 +79,26 @@ MOVES = re.compile(
 )
 """What only an agent at work can make true."""
 
+ROWS_MOVE = re.compile(r"\d/s |ETA|▶ verifying|\d a second")
+"""What only batches that are committed can make true."""
+
 MOVES_IN_STATUS = re.compile(r"… (running|undoing) |a second|[▶◀] |No action needed")
 
-JUDGED = re.compile(r"✔ pass|✔ backfill-complete|all [0-9]+ pass|passes|all gates pass|AWAITING APPROVAL")
+JUDGED = re.compile(r"✔ pass\b|✔ backfill-complete|all [0-9]+ pass|passes|all gates pass|AWAITING APPROVAL")
 """Verdicts that only an agent at work can give."""
+
+PASSES = re.compile(r"✔ pass\b.*?(<3s|\b\d+[smhd])(?= |$)")
+"""A verdict in a line that also has the age of its data."""
+
+AFTER_THE_GUARD = re.compile(r"new version|to compare|✔ pass.*<3s|running +move")
+"""What guard and gates say while they work."""
+
+MAX_AGE, UNWATCHED = 10.0, 6.0
+"""Seconds after which a verdict is unknown, and after which the agent itself says that it has no news."""
+
+BREACH = ConditionReading(
+    "image users-api", ConditionStatus.BREACHED, "Deployment users-api has image 1", "set by argo"
+)
 
 
 @dataclass
@@ -95,6 +120,10 @@ class World:
     heard_at: dict[str, float] = field(default_factory=lambda: dict.fromkeys(READ_EVERY, MONOTONIC))
     agent_is_alive: bool = True
     renewed_at: float = MONOTONIC
+    watched_at: dict[str, float] = field(default_factory=lambda: dict.fromkeys(READ_EVERY, MONOTONIC))
+    """When the agent last had data of each system."""
+    copies_rows: bool = True
+    copied_at: float = MONOTONIC
     rows_done: int = 0
     state: Release = field(
         default_factory=lambda: release(
@@ -154,7 +183,9 @@ class World:
     def _run_agent(self) -> None:
         if self.now - self.renewed_at >= 1.0:
             self.renewed_at = self.now
-        self.rows_done = min(1_000_000, self.rows_done + 500)
+        self.watched_at |= {system: self.now for system, is_up in self.up.items() if is_up}
+        if self.copies_rows:
+            self.rows_done, self.copied_at = min(1_000_000, self.rows_done + 500), self.now
         for at, row in enumerate(self.rows):
             if row.status != "queued":
                 continue
@@ -185,17 +216,38 @@ class World:
 
     def _record(self) -> ReleaseRecord:
         found = record(self.state, lease=Lease(4, "agent", "bastion", 1, self.now - self.renewed_at, 3.0))
-        done = backfill(rows_done=self.rows_done, rows_total=2_000_000)
-        judged_at = EPOCH + self.renewed_at - MONOTONIC
-        gates = {
-            gate.name: GateReading(gate.name, Verdict.PASS, "3 of 3", judged_at)
-            for phase in self.state.strategy.phases
-            for gate in phase.gates
-        }
-        guard = (GuardReading("error-rate", Verdict.PASS, "0.1 % of requests", observed_at=judged_at),)
-        return replace(
-            found, now=self.server_now, backfill=done, commands=tuple(self.rows[-20:]), gates=gates, guard=guard
+        done = backfill(
+            status="cancelled" if self.state.state.has_ended else "running",
+            rows_done=self.rows_done,
+            rows_total=2_000_000,
+            updated_at=EPOCH + self.copied_at - MONOTONIC,
         )
+        names = [gate.name for phase in self.state.strategy.phases for gate in phase.gates]
+        known_until = EPOCH + self.watched_at[KUBERNETES] - MONOTONIC
+        idle = "the new version does not run"
+        guard = (
+            GuardReading("error-rate", Verdict.PASS, "0.1 % of requests", observed_at=known_until),
+            GuardReading("p99", Verdict.INCONCLUSIVE, idle, observed_at=known_until, is_applicable=False),
+        )
+        return replace(
+            found,
+            now=self.server_now,
+            backfill=done,
+            commands=tuple(self.rows[-20:]),
+            gates={name: self._gate(name) for name in names},
+            guard=guard,
+        )
+
+    def _gate(self, name: str) -> GateReading:
+        """As the agent stored it while it worked."""
+        at = self.watched_at[self.system_of(name)]
+        if self.renewed_at - at > UNWATCHED:
+            return GateReading(name, Verdict.UNKNOWN, "no news", EPOCH + self.renewed_at - MONOTONIC)
+        return GateReading(name, Verdict.PASS, "3 of 3", EPOCH + at - MONOTONIC, MAX_AGE)
+
+    @staticmethod
+    def system_of(gate: str) -> str:
+        return POSTGRESQL if gate == "backfill-complete" else KUBERNETES
 
     def _deliver(self) -> None:
         """As :func:`zdd_tui.backends.store.delivery.deliver_command` and the live source do."""
@@ -248,15 +300,29 @@ class World:
             judged = JUDGED.search(f"{text}\n{self._verdict_text(context)}") if not self.state.state.has_ended else None
             assert judged is None, f"{judged.group(0)!r} although nobody is known to judge:\n{text}"
             assert self.state.state.has_ended or re.search(r"no agent for|state not known for", text), text
+            assert "STOPPED" not in text, f"as if it were so now:\n{text}"
+            said = [line for line in text.splitlines() if BREACH.text in line]
+            assert all("last: breached" in line for line in said), "\n".join(said)
+        if self.now % 1.0 == 0.0:
+            self._check_ages(context)
+        if self.now - self.copied_at > FRESH:
+            claimed = ROWS_MOVE.search(text)
+            assert claimed is None, f"{claimed.group(0)!r} without a batch:\n{text}"
+        if self.shown.release.value and self.shown.release.value.release.state.has_ended:
+            claimed = AFTER_THE_GUARD.search(text)
+            assert claimed is None, f"{claimed.group(0)!r} after the guard has ended:\n{text}"
         self._check_health(plain(health_line(self.shown, context, 80)))
         if self.progress is not None:
             self._check_delivery(plain(*command_progress_lines(self.progress, self.shown, context, 200)))
         if self.up[POSTGRESQL]:
             status = format_status(self._record())
+            if self.now - self.copied_at > FRESH:
+                assert not ROWS_MOVE.search(status), f"without a batch:\n{status}"
             if self.now - self.renewed_at > FRESH:
                 claimed = MOVES_IN_STATUS.search(status) or (
                     None if self.state.state.has_ended else re.search(r"gate [a-z-]+: pass", status)
                 )
+                assert "STOPPED" not in status, f"as if it were so now:\n{status}"
                 assert claimed is None, f"{claimed.group(0)!r} although no agent works:\n{status}"
 
     def _verdict_text(self, context: RenderContext) -> str:
@@ -275,6 +341,32 @@ class World:
             )
         )
 
+    def _check_ages(self, context: RenderContext) -> None:
+        """Each verdict has the age of its data, wherever it is, and none counts whose data are too old."""
+        record, now = self.shown.release.value, self.shown.server_now(context.now)
+        assert record is not None
+        assert now is not None
+        if record.release.state.has_ended:
+            return
+        rows = [row for row in build_gate_rows(record, now) if row.position is PhasePosition.PRESENT]
+        ages, rules = RuleAges(now, {}), guard_readings(self.shown, now)
+        rules_fitted = fit_columns(guard_columns(rules, 100), 100)
+        gates_fitted = fit_columns(gate_columns(rows, 100), 100)
+        lines = [(row.gate.name, row_line(gates_fitted, row, now)) for row in rows]
+        lines += [("guard", row_line(rules_fitted, rule, ages)) for rule in rules]
+        if record.release.state is ReleaseState.WAITING:
+            shown = gate_lines(self.shown, context, 100, limit=20)
+            lines += zip([gate.name for gate in record.release.gates], shown, strict=True)
+        for name, line in lines:
+            true = self.now - self.watched_at[self.system_of(name)]
+            found = PASSES.search(plain(line))
+            if "✔ pass" in plain(line):
+                assert found is not None, f"a verdict without its age: {plain(line)}"
+            if found is not None and true > FRESH:
+                assert true <= MAX_AGE, f"passes by data of {true} s: {plain(line)}"
+                assert found[1] != "<3s", f"by data of {true} s: {plain(line)}"
+                assert int(found[1][:-1]) >= int(true), f"by data of {true} s: {plain(line)}"
+
     def _screen_text(self, context: RenderContext) -> str:
         shown, activity = self.shown, self.shown.activity(context.now)
         assert shown.release.value is not None
@@ -283,12 +375,17 @@ class World:
             stepper_line(shown, 80, activity),
             *summary_lines(shown, context, 80),
             *gate_lines(shown, context, 80),
-            *backfill_lines(shown.release.value.backfill, 60, activity=activity),
+            *backfill_lines(shown.release.value.backfill, 60, activity=activity, idle=self._idle_seconds(context)),
+            *(second_line(rule, (), 80) for rule in guard_readings(shown, shown.server_now(context.now) or 0.0)),
             *status_detail_lines(shown, context, 80, self.progress),
         ]
         if self.progress is not None:
             lines += command_progress_lines(self.progress, shown, context, 80)
         return plain(*lines)
+
+    def _idle_seconds(self, context: RenderContext) -> float:
+        record, now = self.shown.release.value, self.shown.server_now(context.now)
+        return record.backfill.idle_seconds(now) if record and record.backfill and now is not None else 0.0
 
     def _check_health(self, line: str) -> None:
         said = {name: (glyph, age) for glyph, name, age in re.findall(r"([✔✗?○]) (\w+) (\S+)", line)}
@@ -320,7 +417,23 @@ ACTIONS = st.one_of(
     st.tuples(st.just("freeze"), SYSTEMS),
     st.tuples(st.just("thaw"), SYSTEMS),
     st.tuples(st.just("press"), st.sampled_from((CommandKind.ROLLBACK, CommandKind.PAUSE, CommandKind.RESUME))),
-    st.tuples(st.sampled_from(("kill", "start", "lose answers", "keep answers", "next phase", "gates")), st.none()),
+    st.tuples(
+        st.sampled_from(
+            (
+                "kill",
+                "start",
+                "lose answers",
+                "keep answers",
+                "next phase",
+                "gates",
+                "breach",
+                "copy",
+                "stop copying",
+                "undone",
+            )
+        ),
+        st.none(),
+    ),
 )
 WAITS = st.sampled_from((0.25, 0.5, 1.0, 2.75, 3.25, 6.0, 31.0))
 
@@ -331,7 +444,7 @@ SENT_INTO_A_FROZEN_DATABASE = [
     (("keep answers", None), 6.0),
     (("thaw", POSTGRESQL), 6.0),
 ]
-JUDGED_BY_A_DEAD_AGENT = [(("gates", None), 1.0), (("kill", None), 6.0)]
+JUDGED_BY_A_DEAD_AGENT = [(("gates", None), 1.0), (("kill", None), 6.0), (("thaw", REDIS), 6.0)]
 JUDGED_BEFORE_A_FROZEN_DATABASE = [(("gates", None), 1.0), (("freeze", POSTGRESQL), 6.0)]
 TAKEN_LATE_IN_ANOTHER_PHASE = [
     (("kill", None), 3.25),
@@ -341,11 +454,22 @@ TAKEN_LATE_IN_ANOTHER_PHASE = [
 ]
 
 
+FROZEN_KUBERNETES = [(("gates", None), 1.0), (("freeze", KUBERNETES), 6.0), (("thaw", KUBERNETES), 3.25)]
+BREACHED_BEFORE_THE_AGENT_DIED = [(("breach", None), 2.75), (("kill", None), 6.0)]
+NO_BATCHES = [(("stop copying", None), 6.0), (("copy", None), 1.0)]
+ROLLED_BACK = [(("press", CommandKind.ROLLBACK), 1.0), (("undone", None), 6.0)]
+
+
+@pytest.mark.timeout(300)
 @given(st.lists(st.tuples(ACTIONS, WAITS), max_size=12))
 @example(SENT_INTO_A_FROZEN_DATABASE)
 @example(JUDGED_BY_A_DEAD_AGENT)
 @example(JUDGED_BEFORE_A_FROZEN_DATABASE)
 @example(TAKEN_LATE_IN_ANOTHER_PHASE)
+@example(FROZEN_KUBERNETES)
+@example(BREACHED_BEFORE_THE_AGENT_DIED)
+@example(NO_BATCHES)
+@example(ROLLED_BACK)
 @settings(max_examples=80, deadline=None)
 def test_no_line_claims_what_the_record_does_not_support(story: list[tuple[tuple[str, object], float]]) -> None:
     world = World()
@@ -366,6 +490,16 @@ def test_no_line_claims_what_the_record_does_not_support(story: list[tuple[tuple
                     for name in names:
                         world.state = world.state.with_status(name, StepStatus.DONE)
                     world.state = replace(world.state, state=ReleaseState.WAITING)
+            case "copy" | "stop copying":
+                world.copies_rows = action == "copy"
+            case "breach" | "undone" if not (world.up[POSTGRESQL] and world.agent_is_alive):
+                pass  # the agent finds and does it
+            case "breach":
+                world.state = replace(world.state, unmet=(BREACH,))
+            case "undone":
+                if world.state.state is ReleaseState.ROLLING_BACK:
+                    undone = tuple(StepStatus.UNDONE if each.has_effect else each for each in world.state.statuses)
+                    world.state = replace(world.state, state=ReleaseState.ROLLED_BACK, statuses=undone)
             case _:
                 world.loses_answers = action == "lose answers"
         world.run(wait)

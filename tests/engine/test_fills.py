@@ -130,7 +130,7 @@ async def test_rows_that_fail_are_named_and_tried_again(pg_dsn: str, db: asyncpg
     await db.execute(TABLES + "UPDATE items SET n = id % 100; ALTER TABLE items ADD COLUMN share int")
     plan = plan_of(pg_dsn, undoable("UPDATE items SET share = 100 / n WHERE share IS NULL"), backfill=SMALL)
     async with open_context(plan) as ctx:
-        with pytest.raises(StepFailed, match=r"rows failed; backfill\.max_failed_rows allows 0"):
+        with pytest.raises(StepFailed, match=r"1 row failed; backfill\.max_failed_rows allows 0"):
             await fill(ctx, plan)
         failed = await db.fetch("SELECT job, key, reason FROM zdd.failed_row")
         assert {(row["job"], row["key"]) for row in failed} <= {("step-0", f'["{id}"]') for id in (100, 200, 300)}

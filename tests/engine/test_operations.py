@@ -174,6 +174,17 @@ def test_down_without_a_change_of_a_type_is_refused() -> None:
     assert plan_operations(plan_of("postgresql://x", {"sql": "ALTER TABLE notes ALTER n TYPE text", "down": "n::int"}))
 
 
+def test_a_new_table_changes_after_the_rows_that_it_gets_in_backfill() -> None:
+    created, removed = "CREATE TABLE a (b int, c int)", "ALTER TABLE a DROP COLUMN c"
+    copy = {
+        "sql": "WITH w AS (INSERT INTO a SELECT n, n FROM notes RETURNING b) UPDATE notes SET n = b FROM w",
+        "undo": [],
+    }
+    for operations, phase in (([created, removed], Phase.EXPAND), ([created, copy, removed], Phase.BACKFILL)):
+        (step,) = plan_operations(plan_of("postgresql://x", *operations))[-1].steps
+        assert step.phase is phase
+
+
 def test_down_of_a_removed_column_is_used_without_a_rollout_too() -> None:
     section = {"sql": "ALTER TABLE notes DROP COLUMN n", "down": "1"}
     plan = SchemaPlan.model_validate({"name": "n", "database": {"dsn": "postgresql://x"}, "operations": [section]})

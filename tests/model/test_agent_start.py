@@ -25,6 +25,7 @@ def test_never_a_second_one() -> None:
     assert why_no_start(RUNNING, None, 100.0) == "an agent is running the release: pid 4211 on bastion"
     silent = replace(RUNNING, lease=None)
     assert "started 5.0s ago, pid 77; log /state/agent-users.log" in why_no_start(silent, STARTING, 105.0)
+    assert why_no_start(silent, AgentStart("starting", 100.0), 101.0) == "an agent is being started", "no process yet"
     # One that hangs, or that cannot reach the database, must not block its replacement for ever.
     assert why_no_start(silent, STARTING, 100.0 + START_SECONDS) == ""
     assert why_no_start(silent, AgentStart("failed", 100.0, error="x"), 101.0) == ""
@@ -41,4 +42,5 @@ def test_a_failure_is_shown_with_its_cause_and_its_log() -> None:
         "The agent started here ended 3.0s ago: the plan is not the one that runs. Fix: use it; log /state/a.log"
     )
     assert describe_start(STARTING, 102.0).startswith("An agent was started here 2.0s ago (pid 77) and holds no lease")
+    assert describe_start(AgentStart("starting", 100.0), 102.0) == "An agent is being started here, for 2.0s"
     assert describe_start(None, 102.0) == ""

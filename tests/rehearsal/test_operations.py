@@ -24,6 +24,8 @@ CREATE TYPE shop.mood AS ENUM ('calm');
 CREATE TABLE shop.team (id int PRIMARY KEY);
 CREATE TABLE shop.note (id bigserial PRIMARY KEY, team int REFERENCES shop.team, body text, legacy text NOT NULL,
     mood shop.mood DEFAULT 'calm');
+CREATE TABLE shop.visit (id bigserial PRIMARY KEY, at date NOT NULL, visit bigint REFERENCES shop.visit);
+INSERT INTO shop.visit (at) SELECT date '2024-01-01' + n FROM generate_series(1, 100) n;
 CREATE VIEW shop.bodies AS SELECT id, body FROM shop.note;
 INSERT INTO shop.team SELECT generate_series(1, 20);
 INSERT INTO shop.note (team, body, legacy) SELECT n % 20 + 1, 'note ' || n, 'x' FROM generate_series(1, 3000) n;
@@ -36,6 +38,14 @@ CREATE INDEX ON shop.note (lower(body));
 ALTER TYPE shop.mood ADD VALUE 'cross';
 GRANT SELECT ON shop.note TO shop_reader;
 """
+
+PARTITION = {
+    "partition": {
+        "table": "shop.visit",
+        "by": "HASH (id)",
+        "partitions": {f"shop.visit_{number}": f"WITH (MODULUS 2, REMAINDER {number})" for number in range(2)},
+    }
+}
 
 
 @pytest.fixture
@@ -57,11 +67,11 @@ async def rehearse_here(loaded: LoadedPlan, folder: Path) -> dict[str, Any]:
 
 async def test_a_migration_passes_forward_and_back_from_every_phase(production: str, tmp_path: Path) -> None:
     rollout = {"kubernetes": {"deployment": "notes", "image": "shop/notes:2"}}
-    report = await rehearse_here(plan_of(production, MIGRATION, **rollout), tmp_path)
+    report = await rehearse_here(plan_of(production, MIGRATION, PARTITION, **rollout), tmp_path)
     assert report["passed"], report["reasons"]
-    assert [each["rollback_from"] for each in report["scenarios"]] == ["expand", "cutover", "contract", ""]
+    assert [each["rollback_from"] for each in report["scenarios"]] == ["expand", "backfill", "cutover", "contract", ""]
     assert (report["rows"], report["full_rows"]) == (1500, 3000)
-    assert {each["rows"] for each in report["scenarios"]} == {1520}
+    assert {each["rows"] for each in report["scenarios"]} == {1620}
     assert "the rehearsal has no writers" in format_rehearsal_report(report)
 
 

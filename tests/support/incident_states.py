@@ -17,7 +17,7 @@ from tests.support.states import (
     release,
     workload,
 )
-from tests.support.strategy_states import BREACHED, GUARDED, errors, guarded, latency
+from tests.support.strategy_states import BREACHED, GUARDED, errors, guard_situations, guarded, latency
 from zdd_tui.dashboard.state import DashboardState, FlagView, Observed
 from zdd_tui.model.flag import ON, FlagValue
 from zdd_tui.model.phase import Phase
@@ -52,6 +52,11 @@ def incident_situations() -> dict[str, DashboardState]:
         "long-names": _long_names(),
         "late-approval": _late_approval(),
         "backfill-trouble": _backfill_trouble(),
+        "stopped-no-agent": _changed(dashboard_situations()["stopped"], lease=DEAD),
+        "old-verdicts": _old_verdicts(),
+        "backfill-idle": _changed(
+            dashboard_situations()["backfill"], backfill=backfill(throttle="replica lag 6.1 s", updated_at=EPOCH - 14)
+        ),
     }
 
 
@@ -78,6 +83,19 @@ def _redis_frozen() -> DashboardState:
         "check that Redis runs and that this machine reaches it",
     )
     return board(record(rel, backfill=_verified()), flags=late)
+
+
+def _old_verdicts() -> DashboardState:
+    """Kubernetes has not answered for five seconds: what rests on its data is as old."""
+    made = guard_situations()["guard-pass"]
+    found = _record_of(made)
+    gates = {
+        name: replace(reading, observed_at=EPOCH - (0 if name == "recent-rows-agree" else 5))
+        for name, reading in found.gates.items()
+    }
+    rules = tuple(replace(reading, observed_at=EPOCH - 5) for reading in found.guard)
+    lost = replace(made, workload=replace(made.workload, observed_at=MONOTONIC - 5))
+    return _changed(lost, gates=gates, guard=rules)
 
 
 def _queued_without_agent() -> DashboardState:

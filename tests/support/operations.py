@@ -77,10 +77,16 @@ def dump(pg: PostgresServer, dsn: str) -> list[str]:
     return [line for line in text.splitlines() if line and not line.startswith("--")]
 
 
-async def assert_done_and_undone(pg: PostgresServer, dsn: str, setup: str, migration: str | Sequence[Any]) -> None:
-    """Done, the schema is what the plain migration makes; rolled back from any phase, it is as before."""
+async def assert_done_and_undone(
+    pg: PostgresServer, dsn: str, setup: str, migration: str | Sequence[Any], plain: Sequence[str] = ()
+) -> None:
+    """Done, the schema is what the plain migration makes; rolled back from any phase, it is as before.
+
+    Args:
+        plain: the plain migration; default: the statements of the operations.
+    """
     operations = [migration] if isinstance(migration, str) else list(migration)
-    plain = [each["sql"] if isinstance(each, dict) else each for each in operations]
+    plain = plain or [each["sql"] if isinstance(each, dict) else each for each in operations]
     connection = await asyncpg.connect(dsn)
     copy = f"{dsn.rpartition('/')[2]}_plain"
     admin = await asyncpg.connect(pg.dsn)

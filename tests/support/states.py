@@ -311,7 +311,7 @@ def board(rec: ReleaseRecord | None, **changes: Any) -> DashboardState:
 
 
 def backfill(**changes: Any) -> BackfillRecord:
-    made = BackfillRecord("running", 1_200_000, 756_000, 378, 2000, 18.0, 41_000.0)
+    made = BackfillRecord("running", 1_200_000, 756_000, 378, 2000, 18.0, 41_000.0, updated_at=EPOCH)
     return replace(made, **changes)
 
 

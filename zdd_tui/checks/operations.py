@@ -129,7 +129,7 @@ async def describe_fill(conn: Connection, fill: Fill, max_rows: int) -> list[str
     notes = []
     if key == (CTID,):
         notes.append(f"note: {fill.table} has no key: its rows are filled in the order of their places")
-    if fired := await list_row_triggers(conn, table, deletes=not fill.values):
+    if not fill.into and (fired := await list_row_triggers(conn, table, deletes=not fill.values)):
         notes.append(f"note: trigger {', '.join(fired)} of {fill.table} fires for every row that is filled")
     return notes
 
@@ -193,7 +193,7 @@ class _MeasuredStatements:
     def add(self, phase: Phase, step: OperationStep) -> None:
         """Adds those of a step, unless its locks are known."""
         begin = f"operations: {step.label} ({phase}, statement"
-        earlier = step.before.statements if step.before is not None else ()
+        earlier = step.before.statements if step.before is not None and not step.before.are_locks_known else ()
         statements = () if step.are_locks_known else (*earlier, *step.statements)
         if not statements:
             return
@@ -204,7 +204,7 @@ class _MeasuredStatements:
         self.sources += [("RESET search_path", f"{begin} 0)")] if paths else []
         if step.only_if or step.only_if_exists or step.is_optional:
             self.optional.update(places)
-        if step.mode in (StepMode.BUILD_INDEX, StepMode.DROP_INDEX):
+        if step.mode in (StepMode.BUILD_INDEX, StepMode.DROP_INDEX) or step.on_partitioned:
             self.in_parts.update(places)
         if phase is not Phase.EXPAND or step.is_replacement:
             self.harmless.update(places)

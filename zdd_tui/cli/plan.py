@@ -18,10 +18,13 @@ from zdd_tui.cli.plan_directory import PlannedMigration, plan_directory
 from zdd_tui.model.advice.draft import format_yaml
 from zdd_tui.model.advice.migration import Statement, read_migration
 from zdd_tui.model.errors import PlanError, Refused
+from zdd_tui.model.migrations.operations import PlanOperation
 from zdd_tui.model.operations.base import Operation, OperationOptions
+from zdd_tui.model.operations.partition_scripts import derive_partition
+from zdd_tui.model.operations.partitioning import read_partition
 from zdd_tui.model.operations.registry import plan_operations, read_operations
 from zdd_tui.model.plan.file import find_placeholders, load_plan
-from zdd_tui.model.plan.operations import BaseOperationsPlan
+from zdd_tui.model.plan.operations import BaseOperationsPlan, PartitionSection
 from zdd_tui.model.production_lock import is_production
 
 
@@ -93,7 +96,7 @@ def describe_operations(operations: tuple[Operation, ...]) -> list[str]:
     return [f"{each.summary}: {' and '.join(dict.fromkeys(step.phase for step in each.steps))}" for each in operations]
 
 
-def keep_operations(statements: Sequence[Statement], *, has_rollout: bool) -> list[str]:
+def keep_operations(statements: Sequence[Statement], *, has_rollout: bool) -> list[PlanOperation]:
     """The statements of a migration that are operations, and the settings that they need; without those that change
     nothing, such as BEGIN. Empty where nothing changes.
 
@@ -101,9 +104,18 @@ def keep_operations(statements: Sequence[Statement], *, has_rollout: bool) -> li
         Refused: one cannot be executed online; names file and line.
     """
     options = OperationOptions(has_rollout)
-    kept: list[str] = []
+    kept: list[PlanOperation] = []
     operations: list[Operation] = []
-    for statement in statements:
+    taken = 0
+    for number, statement in enumerate(statements):
+        if number < taken:
+            continue
+        if (derived := derive_partition([each.text for each in statements[number:]])) is not None:
+            section, count = derived
+            operations.append(_read_partition(statement, section, options))
+            kept.append({"partition": section})
+            taken = number + count
+            continue
         before = dict(options.scope.settings)
         found = _read(statement, options)
         operations += found
@@ -115,6 +127,13 @@ def keep_operations(statements: Sequence[Statement], *, has_rollout: bool) -> li
 def _read(statement: Statement, options: OperationOptions) -> tuple[Operation, ...]:
     try:
         return read_operations(statement.text, options)
+    except PlanError as error:
+        raise Refused(f"{statement.location}: {error.title}", error.hint) from None
+
+
+def _read_partition(statement: Statement, section: dict[str, Any], options: OperationOptions) -> Operation:
+    try:
+        return read_partition(PartitionSection.model_validate(section), options)
     except PlanError as error:
         raise Refused(f"{statement.location}: {error.title}", error.hint) from None
 

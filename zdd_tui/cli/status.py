@@ -15,7 +15,7 @@ from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import HINT_PREFIX, DatabaseError, PlanError
 from zdd_tui.model.plan.file import LoadedPlan
-from zdd_tui.model.release.claims import Activity, assess_activity, count_verdicts
+from zdd_tui.model.release.claims import Activity, assess_activity, count_verdicts, format_silence, is_current
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.fills import FillProgress, list_fills
 from zdd_tui.model.release.gate import GateReading, Verdict
@@ -154,10 +154,11 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
                   limit (or null), samples, action, action_taken (rollback, pause, alert or null), age (seconds)
     steps         all, in order: name, status (pending, started, done, failed, undoing, undo-failed, undone),
                   note (what it does now) and error, or null
-    backfill      null before it; status, rows_done, rows_total (an estimate until done), rows_per_second,
-                  throttle (the active signal, or null), failed_rows, verified_rows, mismatches (null before
-                  the first verification), seconds (from the first batch to the last, waits included; null until all
-                  rows are copied), waits (seconds by reason: paused, or a throttle)
+    backfill      null before it; status, rows_done, rows_total (an estimate until done), rows_per_second (0 where
+                  no batch was committed for 3 seconds), throttle (the active signal, or null), failed_rows,
+                  verified_rows, mismatches (null before the first verification), seconds (from the first batch to the
+                  last, waits included; null until all rows are copied), waits (seconds by reason: paused, or a
+                  throttle)
     fills         of every table that operations fill, in their order: name and label of the step, phase, current
                   (true for the one that runs), and ``progress`` as ``backfill``, null before its upper bound is
                   fixed; ``backfill`` is then the sum
@@ -168,10 +169,13 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
     created_at    seconds since the epoch by the database's clock, like ``now``; ``finished_at`` null until it ends
     ============  =============================================================================================
 
-    While no agent is known to work, the verdicts of ``gates`` and ``guard`` are unknown, with the last in ``reason``.
+    ``age`` of a gate and of a rule is that of the oldest data that its verdict rests on. While no agent is known to
+    work, the verdicts of ``gates`` and ``guard`` and the status of ``conditions`` are unknown, with the last in
+    ``reason`` or ``text``.
     """
     record = count_verdicts(record, record.now)
     release, backfill = record.release, record.backfill
+    activity = assess_activity(record.lease, 0.0)
     return {
         "name": release.name,
         "environment": record.environment,
@@ -195,8 +199,8 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
             {"name": step.name, "status": str(step.status), "note": step.note or None, "error": step.error or None}
             for step in record.steps
         ],
-        "backfill": None if backfill is None else _backfill_to_dict(backfill, assess_activity(record.lease, 0.0)),
-        "fills": [_fill_to_dict(fill, assess_activity(record.lease, 0.0)) for fill in list_fills(record)],
+        "backfill": None if backfill is None else _backfill_to_dict(backfill, activity, record.now),
+        "fills": [_fill_to_dict(fill, activity, record.now) for fill in list_fills(record)],
         "witness": _witness_to_dict(record.witness),
         "limits": None if record.limits is None else record.limits.model_dump(),
         "tuned": None
@@ -269,12 +273,13 @@ def _guard_to_dict(reading: GuardReading, now: float) -> dict[str, Any]:
     }
 
 
-def _backfill_to_dict(backfill: BackfillRecord, activity: Activity) -> dict[str, Any]:
+def _backfill_to_dict(backfill: BackfillRecord, activity: Activity, now: float) -> dict[str, Any]:
+    moves = activity.is_active and is_current(backfill.idle_seconds(now))
     return {
         "status": backfill.status,
         "rows_done": backfill.rows_done,
         "rows_total": backfill.rows_total,
-        "rows_per_second": round(backfill.rate, 1) if activity.is_active else 0.0,
+        "rows_per_second": round(backfill.rate, 1) if moves else 0.0,
         "throttle": (backfill.throttle or None) if activity.is_active else None,
         "failed_rows": backfill.failed_rows,
         "verified_rows": backfill.verified_rows,
@@ -284,13 +289,13 @@ def _backfill_to_dict(backfill: BackfillRecord, activity: Activity) -> dict[str,
     }
 
 
-def _fill_to_dict(fill: FillProgress, activity: Activity) -> dict[str, Any]:
+def _fill_to_dict(fill: FillProgress, activity: Activity, now: float) -> dict[str, Any]:
     return {
         "name": fill.name,
         "label": fill.label,
         "phase": fill.phase,
         "current": fill.is_current,
-        "progress": None if fill.progress is None else _backfill_to_dict(fill.progress, activity),
+        "progress": None if fill.progress is None else _backfill_to_dict(fill.progress, activity, now),
     }
 
 
@@ -328,8 +333,8 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
     activity = assess_activity(record.lease, 0.0)
     lines += _step_lines(record, activity)
     if record.backfill is not None:
-        lines.append(f"  {_backfill_line(record.backfill, activity)}")
-        lines += [f"    {_fill_line(fill, activity)}" for fill in list_fills(record)]
+        lines.append(f"  {_backfill_line(record.backfill, activity, record.now)}")
+        lines += [f"    {_fill_line(fill, activity, record.now)}" for fill in list_fills(record)]
     if record.witness.writers:
         lines.append(f"  ! wrote only one side: {describe_writers(record.witness.writers)}")
     if record.plan_limits is not None and (changed := describe_tuning(record.plan_limits, record.tuning)):
@@ -392,12 +397,14 @@ def _stepper(record: ReleaseRecord) -> list[str]:
     return glyphs
 
 
-def _backfill_line(backfill: BackfillRecord, activity: Activity) -> str:
+def _backfill_line(backfill: BackfillRecord, activity: Activity, now: float) -> str:
     stalled = backfill.status == "running" and not activity.is_active
     status = "stalled" if stalled else backfill.status
     text = f"backfill {status}: {backfill.rows_done:,} of {count_noun(backfill.rows_total, 'row')}"
     if stalled:
         text += f", {activity.description}"
+    elif backfill.status == "running" and not is_current(idle := backfill.idle_seconds(now)):
+        text += f", no batch for {format_silence(idle)}"
     elif backfill.status == "running":
         text += f", {backfill.rate:,.0f} a second"
     if backfill.throttle and activity.is_active:
@@ -410,14 +417,14 @@ def _backfill_line(backfill: BackfillRecord, activity: Activity) -> str:
     return f"{text}, {count_noun(backfill.mismatches or 0, 'mismatch', 'mismatches')}" if is_compared else text
 
 
-def _fill_line(fill: FillProgress, activity: Activity) -> str:
+def _fill_line(fill: FillProgress, activity: Activity, now: float) -> str:
     """``▶ fill users.token: 1,200 of 3,000 rows, 90 a second``; the sum is in the line above."""
     if fill.progress is None:
         return f"○ {fill.label}: waits for phase {fill.phase}"
     glyph = {"done": "✔", "cancelled": "◁"}.get(fill.progress.status, "○")
     if fill.is_current:
         glyph = "▶" if activity.is_active else "?"
-    return f"{glyph} {fill.label}: {_backfill_line(fill.progress, activity).removeprefix('backfill ')}"
+    return f"{glyph} {fill.label}: {_backfill_line(fill.progress, activity, now).removeprefix('backfill ')}"
 
 
 def _agent_lines(record: ReleaseRecord) -> list[str]:

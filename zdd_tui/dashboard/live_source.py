@@ -177,6 +177,8 @@ class LiveSource:
                 AgentStart("failed", time.monotonic(), error="this dashboard has no plan file", hint="zdd agent PLAN")
             )
         else:
+            # It takes seconds until there is a process: the key has had its effect before that.
+            self.report_agent_start(AgentStart("starting", time.monotonic()))
             self.starter()
 
     def report_agent_start(self, start: AgentStart | None) -> None:

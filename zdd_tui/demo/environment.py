@@ -33,6 +33,7 @@ from zdd_tui.demo.plan import (
     strategy_plan_yaml,
 )
 from zdd_tui.model.errors import ZddError
+from zdd_tui.model.migrations.operations import PlanOperation
 from zdd_tui.testbed.processes import spawn, stop, wait_until
 from zdd_tui.testbed.servers import PostgresServer, RedisServer, postgres_server, redis_server
 
@@ -79,7 +80,7 @@ class DemoOptions:
     fault: str = ""
     regions: tuple[str, ...] = ()
     region: str = ""
-    migration: tuple[str, ...] = ()
+    migration: tuple[PlanOperation, ...] = ()
 
     @property
     def changes_schema(self) -> bool:

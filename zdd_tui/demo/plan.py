@@ -6,6 +6,8 @@ from typing import Literal
 
 import yaml
 
+from zdd_tui.model.migrations.operations import PlanOperation
+
 ChangeKind = Literal["column", "table"]
 DualWriteMode = Literal["application", "trigger"]
 
@@ -235,7 +237,7 @@ def strategy_plan_yaml(
 
 
 def migration_plan_yaml(
-    operations: Sequence[str], *, name: str, soak: str, max_rows_per_second: int | None = None
+    operations: Sequence[PlanOperation], *, name: str, soak: str, max_rows_per_second: int | None = None
 ) -> str:
     """The plan of a migration of the reader's own, and of an image that needs no change of the schema.
 

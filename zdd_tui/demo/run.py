@@ -26,6 +26,7 @@ from zdd_tui.demo.release_driver import ProgressLog
 from zdd_tui.demo.scenarios import Production, Report, Scenario, choose_scenario, load_summary
 from zdd_tui.model.advice.migration import read_migration
 from zdd_tui.model.errors import ZddError
+from zdd_tui.model.migrations.operations import PlanOperation
 from zdd_tui.testbed.processes import scratch_folder
 
 HEADLESS_BACKFILL_SECONDS = 8
@@ -100,7 +101,7 @@ def read_options(arguments: argparse.Namespace) -> DemoOptions:
     return options
 
 
-def read_migration_file(arguments: argparse.Namespace) -> tuple[str, ...]:
+def read_migration_file(arguments: argparse.Namespace) -> tuple[PlanOperation, ...]:
     """The statements of the reader's own migration.
 
     Raises:

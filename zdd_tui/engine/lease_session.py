@@ -9,7 +9,7 @@ PostgreSQL.
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from typing import Any, TypeVar
 
 from zdd_tui.backends.backoff import Backoff
@@ -22,7 +22,7 @@ from zdd_tui.backends.store.client import Store
 from zdd_tui.backends.store.guard import record_overdue_wait
 from zdd_tui.engine.conditions.monitor import ConditionMonitor
 from zdd_tui.engine.context import Context
-from zdd_tui.engine.gates.registry import evaluate_gates
+from zdd_tui.engine.gates.registry import stream_gates
 from zdd_tui.engine.guard.loop import GuardLoop
 from zdd_tui.engine.preconditions import (
     build_tune_command,
@@ -359,8 +359,9 @@ class LeaseSession:
             record = await self._store.read()
             if await settle_recorded_rows(self._ctx, record):
                 record = await self._store.read()
-            readings = await evaluate_gates(self._ctx, record, fresh=fresh)
-            await self._store.save_gates(withhold_verdicts(readings, self._release))
+            async with aclosing(stream_gates(self._ctx, record, fresh=fresh)) as parts:
+                async for readings in parts:
+                    await self._store.save_gates(withhold_verdicts(readings, self._release))
         async with self._holder.lock:
             record = await self._store.read()
             after = complete_if_open(self._release, record.gates, record.now)

@@ -18,7 +18,7 @@ class AgentStart:
     Attributes:
         status: ``starting`` also while it runs: the lease tells whether it does.
         at: monotonic seconds of the last change.
-        pid: its process on this machine; None where there is none.
+        pid: its process on this machine; None where there is none, or none yet.
         log: its log file.
         error: why it ended; with the hint, for ``failed``.
     """
@@ -45,6 +45,8 @@ def why_no_start(record: ReleaseRecord | None, start: AgentStart | None, now: fl
     if assess_activity(lease, reading_age).is_active:
         return f"an agent is running the release: pid {lease.pid} on {lease.host}" if lease else ""
     if start is not None and start.status == "starting" and now - start.at < START_SECONDS:
+        if start.pid is None:
+            return "an agent is being started"
         return f"an agent was started {format_duration(now - start.at)} ago, pid {start.pid}; log {start.log}"
     return ""
 
@@ -62,4 +64,6 @@ def describe_start(start: AgentStart | None, now: float) -> str:
     if start.status == "failed":
         hint = f". Fix: {start.hint}" if start.hint else ""
         return f"The agent started here ended {age} ago: {start.error}{hint}{log}"
+    if start.pid is None:
+        return f"An agent is being started here, for {age}"
     return f"An agent was started here {age} ago (pid {start.pid}) and holds no lease yet{log}"

@@ -22,6 +22,7 @@ from zdd_tui.engine.context import Context
 from zdd_tui.engine.runner import ReleaseHolder
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.operations.base import StepMode
+from zdd_tui.model.operations.partitioning import partition_plainly
 from zdd_tui.model.operations.registry import OPERATION_STEPS, find_step
 from zdd_tui.model.operations.removed import accept_every_use
 from zdd_tui.model.plan.base import WorkloadPlan
@@ -151,7 +152,7 @@ async def _copy_schema(production: Connection, plan: BaseOperationsPlan, place: 
 def _named_roles(plan: BaseOperationsPlan) -> set[str]:
     names = set()
     for operation in plan.operations:
-        for node in walk(parse_sql(operation.sql)):
+        for node in walk(parse_sql(operation.statements)):
             if node_class(node) == "RoleSpec" and node.rolename:
                 names.add(str(node.rolename))
     return names
@@ -187,7 +188,7 @@ async def _read_tables(
 def _named_relations(plan: BaseOperationsPlan) -> set[tuple[str, str]]:
     names = set()
     for operation in plan.operations:
-        for node in walk(parse_sql(operation.sql)):
+        for node in walk(parse_sql(operation.statements)):
             if node_class(node) == "RangeVar":
                 names.add((str(node.schemaname), str(node.relname)))
     return names
@@ -228,10 +229,18 @@ async def _fill(
 
 
 async def _run_plainly(plan: BaseOperationsPlan, dsn: str) -> str:
-    """Runs the statements as the team wrote them, one after the other; returns the error of the first that fails."""
+    """Runs the statements as the team wrote them, one after the other; returns the error of the first that fails.
+
+    A table that becomes partitioned has no statement of the team: there its steps run, without clients and rows.
+    """
     async with _session(dsn) as conn:
         for operation in plan.operations:
-            for statement in split_statements(operation.sql):
+            if operation.partition is not None:
+                await conn.execute("CREATE SCHEMA IF NOT EXISTS zdd")  # where the functions of the steps are
+                statements = partition_plainly(operation.partition)
+            else:
+                statements = split_statements(operation.sql)
+            for statement in statements:
                 try:
                     await conn.execute(statement)
                 except asyncpg.PostgresError as error:
@@ -349,7 +358,7 @@ def sort_columns(definitions: list[str]) -> list[str]:
 
 def _added_enum_values(plan: BaseOperationsPlan) -> set[str]:
     """As literals."""
-    nodes = (node for operation in plan.operations for node in walk(parse_sql(operation.sql)))
+    nodes = (node for operation in plan.operations for node in walk(parse_sql(operation.statements)))
     return {quote_literal(str(node.new_val)) for node in nodes if node_class(node) == "AlterEnumStmt" and node.new_val}
 
 

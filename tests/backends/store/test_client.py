@@ -194,16 +194,17 @@ async def test_an_ended_release_is_finished_and_the_name_is_free(pg_dsn: str) ->
         assert await register_release(store, pg_dsn, plan_hash="hash-2") != release_id
 
 
-async def test_gates_carry_the_servers_clock_and_only_changes_are_audited(pg_dsn: str) -> None:
+async def test_gates_carry_the_time_of_their_data_and_only_changes_are_audited(pg_dsn: str) -> None:
     async with open_store(pg_dsn) as (store, release_id):
         agent = await acquire_lease(pg_dsn, release_id, AGENT)
         assert agent is not None
         async with agent:
+            observed_at = (await agent.read()).now - 4.0
 
             async def judged(verdict: Verdict, reason: str) -> None:
                 await agent.save_gates(
                     [
-                        GateReading("schema-valid", verdict, reason, observed_at=0.0, max_age=7.0),
+                        GateReading("schema-valid", verdict, reason, observed_at, max_age=7.0),
                         GateReading("no-waiters", Verdict.UNKNOWN, "no data", observed_at=0.0),
                     ]
                 )
@@ -218,7 +219,8 @@ async def test_gates_carry_the_servers_clock_and_only_changes_are_audited(pg_dsn
         record = await store.read_release(release_id)
         gate = record.gates["schema-valid"]
         assert (gate.verdict, gate.reason, gate.max_age) == (Verdict.PASS, "valid", 7.0)
-        assert 0 <= gate.age(record.now) < 5
+        assert gate.observed_at == pytest.approx(observed_at, abs=1e-3), "not the time at which it was stored"
+        assert record.now - gate.since < 4.0, "the verdict has changed now, whatever the age of its data"
         text = [(event.message, event.reason) for event in record.events if event.kind == "gate"]
         assert text == [("schema-valid: fail", "index invalid"), ("schema-valid: pass", "valid")]
 

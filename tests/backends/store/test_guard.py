@@ -46,11 +46,12 @@ async def start_release(
 async def test_readings_are_read_as_written(pg_dsn: str) -> None:
     async with open_store(pg_dsn) as (store, release_id), await start_release(store, release_id, pg_dsn) as agent:
         idle = GuardReading("slow", Verdict.INCONCLUSIVE, "only v1 runs", is_applicable=False)
-        await guard_store.save_readings(agent, [READING, idle])
-        await guard_store.save_readings(agent, [READING, idle])
+        for _ in range(2):
+            await guard_store.save_readings(agent, [READING, idle], {READING.rule: 7.0, idle.rule: 0.0})
         record = await store.read_release(release_id)
         errors, slow = record.guard
-        assert 0 <= errors.age(record.now) < 5
+        assert 7 <= errors.age(record.now) < 12, "its data are older than the reading"
+        assert 0 <= slow.age(record.now) < 5
         assert replace(errors, observed_at=0.0) == READING
         assert replace(slow, observed_at=0.0) == idle
         output = [(event.message, event.reason) for event in record.events if event.kind == "guard"]
@@ -59,7 +60,7 @@ async def test_readings_are_read_as_written(pg_dsn: str) -> None:
 
 async def test_a_decision_is_queued_once(pg_dsn: str) -> None:
     async with open_store(pg_dsn) as (store, release_id), await start_release(store, release_id, pg_dsn) as agent:
-        await guard_store.save_readings(agent, [READING])
+        await guard_store.save_readings(agent, [READING], {READING.rule: 0.0})
         requested = await asyncio.gather(*(guard_store.execute_decision(agent, ROLLBACK) for _ in range(4)))
         assert sorted(requested) == [False, False, False, True]
         assert await guard_store.has_requested_rollback(agent)
@@ -84,7 +85,7 @@ async def test_the_next_agent_knows_the_requested_rollback(pg_dsn: str) -> None:
         with pytest.raises(StaleEpoch):
             await guard_store.execute_decision(agent, PAUSE)
         with pytest.raises(StaleEpoch):
-            await guard_store.save_readings(agent, [READING])
+            await guard_store.save_readings(agent, [READING], {READING.rule: 0.0})
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ async def test_hostile_texts_of_a_rule_are_only_text() -> None:
     [
         ("guard-pass", "roll back automatically"),
         ("guard-backwards", "no action: the release is rolling back"),
-        ("guard-rolled-back", "no action: the release is rolled back"),
+        ("guard-rolled-back", "no action: the guard has ended: the release is rolled back"),
     ],
 )
 def test_the_predicted_action_is_the_decision_of_the_guard(situation: str, does: str) -> None:

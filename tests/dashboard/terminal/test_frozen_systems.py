@@ -7,8 +7,9 @@ import re
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -16,11 +17,17 @@ import psutil
 import pytest
 import yaml
 
-from tests.dashboard.test_live_source import DEPLOYMENT
+from tests.dashboard.test_live_source import DEPLOYMENT, plan
 from tests.support.store import AGENT, open_store
 from tests.support.tcp_relay import Relay
 from tests.support.terminal_emulator import Emulator, run_in_emulator
+from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.store.agent import AgentStore, acquire_lease
+from zdd_tui.backends.store.conditions import save_conditions
+from zdd_tui.engine.context import Context
+from zdd_tui.engine.gates.registry import evaluate_gates
+from zdd_tui.model.plan.base import Plan
+from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.state import ReleaseState, StepStatus
 from zdd_tui.testbed.cluster import kinds
 from zdd_tui.testbed.cluster.cluster import local_cluster
@@ -53,6 +60,7 @@ class Systems:
     postgres: PostgresServer
     redis: RedisServer
     api: Relay
+    store: AgentStore
     agent: asyncio.Task[None]
 
     def freeze(self, server: PostgresServer | RedisServer, how: signal.Signals = signal.SIGSTOP) -> None:
@@ -75,8 +83,12 @@ class Systems:
 
 
 @contextlib.asynccontextmanager
-async def systems(folder: Path) -> AsyncIterator[Systems]:
-    """Real servers, an agent that only renews its lease, and a dashboard in a terminal."""
+async def systems(folder: Path, *, waits_for_gates: bool = False) -> AsyncIterator[Systems]:
+    """Real servers, an agent that only renews its lease, and a dashboard in a terminal.
+
+    Args:
+        waits_for_gates: dual-write has run, and the agent evaluates its gates; else the backfill runs.
+    """
     async with (
         postgres_server(folder / "pg") as postgres,
         redis_server(folder / "redis") as redis,
@@ -92,23 +104,65 @@ async def systems(folder: Path) -> AsyncIterator[Systems]:
         kubeconfig.write_text(yaml.safe_dump(config))
         store = await acquire_lease(postgres.dsn, release_id, AGENT)
         assert store is not None
-        agent = asyncio.create_task(keep_renewing(store))
+        work = partial(evaluate, plan(postgres.dsn, redis.url, str(kubeconfig))) if waits_for_gates else copy_rows
+        agent = asyncio.create_task(keep_working(store, work))
         program = [sys.executable, "-c", PROGRAM, postgres.dsn, redis.url, str(kubeconfig)]
         try:
-            await start_backfill(store, postgres.dsn)
+            if waits_for_gates:
+                await finish_dual_write(store)
+            else:
+                await start_backfill(store, postgres.dsn)
             async with run_in_emulator(program, {**os.environ, "PYTHONPATH": str(ROOT)}) as terminal:
-                yield Systems(terminal, postgres, redis, relay, agent)
+                yield Systems(terminal, postgres, redis, relay, store, agent)
         finally:
             agent.cancel()
             await asyncio.gather(agent, return_exceptions=True)
             await store.close()
 
 
-async def keep_renewing(store: AgentStore) -> None:
+async def keep_working(store: AgentStore, work: Callable[[AgentStore], Coroutine[None, None, None]]) -> None:
+    working = asyncio.create_task(work(store))
+    try:
+        while True:
+            with contextlib.suppress(Exception):  # the database freezes
+                await asyncio.wait_for(store.renew_lease(), 2)
+            await asyncio.sleep(0.5)
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+
+
+async def copy_rows(store: AgentStore) -> None:
     while True:
         with contextlib.suppress(Exception):  # the database freezes
-            await asyncio.wait_for(store.renew_lease(), 2)
+            async with asyncio.timeout(2), store.fenced() as conn:
+                await conn.execute(
+                    "UPDATE zdd.backfill SET rows_done = rows_done + 500, updated_at = clock_timestamp()"
+                )
         await asyncio.sleep(0.5)
+
+
+async def evaluate(made: Plan, store: AgentStore) -> None:
+    """Evaluates the gates as the agent does: over watches, with the time of what they know."""
+    names = made.kubernetes
+    async with Cluster.connect(names.kubeconfig, names.context, names.namespace) as cluster:
+        ctx = Context(made, store, None, cluster, lambda: False, lambda _line: None)
+        watching = asyncio.create_task(ctx.workloads.run())
+        try:
+            while True:
+                await store.save_gates(await evaluate_gates(ctx, await store.read()))
+                await asyncio.sleep(0.5)
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+
+async def finish_dual_write(store: AgentStore) -> None:
+    release = (await store.read()).release
+    phase = [each.name for each in release.strategy.phases].index("dual-write")
+    done = sum(len(each.steps) for each in release.strategy.phases[: phase + 1])
+    statuses = [StepStatus.DONE] * done + [StepStatus.PENDING] * (len(release.statuses) - done)
+    await store.save(replace(release, state=ReleaseState.WAITING, phase=phase, statuses=tuple(statuses)))
 
 
 async def start_backfill(store: AgentStore, dsn: str) -> None:
@@ -186,3 +240,34 @@ async def test_nothing_moves_without_an_agent_and_a_retried_command_is_stored_on
         here.freeze(here.postgres, signal.SIGCONT)
         await here.shows("rollback queued")
         assert await count_commands(here.postgres.dsn) == 1
+
+
+@pytest.mark.timeout(200)
+async def test_a_gate_is_as_old_as_its_data(tmp_path: Path) -> None:
+    async with systems(tmp_path, waits_for_gates=True) as here:
+        terminal = here.terminal
+
+        async def shows_gate(pattern: str, description: str) -> None:
+            gate = re.compile(rf"every (serving )?pod.*{pattern}|serving-v2.*{pattern}")
+            began = time.monotonic()
+            await terminal.wait_until(lambda text: bool(gate.search(text)), description, 30.0)
+            print(f"{description} after {time.monotonic() - began:.1f} s")
+
+        await shows_gate("<3s ago", "a gate with fresh data")
+        here.api.flows.clear()
+        await shows_gate(r"(?<!<)[345]s ago", "the age of its data, not of its check")
+        await shows_gate("no news|does not respond", "no verdict by data that are too old")
+        here.api.flows.set()
+        await terminal.wait_for("✔ Kubernetes <3s")
+        await shows_gate("<3s ago", "fresh data again")
+
+        breach = ConditionReading(
+            "image", ConditionStatus.BREACHED, "Deployment users has image users:1", "set by argo"
+        )
+        await save_conditions(here.store, [breach])
+        await here.shows("✗ STOPPED", "has image users:1")
+        here.agent.cancel()
+        await here.shows("STALLED", "last: breached")
+        await terminal.wait_until(
+            lambda text: "STOPPED" not in text, "nothing that the agent said as if it were so", 1.0
+        )

@@ -28,7 +28,13 @@ from zdd_tui.dashboard.widgets.bars.summary import summary_lines
 from zdd_tui.dashboard.widgets.drawing.chart import sparkline
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, line_width
 from zdd_tui.dashboard.widgets.panes.columns import fit_columns, row_line
-from zdd_tui.dashboard.widgets.panes.guard import guard_columns, guard_heading, guard_readings, second_line
+from zdd_tui.dashboard.widgets.panes.guard import (
+    RuleAges,
+    guard_columns,
+    guard_heading,
+    guard_readings,
+    second_line,
+)
 from zdd_tui.dashboard.widgets.panes.layout import request_layout
 from zdd_tui.dashboard.widgets.panes.pod_rows import build_pod_rows, measure_widths, sorted_pod_rows
 from zdd_tui.dashboard.widgets.panes.pods import deployments_heading, drain_lines, pod_columns, pod_notes
@@ -44,6 +50,7 @@ from zdd_tui.model.workload.rollout import RolloutStatus
 
 MOMENT = RenderContext.at_clock(FixedClock())
 BOARDS = guard_situations()
+AGES = RuleAges(EPOCH, {})
 
 
 def text(*lines: Line) -> str:
@@ -56,7 +63,7 @@ def guard_lines(readings: Sequence[GuardReading], cells: int, *, compact: bool =
     shown = {column.key for column, _ in fitted}
     lines: list[Line] = []
     for reading in readings:
-        lines.append(row_line(fitted, reading, not compact))
+        lines.append(row_line(fitted, reading, AGES))
         if not compact:
             lines.append(second_line(reading, shown, cells))
     return lines

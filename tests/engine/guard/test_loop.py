@@ -176,6 +176,24 @@ async def make_pods(api: ClusterClient, pods: list[MetricsPod], port: int) -> No
 
 
 WORSE = {"name": "worse", "metric": "error-rate", "compare": {"ratio": 2}, "limit": "1%", "window": "3s"}
+
+
+async def test_a_pass_is_as_old_as_the_list_of_pods_and_a_breach_as_its_samples(tmp_path: Path, pg_dsn: str) -> None:
+    clock = asyncio.get_running_loop().time
+    async with make_scenario(tmp_path, pg_dsn, WORSE) as here:
+        loop = await here.start_loop()
+        await here.run_until(loop, lambda now: now["worse"].verdict is Verdict.PASS)
+        here.connected, lost = False, clock()
+        output = await here.run_until(loop, lambda _: clock() - lost > 3.5)
+        record = await here.record()
+        assert output["worse"].verdict is Verdict.PASS, "the pods of the last list are read"
+        assert record.guard[0].age(record.now) >= 3.5, "a pod that came since would not be seen"
+        here.pods[2].failing = True
+        await here.run_until(loop, lambda now: now["worse"].should_act)
+        record = await here.record()
+        assert record.guard[0].age(record.now) < clock() - lost - 1.0
+
+
 RANKED = {"name": "slower", "metric": "error-rate", "compare": {"rank_test": 0.01}, "window": "3s", "action": "alert"}
 
 

@@ -29,7 +29,7 @@ DONE = BackfillRecord(
     "done", 100, 100, batches=2, seconds=1.0, started_at=5.0, ended_at=8.0, waits=(("paused", 2.0),), job="backfill-1"
 )
 RUNNING = BackfillRecord(
-    "running", 4000, 1000, rate=500.0, throttle="", failed_rows=1, started_at=9.0, job="backfill-2"
+    "running", 4000, 1000, rate=500.0, throttle="", failed_rows=1, started_at=9.0, job="backfill-2", updated_at=EPOCH
 )
 PREPARED = BackfillRecord("prepared", 900, job="backfill-3")
 

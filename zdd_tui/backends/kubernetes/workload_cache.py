@@ -7,14 +7,13 @@ only from a version that it still has.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.kubernetes.deployment_watch import DeploymentWatch, EndpointWatch
+from zdd_tui.backends.read_scope import report_age, requires_fresh
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.workload.pod import EndpointFacts, PodFacts
 from zdd_tui.model.workload.rollout import (
@@ -26,8 +25,10 @@ from zdd_tui.model.workload.rollout import (
 )
 from zdd_tui.model.workload.version import group_by_origin
 
-SILENCE_TIMEOUT = 4.0
-"""Seconds without news after which a watch is renewed; see the setting of the same name in `watch`."""
+SILENCE_TIMEOUT = 2.0
+"""Seconds without news after which a watch is renewed; see the setting of the same name in `watch`. An idle one is
+confirmed every second, so that a verdict, which is evaluated every second, counts as current while Kubernetes answers.
+"""
 
 MAX_AGE = 6.0
 """Seconds; what is known for longer without any news is not used. Longer than two renewals of an idle watch."""
@@ -65,31 +66,6 @@ class WorkloadReading:
     @cached_property
     def rollout(self) -> RolloutStatus:
         return evaluate_rollout(self.view, self.replica_sets, select_own_pods(self.view, self.replica_sets, self.pods))
-
-
-@dataclass(slots=True)
-class ReadScope:
-    """Attributes:
-    fresh: nothing is read from the cache.
-    age: seconds; the greatest age of what was read from the cache.
-    """
-
-    fresh: bool = False
-    age: float = 0.0
-
-
-_SCOPE: ContextVar[ReadScope | None] = ContextVar("zdd_read_scope", default=None)
-
-
-@contextmanager
-def read_scope(*, fresh: bool) -> Iterator[ReadScope]:
-    """Everything that the present task reads in this block is fresh, or its age is reported."""
-    scope = ReadScope(fresh)
-    token = _SCOPE.set(scope)
-    try:
-        yield scope
-    finally:
-        _SCOPE.reset(token)
 
 
 @dataclass(slots=True)
@@ -162,8 +138,7 @@ class WorkloadCache:
         Raises:
             ClusterError: there is none of that name, Kubernetes is unreachable, or the watch has no news.
         """
-        scope = _SCOPE.get()
-        if not self._is_running or (scope is not None and scope.fresh):
+        if not self._is_running or requires_fresh():
             return await self._read_directly(deployment, service)
         watched, endpoints = self._watch_deployment(deployment), self._watch_service(service)
         watch, slices = watched.watch, endpoints.watch.slices
@@ -175,8 +150,7 @@ class WorkloadCache:
         age = time.monotonic() - min(watch.confirmed_at, slices.last_seen_at)
         if age > MAX_AGE:
             raise ClusterError(f"Kubernetes: no news about {deployment} for {age:.0f} s")
-        if scope is not None:
-            scope.age = max(scope.age, age)
+        report_age(age)
         view, sets, pods = watch.objects
         assert view is not None, "an absent Deployment is read directly"
         return self._reading((deployment, service), WorkloadReading(view, sets, pods, endpoints.watch.endpoints))

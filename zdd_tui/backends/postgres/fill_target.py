@@ -65,7 +65,9 @@ async def read_fill_target(conn: Connection, fill: Fill) -> tuple[Table, tuple[C
             raise StepFailed(f"{fill.table} is not a table", "name the table itself in the statement")
         columns = {column["name"]: column for column in relation["columns"] or []}
         ordered = await ordered_types(conn, [column["type_oid"] for column in columns.values()])
-    for index in relation["unique"] or []:
+    # The index of a new key is built in expand, after this was read for the first time.
+    found = sorted(relation["unique"] or [], key=lambda index: tuple(index["columns"]) != fill.key)
+    for index in found:
         key = [columns[column] for column in index["columns"]]
         if all(column["not_null"] and column["type_oid"] in ordered for column in key):
             _require_fixed_key(fill, [column["name"] for column in key])
@@ -96,7 +98,7 @@ def _require_fixed_key(fill: Fill, key: list[str]) -> None:
 
 
 def _require_place(fill: Fill, kind: str, *, has_children: bool) -> CatalogColumn:
-    if fill.is_once:
+    if fill.is_once or fill.into:
         raise NotInBatches(
             f"{fill.table} has no unique index over columns that are NOT NULL: a row that a session changes meanwhile"
             " moves, and would get the values twice or not at all",

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zdd_tui.backends.postgres.connection import Connection
-from zdd_tui.model.operations.indexes import choose_index_name
+from zdd_tui.model.operations.indexes import choose_index_name, distinct_name, make_object_name
 from zdd_tui.model.sql import deparse, name_sql, parse_sql, quote_qualified
 
 _PARTITIONS = """
@@ -117,6 +117,69 @@ async def _list_partitions(conn: Connection, tree: Any, parent: IndexBuild, made
             index.concurrent, index.relation.inh = False, False
             builds += await _list_partitions(conn, child, build, made)
     return builds
+
+
+_LEAVES = """
+SELECT n.nspname::text AS schema, c.relname::text AS name,
+  (SELECT i.relname::text FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
+   WHERE x.indrelid = c.oid AND i.relname = ANY ($2)) AS begun,
+  EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.conname = ANY ($2) AND k.conindid <> 0) AS is_done
+FROM pg_partition_tree(to_regclass($1)) t JOIN pg_class c ON c.oid = t.relid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' ORDER BY c.oid
+"""
+
+
+async def list_key_builds(
+    conn: Connection, statement: str, key: str, schema: str, made: list[list[str]]
+) -> list[IndexBuild]:
+    """The unique index of each partition for a constraint of a partitioned table; ``attach`` makes it a constraint.
+
+    A partition that has the constraint already, as one of its own, gets it a second time.
+
+    Args:
+        statement: CREATE UNIQUE INDEX on the partitioned table.
+        key: ``UNIQUE`` or ``PRIMARY KEY``.
+        schema: of the table.
+        made: schema and name of the indexes that the step has begun to build.
+    """
+    tree = parse_sql(statement)
+    index = tree.stmts[0].stmt.index_stmt
+    table = quote_qualified(schema, index.relation.relname)
+    parts = [each.index_elem.name for each in (*index.index_params, *index.index_including_params)]
+    columns, label = ("", "pkey") if key == "PRIMARY KEY" else ("_".join(parts), "key")
+    builds: list[IndexBuild] = []
+
+    def choose_name(relation: str, taken: set[str]) -> str:
+        return distinct_name(lambda suffix: make_object_name(relation, columns, f"{label}{suffix}"), taken)
+
+    for row in await conn.fetch(_LEAVES, table, [name for _, name in made]):
+        taken = {each.name for each in builds if each.schema == row["schema"]} | await _names(conn, row["schema"])
+        relation = row["name"]
+        name = row["begun"] or choose_name(relation, taken)
+        index.relation.schemaname, index.relation.relname, index.idxname = row["schema"], relation, name
+        attach = f"ALTER TABLE {quote_qualified(row['schema'], relation)} ADD CONSTRAINT {quote_qualified(name)} {key}"
+        builds.append(
+            IndexBuild(
+                row["schema"],
+                name,
+                deparse(tree),
+                False,
+                f"{attach} USING INDEX {quote_qualified(name)}",
+                is_attached=row["is_done"],
+            )
+        )
+    return builds
+
+
+async def drop_key_sql(conn: Connection, schema: str, name: str) -> str | None:
+    """The statement that drops the constraint of an index, and the index with it; None where it has none."""
+    drop = await conn.fetchval(
+        "SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname) FROM pg_constraint"
+        " WHERE conindid = to_regclass($1) AND contype IN ('p', 'u')",
+        quote_qualified(schema, name),
+    )
+    return None if drop is None else str(drop)
 
 
 async def _exists(conn: Connection, schema: str, name: str) -> bool:

@@ -388,7 +388,7 @@ class AgentStore:
             await writes.insert_events(connection, self.release_id, self.actor, [answered, *events])
 
     async def save_gates(self, readings: Sequence[GateReading]) -> None:
-        """Writes the newest readings with the server's time, and an audit line for each changed verdict."""
+        """Writes the newest readings, and an audit line for each changed verdict."""
         if not readings:
             return
         async with self._write_transaction(None) as connection:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.store import writes
@@ -21,13 +20,13 @@ WITH given AS (
     SELECT * FROM jsonb_to_recordset($2) AS given(
         rule text, verdict text, reason text, unit text, value float8, baseline float8, "limit" float8,
         samples bigint, series float8[], action text, should_act boolean, is_applicable boolean, max_age float8,
-        action_taken text)
+        action_taken text, age float8)
 ), before AS (SELECT rule, verdict, is_applicable FROM zdd.guard WHERE release_id = $1),
 fresh AS (
     INSERT INTO zdd.guard AS old (release_id, rule, verdict, reason, unit, value, baseline, "limit", samples, series,
                                   action, should_act, is_applicable, max_age, action_taken, observed_at)
     SELECT $1, rule, verdict, reason, unit, value, baseline, "limit", samples, series, action, should_act,
-           is_applicable, max_age, action_taken, clock_timestamp() FROM given
+           is_applicable, max_age, action_taken, clock_timestamp() - make_interval(secs => age) FROM given
     ON CONFLICT (release_id, rule) DO UPDATE SET
         verdict = excluded.verdict, reason = excluded.reason, unit = excluded.unit, value = excluded.value,
         baseline = excluded.baseline, "limit" = excluded."limit", samples = excluded.samples,
@@ -53,12 +52,15 @@ FROM zdd.guard_snapshot WHERE release_id = $1
 
 
 async def save_readings(
-    store: AgentStore, readings: Sequence[GuardReading], snapshot: Mapping[str, bytes] | None = None
+    store: AgentStore,
+    readings: Sequence[GuardReading],
+    ages: Mapping[str, float],
+    snapshot: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Writes the newest readings with the server's time, and an audit line where a rule starts or stops failing or
-    having no data.
+    """Writes the newest readings, and an audit line where a rule starts or stops failing or having no data.
 
     Args:
+        ages: by rule, how many seconds old the oldest data are that its reading rests on.
         snapshot: by part, the state that the next guard continues with; a missing part stays as it is.
 
     Raises:
@@ -67,7 +69,7 @@ async def save_readings(
     """
     if not readings:
         return
-    rows = [_reading_to_row(reading) for reading in readings]
+    rows = [asdict(each) | {"reason": strip_nul(each.reason), "age": ages[each.rule]} for each in readings]
     async with store.fenced() as connection:
         changed = await connection.fetch(_SAVE_READINGS, store.release_id, json.dumps(rows))
         for part, body in (snapshot or {}).items():
@@ -78,10 +80,6 @@ async def save_readings(
             if row["verdict"] != row["before"] and not {row["verdict"], row["before"]} <= {"pass", "inconclusive"}
         ]
         await writes.insert_events(connection, store.release_id, store.actor, lines)
-
-
-def _reading_to_row(reading: GuardReading) -> dict[str, Any]:
-    return asdict(reading) | {"reason": strip_nul(reading.reason)}
 
 
 PROBE_PART = "prometheus"

@@ -26,11 +26,13 @@ _GATES = """
 WITH before AS (SELECT name, verdict FROM zdd.gate WHERE release_id = $1),
 fresh AS (
     INSERT INTO zdd.gate AS old (release_id, name, verdict, reason, max_age, observed_at)
-    SELECT $1, n.*, clock_timestamp() FROM unnest($2::text[], $3::text[], $4::text[], $5::float8[]) AS n
+    SELECT $1, name, verdict, reason, max_age, to_timestamp(observed_at)
+    FROM unnest($2::text[], $3::text[], $4::text[], $5::float8[], $6::float8[])
+        AS n(name, verdict, reason, max_age, observed_at)
     ON CONFLICT (release_id, name) DO UPDATE SET
         verdict = excluded.verdict, reason = excluded.reason, max_age = excluded.max_age,
         observed_at = excluded.observed_at,
-        since = CASE WHEN old.verdict = excluded.verdict THEN old.since ELSE excluded.observed_at END
+        since = CASE WHEN old.verdict = excluded.verdict THEN old.since ELSE clock_timestamp() END
     RETURNING name, verdict, reason
 )
 SELECT fresh.*, coalesce(before.verdict, 'unknown') AS before FROM fresh LEFT JOIN before USING (name) ORDER BY name
@@ -77,7 +79,7 @@ async def update_step(connection: Connection, release_id: int, change: StepChang
 
 
 async def save_gates(connection: Connection, release_id: int, readings: Sequence[GateReading]) -> list[NewEvent]:
-    """Writes the newest readings with the server's time; returns an event for each changed verdict."""
+    """Writes the newest readings; returns an event for each changed verdict."""
     newest = list({reading.name: reading for reading in readings}.values())
     rows = await connection.fetch(
         _GATES,
@@ -86,6 +88,7 @@ async def save_gates(connection: Connection, release_id: int, readings: Sequence
         [str(reading.verdict) for reading in newest],
         [strip_nul(reading.reason) for reading in newest],
         [reading.max_age for reading in newest],
+        [reading.observed_at for reading in newest],
     )
     return [
         NewEvent("gate", f"{row['name']}: {row['verdict']}", row["reason"])

@@ -8,18 +8,20 @@ from zdd_tui.dashboard.screens.dialog import FollowingDialog, key_hints_line
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.bars.command_progress import CommandProgress, command_progress_lines
 from zdd_tui.dashboard.widgets.bars.health import health_style, health_text
-from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS, describe_step_status
+from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS, describe_step_note, describe_step_status
 from zdd_tui.dashboard.widgets.drawing.line import (
     Line,
     TextStyle,
     error_lines,
     format_age,
+    format_data_age,
     sanitize,
     wrap,
 )
 from zdd_tui.dashboard.widgets.panes.events import event_line
 from zdd_tui.dashboard.widgets.panes.guard import guard_readings
 from zdd_tui.model.release.claims import Activity, SourceName
+from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import ReleaseRecord, StepRecord
 from zdd_tui.model.release.summary import list_current_gates, summarize_release
 
@@ -68,24 +70,35 @@ def status_detail_lines(
 
 def _gate_lines(record: ReleaseRecord, now: float, cells: int) -> list[Line]:
     lines: list[Line] = []
+    state = record.release.state
+    is_past = state.has_ended or state.is_rolling_back
+    title = "gates before the rollback" if state.is_rolling_back else "gates at the end" if is_past else "gates"
     for label, reading in list_current_gates(record, now):
         glyph, style = VERDICT_GLYPHS[reading.verdict]
-        age = f"  {format_age(reading.age(now))} old" if reading.name in record.gates else ""
-        lines.append(((f"{glyph} {reading.verdict}  ", style), (label, TextStyle.STRONG), (age, TextStyle.DIM)))
+        style = TextStyle.DIM if is_past else style
+        age = f"{format_age(reading.age(now))} ago" if is_past else f"{format_data_age(reading.age(now))} old"
+        age = f"  {age}" if reading.name in record.gates else ""
+        word = "passed" if is_past and reading.verdict is Verdict.PASS else str(reading.verdict)
+        lines.append(((f"{glyph} {word}  ", style), (label, TextStyle.STRONG), (age, TextStyle.DIM)))
         lines += wrap(f"{reading.name}: {reading.reason}", cells, indent="    ")
-    return [(("gates", TextStyle.DIM),), *lines, ()] if lines else []
+    return [((title, TextStyle.DIM),), *lines, ()] if lines else []
 
 
 def _guard_lines(board: DashboardState, now: float, cells: int) -> list[Line]:
-    """Verdict and reason of each rule."""
+    """Verdict, age of its data and reason of each rule."""
     lines: list[Line] = []
+    has_ended = board.release.value is not None and board.release.value.release.state.has_ended
     for reading in guard_readings(board, now):
         glyph, style = VERDICT_GLYPHS[reading.verdict]
+        style = TextStyle.DIM if has_ended else style
         rule = sanitize(reading.rule)
         acted = f", the guard triggered {reading.action_taken}" if reading.action_taken else ""
-        lines.append(((f"{glyph} {reading.verdict}  ", style), (rule, TextStyle.STRONG), (acted, TextStyle.WARN)))
+        age = f"  {format_data_age(reading.age(now))} old" if reading.observed_at and not has_ended else ""
+        head: Line = ((f"{glyph} {reading.verdict}  ", style), (rule, TextStyle.STRONG), (acted, TextStyle.WARN))
+        lines.append((*head, (age, TextStyle.DIM)))
         lines += wrap(reading.reason, cells, indent="    ")
-    return [(("guard", TextStyle.DIM),), *lines, ()] if lines else []
+    title = "guard, which has ended" if has_ended else "guard"
+    return [((title, TextStyle.DIM),), *lines, ()] if lines else []
 
 
 def _step_lines(record: ReleaseRecord, activity: Activity, cells: int) -> list[Line]:
@@ -99,7 +112,8 @@ def _step_lines(record: ReleaseRecord, activity: Activity, cells: int) -> list[L
 def _step_line(step: StepRecord, label: str, activity: Activity, cells: int) -> list[Line]:
     glyph, style, text = describe_step_status(step.status, activity)
     lines: list[Line] = [((f"{glyph} ", style), (f"{text:<12} ", TextStyle.NORMAL), (label, TextStyle.NORMAL))]
-    lines += wrap(step.note, cells, TextStyle.DIM, indent="    ") if step.note else []
+    note = describe_step_note(step, activity)
+    lines += wrap(note, cells, TextStyle.DIM, indent="    ") if note else []
     lines += wrap(f"✗ {step.error}", cells, TextStyle.BAD, indent="    ") if step.error else []
     return lines
 

@@ -1,11 +1,10 @@
 """The registry of gates, and the evaluation of the current phase's. A gate that cannot be evaluated is unknown."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 
 import asyncpg
 
-from zdd_tui.backends.kubernetes.workload_cache import read_scope
 from zdd_tui.backends.postgres.connection import is_session_lost
 from zdd_tui.backends.postgres.gate_queries import (
     compare_recent_rows,
@@ -18,6 +17,7 @@ from zdd_tui.backends.postgres.gate_queries import (
 )
 from zdd_tui.backends.postgres.operations import is_invalid_index, is_valid_index
 from zdd_tui.backends.postgres.row_visibility import count_blocks
+from zdd_tui.backends.read_scope import read_scope, report_age
 from zdd_tui.backends.regions import read_region_statuses
 from zdd_tui.checks.catalog_diff import describe_losses, find_losses
 from zdd_tui.engine.context import Context
@@ -42,6 +42,7 @@ from zdd_tui.model.errors import DatabaseUnavailable, StaleEpoch, ZddError
 from zdd_tui.model.guard.decisions import evaluate_guard_gate
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.base import Plan
+from zdd_tui.model.plan.guard import GuardAction
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.regions import REGION_GATE, evaluate_regions
@@ -54,6 +55,12 @@ from zdd_tui.model.tuning import plan_limits
 GATE_TIMEOUT = 5.0
 """Seconds for one gate. A gate that takes longer is unknown, so that it does not delay the others."""
 
+MAX_DUE_SECONDS = 2.0
+"""Seconds between two evaluations of the guard that do not count as age of its gate."""
+
+PROMPT_SECONDS = 1.0
+"""Seconds after which the verdicts are taken that are known until then."""
+
 
 async def evaluate_gates(ctx: Context, record: ReleaseRecord, *, fresh: bool = False) -> list[GateReading]:
     """Evaluates every gate of the current phase, or the entry gates before the first phase.
@@ -61,14 +68,34 @@ async def evaluate_gates(ctx: Context, record: ReleaseRecord, *, fresh: bool = F
     Args:
         fresh: read the cluster itself, and not what the watches know; for an advance that depends on it.
     """
-    specs = record.release.gates
-    return list(await asyncio.gather(*(_evaluate_gate(ctx, record, spec.name, fresh=fresh) for spec in specs)))
+    return [reading async for readings in stream_gates(ctx, record, fresh=fresh) for reading in readings]
+
+
+async def stream_gates(
+    ctx: Context, record: ReleaseRecord, *, fresh: bool = False
+) -> AsyncGenerator[list[GateReading], None]:
+    """The same, in two parts at most: a gate whose system does not answer must not age the verdicts of the others."""
+    tasks = [asyncio.create_task(_evaluate_gate(ctx, record, spec.name, fresh=fresh)) for spec in record.release.gates]
+    try:
+        for timeout in (PROMPT_SECONDS, None):
+            if pending := [task for task in tasks if not task.done()]:
+                await asyncio.wait(pending, timeout=timeout)
+            ended = [task for task in tasks if task.done()]
+            tasks = [task for task in tasks if task not in ended]
+            if ended:
+                yield [task.result() for task in ended]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _evaluate_gate(ctx: Context, record: ReleaseRecord, name: str, *, fresh: bool) -> GateReading:
     with read_scope(fresh=fresh) as scope:
         verdict, reason = await _read_gate(ctx, record, name)
-    return GateReading(name, verdict, reason, record.now - scope.age, ctx.plan.gates.max_age)
+    # What was not read from a cache is newer than the record.
+    max_age = max(ctx.plan.gates.max_age, scope.max_age)
+    return GateReading(name, verdict, reason, record.now - scope.age, max_age)
 
 
 async def _read_gate(ctx: Context, record: ReleaseRecord, name: str) -> GateResult:
@@ -103,7 +130,13 @@ async def _evaluate_earlier_regions(ctx: Context, record: ReleaseRecord) -> Gate
 async def _evaluate_guard(ctx: Context, record: ReleaseRecord) -> GateResult:
     """The guard has a loop of its own; the gate reports its newest readings."""
     rule_actions = ctx.plan.guard.rule_actions if ctx.plan.guard else {}
-    return evaluate_guard_gate(rule_actions, {reading.rule: reading for reading in record.guard}, record.now)
+    readings = {reading.rule: reading for reading in record.guard if reading.rule in rule_actions}
+    # Until the next evaluation is due there is nothing newer; a rule that is evaluated rarely is old all the same.
+    due = min(ctx.plan.guard.interval, MAX_DUE_SECONDS) if ctx.plan.guard else 0.0
+    for reading in readings.values():
+        if rule_actions[reading.rule] is not GuardAction.ALERT:
+            report_age(max(0.0, reading.age(record.now) - due), reading.max_age)
+    return evaluate_guard_gate(rule_actions, readings, record.now)
 
 
 # The gates of expand/contract, in the order of its phases.
@@ -264,10 +297,10 @@ def _last_name(name: str, renamed: dict[str, str]) -> str:
 async def _evaluate_operations_valid(ctx: Context, record: ReleaseRecord) -> GateResult:
     """The indexes that the phase has built are valid. What ran in a transaction is there or is not."""
     renamed = dict(step.detail["renamed"] for step in record.steps if "renamed" in step.detail)
-    made = [
-        (schema, _last_name(name, renamed)) for step in record.steps for schema, name in step.detail.get("made", ())
-    ]
+    built = [step for step in record.steps if not step.detail.get("is_helper")]
+    made = [(schema, _last_name(name, renamed)) for step in built for schema, name in step.detail.get("made", ())]
     copied = [name for step in record.steps for name in step.detail.get("copied", ())]
+    copied += [name for step in record.steps if step not in built for name in step.detail["made"]]
     async with ctx.read_connection() as conn:
         invalid = [f"{schema}.{name}" for schema, name in made if not await is_valid_index(conn, schema, name)]
         # A copy gets the name of its original, in the transaction that checks that nothing is left without a copy.

@@ -41,6 +41,7 @@ from zdd_tui.model.guard.snapshot import load_histories, load_rule_states, load_
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.plan.guard import Guard, GuardRule, Metric, Source
 from zdd_tui.model.queries import MetricPoint
+from zdd_tui.model.release.claims import is_current
 from zdd_tui.model.release.records import GuardReading
 from zdd_tui.model.release.state import CommandKind, Release
 
@@ -61,7 +62,11 @@ TIME_TOLERANCE = 1e-6
 
 @dataclass(slots=True)
 class _MetricSource:
-    """One source of counters: its series, and the error of its last read."""
+    """One source of counters: its series, and the error of its last read.
+
+    Attributes:
+        read_at: when the last counters were read, in monotonic seconds; None before the first.
+    """
 
     series: MetricSeries
     error: str = ""
@@ -69,9 +74,16 @@ class _MetricSource:
     cached_stats: dict[float, dict[str, WindowStats]] = field(default_factory=dict)
     previous_at: float | None = None
     last_at: float | None = None
+    read_at: float | None = None
 
-    def observe(self, now: float, targets: Sequence[MetricTarget], results: Mapping[str, CounterSample | str]) -> None:
-        self.error, self.targets = "", targets
+    def observe(
+        self,
+        now: float,
+        targets: Sequence[MetricTarget],
+        results: Mapping[str, CounterSample | str],
+        read_at: float | None,
+    ) -> None:
+        self.error, self.targets, self.read_at = "", targets, read_at
         self.previous_at, self.last_at = self.last_at, now
         self.series.observe(now, targets, results)
         self.cached_stats.clear()
@@ -85,7 +97,7 @@ class _MetricSource:
     def restore_from_series(self) -> None:
         """Continues the restored series of an earlier agent."""
         self.targets = tuple(line.target for line in self.series.histories.values() if line.is_live)
-        self.last_at = self.series.observed_at
+        self.last_at = self.read_at = self.series.observed_at
 
     def window_stats(self, now: float, window: float) -> dict[str, WindowStats]:
         if window not in self.cached_stats:
@@ -204,6 +216,7 @@ class GuardLoop:
 
     async def evaluate_once(self, session: aiohttp.ClientSession) -> tuple[GuardReading, ...]:
         """Reads every source, evaluates every rule once, stores the readings and acts on them."""
+        began = asyncio.get_running_loop().time()
         queries = asyncio.gather(*(self._run_queries(session, rule) for rule in self._guard.rules))
         _, results = await asyncio.gather(self._read_sources(session), queries)
         now = asyncio.get_running_loop().time()
@@ -216,9 +229,30 @@ class GuardLoop:
             self._update_rule(rule, evaluation, now)
             for rule, evaluation in zip(self._guard.rules, evaluations, strict=True)
         )
-        await guard_store.save_readings(self._store, readings, self._build_snapshot(asyncio.get_running_loop().time()))
+        saved_at = asyncio.get_running_loop().time()
+        ages = {
+            rule.name: saved_at - (self._data_time(rule, evaluation) or began)
+            for rule, evaluation in zip(self._guard.rules, evaluations, strict=True)
+        }
+        await guard_store.save_readings(self._store, readings, ages, self._build_snapshot(saved_at))
         await self._execute_decisions(readings)
         return readings
+
+    def _data_time(self, rule: GuardRule, evaluation: RuleEvaluation) -> float | None:
+        """Time of the oldest data that a verdict rests on, in monotonic seconds; None for the time of the evaluation.
+
+        A breach is one whatever other pods there are by now; that no version is worse is so only for the pods of the
+        last list, once that does not count as current any more.
+        """
+        if rule.metric is Metric.QUERY or evaluation.outcome is RuleOutcome.NO_DATA:
+            return None
+        times = [self._sources[rule.effective_source].read_at]
+        is_of_pods = rule.effective_source is not Source.PROBE or self._probe_source.is_per_pod
+        if is_of_pods and evaluation.outcome is not RuleOutcome.BREACHED:
+            is_listed = self._pods.read_at is not None
+            if is_listed and not is_current(asyncio.get_running_loop().time() - (self._pods.read_at or 0.0)):
+                times.append(self._pods.read_at)
+        return min((at for at in times if at is not None), default=None)
 
     @property
     def _series(self) -> dict[str, MetricSeries]:
@@ -269,13 +303,14 @@ class GuardLoop:
         self, session: aiohttp.ClientSession, name: Source, source: _MetricSource, cluster_error: str
     ) -> None:
         clock = asyncio.get_running_loop().time
+        began = clock()
         if name is Source.KUBERNETES:
             if cluster_error:
                 source.observe_failure(clock(), cluster_error)
             else:
-                source.observe(clock(), *self._pods.restart_counts())
+                source.observe(clock(), *self._pods.restart_counts(), self._pods.read_at)
             return
-        if cluster_error and not self._pods.has_listed and not self._probe_source.is_single_url:
+        if cluster_error and self._pods.read_at is None and not self._probe_source.is_single_url:
             source.observe_failure(clock(), cluster_error)
             return
         # The pods of the last list are read even while Kubernetes is unreachable.
@@ -284,7 +319,7 @@ class GuardLoop:
             samples = await scrape_all(session, addresses, self._guard.sources.scrape)
         else:
             targets, samples = await self._probe_source.probe_all(session, self._pods)
-        source.observe(clock(), targets, samples)
+        source.observe(clock(), targets, samples, began)
         source.error = cluster_error
 
     async def _run_queries(self, session: aiohttp.ClientSession, rule: GuardRule) -> tuple[QueryResult | None, ...]:

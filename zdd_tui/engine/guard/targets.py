@@ -1,6 +1,7 @@
 """The targets of the guard's sources: the pods of every version, as Kubernetes lists them now."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from http import HTTPStatus
@@ -8,6 +9,7 @@ from urllib.parse import urlsplit
 
 from zdd_tui.backends.kubernetes.errors import KubeApiError
 from zdd_tui.backends.kubernetes.workload_cache import WorkloadCache, WorkloadReading
+from zdd_tui.backends.read_scope import read_scope
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.guard.series import CounterSample, MetricTarget
 from zdd_tui.model.plan.base import BasePlan, WorkloadPlan
@@ -25,7 +27,8 @@ class PodTargets:
     def __init__(self, plan: BasePlan, workloads: Callable[[], WorkloadCache | None]) -> None:
         self._plan = plan
         self._workloads = workloads
-        self.has_listed = False
+        self.read_at: float | None = None
+        """Time of the oldest of the pods and endpoints, in monotonic seconds; None before the first list."""
         self._pods: dict[str, PodFacts] = {}
         self._versions: PodVersions | None = None
         self._in_rotation: set[str] = set()
@@ -37,6 +40,11 @@ class PodTargets:
         Raises:
             ClusterError: Kubernetes is unreachable or refuses; the last list stays.
         """
+        with read_scope() as scope:
+            await self._refresh()
+        self.read_at = time.monotonic() - scope.age
+
+    async def _refresh(self) -> None:
         plan, cache = self._plan, self._workloads()
         if not isinstance(plan, WorkloadPlan):
             raise ClusterError("this release has no Deployment")
@@ -57,7 +65,6 @@ class PodTargets:
         all_endpoints: Sequence[EndpointFacts] = [endpoint for each in workloads for endpoint in each.endpoints]
         self._in_rotation = {endpoint.pod_name for endpoint in all_endpoints if endpoint.ready}
         self._port = next((endpoint.port for endpoint in all_endpoints if endpoint.port), self._port)
-        self.has_listed = True
 
     @staticmethod
     async def _read(cache: WorkloadCache, deployment: str, service: str, *, must_exist: bool) -> WorkloadReading | None:

@@ -1,7 +1,7 @@
 """Contract and cleanup: the old side is archived (a rename, undone in an instant), and cleanup drops the archive."""
 
-from zdd_tui.backends.kubernetes.workload_cache import read_scope
 from zdd_tui.backends.postgres.ddl import as_owner
+from zdd_tui.backends.read_scope import read_scope
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.continuity import KeptContinuity
 from zdd_tui.engine.observations import read_workload

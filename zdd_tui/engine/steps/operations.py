@@ -22,11 +22,13 @@ from zdd_tui.backends.postgres.operations import (
 )
 from zdd_tui.backends.postgres.partitions import (
     ATTACH_SEPARATOR,
+    drop_key_sql,
     find_index_partitions,
     is_attached_index,
     is_partitioned_index,
     is_partitioned_table,
     list_index_builds,
+    list_key_builds,
 )
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.steps.expand import run_batch, run_statements
@@ -226,9 +228,11 @@ class RunOperation:
                     raise StepFailed(
                         f"index {schema}.{name} exists already", "drop it, or give the operation's index another name"
                     )
-                await step.save_detail(made=[[schema, name]])
+                await step.save_detail(made=[[schema, name]], is_helper=spec.is_helper)
         await ctx.check_lease()
-        if partitioned:
+        if partitioned and spec.key:
+            await self._build_keys(ctx, step, spec, schema)
+        elif partitioned:
             await self._build_on_partitions(ctx, step, spec.statements[0], schema)
         else:
             await create_index(ctx.read_connection, spec.statements[0], on_wait=step.set_note, schema=schema, name=name)
@@ -251,13 +255,31 @@ class RunOperation:
             if build.attach and not build.is_attached:
                 await run_batch(ctx, step, (build.attach,))
 
+    async def _build_keys(self, ctx: Context, step: StepHandle, spec: OperationStep, schema: str) -> None:
+        """A unique index of each partition, concurrently, and the partition's constraint from it."""
+        async with ctx.read_connection() as conn:
+            builds = await list_key_builds(conn, spec.statements[0], spec.key, schema, step.detail["made"])
+        for build in builds:
+            if [build.schema, build.name] not in step.detail["made"]:
+                await step.save_detail(made=[*step.detail["made"], [build.schema, build.name]])
+            await ctx.check_lease()
+            if build.is_attached:
+                continue
+            await create_index(
+                ctx.read_connection, build.statement, on_wait=step.set_note, schema=build.schema, name=build.name
+            )
+            await run_batch(ctx, step, (build.attach,))
+
     async def _undo_build(self, ctx: Context, step: StepHandle) -> None:
         for schema, name in step.detail.get("made", ()):
             async with ctx.read_connection() as conn:
                 exists = await find_index(conn, schema, name) is not None
                 exists = exists and not await is_attached_index(conn, schema, name)  # it goes with the other one
                 partitioned = exists and await is_partitioned_index(conn, schema, name)
-            if partitioned:  # with those of its partitions: only the catalog changes
+                drop_key = await drop_key_sql(conn, schema, name) if exists else None
+            if drop_key:
+                await run_batch(ctx, step, (drop_key,))
+            elif partitioned:  # with those of its partitions: only the catalog changes
                 await run_batch(ctx, step, (f"DROP INDEX {quote_qualified(schema, name)}",))
             elif exists:
                 await drop_index(ctx.read_connection, schema, name, on_wait=step.set_note)
@@ -328,7 +350,8 @@ async def _run_part(conn: Connection, spec: OperationStep, facts: dict[str, Any]
         facts["renamed"] = list(spec.renames)
     if spec.created is None or not await has_address(conn, spec.created):
         undo += spec.undo
-    for statement in spec.statements:
+    partitioned = bool(spec.on_partitioned) and await is_partitioned_table(conn, spec.table)
+    for statement in (spec.on_partitioned,) if partitioned else spec.statements:
         await execute_ddl(conn, statement)
     for row in await conn.fetch(spec.then_query) if spec.then_query else ():
         await execute_ddl(conn, row[0])

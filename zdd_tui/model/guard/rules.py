@@ -146,7 +146,7 @@ def evaluate_rule(
     if rule.version == "new":
         new = find_newest_version(order, by_version)
         if new is None:
-            return RuleEvaluation(RuleOutcome.NOT_APPLICABLE, "the new version is not running yet")
+            return RuleEvaluation(RuleOutcome.NOT_APPLICABLE, "the new version does not run")
         evaluation = _evaluate_absolute(rule, [window[new] for window in windows])
         if evaluation.outcome is RuleOutcome.NOT_APPLICABLE and not any(one.in_rotation for one in by_version.values()):
             return replace(evaluation, outcome=RuleOutcome.NO_DATA, reason="no pod takes traffic")

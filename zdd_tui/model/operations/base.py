@@ -46,6 +46,9 @@ class Fill:
         is_partial: rows that meet the condition may be left; a later step writes them.
         alias: of the table in the expressions; empty for its own name.
         source: further items for FROM, as SQL; empty for none.
+        into: the name of a table in the same schema that gets the rows; then there are no values and no condition.
+        key: columns of the unique index in whose order they are read; empty for the primary key.
+        copy, differing: functions of :mod:`zdd_tui.model.operations.partition_swap` for ``into``, as SQL.
         statement: what runs as one statement, because it cannot run in batches; empty where batches do the same.
         reason: why it cannot.
     """
@@ -57,12 +60,18 @@ class Fill:
     is_partial: bool = False
     alias: str = ""
     source: str = ""
+    into: str = ""
+    key: tuple[str, ...] = ()
+    copy: str = ""
+    differing: str = ""
     statement: str = ""
     reason: str = ""
 
     @property
     def sql(self) -> str:
         """The statement that the batches are parts of."""
+        if self.into:
+            return f"INSERT INTO {name_sql(self.into)} SELECT * FROM {self.table}"
         if self.statement:
             return self.statement
         name = f"{self.table} AS {name_sql(self.alias)}" if self.alias else self.table
@@ -146,6 +155,10 @@ class OperationStep:
         then_query: a query of one text column: further statements of the effect; read and run after ``statements``.
         index: the name of the index that is built or dropped.
         table: of the index that is built, as SQL.
+        key: the constraint that the built index is for: ``UNIQUE`` or ``PRIMARY KEY``. On a partitioned table, whose
+            constraint no index can become, each partition gets the index, and its constraint from it.
+        on_partitioned: on such a table, instead of ``statements``: the constraint that takes over those of partitions.
+        is_helper: the index goes in cleanup.
         schema: of the index that is dropped; empty where the statement names none.
         is_optional: IF EXISTS or IF NOT EXISTS of an index.
         copies: pairs of columns' names, old and new, of the table.
@@ -174,6 +187,9 @@ class OperationStep:
     mode: StepMode = StepMode.TRANSACTION
     index: str = ""
     table: str = ""
+    key: str = ""
+    on_partitioned: str = ""
+    is_helper: bool = False
     schema: str = ""
     is_optional: bool = False
     only_if: str = ""

@@ -5,6 +5,7 @@ A constraint that an older version may violate waits until that version is gone:
 
 # ruff: noqa: S608  names are quoted by the parser's own rules, expressions are those of the statement
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -182,6 +183,17 @@ def _not_partitioned(table: str, why: str, until: int = 0) -> Requirement:
     )
 
 
+def _holds_partition_key(table: str, keys: Iterable[str]) -> Requirement:
+    listed = ", ".join(map(quote_literal, keys))
+    return Requirement(
+        f"SELECT {quote_literal(f'{table} is partitioned by columns that the key does not contain')}"
+        f" FROM pg_partitioned_table p WHERE p.partrelid = to_regclass({quote_literal(table)}) AND (p.partexprs IS NOT"
+        " NULL OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = p.partrelid"
+        f" AND a.attnum = ANY (p.partattrs::int2[]) AND a.attname NOT IN ({listed})))",
+        "add the columns of the partition key to it; PostgreSQL cannot enforce it over all partitions",
+    )
+
+
 def orphans_sql(key: MissingParents, parents: tuple[str, ...]) -> str:
     """Counts the rows without a parent, up to the limit.
 
@@ -230,14 +242,19 @@ def _add_unique(
     index.nulls_not_distinct = constraint.nulls_not_distinct
     index.relation.inh, index.unique = True, True
     options.scope.take_index_name(options.scope.relation_key(relation).schema, constraint.conname)
-    build = build_index_step(phase, index, constraint.conname)
+    word = "PRIMARY KEY" if kind == "CONSTR_PRIMARY" else "UNIQUE"
+    build = replace(build_index_step(phase, index, constraint.conname), key=word)
+    plain = _add_sql(relation, constraint)
     table, duplicates = relation_sql(relation), count_duplicates(index)
     constraint.indexname = constraint.conname
     del constraint.keys[:], constraint.including[:]
     constraint.nulls_not_distinct = False
     operation = _add_using_index(relation, constraint, text, phase, (build,), duplicates)
-    why = "PostgreSQL makes no constraint of it from an index"
-    operation = replace(operation, requirements=(_not_partitioned(table, why),))
+    operation = replace(
+        operation,
+        steps=(build, replace(operation.steps[-1], table=table, on_partitioned=plain)),
+        requirements=(_holds_partition_key(table, keys),),
+    )
     if kind == "CONSTR_PRIMARY":
         nulls = [set_not_null_steps(relation, key, text, options) for key in keys]
         steps = (*(step for each in nulls for step in each.steps), *operation.steps)
@@ -328,7 +345,8 @@ def set_not_null_steps(
             options.last_phase,
             f"{what} is NOT NULL",
             (set_sql,),
-            (f"{alter} ALTER COLUMN {name} DROP NOT NULL",),
+            undo_query=f"SELECT {quote_literal(f'{alter} ALTER COLUMN {name} DROP NOT NULL')}"
+            f" UNION ALL SELECT * FROM ({_drop_of_partitions(table, column)}) AS parts",
             only_if=needed,
         ),
         OperationStep(
@@ -345,6 +363,15 @@ def set_not_null_steps(
 def not_null_check(column: str) -> str:
     """The name of the CHECK that stands for NOT NULL while rows are read."""
     return fit_name("zdd_not_null_", column)
+
+
+def _drop_of_partitions(table: str, column: str) -> str:
+    """A primary key that a partition gets by itself leaves its columns NOT NULL when it goes: those are reset, too."""
+    return (
+        "SELECT format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL', t.relid, a.attname)"
+        f" FROM pg_partition_tree(to_regclass({quote_literal(table)})) t JOIN pg_attribute a ON a.attrelid = t.relid"
+        f" WHERE t.level > 0 AND a.attname = {quote_literal(column)} AND NOT a.attnotnull ORDER BY t.level"
+    )
 
 
 def _count(what: str, table: str, condition: str, columns: tuple[str, ...]) -> Violation:
@@ -383,13 +410,25 @@ def restore_constraints_query(table: str, condition: str, only: str = "") -> str
     literal = quote_literal(table)
     where = f"WHERE c.conrelid = to_regclass({literal}) AND {condition}"
     return f"""
-SELECT 'index', pg_get_indexdef(c.conindid), n.nspname::text, i.relname::text
-FROM pg_constraint c JOIN pg_class i ON i.oid = c.conindid JOIN pg_namespace n ON n.oid = i.relnamespace
-{where} AND c.contype IN ('p', 'u') AND NOT c.conperiod_
+WITH RECURSIVE part (oid, relid, is_part) AS (
+  SELECT c.oid, c.conrelid, false FROM pg_constraint c {where} AND c.contype IN ('p', 'u') AND NOT c.conperiod_
+  UNION ALL SELECT c.oid, c.conrelid, true FROM part JOIN pg_constraint c ON c.conparentid = part.oid
+),
+-- the keys that have rows: of a partitioned table those of its partitions
+key AS (
+  SELECT c.*, part.is_part, i.relname AS index, n.nspname AS index_schema FROM part JOIN pg_constraint c USING (oid)
+  JOIN pg_class r ON r.oid = c.conrelid AND r.relkind = 'r'
+  JOIN pg_class i ON i.oid = c.conindid JOIN pg_namespace n ON n.oid = i.relnamespace
+)
+SELECT 'index', pg_get_indexdef(c.conindid), c.index_schema::text, c.index::text FROM key c
+UNION ALL
+SELECT 'constraint', format('ALTER TABLE %s ADD CONSTRAINT %I %s USING INDEX %I', c.conrelid::regclass, c.conname,
+  CASE c.contype WHEN 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, c.index), c.conrelid::regclass::text, c.conname::text
+FROM key c WHERE c.is_part
 UNION ALL
 SELECT 'constraint',
  format('ALTER TABLE {only}%s ADD CONSTRAINT %I %s', {literal}, c.conname,
-  CASE WHEN c.contype IN ('p', 'u') AND NOT c.conperiod_ THEN
+  CASE WHEN c.contype IN ('p', 'u') AND NOT c.conperiod_ AND r.relkind <> 'p' THEN
    format('%s USING INDEX %I%s%s', CASE c.contype WHEN 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, i.relname,
     CASE WHEN c.condeferrable THEN ' DEFERRABLE' ELSE '' END,
     CASE WHEN c.condeferred THEN ' INITIALLY DEFERRED' ELSE '' END)

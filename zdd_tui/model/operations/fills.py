@@ -18,7 +18,7 @@ from zdd_tui.model.ddl.rows import (
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.operations.base import Fill
 from zdd_tui.model.plan.base import Backfill
-from zdd_tui.model.sql import quote_identifier, quote_literal, tokens
+from zdd_tui.model.sql import quote_identifier, quote_literal, quote_names, quote_qualified, tokens
 
 _SETS_ROLE = re.compile(r"SET LOCAL role\b|SELECT pg_catalog\.set_config\('role'", re.IGNORECASE)
 
@@ -64,7 +64,7 @@ class FillJob:
 
     @property
     def written_tables(self) -> tuple[str, ...]:
-        return (self.found.sql,)
+        return (self.found.sql, *([self._into] if self.fill.into else []))
 
     @property
     def read_tables(self) -> tuple[str, ...]:
@@ -116,11 +116,23 @@ class FillJob:
         return self._write(bounds_condition(self._catalog, self._aliased, first=first))
 
     def batch_row(self) -> str:
+        if self.fill.into:
+            values = ", ".join(f"${number}::text::{each.type}" for number, each in enumerate(self.key, 1))
+            return f"SELECT {self.fill.copy}({values})"
         return self._write(key_condition(self._catalog, self._aliased))
 
     def rows_left(self) -> str:
         if self.fill.is_once or self.fill.is_partial:
             return ""
+        if self.fill.into:
+            keys = [f"d.zdd_k{number}::text" for number in range(1, len(self.key) + 1)]
+            selected = ", ".join(f"{each} AS k{number}" for number, each in enumerate(keys, 1))
+            return (
+                f"SELECT {selected} FROM {self.fill.differing}() AS d\n"
+                f"WHERE jsonb_build_array({', '.join(keys)}) NOT IN (\n"
+                f"  SELECT f.key FROM zdd.failed_row AS f WHERE f.release_id = $1::bigint AND f.job = $2::text)\n"
+                f"LIMIT $3::bigint"
+            )
         name = quote_identifier(self._aliased.name)
         key = key_expressions(self._catalog, self._aliased, "::text")
         source = f", {self.fill.source}" if self.fill.source else ""
@@ -133,6 +145,14 @@ class FillJob:
 
     def _write(self, page: str) -> str:
         name, fill = quote_identifier(self._aliased.name), self.fill
+        if fill.into:
+            columns = quote_names(each.name for each in self.found.columns if not each.is_generated)
+            return (
+                f"INSERT INTO {self._into} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM (\n"
+                # Without the lock a row that is changed or deleted meanwhile would be written with its old values.
+                f"  SELECT {columns} FROM {self.found.sql} AS {name} WHERE {page} FOR SHARE\n"
+                f") AS {name} ON CONFLICT DO NOTHING"
+            )
         where = f"WHERE {page}\n  AND ({fill.only_where})" if fill.only_where else f"WHERE {page}"
         if not fill.values:
             using = f" USING {fill.source}" if fill.source else ""
@@ -140,6 +160,10 @@ class FillJob:
         values = ", ".join(f"{quote_identifier(column)} = {_value(expression)}" for column, expression in fill.values)
         source = f"\nFROM {fill.source}" if fill.source else ""
         return f"UPDATE {self.found.sql} AS {name} SET {values}{source}\n{where}"
+
+    @property
+    def _into(self) -> str:
+        return quote_qualified(self.found.schema, self.fill.into)
 
     @property
     def _catalog(self) -> Catalog:

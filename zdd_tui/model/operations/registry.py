@@ -42,6 +42,7 @@ from zdd_tui.model.operations.indexes import read_create_index
 from zdd_tui.model.operations.maintenance import MAINTENANCE_READERS
 from zdd_tui.model.operations.object_renames import RENAME_READERS
 from zdd_tui.model.operations.objects import OBJECT_READERS
+from zdd_tui.model.operations.partitioning import read_partition
 from zdd_tui.model.operations.removal import read_drop, read_drop_owned, read_drop_role, read_drop_user_mapping
 from zdd_tui.model.operations.repairs import add_repairs, repeat_fills
 from zdd_tui.model.operations.replacements import created_key, drop_with_table, merge_replacements, repeat_overtaken
@@ -83,6 +84,9 @@ def _read_sections(sections: tuple[OperationSection, ...], *, has_rollout: bool)
             has_rollout, section.undo, section.phase, tuple(section.repair.items()), section.down_by_column, scope
         )
         try:
+            if section.partition is not None:
+                found.append(read_partition(section.partition, options))
+                continue
             read = tuple(_read_text(section.sql, options))
             if section.down and not any(_uses_down(each) for each in read):
                 raise PlanError(
@@ -110,7 +114,7 @@ def _after_fills(operations: list[Operation]) -> tuple[Operation, ...]:
     marked = []
     for operation in operations:
         for step in operation.steps:
-            if step.fill is not None:
+            if step.fill is not None and not step.fill.into:
                 table = same_table(step.fill.table)
                 filled |= {(table, column) for column, _ in step.fill.values}
                 filled |= {(table, "")} if not step.fill.values else set()  # a deleted row violates nothing
@@ -259,6 +263,8 @@ def _read_statement(node: Any, text: str, options: OperationOptions) -> tuple[Op
         operations = read_on_new(kind, statement, text, options) or _READERS[kind](statement, text, options)
         if created is not None and operations:
             operations = (replace(operations[0], creates=created), *operations[1:])
+    if kind in ("alter_table_stmt", "rename_stmt") and _has_late_rows(statement, options.scope):
+        operations = tuple(replace(each, steps=tuple(map(_after_rows, each.steps))) for each in operations)
     if kind == "alter_table_stmt" or (kind == "rename_stmt" and isinstance(operations[0], RenameOperation)):
         operations = tuple(replace(each, on=options.scope.relation_key(statement.relation)) for each in operations)
     if not settings:
@@ -267,6 +273,16 @@ def _read_statement(node: Any, text: str, options: OperationOptions) -> tuple[Op
         replace(each, settings=settings, steps=tuple(replace(step, settings=settings) for step in each.steps))
         for each in operations
     )
+
+
+def _has_late_rows(statement: Any, scope: Scope) -> bool:
+    """Whether it changes a table of the migration that gets its rows in phase backfill."""
+    key = scope.relation_key(statement.relation)
+    return scope.is_new(key) and key in scope.late
+
+
+def _after_rows(step: OperationStep) -> OperationStep:
+    return replace(step, phase=Phase.BACKFILL) if step.phase is Phase.EXPAND else step
 
 
 _ALTERED = {"OBJECT_TABLE", "OBJECT_VIEW", "OBJECT_MATVIEW", "OBJECT_SEQUENCE", "OBJECT_INDEX", "OBJECT_FOREIGN_TABLE"}

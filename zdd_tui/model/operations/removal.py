@@ -4,6 +4,8 @@ CASCADE is read as plain DROP: before the start zdd looks what depends on the ob
 does not drop that by name. Nothing is dropped that the statement does not name.
 """
 
+# ruff: noqa: S608  names are quoted by the parser's own rules
+
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +20,7 @@ from zdd_tui.model.operations.base import (
     old_object_name,
     shorten,
 )
+from zdd_tui.model.operations.generated import block
 from zdd_tui.model.operations.indexes import read_drop_index
 from zdd_tui.model.operations.replacements import removed_key
 from zdd_tui.model.operations.statements import read_own_statement
@@ -187,8 +190,30 @@ def _archive(given: NamedObject, text: str, options: OperationOptions, *, is_opt
     )
     kind = _USED_AS.get(given.kind)
     removed = () if kind is None else (RemovedObject(kind, given.names, label, options.last_phase),)
+    if given.kind == "OBJECT_TABLE":
+        step = replace(step, before=_detach_partition(name.strip(), options.last_phase))
     drop_step = OperationStep(Phase.CLEANUP, f"drop {label}", (drop,))
     return Operation(text, f"drop {label}", (step, drop_step), removes=removed)
+
+
+def _detach_partition(table: str, phase: Phase) -> OperationStep:
+    """A partition leaves its table before it gets another name, so that nobody finds its rows, as after the plain
+    statement. A rollback attaches it again and reads it meanwhile, under a lock that writers of the table pass."""
+    literal = quote_literal(table)
+    found = f"FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE c.oid = to_regclass({literal})"
+    detach = "format('ALTER TABLE %s DETACH PARTITION %s', inhparent::regclass, c.oid::regclass)"
+    attach = (
+        "format('ALTER TABLE %s ATTACH PARTITION %s %s', inhparent::regclass, c.oid::regclass,"
+        " pg_get_expr(c.relpartbound, c.oid))"
+    )
+    return OperationStep(
+        phase,
+        f"detach {table}, if it is a partition",
+        (block(f"  EXECUTE (SELECT {detach}\n    {found});"),),
+        undo_query=f"SELECT {attach} {found}",
+        only_if=f"SELECT relispartition FROM pg_class WHERE oid = to_regclass({literal})",
+        are_locks_known=True,
+    )
 
 
 def _drop_part(given: NamedObject, text: str, options: OperationOptions, *, is_optional: bool) -> Operation:

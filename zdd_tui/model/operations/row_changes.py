@@ -124,6 +124,7 @@ def _read_whole(
         raise PlanError(f"{shorten(text)}: the cursor of WHERE CURRENT OF is not there", "name the rows by their key")
     table = relation_sql(statement.relation)
     changes = [node for node in walk(statement) if node_class(node) in _CHANGES]
+    options.scope.late |= {options.scope.relation_key(node.relation) for node in changes}
     values = tuple((column, "") for column in columns)
     fill = Fill(table, values, "", is_once=True, statement=text, reason=reason)
     label = f"update {', '.join(columns)} of {table}" if columns else f"delete from {table}"

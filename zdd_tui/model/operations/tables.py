@@ -3,11 +3,21 @@
 # ruff: noqa: S608  names are quoted by the parser's own rules, values are literals
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, relation_sql, shorten
+from zdd_tui.model.operations.base import (
+    Operation,
+    OperationOptions,
+    OperationStep,
+    Requirement,
+    fit_name,
+    relation_sql,
+    shorten,
+)
 from zdd_tui.model.operations.constraints import add_table_constraint, choose_name
+from zdd_tui.model.operations.generated import block
 from zdd_tui.model.operations.objects import create_object, refuse_temporary, relation_address
 from zdd_tui.model.operations.scope import Scope
 from zdd_tui.model.phase import Phase
@@ -80,9 +90,16 @@ def _create_partition(statement: Any, text: str, options: OperationOptions) -> t
         f"BEGIN IF to_regclass({quote_literal(name)}) IS NOT NULL AND NOT EXISTS (SELECT FROM {name})"
         f" THEN DROP TABLE {name}; END IF; END"
     )
+    requirement = Requirement(
+        f"SELECT format('%s has the default partition %s, and PostgreSQL would read it under a lock',"
+        f" {quote_literal(parent_name)}, partdefid::regclass) FROM pg_partitioned_table"
+        f" WHERE partrelid = to_regclass({quote_literal(parent_name)}) AND partdefid <> 0"
+        " AND pg_relation_size(partdefid) > 0",
+        "where it holds no rows, TRUNCATE it; else detach it before, in a release of its own",
+    )
     label = f"create table {name}, a partition of {parent_name}, which stays after a rollback if it holds rows"
     step = OperationStep(Phase.EXPAND, label, (text,), (f"DO $zdd$ {body} $zdd$",), created=exists)
-    return (Operation(text, label, (step,)),)
+    return (Operation(text, label, (step,), requirements=(requirement,)),)
 
 
 # --- commands of ALTER TABLE that concern the whole table
@@ -145,10 +162,7 @@ def _read_attach(alter: Any, command: Any, text: str, options: OperationOptions)
         step = OperationStep(Phase.EXPAND, f"{shorten(text)}, which stays after a rollback", (text,))
         return (Operation(text, step.label, (step,)),)
     if not scope.is_new(key) or key in scope.filled:
-        raise PlanError(
-            f"{shorten(text)}: PostgreSQL reads {name} under a lock that blocks reads and writes",
-            f"first add a CHECK that says what the partition holds, validated; then give the operation undo: {detach}",
-        )
+        return (_attach_existing(table, partition, text, detach),)
     keep = (
         f"BEGIN IF EXISTS (SELECT FROM {name}) THEN RAISE EXCEPTION '% holds rows that older versions wrote',"
         f" {quote_literal(name)} USING HINT = 'move them, then repeat the rollback'; END IF; {detach}; END"
@@ -157,10 +171,96 @@ def _read_attach(alter: Any, command: Any, text: str, options: OperationOptions)
     return (Operation(text, step.label, (step,)),)
 
 
+_PROBE = """
+  zdd_part := {partition}::regclass;
+  BEGIN
+    zdd_probe := format('%s.%I', (SELECT relnamespace::regnamespace FROM pg_class WHERE oid = zdd_part), {probe});
+    EXECUTE format('CREATE TABLE %s (LIKE %s)', zdd_probe, zdd_part);
+    EXECUTE format({attach}, zdd_probe);
+    zdd_text := pg_get_partition_constraintdef(zdd_probe::regclass);
+    RAISE EXCEPTION 'what the partition holds is known' USING ERRCODE = 'ZDD01';
+  EXCEPTION WHEN SQLSTATE 'ZDD01' THEN NULL;
+  END;
+  IF zdd_text <> '' THEN
+    EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (%s) NOT VALID', zdd_part, {check}, zdd_text);
+  END IF;
+"""
+
+
+def _attach_existing(table: str, partition: Any, text: str, detach: str) -> Operation:
+    """A table with rows: a validated CHECK says that they belong to the partition, so that PostgreSQL reads none.
+
+    The condition is the server's own, of an empty table that is attached in its place and goes at once.
+    """
+    name, probe = relation_sql(partition), fit_name("zdd_probe_", partition.relname)
+    check = name_sql(fit_name("zdd_holds_", partition.relname))
+    bound = deparse(parse_sql(text)).partition(f" ATTACH PARTITION {name} ")[2]
+    body = (
+        _PROBE.replace("{partition}", quote_literal(name))
+        .replace("{probe}", quote_literal(probe))
+        .replace("{check}", quote_literal(fit_name("zdd_holds_", partition.relname)))
+        .replace("{attach}", quote_literal(f"ALTER TABLE {table} ATTACH PARTITION %s {bound.replace('%', '%%')}"))
+    )
+    drop = f"ALTER TABLE {name} DROP CONSTRAINT IF EXISTS {check}"
+    holds = (
+        f"SELECT EXISTS (SELECT FROM pg_constraint WHERE conrelid = to_regclass({quote_literal(name)}) AND conname ="
+    )
+    steps = (
+        OperationStep(
+            Phase.EXPAND,
+            f"{name}: new rows belong to the partition",
+            (block(body, "  zdd_part regclass;\n  zdd_probe text;\n  zdd_text text;\n"),),
+            (drop,),
+        ),
+        OperationStep(
+            Phase.EXPAND,
+            f"{name}: every row belongs to the partition",
+            (f"ALTER TABLE {name} VALIDATE CONSTRAINT {check}",),
+            only_if=f"{holds} {quote_literal(fit_name('zdd_holds_', partition.relname))})",
+        ),
+        OperationStep(Phase.EXPAND, shorten(text), (text,), (detach,)),
+        OperationStep(Phase.EXPAND, f"{name}: drop the helper constraint", (drop,)),
+    )
+    requirement = Requirement(
+        _attach_problems(table, name), "add it before, in this release or in one of its own; it is built concurrently"
+    )
+    known = tuple(replace(step, are_locks_known=True) for step in steps)
+    return Operation(text, f"attach {name} to {table}", known, requirements=(requirement,))
+
+
+def _attach_problems(table: str, name: str) -> str:
+    """What PostgreSQL would build or read while it attaches a table: indexes, foreign keys, the default partition."""
+    return f"""
+WITH t AS (SELECT to_regclass({quote_literal(table)}) AS parent, to_regclass({quote_literal(name)}) AS part)
+SELECT format('%s has no index like %s of %s, and PostgreSQL would build it under a lock', part, i.indexrelid::regclass,
+              parent)
+FROM t JOIN pg_index i ON i.indrelid = t.parent LEFT JOIN pg_constraint k ON k.conindid = i.indexrelid
+  AND k.conrelid = parent AND k.contype IN ('p', 'u')
+WHERE part IS NOT NULL AND NOT EXISTS (
+  SELECT FROM pg_index o LEFT JOIN pg_constraint c ON c.conindid = o.indexrelid AND c.conrelid = part
+    AND c.contype IN ('p', 'u')
+  WHERE o.indrelid = part AND o.indisvalid AND o.indisunique = i.indisunique
+    AND c.contype IS NOT DISTINCT FROM k.contype
+    AND regexp_replace(pg_get_indexdef(o.indexrelid), '^.*? USING ', '')
+      = regexp_replace(pg_get_indexdef(i.indexrelid), '^.*? USING ', ''))
+UNION ALL
+SELECT format('%s has no foreign key like %s of %s, and PostgreSQL would read every row for it', part, k.conname,
+              parent)
+FROM t JOIN pg_constraint k ON k.conrelid = parent AND k.contype = 'f'
+WHERE part IS NOT NULL AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conrelid = part AND c.contype = 'f'
+  AND c.convalidated AND pg_get_constraintdef(c.oid) = pg_get_constraintdef(k.oid))
+UNION ALL
+SELECT format('%s has the default partition %s, and PostgreSQL would read it under a lock', parent,
+              p.partdefid::regclass)
+FROM t JOIN pg_partitioned_table p ON p.partrelid = parent WHERE p.partdefid <> 0 AND part IS NOT NULL
+"""
+
+
 def _read_detach(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     """In contract, with the ladder of lock timeouts: only the catalog changes. CONCURRENTLY is not needed for that."""
     table, given = _command(alter, command)
     partition = relation_sql(getattr(given, "def").partition_cmd.name)
+    first = _keep_condition(partition, options.last_phase) if getattr(given, "def").partition_cmd.concurrent else ()
     literal = quote_literal(partition)
     before = (
         f"SELECT format('ALTER TABLE %s ATTACH PARTITION %s %s', {quote_literal(table)}, {literal},"
@@ -168,7 +268,33 @@ def _read_detach(alter: Any, command: Any, text: str, options: OperationOptions)
     )
     detach = f"ALTER TABLE {table} DETACH PARTITION {partition}"
     step = OperationStep(options.last_phase, f"detach {partition} from {table}", (detach,), undo_query=before)
-    return (Operation(text, step.label, (step,)),)
+    return (Operation(text, step.label, (*first, step)),)
+
+
+def _keep_condition(partition: str, phase: Phase) -> tuple[OperationStep, ...]:
+    """The CHECK that CONCURRENTLY leaves at what was a partition, but for one by hash; here it is validated first."""
+    part = f"to_regclass({quote_literal(partition)})"
+    condition = f"pg_get_partition_constraintdef({part})"
+    same = (
+        f"SELECT conname FROM pg_constraint WHERE conrelid = {part} AND contype = 'c' AND conislocal"
+        f" AND replace(pg_get_constraintdef(oid), ' NOT VALID', '') = format('CHECK (%s)', {condition})"
+    )
+    add = f"  EXECUTE format('ALTER TABLE %s ADD CHECK (%s) NOT VALID', {part}, {condition});"
+    each = f"  FOR r IN {same} LOOP EXECUTE format('ALTER TABLE %s {{}} CONSTRAINT %I', {part}, r.conname); END LOOP;"
+    needed = f"SELECT {condition} <> '' AND {condition} NOT LIKE 'satisfies_hash_partition%' AND NOT EXISTS ({same})"
+    steps = (
+        OperationStep(
+            phase,
+            f"{partition}: a CHECK says what it holds",
+            (block(add),),
+            (block(each.replace("{}", "DROP"), "  r record;\n"),),
+            only_if=needed,
+        ),
+        OperationStep(
+            phase, f"{partition}: validate that CHECK", (block(each.replace("{}", "VALIDATE"), "  r record;\n"),)
+        ),
+    )
+    return tuple(replace(step, are_locks_known=True) for step in steps)
 
 
 def _read_rewrite(_alter: Any, _command: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:

@@ -15,10 +15,35 @@ from zdd_tui.model.plan.section import PlanSection, Strings
 from zdd_tui.model.plan.strategies import SingleImagePlan
 
 
+class PartitionSection(PlanSection):
+    """A table that becomes a partitioned one. Nothing but its rows moves: it keeps its name."""
+
+    table: str = Field(min_length=1, description="the table, such as public.events")
+    by: str = Field(min_length=1, description="the partition key, as after PARTITION BY: RANGE (created_at)")
+    partitions: dict[str, str] = Field(
+        min_length=1, description="name: bound, as after FOR VALUES, such as FROM (0) TO (100); or DEFAULT"
+    )
+    key: Strings = Field((), description="columns of the new primary key; default: that of the table")
+
+    def __hash__(self) -> int:
+        return hash((self.table, self.by, tuple(self.partitions.items()), self.key))
+
+    @property
+    def statements(self) -> str:
+        """SQL that defines the same partitions."""
+        bounds = {
+            name: bound if bound.strip().upper().startswith(("FOR ", "DEFAULT")) else f"FOR VALUES {bound}"
+            for name, bound in self.partitions.items()
+        }
+        parts = (f"CREATE TABLE {name} PARTITION OF partitioned {bound};" for name, bound in bounds.items())
+        return f"CREATE TABLE partitioned (LIKE {self.table}) PARTITION BY {self.by}; {' '.join(parts)}"
+
+
 class OperationSection(PlanSection):
     """One or several SQL statements; a plan may write them without a mapping."""
 
-    sql: str = Field(min_length=1, description="the statements, as in a migration file")
+    sql: str = Field("", min_length=1, description="the statements, as in a migration file")
+    partition: PartitionSection | None = Field(None, description="instead of sql: a table that becomes partitioned")
     undo: Strings | None = Field(
         None, description="statements that take it back, where zdd cannot derive them; [] says that nothing has to be"
     )
@@ -36,7 +61,20 @@ class OperationSection(PlanSection):
 
     # Statements are read once for each plan: the sections are keys of a cache.
     def __hash__(self) -> int:
-        return hash((self.sql, self.undo, self.down_by_column, self.phase, tuple(self.repair.items())))
+        return hash((self.sql, self.partition, self.undo, self.down_by_column, self.phase, tuple(self.repair.items())))
+
+    @model_validator(mode="after")
+    def _require_one_form(self) -> Self:
+        if bool(self.sql) == (self.partition is not None):
+            raise ValueError("an operation has sql or partition")
+        if self.partition is not None and (self.undo is not None or self.down or self.phase or self.repair):
+            raise ValueError("an operation with partition has no other key: zdd knows its phases and its undo")
+        return self
+
+    @property
+    def statements(self) -> str:
+        """The SQL that names what the operation changes."""
+        return self.partition.statements if self.partition is not None else self.sql
 
     @property
     def down_by_column(self) -> tuple[tuple[str, str], ...]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from zdd_tui.model.duration import format_duration
-from zdd_tui.model.release.gate import Verdict
-from zdd_tui.model.release.records import Lease, ReleaseRecord
+from zdd_tui.model.release.gate import GateReading, Verdict
+from zdd_tui.model.release.records import GuardReading, Lease, ReleaseRecord
 from zdd_tui.model.release.state import ReleaseState
 
 FRESH_SECONDS = 3.0
@@ -73,6 +73,16 @@ def is_current(age: float | None, error: str = "", limit: float = FRESH_SECONDS)
     if age is None or age > limit:
         return False
     return not (error and age > RECONNECT_SECONDS)
+
+
+def rests_on_old_data(reading: GateReading | GuardReading, now: float, limit: float = FRESH_SECONDS) -> bool:
+    """Whether a verdict was so, and need not be so now: it is dimmed, with its age. An unknown one claims nothing.
+
+    Args:
+        now: seconds since the epoch, by the database's clock.
+        limit: seconds within which its data count as current.
+    """
+    return reading.verdict is not Verdict.UNKNOWN and not is_current(reading.age(now), limit=limit)
 
 
 def uncounted_seconds(age: float) -> float:
@@ -155,8 +165,8 @@ def assess_activity(lease: Lease | None, reading_age: float, error: str = "") ->
 
 
 def count_verdicts(record: ReleaseRecord, now: float, error: str = "") -> ReleaseRecord:
-    """The release with the verdicts of its gates and of its guard as they count: while no agent is known to work, each
-    is unknown. One that is too old is left as it is: its age says it. A release that has ended keeps its last ones.
+    """The release with the verdicts of its gates, of its guard and of its standing conditions as they count: while no
+    agent is known to work, each is unknown. A release that has ended keeps its last ones.
 
     Args:
         now: seconds since the epoch, by the database's clock.
@@ -169,16 +179,13 @@ def withdraw_verdicts(record: ReleaseRecord, activity: Activity, now: float) -> 
     """The same, for what is known of the agent."""
     if activity.is_active or record.release.state.has_ended:
         return record
-    why = "no agent" if activity.is_known else "agent not known"
+    why = "no agent" if activity.is_known else "agent not known"  # the age is shown beside each
+    unmet = tuple(reading.withdrawn(activity.description) for reading in record.release.unmet)
     return replace(
         record,
-        gates={
-            name: reading if reading.age(now) > reading.max_age else reading.withdrawn(why)
-            for name, reading in record.gates.items()
-        },
-        guard=tuple(
-            reading if reading.age(now) > reading.max_age else reading.withdrawn(why) for reading in record.guard
-        ),
+        release=replace(record.release, unmet=unmet),
+        gates={name: reading.withdrawn(why) for name, reading in record.gates.items()},
+        guard=tuple(reading.withdrawn(why) for reading in record.guard),
     )
 
 

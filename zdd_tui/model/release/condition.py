@@ -110,6 +110,10 @@ class ConditionReading:
         parts = [self.text, *([self.who] if self.who else []), *(["restored by the agent"] if self.restored else [])]
         return "; ".join(parts)
 
+    def withdrawn(self, why: str) -> "ConditionReading":
+        """The reading of an agent that is not known to work: unknown, with the last status in its text."""
+        return replace(self, status=ConditionStatus.UNKNOWN, text=f"{why}; last: {self.status}, {self.text}")
+
     @property
     def message(self) -> str:
         """The title, and the hint on a line of its own."""

@@ -25,7 +25,8 @@ class GateReading:
     """The verdict of a gate at a time.
 
     Attributes:
-        observed_at: seconds since the epoch, by the database's clock.
+        observed_at: time of the oldest data that it rests on, not that of the check; seconds since the epoch, by the
+            database's clock.
         max_age: seconds after which the reading counts as unknown.
         since: when the verdict last changed, as `observed_at`; 0 where that is not known.
     """
@@ -42,7 +43,7 @@ class GateReading:
 
     def as_of(self, now: float) -> "GateReading":
         """The reading as it counts now: a stale one is unknown."""
-        if self.age(now) <= self.max_age:
+        if self.age(now) <= self.max_age or self.verdict is Verdict.UNKNOWN:
             return self
         return replace(self, verdict=Verdict.UNKNOWN, reason=f"STALE {format_duration(self.age(now))}: {self.reason}")
 

@@ -209,6 +209,8 @@ class BackfillRecord:
         seconds: working time without pauses.
         rate: rows a second over the last seconds.
         throttle: name of the active signal, or empty.
+        updated_at: when the last batch or chunk was committed, or status or throttle changed, in seconds since the
+            epoch by the database's clock.
         mismatches: of the last verification; None before it.
         recent: the last batches (at most 40), oldest first.
         started_at: first start of the batches, in seconds since the epoch by the database's clock; None before it.
@@ -235,6 +237,14 @@ class BackfillRecord:
     ended_at: float | None = None
     waits: tuple[tuple[str, float], ...] = ()
     job: str = ""
+
+    def idle_seconds(self, now: float) -> float:
+        """Seconds since something was written last, or since status or throttle changed.
+
+        Args:
+            now: seconds since the epoch, by the database's clock.
+        """
+        return max(0.0, now - self.updated_at)
 
     @property
     def wall_seconds(self) -> float | None:
@@ -331,7 +341,8 @@ class GuardReading:
         is_applicable: False while there is nothing to evaluate, such as a comparison while only one version runs; such
             a reading closes no gate.
         action_taken: the guard's action about the present breach: `rollback`, `pause`, `alert` or empty.
-        observed_at: seconds since the epoch, by the database's clock.
+        observed_at: time of the oldest data that it rests on, not that of the check; seconds since the epoch, by the
+            database's clock.
         max_age: seconds after which the reading counts as unknown.
     """
 
@@ -358,10 +369,11 @@ class GuardReading:
         """The reading as it counts now: a stale one is unknown, and the guard does not act on it."""
         if self.age(now) <= self.max_age:
             return self
+        is_unknown = self.verdict is Verdict.UNKNOWN
         return replace(
             self,
             verdict=Verdict.UNKNOWN,
-            reason=f"STALE {format_duration(self.age(now))}: {self.reason}",
+            reason=self.reason if is_unknown else f"STALE {format_duration(self.age(now))}: {self.reason}",
             should_act=False,
             is_applicable=True,
         )

@@ -6,9 +6,16 @@ from enum import StrEnum
 
 from zdd_tui.model.actions import default_keys
 from zdd_tui.model.duration import format_duration
-from zdd_tui.model.release.claims import ACTIVE, Activity, count_verdicts, withdraw_verdicts
+from zdd_tui.model.release.claims import (
+    ACTIVE,
+    Activity,
+    count_verdicts,
+    format_silence,
+    is_current,
+    withdraw_verdicts,
+)
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
-from zdd_tui.model.release.gate import GateReading, Verdict
+from zdd_tui.model.release.gate import GateReading, Verdict, unread_gate
 from zdd_tui.model.release.next_commands import NextCommand, describe_closed_gates, next_commands
 from zdd_tui.model.release.records import Lease, ReleaseRecord, StepRecord
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus, closed_gates, current_readings
@@ -102,19 +109,29 @@ _STALLING_LABELS = ("RUNNING", "ROLLING BACK", "WAITING FOR GATES", "WAITING")
 
 def _summarize_inactivity(record: ReleaseRecord, summary: ReleaseSummary, activity: Activity) -> ReleaseSummary:
     """Where no agent is known to work, nothing is said to move, and the text says since when."""
-    if activity.is_active or record.release.state.has_ended:
+    release = record.release
+    if activity.is_active or release.state.has_ended:
         return summary
     text = f"{summary.text}; {activity.description}"
+    notes = summary.notes
+    if release.state in (ReleaseState.RUNNING, ReleaseState.ROLLING_BACK):
+        notes = tuple(f"last: {note}" for note in notes)  # of the step that was running
+    notes = (*(reading.title for reading in release.unmet), *notes)
     next_action = "" if summary.next_action == CONTINUES_AUTOMATICALLY else summary.next_action
     if not activity.is_known:
         label = f"LAST KNOWN: {summary.state_label}"
         return replace(
-            summary, severity=Severity.WAITING, glyph="?", state_label=label, text=text, next_action=next_action
+            summary,
+            severity=Severity.WAITING,
+            glyph="?",
+            state_label=label,
+            text=text,
+            notes=notes,
+            next_action=next_action,
         )
     if summary.state_label in _STALLING_LABELS:
-        notes = tuple(f"last: {note}" for note in summary.notes)
         return ReleaseSummary(Severity.ERROR, "✗", "STALLED", text, notes, next_action)
-    return replace(summary, next_action=next_action)
+    return replace(summary, notes=notes, next_action=next_action)
 
 
 def _summarize_breach(record: ReleaseRecord, breach: ConditionReading, summary: ReleaseSummary) -> ReleaseSummary:
@@ -211,7 +228,12 @@ def _summarize_waiting(record: ReleaseRecord, now: float) -> ReleaseSummary:
     if release.next_phase is None:
         text = "the last gates pass; the agent ends the release"
         return ReleaseSummary(Severity.WAITING, "◆", "WAITING", text, (), CONTINUES_AUTOMATICALLY)
-    text = f"{phase.name} has run, {f'all {total} gates pass' if total > 1 else 'its gate passes'}"
+    text = f"{phase.name} has run, {f'all {total} gates' if total > 1 else 'its gate'}"
+    oldest = max((reading.age(now) for reading in current_readings(release, record.gates, now)), default=0.0)
+    if is_current(oldest):
+        text += " pass" if total > 1 else " passes"
+    else:
+        text += f" passed {format_silence(oldest)} ago"
     return ReleaseSummary(Severity.WAITING, "◆", AWAITING_APPROVAL, text, (), action)
 
 
@@ -263,9 +285,14 @@ def has_no_agent(lease: Lease | None) -> bool:
 
 
 def list_current_gates(record: ReleaseRecord, now: float) -> tuple[tuple[str, GateReading], ...]:
-    """Label and reading of each gate of the current phase, or of those before the first."""
-    labels = {gate.name: gate.label for gate in record.release.gates}
-    readings = current_readings(record.release, count_verdicts(record, now).gates, now)
+    """Label and reading of each gate of the current phase, or of those before the first; of a release that is rolled
+    back or has ended the last ones."""
+    release = record.release
+    labels = {gate.name: gate.label for gate in release.gates}
+    if release.state.has_ended or release.state.is_rolling_back:
+        readings = tuple(record.gates.get(gate.name, unread_gate(gate.name, now)) for gate in release.gates)
+    else:
+        readings = current_readings(release, count_verdicts(record, now).gates, now)
     return tuple((labels[reading.name], reading) for reading in readings)
 
 

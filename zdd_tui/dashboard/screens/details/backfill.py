@@ -92,8 +92,9 @@ class BackfillScreen(DetailScreen):
         activity, now = board.activity(context.now), board.server_now(context.now)
         ceiling = max_rate(record.limits if record else None)
         fills = list_fills(record) if record else ()
+        idle = state.idle_seconds(now) if state is not None and now is not None else 0.0
         lines = [
-            *backfill_lines(state, formatter.cells, activity=activity, ceiling=ceiling, fills=fills),
+            *backfill_lines(state, formatter.cells, activity=activity, ceiling=ceiling, fills=fills, idle=idle),
             *_batch_lines(state, context, formatter),
             (),
         ]

@@ -166,6 +166,11 @@ class TitleLine(LineView):
         screen.action_leave_all()
 
 
+def _has_ended(board: DashboardState) -> bool:
+    record = board.release.value
+    return record is not None and record.release.state.has_ended
+
+
 class DetailScreen(ActionScreen[None], HasPage):
     """A page over the whole screen. It follows the state, and queries what the state does not hold."""
 
@@ -320,7 +325,7 @@ class DetailScreen(ActionScreen[None], HasPage):
         right: Line = (*lost, *region, *badge, (text, TextStyle.WARN if stale else TextStyle.DIM))
         record = board.release.value
         stop: Line = ()
-        if record is not None and record.release.breach is not None:
+        if record is not None and record.release.breach is not None and board.activity(context.now).is_active:
             stop = (
                 ("  ", TextStyle.NORMAL),
                 (f"✗ STOPPED: {sanitize(record.release.breach.title)}", TextStyle.BAD),
@@ -350,6 +355,7 @@ class DetailScreen(ActionScreen[None], HasPage):
         """Which keys there are, which costs far less than their names."""
         return (
             self.check_action("act", ("rollback",)),
+            _has_ended(board),
             self.focused,
             self._search_text,
             self.own_hints(),
@@ -363,7 +369,7 @@ class DetailScreen(ActionScreen[None], HasPage):
         own, common = list(self.own_hints()), [("w", f"wrap {'off' if self.is_wrapped else 'on'}"), search]
         if is_typing:
             own, common = [("Enter", self.field_effect)], []
-        rollback = self.key_label("rollback")  # empty where it is not possible
+        rollback = "" if _has_ended(board) else self.key_label("rollback")  # empty where it is not possible
         kept = [
             *([(rollback, "rollback")] if rollback else []),
             ("Esc", "cancel" if is_typing else self.escape_effect()),

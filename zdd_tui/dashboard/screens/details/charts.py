@@ -78,5 +78,8 @@ class ChartScreen(DetailScreen):
             glyph, style = VERDICT_GLYPHS[reading.verdict]
             at = last_known_at(points)
             age = "no value yet" if at is None else f"last value {format_age(now - at)} ago"
-            lines += [formatter.heading(((f"{glyph} {reading.verdict}  ", style), *head), age), *chart, ()]
+            word = (
+                f"last: {glyph} {reading.verdict}" if ended_text(board, context.now) else f"{glyph} {reading.verdict}"
+            )
+            lines += [formatter.heading(((f"{word}  ", style), *head), age), *chart, ()]
         return lines[:-1]

@@ -14,7 +14,7 @@ from zdd_tui.dashboard.screens.details.base import (
     verdict_change_lines,
 )
 from zdd_tui.dashboard.state import DashboardState, RenderContext, StateSource
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, format_data_age
 from zdd_tui.dashboard.widgets.panes.gates import verdict_of
 from zdd_tui.model.release.gate_rows import (
     BEFORE_FIRST_PHASE,
@@ -145,7 +145,7 @@ def gate_row_lines(
         with_phase: the page does not show the gate's phase elsewhere.
     """
     reading, state = row.reading, record.release.state
-    age = "" if reading is None else f"{format_age(reading.age(now))} old"
+    age = "" if reading is None else f"{format_data_age(reading.age(now))} old"
     if reading is not None and row.position is PhasePosition.PRESENT:
         age += f", valid for {format_age(reading.max_age)}"
     elif reading is not None:

@@ -13,8 +13,8 @@ from zdd_tui.dashboard.screens.details.base import (
 from zdd_tui.dashboard.state import DashboardState, RenderContext, StateSource
 from zdd_tui.dashboard.widgets.drawing.chart import draw_chart
 from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, sanitize
-from zdd_tui.dashboard.widgets.panes.guard import guard_readings, headroom
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, format_data_age, sanitize
+from zdd_tui.dashboard.widgets.panes.guard import describe_guard_end, guard_readings, headroom
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.guard.decisions import decide_actions
@@ -50,9 +50,13 @@ class RuleScreen(RecordScreen):
             return [(("the release has no such rule", TextStyle.WARN),)]
         view = next((each for each in board.plan.guard_rules if each.name == self._rule), RuleView(self._rule))
         was_evaluated = any(each.rule == self._rule for each in record.guard)
-        lines = verdict_lines(reading, was_evaluated, now, formatter)
+        lines = verdict_lines(reading, was_evaluated, now, formatter, ended=describe_guard_end(record.release.state))
         lines += [(), *number_lines(reading, view, formatter)]
-        lines += [(), *rule_action_lines(reading, view, record, formatter)]
+        activity = board.activity(context.now)
+        if not activity.is_active and not record.release.state.has_ended:
+            lines += [(), *formatter.labelled("action", f"none: {activity.description}", TextStyle.WARN)]
+        elif not record.release.state.has_ended or reading.action_taken:
+            lines += [(), *rule_action_lines(reading, view, record, formatter)]
         lines += [(), *(line for word, text in view.properties for line in formatter.labelled(word, text))]
         if not view.properties:
             lines += formatter.labelled("query", "not in this recording", TextStyle.DIM)
@@ -64,13 +68,22 @@ class RuleScreen(RecordScreen):
         return lines
 
 
-def verdict_lines(reading: GuardReading, evaluated: bool, now: float, formatter: TextFormatter) -> list[Line]:
-    """Verdict, age and reason."""
+def verdict_lines(
+    reading: GuardReading, evaluated: bool, now: float, formatter: TextFormatter, *, ended: str
+) -> list[Line]:
+    """Verdict, age and reason.
+
+    Args:
+        ended: that the guard has ended, and why; empty while it evaluates.
+    """
     glyph, style = VERDICT_GLYPHS[reading.verdict]
-    head: Line = ((f"{glyph} {reading.verdict}  ", style), (sanitize(reading.rule), TextStyle.STRONG))
-    age = f"{format_age(reading.age(now))} old, valid for {format_age(reading.max_age)}" if evaluated else ""
+    word = f"last: {glyph} {reading.verdict}" if ended else f"{glyph} {reading.verdict}"
+    head: Line = ((f"{word}  ", TextStyle.DIM if ended else style), (sanitize(reading.rule), TextStyle.STRONG))
+    age = f"{format_data_age(reading.age(now))} old, valid for {format_age(reading.max_age)}"
+    age = f"{format_age(reading.age(now))} ago" if ended else age
     return [
-        formatter.heading(head, age),
+        *(formatter(ended, TextStyle.STRONG) if ended else []),
+        formatter.heading(head, age if evaluated else ""),
         *formatter(reading.reason, style if reading.verdict is Verdict.FAIL else TextStyle.NORMAL, indent="  "),
     ]
 
@@ -123,6 +136,8 @@ def rule_action_lines(
         lines = formatter.labelled("on breach", predict_action(reading, view, record), TextStyle.STRONG)
     action = view.action if view.properties else reading.action
     closes_gate = action is not GuardAction.ALERT
+    if record.release.state.has_ended:
+        return lines
     gates = "closes the gate “guard” of every phase until it passes" if closes_gate else "closes no gate"
     return lines + formatter.labelled("gates", gates)
 
@@ -136,7 +151,7 @@ def predict_action(reading: GuardReading, view: RuleView, record: ReleaseRecord)
     decision = next(iter(decide_actions(release, [breached], rolled_back=rolled_back)), None)
     if decision is None:
         if release.state.has_ended:
-            return f"no action: the release is {release.state.text}"
+            return f"no action: {describe_guard_end(release.state)}"
         if release.state is ReleaseState.PLANNED:
             return "no action: the release has not started"
         return "no action: the release is rolling back"

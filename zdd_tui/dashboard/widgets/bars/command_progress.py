@@ -154,7 +154,8 @@ class CommandProgress:
         if self.stage not in (CommandStage.REFUSED, CommandStage.FAILED):
             return self
         release = record.release
-        is_blocked = bool(explain_refusal(release, self.kind, count_verdicts(record, now).gates, now))
+        counted = count_verdicts(record, now)
+        is_blocked = bool(explain_refusal(counted.release, self.kind, counted.gates, now))
         cause = RefusalCause((release.state, release.phase, release.paused), is_blocked)
         if self.cause is None:
             return replace(self, cause=cause)

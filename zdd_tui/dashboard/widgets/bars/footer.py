@@ -149,7 +149,8 @@ def disabled_reason(board: DashboardState, context: RenderContext, kind: Command
         return board.release.error or "the release has not been read yet"
     if not board.activity(context.now).is_known and kind is not CommandKind.ROLLBACK:  # rollback is always offered
         return f"{board.release.error or 'the database does not respond'}; commands are blocked until it recovers"
-    return _with_keys(explain_refusal(record.release, kind, count_verdicts(record, now).gates, now), context)
+    counted = count_verdicts(record, now)
+    return _with_keys(explain_refusal(counted.release, kind, counted.gates, now), context)
 
 
 def _with_keys(reason: str, context: RenderContext) -> str:

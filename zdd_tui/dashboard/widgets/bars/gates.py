@@ -11,7 +11,9 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     Line,
     TextStyle,
     clip,
+    dim,
     format_age,
+    format_data_age,
     join,
     justify,
     line_width,
@@ -19,6 +21,7 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     truncate,
 )
 from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
+from zdd_tui.model.release.claims import rests_on_old_data
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.state import ReleaseState
 from zdd_tui.model.release.summary import list_current_gates
@@ -72,15 +75,19 @@ def gate_lines(board: DashboardState, context: RenderContext, cells: int, limit:
         dated = [justify(line, age, ages) for line, age in zip(lines, ages_of, strict=True)]
         return [*dated, *(clip(line, cells) for line in more)]
     for reasons in (True, False):  # names alone where the reasons do not fit
-        short = join([_summary_text(reading, reasons) for _, reading in gates], ("  ", TextStyle.NORMAL))
+        short = join([_summary_text(reading, now, reasons) for _, reading in gates], ("  ", TextStyle.NORMAL))
         line = ((f"{following}: ", TextStyle.DIM), *short)
         if line_width(line) <= cells:
             break
     else:
-        closed = [gate for gate in _most_urgent_first(gates) if gate[1].verdict is not Verdict.PASS]
+        closed = [
+            gate
+            for gate in _most_urgent_first(gates)
+            if gate[1].verdict is not Verdict.PASS or rests_on_old_data(gate[1], now)
+        ]
         glyph, style = VERDICT_GLYPHS[Verdict.PASS]
         counted: Line = ((f"{glyph} ", style), (f"{len(gates) - len(closed)} pass", TextStyle.NORMAL))
-        short = join([*(_summary_text(reading, False) for _, reading in closed), counted], _GAP)
+        short = join([*(_summary_text(reading, now, False) for _, reading in closed), counted], _GAP)
         line = ((f"{following}: ", TextStyle.DIM), *short)
     return [clip(line, cells)]
 
@@ -98,9 +105,9 @@ def _hidden_gates_line(hidden: Gates, context: RenderContext) -> Line:
 
 
 def _age_text(reading: GateReading, now: float) -> Line:
-    """The reason of a stale reading contains its age."""
-    is_stale = reading.age(now) > reading.max_age
-    return (("" if is_stale else f"{format_age(reading.age(now)):>{_AGE_CELLS - 5}} ago", TextStyle.DIM),)
+    """The age of its data. The reason of a stale reading contains it."""
+    is_told = reading.reason.startswith("STALE ")
+    return (("" if is_told else f"{format_data_age(reading.age(now)):>{_AGE_CELLS - 5}} ago", TextStyle.DIM),)
 
 
 def _gate_line(label: str, reading: GateReading, now: float, cells: int, column: int) -> Line:
@@ -113,14 +120,17 @@ def _gate_line(label: str, reading: GateReading, now: float, cells: int, column:
     if reason and cell_len(label + reason) > room:
         label = reading.name  # the reason matters more than the long label
     label = truncate(label, room)
-    return (
+    line = (
         (head, style),
         (label, TextStyle.NORMAL if reading.verdict is Verdict.PASS else TextStyle.STRONG),
         (truncate(reason, max(0, room - cell_len(label))), TextStyle.NORMAL),
     )
+    return dim(line) if rests_on_old_data(reading, now) else line
 
 
-def _summary_text(reading: GateReading, reasons: bool) -> Line:
+def _summary_text(reading: GateReading, now: float, reasons: bool) -> Line:
     glyph, style = VERDICT_GLYPHS[reading.verdict]
     reason = f": {sanitize(reading.reason)}" if reasons and reading.reason else ""
-    return ((f"{glyph} ", style), (reading.name, TextStyle.NORMAL), (reason, TextStyle.DIM))
+    if not rests_on_old_data(reading, now):
+        return ((f"{glyph} ", style), (reading.name, TextStyle.NORMAL), (reason, TextStyle.DIM))
+    return ((f"{glyph} {reading.name} {format_age(reading.age(now))} ago{reason}", TextStyle.DIM),)

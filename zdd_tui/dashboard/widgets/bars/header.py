@@ -53,7 +53,7 @@ def header_line(board: DashboardState, context: RenderContext, cells: int) -> Li
         style = TextStyle.WARN if weight.real is None or weight.differs(WEIGHT_TOLERANCE) else TextStyle.NORMAL
         weights = (((weight.text, style),), ((weight.short_text, style),))
     record = board.release.value
-    if record is not None and record.release.breach is not None:
+    if record is not None and record.release.breach is not None and board.activity(context.now).is_active:
         right = ((" ✗ STOPPED ", TextStyle.ALARM), *((_GAP, *right) if right else ()))
     layouts: list[tuple[Line, ...]] = [
         *((name, strategy, environment, text, target) for text in weights),

@@ -1,9 +1,17 @@
 """The second line: every source of the release with its age, at every size of the screen."""
 
 from zdd_tui.dashboard.state import DashboardState, RenderContext
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, format_age, join, line_width
+from zdd_tui.dashboard.widgets.drawing.line import (
+    Line,
+    TextStyle,
+    clip,
+    format_age,
+    format_data_age,
+    join,
+    line_width,
+)
 from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
-from zdd_tui.model.release.claims import FRESH_SECONDS, SourceHealth, SourceName, SourceStatus
+from zdd_tui.model.release.claims import SourceHealth, SourceName, SourceStatus
 
 _GLYPHS = {
     SourceStatus.FRESH: ("✔", TextStyle.DIM),
@@ -56,5 +64,4 @@ def _age_text(health: SourceHealth) -> str:
         return "not needed"
     if health.age is None:
         return "none" if health.status is SourceStatus.LOST else "not read"
-    fresh = health.status is SourceStatus.FRESH and health.age <= FRESH_SECONDS
-    return f"<{FRESH_SECONDS:.0f}s" if fresh else format_age(health.age)
+    return format_data_age(health.age) if health.status is SourceStatus.FRESH else format_age(health.age)

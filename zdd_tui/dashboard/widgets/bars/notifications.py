@@ -31,7 +31,8 @@ def attention_items(board: DashboardState, context: RenderContext) -> dict[str, 
                 f"the guard acted ({reading.action_taken}): {reading.reason}"
             )
     if release.breach is not None:
-        items[f"stopped {release.breach.name}"] = f"stopped: {release.breach.title}"
+        if board.activity(context.now).is_active:
+            items[f"stopped {release.breach.name}"] = f"stopped: {release.breach.title}"
     elif summary.severity is Severity.ERROR:
         items[f"{release.state} {release.phase}"] = f"{summary.state_label.lower()} {summary.text}"
     elif summary.state_label == AWAITING_APPROVAL:

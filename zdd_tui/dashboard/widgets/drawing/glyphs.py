@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from zdd_tui.dashboard.widgets.drawing.line import TextStyle
 from zdd_tui.model.release.claims import Activity
 from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.release.records import StepRecord
 from zdd_tui.model.release.state import StepStatus
 from zdd_tui.model.release.summary import Severity
 
@@ -47,3 +48,10 @@ def describe_step_status(status: StepStatus, activity: Activity) -> tuple[str, T
         return "?", TextStyle.WARN, "started" if status is StepStatus.STARTED else "undo started"
     text = "running" if status is StepStatus.STARTED else status.value.replace("_", " ").replace("-", " ")
     return *STEP_GLYPHS[status], text
+
+
+def describe_step_note(step: StepRecord, activity: Activity) -> str:
+    """What the step does now, or what a dead agent said of it last."""
+    is_open = step.status in (StepStatus.STARTED, StepStatus.UNDOING)
+    is_last = bool(step.note) and is_open and not activity.is_active
+    return f"last: {step.note}; {activity.description}" if is_last else step.note

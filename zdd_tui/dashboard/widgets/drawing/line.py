@@ -12,6 +12,8 @@ from typing import overload
 
 from rich.cells import cell_len, chop_cells, set_cell_size
 
+from zdd_tui.model.release.claims import FRESH_SECONDS, is_current
+
 
 class TextStyle(StrEnum):
     """How a piece of text looks. It only repeats what glyph and word already show."""
@@ -254,6 +256,11 @@ def format_source_age(seconds: float, *, stale: bool = False) -> str:
         stale: adds ``STALE``.
     """
     return f"{'STALE ' if stale else ''}{format_age(max(1.0, seconds))}"
+
+
+def format_data_age(seconds: float) -> str:
+    """The age of what a verdict rests on; while it counts as current its upper bound, which does not change."""
+    return f"<{FRESH_SECONDS:.0f}s" if is_current(seconds) else format_age(seconds)
 
 
 def format_age(seconds: float) -> str:

@@ -24,7 +24,7 @@ from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.backfill import EtaEstimator, estimate_eta, format_eta, max_rate
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
-from zdd_tui.model.release.claims import ACTIVE, Activity
+from zdd_tui.model.release.claims import ACTIVE, Activity, format_silence, is_current
 from zdd_tui.model.release.fills import FillProgress, list_fills
 from zdd_tui.model.release.records import BackfillRecord, FailedRow
 from zdd_tui.model.release.witness import MAX_SHOWN_WRITERS, WitnessRecord
@@ -83,6 +83,7 @@ class BackfillPane(Pane):
             activity=activity,
             ceiling=max_rate(record.limits),
             fills=list_fills(record),
+            idle=_idle_seconds(board, context),
         )
         writers = writer_lines(record.witness, cells)
         # Rows that differ now come first, because somebody must act on them; writers of the past come last.
@@ -93,6 +94,11 @@ class BackfillPane(Pane):
     def action_filter(self) -> None:
         """Opens the search of its screen: the pane has no rows to filter."""
         self.post_message(RowSelected(self.pane_name, "", search=True))
+
+
+def _idle_seconds(board: DashboardState, context: RenderContext) -> float:
+    record, now = board.release.value, board.server_now(context.now)
+    return record.backfill.idle_seconds(now) if record and record.backfill and now is not None else 0.0
 
 
 def writer_lines(found: WitnessRecord, cells: int) -> list[Line]:
@@ -127,6 +133,7 @@ def backfill_lines(
     activity: Activity = ACTIVE,
     ceiling: float = math.inf,
     fills: Sequence[FillProgress] = (),
+    idle: float = 0.0,
 ) -> list[Line]:
     """Bar, rows, rate, throttle; then the verification, or a line for each table that operations fill.
 
@@ -138,6 +145,7 @@ def backfill_lines(
         activity: whether an agent is known to work; without one nothing is said to move.
         ceiling: rows per second that the limits allow, for the time left.
         fills: one after the other; ``backfill`` is their sum.
+        idle: seconds since something was written last; rate and time left hold only while that goes on.
     """
     percent = done_percent(backfill)
     if backfill is None or percent is None:
@@ -163,12 +171,16 @@ def backfill_lines(
     else:
         lines += [rows, (failed,)] if backfill.failed_rows else [rows]
     # Fills have no verification: the end of each one is that no row is left.
-    last = [_fill_line(fill, cells, activity) for fill in fills] or [_verification_line(backfill, activity)]
+    last = [_fill_line(fill, cells, activity) for fill in fills] or [_verification_line(backfill, activity, idle)]
+    if backfill.status == "cancelled":
+        return [*lines, *last]
     if backfill.status == "done":
         return [*lines, *_end_lines(backfill, cells), *last]
     batch = f"batch {backfill.batch_rows}" + (f"×{workers}" if workers > 1 else "")
     lines += [
-        _rate_line(backfill, cells, rates, _format_time_left(backfill, eta_from, ceiling), (batch, TextStyle.NORMAL))
+        _rate_line(
+            backfill, cells, rates, _format_time_left(backfill, eta_from, ceiling), (batch, TextStyle.NORMAL), idle
+        )
         if moves
         else _idle_line(activity, cells),
         _throttle_line(backfill, tuned, cells) if moves else (("throttle: ?", TextStyle.DIM),),
@@ -217,6 +229,7 @@ def _extra_lines(backfill: BackfillRecord, tuned: Sequence[str], rates: Sequence
     lines: list[Line] = [
         line for text in tuned[is_shown_above:] for line in wrap(f"tuned: {text}", cells, TextStyle.WARN)
     ]
+    lines = [] if backfill.status == "cancelled" else lines
     lines.append(_batches_line(backfill, cells))
     if rates and cells > _RATES_FROM:
         strip = sparkline(rates, None, cells - len("rates  max ") - 6)
@@ -246,10 +259,14 @@ def _format_time_left(backfill: BackfillRecord, rates: Sequence[float], ceiling:
     return format_eta(estimate_eta(backfill.rows_total - backfill.rows_done, backfill.rate, rates, ceiling))
 
 
-def _rate_line(backfill: BackfillRecord, cells: int, rates: Sequence[float], time_left: str, batch: Span) -> Line:
-    """Rate, its history, time left, size of the next batch."""
+def _rate_line(
+    backfill: BackfillRecord, cells: int, rates: Sequence[float], time_left: str, batch: Span, idle: float
+) -> Line:
+    """Rate, its history, time left, size of the next batch; without batches, since when."""
     if backfill.status != "running":
         return (batch,)
+    if not is_current(idle):
+        return ((f"no batch for {format_silence(idle)} ", TextStyle.WARN), batch)
     rate = (f"{format_count(backfill.rate)}/s ", TextStyle.NORMAL)
     left = backfill.rows_total - backfill.rows_done
     if left <= 0:
@@ -265,7 +282,7 @@ def _idle_line(activity: Activity, cells: int) -> Line:
     return ((truncate(activity.description, cells), TextStyle.BAD if activity.is_known else TextStyle.WARN),)
 
 
-def _verification_line(backfill: BackfillRecord, activity: Activity) -> Line:
+def _verification_line(backfill: BackfillRecord, activity: Activity, idle: float) -> Line:
     if backfill.status == "cancelled":
         return (("○ not verified: the copy is undone", TextStyle.DIM),)
     if backfill.mismatches:
@@ -275,6 +292,8 @@ def _verification_line(backfill: BackfillRecord, activity: Activity) -> Line:
         return ((f"✔ verified {rows}, 0 mismatches", TextStyle.GOOD),)
     if backfill.verified_rows and not activity.is_active:
         return ((f"? verified {rows} so far", TextStyle.WARN),)
+    if backfill.verified_rows and not is_current(idle):
+        return ((f"? verified {rows} so far, nothing for {format_silence(idle)}", TextStyle.WARN),)
     if backfill.verified_rows:
         return ((f"▶ verifying {rows}", TextStyle.RUNNING),)
     return (("○ not verified yet", TextStyle.DIM),)

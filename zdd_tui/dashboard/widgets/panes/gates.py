@@ -6,9 +6,10 @@ from rich.cells import cell_len
 
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS, VERDICT_ORDER
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, sanitize
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, format_data_age, sanitize
 from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.table import TablePane
+from zdd_tui.model.release.claims import rests_on_old_data
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.gate_rows import BEFORE_FIRST_PHASE, GateRow, PhasePosition, build_gate_rows
 from zdd_tui.model.release.state import ReleaseState
@@ -67,6 +68,10 @@ class GatePane(TablePane[GateRow, float]):
     def cell_context(self, board: DashboardState, context: RenderContext) -> float:
         return board.server_now(context.now) or 0.0
 
+    def is_row_old(self, row: GateRow, cell_context: float) -> bool:
+        is_present = row.position is PhasePosition.PRESENT
+        return is_present and row.reading is not None and rests_on_old_data(row.reading, cell_context)
+
     def identity(self, row: GateRow) -> str:
         return row.key
 
@@ -110,8 +115,12 @@ def gates_heading(board: DashboardState, context: RenderContext) -> str:
     if not (activity := board.activity(context.now)).is_active:
         return f"not checked, {activity.description}"
     gates, phase = list_current_gates(record, now), record.release.current_phase
+    if not gates:
+        return ""
     passing = sum(reading.verdict is Verdict.PASS for _, reading in gates)
-    return f"{phase.name if phase else BEFORE_FIRST_PHASE}: {passing} of {len(gates)} pass" if gates else ""
+    ages = [reading.age(now) for _, reading in gates if rests_on_old_data(reading, now)]
+    old = f", data {format_age(max(ages))} old" if ages else ""
+    return f"{phase.name if phase else BEFORE_FIRST_PHASE}: {passing} of {len(gates)} pass{old}"
 
 
 def verdict_of(row: GateRow) -> tuple[str, str, TextStyle]:
@@ -163,7 +172,10 @@ def _verdict(row: GateRow, wide: bool) -> str:
 
 
 def _age(row: GateRow, now: float) -> str:
-    return "" if row.reading is None else format_age(row.reading.age(now))
+    if row.reading is None:
+        return ""
+    age = row.reading.age(now)
+    return format_data_age(age) if row.position is PhasePosition.PRESENT else format_age(age)
 
 
 def _phase_style(row: GateRow, _now: float) -> TextStyle:

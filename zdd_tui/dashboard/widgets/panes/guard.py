@@ -1,20 +1,30 @@
 """The guard: verdict, value, limit, headroom and trend of each rule."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from rich.cells import cell_len
 
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.chart import sparkline
 from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS, VERDICT_ORDER
-from zdd_tui.dashboard.widgets.drawing.line import Line, Span, TextStyle, sanitize, truncate
+from zdd_tui.dashboard.widgets.drawing.line import (
+    Line,
+    Span,
+    TextStyle,
+    format_age,
+    format_data_age,
+    sanitize,
+    truncate,
+)
 from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.guard.rules import format_value
-from zdd_tui.model.release.claims import count_verdicts
+from zdd_tui.model.release.claims import FRESH_SECONDS, count_verdicts, rests_on_old_data
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import GuardReading
+from zdd_tui.model.release.state import ReleaseState
 
 _WIDE_FROM = 60
 """Width in cells from which every verdict is written out; narrower, only those that decide nothing are."""
@@ -27,7 +37,32 @@ _VALUE_CELLS = 6
 """Width of a value: ``0.12%``, ``118ms``, ``82.5ms``."""
 
 
-class GuardPane(TablePane[GuardReading, bool]):
+@dataclass(frozen=True, slots=True)
+class RuleAges:
+    """How old the data of the rules are.
+
+    Attributes:
+        now: seconds since the epoch by the database's clock; None for a release that has ended: its readings are final.
+        intervals: by rule, the seconds between two evaluations.
+    """
+
+    now: float | None
+    intervals: Mapping[str, float]
+
+    def text(self, reading: GuardReading) -> str:
+        """Empty where it was not evaluated."""
+        if self.now is None or not reading.observed_at:
+            return ""
+        age = reading.age(self.now)
+        return format_age(age) if self.is_old(reading) else format_data_age(age)
+
+    def is_old(self, reading: GuardReading) -> bool:
+        # A rule that is evaluated rarely is current until the next evaluation is overdue.
+        limit = max(FRESH_SECONDS, self.intervals.get(reading.rule, 0.0) + 1.0)
+        return self.now is not None and rests_on_old_data(reading, self.now, limit)
+
+
+class GuardPane(TablePane[GuardReading, RuleAges]):
     """Two lines per rule, or one where the screen is low; the most urgent first."""
 
     pane_name = "guard"
@@ -47,9 +82,12 @@ class GuardPane(TablePane[GuardReading, bool]):
         if record is None or now is None:
             return ""
         if record.release.state.has_ended:
-            return f"at the end: {guard_heading(guard_readings(board, now))}"
+            applicable = [reading for reading in guard_readings(board, now) if reading.is_applicable]
+            return f"ended; last: {guard_heading(applicable)}" if applicable else "ended"
         activity = board.activity(context.now)
-        return guard_heading(guard_readings(board, now)) if activity.is_active else f"off: {activity.description}"
+        if not activity.is_active:
+            return f"off: {activity.description}"
+        return guard_heading(guard_readings(board, now), self.cell_context(board, context))
 
     def rows(self, board: DashboardState, context: RenderContext) -> Sequence[GuardReading]:
         now = board.server_now(context.now)
@@ -60,7 +98,7 @@ class GuardPane(TablePane[GuardReading, bool]):
 
     def columns(
         self, board: DashboardState, rows: Sequence[GuardReading], cells: int
-    ) -> Sequence[PaneColumn[GuardReading, bool]]:
+    ) -> Sequence[PaneColumn[GuardReading, RuleAges]]:
         high = self.content_size.height
         self._lines_per_row = 1 if high < 2 * len(rows) or (self.is_compact and not self.is_maximised) else 2
         return guard_columns(
@@ -76,8 +114,14 @@ class GuardPane(TablePane[GuardReading, bool]):
         position, hidden = super().position_text(), len(self._store.shown) - self._store.visible_rows
         return f"{hidden} hidden, {position}" if hidden > 0 else position
 
-    def cell_context(self, board: DashboardState, context: RenderContext) -> bool:
-        return self.lines_per_row > 1
+    def cell_context(self, board: DashboardState, context: RenderContext) -> RuleAges:
+        record = board.release.value
+        has_ended = record is not None and record.release.state.has_ended
+        intervals = {view.name: view.interval for view in board.plan.guard_rules}
+        return RuleAges(None if has_ended else board.server_now(context.now), intervals)
+
+    def is_row_old(self, row: GuardReading, cell_context: RuleAges) -> bool:
+        return cell_context.is_old(row)
 
     def identity(self, row: GuardReading) -> str:
         return row.rule
@@ -88,8 +132,9 @@ class GuardPane(TablePane[GuardReading, bool]):
     def empty_line(self, board: DashboardState) -> Line:
         return (("the plan has no rules", TextStyle.DIM),)
 
-    def second_line(self, row: GuardReading, cell_context: bool, cells: int) -> Line:
-        return second_line(row, {column.key for column, _ in self._fitted}, cells)
+    def second_line(self, row: GuardReading, cell_context: RuleAges, cells: int) -> Line:
+        age = f"{cell_context.text(row)} ago" if cell_context.is_old(row) else ""
+        return second_line(row, {column.key for column, _ in self._fitted}, cells, age)
 
     @property
     def lines_per_row(self) -> int:
@@ -110,14 +155,25 @@ def guard_readings(board: DashboardState, now: float) -> tuple[GuardReading, ...
     readings = [
         known.get(name) or GuardReading(name, Verdict.UNKNOWN, "not checked yet", max_age=now) for name in names
     ]
-    if not record.release.state.has_ended:
+    if ended := describe_guard_end(record.release.state):
+        readings = [each if each.is_applicable else replace(each, reason=ended) for each in readings]
+    else:
         readings = [reading.as_of(now) for reading in readings]
     return tuple(sorted(readings, key=lambda reading: VERDICT_ORDER[reading.verdict]))
 
 
-def guard_heading(readings: Sequence[GuardReading]) -> str:
-    """``all 2 pass``, or how many rules have another verdict."""
+def describe_guard_end(state: ReleaseState) -> str:
+    """That the guard has ended, and why; empty while it evaluates."""
+    return f"the guard has ended: the release is {state.text}" if state.has_ended else ""
+
+
+def guard_heading(readings: Sequence[GuardReading], ages: RuleAges | None = None) -> str:
+    """``all 2 pass``, or how many rules have another verdict; ``all 2 passed 6s ago`` where their data are old."""
     counts = {verdict: sum(reading.verdict is verdict for reading in readings) for verdict in VERDICT_ORDER}
+    old = [reading for reading in readings if ages is not None and ages.is_old(reading)]
+    if counts[Verdict.PASS] == len(readings) and old and ages is not None:
+        many = f"all {len(readings)} " if len(readings) > 1 else ""
+        return f"{many}passed {ages.text(min(old, key=lambda reading: reading.observed_at))} ago"
     if counts[Verdict.PASS] == len(readings):
         return f"all {len(readings)} pass" if len(readings) > 1 else "passes"
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count and verdict is not Verdict.PASS)
@@ -125,8 +181,8 @@ def guard_heading(readings: Sequence[GuardReading]) -> str:
 
 def guard_columns(
     readings: Sequence[GuardReading], cells: int, *, with_sparklines: bool = True, with_titles: bool = True
-) -> list[PaneColumn[GuardReading, bool]]:
-    """The columns for these rules and a width in cells. The cell context is unused.
+) -> list[PaneColumn[GuardReading, RuleAges]]:
+    """The columns for these rules and a width in cells.
 
     They depend on the names of the rules and on the width alone: a column that comes, goes or moves with the readings
     would make the pane unreadable while they change.
@@ -136,9 +192,8 @@ def guard_columns(
         with_titles: the titles are visible; without them only columns that need none are shown.
     """
     wide = cells >= _WIDE_FROM
-    limit_text = _limit_text if with_titles else _of_limit_text
     name = max((cell_len(sanitize(reading.rule)) for reading in readings), default=4)
-    columns: list[PaneColumn[GuardReading, bool]] = [
+    columns: list[PaneColumn[GuardReading, RuleAges]] = [
         PaneColumn("verdict", _VERDICT_TITLE if wide else "", lambda row, _: _verdict_text(row, wide),
                _VERDICT_CELLS if wide else 1, style=lambda row, _: VERDICT_GLYPHS[row.verdict][1],
                find=lambda row: str(row.verdict), sort=lambda row: VERDICT_ORDER[row.verdict]),
@@ -147,16 +202,20 @@ def guard_columns(
         PaneColumn("value", "VALUE", lambda row, _: _value_text(row), _VALUE_CELLS, align_right=True,
                style=_value_style, sort=lambda row: row.value,
                group_label=None if wide else _undecided_text, group_span=1),
-        PaneColumn("limit", "LIMIT", lambda row, _: limit_text(row), _VALUE_CELLS + (0 if with_titles else 3),
+        PaneColumn("limit", "LIMIT", lambda row, ages: _limit_text(row) if with_titles else _of_limit_text(row, ages),
+               _VALUE_CELLS + (0 if with_titles else 3),
                align_right=with_titles, drop_order=2, style=dim_style, sort=lambda row: row.limit),
-        PaneColumn("headroom", "HEADROOM", lambda row, _: _headroom_text(row), 8, align_right=True, drop_order=3,
+        PaneColumn("age", "AGE", lambda row, ages: ages.text(row), 4, align_right=True, drop_order=3, style=dim_style,
+               sort=lambda row: -row.observed_at),
+        PaneColumn("headroom", "HEADROOM", lambda row, _: _headroom_text(row), 8, align_right=True, drop_order=4,
                style=_headroom_style, sort=headroom),
-        PaneColumn("old", "OLD", lambda row, _: _baseline_text(row), _VALUE_CELLS, align_right=True, drop_order=5,
+        PaneColumn("old", "OLD", lambda row, _: _baseline_text(row), _VALUE_CELLS, align_right=True, drop_order=6,
                style=dim_style, sort=lambda row: row.baseline),
-        PaneColumn("trend", "TREND", lambda _row, _: "", 6, 40, drop_order=4,
+        PaneColumn("trend", "TREND", lambda _row, _: "", 6, 40, drop_order=5,
                draw=lambda row, _, cells: sparkline(row.series, row.limit, cells)),
     ]  # fmt: skip
     shown = {
+        "age": with_titles,
         "headroom": with_titles,
         "old": with_titles,
         "trend": with_sparklines and with_titles,
@@ -176,7 +235,7 @@ def _headroom_text(reading: GuardReading) -> str:
     return "" if left is None else f"{int(100 * max(0.0, left))}%"
 
 
-def _headroom_style(reading: GuardReading, _two: bool) -> TextStyle:
+def _headroom_style(reading: GuardReading, _ages: RuleAges) -> TextStyle:
     left = headroom(reading)
     if left is None or left >= 0.1:
         return TextStyle.NORMAL
@@ -189,18 +248,19 @@ def _verdict_text(reading: GuardReading, wide: bool) -> str:
     return f"{glyph} {reading.verdict}" if wide else glyph
 
 
-def _undecided_text(reading: GuardReading, _two: bool) -> Span | None:
+def _undecided_text(reading: GuardReading, ages: RuleAges) -> Span | None:
     """In a narrow pane the word is in place of value and limit where these decide nothing."""
     if reading.verdict in (Verdict.PASS, Verdict.FAIL):
         return None
-    return str(reading.verdict), VERDICT_GLYPHS[reading.verdict][1]
+    has_ended = ages.now is None and not reading.is_applicable
+    return "ended" if has_ended else str(reading.verdict), VERDICT_GLYPHS[reading.verdict][1]
 
 
 def _value_text(reading: GuardReading) -> str:
     return "-" if reading.value is None else format_value(reading.value, reading.unit)
 
 
-def _value_style(reading: GuardReading, _two: bool) -> TextStyle:
+def _value_style(reading: GuardReading, _ages: RuleAges) -> TextStyle:
     return {Verdict.FAIL: TextStyle.BAD, Verdict.UNKNOWN: TextStyle.DIM}.get(reading.verdict, TextStyle.STRONG)
 
 
@@ -208,7 +268,10 @@ def _limit_text(reading: GuardReading) -> str:
     return "" if reading.limit is None else format_value(reading.limit, reading.unit)
 
 
-def _of_limit_text(reading: GuardReading) -> str:
+def _of_limit_text(reading: GuardReading, ages: RuleAges) -> str:
+    """In place of the limit the age, where it has no column of its own and the data are old."""
+    if ages.is_old(reading):
+        return f"{ages.text(reading)} ago"
     return "" if reading.limit is None else f"of {_limit_text(reading)}"
 
 
@@ -216,12 +279,17 @@ def _baseline_text(reading: GuardReading) -> str:
     return "" if reading.baseline is None else format_value(reading.baseline, reading.unit)
 
 
-def second_line(reading: GuardReading, columns: Collection[str], cells: int) -> Line:
-    """What the visible columns do not show of a rule; its reason where there is no verdict."""
+def second_line(reading: GuardReading, columns: Collection[str], cells: int, age: str = "") -> Line:
+    """What the visible columns do not show of a rule; its reason where there is no verdict.
+
+    Args:
+        age: how old its data are, where they are old.
+    """
     if reading.verdict in (Verdict.UNKNOWN, Verdict.INCONCLUSIVE) or not reading.is_applicable:
         style = TextStyle.WARN if reading.is_applicable else TextStyle.DIM
         return ((truncate(f"  {sanitize(reading.reason)}", cells), style),)
-    text = [f"limit {_limit_text(reading)}"] if reading.limit is not None and "limit" not in columns else []
+    text = [age] if age and "age" not in columns else []
+    text += [f"limit {_limit_text(reading)}"] if reading.limit is not None and "limit" not in columns else []
     if reading.baseline is not None and "old" not in columns:
         text.append(f"old {_baseline_text(reading)}")
     if reading.action_taken:

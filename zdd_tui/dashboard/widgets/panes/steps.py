@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 from zdd_tui.dashboard.state import DashboardState, RenderContext
-from zdd_tui.dashboard.widgets.drawing.glyphs import describe_step_status
+from zdd_tui.dashboard.widgets.drawing.glyphs import describe_step_note, describe_step_status
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, sanitize
 from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.table import TablePane
@@ -102,7 +102,7 @@ def _build_rows(record: ReleaseRecord, board: DashboardState, context: RenderCon
         seconds = None
         if step is not None and step.started_at is not None and step.ended_at is not None:
             seconds = max(0.0, step.ended_at - step.started_at)
-        note = (step.error or step.note) if step is not None else ""
+        note = (step.error or describe_step_note(step, activity)) if step is not None else ""
         rows.append(StepRow(number, phase, spec.name, spec.label, status, note, seconds, glyph, style, text))
     return rows
 

@@ -146,6 +146,10 @@ class TablePane(Pane, Generic[R, C]):
         is_final = self.is_final_at_end and record is not None and record.release.state.has_ended
         return is_final or super().is_uncertain(board, context)
 
+    def is_row_old(self, row: R, cell_context: C) -> bool:
+        """This row may be out of date, and is dimmed."""
+        return False
+
     def empty_line(self, board: DashboardState) -> Line:
         """Shown where there are no rows."""
         return (("nothing", TextStyle.DIM),)
@@ -207,7 +211,7 @@ class TablePane(Pane, Generic[R, C]):
             if known is not None and known[0] is row:
                 return known[1]
             line = self.second_line(row, cell_context, room) if second else row_line(fitted, row, cell_context)
-            line = dim(line) if uncertain else line
+            line = dim(line) if uncertain or self.is_row_old(row, cell_context) else line
             drawn[name] = row, line
             return line
 

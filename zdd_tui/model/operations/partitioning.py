@@ -1,0 +1,263 @@
+"""An ordinary table becomes a partitioned one: a second table beside it, kept equal by a trigger until both swap.
+
+In expand the partitioned table is made, with everything that the old one has, and a trigger copies each row that is
+written. In backfill the other rows are copied. In contract the two swap in one short transaction, and a trigger copies
+what is written to the old table until cleanup, so that a rollback loses nothing.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from zdd_tui.model.errors import PlanError
+from zdd_tui.model.operations.base import (
+    Fill,
+    OperationOptions,
+    OperationStep,
+    ReliedKind,
+    ReliedObject,
+    RenameOperation,
+    Requirement,
+    StepMode,
+    relation_sql,
+    shorten,
+)
+from zdd_tui.model.operations.generated import function_sql, prefixed_column
+from zdd_tui.model.operations.partition_swap import (
+    Partition,
+    Partitioning,
+    add_foreign_keys,
+    create_new,
+    drop_mirror,
+    has_no_key_index,
+    keep_equal,
+    key_problems,
+    require_equal,
+    swap_tables,
+    table_problems,
+    truncate_trigger,
+    validate_foreign_keys,
+)
+from zdd_tui.model.phase import Phase
+from zdd_tui.model.plan.operations import PartitionSection
+from zdd_tui.model.sql import SqlSyntaxError, deparse, name_sql, parse_sql
+
+_BEFORE_18 = "SELECT current_setting('server_version_num')::int < 180000"
+
+
+def read_partition(section: PartitionSection, options: OperationOptions) -> RenameOperation:
+    """The operation of a ``partition:`` section.
+
+    Raises:
+        PlanError: the section is no SQL of PostgreSQL, or the partition key holds an expression.
+    """
+    change, relation = _parse(section), _relation(section.table)
+    table = change.table
+    if options.scope.is_new(options.scope.relation_key(relation)):
+        raise PlanError(f"partition: the migration itself creates {table}", "create it with PARTITION BY")
+    schema = [relation.schemaname] if relation.schemaname else []
+    new = name_sql(*schema, change.new)
+    summary = f"partition {table} by {change.by}"
+    lock = f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"
+    expand = (
+        OperationStep(
+            Phase.EXPAND,
+            f"create {new}, partitioned, beside {table}",
+            (create_new(change),),
+            (f"DROP TABLE {new}",),
+        ),
+        OperationStep(
+            Phase.EXPAND,
+            f"add the foreign keys of {table} to {new}",
+            (add_foreign_keys(change),),
+            only_if=_BEFORE_18,
+        ),
+        OperationStep(
+            Phase.EXPAND,
+            f"copy to {new} what is written to {table}",
+            (lock, keep_equal(change, change.new)),
+            (f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE", *drop_mirror(change)),
+            keeps=_triggers(change),
+        ),
+        *_key_index_steps(change),
+    )
+    backfill = (
+        OperationStep(
+            Phase.BACKFILL,
+            f"copy the rows of {table} to {new}",
+            (),
+            mode=StepMode.FILL,
+            fill=Fill(
+                table,
+                (),
+                "",
+                into=change.new,
+                key=change.key,
+                copy=function_sql(change.copy_function),
+                differing=function_sql(change.differing_function),
+            ),
+        ),
+        OperationStep(Phase.BACKFILL, f"analyze {new}", (f"ANALYZE {new}",)),
+    )
+    steps = (*expand, *backfill, *_contract_steps(change, schema))
+    settings = tuple(options.scope.settings.values())
+    return RenameOperation(
+        section.statements,
+        summary,
+        tuple(replace(step, are_locks_known=True, settings=settings) for step in steps),
+        requirements=(
+            Requirement(
+                key_problems(change),
+                "let the plan name a key that contains the partition key and the present primary key (key: [id,"
+                " created_at]), or partition by columns of every unique index; or drop what stands in the way in a"
+                " release before",
+            ),
+            Requirement(table_problems(change), "change that in a release before"),
+        ),
+        settings=settings,
+        on=options.scope.relation_key(relation),
+        tables=(change.relation,),
+    )
+
+
+def partition_plainly(section: PartitionSection) -> tuple[str, ...]:
+    """The steps one after the other, each a script, for a copy of the schema without clients; the table's rows go."""
+    steps = [each for each in read_partition(section, OperationOptions()).steps if each.statements and not each.only_if]
+    return (
+        f"TRUNCATE {_parse(section).table} CASCADE",
+        *("; ".join(step.statements) for step in steps if step.mode is StepMode.TRANSACTION),
+    )
+
+
+def _contract_steps(change: Partitioning, schema: list[str]) -> tuple[OperationStep, ...]:
+    """The swap, and what a rollback needs: steps with ``is_reversed`` do nothing, their undo runs in opposite order."""
+    table = change.table
+    new, old = (name_sql(*schema, each) for each in (change.new, change.old))
+    lock = f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"
+
+    def step(
+        label: str, *statements: str, undo: tuple[str, ...] = (), keeps: tuple[ReliedObject, ...] = ()
+    ) -> OperationStep:
+        return OperationStep(Phase.CONTRACT, label, statements, undo, is_reversed=not statements, keeps=keeps)
+
+    triggers = _triggers(change)
+    index = (f"DROP INDEX IF EXISTS {name_sql(*schema, change.key_index)}",) if change.key else ()
+
+    forward, back = keep_equal(change, change.new), keep_equal(change, change.old)
+    strict, strict_back = keep_equal(change, change.new, strict=True), keep_equal(change, change.old, strict=True)
+    return (
+        step(f"refuse rows of {table} that no partition can hold", lock, strict, undo=(lock, forward), keeps=triggers),
+        step(f"compare every row of {table} with {new}", require_equal(change)),
+        step(f"for a rollback: validate the foreign keys of {table}", undo=(validate_foreign_keys(change),)),
+        step(
+            f"swap {table} and {new}",
+            swap_tables(change, change.new, change.old),
+            back,
+            undo=(swap_tables(change, change.old, change.new), strict),
+            keeps=triggers,
+        ),
+        # Right after the swap, so that no rollback of it leaves them out.
+        step(f"for a rollback: compare every row of {table} with {old}", undo=(require_equal(change),)),
+        step(f"for a rollback: refuse rows that {old} cannot hold", undo=(lock, strict_back)),
+        step(f"validate the foreign keys of {table}", validate_foreign_keys(change)),
+        OperationStep(
+            Phase.CLEANUP,
+            f"drop {old} and the trigger",
+            (*drop_mirror(change), *index, f"DROP TABLE {old}"),
+        ),
+    )
+
+
+def _triggers(change: Partitioning) -> tuple[ReliedObject, ...]:
+    """Rows that are written without them are found by the comparison before the swap, and before a rollback of it."""
+    names = (change.trigger, truncate_trigger(change))
+    return tuple(ReliedObject(ReliedKind.TRIGGER, change.table, each) for each in names)
+
+
+def _key_index_steps(change: Partitioning) -> tuple[OperationStep, ...]:
+    """A unique index over the new key on the old table: rows are found by it, and ON CONFLICT works by either key."""
+    if not change.key:
+        return ()
+    columns = ", ".join(name_sql(each) for each in change.key)
+    return (
+        OperationStep(
+            Phase.EXPAND,
+            f"build an index of the new key of {change.table}",
+            (f"CREATE UNIQUE INDEX CONCURRENTLY {name_sql(change.key_index)} ON {change.table} ({columns})",),
+            mode=StepMode.BUILD_INDEX,
+            index=change.key_index,
+            table=change.table,
+            is_helper=True,
+            only_if=has_no_key_index(change),
+        ),
+    )
+
+
+def _parse(section: PartitionSection) -> Partitioning:
+    relation = _relation(section.table)
+    table, name = relation_sql(relation), relation.relname
+    by, columns = _parse_key(section.by)
+    return Partitioning(
+        table,
+        name,
+        prefixed_column("zdd_new_", table, name),
+        prefixed_column("zdd_old_", table, name),
+        by,
+        columns,
+        tuple(_parse_partition(*each) for each in section.partitions.items()),
+        section.key,
+    )
+
+
+def _parse_key(by: str) -> tuple[str, tuple[str, ...]]:
+    """The partition key as SQL, and its columns."""
+    begin = "CREATE TABLE a (b int) PARTITION BY "
+    sql, spec = _only(f"{begin}LIST (b)", f"{begin}{by}", "partspec")
+    elements = [each.partition_elem for each in spec.part_params]
+    if not all(each.name for each in elements):
+        raise PlanError(
+            f"partition: by: {by} holds an expression, and PostgreSQL allows no primary key then",
+            "partition by columns",
+        )
+    return sql.partition(" PARTITION BY ")[2], tuple(each.name for each in elements)
+
+
+def _parse_partition(name: str, bound: str) -> Partition:
+    relation = _relation(name)
+    values = bound if bound.strip().upper().startswith(("FOR ", "DEFAULT")) else f"FOR VALUES {bound}"
+    sql, _ = _only("CREATE TABLE a PARTITION OF b DEFAULT", f"CREATE TABLE a PARTITION OF b {values}", "partbound")
+    return Partition(relation.schemaname, relation.relname, sql.removeprefix("CREATE TABLE a PARTITION OF b "))
+
+
+def _relation(name: str) -> Any:
+    pattern = "ALTER TABLE a ADD b int"
+    tree = _parse_given(f"ALTER TABLE {name} ADD b int", name)
+    given = tree.stmts[0].stmt.alter_table_stmt.relation
+    plain = parse_sql(pattern)
+    plain.stmts[0].stmt.alter_table_stmt.relation.CopyFrom(given)
+    if deparse(plain) != deparse(tree) or not given.inh or given.catalogname:
+        raise PlanError(f"partition: {name} is not the name of a table", "write it as events or public.events")
+    return given
+
+
+def _only(pattern: str, text: str, field: str) -> tuple[str, Any]:
+    """A statement that differs from a pattern in one part alone, and that part.
+
+    Raises:
+        PlanError: it does not.
+    """
+    tree, plain = _parse_given(text, text), parse_sql(pattern)
+    given = getattr(tree.stmts[0].stmt.create_stmt, field)
+    getattr(plain.stmts[0].stmt.create_stmt, field).CopyFrom(given)
+    sql = deparse(plain)
+    if sql != deparse(tree):
+        raise PlanError(f"partition: {shorten(text)} holds more than a partition key or bound", "leave the rest out")
+    return sql, given
+
+
+def _parse_given(text: str, what: str) -> Any:
+    try:
+        return parse_sql(text)
+    except SqlSyntaxError as error:
+        raise PlanError(
+            f"partition: {shorten(what)}: {error.reason}", "see `partition:` in docs/operations.md"
+        ) from None

@@ -278,7 +278,8 @@ async def count_violations(
             )
         elif count:
             more = " or more" if count >= MAX_VIOLATIONS else ""
-            found.append(f"{violation.what}: {count_noun(count, f'row{more}', f'rows{more}')}")
+            values = await _read_sample(conn, operation, violation)
+            found.append(f"{violation.what}: {count_noun(count, f'row{more}', f'rows{more}')}{values}")
     return CountedViolations(tuple(found), tuple(uncounted))
 
 
@@ -294,6 +295,19 @@ async def _count(conn: Connection, operation: Operation, violation: Violation | 
         return 0  # an earlier operation of the plan adds it
     except asyncpg.QueryCanceledError:
         return None
+
+
+async def _read_sample(conn: Connection, operation: Operation, violation: Violation | MissingParents) -> str:
+    if not (isinstance(violation, Violation) and violation.sample):
+        return ""
+    try:
+        async with conn.transaction(readonly=True):
+            await conn.execute(f"SET LOCAL statement_timeout = '{MAX_COUNT_SECONDS}s'")
+            for setting in operation.settings:
+                await conn.execute(setting)
+            return f" ({await conn.fetchval(violation.sample)})"
+    except asyncpg.QueryCanceledError:
+        return ""
 
 
 async def _orphans_query(conn: Connection, key: MissingParents) -> str:

@@ -257,6 +257,7 @@ class Violation:
         columns: what the constraint reads of the table.
         condition: SQL condition of a row that violates; empty where single rows do not.
         repaired_in: where the release itself last writes such rows; before the end of that phase they are not counted.
+        sample: a query of one text: some of the values; empty for none.
     """
 
     what: str
@@ -265,6 +266,7 @@ class Violation:
     columns: tuple[str, ...] = ()
     condition: str = ""
     repaired_in: Phase | None = None
+    sample: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,6 +375,22 @@ class RenameOperation(Operation):
     tables: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     moved: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TypeRename(Operation):
+    """A type that gets another name in contract. Until then the migration's statements use the name that it has.
+
+    Attributes:
+        key, names: that it has until contract; the names as the statement writes them.
+        name: that it gets.
+        is_new: the migration creates it.
+    """
+
+    key: ObjectKey = field(default_factory=lambda: ObjectKey("type", "", ""))
+    names: tuple[str, ...] = ()
+    name: str = ""
+    is_new: bool = False
 
 
 @dataclass(frozen=True, slots=True)

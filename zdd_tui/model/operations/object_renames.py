@@ -22,6 +22,7 @@ from zdd_tui.model.operations.renames import read_rename_column
 from zdd_tui.model.operations.scope import ObjectKey
 from zdd_tui.model.operations.statements import read_own_statement
 from zdd_tui.model.operations.table_renames import read_move_table, read_rename_table
+from zdd_tui.model.operations.type_names import rename_type
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import deparse, enum_name, name_sql, parse_sql, quote_literal, string_values
 
@@ -49,6 +50,8 @@ def read_rename(statement: Any, text: str, options: OperationOptions) -> tuple[O
     kind, scope = enum_name(statement, "rename_type"), options.scope
     back = _inverse(statement)
     key = _renamed_key(statement, kind, options)
+    if kind == "OBJECT_TYPE" and (renamed := rename_type(statement, text, scope)) is not None:
+        return (renamed,)
     if scope.is_new(key):
         if not statement.subname or key.space == "schema":
             scope.rename(key, statement.newname)

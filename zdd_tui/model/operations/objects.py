@@ -1,6 +1,7 @@
 """Objects that are created beside what running code knows: in expand, and dropped again by a rollback."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
@@ -9,6 +10,8 @@ from zdd_tui.model.operations.base import (
     Operation,
     OperationOptions,
     OperationStep,
+    TypeRename,
+    fit_name,
     relation_sql,
     shorten,
 )
@@ -42,8 +45,27 @@ def relation_address(kind: str, relation: Any) -> ObjectAddress:
 
 def _read_type(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     names = string_values(statement.type_name)
+    if options.scope.key("type", names) in options.scope.moved_types:
+        return _read_successor(statement, text, options)
     options.scope.create(options.scope.key("type", names))
     return create_object("TYPE", name_sql(*names), text)
+
+
+def _read_successor(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    """A type with the name of one that the migration has renamed. Running code uses that name until contract."""
+    scope, tree = options.scope, parse_sql(text)
+    key = scope.key("type", string_values(statement.type_name))
+    (kind,) = (tree.stmts[0].stmt.WhichOneof("node"),)
+    *schema, last = getattr(tree.stmts[0].stmt, kind).type_name
+    names = (*string_values(schema), fit_name("zdd_new_", key.name))
+    last.string.sval = names[-1]
+    scope.type_names[key] = replace(key, name=names[-1])
+    scope.create(scope.type_names[key])
+    rename = f"ALTER TYPE {name_sql(*names)} RENAME TO {name_sql(key.name)}"
+    renamed = TypeRename(
+        rename, shorten(rename), (), key=scope.type_names[key], names=names, name=key.name, is_new=True
+    )
+    return (*create_object("TYPE", name_sql(*names), deparse(tree)), renamed)
 
 
 def _read_composite_type(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:

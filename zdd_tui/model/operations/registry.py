@@ -55,6 +55,7 @@ from zdd_tui.model.operations.settings import SETTING_READERS
 from zdd_tui.model.operations.statements import read_own_statement, read_own_statements
 from zdd_tui.model.operations.tables import TABLE_COMMANDS, read_create_table, read_on_new
 from zdd_tui.model.operations.triggers import TRIGGER_COMMANDS, TRIGGER_READERS
+from zdd_tui.model.operations.type_names import combine_type_renames, resolve_type_names
 from zdd_tui.model.operations.types import TypeOperation, combine_type_changes, read_column_type
 from zdd_tui.model.operations.views import VIEW_READERS
 from zdd_tui.model.phase import Phase
@@ -96,10 +97,10 @@ def _read_sections(sections: tuple[OperationSection, ...], *, has_rollout: bool)
         except PlanError as error:
             raise PlanError(f"operations[{number}]: {error.title}", error.hint) from None
     try:
-        finished = _finish(found)
+        combined = combine_type_changes(*combine_type_renames(combine_renames(_finish(found))))
     except PlanError as error:
         raise PlanError(f"operations: {error.title}", error.hint) from None
-    return _after_fills(repeat_fills(list(combine_type_changes(combine_renames(finished)))))
+    return _after_fills(repeat_fills(list(combined)))
 
 
 def _uses_down(operation: Operation) -> bool:
@@ -251,6 +252,7 @@ def _finish(operations: list[Operation]) -> tuple[Operation, ...]:
 
 
 def _read_statement(node: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
+    node, text = resolve_type_names(node, text, options.scope)
     kind = node.WhichOneof("node")
     statement = getattr(node, kind)
     settings = tuple(options.scope.settings.values())

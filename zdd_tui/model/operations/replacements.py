@@ -13,6 +13,7 @@ from zdd_tui.model.operations.base import (
     OperationStep,
     Requirement,
     StepMode,
+    TypeRename,
     default_topic,
     fit_name,
     old_object_name,
@@ -92,7 +93,7 @@ def merge_replacements(operations: list[Operation]) -> tuple[Operation, ...]:
         if operation.archives is not None:
             removed[operation.archives] = len(result)
         result.append(operation)
-    return tuple(each for each in result if each.steps or each.requirements)
+    return tuple(each for each in result if each.steps or each.requirements or isinstance(each, TypeRename))
 
 
 def drop_with_table(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:

@@ -47,6 +47,9 @@ class Scope:
         renamed_columns: columns by their old name.
         dropped_defaults: columns whose default the migration drops.
         constraint_names: by the table, of those that the migration adds.
+        type_names: the name that a type has until contract, by the one that the migration has given to it.
+        moved_types: types whose name another one may take in contract, by the name until then.
+        removed_types: types that the migration drops.
     """
 
     settings: dict[str, str] = field(default_factory=dict)
@@ -64,6 +67,9 @@ class Scope:
     dropped_defaults: set[tuple[ObjectKey, str]] = field(default_factory=set)
     constraint_names: set[tuple[ObjectKey, str]] = field(default_factory=set)
     dropped_constraints: set[tuple[ObjectKey, str]] = field(default_factory=set)
+    type_names: dict[ObjectKey, ObjectKey] = field(default_factory=dict)
+    moved_types: set[ObjectKey] = field(default_factory=set)
+    removed_types: set[ObjectKey] = field(default_factory=set)
     _index_names: dict[str, set[str]] = field(default_factory=dict)
 
     def relation_key(self, relation: Any) -> ObjectKey:

@@ -10,8 +10,8 @@ from typing import TypeAlias
 from zdd_tui.model.operations.generated import block
 from zdd_tui.model.sql import quote_literal
 
-ColumnNames: TypeAlias = tuple[str, str]
-"""Table as SQL, and the name of its column."""
+ColumnNames: TypeAlias = tuple[str, str, bool]
+"""Table as SQL, the name of its column, and whether the two columns keep their own defaults."""
 
 _PROPERTIES = """
   zdd_table := {table}::regclass;
@@ -87,9 +87,10 @@ def copy_properties(table: str, column: str, new: str, on_probe: str) -> str:
 
 _FIND_SWAPS = """
   zdd_swaps := (
-    SELECT jsonb_agg(jsonb_build_object('rel', a.attrelid, 'name', v.name, 'num', a.attnum, 'next', n.attnum)
+    SELECT jsonb_agg(jsonb_build_object('rel', a.attrelid, 'name', v.name, 'num', a.attnum, 'next', n.attnum,
+                                        'is_kept', v.is_kept)
                      ORDER BY a.attrelid, a.attnum)
-    FROM (VALUES {columns}) AS v (relation, name)
+    FROM (VALUES {columns}) AS v (relation, name, is_kept)
     JOIN pg_attribute a ON a.attrelid = to_regclass(v.relation) AND a.attname = v.name AND NOT a.attisdropped
     JOIN pg_attribute n ON n.attrelid = a.attrelid AND n.attname = {arriving} || v.name AND NOT n.attisdropped);
   IF zdd_swaps IS NULL THEN RETURN; END IF;
@@ -116,7 +117,10 @@ _DECLARE = "  zdd_swaps jsonb;\n  r record;\n"
 
 
 def _fill(template: str, columns: Iterable[ColumnNames], arriving: str = "", departing: str = "") -> str:
-    rows = ", ".join(f"({quote_literal(table)}, {quote_literal(column)})" for table, column in columns)
+    rows = ", ".join(
+        f"({quote_literal(table)}, {quote_literal(column)}, {str(is_kept).lower()})"
+        for table, column, is_kept in columns
+    )
     return (
         template.replace("{columns}", rows)
         .replace("{arriving}", quote_literal(arriving))
@@ -209,13 +213,14 @@ _READ = """
   zdd_columns := (
     SELECT jsonb_agg(jsonb_build_object(
       'rel', a.attrelid, 'name', s.name, 'next', s.next, 'required', a.attnotnull, 'identity', a.attidentity,
-      'default', (SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = a.attrelid AND adnum = a.attnum),
+      'default', (SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = a.attrelid AND adnum = a.attnum
+                  AND NOT s.is_kept),
       'null_name', (SELECT conname FROM pg_constraint
                     WHERE conrelid = a.attrelid AND contype = 'n' AND conkey = ARRAY[a.attnum]),
       'sequence', (SELECT d.objid FROM pg_depend d JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'S'
                    WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
                      AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND d.deptype IN ('a', 'i'))))
-    FROM jsonb_to_recordset(zdd_swaps) AS s (rel oid, name text, num int2, next int2)
+    FROM jsonb_to_recordset(zdd_swaps) AS s (rel oid, name text, num int2, next int2, is_kept boolean)
     JOIN pg_attribute a ON a.attrelid = s.rel AND a.attnum = s.num);
   -- What has no copy was made after the copies.
   SELECT string_agg(i.indexrelid::regclass::text, ', ') INTO zdd_text FROM pg_index i

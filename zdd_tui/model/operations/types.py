@@ -65,6 +65,9 @@ class TypeChange:
         statement: the plain statement.
         up: the expression that computes the new value, over the columns of the row.
         down: the expression that computes the old value; empty for an assignment.
+        is_default_dropped: the migration drops the default before.
+        default: the statement that gives the new column a default of its own; empty where it gets that of the old one.
+        swapped: the change with the names that the types have after the swap; None where they are the same.
     """
 
     table: str
@@ -75,6 +78,14 @@ class TypeChange:
     statement: str
     up: str
     down: str
+    is_default_dropped: bool = False
+    default: str = ""
+    swapped: "TypeChange | None" = None
+
+    @property
+    def after(self) -> "TypeChange":
+        """The change as it is written after the swap."""
+        return self.swapped or self
 
     @property
     def label(self) -> str:
@@ -102,11 +113,23 @@ class TypeChange:
 
     @property
     def names(self) -> ColumnNames:
-        return (self.table, self.column)
+        return (self.table, self.column, bool(self.default))
 
     def value(self, expression: str) -> str:
         """An expression as a value of the new type, without its column's checks."""
         return f"CAST(({expression}) AS {self.type})"
+
+
+@dataclass(frozen=True, slots=True)
+class TypeSwap:
+    """Types whose names change places in the transaction that swaps the columns.
+
+    Attributes:
+        forward, back: statements.
+    """
+
+    forward: tuple[str, ...] = ()
+    back: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +157,14 @@ def read_column_type(alter: Any, command: Any, text: str, options: OperationOpti
         single_command_sql(alter, command),
         up,
         _unqualified(down) if (down := options.down_of(column)) else "",
+        (options.scope.relation_key(alter.relation), column) in options.scope.dropped_defaults,
     )
     is_direct = NEVER if using or collation else is_direct_query(table, column, definition.type_name)
     first = _expand_steps(change, is_direct)
     steps = (
         *(first if is_direct != NEVER else first[1:]),
         *_backfill_steps(change),
-        *_contract_steps([change]),
+        *_contract_steps([change], TypeSwap()),
         _cleanup(change),
     )
     summary = f"change the type of {change.label} to {change.type}"
@@ -162,7 +186,7 @@ def _unqualified(expression: str) -> str:
     return expression_sql(tree)
 
 
-def combine_type_changes(operations: Iterable[Operation]) -> tuple[Operation, ...]:
+def combine_type_changes(operations: Iterable[Operation], types: TypeSwap) -> tuple[Operation, ...]:
     """The contract steps of all changes of types as one sequence, in the last of their operations.
 
     A foreign key may point from one changed column to another one: both need their copy first, and swap together.
@@ -181,7 +205,7 @@ def combine_type_changes(operations: Iterable[Operation]) -> tuple[Operation, ..
     for number in numbers:
         each = found[number]
         kept = [step for step in each.steps if step.phase is not Phase.CONTRACT]
-        own = [replace(step, settings=each.settings) for step in _with_known_locks(_contract_steps(changes))]
+        own = [replace(step, settings=each.settings) for step in _with_known_locks(_contract_steps(changes, types))]
         own = own if number == numbers[-1] else []
         place = next(index for index, step in enumerate(kept) if step.phase is Phase.CLEANUP)
         found[number] = replace(each, steps=(*kept[:place], *own, *kept[place:]))
@@ -236,7 +260,8 @@ def _on_probe(change: TypeChange) -> str:
     column = name_sql(change.column)
     collate = f" COLLATE {change.collation}" if change.collation else ""
     using = "" if change.up == column else f" USING {change.up}"
-    return f"ALTER TABLE pg_temp.{PROBE} ALTER COLUMN {column} TYPE {change.type}{collate}{using}"
+    drop = f"ALTER COLUMN {column} DROP DEFAULT, " if change.is_default_dropped else ""
+    return f"ALTER TABLE pg_temp.{PROBE} {drop}ALTER COLUMN {column} TYPE {change.type}{collate}{using}"
 
 
 def _backfill_steps(change: TypeChange) -> tuple[OperationStep, ...]:
@@ -255,7 +280,7 @@ def _backfill_steps(change: TypeChange) -> tuple[OperationStep, ...]:
     )
 
 
-def _contract_steps(changes: Sequence[TypeChange]) -> tuple[OperationStep, ...]:
+def _contract_steps(changes: Sequence[TypeChange], types: TypeSwap) -> tuple[OperationStep, ...]:
     """Indexes and constraints for the new columns, the swap, and what a rollback needs to prepare before it swaps back.
 
     Steps with ``is_reversed`` do nothing; their undo is the preparation, in the opposite order.
@@ -302,10 +327,13 @@ def _contract_steps(changes: Sequence[TypeChange]) -> tuple[OperationStep, ...]:
         _require_equal(change, change.new, name_sql(change.column), _verify_condition(change)) for change in changes
     ]
     compare_back = [
-        _require_equal(change, change.old, name_sql(change.old), _lossless_condition(change)) for change in changes
+        _require_equal(change, change.old, name_sql(change.old), _lossless_condition(change.after))
+        for change in changes
     ]
-    reverse = [each for change in changes for each in _if_exists(change, change.old, _reverse(change))]
-    strict_back = [each for change in changes for each in _if_exists(change, change.old, _reverse(change, strict=True))]
+    reverse = [each for change in changes for each in _if_exists(change, change.old, _reverse(change.after))]
+    strict_back = [
+        each for change in changes for each in _if_exists(change, change.old, _reverse(change.after, strict=True))
+    ]
     lock_back = [
         each
         for change in changes
@@ -324,10 +352,11 @@ def _contract_steps(changes: Sequence[TypeChange]) -> tuple[OperationStep, ...]:
         step(
             f"swap {columns} for the columns of the new type",
             swap_columns(names, NEW, OLD),
+            *types.forward,
             *reverse,
-            undo=(swap_columns(names, OLD, NEW), *lenient),
+            undo=(*types.back, swap_columns(names, OLD, NEW), *lenient),
             keeps=[
-                ReliedObject(ReliedKind.TRIGGER, each.table, each.trigger_name, _unkept_condition(each))
+                ReliedObject(ReliedKind.TRIGGER, each.table, each.trigger_name, _unkept_condition(each.after))
                 for each in changes
             ],
         ),

@@ -330,7 +330,7 @@ async def test_redis_with_a_wrong_password(here: CliEnvironment) -> None:
 async def test_all_errors_are_reported_at_once(here: CliEnvironment) -> None:
     bad = _no_deployment((await _unused_port(here)).with_env(REDIS_URL=f"redis://127.0.0.1:{free_port()}/0"))
     ended = await bad.run_zdd("check")
-    assert_refused(ended, bad, "3 systems cannot run this plan", "refuses connections", "no deployment", "Redis")
+    assert_refused(ended, bad, "3 systems cannot run this plan", "refuses connections", "no Deployment", "Redis")
     assert ended.err.count("Fix: ") == 3
 
 

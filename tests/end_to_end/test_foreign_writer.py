@@ -27,6 +27,14 @@ def is_closed_for(worker: str, record: ReleaseRecord) -> bool:
     return gate is not None and gate.verdict is not Verdict.PASS and worker in gate.reason
 
 
+async def write_again_and_again(worker: asyncpg.Connection) -> None:
+    number = 0
+    while True:
+        number += 1
+        await worker.execute("UPDATE public.users SET last_name = $1 WHERE id = 1000003", f"worker{number}")
+        await asyncio.sleep(0.05)
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", ["column", pytest.param("table", marks=pytest.mark.slow)])
 async def test_a8_a_worker_that_writes_only_the_old_side(kind: str, tmp_path: Path) -> None:
@@ -49,16 +57,17 @@ async def test_a8_a_worker_that_writes_only_the_old_side(kind: str, tmp_path: Pa
         await assert_both_sides_agree(env)
 
         await driver.run_phase("cutover")
-        # V3 writes the new side now: the row is shown, not overwritten, and contract does not begin.
-        before = await worker.fetchval("SELECT last_name FROM public.users WHERE id = 1000003")
-        await worker.execute("UPDATE public.users SET last_name = 'worker' WHERE id = 1000003")
+        # Reads use the new side now: each row is copied at its commit, and contract does not begin.
+        writing = asyncio.create_task(write_again_and_again(worker))
         await driver.wait_until(lambda record: is_closed_for("reports-worker", record), timeout=30)
         with pytest.raises(ZddError, match="reports-worker"):
             await driver.start_phase("contract")
-        assert await worker.fetchval("SELECT last_name FROM public.users WHERE id = 1000003") == "worker"
-        # The worker was stopped, and its row corrected.
-        await worker.execute("UPDATE public.users SET last_name = $1 WHERE id = 1000003", before)
+        # The worker was stopped.
+        writing.cancel()
+        await asyncio.wait([writing])
         await worker.close()
+        await assert_both_sides_agree(env)
+        assert not (await driver.read_record()).witness.replaced_rows
         await driver.wait_for_phase("cutover")
         for phase in ("contract", "cleanup"):
             await driver.run_phase(phase)

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any
 
 import asyncpg
@@ -198,6 +199,7 @@ async def test_a_trigger_is_restored_and_the_rows_that_it_missed_are_found(
     await db.execute(SCHEMA)
     await db.execute("SET application_name = 'zdd test'")  # its statements do not count as uses of the old name
     accept = ("column notes.body",) if case == "rename" else ()
+    numbers = count()
 
     async def count_differing(left: str, right: str) -> Any:
         return await db.fetchval(f"SELECT count(*) FROM notes WHERE {left}::text IS DISTINCT FROM {right}::text")
@@ -207,7 +209,7 @@ async def test_a_trigger_is_restored_and_the_rows_that_it_missed_are_found(
         before = sum(event.kind == "condition" for event in (await release.read()).events)
         async with db.transaction():
             await db.execute(f'{how} "{trigger}"' + (" ON notes" if how.startswith("DROP") else ""))
-            await db.execute(f"UPDATE notes SET {column} = {value.format(before)} WHERE id = 3")
+            await db.execute(f"UPDATE notes SET {column} = {value.format(next(numbers))} WHERE id = 3")
         await release.wait(lambda record: sum(event.kind == "condition" for event in record.events) > before)
         async with asyncio.timeout(STOP_SECONDS):
             while await db.fetchval("SELECT tgenabled = 'A' FROM pg_trigger WHERE tgname = $1", trigger) is not True:  # noqa: ASYNC110

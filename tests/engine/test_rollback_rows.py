@@ -199,8 +199,9 @@ async def test_a_row_that_both_have_written_stops_it_before_anything_reads_the_o
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_row_that_one_session_wrote_on_each_side_is_not_decided(pg_dsn: str, kind: str) -> None:
     async with cutover(pg_dsn, kind) as made:
+        async with made.disabled(made.reverse):
+            await made.write_new(4)
         await made.v3.execute("UPDATE users SET first_name = 'Old' WHERE id = 4")
-        await made.write_new(4)
         with pytest.raises(StepFailed, match=r"key 4 \("):
             await made.undo("rollout-v3", image_before="a:2")
 

@@ -13,6 +13,7 @@ from zdd_tui.backends.postgres.gate_queries import list_enabled_triggers
 from zdd_tui.backends.postgres.recent_writes import RecentWrites, read_horizon
 from zdd_tui.backends.store import backfill as rows
 from zdd_tui.backends.store.witness import read_continuity
+from zdd_tui.cli.status import format_status
 from zdd_tui.engine.backfill.runner import BackfillRunner
 from zdd_tui.engine.backfill.verify import Verifier
 from zdd_tui.engine.conditions.comparison import compare_written_rows
@@ -33,6 +34,9 @@ from zdd_tui.model.release.strategy import WITNESS_GATE
 from zdd_tui.model.workload.pod import PodFacts, project_pod
 
 pytestmark = pytest.mark.timeout(90)
+
+NOT_COPIED = {"default_transaction_isolation": "serializable"}
+"""Settings of a writer whose rows are recorded, and neither compared nor copied at commit."""
 
 AFTER_V3 = ("write-flag-on", "verify-rows", "sync-reverse", "extend-witness", "read-flag-on", "rollout-v3")
 
@@ -95,7 +99,7 @@ async def test_a_pods_name_stands_for_its_address(pg_dsn: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_after_v3_a_foreign_write_is_shown_and_not_overwritten(pg_dsn: str, kind: str) -> None:
-    async with watched_release(pg_dsn, kind) as made, made.writer() as worker:
+    async with watched_release(pg_dsn, kind) as made, made.writer(**NOT_COPIED) as worker:
         await made.extend()
         await worker.execute("UPDATE users SET first_name = 'Old' WHERE id = 2")
         new = "people" if kind == "table" else "users"
@@ -115,6 +119,75 @@ async def test_after_v3_a_foreign_write_is_shown_and_not_overwritten(pg_dsn: str
         await made.admin.execute(f"UPDATE {new} SET full_name = 'Old Last 2' WHERE id = 2")
         record = await made.settle(*AFTER_V3, phase="cutover")
         assert record.witness.open_rows == 0
+
+
+READS_NEW = ("write-flag-on", "sync-reverse", "extend-witness", "read-flag-on")
+WHOLE_ROW = {
+    "column": "UPDATE users SET full_name = full_name, first_name = split_part(full_name, ' ', 1),"
+    " last_name = substr(full_name, length(split_part(full_name, ' ', 1)) + 2), email = 'v2@x' WHERE id = 2",
+    "table": "UPDATE users SET (first_name, last_name, email) = (SELECT split_part(full_name, ' ', 1),"
+    " substr(full_name, length(split_part(full_name, ' ', 1)) + 2), email FROM people WHERE people.id = users.id)"
+    " WHERE id = 2",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_write_that_v2_may_have_overwritten_is_named(pg_dsn: str, kind: str) -> None:
+    """It could not be copied at its commit, and V2 replaced it before the agent could copy it."""
+    async with (
+        watched_release(pg_dsn, kind) as made,
+        made.writer("v1", **NOT_COPIED) as v1,
+        made.writer("v2") as v2,
+    ):
+        await made.extend()
+        await v1.execute("UPDATE users SET first_name = 'V1' WHERE id = 2")
+        async with v2.transaction():
+            if kind == "table":
+                await v2.execute("UPDATE people SET email = 'v2@x' WHERE id = 2")
+            await v2.execute(WHOLE_ROW[kind])
+        xmin = await made.admin.fetchval("SELECT xmin::text FROM users WHERE id = 2")
+        for _ in range(2):
+            record = await made.settle(*READS_NEW, phase="cutover")
+            assert record.witness.open_rows == 0
+            assert record.witness.replaced_rows == 1
+            [write] = record.witness.replaced
+            assert (write.key, write.application_name, write.transaction) == (("2",), "v1", xmin)
+            assert write.written_at <= write.found_at
+            _, reason = await GATES[WITNESS_GATE](made.ctx, record)
+            assert "may have been overwritten: key 2: written by v1 " in reason
+            assert "may have been overwritten: key 2" in format_status(record)
+            # A later write of the same writer, which is copied, does not make it forgotten.
+            await v1.execute("SET default_transaction_isolation = 'read committed'")
+            await v1.execute("UPDATE users SET last_name = last_name || 'x' WHERE id = 2")
+            assert await count_disagreements(made.admin, kind) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_write_that_is_still_there_is_not_named(pg_dsn: str, kind: str) -> None:
+    async with watched_release(pg_dsn, kind) as made, made.writer("v1", **NOT_COPIED) as v1:
+        await made.extend()
+        await v1.execute("UPDATE users SET first_name = 'V1' WHERE id = 2")
+        await v1.execute("UPDATE users SET first_name = first_name || 'x', last_name = last_name WHERE id = 3")
+        assert (await made.settle(*READS_NEW, phase="cutover")).witness.replaced_rows == 0, "the agent has copied them"
+        assert await count_disagreements(made.admin, kind) == []
+        await made.admin.execute("SET zdd.witness = 'off'")
+        if kind == "table":  # a person corrects the new side: the old row is as V1 has left it
+            await v1.execute("UPDATE users SET first_name = 'V1', last_name = '' WHERE id = 4")
+            await made.admin.execute("UPDATE people SET full_name = 'V1' WHERE id = 4")
+        await v1.execute("DELETE FROM users WHERE id = 5")
+        if kind == "table":
+            await made.admin.execute("DELETE FROM people WHERE id = 5")
+        record = await made.settle(*READS_NEW, phase="cutover")
+        assert (record.witness.open_rows, record.witness.replaced_rows) == (0, 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_while_reads_use_the_old_side_nothing_is_overwritten(pg_dsn: str, kind: str) -> None:
+    async with watched_release(pg_dsn, kind) as made, made.writer("v1") as v1:
+        await v1.execute("UPDATE users SET first_name = 'V1' WHERE id = 2")
+        await made.admin.execute("UPDATE users SET email = 'v2@x' WHERE id = 2")
+        record = await made.settle()
+        assert (record.witness.open_rows, record.witness.replaced_rows) == (0, 0)
 
 
 async def test_nothing_is_repaired_while_paused(pg_dsn: str) -> None:
@@ -220,7 +293,7 @@ async def test_before_v3_a_row_that_differs_is_copied_again(pg_dsn: str, kind: s
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_after_v3_it_fails_with_the_key_and_the_writer_and_no_value(pg_dsn: str, kind: str) -> None:
-    async with watched_release(pg_dsn, kind, rows=200) as made, made.writer() as worker:
+    async with watched_release(pg_dsn, kind, rows=200) as made, made.writer(**NOT_COPIED) as worker:
         await verified(made, *AFTER_V3)
         await made.extend()
         await worker.execute("UPDATE users SET first_name = 'SecretName' WHERE id = 150")
@@ -234,7 +307,11 @@ async def test_after_v3_it_fails_with_the_key_and_the_writer_and_no_value(pg_dsn
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_rollback_keeps_the_new_side_while_v3_wrote_what_the_old_side_lacks(pg_dsn: str, kind: str) -> None:
-    async with watched_release(pg_dsn, kind, rows=20) as made, made.writer("v3") as v3, made.writer("psql") as psql:
+    async with (
+        watched_release(pg_dsn, kind, rows=20) as made,
+        made.writer("v3") as v3,
+        made.writer("psql", **NOT_COPIED) as psql,
+    ):
         await verified(made, "sync-reverse", "extend-witness", "read-flag-on", "rollout-v3")
         release = (await made.store.read()).release
         await made.store.save(release, step=StepChange("rollout-v3", detail={"image_before": "a:2"}))
@@ -300,8 +377,10 @@ async def test_a_comparison_after_a_breach_reads_recent_rows_and_accepts_down(pg
         result = await compare()
         assert (result.rows, result.differing, result.is_whole) == (1, (), False)
         await made.admin.execute(
-            "SET session_replication_role = replica; UPDATE users SET first_name = 'x' WHERE id = 8"
+            "SET session_replication_role = replica; SET zdd.witness = 'off';"
+            "UPDATE users SET first_name = 'x' WHERE id = 8"
         )
+        await made.admin.execute("RESET zdd.witness")
         assert [each.key for each in (await compare()).differing] == [("8",)]
         assert await made.admin.fetchval("SELECT key FROM zdd.mismatch") == '["8"]'
         # Deletes of V3 have no record on the old side: in the table kind every row is compared.
@@ -374,7 +453,7 @@ async def test_the_witness_survives_the_archive_and_goes_with_it(pg_dsn: str, ki
         assert (await made.settle(*AFTER_V3, phase="contract")).witness.open_rows == 1
         await change(restore_archive_statements)
         await worker.execute("UPDATE users SET first_name = 'again' WHERE id = 3")
-        assert (await made.settle(*AFTER_V3, phase="cutover")).witness.open_rows == 2
+        assert (await made.settle(*AFTER_V3, phase="cutover")).witness.open_rows == 1, "copied at its commit again"
         await change(archive_statements)
         await change(drop_witness_statements)
         await change(extend_witness_statements)

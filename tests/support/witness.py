@@ -65,7 +65,7 @@ class WatchedRelease:
         catalog = await read_catalog(self.admin, self.plan)
         await ddl(self.store, sync_statements(self.plan, catalog, "reverse"))
         catalog = await read_catalog(self.admin, self.plan)
-        if self.plan.change.dual_write is DualWriteMode.APPLICATION:
+        if self.plan.change.has_witness:
             await ddl(self.store, extend_witness_statements(self.plan, catalog))
         known = {step.name for step in (await self.store.read()).release.strategy.steps}
         for step in known.intersection(INSTALLED_BY):
@@ -108,7 +108,7 @@ async def watched_release(
                 f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {APP}"
             )
             await copy_all(admin, plan)
-            if not is_synced:
+            if plan.change.has_witness:
                 await ddl(store, create_witness_statements(plan, catalog))
                 async with store.fenced() as conn:
                     xid = await conn.fetchval("SELECT pg_current_xact_id()::text")

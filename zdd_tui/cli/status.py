@@ -31,7 +31,7 @@ from zdd_tui.model.release.records import (
 from zdd_tui.model.release.regions import require_same_region
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus, closed_gates, current_readings
 from zdd_tui.model.release.summary import CONTINUES_AUTOMATICALLY, describe_rollback, find_wait, has_no_agent
-from zdd_tui.model.release.witness import WitnessRecord, describe_writers
+from zdd_tui.model.release.witness import WitnessRecord, describe_replaced, describe_writers
 from zdd_tui.model.tuning import describe_tuning
 
 VERDICT_GLYPHS = {
@@ -163,7 +163,10 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
                   (true for the one that runs), and ``progress`` as ``backfill``, null before its upper bound is
                   fixed; ``backfill`` is then the sum
     witness       open_rows (rows that a write of one side left different) and writers: who wrote only one side
-                  (application_name, address, pod or null, role, session_role, rows, open_rows, first_at, last_at, text)
+                  (application_name, address, pod or null, role, session_role, rows, open_rows, first_at, last_at,
+                  text); replaced_rows (writes of the old side that may have been overwritten) and replaced: the last
+                  of them (key, transaction, written_at, found_at, application_name, address, pod, role, session_role,
+                  text)
     limits        effective limits of the backfill, by name; ``tuned``: those that an operator has changed, with the
                   plan's own values; null where the strategy has no backfill
     created_at    seconds since the epoch by the database's clock, like ``now``; ``finished_at`` null until it ends
@@ -301,7 +304,18 @@ def _fill_to_dict(fill: FillProgress, activity: Activity, now: float) -> dict[st
 
 def _witness_to_dict(found: WitnessRecord) -> dict[str, Any]:
     writers = [asdict(writer) | {"pod": writer.pod or None, "text": str(writer)} for writer in found.writers]
-    return {"open_rows": found.open_rows, "writers": writers}
+    replaced = [asdict(write) | {"pod": write.pod or None, "text": str(write)} for write in found.replaced]
+    return {
+        "open_rows": found.open_rows,
+        "writers": writers,
+        "replaced_rows": found.replaced_rows,
+        "replaced": replaced,
+    }
+
+
+def _witness_lines(found: WitnessRecord) -> list[str]:
+    lines = [f"  ! wrote only one side: {describe_writers(found.writers)}"] if found.writers else []
+    return [*lines, f"  ✗ {describe_replaced(found)}"] if found.replaced_rows else lines
 
 
 def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
@@ -335,8 +349,7 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
     if record.backfill is not None:
         lines.append(f"  {_backfill_line(record.backfill, activity, record.now)}")
         lines += [f"    {_fill_line(fill, activity, record.now)}" for fill in list_fills(record)]
-    if record.witness.writers:
-        lines.append(f"  ! wrote only one side: {describe_writers(record.witness.writers)}")
+    lines += _witness_lines(record.witness)
     if record.plan_limits is not None and (changed := describe_tuning(record.plan_limits, record.tuning)):
         lines.append(f"  tuned: {', '.join(changed)}")
     for command in record.commands:

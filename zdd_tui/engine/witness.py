@@ -3,13 +3,13 @@ which side is right. Called before each evaluation of the gates, so that a gate 
 again and again in a rollback."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 import asyncpg
 
 from zdd_tui.backends.postgres.connection import Connection, is_session_lost
-from zdd_tui.backends.postgres.recent_writes import find_disagreements
+from zdd_tui.backends.postgres.recent_writes import find_disagreements, find_last_writes
 from zdd_tui.backends.store import backfill as rows
 from zdd_tui.backends.store import witness as store
 from zdd_tui.backends.store.backfill import Key
@@ -31,6 +31,7 @@ from zdd_tui.model.release.witness import (
     describe_writers,
     find_pods,
     may_read_old,
+    reads_new_side,
     witness_mode,
 )
 
@@ -53,7 +54,7 @@ async def settle_recorded_rows(ctx: Context, record: ReleaseRecord) -> bool:
         whether there were any.
     """
     mode = witness_mode(record.release)
-    if mode is WitnessMode.OFF or not record.witness.open_rows:
+    if mode is WitnessMode.OFF or not (record.witness.open_rows or record.witness.has_records):
         return False
     try:
         await settle_open_rows(ctx, record, mode)
@@ -102,14 +103,14 @@ async def settle_open_rows(ctx: Context, record: ReleaseRecord, mode: WitnessMod
     async with ctx.store.fenced() as conn:
         if mode is WitnessMode.ROLLBACK and may_read_old(record.release):
             await _report_replaced(ctx, conn, await store.list_new_side_keys(conn, release_id, agreed))
-        await store.settle_rows(conn, release_id, agreed, "agreed")
+        await _settle_agreed(ctx, conn, record, catalog, agreed)
         await store.mark_different(conn, release_id, [*differing, *([TRUNCATED] if is_truncated else [])])
         if is_truncated:
             await store.save_repair_error(conn, release_id, TRUNCATED, "one of the two tables was truncated")
     if not ctx.is_paused():
         continuity = await check_continuity(ctx, record)
         # From cutover on a row of which only the new side was written is not the old side's to correct.
-        reads_new = record.release.status("read-flag-on").has_effect
+        reads_new = reads_new_side(record.release)
         proved = {side: not is_truncated and continuity.proves_written_alone(side) for side in SIDES}
         chosen = [
             (row.key, copy)
@@ -124,6 +125,21 @@ async def settle_open_rows(ctx: Context, record: ReleaseRecord, mode: WitnessMod
         await _repair(ctx, record, catalog, mode, chosen)
     async with ctx.store.fenced() as conn:
         await store.update_writers(conn, release_id)
+
+
+async def _settle_agreed(
+    ctx: Context, conn: Connection, record: ReleaseRecord, catalog: Catalog, keys: Collection[Key]
+) -> None:
+    """Closes rows that were found equal. While reads use the new side, V2 writes whole rows from it: a write of the old
+    side that was not copied may be gone from both sides. It is kept where the recorded transaction is still the one
+    that wrote the old row; otherwise the row is named."""
+    plan, release_id = ctx.expand_contract_plan, ctx.store.release_id
+    if plan.change.has_witness and reads_new_side(record.release):
+        recorded = await store.list_old_side_writes(conn, release_id, [key for key in keys if key != TRUNCATED])
+        written = await find_last_writes(conn, catalog, list(recorded))
+        replaced = {key: xid for key, xid in written.items() if xid not in recorded[key]}
+        await store.mark_replaced(conn, release_id, replaced)
+    await store.settle_rows(conn, release_id, keys, "agreed")
 
 
 async def _report_replaced(ctx: Context, conn: Connection, keys: Sequence[Key]) -> None:
@@ -222,7 +238,7 @@ async def _repair_row(
     if copy == "down" or needs_proof:
         present = await lock_row(conn, plan, catalog, key)
         if present is None:
-            await store.settle_rows(conn, release_id, [key], "agreed")
+            await _settle_agreed(ctx, conn, record, catalog, {key})
             return
         written: Side = "new" if copy == "down" else "old"
         if await store.read_sides_now(conn, release_id, key) != {written}:

@@ -27,7 +27,7 @@ from zdd_tui.dashboard.widgets.panes.pods import pod_columns, pod_notes
 from zdd_tui.dashboard.widgets.panes.rows import RowStore, sort_rows
 from zdd_tui.model.flag import ON
 from zdd_tui.model.release.records import FailedRow
-from zdd_tui.model.release.witness import WitnessRecord, Writer
+from zdd_tui.model.release.witness import ReplacedWrite, WitnessRecord, Writer
 from zdd_tui.model.workload.pod import Pod, PodState
 from zdd_tui.model.workload.rollout import RolloutStatus
 
@@ -421,3 +421,7 @@ def test_the_pane_shows_who_wrote_only_one_side_first() -> None:
     assert all(line_width(line) <= 30 for line in writer_lines(WitnessRecord(0, (writer,) * 5), 30))
     assert text(writer_lines(WitnessRecord(0, (writer,) * 5), 30)[-1]).strip() == "and 2 more writers"
     assert writer_lines(WitnessRecord(), 80) == []
+    write = ReplacedWrite(("7",), "812", 61.0, 62.0, "v1", "10.1.4.9", "app", "app")
+    first, more, last = writer_lines(WitnessRecord(0, (writer,), replaced_rows=2, replaced=(write,)), 120)
+    assert text(first).startswith("✗ may have been overwritten: key 7: written by v1 10.1.4.9 as app at ")
+    assert (text(more).strip(), text(last)[0]) == ("and 1 more write", "!")

@@ -10,15 +10,18 @@ from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
 from zdd_tui.model.release.strategy import build_expand_contract
 from zdd_tui.model.release.witness import (
     MAX_COUNTED,
+    ReplacedWrite,
     WitnessMode,
     WitnessRecord,
     Writer,
     accepts_down,
     choose_copy,
+    describe_replaced,
     describe_writers,
     evaluate_witness,
     find_pods,
     may_lose_new_side,
+    reads_new_side,
     witness_mode,
 )
 from zdd_tui.model.workload.pod import PodFacts, project_pod
@@ -162,3 +165,24 @@ def test_a_row_is_copied_only_where_it_is_known_which_side_is_newer(
 def test_what_a_rollback_may_lose(sides: set[str], has_reverse: bool, has_witness: bool, expected: bool) -> None:
     found = may_lose_new_side(frozenset(sides), has_reverse=has_reverse, has_witness=has_witness)
     assert found == expected
+
+
+def test_a_write_that_may_have_been_overwritten_is_in_the_reason_of_the_gate() -> None:
+    write = ReplacedWrite(("7", "a\x1b"), "812", 61.0, 62.0, "v1", "10.1.4.9", "app", "app", pod="users-1")
+    found = WitnessRecord(writers=(REPORTS,), replaced_rows=3, replaced=(write,))
+    assert describe_replaced(found) == (
+        "3 writes of the old side may have been overwritten: key 7, a?: written by v1 users-1 as app at 00:01:01,"
+        " then by transaction 812 before 00:01:02 UTC; and 2 more"
+    )
+    assert describe_replaced(WitnessRecord(writers=(REPORTS,))) == ""
+    for now in (210.0, 1000.0):
+        _, reason = evaluate_witness(found, mode=WitnessMode.OLD_IS_RIGHT, now=now, quiet=30.0, missing=())
+        assert reason.endswith(describe_replaced(found))
+
+
+def test_reads_use_the_new_side_from_the_first_share_on() -> None:
+    strategy = build_expand_contract(sync_by_trigger=False, indexes=False, ramp=(5,), witness=True)
+    release = Release("r", "h", strategy, ReleaseState.RUNNING, 3)
+    assert not reads_new_side(release)
+    assert reads_new_side(release.with_status("read-5", StepStatus.STARTED))
+    assert reads_new_side(release.with_status("read-5", StepStatus.DONE).with_status("read-flag-on", StepStatus.DONE))

@@ -20,7 +20,7 @@ from zdd_tui.model.ddl.catalog import Catalog, Table
 from zdd_tui.model.ddl.lint import new_column_types
 from zdd_tui.model.ddl.names import search_path
 from zdd_tui.model.ddl.rows import block_keys_statement
-from zdd_tui.model.ddl.witness import disagreements_statement
+from zdd_tui.model.ddl.witness import disagreements_statement, last_writes_statement
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.rollback import NewSideCount
 
@@ -213,6 +213,15 @@ async def find_disagreements(
     return [
         Disagreement(tuple(json.loads(row["key"])), tuple(row["differs"] or ()), row["old"], row["new"]) for row in rows
     ]
+
+
+async def find_last_writes(conn: Connection, catalog: Catalog, keys: Sequence[Key]) -> dict[Key, str]:
+    """Returns the id (``xmin``) of the transaction that wrote the old row last; without the rows that are gone."""
+    if not keys:
+        return {}
+    columns = (list(column) for column in zip(*keys, strict=True))
+    rows = await conn.fetch(last_writes_statement(catalog), *columns)
+    return {tuple(json.loads(row["key"])): row["xid"] for row in rows}
 
 
 async def usable_marker(connections: Connections, since: str | None) -> str | None:

@@ -13,7 +13,7 @@ from zdd_tui.backends.postgres.connection import Connection, Row
 from zdd_tui.backends.store.backfill import Key
 from zdd_tui.model.ddl.names import witness_triggers
 from zdd_tui.model.plan.base import Plan
-from zdd_tui.model.release.witness import MAX_COUNTED, WitnessRecord, Writer
+from zdd_tui.model.release.witness import MAX_COUNTED, MAX_SHOWN_REPLACED, ReplacedWrite, WitnessRecord, Writer
 
 MOVED_RECORDS = 5000
 """Records that are moved in one transaction."""
@@ -25,21 +25,34 @@ _MOVE = """
 WITH moved AS (
     DELETE FROM zdd.witness_record WHERE id IN (
         SELECT id FROM zdd.witness_record WHERE release_id = $1 ORDER BY id LIMIT $2)
-    RETURNING *)
+    RETURNING *),
+grouped AS (
+    SELECT release_id, key, application_name, address, role, bool_and(is_copied) AS is_copied,
+        CASE WHEN count(DISTINCT side) FILTER (WHERE NOT is_copied) > 1 THEN 'both'
+            ELSE coalesce(min(side) FILTER (WHERE NOT is_copied), min(side)) END AS side,
+        (array_agg(operation ORDER BY id DESC))[1] AS operation,
+        (array_agg(session_role ORDER BY id DESC))[1] AS session_role, bool_or(is_checked) AS is_checked,
+        bool_or(is_foreign) AS is_foreign, count(*) AS writes, min(at) AS first_at, max(at) AS last_at,
+        coalesce(max(xid::text::numeric) FILTER (WHERE NOT is_copied), max(xid::text::numeric))::text::xid8 AS xid
+    FROM moved GROUP BY release_id, key, application_name, address, role)
 INSERT INTO zdd.witness_row AS w (release_id, key, application_name, address, role, side, operation, session_role,
-    is_checked, is_foreign, writes, first_at, last_at, xid)
-SELECT release_id, key, application_name, address, role,
-    CASE WHEN count(DISTINCT side) > 1 THEN 'both' ELSE min(side) END,
-    (array_agg(operation ORDER BY id DESC))[1], (array_agg(session_role ORDER BY id DESC))[1], bool_or(is_checked),
-    bool_or(is_foreign), count(*), min(at), max(at), max(xid::text::numeric)::text::xid8
-FROM moved GROUP BY release_id, key, application_name, address, role
+    is_checked, is_foreign, writes, first_at, last_at, xid, settled_at, outcome)
+SELECT release_id, key, application_name, address, role, side, operation, session_role,
+    is_checked, is_foreign, writes, first_at, last_at, xid,
+    CASE WHEN is_copied THEN clock_timestamp() END, CASE WHEN is_copied THEN 'copied' ELSE '' END
+FROM grouped
 ON CONFLICT (release_id, key, application_name, address, role) DO UPDATE SET
-    side = CASE WHEN w.settled_at IS NULL AND w.side <> EXCLUDED.side THEN 'both' ELSE EXCLUDED.side END,
+    side = CASE WHEN w.settled_at IS NOT NULL THEN EXCLUDED.side
+        WHEN EXCLUDED.outcome = 'copied' OR w.side = EXCLUDED.side THEN w.side ELSE 'both' END,
     operation = EXCLUDED.operation, session_role = EXCLUDED.session_role,
     is_checked = w.is_checked OR EXCLUDED.is_checked, is_foreign = w.is_foreign OR EXCLUDED.is_foreign,
-    writes = w.writes + EXCLUDED.writes, last_at = EXCLUDED.last_at, xid = EXCLUDED.xid, settled_at = NULL,
-    outcome = '', error = ''
+    writes = w.writes + EXCLUDED.writes, last_at = EXCLUDED.last_at,
+    xid = CASE WHEN w.settled_at IS NULL AND EXCLUDED.outcome = 'copied' THEN w.xid ELSE EXCLUDED.xid END,
+    settled_at = CASE WHEN w.settled_at IS NOT NULL THEN EXCLUDED.settled_at END,
+    outcome = CASE WHEN w.settled_at IS NOT NULL THEN EXCLUDED.outcome ELSE '' END, error = ''
 """
+"""A write that was copied at its commit is settled, and leaves what is open as it is: both sides agreed before it, so
+another transaction than the open one has made them agree."""
 
 _WRITER_COLUMNS = "application_name, address, role, session_role, rows, open_rows, coalesce(pod, '') AS pod"
 _TIMES = "extract(epoch FROM first_at)::float8 AS first_at, extract(epoch FROM last_at)::float8 AS last_at"
@@ -50,11 +63,20 @@ json_build_object(
             SELECT DISTINCT key FROM zdd.witness_row WHERE release_id = $1 AND settled_at IS NULL
             LIMIT {MAX_COUNTED}) o)
         + (SELECT count(*) FROM (
-            SELECT FROM zdd.witness_record WHERE release_id = $1 LIMIT {MAX_COUNTED}) r),
+            SELECT FROM zdd.witness_record WHERE release_id = $1 AND NOT is_copied LIMIT {MAX_COUNTED}) r),
+    'has_records', EXISTS (SELECT FROM zdd.witness_record WHERE release_id = $1),
     'writers', (SELECT coalesce(json_agg(w ORDER BY last_at DESC), '[]') FROM (
         SELECT {_WRITER_COLUMNS}, {_TIMES} FROM zdd.witness_writer WHERE release_id = $1) w),
     'error', coalesce((SELECT error FROM zdd.witness_row
-        WHERE release_id = $1 AND settled_at IS NULL AND error <> '' ORDER BY first_at LIMIT 1), ''))
+        WHERE release_id = $1 AND settled_at IS NULL AND error <> '' ORDER BY first_at LIMIT 1), ''),
+    'replaced_rows', (SELECT count(*) FROM zdd.witness_row WHERE release_id = $1 AND replaced_at IS NOT NULL),
+    'replaced', (SELECT coalesce(json_agg(r), '[]') FROM (
+        SELECT key, replaced_by AS transaction, extract(epoch FROM replaced_write)::float8 AS written_at,
+            extract(epoch FROM replaced_at)::float8 AS found_at, application_name, address, role, session_role,
+            coalesce((SELECT pod FROM zdd.witness_writer AS w WHERE w.release_id = t.release_id
+                AND (w.application_name, w.address, w.role) = (t.application_name, t.address, t.role)), '') AS pod
+        FROM zdd.witness_row AS t WHERE release_id = $1 AND replaced_at IS NOT NULL
+        ORDER BY replaced_at DESC LIMIT {MAX_SHOWN_REPLACED}) r))
 """  # noqa: S608  the pieces are constants
 """What the witness has found, as a JSON expression with the release's id as $1."""
 
@@ -74,7 +96,14 @@ class OpenRow:
 
 def parse_witness(raw: Any) -> WitnessRecord:
     """Converts the JSON of that expression."""
-    return WitnessRecord(raw["open_rows"], tuple(Writer(**writer) for writer in raw["writers"]), raw["error"])
+    return WitnessRecord(
+        raw["open_rows"],
+        tuple(Writer(**writer) for writer in raw["writers"]),
+        raw["error"],
+        raw["has_records"],
+        raw["replaced_rows"],
+        tuple(ReplacedWrite(**each | {"key": tuple(each["key"])}) for each in raw["replaced"]),
+    )
 
 
 async def start_recording(conn: Connection, release_id: int, name: str, counts_from: str) -> None:
@@ -171,7 +200,7 @@ async def read_sides_now(conn: Connection, release_id: int, key: Key) -> frozens
     """As :func:`read_open_sides` for one key, with the records that are not moved yet: call it with the row locked."""
     rows = await conn.fetch(
         "SELECT side FROM zdd.witness_row WHERE release_id = $1 AND key = $2::text::jsonb AND settled_at IS NULL"
-        " UNION SELECT side FROM zdd.witness_record WHERE release_id = $1 AND key = $2::text::jsonb",
+        " UNION SELECT side FROM zdd.witness_record WHERE release_id = $1 AND key = $2::text::jsonb AND NOT is_copied",
         release_id,
         json.dumps(list(key)),
     )
@@ -201,6 +230,35 @@ async def settle_rows(conn: Connection, release_id: int, keys: Iterable[Key], ou
         release_id,
         dumped,
         outcome,
+    )
+
+
+async def list_old_side_writes(conn: Connection, release_id: int, keys: Iterable[Key]) -> dict[Key, frozenset[str]]:
+    """Reads, for open rows whose old side was written alone, the transactions that did: ids as in a row's ``xmin``.
+
+    A row that no commit has compared counts where its writer is recorded for the old side only.
+    """
+    rows = await conn.fetch(
+        "SELECT key, array_agg(DISTINCT (xid::text::numeric % 4294967296)::text) AS xids FROM zdd.witness_row"
+        " WHERE release_id = $1 AND key = ANY ($2::text[]::jsonb[]) AND settled_at IS NULL"
+        " AND (side = 'old' OR side = 'both' AND is_checked) GROUP BY key",
+        release_id,
+        [json.dumps(list(key)) for key in keys],
+    )
+    return {tuple(json.loads(row["key"])): frozenset(row["xids"]) for row in rows}
+
+
+async def mark_replaced(conn: Connection, release_id: int, found: Mapping[Key, str]) -> None:
+    """Records that the open writes of the old side may have been overwritten, by the transaction that wrote it last.
+
+    Args:
+        found: that transaction's id, by key.
+    """
+    await conn.executemany(
+        "UPDATE zdd.witness_row SET is_checked = true, replaced_at = clock_timestamp(), replaced_write = last_at,"
+        " replaced_by = $3 WHERE release_id = $1 AND key = $2::text::jsonb AND settled_at IS NULL"
+        " AND (side = 'old' OR side = 'both' AND is_checked)",
+        [(release_id, json.dumps(list(key)), transaction) for key, transaction in found.items()],
     )
 
 

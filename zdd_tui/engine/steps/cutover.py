@@ -11,6 +11,7 @@ from zdd_tui.engine.steps.flags import save_flag_values, set_flag_and_wait, undo
 from zdd_tui.engine.steps.new_side import advance_sequences, keep_sequences_apart
 from zdd_tui.engine.steps.rollout import roll_out, save_current_image
 from zdd_tui.engine.steps.undo import roll_back
+from zdd_tui.engine.witness import settle_until_unchanged
 from zdd_tui.model.ddl import undo_reverse_statements
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.flag import ON, FlagValue
@@ -36,6 +37,7 @@ class ReadRamp:
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         assert step.value is not None, f"{step.name} has no share"
+        await settle_until_unchanged(ctx)
         key = ctx.expand_contract_plan.flags.read
         await save_flag_values(ctx, step, key)
         await set_flag_and_wait(ctx, step, key, FlagValue(step.value))
@@ -48,9 +50,14 @@ class ReadRamp:
 
 
 class ReadFlagOn:
-    """Switches all reads to the new side with one flag."""
+    """Switches all reads to the new side with one flag.
+
+    Before that, as before each share of reads, what is recorded is copied: V2 that reads the new side would overwrite
+    it. What is written later is copied at its commit.
+    """
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
+        await settle_until_unchanged(ctx)
         key = ctx.expand_contract_plan.flags.read
         await save_flag_values(ctx, step, key)
         await set_flag_and_wait(ctx, step, key, ON)

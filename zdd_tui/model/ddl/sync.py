@@ -214,14 +214,20 @@ def _shows_new_version(plan: Plan, catalog: Catalog, archived: bool) -> str:
 
 
 def _function_sql(plan: Plan, schema: str, name: str, body: str) -> str:
-    # A writer of the application waits for a lock of the other side no longer than our own DDL would. That is shorter
-    # than the server's deadlock_timeout, so in a deadlock the copy gives way, and no statement of the application.
-    timeout = max(1, round(plan.database.lock_timeout_max * 1000))
     return (
         f"CREATE OR REPLACE FUNCTION {quote_qualified(schema, name)}() RETURNS trigger LANGUAGE plpgsql\n"
-        f"SECURITY DEFINER SET search_path = {search_path(plan)} SET lock_timeout = {quote_literal(f'{timeout}ms')}\n"
+        f"SECURITY DEFINER SET search_path = {search_path(plan)} SET lock_timeout = {copy_lock_timeout(plan)}\n"
         f"AS {dollar_quoted(body)}"
     )
+
+
+def copy_lock_timeout(plan: Plan) -> str:
+    """How long the copy of a row waits for a lock of the other side, as a literal.
+
+    A writer of the application waits no longer than our own DDL would. That is shorter than the server's
+    deadlock_timeout, so in a deadlock the copy gives way, and no statement of the application.
+    """
+    return quote_literal(f"{max(1, round(plan.database.lock_timeout_max * 1000))}ms")
 
 
 def _sync_function(
@@ -567,13 +573,45 @@ def _copy_to_table(plan: Plan, catalog: Catalog, source: Side, archived: bool, i
     """Copies a row of one table to the other, unless the statement is itself such a copy."""
     copy = _copy_unless_different(plan, catalog, source, archived) if is_two_way else _overwrite(plan, catalog)
     other = quote_literal("new" if source == "old" else "old")
+    return f"""
+    IF current_setting({quote_literal(SYNC_SETTING)}, true) = {other} THEN RETURN NULL; END IF;
+{_marked_copy(source, copy)}"""
+
+
+def _marked_copy(source: Side, copy: str) -> str:
+    """The copy under the setting by which the other direction's trigger does nothing."""
     setting = quote_literal(SYNC_SETTING)
     # An error takes the setting back with the rest of its block.
-    return f"""
-    IF current_setting({setting}, true) = {other} THEN RETURN NULL; END IF;
-    PERFORM set_config({setting}, {quote_literal(source)}, true);
+    return f"""    PERFORM set_config({setting}, {quote_literal(source)}, true);
 {copy}
     PERFORM set_config({setting}, '', true);"""
+
+
+def copy_at_commit(plan: Plan, catalog: Catalog, archived: bool) -> str:
+    """Copies the row of a deferred trigger on the old table to the new side, for a writer of the old side alone.
+
+    By the rule of the sync triggers: only where the new side is still the image of OLD. Anything else is raised. Column
+    kind: the new columns get the image of the row as it is at commit, so the first event of several is enough.
+    """
+    if plan.change.kind == "table":
+        return _marked_copy("old", _copy_unless_different(plan, catalog, "old", archived))
+    new = catalog.new_table.require_columns(plan.change.up)
+    written = " OR ".join(f"zdd_t.{column.sql} IS NOT NULL" for column in new)
+    copy = (
+        f"UPDATE {old_table_sql(plan, catalog, archived)} AS zdd_t"
+        f" SET ({quote_names(column.name for column in new)}) = (SELECT {_expressions(new, plan.change.up)}"
+        f" FROM {row_source('zdd_t', old_fields(plan, catalog, archived), plan.change.table.name)})\n"
+        f"      WHERE {_key_match(catalog, 'NEW')}"
+    )
+    return f"""
+    IF TG_OP = 'INSERT' THEN
+      {copy} AND NOT ({written});
+    ELSE
+      {copy} AND {_agree_condition(plan, catalog, archived, "OLD", "zdd_t")};
+    END IF;
+    IF NOT FOUND THEN
+      {_RAISE_CONFLICT};
+    END IF;"""
 
 
 def _overwrite(plan: Plan, catalog: Catalog) -> str:

@@ -3,6 +3,11 @@
 The trigger compares at commit, so a writer may write the two sides in any order. It never fails or delays the
 application: every error is caught, a lock is waited for once in a transaction and only briefly, and records are only
 added. A record that cannot be written is counted in a sequence.
+
+From cutover until the old side is archived it also copies a row whose old side was written alone to the new side, in
+the transaction of its writer: reads use the new side, and V2 writes whole rows from what it has read, so it may replace
+a write that is copied later. The writer is recorded all the same. A row that cannot be copied stays as it is, and is
+recorded as different.
 """
 
 # ruff: noqa: S608  names are quoted, expressions have passed the lint, values are parameters
@@ -10,6 +15,7 @@ added. A record that cannot be written is counted in a sequence.
 from zdd_tui.model.ddl.catalog import Catalog, CatalogColumn
 from zdd_tui.model.ddl.names import (
     SCHEMA,
+    SYNC_SETTING,
     WITNESS_SETTING,
     Side,
     old_column_name,
@@ -19,6 +25,8 @@ from zdd_tui.model.ddl.names import (
     witness_triggers,
 )
 from zdd_tui.model.ddl.sync import (
+    copy_at_commit,
+    copy_lock_timeout,
     distinct_condition,
     new_fields,
     old_fields,
@@ -64,6 +72,8 @@ def create_witness_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
 
 def extend_witness_statements(plan: Plan, catalog: Catalog) -> tuple[str, ...]:
     """The witness from cutover on: writes of both sides, which also agree when ``down`` gives the old side.
+
+    A write of the old side alone is copied at its commit.
 
     In the column kind one trigger watches the columns of both sides, in place of the one before it.
     """
@@ -138,6 +148,22 @@ def disagreements_statement(plan: Plan, catalog: Catalog, *, either: bool) -> st
         f"  CASE WHEN {present_old} AND {present_new} THEN array_remove(ARRAY[{cases}], NULL) END AS differs\n"
         f"FROM unnest({arrays}) AS wanted ({', '.join(names)})\n"
         f"CROSS JOIN LATERAL (SELECT) AS zdd_one{source}\nWHERE {differs}"
+    )
+
+
+def last_writes_statement(catalog: Catalog) -> str:
+    """Which transaction has written the old row of each given key last. Parameters: one ``text[]`` a key column.
+
+    Columns of the result: ``key`` (JSON array of texts), ``xid``. A row that is gone is left out.
+    """
+    names = [f"k{number}" for number in range(1, len(catalog.key) + 1)]
+    arrays = ", ".join(f"${number}::text[]" for number in range(1, len(catalog.key) + 1))
+    match = " AND ".join(
+        f"zdd_t.{column.sql} = wanted.{name}::{column.type}" for name, column in zip(names, catalog.key, strict=True)
+    )
+    return (
+        f"SELECT jsonb_build_array({', '.join(f'wanted.{name}' for name in names)}) AS key, zdd_t.xmin::text AS xid\n"
+        f"FROM unnest({arrays}) AS wanted ({', '.join(names)}) JOIN {catalog.old.sql} AS zdd_t ON {match}"
     )
 
 
@@ -245,11 +271,11 @@ def _lock_timeout(plan: Plan) -> str:
     return quote_literal(f"{min(LOCK_TIMEOUT_MS, max(1, round(plan.database.lock_timeout * 1000)))}ms")
 
 
-def _record_sql(plan: Plan, key: str, side: str, is_checked: str) -> str:
+def _record_sql(plan: Plan, key: str, side: str, is_checked: str, is_copied: str = "false") -> str:
     setting = "current_setting('role')"
-    return f"""INSERT INTO zdd.witness_record (release_id, key, side, operation, is_checked, is_foreign, xid, role,
-          session_role, application_name, address, pid)
-        SELECT w.release_id, {key}, {side}, TG_OP, {is_checked}, pg_current_xact_id() >= w.counts_from,
+    return f"""INSERT INTO zdd.witness_record (release_id, key, side, operation, is_checked, is_copied, is_foreign, xid,
+          role, session_role, application_name, address, pid)
+        SELECT w.release_id, {key}, {side}, TG_OP, {is_checked}, {is_copied}, pg_current_xact_id() >= w.counts_from,
           pg_current_xact_id(), CASE {setting} WHEN 'none' THEN session_user ELSE {setting} END, session_user,
           current_setting('application_name'), coalesce(host(inet_client_addr()), ''), pg_backend_pid()
         FROM zdd.witness AS w WHERE w.name = {quote_literal(plan.name)} AND w.counts_from IS NOT NULL"""
@@ -271,7 +297,8 @@ def _row_body(plan: Plan, catalog: Catalog, side: Side, either: bool, archived: 
 
     1. The written row is compared first, which is cheap and enough for a writer of both sides.
     2. A writer that changed nothing of either side did not make them differ, though it named the columns.
-    3. What is stored under the row's key, and under the key before an UPDATE of it, is compared and recorded.
+    3. What is stored under the row's key, and under the key before an UPDATE of it, is compared and recorded. From
+       cutover until the archive a row whose old side was written is copied before.
 
     No variable has a type of the database: one that was renamed would make the function, and so the statement of the
     application, fail before anything can be caught.
@@ -285,6 +312,7 @@ def _row_body(plan: Plan, catalog: Catalog, side: Side, either: bool, archived: 
         changed = _changed(plan, catalog, _watched_columns(plan, catalog, "new"), archived)
     else:
         written_side = quote_literal(side)
+    copies = either and side == "old" and not archived
     return f"""
 #variable_conflict use_column
 DECLARE
@@ -294,6 +322,8 @@ DECLARE
   zdd_row record;
   zdd_checked boolean;
   zdd_differs boolean;
+  zdd_copied boolean;
+  zdd_names text;
 BEGIN
 {_quick_check(plan, catalog, side, archived, same_key)}
   zdd_setting := coalesce(current_setting('{WITNESS_SETTING}', true), '');
@@ -305,8 +335,9 @@ BEGIN
 {_choose_row(plan, same_key)}
       zdd_checked := zdd_read;
       zdd_differs := true;
+      zdd_copied := false;
 {_compare_stored(plan, catalog, either, archived)}
-      IF zdd_differs THEN
+      IF zdd_differs THEN{_copy_old_side(plan, catalog, archived) if copies else ""}
 {_record_row(plan, catalog, written_side)}
       END IF;
     END LOOP;
@@ -371,11 +402,42 @@ def _compare_stored(plan: Plan, catalog: Catalog, either: bool, archived: bool) 
       END IF;"""
 
 
+def _copy_old_side(plan: Plan, catalog: Catalog, archived: bool) -> str:
+    """Copies the row to the new side where both could be compared, and notes that in ``zdd_copied``.
+
+    Turn 1 copies a key that changed along; then turn 2 finds nothing different. Deferred constraints of the new side
+    are checked within the block: after it their error would be one of the application's COMMIT.
+    """
+    own = ", ".join(quote_literal(name) for each in _SIDES for name in witness_triggers(plan, each))
+    table = f"{quote_literal(catalog.new_table.sql)}::regclass"
+    return f"""
+        IF zdd_checked AND current_setting({quote_literal(SYNC_SETTING)}, true) IS DISTINCT FROM 'new' THEN
+          BEGIN
+            zdd_timeout := current_setting('lock_timeout');
+            PERFORM set_config('lock_timeout', {copy_lock_timeout(plan)}, true);
+{copy_at_commit(plan, catalog, archived)}
+            SELECT string_agg(format('%I.%I', s.nspname, c.conname), ', ') INTO zdd_names FROM pg_constraint AS c
+              JOIN pg_namespace AS s ON s.oid = c.connamespace
+              WHERE {table} IN (c.conrelid, c.confrelid) AND c.condeferrable AND c.conname NOT IN ({own});
+            IF zdd_names IS NOT NULL THEN
+              EXECUTE 'SET CONSTRAINTS ' || zdd_names || ' IMMEDIATE';
+            END IF;
+            PERFORM set_config('lock_timeout', zdd_timeout, true);
+            zdd_copied := true;
+          EXCEPTION WHEN OTHERS OR query_canceled THEN
+            IF SQLSTATE IN ('40P01', '55P03', '57014') THEN
+              zdd_read := false;
+              PERFORM set_config('{WITNESS_SETTING}', '{_NOT_COMPARED}', true);
+            END IF;
+          END;
+        END IF;"""
+
+
 def _record_row(plan: Plan, catalog: Catalog, side: str) -> str:
     """Records ``zdd_row``. ``side``: an expression for the side that was written."""
     values = [f"zdd_row.{quote_identifier(name)}" for name in catalog.key_names]
     key = f"jsonb_build_array({', '.join(map(portable_key_text, catalog.key, values))})"
-    return _with_timeout(plan, f"        {_record_sql(plan, key, side, 'zdd_checked')};")
+    return _with_timeout(plan, f"        {_record_sql(plan, key, side, 'zdd_checked', 'zdd_copied')};")
 
 
 def _with_timeout(plan: Plan, statements: str) -> str:

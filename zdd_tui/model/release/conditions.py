@@ -31,7 +31,10 @@ StepDetails = Mapping[str, Mapping[str, Any]]
 """What the steps have stored, by their names."""
 
 ENABLED, ALWAYS_ENABLED = ("O", "A"), ("A",)
-"""Values of ``pg_trigger.tgenabled``: fires in ordinary sessions; also where session_replication_role is replica."""
+"""Values of ``pg_trigger.tgenabled``: fires in ordinary sessions; also where session_replication_role is replica.
+
+Sync triggers are always enabled; those that an earlier zdd installed are not, and are no breach for that.
+"""
 
 NEW_SCHEMA = "new schema"
 ALL_ROWS = "all rows visible"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Literal
 
@@ -13,6 +14,7 @@ from zdd_tui.model.release.state import Release, StepStatus
 from zdd_tui.model.workload.pod import PodFacts
 
 MAX_SHOWN_WRITERS = 3
+MAX_SHOWN_REPLACED = 3
 MAX_COUNTED = 1000
 """New records are counted up to this number."""
 
@@ -90,13 +92,54 @@ class Writer:
     @property
     def name(self) -> str:
         """``reports-worker 10.1.4.7 as app``; a pod's name stands for its address."""
-        role = self.role if self.role == self.session_role else f"{self.role} (login {self.session_role})"
-        text = f"{self.application_name or 'no application_name'} {self.pod or self.address or 'local'} as {role}"
-        # The name of a role may hold control characters.
-        return "".join(letter if letter.isprintable() else "?" for letter in text)
+        return _describe_client(self)
 
     def __str__(self) -> str:
         return f"{self.name}: {self.rows:,} row{'' if self.rows == 1 else 's'}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplacedWrite:
+    """A write of the old side alone that may have been overwritten: it was not copied, and then both sides agreed
+    although another transaction had written the old side. V2 that reads the new side writes whole rows from there.
+
+    Attributes:
+        key: of the row, as texts.
+        transaction: id (xmin) of the transaction that wrote the old side last. Who that was is not recorded.
+        written_at: of the recorded write; ``found_at``: when both sides were found equal; both in seconds since the
+            epoch, by the database's clock.
+    """
+
+    key: tuple[str, ...]
+    transaction: str
+    written_at: float
+    found_at: float
+    application_name: str
+    address: str
+    role: str
+    session_role: str
+    pod: str = ""
+
+    def __str__(self) -> str:
+        return (
+            f"key {', '.join(_printable(part) for part in self.key)}: written by {_describe_client(self)} at"
+            f" {_clock(self.written_at)}, then by transaction {self.transaction} before {_clock(self.found_at)} UTC"
+        )
+
+
+def _clock(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%H:%M:%S}"
+
+
+def _describe_client(client: Writer | ReplacedWrite) -> str:
+    role = client.role if client.role == client.session_role else f"{client.role} (login {client.session_role})"
+    # The name of a role may hold control characters.
+    name = client.application_name or "no application_name"
+    return _printable(f"{name} {client.pod or client.address or 'local'} as {role}")
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +150,16 @@ class WitnessRecord:
         open_rows: rows whose two sides differ, or whose comparison is not done.
         writers: the last to write first.
         error: why a row could not be copied again; else empty.
+        has_records: there are new records, perhaps only of writes that were copied at their commit.
+        replaced_rows: writes that may have been overwritten; ``replaced``: the last of them.
     """
 
     open_rows: int = 0
     writers: tuple[Writer, ...] = ()
     error: str = ""
+    has_records: bool = False
+    replaced_rows: int = 0
+    replaced: tuple[ReplacedWrite, ...] = ()
 
 
 NOTHING_RECORDED = WitnessRecord()
@@ -173,12 +221,33 @@ def describe_writers(writers: Sequence[Writer]) -> str:
     return text + (f"; and {more} more" if more > 0 else "")
 
 
+def describe_replaced(found: WitnessRecord) -> str:
+    """``2 writes of the old side may have been overwritten: key 7: written by …``; empty where there is none."""
+    if not found.replaced_rows:
+        return ""
+    count = count_noun(found.replaced_rows, "write")
+    more = found.replaced_rows - len(found.replaced)
+    return (
+        f"{count} of the old side may have been overwritten: {'; '.join(map(str, found.replaced))}"
+        f"{f'; and {more:,} more' if more > 0 else ''}"
+    )
+
+
+def reads_new_side(release: Release) -> bool:
+    """Whether reads use the new side, wholly or in part."""
+    return any(
+        status.has_effect
+        for step, status in zip(release.strategy.steps, release.statuses, strict=True)
+        if step.moves_reads
+    )
+
+
 def evaluate_witness(
     found: WitnessRecord, *, mode: WitnessMode, now: float, quiet: float, missing: Sequence[str]
 ) -> tuple[Verdict, str]:
     """The verdict of the gate ``witness-empty``.
 
-    A writer whose rows were copied again is not corrected yet: it passes only after it has been quiet for a while.
+    A writer whose rows were copied is not corrected yet: it passes only after it has been quiet for a while.
 
     Args:
         now: seconds since the epoch, by the database's clock.
@@ -190,6 +259,11 @@ def evaluate_witness(
             f"trigger {missing[0]} is missing or disabled: writes of one side are not recorded; the agent creates it"
             " again, and compares what was written meanwhile"
         )
+    verdict, reason = _evaluate_writers(found, mode=mode, now=now, quiet=quiet)
+    return verdict, "; ".join(part for part in (reason, describe_replaced(found)) if part)
+
+
+def _evaluate_writers(found: WitnessRecord, *, mode: WitnessMode, now: float, quiet: float) -> tuple[Verdict, str]:
     writers = describe_writers(found.writers)
     if found.open_rows:
         more = " or more" if found.open_rows >= MAX_COUNTED else ""
@@ -209,7 +283,7 @@ def evaluate_witness(
     if left > 0:
         return (
             Verdict.PENDING,
-            f"wrote only one side, copied again: {writers}; passes when quiet for {format_duration(quiet)}",
+            f"wrote only one side, copied to the other: {writers}; passes when quiet for {format_duration(quiet)}",
         )
     since = format_duration(now - max(writer.last_at for writer in found.writers))
     return Verdict.PASS, f"no row differs; quiet for {since}: {writers}"

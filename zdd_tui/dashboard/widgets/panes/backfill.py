@@ -86,8 +86,9 @@ class BackfillPane(Pane):
             idle=_idle_seconds(board, context),
         )
         writers = writer_lines(record.witness, cells)
-        # Rows that differ now come first, because somebody must act on them; writers of the past come last.
-        lines = [*writers, *lines] if record.witness.open_rows else [*lines, *writers]
+        # Rows that differ now, or may be lost, come first, because somebody must act; writers of the past come last.
+        is_urgent = record.witness.open_rows or record.witness.replaced_rows
+        lines = [*writers, *lines] if is_urgent else [*lines, *writers]
         lines += _extra_lines(backfill, tuned, strip, cells) if backfill is not None else []
         return [dim(line) for line in lines] if self.is_uncertain(board, context) else lines
 
@@ -102,10 +103,14 @@ def _idle_seconds(board: DashboardState, context: RenderContext) -> float:
 
 
 def writer_lines(found: WitnessRecord, cells: int) -> list[Line]:
-    """Who wrote only one side, one line each."""
+    """Which writes may have been overwritten, and who wrote only one side, one line each."""
+    replaced = [f"✗ may have been overwritten: {write}" for write in found.replaced]
+    if more := found.replaced_rows - len(replaced):
+        replaced.append(f"  and {count_noun(more, 'more write')}")
+    lines: list[Line] = [((truncate(text, cells), TextStyle.BAD),) for text in replaced]
     glyph, style = ("✗", TextStyle.BAD) if found.open_rows else ("!", TextStyle.WARN)
     shown = found.writers[:MAX_SHOWN_WRITERS]
-    lines: list[Line] = [((truncate(f"{glyph} wrote one side: {writer}", cells), style),) for writer in shown]
+    lines += [((truncate(f"{glyph} wrote one side: {writer}", cells), style),) for writer in shown]
     if more := len(found.writers) - len(shown):
         lines.append(((truncate(f"  and {more} more {'writer' if more == 1 else 'writers'}", cells), style),))
     return lines

@@ -165,11 +165,14 @@ async def test_a_dropped_index_a_changed_type_and_a_lost_constraint_stop_the_rel
 
 async def test_what_the_release_itself_changes_is_no_breach(pg_dsn: str, db: asyncpg.Connection) -> None:
     await db.execute(SCHEMA + "DROP STATISTICS notes_statistics; CREATE EXTENSION pg_stat_statements")
+    await db.execute("CREATE TABLE tickets (id int)")
     operations = (
         "ALTER TABLE notes ALTER user_id SET NOT NULL, ALTER body SET NOT NULL, ALTER code SET NOT NULL",
         "ALTER TABLE notes ADD COLUMN token uuid NOT NULL DEFAULT gen_random_uuid() UNIQUE, ADD COLUMN s bigserial",
         "ALTER TABLE notes ADD COLUMN extra varchar(5) CHECK (extra <> ''); ALTER TABLE notes ALTER extra TYPE text",
         "ALTER TABLE notes ADD i int GENERATED ALWAYS AS IDENTITY; ALTER TABLE notes RENAME legacy TO old",
+        "ALTER TYPE kind RENAME TO k; CREATE TYPE kind AS ENUM ('a', 'c', 'b'); ALTER TABLE tickets ADD kind kind",
+        "ALTER TABLE notes ALTER kind TYPE kind USING kind::text::kind; DROP TYPE k",
         "ALTER TABLE notes ALTER n TYPE bigint, ADD CONSTRAINT big CHECK (user_id < 1000)",
         "CREATE UNIQUE INDEX notes_u ON notes (user_id); CREATE TABLE tags (id int); ALTER TABLE tags RENAME TO labels",
         "DROP INDEX notes_kind; DROP TABLE unused; ALTER TABLE teams RENAME TO groups",

@@ -471,7 +471,7 @@ def relation_sql(relation: Any) -> str:
 
 def default_topic(table: str, column: str) -> str:
     """What statements about the default of a column set: an identity takes its place, too."""
-    return f"default of {table}.{column}"
+    return f"default of {same_table(table)}.{column}"
 
 
 def column_exists(table: str, column: str) -> str:

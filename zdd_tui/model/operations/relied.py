@@ -95,7 +95,7 @@ def _collect(steps: tuple[tuple[str, OperationStep], ...]) -> ReliedObjectsOfPla
         words = _words(step)
         declared = {(each.kind, each.table, each.name): each for each in _declared(step)}
         for key, changes in intervals.items():
-            if key not in declared and _table_word(key[1]) in words:
+            if key not in declared and (_table_word(key[1]) in words or _renames_types(step)):
                 changes.append(ReliedChange(name, None, may_remove=key[2] in words or _may_change_names(step)))
         for key, each in declared.items():
             intervals.setdefault(key, []).append(ReliedChange(name, each))
@@ -140,6 +140,11 @@ def _may_change_names(step: OperationStep) -> bool:
     """Whether a step may rename or drop what its statements do not name: blocks, and those about a whole table."""
     is_whole = re.compile(r"DO |CALL |SELECT |DROP |ALTER TABLE \S+ (RENAME TO|SET SCHEMA) ")
     return step.are_locks_known or any(is_whole.match(each) for each in step.statements)
+
+
+def _renames_types(step: OperationStep) -> bool:
+    """Whether columns of any table may have a type of another name afterwards."""
+    return any(each.startswith("ALTER TYPE ") and " RENAME TO " in each for each in step.statements)
 
 
 def _table_word(table: str) -> str:

@@ -264,10 +264,7 @@ def _own_defaults(found: list[Operation]) -> None:
         if not isinstance(operation, TypeOperation):
             continue
         (change,) = operation.changes
-        topics = {
-            default_topic(table, change.column)
-            for table in (change.table, same_table(change.table), f"public.{change.table}")
-        }
+        topic = default_topic(change.table, change.column)
         for later in range(number + 1, len(found)):
             other = found[later]
             if change.swapped is not None and any(_sets(step, change) for step in other.steps):
@@ -275,7 +272,7 @@ def _own_defaults(found: list[Operation]) -> None:
                     f"{other.summary}: {change.label} has the old type until contract, and may lack the value",
                     "write the UPDATE before the type is replaced, or in a release of its own",
                 )
-            default = _default_of_new(other, change) if other.topic in topics and _is_replaced(operation) else None
+            default = _default_of_new(other, change) if other.topic == topic and _is_replaced(operation) else None
             if default is not None and change.is_default_dropped:
                 change = replace(change, default=default)
                 found[later] = replace(other, steps=())

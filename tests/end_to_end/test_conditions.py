@@ -306,7 +306,7 @@ async def test_a_breach_while_reads_use_the_new_side_outlives_its_agent(tmp_path
             ),
             timeout=90,
         )
-        assert "copied again" in record.gates["witness-empty"].reason, "until V3 the old side is right"
+        assert "copied to the other" in record.gates["witness-empty"].reason, "at the commit of each write"
         await driver.roll_back()
         assert not (await driver.read_record()).release.unmet
 

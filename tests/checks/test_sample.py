@@ -180,7 +180,7 @@ async def test_rows_that_break_the_old_tables_own_rules_are_left_out(db: asyncpg
     await insert_rows(db, 10)
     await db.execute("ALTER TABLE users ADD CONSTRAINT short CHECK (length(first_name) < 7) NOT VALID")
     lines = await check_sampled_rows(db, make_plan("table", "trigger"))
-    assert any("the table's own rules refuse 1 of 10 sampled rows" in line for line in lines)
+    assert any("the table's own rules refuse 1 more sampled row" in line for line in lines), lines
 
 
 async def test_the_check_of_rows_is_quick_and_holds_no_lock(db: asyncpg.Connection, pg_dsn: str) -> None:

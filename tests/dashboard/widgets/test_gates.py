@@ -108,7 +108,7 @@ async def test_stale_gates_are_marked_and_dimmed() -> None:
         assert pane.has_class("-stale")
         present = [line for line in pane.plain_text().splitlines() if "▶" in line]
         assert len(present) == 2
-        assert all("? unknown" in line and "STALE 43s" in line for line in present)
+        assert all("? unknown    43s agent not known; last: " in line for line in present), present
         tones = {str(style) for at in range(1, len(pane._lines)) for text, style in pane._lines[at] if text.strip()}
         assert tones == {"dim"}
 

@@ -31,14 +31,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from zdd_tui.testbed.processes import end_with_parent, spawn
+from zdd_tui.testbed.processes import end_with_parent, same_at_start, spawn
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "zdd_tui"
 START_SECONDS = 60.0
 _LIMIT = 1 << 17
-_READ_AT_START = ("PYTHON", "LANG", "LC_", "TZ", "LD_", "MALLOC_", "OPENSSL_", "SSL_")
-"""Variables that an interpreter reads once: a program that has others than the warm process is started afresh."""
 
 
 class WarmProcess:
@@ -97,7 +95,7 @@ class WarmProcess:
 
 def can_fork(env: Mapping[str, str]) -> bool:
     """Nothing in the environment is for a new interpreter alone."""
-    return _read_at_start(env) == _read_at_start(os.environ)
+    return same_at_start(env, os.environ)
 
 
 def fork_program(
@@ -168,10 +166,6 @@ def _link() -> _Link:
     link = _Link()
     atexit.register(link.close)
     return link
-
-
-def _read_at_start(env: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in env.items() if name.startswith(_READ_AT_START)}
 
 
 # The warm process

@@ -123,7 +123,7 @@ async def _choose_copies(
     # From cutover on a row of which only the new side was written is not the old side's to correct.
     reads_new = reads_new_side(record.release)
     proved = {side: not is_truncated and continuity.proves_written_alone(side) for side in SIDES}
-    chosen = []
+    chosen: list[tuple[Key, Copy]] = []
     for row in differing:
         side: Side = "new" if row.sides == {"new"} else "old"
         if copy := choose_copy(mode, row.sides, reads_new=reads_new, is_proved=proved[side]):

@@ -21,7 +21,7 @@ from zdd_tui.model.errors import PlanError, StepFailed
 from zdd_tui.model.operations.base import Fill, Operation, OperationStep, StepMode, shorten
 from zdd_tui.model.operations.fills import CTID
 from zdd_tui.model.operations.registry import numbered_steps, plan_operations
-from zdd_tui.model.operations.removed import UseBaseline, find_uses, removed_objects, replaced_routines
+from zdd_tui.model.operations.removed_use import UseBaseline, find_uses, removed_objects, replaced_routines
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationsPlan
 from zdd_tui.model.release.strategies import REMOVED_GATE

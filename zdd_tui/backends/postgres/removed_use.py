@@ -15,7 +15,7 @@ import asyncpg
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.query_stats import CANNOT_SEE_ALL, STATEMENTS_SCHEMA
 from zdd_tui.model.operations.base import RemovedKind, RemovedObject
-from zdd_tui.model.operations.removed import (
+from zdd_tui.model.operations.removed_use import (
     ClientSession,
     ResolvedObject,
     StatementCount,

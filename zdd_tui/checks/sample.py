@@ -57,7 +57,9 @@ def describe_tried_rows(plan: Plan, tried: TriedRows) -> list[str]:
     lines = [f"{_sample(tried)} of {plan.change.table} copied to the new side and back, on scratch tables"]
     if tried.broken:
         count = sum(failure.rows for failure in tried.broken)
-        lines.append(f"note: {count} of {_sample(tried)} not valid by the table's rules: {_reason(tried.broken[0])}")
+        lines.append(
+            f"note: the table's own rules refuse {count_noun(count, 'more sampled row')}: {_reason(tried.broken[0])}"
+        )
     if tried.forward:
         lines.append(
             f"note: {_count(tried.forward)} of {_sample(tried)} cannot be copied, and"

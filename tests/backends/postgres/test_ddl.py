@@ -40,7 +40,7 @@ async def test_a_prepared_transaction_is_named_as_what_blocks(tmp_path: Path) ->
             await conn.execute("BEGIN; SELECT FROM users; PREPARE TRANSACTION 'left behind'")
             plan = make_plan(dsn=server.dsn)
             async with open_leased_store(server.dsn, plan) as store:
-                with pytest.raises(StepFailed, match=r"prepared transaction 'left behind' \(\d+s\)"):
+                with pytest.raises(StepFailed, match=r"prepared transaction 'left behind' \([\d.]+m?s\)"):
                     await run_ddl(
                         store.pool,
                         store.fenced,

@@ -102,7 +102,7 @@ async def test_a_table_with_pages_and_no_visible_row_is_not_empty(pg_dsn: str) -
         await BackfillRunner(store, ChangeJob(plan, catalog), signals=()).prepare()  # without pages it is empty
         await insert_rows(admin, 50)
         await admin.execute("DELETE FROM users; DELETE FROM zdd.range; DELETE FROM zdd.backfill")
-        with pytest.raises(StepFailed, match="has 1 pages") as refused:
+        with pytest.raises(StepFailed, match="has 1 page") as refused:
             await BackfillRunner(store, ChangeJob(plan, catalog), signals=()).prepare()
         assert 'VACUUM "public"."users"' in refused.value.hint or "VACUUM public.users" in refused.value.hint
         await admin.execute("VACUUM users")

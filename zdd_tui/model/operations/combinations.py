@@ -76,7 +76,7 @@ def _adapt(rename: RenameOperation, other: Operation, *, is_later: bool) -> Oper
         _is_early_form(step, rename) for step in other.steps
     ):
         if isinstance(other, RenameOperation | TypeOperation) or not is_later:
-            hint = "in a release of its own"
+            hint = "write it in a release of its own"
         raise PlanError(f"{rename.summary}: {other.summary} is about it too, and two forms exist until contract", hint)
     return replace(other, steps=tuple(_build_on_original(step, rename) for step in other.steps))
 

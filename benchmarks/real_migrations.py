@@ -30,7 +30,7 @@ from zdd_tui.engine.runner import ReleaseHolder
 from zdd_tui.model.errors import PlanError, ZddError
 from zdd_tui.model.operations.base import OperationOptions
 from zdd_tui.model.operations.registry import read_operations
-from zdd_tui.model.operations.removed import accept_every_use
+from zdd_tui.model.operations.removed_use import accept_every_use
 from zdd_tui.model.operations.statements import UndoRequired
 from zdd_tui.model.plan.file import load_plan
 from zdd_tui.model.plan.operations import OperationsPlan

@@ -29,7 +29,7 @@ async def test_fills_are_described_and_their_statements_harm_nobody(pg_dsn: str,
     lines = await check_operation_rows(db, plan)
     assert "update kind of log: in backfill" in lines
     assert "note: trigger items_touch of items fires for every row that is filled" in lines
-    assert "note: log has no key: its rows are filled in the order of their places" in lines
+    assert "note: log has no key: its rows are filled in the order of its blocks" in lines
     assert await check_operation_locks(plan, lock_measurement())
 
 

@@ -15,7 +15,7 @@ from zdd_tui.engine.context import Context
 from zdd_tui.engine.gates.registry import GATES
 from zdd_tui.engine.steps.operations import RunOperation
 from zdd_tui.model.operations.registry import numbered_steps
-from zdd_tui.model.operations.removed import find_uses, removed_objects
+from zdd_tui.model.operations.removed_use import find_uses, removed_objects
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import SchemaPlan
 from zdd_tui.model.release.gate import Verdict

@@ -6,7 +6,7 @@ interpreter shows (a module that a verb forgets to import, what `zdd status` doe
 start `python -m zdd_tui` itself.
 
 ``python -m tests.support.warm_python FD`` is the process that forks: one thread, no loop, no connection but FD, a
-SOCK_SEQPACKET. Each order is one JSON object and so is each answer; ``{}`` says that it is warm:
+SOCK_SEQPACKET. Each request is one JSON object and so is each reply; ``{}`` is sent once it is ready:
 
     {"argv": [MODULE, ...], "env": {...}, "cwd": PATH, "death_signal": N, "has_session": BOOL}, and three descriptors
                                                 fork a program              {"pid": PID} or {"error": TEXT}
@@ -31,14 +31,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from zdd_tui.testbed.processes import end_with_parent, spawn
+from zdd_tui.testbed.processes import end_with_parent, same_at_start, spawn
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "zdd_tui"
 START_SECONDS = 60.0
 _LIMIT = 1 << 17
-_READ_AT_START = ("PYTHON", "LANG", "LC_", "TZ", "LD_", "MALLOC_", "OPENSSL_", "SSL_")
-"""Variables that an interpreter reads once: a program that has others than the warm process is started afresh."""
 
 
 class WarmProcess:
@@ -90,14 +88,14 @@ class WarmProcess:
 
     def _read_code(self) -> int:
         if self._code is None:
-            self._code = int(self._link.send_order({"wait": self.pid})["code"])
+            self._code = int(self._link.send_request({"wait": self.pid})["code"])
             os.close(self._exit)
         return self._code
 
 
 def can_fork(env: Mapping[str, str]) -> bool:
     """Nothing in the environment is for a new interpreter alone."""
-    return _read_at_start(env) == _read_at_start(os.environ)
+    return same_at_start(env, os.environ)
 
 
 def fork_program(
@@ -116,12 +114,12 @@ def fork_program(
     Args:
         stdin, stdout, stderr: descriptors; they stay open here.
     """
-    order = {"argv": list(argv), "env": dict(env), "cwd": str(cwd or Path.cwd())}
+    request = {"argv": list(argv), "env": dict(env), "cwd": str(cwd or Path.cwd())}
     link = _link()
-    answer = link.send_order(
-        order | {"death_signal": int(death_signal), "has_session": has_session}, (stdin, stdout, stderr)
+    reply = link.send_request(
+        request | {"death_signal": int(death_signal), "has_session": has_session}, (stdin, stdout, stderr)
     )
-    return WarmProcess(link, answer["pid"])
+    return WarmProcess(link, reply["pid"])
 
 
 def spawn_warm(
@@ -150,12 +148,12 @@ class _Link:
             self._child = spawn(argv, log=sys.__stderr__.fileno(), cwd=ROOT, pass_fds=(theirs.fileno(),))
         assert self._socket.recv(_LIMIT) == b"{}", "the warm process ended at its start"
 
-    def send_order(self, order: Mapping[str, Any], descriptors: Sequence[int] = ()) -> Any:
-        socket.send_fds(self._socket, [json.dumps(order).encode()], descriptors)
-        answer = json.loads(self._socket.recv(_LIMIT) or b'{"error": "the warm process is gone"}')
-        if "error" in answer:
-            raise OSError(answer["error"])
-        return answer
+    def send_request(self, request: Mapping[str, Any], descriptors: Sequence[int] = ()) -> Any:
+        socket.send_fds(self._socket, [json.dumps(request).encode()], descriptors)
+        reply = json.loads(self._socket.recv(_LIMIT) or b'{"error": "the warm process is gone"}')
+        if "error" in reply:
+            raise OSError(reply["error"])
+        return reply
 
     def close(self) -> None:
         self._child.kill()
@@ -168,10 +166,6 @@ def _link() -> _Link:
     link = _Link()
     atexit.register(link.close)
     return link
-
-
-def _read_at_start(env: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in env.items() if name.startswith(_READ_AT_START)}
 
 
 # The warm process
@@ -206,38 +200,38 @@ def _serve(tests: socket.socket) -> list[str]:
             text, descriptors, _, _ = socket.recv_fds(tests, _LIMIT, 3)
             if not text:
                 return []
-            order = json.loads(text)
+            request = json.loads(text)
             try:
-                if "wait" in order:
-                    answer: dict[str, Any] = {"code": os.waitstatus_to_exitcode(os.waitpid(order["wait"], 0)[1])}
-                elif pid := _fork(order, descriptors):
-                    answer = {"pid": pid}
+                if "wait" in request:
+                    reply: dict[str, Any] = {"code": os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])}
+                elif pid := _fork(request, descriptors):
+                    reply = {"pid": pid}
                 else:
-                    return list(order["argv"])
+                    return list(request["argv"])
             except OSError as error:
-                answer = {"error": str(error)}
+                reply = {"error": str(error)}
             finally:
                 for each in descriptors:
                     os.close(each)
-            tests.send(json.dumps(answer).encode())
+            tests.send(json.dumps(reply).encode())
 
 
-def _fork(order: Mapping[str, Any], descriptors: Sequence[int]) -> int:
+def _fork(request: Mapping[str, Any], descriptors: Sequence[int]) -> int:
     """The program's pid, and 0 in the fork."""
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         try:
-            end_with_parent(parent, signal.Signals(order["death_signal"]))
-            if order["has_session"]:
+            end_with_parent(parent, signal.Signals(request["death_signal"]))
+            if request["has_session"]:
                 os.setsid()
             for number, each in enumerate(descriptors):
                 os.dup2(each, number)
             _open_standard_streams()
             os.environ.clear()
-            os.environ.update(order["env"])
-            os.chdir(order["cwd"])
-            sys.path[0] = order["cwd"]  # where `python -m` looks first
+            os.environ.update(request["env"])
+            os.chdir(request["cwd"])
+            sys.path[0] = request["cwd"]  # where `python -m` looks first
         except BaseException as error:
             os.write(2, f"{error!r}\n".encode())
             os._exit(127)

@@ -21,7 +21,7 @@ from zdd_tui.model.errors import PlanError, StepFailed
 from zdd_tui.model.operations.base import Fill, Operation, OperationStep, StepMode, shorten
 from zdd_tui.model.operations.fills import CTID
 from zdd_tui.model.operations.registry import numbered_steps, plan_operations
-from zdd_tui.model.operations.removed import UseBaseline, find_uses, removed_objects, replaced_routines
+from zdd_tui.model.operations.removed_use import UseBaseline, find_uses, removed_objects, replaced_routines
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationsPlan
 from zdd_tui.model.release.strategies import REMOVED_GATE
@@ -74,7 +74,7 @@ def _find_unknown_accepts(plan: BaseOperationsPlan) -> list[PlanError]:
 
 
 async def describe_uses(conn: Connection, plan: BaseOperationsPlan) -> list[str]:
-    """What will keep the gate before a removal shut, unless the plan accepts it: told before anything starts."""
+    """What will keep the gate before a removal shut, unless the plan accepts it; listed before anything starts."""
     resolved = await resolve_removed(conn, removed_objects(plan), replaced_routines(plan))
     if not resolved:
         return []
@@ -128,7 +128,7 @@ async def describe_fill(conn: Connection, fill: Fill, max_rows: int) -> list[str
     table, key = target
     notes = []
     if key == (CTID,):
-        notes.append(f"note: {fill.table} has no key: its rows are filled in the order of their places")
+        notes.append(f"note: {fill.table} has no key: its rows are filled in the order of its blocks")
     if not fill.into and (fired := await list_row_triggers(conn, table, deletes=not fill.values)):
         notes.append(f"note: trigger {', '.join(fired)} of {fill.table} fires for every row that is filled")
     return notes
@@ -164,9 +164,9 @@ async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasu
         place = verdict.statement.location.rpartition(":")[0]
         may_fail = place in found.optional or (place in found.in_parts and _is_partitioned(verdict, evaluated))
         # Without a rollout the running code is what the migration is for.
-        is_told = place in found.told or not (has_rollout or place in found.harmless)
-        refuse_long_work(verdict, evaluated, may_break=is_told or place in found.harmless, may_fail=may_fail)
-        if is_told:
+        is_noted = place in found.breaking or not (has_rollout or place in found.harmless)
+        refuse_long_work(verdict, evaluated, may_break=is_noted or place in found.harmless, may_fail=may_fail)
+        if is_noted:
             reasons = breaking_reasons(verdict, evaluated)
             notes += [f"note: {place}: running code may notice it: {each}" for each in reasons]
     return [*lock_lines(evaluated), *known, *dict.fromkeys(notes)]
@@ -180,14 +180,14 @@ class _MeasuredStatements:
         sources: SQL and place.
         optional: it runs only where something exists, or does not.
         harmless: it may take something from running code, because none is left or a later one gives it back.
-        told: it may take something from running code, as it says.
+        breaking: it may take something from running code; a note names what.
         in_parts: concurrent, of an index: on a partitioned table one for each partition.
     """
 
     sources: list[tuple[str, str]] = field(default_factory=list)
     optional: set[str] = field(default_factory=set)
     harmless: set[str] = field(default_factory=set)
-    told: set[str] = field(default_factory=set)
+    breaking: set[str] = field(default_factory=set)
     in_parts: set[str] = field(default_factory=set)
 
     def add(self, phase: Phase, step: OperationStep) -> None:
@@ -209,7 +209,7 @@ class _MeasuredStatements:
         if phase is not Phase.EXPAND or step.is_replacement:
             self.harmless.update(places)
         elif step.may_break:
-            self.told.update(places)
+            self.breaking.update(places)
 
 
 def _is_partitioned(verdict: StatementVerdict, evaluated: EvaluatedMigration) -> bool:

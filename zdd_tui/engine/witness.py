@@ -10,7 +10,7 @@ import asyncpg
 
 from zdd_tui.backends.postgres.connection import Connection, is_session_lost
 from zdd_tui.backends.postgres.recent_writes import find_disagreements, find_last_writes
-from zdd_tui.backends.store import backfill as rows
+from zdd_tui.backends.store import backfill as backfill_store
 from zdd_tui.backends.store import witness as store
 from zdd_tui.backends.store.backfill import Key
 from zdd_tui.backends.store.witness import TRUNCATED, OpenRow
@@ -36,7 +36,7 @@ from zdd_tui.model.release.witness import (
 )
 
 MAX_ROWS = 500
-"""Recorded rows that are looked at in one call."""
+"""Recorded rows that are compared in one call."""
 
 MAX_NAMED_KEYS = 20
 """Keys that an event names."""
@@ -108,23 +108,27 @@ async def settle_open_rows(ctx: Context, record: ReleaseRecord, mode: WitnessMod
         if is_truncated:
             await store.save_repair_error(conn, release_id, TRUNCATED, "one of the two tables was truncated")
     if not ctx.is_paused():
-        continuity = await check_continuity(ctx, record)
-        # From cutover on a row of which only the new side was written is not the old side's to correct.
-        reads_new = reads_new_side(record.release)
-        proved = {side: not is_truncated and continuity.proves_written_alone(side) for side in SIDES}
-        chosen = [
-            (row.key, copy)
-            for row in found
-            if row.key in differing
-            and (
-                copy := choose_copy(
-                    mode, row.sides, reads_new=reads_new, is_proved=proved["new" if row.sides == {"new"} else "old"]
-                )
-            )
-        ]
+        differing_rows = [row for row in found if row.key in differing]
+        chosen = await _choose_copies(ctx, record, mode, differing_rows, is_truncated=is_truncated)
         await _repair(ctx, record, catalog, mode, chosen)
     async with ctx.store.fenced() as conn:
         await store.update_writers(conn, release_id)
+
+
+async def _choose_copies(
+    ctx: Context, record: ReleaseRecord, mode: WitnessMode, differing: Sequence[OpenRow], *, is_truncated: bool
+) -> list[tuple[Key, Copy]]:
+    """The rows that are made equal, each with the direction; a person decides about the others."""
+    continuity = await check_continuity(ctx, record)
+    # From cutover on a row of which only the new side was written is not the old side's to correct.
+    reads_new = reads_new_side(record.release)
+    proved = {side: not is_truncated and continuity.proves_written_alone(side) for side in SIDES}
+    chosen: list[tuple[Key, Copy]] = []
+    for row in differing:
+        side: Side = "new" if row.sides == {"new"} else "old"
+        if copy := choose_copy(mode, row.sides, reads_new=reads_new, is_proved=proved[side]):
+            chosen.append((row.key, copy))
+    return chosen
 
 
 async def _settle_agreed(
@@ -202,7 +206,7 @@ async def tolerated_keys(ctx: Context, conn: Connection) -> frozenset[Key]:
     """Rows that the backfill could not copy, where the plan tolerates them."""
     if not ctx.expand_contract_plan.backfill.max_failed_rows:
         return frozenset()
-    return frozenset(await rows.list_failed_keys(conn, ctx.store.release_id))
+    return frozenset(await backfill_store.list_failed_keys(conn, ctx.store.release_id))
 
 
 async def _has_orphans(ctx: Context, catalog: Catalog) -> bool:

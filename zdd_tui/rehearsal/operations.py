@@ -24,7 +24,7 @@ from zdd_tui.model.errors import ZddError
 from zdd_tui.model.operations.base import StepMode
 from zdd_tui.model.operations.partitioning import partition_plainly
 from zdd_tui.model.operations.registry import OPERATION_STEPS, find_step
-from zdd_tui.model.operations.removed import accept_every_use
+from zdd_tui.model.operations.removed_use import accept_every_use
 from zdd_tui.model.plan.base import WorkloadPlan
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.plan.operations import BaseOperationsPlan

@@ -17,6 +17,17 @@ LOOPBACK = "127.0.0.1"
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
+_READ_AT_START = ("PYTHON", "LANG", "LC_", "TZ", "LD_", "MALLOC_", "OPENSSL_", "SSL_")
+"""How the names of variables begin that an interpreter or its libraries read once, at their start."""
+
+
+def same_at_start(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Whether a process with one environment can be forked from one that was started with the other."""
+    first, second = (
+        {name: value for name, value in env.items() if name.startswith(_READ_AT_START)} for env in (one, other)
+    )
+    return first == second
+
 
 def spawn(
     argv: list[str],

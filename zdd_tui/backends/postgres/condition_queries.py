@@ -11,7 +11,7 @@ from zdd_tui.backends.postgres.row_visibility import WITH_DESCENDANTS
 from zdd_tui.model.ddl.jobs import list_read_tables
 from zdd_tui.model.ddl.lint import created_objects, down_source_columns, up_source_columns
 from zdd_tui.model.ddl.names import archived_name
-from zdd_tui.model.operations.relied import ReliedObjectsOfPlan
+from zdd_tui.model.operations.relied_objects import ReliedObjectsOfPlan
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.release.condition_findings import DatabaseFacts, SchemaObject, TriggerFacts
 from zdd_tui.model.sql import quote_qualified

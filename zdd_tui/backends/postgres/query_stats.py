@@ -5,6 +5,7 @@ is in use when its count grew in between, or when it was first seen after the cu
 """
 
 import asyncio
+from typing import TypeAlias
 
 import asyncpg
 
@@ -15,7 +16,7 @@ from zdd_tui.model.duration import format_duration
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.sql import quote_identifier, quote_qualified, redact_query
 
-StatementCounts = dict[tuple[object, ...], tuple[str, int, float | None]]
+_StatementCounts: TypeAlias = dict[tuple[object, ...], tuple[str, int, float | None]]
 """By user and query id: text, calls, and seconds from the cutover to the first call."""
 
 SAMPLE_SECONDS = 2.0
@@ -33,11 +34,13 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type 
 CANNOT_SEE_ALL = """
 SELECT NOT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')
 """
+"""Whether the queries of other roles are hidden."""
 
 STATEMENTS_SCHEMA = """
 SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
 WHERE e.extname = 'pg_stat_statements'
 """
+"""The schema of pg_stat_statements; no row where it is not installed."""
 
 
 async def read_old_queries(
@@ -67,7 +70,6 @@ async def read_old_queries(
                 "CREATE EXTENSION pg_stat_statements; it also needs shared_preload_libraries",
             )
         )
-        activity = await _read_activity(conn, plan, since)
     else:
         try:
             before = await _read_statements(conn, plan, schema, since)
@@ -84,7 +86,7 @@ async def read_old_queries(
                     "add it to shared_preload_libraries, and restart the server",
                 )
             )
-        activity = await _read_activity(conn, plan, since)
+    activity = await _read_activity(conn, plan, since)
     return QueryFacts((*activity, *statements), tuple(limitations))
 
 
@@ -99,7 +101,7 @@ async def _read_activity(conn: Connection, plan: BasePlan, since: float | None) 
     return queries
 
 
-async def _read_statements(conn: Connection, plan: BasePlan, schema: str, since: float | None) -> StatementCounts:
+async def _read_statements(conn: Connection, plan: BasePlan, schema: str, since: float | None) -> _StatementCounts:
     """Reads the statements that name the old side."""
     view = quote_qualified(schema, "pg_stat_statements")
     has_first_call = await conn.fetchval(
@@ -111,7 +113,7 @@ async def _read_statements(conn: Connection, plan: BasePlan, schema: str, since:
         # Statements inside functions are left out: they may come from our sync triggers.
         " WHERE toplevel AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
     )
-    statements: StatementCounts = {}
+    statements: _StatementCounts = {}
     for row in rows:
         if references_old_side(plan, row["query"] or ""):
             first_call = None if since is None or row["first_seen"] is None else row["first_seen"] - since
@@ -119,7 +121,7 @@ async def _read_statements(conn: Connection, plan: BasePlan, schema: str, since:
     return statements
 
 
-def _compare_statements(before: StatementCounts, after: StatementCounts, seconds: float) -> list[OldSideQuery]:
+def _compare_statements(before: _StatementCounts, after: _StatementCounts, seconds: float) -> list[OldSideQuery]:
     queries = []
     for key, (query, calls, first_call) in after.items():
         more = calls - (before[key][1] if key in before else 0)

@@ -15,15 +15,14 @@ import asyncpg
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.query_stats import CANNOT_SEE_ALL, STATEMENTS_SCHEMA
 from zdd_tui.model.operations.base import RemovedKind, RemovedObject
-from zdd_tui.model.operations.removed import (
+from zdd_tui.model.operations.removed_use import (
     ClientSession,
     ResolvedObject,
     StatementCount,
     UseFacts,
-    names_in_function,
 )
 from zdd_tui.model.operations.scope import ObjectKey
-from zdd_tui.model.operations.statement_uses import RemovedTarget
+from zdd_tui.model.operations.statement_uses import RemovedTarget, may_be_named_in
 from zdd_tui.model.sql import name_sql, quote_qualified
 
 _FAMILY = """
@@ -180,7 +179,7 @@ async def _with_functions(
             functions=tuple(
                 row["label"]
                 for row in rows
-                if names_in_function(
+                if may_be_named_in(
                     row["body"], each.target, is_of_table=bool(_pairs(row["tables"]) & each.target.names)
                 )
             ),
@@ -196,11 +195,11 @@ SELECT pid, coalesce(usename, '')::text AS role, application_name AS application
          AS address, query, coalesce(query_id, 0) AS query_id,
        state = 'active' OR state LIKE 'idle in transaction%' AS is_busy,
        coalesce(extract(epoch FROM query_start), 0)::float8 AS started_at,
-       octet_length(query) >= current_setting('track_activity_query_size')::bigint - 1 AS is_cut
+       octet_length(query) >= size - 1 AS is_cut
 FROM (SELECT *, pg_size_bytes(current_setting('track_activity_query_size')) AS size FROM pg_stat_activity) AS a
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
   AND application_name !~ '^zdd( |$)'
-""".replace("current_setting('track_activity_query_size')::bigint", "size")
+"""
 
 _NOT_TRACKED = """
 SELECT coalesce(string_agg(who, ', '), '') FROM (
@@ -215,7 +214,7 @@ SELECT coalesce(string_agg(who, ', '), '') FROM (
 
 @dataclass(slots=True)
 class _Counts:
-    """What pg_stat_statements says."""
+    """What pg_stat_statements has counted; the attributes as in :class:`UseFacts`."""
 
     schema: str = ""
     statements: tuple[StatementCount, ...] = ()
@@ -265,7 +264,7 @@ async def read_use_facts(conn: Connection, objects: Sequence[ResolvedObject]) ->
 async def _read_statements(conn: Connection, words: list[str], query_ids: list[int]) -> _Counts:
     schema = await conn.fetchval(STATEMENTS_SCHEMA)
     if schema is None:
-        return _Counts(unavailable=[f"pg_stat_statements is not installed: {INSTALL}"])
+        return _Counts(unavailable=[f"pg_stat_statements is not installed: {_INSTALL}"])
     counts = _Counts(name_sql(schema))
     view, info = (quote_qualified(schema, name) for name in ("pg_stat_statements", "pg_stat_statements_info"))
     try:
@@ -282,7 +281,7 @@ async def _read_statements(conn: Connection, words: list[str], query_ids: list[i
         if untracked := await conn.fetchval(_NOT_TRACKED):
             counts.unavailable.append(f"pg_stat_statements.track is none for {untracked}: set it to top")
     except asyncpg.ObjectNotInPrerequisiteStateError:
-        counts.unavailable.append(f"pg_stat_statements is not in shared_preload_libraries: {INSTALL}")
+        counts.unavailable.append(f"pg_stat_statements is not in shared_preload_libraries: {_INSTALL}")
         return counts
     except (asyncpg.UndefinedColumnError, asyncpg.UndefinedTableError):
         counts.unavailable.append("pg_stat_statements is too old: ALTER EXTENSION pg_stat_statements UPDATE")
@@ -296,7 +295,7 @@ async def _read_statements(conn: Connection, words: list[str], query_ids: list[i
     return counts
 
 
-INSTALL = "add it to shared_preload_libraries, restart, and CREATE EXTENSION pg_stat_statements"
+_INSTALL = "add it to shared_preload_libraries, restart, and CREATE EXTENSION pg_stat_statements"
 """What makes the use of objects visible."""
 
 

@@ -7,7 +7,7 @@ from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.store import backfill, writes
 from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.backends.store.records import strip_nul
-from zdd_tui.model.operations.removed import UseBaseline
+from zdd_tui.model.operations.removed_use import UseBaseline
 from zdd_tui.model.release.condition import ConditionReading
 from zdd_tui.model.release.condition_findings import SchemaObject
 from zdd_tui.model.release.gate import GateReading

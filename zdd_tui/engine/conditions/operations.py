@@ -12,7 +12,7 @@ from zdd_tui.backends.store.conditions import save_baseline
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.restore import restore_operation_trigger
 from zdd_tui.model.operations.base import MAX_VIOLATIONS
-from zdd_tui.model.operations.relied import relied_objects
+from zdd_tui.model.operations.relied_objects import relied_objects
 from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.release.condition import Condition, ConditionFinding, ConditionKind
 from zdd_tui.model.release.condition_findings import (

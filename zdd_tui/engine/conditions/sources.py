@@ -22,7 +22,7 @@ from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS
 from zdd_tui.backends.redis_changes import watch_changes
 from zdd_tui.engine.context import Context
 from zdd_tui.model.errors import BackendError, ZddError
-from zdd_tui.model.operations.relied import relied_objects
+from zdd_tui.model.operations.relied_objects import relied_objects
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.plan.strategies import BlueGreenPlan

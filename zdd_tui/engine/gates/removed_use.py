@@ -9,7 +9,7 @@ from zdd_tui.engine.context import Context
 from zdd_tui.engine.gates.result import GateResult, format_list
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.operations.registry import plan_operations
-from zdd_tui.model.operations.removed import (
+from zdd_tui.model.operations.removed_use import (
     UseBaseline,
     UseFacts,
     UseFindings,

@@ -134,19 +134,17 @@ def disagreements_statement(plan: Plan, catalog: Catalog, *, either: bool) -> st
     Args:
         either: rows also agree when ``down`` gives the old side, as it does for rows that V3 wrote.
     """
-    names = [f"k{number}" for number in range(1, len(catalog.key) + 1)]
-    arrays = ", ".join(f"${number}::text[]" for number in range(1, len(catalog.key) + 1))
-    values = [f"wanted.{name}::{column.type}" for name, column in zip(names, catalog.key, strict=True)]
+    key, given, values = _given_keys(catalog)
     source, present_old, present_new, pairs, differs = _comparison(plan, catalog, catalog.is_archived, values, either)
     cases = ", ".join(
         f"CASE WHEN {distinct_condition(column, left, right)} THEN {quote_literal(column.name)} END"
         for column, (left, right) in pairs.items()
     )
     return (
-        f"SELECT jsonb_build_array({', '.join(f'wanted.{name}' for name in names)}) AS key,\n"
+        f"SELECT {key} AS key,\n"
         f"  {present_old} AS old, {present_new} AS new,\n"
         f"  CASE WHEN {present_old} AND {present_new} THEN array_remove(ARRAY[{cases}], NULL) END AS differs\n"
-        f"FROM unnest({arrays}) AS wanted ({', '.join(names)})\n"
+        f"FROM {given}\n"
         f"CROSS JOIN LATERAL (SELECT) AS zdd_one{source}\nWHERE {differs}"
     )
 
@@ -156,15 +154,22 @@ def last_writes_statement(catalog: Catalog) -> str:
 
     Columns of the result: ``key`` (JSON array of texts), ``xid``. A row that is gone is left out.
     """
+    key, given, values = _given_keys(catalog)
+    match = " AND ".join(f"zdd_t.{column.sql} = {value}" for column, value in zip(catalog.key, values, strict=True))
+    return f"SELECT {key} AS key, zdd_t.xmin::text AS xid\nFROM {given} JOIN {catalog.old.sql} AS zdd_t ON {match}"
+
+
+def _given_keys(catalog: Catalog) -> tuple[str, str, list[str]]:
+    """The keys of a statement's parameters, one ``text[]`` a key column.
+
+    Returns:
+        a key as JSON array of texts; the FROM item that has them; the value of each key column.
+    """
     names = [f"k{number}" for number in range(1, len(catalog.key) + 1)]
     arrays = ", ".join(f"${number}::text[]" for number in range(1, len(catalog.key) + 1))
-    match = " AND ".join(
-        f"zdd_t.{column.sql} = wanted.{name}::{column.type}" for name, column in zip(names, catalog.key, strict=True)
-    )
-    return (
-        f"SELECT jsonb_build_array({', '.join(f'wanted.{name}' for name in names)}) AS key, zdd_t.xmin::text AS xid\n"
-        f"FROM unnest({arrays}) AS wanted ({', '.join(names)}) JOIN {catalog.old.sql} AS zdd_t ON {match}"
-    )
+    values = [f"wanted.{name}::{column.type}" for name, column in zip(names, catalog.key, strict=True)]
+    key = f"jsonb_build_array({', '.join(f'wanted.{name}' for name in names)})"
+    return key, f"unnest({arrays}) AS wanted ({', '.join(names)})", values
 
 
 def orphans_statement(catalog: Catalog) -> str:
@@ -178,7 +183,7 @@ def orphans_statement(catalog: Catalog) -> str:
     )
 
 
-# --- the comparison of one row ---------------------------------------------------------------------------------
+# --- the comparison of one row
 
 
 def _comparison(
@@ -244,7 +249,7 @@ def _select_row(table: str, names: dict[str, str], match: str) -> str:
     return f"(SELECT {fields} FROM {table} AS zdd_t WHERE {match} OFFSET 0)"
 
 
-# --- functions ----------------------------------------------------------------------------------------------------
+# --- functions
 
 
 def _function_statements(plan: Plan, catalog: Catalog, *, either: bool, archived: bool) -> tuple[str, ...]:
@@ -503,7 +508,7 @@ END
 """
 
 
-# --- triggers -----------------------------------------------------------------------------------------------------
+# --- triggers
 
 
 def _trigger_statements(plan: Plan, catalog: Catalog, side: Side, archived: bool, *, only: str = "") -> tuple[str, ...]:

@@ -37,7 +37,7 @@ def combine_renames(operations: Sequence[Operation]) -> tuple[Operation, ...]:
             continue
         for position, other in enumerate(found):
             if position != number and _is_about(rename, other, is_later=position > number):
-                found[position] = _beside(rename, other, is_later=position > number)
+                found[position] = _adapt(rename, other, is_later=position > number)
         if rename.moved:  # the view goes before the columns that it shows
             first.append(replace(rename, steps=tuple(step for step in rename.steps if step.phase is Phase.CLEANUP)))
             found[number] = replace(rename, steps=tuple(s for s in rename.steps if s.phase is not Phase.CLEANUP))
@@ -59,22 +59,26 @@ def _is_about(rename: RenameOperation, other: Operation, *, is_later: bool) -> b
     return is_later and is_early and not isinstance(other, RenameOperation) and _mentions(other, rename.columns[1:])
 
 
-def _beside(rename: RenameOperation, other: Operation, *, is_later: bool) -> Operation:
-    """
+def _adapt(rename: RenameOperation, other: Operation, *, is_later: bool) -> Operation:
+    """An operation that meets a rename, in the form that runs while two names exist.
+
+    Args:
+        is_later: the migration has it after the rename.
+
     Raises:
         PlanError: the operation cannot run beside the rename.
     """
     hint = "write it before the rename, with the old name; or in a release of its own"
     has_new_name = len(rename.tables) > 1  # in another schema indexes would have another one, too
     if has_new_name and rename.moved and not is_later and not isinstance(other, RenameOperation | TypeOperation):
-        return replace(other, steps=tuple(_on_moved(step, rename) for step in other.steps))
+        return replace(other, steps=tuple(_with_new_table_name(step, rename) for step in other.steps))
     if isinstance(other, RenameOperation | TypeOperation) or not all(
         _is_early_form(step, rename) for step in other.steps
     ):
         if isinstance(other, RenameOperation | TypeOperation) or not is_later:
-            hint = "in a release of its own"
+            hint = "write it in a release of its own"
         raise PlanError(f"{rename.summary}: {other.summary} is about it too, and two forms exist until contract", hint)
-    return replace(other, steps=tuple(_on_original(step, rename) for step in other.steps))
+    return replace(other, steps=tuple(_build_on_original(step, rename) for step in other.steps))
 
 
 def _mentions(operation: Operation, names: Sequence[str]) -> bool:
@@ -100,7 +104,8 @@ def _is_early_form(step: OperationStep, rename: RenameOperation) -> bool:
     return step.mode is StepMode.TRANSACTION and all(map(_WAITS.match, step.statements))
 
 
-def _on_original(step: OperationStep, rename: RenameOperation) -> OperationStep:
+def _build_on_original(step: OperationStep, rename: RenameOperation) -> OperationStep:
+    """A step of expand: an index is built with the name that the column has then, anything else waits for contract."""
     if step.phase is not Phase.EXPAND:
         return step
     if step.mode is not StepMode.BUILD_INDEX:
@@ -113,7 +118,7 @@ def _on_original(step: OperationStep, rename: RenameOperation) -> OperationStep:
     return replace(step, statements=(build,))
 
 
-def _on_moved(step: OperationStep, rename: RenameOperation) -> OperationStep:
+def _with_new_table_name(step: OperationStep, rename: RenameOperation) -> OperationStep:
     """A step of cleanup, where the table has its new name."""
     if step.phase is not Phase.CLEANUP:
         return step

@@ -23,7 +23,7 @@ from zdd_tui.model.sql import quote_identifier, quote_literal, quote_names, quot
 _SETS_ROLE = re.compile(r"SET LOCAL role\b|SELECT pg_catalog\.set_config\('role'", re.IGNORECASE)
 
 CTID = CatalogColumn("ctid", "tid", not_null=True)
-"""The place of a row, in place of a key. An UPDATE moves a row to another place, perhaps into a page that is done."""
+"""The block and position of a row, in place of a key. An UPDATE moves the row, perhaps into a page that is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +77,12 @@ class FillJob:
         return "; ".join(each for each in self.own_settings if not _SETS_ROLE.match(each))
 
     @property
-    def by_place(self) -> bool:
+    def is_by_block(self) -> bool:
         """Whether the pages follow the table's blocks, because it has no key."""
         return self.key == (CTID,)
 
     def last_key(self) -> str:
-        if not self.by_place:
+        if not self.is_by_block:
             return last_key_statement(self._catalog)
         blocks = (
             f"pg_relation_size(to_regclass({quote_literal(self.found.sql)})) / current_setting('block_size')::bigint"
@@ -90,7 +90,7 @@ class FillJob:
         return f"SELECT '(' || blocks || ',0)' AS k1 FROM (SELECT {blocks} AS blocks) AS file WHERE blocks > 0"
 
     def range_ends(self) -> str:
-        if not self.by_place:
+        if not self.is_by_block:
             return range_ends_statement(self._catalog)
         return (
             "SELECT '(' || number * split_part(substr($1::text, 2), ',', 1)::bigint / $3::integer || ',0)' AS k1\n"
@@ -98,9 +98,9 @@ class FillJob:
         )
 
     def page(self, *, first: bool, last: bool = False) -> str:
-        if not self.by_place:
+        if not self.is_by_block:
             return page_statement(self._catalog, first=first, last=last)
-        # A scan by place reads in the order of places, so no sort is needed to take the first rows of the range.
+        # A scan by ctid reads in the order of ctid, so no sort is needed to take the first rows of the range.
         size = f"${1 + (not first) + (not last)}::bigint"
         bounds = bounds_condition(self._catalog, self.found, first=first, last=last)
         return (

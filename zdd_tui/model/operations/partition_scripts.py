@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from zdd_tui.model.operations.base import relation_sql
+from zdd_tui.model.operations.partitioning import bound_sql, key_sql
 from zdd_tui.model.sql import deparse, enum_name, name_sql, parse_sql, string_values
-
-_PLAIN = "CREATE TABLE a (b int) PARTITION BY LIST (b)"
-_PARTITION = "CREATE TABLE a PARTITION OF b DEFAULT"
 
 
 def derive_partition(statements: Sequence[str]) -> tuple[dict[str, Any], int] | None:
@@ -26,36 +24,35 @@ def derive_partition(statements: Sequence[str]) -> tuple[dict[str, Any], int] | 
     new, old = relation_sql(first.relation), relation_sql(likes[0])
     section: dict[str, Any] = {
         "table": old,
-        "by": _copy_part(_PLAIN, "partspec", first.partspec).partition(" PARTITION BY ")[2],
+        "by": key_sql(first.partspec),
         "partitions": {},
     }
-    others: list[str] = []
+    ending: list[str] = []
     taken = 1
     for text in statements[1:]:
-        if len(others) == _OTHERS:
+        if len(ending) == _LENGTH_OF_ENDING:
             break
         taken += 1
         part, alter = _read_one(text, "create_stmt"), _read_one(text, "alter_table_stmt")
-        if part is not None and not others and [relation_sql(each.range_var) for each in part.inh_relations] == [new]:
-            bound = _copy_part(_PARTITION, "partbound", part.partbound).removeprefix("CREATE TABLE a PARTITION OF b ")
-            section["partitions"][relation_sql(part.relation)] = bound
-        elif alter is not None and not others and relation_sql(alter.relation) == new:
+        if part is not None and not ending and [relation_sql(each.range_var) for each in part.inh_relations] == [new]:
+            section["partitions"][relation_sql(part.relation)] = bound_sql(part.partbound)
+        elif alter is not None and not ending and relation_sql(alter.relation) == new:
             keys += [getattr(each.alter_table_cmd, "def").constraint for each in alter.cmds]
         else:
-            others.append(deparse(parse_sql(text)))
+            ending.append(deparse(parse_sql(text)))
     if len(keys) > 1 or any(enum_name(each, "contype") != "CONSTR_PRIMARY" for each in keys):
         return None
-    if not section["partitions"] or others != _expected(new, likes[0], others[1:2]):
+    if not section["partitions"] or ending != _expected_ending(new, likes[0], ending[1:2]):
         return None
     section |= {"key": string_values(keys[0].keys)} if keys else {}
     return section, taken
 
 
-_OTHERS = 4
+_LENGTH_OF_ENDING = 4
 """INSERT, two RENAME and DROP."""
 
 
-def _expected(new: str, old: Any, rename: list[str]) -> list[str]:
+def _expected_ending(new: str, old: Any, rename: list[str]) -> list[str]:
     """The statements at the end, given the first RENAME."""
     begin = f"ALTER TABLE {relation_sql(old)} RENAME TO "
     archive = rename[0].removeprefix(begin) if rename else ""
@@ -66,12 +63,6 @@ def _expected(new: str, old: Any, rename: list[str]) -> list[str]:
         f"ALTER TABLE {new} RENAME TO {name_sql(old.relname)}",
         f"DROP TABLE {schema}{archive}",
     ]
-
-
-def _copy_part(pattern: str, field: str, value: Any) -> str:
-    tree = parse_sql(pattern)
-    getattr(tree.stmts[0].stmt.create_stmt, field).CopyFrom(value)
-    return deparse(tree)
 
 
 def _read_one(text: str, kind: str) -> Any:

@@ -1,7 +1,10 @@
-"""A partitioned table beside an ordinary one: what it gets from it, how they are kept equal, how they swap.
+"""The SQL by which a partitioned table takes the place of an ordinary one: create it, keep both equal, swap them.
 
 As in :mod:`zdd_tui.model.operations.type_swap`, everything is read from the catalog in the transaction that changes it.
 The index or statistics object that takes the place of another one is named ``zdd_next_`` and the OID of that.
+
+In the blocks of PL/pgSQL ``zdd_a`` is the table in use, which has the name that clients know, ``zdd_b`` the other one,
+and ``r`` the row of a loop.
 """
 
 # ruff: noqa: S608  names are quoted by the parser's own rules, values are literals
@@ -374,6 +377,16 @@ def add_foreign_keys(change: Partitioning) -> str:
 
 # --- both are kept equal
 
+# Parameters of format() in the three templates:
+#   %1$s, %2$s    the table in use, the other one
+#   %3$s          the columns of the key
+#   %4$s          all columns that can be written
+#   %5$s, %6$s    for each column of the key: a declaration such as "zdd_k1 bigint"; the parameter $1
+#   %7$s, %8$s    the key in OLD, in NEW
+#   %9$s          what ON CONFLICT does: UPDATE SET, or NOTHING where every column is of the key
+#   %10$s         the key of whichever row exists, of a and b
+#   %11$s, %12$s  the key in a, in b
+#   %13$s, %14$s  the whole row in a, in b
 _COPY = """
 CREATE OR REPLACE FUNCTION {copy}(%5$s) RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET row_security = off AS $zdd$
@@ -416,7 +429,7 @@ BEGIN
 END
 $zdd$
 """
-_MIRROR = """
+_COPY_TRIGGERS = """
   zdd_a := {source}::regclass;
   zdd_b := format('%s.%I', (SELECT relnamespace::regnamespace FROM pg_class WHERE oid = zdd_a), {target})::regclass;
   zdd_key := {key};
@@ -461,7 +474,7 @@ _MIRROR = """
 """
 
 
-def keep_equal(change: Partitioning, target: str, *, strict: bool = False) -> str:
+def create_copy_triggers(change: Partitioning, target: str, *, strict: bool = False) -> str:
     """Functions and triggers by which each row of the table that is in use is copied to the other one.
 
     The row is read again, so that the order in which triggers fire does not matter. One that the other table cannot
@@ -482,7 +495,7 @@ def keep_equal(change: Partitioning, target: str, *, strict: bool = False) -> st
     for name, value in functions.items():
         templates = [each.replace(name, value.replace("%", "%%")) for each in templates]
     body = (
-        _MIRROR.replace("{templates}", ", ".join(map(quote_literal, templates)))
+        _COPY_TRIGGERS.replace("{templates}", ", ".join(map(quote_literal, templates)))
         .replace("{source}", quote_literal(change.table))
         .replace("{target}", quote_literal(target))
         .replace("{key}", _key_sql(change, "zdd_a" if target == change.new else "zdd_b"))
@@ -501,7 +514,7 @@ def truncate_trigger(change: Partitioning) -> str:
     return derived_name(f"{FIRST_TRIGGER}zdd_truncate", change.relation)
 
 
-def drop_mirror(change: Partitioning) -> tuple[str, ...]:
+def drop_copy_triggers(change: Partitioning) -> tuple[str, ...]:
     """Removes the triggers from the table that is in use, and the functions."""
     body = f"""
   FOR r IN SELECT oid::regprocedure AS signature FROM pg_proc
@@ -520,10 +533,11 @@ def drop_mirror(change: Partitioning) -> tuple[str, ...]:
 
 # --- the swap
 
-_FACTS = """
+# What the swap moves is read under the locks, before the first change; it stops where the tables differ by more.
+_LOCK_AND_READ = """
   zdd_a := {table}::regclass;
   zdd_schema := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = zdd_a);
-  zdd_b := format('%s.%I', zdd_schema, {arriving})::regclass;
+  zdd_b := format('%s.%I', zdd_schema, {successor})::regclass;
   {{qualified}}
   -- In the order of writers; then those that refer to the table or that it refers to: their foreign keys move.
   EXECUTE format('LOCK TABLE %s, %s IN ACCESS EXCLUSIVE MODE', zdd_a, zdd_b);
@@ -588,7 +602,7 @@ _FACTS = """
   SELECT relrowsecurity, relforcerowsecurity, relname INTO zdd_has_security, zdd_is_forced, zdd_name
   FROM pg_class WHERE oid = zdd_a;
 """
-_DEPART = """
+_REMOVE_AND_RENAME = """
   FOR r IN SELECT * FROM jsonb_to_recordset(zdd_keys) AS k (rel oid, name text) LOOP
     IF r.rel <> zdd_a OR current_setting('server_version_num')::int >= 180000
        OR (SELECT relkind FROM pg_class WHERE oid = zdd_a) = 'r' THEN
@@ -611,7 +625,7 @@ _DEPART = """
     EXECUTE format('ALTER STATISTICS %s.%I RENAME TO %I', r.a_schema, r.name, 'zdd_next_' || r.b);
     EXECUTE format('ALTER STATISTICS %s.%I RENAME TO %I', r.b_schema, r.next, r.name);
   END LOOP;
-  EXECUTE format('ALTER TABLE %s RENAME TO %I', zdd_a, {departing});
+  EXECUTE format('ALTER TABLE %s RENAME TO %I', zdd_a, {archived});
   EXECUTE format('ALTER TABLE %s RENAME TO %I', zdd_b, zdd_name);
   FOR r IN SELECT d.deptype, c.attname, d.objid AS a, s.relname AS name, e.objid AS b
     FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
@@ -630,7 +644,7 @@ _DEPART = """
     END IF;
   END LOOP;
 """
-_ARRIVE = """
+_ADD_AGAIN = """
   FOR r IN SELECT * FROM jsonb_to_recordset(zdd_triggers) AS t (name text, state text) LOOP
     EXECUTE format('ALTER TABLE %s %s TRIGGER %I', zdd_b, r.state, r.name);
   END LOOP;
@@ -656,21 +670,21 @@ _ARRIVE = """
 """
 
 
-def swap_tables(change: Partitioning, arriving: str, departing: str) -> str:
+def swap_tables(change: Partitioning, successor: str, archived: str) -> str:
     """Gives the name of the table that is in use, its foreign keys, triggers, sequences and views to the other one.
 
     Nothing is read or built: the other one has every row and every index.
 
     Args:
-        arriving: the name of the table that takes the place.
-        departing: the name of the other one afterwards.
+        successor: the present name of the table that takes the place.
+        archived: the name that the table in use has afterwards.
     """
     ours = ", ".join(map(quote_literal, (change.trigger, truncate_trigger(change))))
     body = (
-        (_FACTS + _DEPART + _ARRIVE)
+        (_LOCK_AND_READ + _REMOVE_AND_RENAME + _ADD_AGAIN)
         .replace("{table}", quote_literal(change.table))
-        .replace("{arriving}", quote_literal(arriving))
-        .replace("{departing}", quote_literal(departing))
+        .replace("{successor}", quote_literal(successor))
+        .replace("{archived}", quote_literal(archived))
         .replace("{key_index}", quote_literal(change.key_index))
         .replace("{ours}", ours)
         .replace("{trigger}", quote_literal(change.trigger))
@@ -699,7 +713,7 @@ def validate_foreign_keys(change: Partitioning) -> str:
 
 
 MAX_COPIED_AGAIN = 1000
-"""Rows that differ and are copied one by one, before the tables swap."""
+"""Rows that differ and are copied one by one, in the transaction that compares; more of them stop the swap."""
 
 
 def require_equal(change: Partitioning) -> str:

@@ -26,10 +26,10 @@ from zdd_tui.model.operations.partition_swap import (
     Partition,
     Partitioning,
     add_foreign_keys,
+    create_copy_triggers,
     create_new,
-    drop_mirror,
+    drop_copy_triggers,
     has_no_key_index,
-    keep_equal,
     key_problems,
     require_equal,
     swap_tables,
@@ -50,55 +50,14 @@ def read_partition(section: PartitionSection, options: OperationOptions) -> Rena
     Raises:
         PlanError: the section is no SQL of PostgreSQL, or the partition key holds an expression.
     """
-    change, relation = _parse(section), _relation(section.table)
+    change, relation = _parse(section), _parse_table(section.table)
     table = change.table
     if options.scope.is_new(options.scope.relation_key(relation)):
         raise PlanError(f"partition: the migration itself creates {table}", "create it with PARTITION BY")
     schema = [relation.schemaname] if relation.schemaname else []
     new = name_sql(*schema, change.new)
     summary = f"partition {table} by {change.by}"
-    lock = f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"
-    expand = (
-        OperationStep(
-            Phase.EXPAND,
-            f"create {new}, partitioned, beside {table}",
-            (create_new(change),),
-            (f"DROP TABLE {new}",),
-        ),
-        OperationStep(
-            Phase.EXPAND,
-            f"add the foreign keys of {table} to {new}",
-            (add_foreign_keys(change),),
-            only_if=_BEFORE_18,
-        ),
-        OperationStep(
-            Phase.EXPAND,
-            f"copy to {new} what is written to {table}",
-            (lock, keep_equal(change, change.new)),
-            (f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE", *drop_mirror(change)),
-            keeps=_triggers(change),
-        ),
-        *_key_index_steps(change),
-    )
-    backfill = (
-        OperationStep(
-            Phase.BACKFILL,
-            f"copy the rows of {table} to {new}",
-            (),
-            mode=StepMode.FILL,
-            fill=Fill(
-                table,
-                (),
-                "",
-                into=change.new,
-                key=change.key,
-                copy=function_sql(change.copy_function),
-                differing=function_sql(change.differing_function),
-            ),
-        ),
-        OperationStep(Phase.BACKFILL, f"analyze {new}", (f"ANALYZE {new}",)),
-    )
-    steps = (*expand, *backfill, *_contract_steps(change, schema))
+    steps = (*_expand_steps(change, new), *_backfill_steps(change, new), *_contract_steps(change, schema))
     settings = tuple(options.scope.settings.values())
     return RenameOperation(
         section.statements,
@@ -128,6 +87,56 @@ def partition_plainly(section: PartitionSection) -> tuple[str, ...]:
     )
 
 
+def _expand_steps(change: Partitioning, new: str) -> tuple[OperationStep, ...]:
+    """The partitioned table and what copies to it; with an index over the new key, if there is one."""
+    table = change.table
+    lock = f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"
+    return (
+        OperationStep(
+            Phase.EXPAND,
+            f"create {new}, partitioned, beside {table}",
+            (create_new(change),),
+            (f"DROP TABLE {new}",),
+        ),
+        OperationStep(
+            Phase.EXPAND,
+            f"add the foreign keys of {table} to {new}",
+            (add_foreign_keys(change),),
+            only_if=_BEFORE_18,
+        ),
+        OperationStep(
+            Phase.EXPAND,
+            f"copy to {new} what is written to {table}",
+            (lock, create_copy_triggers(change, change.new)),
+            (f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE", *drop_copy_triggers(change)),
+            keeps=_triggers(change),
+        ),
+        *_key_index_steps(change),
+    )
+
+
+def _backfill_steps(change: Partitioning, new: str) -> tuple[OperationStep, ...]:
+    table = change.table
+    return (
+        OperationStep(
+            Phase.BACKFILL,
+            f"copy the rows of {table} to {new}",
+            (),
+            mode=StepMode.FILL,
+            fill=Fill(
+                table,
+                (),
+                "",
+                into=change.new,
+                key=change.key,
+                copy=function_sql(change.copy_function),
+                differing=function_sql(change.differing_function),
+            ),
+        ),
+        OperationStep(Phase.BACKFILL, f"analyze {new}", (f"ANALYZE {new}",)),
+    )
+
+
 def _contract_steps(change: Partitioning, schema: list[str]) -> tuple[OperationStep, ...]:
     """The swap, and what a rollback needs: steps with ``is_reversed`` do nothing, their undo runs in opposite order."""
     table = change.table
@@ -142,8 +151,9 @@ def _contract_steps(change: Partitioning, schema: list[str]) -> tuple[OperationS
     triggers = _triggers(change)
     index = (f"DROP INDEX IF EXISTS {name_sql(*schema, change.key_index)}",) if change.key else ()
 
-    forward, back = keep_equal(change, change.new), keep_equal(change, change.old)
-    strict, strict_back = keep_equal(change, change.new, strict=True), keep_equal(change, change.old, strict=True)
+    forward, back = create_copy_triggers(change, change.new), create_copy_triggers(change, change.old)
+    strict = create_copy_triggers(change, change.new, strict=True)
+    strict_back = create_copy_triggers(change, change.old, strict=True)
     return (
         step(f"refuse rows of {table} that no partition can hold", lock, strict, undo=(lock, forward), keeps=triggers),
         step(f"compare every row of {table} with {new}", require_equal(change)),
@@ -162,7 +172,7 @@ def _contract_steps(change: Partitioning, schema: list[str]) -> tuple[OperationS
         OperationStep(
             Phase.CLEANUP,
             f"drop {old} and the trigger",
-            (*drop_mirror(change), *index, f"DROP TABLE {old}"),
+            (*drop_copy_triggers(change), *index, f"DROP TABLE {old}"),
         ),
     )
 
@@ -193,7 +203,7 @@ def _key_index_steps(change: Partitioning) -> tuple[OperationStep, ...]:
 
 
 def _parse(section: PartitionSection) -> Partitioning:
-    relation = _relation(section.table)
+    relation = _parse_table(section.table)
     table, name = relation_sql(relation), relation.relname
     by, columns = _parse_key(section.by)
     return Partitioning(
@@ -208,27 +218,47 @@ def _parse(section: PartitionSection) -> Partitioning:
     )
 
 
+_KEY = "CREATE TABLE a (b int) PARTITION BY "
+_BOUND = "CREATE TABLE a PARTITION OF b "
+
+
+def key_sql(key: Any) -> str:
+    """A ``PartitionSpec`` as SQL, without PARTITION BY."""
+    return _create_sql(f"{_KEY}LIST (b)", "partspec", key).partition(" PARTITION BY ")[2]
+
+
+def bound_sql(bound: Any) -> str:
+    """A ``PartitionBoundSpec`` as SQL, such as ``FOR VALUES IN (1)`` or ``DEFAULT``."""
+    return _create_sql(f"{_BOUND}DEFAULT", "partbound", bound).removeprefix(_BOUND)
+
+
+def _create_sql(pattern: str, field: str, part: Any) -> str:
+    """A CREATE TABLE with another part."""
+    tree = parse_sql(pattern)
+    getattr(tree.stmts[0].stmt.create_stmt, field).CopyFrom(part)
+    return deparse(tree)
+
+
 def _parse_key(by: str) -> tuple[str, tuple[str, ...]]:
     """The partition key as SQL, and its columns."""
-    begin = "CREATE TABLE a (b int) PARTITION BY "
-    sql, spec = _only(f"{begin}LIST (b)", f"{begin}{by}", "partspec")
-    elements = [each.partition_elem for each in spec.part_params]
+    key = _parse_part(f"{_KEY}LIST (b)", f"{_KEY}{by}", "partspec")
+    elements = [each.partition_elem for each in key.part_params]
     if not all(each.name for each in elements):
         raise PlanError(
             f"partition: by: {by} holds an expression, and PostgreSQL allows no primary key then",
             "partition by columns",
         )
-    return sql.partition(" PARTITION BY ")[2], tuple(each.name for each in elements)
+    return key_sql(key), tuple(each.name for each in elements)
 
 
 def _parse_partition(name: str, bound: str) -> Partition:
-    relation = _relation(name)
+    relation = _parse_table(name)
     values = bound if bound.strip().upper().startswith(("FOR ", "DEFAULT")) else f"FOR VALUES {bound}"
-    sql, _ = _only("CREATE TABLE a PARTITION OF b DEFAULT", f"CREATE TABLE a PARTITION OF b {values}", "partbound")
-    return Partition(relation.schemaname, relation.relname, sql.removeprefix("CREATE TABLE a PARTITION OF b "))
+    part = _parse_part(f"{_BOUND}DEFAULT", f"{_BOUND}{values}", "partbound")
+    return Partition(relation.schemaname, relation.relname, bound_sql(part))
 
 
-def _relation(name: str) -> Any:
+def _parse_table(name: str) -> Any:
     pattern = "ALTER TABLE a ADD b int"
     tree = _parse_given(f"ALTER TABLE {name} ADD b int", name)
     given = tree.stmts[0].stmt.alter_table_stmt.relation
@@ -239,19 +269,17 @@ def _relation(name: str) -> Any:
     return given
 
 
-def _only(pattern: str, text: str, field: str) -> tuple[str, Any]:
-    """A statement that differs from a pattern in one part alone, and that part.
+def _parse_part(pattern: str, text: str, field: str) -> Any:
+    """The part of a statement in which it differs from a pattern.
 
     Raises:
-        PlanError: it does not.
+        PlanError: it is no SQL, or differs in more.
     """
-    tree, plain = _parse_given(text, text), parse_sql(pattern)
-    given = getattr(tree.stmts[0].stmt.create_stmt, field)
-    getattr(plain.stmts[0].stmt.create_stmt, field).CopyFrom(given)
-    sql = deparse(plain)
-    if sql != deparse(tree):
+    tree = _parse_given(text, text)
+    part = getattr(tree.stmts[0].stmt.create_stmt, field)
+    if _create_sql(pattern, field, part) != deparse(tree):
         raise PlanError(f"partition: {shorten(text)} holds more than a partition key or bound", "leave the rest out")
-    return sql, given
+    return part
 
 
 def _parse_given(text: str, what: str) -> Any:

@@ -68,15 +68,16 @@ def find_use(sql: str, target: RemovedTarget) -> Use:
 def _find_use(names: "_Names", target: RemovedTarget) -> Use:
     match target.kind:
         case RemovedKind.RELATION | RemovedKind.SEQUENCE:
-            return _named(names.tables, target)
+            return _use_of_name(names.tables, target)
         case RemovedKind.COLUMN:
             return _use_of_column(names, target)
         case RemovedKind.DEFAULT:
             return _use_of_default(names, target)
         case RemovedKind.ROUTINE:
-            return _named(names.routines, target)
+            return _use_of_name(names.routines, target)
         case RemovedKind.TYPE:
-            return _named(names.types, target)
+            return _use_of_name(names.types, target)
+    # Of the other kinds, an index or constraint, a statement can name only what ON CONFLICT relies on.
     conflicts = (each for each in names.conflicts if _is_one_of(each.table, target.names))
     is_used = any(
         each.constraint == target.constraint if each.constraint else target.key and each.columns == target.key
@@ -85,19 +86,24 @@ def _find_use(names: "_Names", target: RemovedTarget) -> Use:
     return Use.YES if is_used else Use.NO
 
 
-def is_mentioned(code: str, target: RemovedTarget, *, is_of_table: bool) -> bool:
-    """Whether the body of a function may use an object: its words are those of the object.
+def may_be_named_in(body: str, target: RemovedTarget, *, is_of_table: bool) -> bool:
+    """Whether the body of a function may use an object: it holds the words of its name.
+
+    No body names an index, a constraint or a default.
 
     Args:
-        is_of_table: a trigger of the table calls the function, whose rows need not name it.
+        is_of_table: a trigger of the table calls the function; its body has the row as OLD and NEW.
     """
-    words = set(_split_words(code.lower()))
-    is_named = is_of_table or any(set(_split_words(name)) <= words for name in target.words)
+    if target.kind in (RemovedKind.INDEX, RemovedKind.CONSTRAINT, RemovedKind.DEFAULT):
+        return False
+    words = set(_split_words(body.lower()))
+    is_row_known = is_of_table and target.kind is RemovedKind.COLUMN
+    is_named = is_row_known or any(set(_split_words(name)) <= words for name in target.words)
     return is_named and set(_split_words(target.column.lower())) <= words
 
 
-def _named(found: Iterable[QualifiedName], target: RemovedTarget) -> Use:
-    """Without a schema the name may be that of another object."""
+def _use_of_name(found: Iterable[QualifiedName], target: RemovedTarget) -> Use:
+    """By its name; without a schema that may be the name of another object."""
     uses = [
         Use.MAYBE if not schema and target.others else Use.YES
         for schema, name in found
@@ -224,16 +230,16 @@ class _Reader:
 
     def _note_name(self, kind: str, node: Any) -> None:
         if kind == "FuncCall":
-            self.names.routines.add(_qualified(node.funcname))
+            self.names.routines.add(_qualified_name(node.funcname))
         elif kind == "TypeName":
-            self.names.types.add(_qualified(node.names))
+            self.names.types.add(_qualified_name(node.names))
         elif kind == "A_Indirection":
             self.names.fields.update(string_values(node.indirection))
 
     def _read_parts(
         self, node: Any, levels: tuple[_Level, ...], ctes: frozenset[str], without: frozenset[str] = frozenset()
     ) -> None:
-        for name, part in _parts(node):
+        for name, part in _child_nodes(node):
             if name not in without:
                 self._read(part, levels, ctes)
 
@@ -271,7 +277,7 @@ class _Reader:
                 self._read_source(_unwrap(node.larg), level, levels, ctes)
                 self._read_source(_unwrap(node.rarg), level, levels, ctes)
                 for name in string_values(node.using_clause):
-                    self._column(name, levels)
+                    self._add_column(name, levels)
                 if node.is_natural:
                     self.names.stars.update(table for table in level.values() if table is not None)
                 if node.HasField("quals"):
@@ -343,14 +349,14 @@ class _Reader:
         self._set_columns(conflict.target_list, table)
         columns = [each.index_elem.name for each in conflict.infer.index_elems]
         for name in filter(None, columns):
-            self._column(name, ({"": table},))
+            self._add_column(name, ({"": table},))
         self.names.conflicts.append(_Conflict(table, conflict.infer.conname, frozenset(columns)))
 
     def _set_columns(self, targets: Any, table: QualifiedName) -> None:
         """The columns that a list of targets sets."""
         for each in targets:
             if each.HasField("res_target"):
-                self._column(each.res_target.name, ({"": table},))
+                self._add_column(each.res_target.name, ({"": table},))
 
     def read_copy(self, node: Any, _levels: tuple[_Level, ...], _ctes: frozenset[str]) -> None:
         """COPY of a table or query."""
@@ -364,7 +370,7 @@ class _Reader:
         assert table is not None, "COPY names a table"
         columns = string_values(node.attlist)
         for name in columns:
-            self._column(name, (level,))
+            self._add_column(name, (level,))
         if node.is_from and columns:
             self.names.inserts.append((table, frozenset(columns)))
         elif node.is_from:
@@ -403,13 +409,13 @@ class _Reader:
         *qualifier, column = parts
         self.names.is_own |= column.startswith("zdd_")
         if not qualifier:
-            self._column(column, levels)
+            self._add_column(column, levels)
             if (row := _find(column, levels)) is not None:  # a whole row
                 self.names.stars.add(row)
         elif len(qualifier) > 1:
-            self._column(column, ({"": (qualifier[-2], qualifier[-1])},))
+            self._add_column(column, ({"": (qualifier[-2], qualifier[-1])},))
         elif (table := _find(qualifier[0], levels)) is not None:
-            self._column(column, ({"": table},))
+            self._add_column(column, ({"": table},))
         else:
             self.names.fields.add(column)
 
@@ -422,7 +428,7 @@ class _Reader:
             found = [_find(qualifier[0], levels)]
         self.names.stars.update(table for table in found if table is not None)
 
-    def _column(self, name: str, levels: tuple[_Level, ...]) -> None:
+    def _add_column(self, name: str, levels: tuple[_Level, ...]) -> None:
         tables = tuple(frozenset(table for table in level.values() if table is not None) for level in levels)
         self.names.columns.append((name, tables))
         if any(None in level.values() for level in levels):
@@ -451,7 +457,7 @@ def _target_names(targets: Any) -> frozenset[str] | None:
     return names or None
 
 
-def _qualified(names: Any) -> QualifiedName:
+def _qualified_name(names: Any) -> QualifiedName:
     schema, name = ["", *string_values(names)][-2:]
     return schema, name
 
@@ -468,7 +474,7 @@ def _unwrap(node: Any) -> Any:
     return getattr(node, kind) if kind else node
 
 
-def _parts(node: Any) -> list[tuple[str, Any]]:
+def _child_nodes(node: Any) -> list[tuple[str, Any]]:
     """The messages directly below a node, each with the name of its field."""
     found = []
     for each, value in node.ListFields():

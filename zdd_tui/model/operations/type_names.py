@@ -63,14 +63,14 @@ def resolve_type_names(node: Any, text: str, scope: Scope) -> tuple[Any, str]:
                     "write it before the type is renamed; or in a release of its own",
                 )
     tree = parse_sql(text)
-    is_other = False
+    is_changed = False
     for each in walk(tree):
         if node_class(each) == "TypeName" and (names := string_values(each.names)):
-            there = scope.type_names.get(scope.key("type", names))
-            if there is not None:
-                each.names[-1].string.sval = there.name
-                is_other = True
-    return (tree.stmts[0].stmt, deparse(tree)) if is_other else (node, text)
+            current = scope.type_names.get(scope.key("type", names))
+            if current is not None:
+                each.names[-1].string.sval = current.name
+                is_changed = True
+    return (tree.stmts[0].stmt, deparse(tree)) if is_changed else (node, text)
 
 
 def rename_type(statement: Any, text: str, scope: Scope) -> TypeRename | None:
@@ -123,7 +123,7 @@ def combine_type_renames(operations: Sequence[Operation]) -> tuple[tuple[Operati
     pairs += map(_rename_sql, successors.values())
     names |= {key: each.name for key, each in successors.items()}
     swap = TypeSwap(tuple(sql for sql, _ in pairs), tuple(sql for _, sql in reversed(pairs)))
-    _check_late(found, list(successors))
+    _check_statements_after_swap(found, list(successors))
     return _with_columns(found, drops.values(), names, swap), swap
 
 
@@ -139,7 +139,7 @@ def _with_columns(
     for number, operation in enumerate(found):
         if isinstance(operation, TypeOperation):
             found[number] = _with_new_type(operation, names, labels)
-    _own_defaults(found)
+    _move_defaults(found)
     changes = [each for one in found if isinstance(one, TypeOperation) for each in one.changes]
     for number in drops if changes else ():
         found[number] = _require_no_user(found, number, changes)
@@ -167,7 +167,7 @@ def _refuse_rename(rename: TypeRename) -> PlanError:
     )
 
 
-def _check_late(operations: Sequence[Operation], keys: Sequence[ObjectKey]) -> None:
+def _check_statements_after_swap(operations: Sequence[Operation], keys: Sequence[ObjectKey]) -> None:
     """
     Raises:
         PlanError: a statement that runs after the swap has the name that a type has before it.
@@ -198,7 +198,7 @@ def _created_labels(operation: Operation) -> list[tuple[ObjectKey, tuple[str, ..
     return [(key, tuple(string_values(node.create_enum_stmt.vals)))]
 
 
-def _find(type_name: Any, keys: Iterable[ObjectKey]) -> ObjectKey | None:
+def _find_type(type_name: Any, keys: Iterable[ObjectKey]) -> ObjectKey | None:
     names = string_values(type_name.names)
     return next((key for key in keys if names in ([key.name], [key.schema, key.name])), None)
 
@@ -207,7 +207,7 @@ def _with_types(expression: str, names: Mapping[ObjectKey, str]) -> str:
     """An expression in which types have other names."""
     tree = parse_expression(expression)
     for each in walk(tree):
-        if node_class(each) == "TypeName" and (key := _find(each, names)) is not None:
+        if node_class(each) == "TypeName" and (key := _find_type(each, names)) is not None:
             each.names[-1].string.sval = names[key]
     return expression_sql(tree)
 
@@ -222,21 +222,21 @@ def _with_new_type(
         type_after = _with_types(f"NULL::{change.type}", names).removeprefix("NULL::")
         down = _with_types(change.down, names) if change.down else ""
         change = replace(change, swapped=replace(change, type=type_after, up=_with_types(change.up, names), down=down))
-    key = _find(type_name, labels)
+    key = _find_type(type_name, labels)
     if key is None:
         return replace(operation, changes=(change,))
-    violation = _lacking_values(
+    violation = _count_lacking_values(
         change, labels[key], key, names.get(key, key.name), is_array=bool(type_name.array_bounds)
     )
     return replace(operation, changes=(change,), violations=(*operation.violations, violation))
 
 
-def _lacking_values(
+def _count_lacking_values(
     change: TypeChange, labels: Sequence[str], key: ObjectKey, name: str, *, is_array: bool
 ) -> Violation:
     tree = parse_expression(change.up)
     for each in walk(tree):
-        if node_class(each) == "TypeName" and _find(each, [key]) is not None:
+        if node_class(each) == "TypeName" and _find_type(each, [key]) is not None:
             del each.names[:-1]
             each.names[-1].string.sval = "text"
     text = expression_sql(tree)
@@ -254,7 +254,7 @@ def _lacking_values(
     )
 
 
-def _own_defaults(found: list[Operation]) -> None:
+def _move_defaults(found: list[Operation]) -> None:
     """``DROP DEFAULT; TYPE; SET DEFAULT``: the new column has a default of its own, which the swap brings.
 
     Raises:
@@ -293,7 +293,7 @@ def _sets(step: OperationStep, change: TypeChange) -> bool:
 
 
 def _is_replaced(operation: Operation) -> bool:
-    """Whether a second column is used in any case: the catalog alone is never changed."""
+    """Whether a second column takes the place of the first: never is only the catalog changed."""
     return sum(step.phase is Phase.EXPAND for step in operation.steps) == 1
 
 

@@ -12,7 +12,7 @@ from zdd_tui.model.ddl.names import lock_order_name, sync_name
 from zdd_tui.model.ddl.witness import expected_triggers
 from zdd_tui.model.flag import OFF, ON, FlagValue, parse_flag
 from zdd_tui.model.operations.base import ReliedKind
-from zdd_tui.model.operations.relied import (
+from zdd_tui.model.operations.relied_objects import (
     BuiltIndexes,
     ReliedChange,
     ReliedInterval,

@@ -5,7 +5,7 @@ from dataclasses import replace
 from zdd_tui.model.ddl.lint import early_defaults
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.registry import named_steps
-from zdd_tui.model.operations.removed import removed_objects
+from zdd_tui.model.operations.removed_use import removed_objects
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.base import BasePlan, DualWriteMode, Plan
 from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationsPlan

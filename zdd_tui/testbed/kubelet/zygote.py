@@ -9,7 +9,7 @@ process, and it reaps children by itself, so that the processes that a pod left 
 be killed while the pid is surely the pod's. Here a pod stays a zombie until the kubelet collects its exit code.
 
 ``python -m zdd_tui.testbed.kubelet.zygote FD`` is the warm process: one thread, no loop, no connection but FD, a
-SOCK_SEQPACKET to the kubelet. Each order is one JSON object, and so is each answer; it says ``{}`` once it is warm:
+SOCK_SEQPACKET to the kubelet. Each request is one JSON object, and so is each reply; it sends ``{}`` once it is ready:
 
     {"env": {...}, "cwd": PATH, "log": PATH}    fork a pod                  {"pid": PID} or {"error": TEXT}
     {"wait": PID}                               wait for it, and reap it    {"code": as Popen.returncode}
@@ -28,7 +28,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zdd_tui.testbed.processes import end_with_parent, spawn
+from zdd_tui.testbed.processes import end_with_parent, same_at_start, spawn
 
 SAMPLE_MODULE = "zdd_tui.demo.sample"
 """What is run, as ``python -m`` would."""
@@ -37,11 +37,8 @@ PRELOADED_MODULES = ("app", "version2", "version4")
 """Its modules that bring all the others."""
 
 _LIMIT = 1 << 20
-_ANSWER_TIMEOUT = 30.0
+_REPLY_TIMEOUT = 30.0
 """Seconds, on a machine that may do much else."""
-
-_READ_AT_START = ("PYTHON", "LANG", "LC_", "TZ", "LD_", "MALLOC_", "OPENSSL_", "SSL_")
-"""Variables that a process reads once, at its start: a pod that has others than the zygote cannot be forked from it."""
 
 
 class ForkedProcess:
@@ -61,7 +58,7 @@ class ForkedProcess:
         """Its exit, as :attr:`subprocess.Popen.returncode`. Blocks unless it has ended."""
         if self.returncode is None:
             try:
-                self.returncode = int(self._link.send_order({"wait": self.pid})["code"])
+                self.returncode = int(self._link.send_request({"wait": self.pid})["code"])
             except OSError:
                 self.returncode = -signal.SIGKILL  # the zygote is gone, and the kernel ended its pods with it
         return self.returncode
@@ -82,7 +79,7 @@ class Zygote:
 
     def can_fork(self, argv: list[str], env: Mapping[str, str]) -> bool:
         """It can be started by a fork: the sample application, and nothing that only a new interpreter would heed."""
-        return argv == [sys.executable, "-m", SAMPLE_MODULE] and _read_at_start(env) == _read_at_start(self._env)
+        return argv == [sys.executable, "-m", SAMPLE_MODULE] and same_at_start(env, self._env)
 
     async def fork(self, env: Mapping[str, str], cwd: Path, log: Path) -> ForkedProcess:
         """A new pod; `cwd` exists. It has its own session when this returns.
@@ -133,28 +130,28 @@ class _ZygoteConnection:
     async def _read_greeting(self) -> None:
         if not await asyncio.get_running_loop().sock_recv(self._socket, _LIMIT):
             raise OSError("the zygote ended at its start; see zygote.log")
-        self._socket.settimeout(_ANSWER_TIMEOUT)
+        self._socket.settimeout(_REPLY_TIMEOUT)
 
     def fork(self, env: Mapping[str, str], cwd: Path, log: Path) -> ForkedProcess:
-        order = {"env": dict(env), "cwd": str(cwd.absolute()), "log": str(log.absolute())}
-        return ForkedProcess(self, int(self.send_order(order)["pid"]))
+        request = {"env": dict(env), "cwd": str(cwd.absolute()), "log": str(log.absolute())}
+        return ForkedProcess(self, int(self.send_request(request)["pid"]))
 
-    def send_order(self, order: Mapping[str, Any]) -> Any:
+    def send_request(self, request: Mapping[str, Any]) -> Any:
         """Sends a request and returns the response, within milliseconds.
 
         Raises:
             OSError: the zygote is gone, or it could not do it.
         """
         try:
-            self._socket.send(json.dumps(order).encode())
+            self._socket.send(json.dumps(request).encode())
             text = self._socket.recv(_LIMIT)
         except TimeoutError:
             self._child.kill()  # its late response would be read as that to the next request
             raise
-        answer = json.loads(text) if text else {"error": "the zygote is gone"}
-        if "error" in answer:
-            raise OSError(answer["error"])
-        return answer
+        reply = json.loads(text) if text else {"error": "the zygote is gone"}
+        if "error" in reply:
+            raise OSError(reply["error"])
+        return reply
 
     def close(self) -> None:
         if self._warming is not None:
@@ -162,10 +159,6 @@ class _ZygoteConnection:
         self._child.kill()
         self._child.wait()
         self._socket.close()
-
-
-def _read_at_start(env: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in env.items() if name.startswith(_READ_AT_START)}
 
 
 # The warm process
@@ -187,55 +180,55 @@ def _serve(kubelet: socket.socket) -> bool:
     with kubelet:
         kubelet.send(b"{}")
         while text := kubelet.recv(_LIMIT):
-            order = json.loads(text)
+            request = json.loads(text)
             try:
-                if "wait" in order:
-                    answer: dict[str, Any] = {"code": os.waitstatus_to_exitcode(os.waitpid(order["wait"], 0)[1])}
-                elif pid := _fork(order):
-                    answer = {"pid": pid}
+                if "wait" in request:
+                    reply: dict[str, Any] = {"code": os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])}
+                elif pid := _fork(request):
+                    reply = {"pid": pid}
                 else:
                     return True
             except OSError as error:
-                answer = {"error": str(error)}
-            kubelet.send(json.dumps(answer).encode())
+                reply = {"error": str(error)}
+            kubelet.send(json.dumps(reply).encode())
     return False
 
 
-def _fork(order: Mapping[str, Any]) -> int:
+def _fork(request: Mapping[str, Any]) -> int:
     """The pod's pid, and 0 in the pod.
 
     Raises:
         OSError: no process could be made, or it could not start the requested module.
     """
     zygote = os.getpid()
-    reading, ansi_write = os.pipe()
-    with open(reading, "rb") as wrong, open(ansi_write, "wb") as text:
+    read_end, write_end = os.pipe()
+    with open(read_end, "rb") as failure, open(write_end, "wb") as text:
         pid = os.fork()
         if pid == 0:
             try:
-                _run_as_pod(order, zygote)
+                _run_as_pod(request, zygote)
             except BaseException as error:
                 text.write(str(error).encode())
                 text.flush()
                 os._exit(127)
             return 0
         text.close()
-        why = wrong.read()  # ends when the pod closes its end: from then on it has its session
+        why = failure.read()  # ends when the pod closes its end: from then on it has its session
     if why:
         os.waitpid(pid, 0)
         raise OSError(why.decode())
     return pid
 
 
-def _run_as_pod(order: Mapping[str, Any], zygote: int) -> None:
+def _run_as_pod(request: Mapping[str, Any], zygote: int) -> None:
     end_with_parent(zygote, signal.SIGKILL)
     os.setsid()
     os.environ.clear()
-    os.environ.update(order["env"])
-    Path("/proc/self/comm").write_text(order["env"].get("POD_NAME", "pod")[-15:])  # what `ps` and `top` show
-    os.chdir(order["cwd"])
-    sys.path[0] = order["cwd"]  # where `python -m` looks first
-    log = os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    os.environ.update(request["env"])
+    Path("/proc/self/comm").write_text(request["env"].get("POD_NAME", "pod")[-15:])  # what `ps` and `top` show
+    os.chdir(request["cwd"])
+    sys.path[0] = request["cwd"]  # where `python -m` looks first
+    log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     os.dup2(log, sys.stdout.fileno())
     os.dup2(log, sys.stderr.fileno())
     os.close(log)

@@ -1,4 +1,4 @@
-"""What the steps of operations make and later ones rely on, and from which step to which. Pure.
+"""The objects that steps of operations make and later ones rely on, and from which step to which. Pure.
 
 A step declares what it keeps beside its statements (``keeps``), or its statement says it: ADD COLUMN, ADD CONSTRAINT,
 CREATE TABLE. Indexes that are built are those that the step's record lists.
@@ -12,7 +12,7 @@ from typing import Any
 
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.base import OperationStep, ReliedKind, ReliedObject, StepMode, relation_sql
-from zdd_tui.model.operations.registry import named_steps, plan_operations
+from zdd_tui.model.operations.registry import named_steps
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.sql import enum_name, name_sql, parse_sql
@@ -77,11 +77,11 @@ class ReliedObjectsOfPlan:
 
 
 def relied_objects(plan: BaseOperationsPlan) -> ReliedObjectsOfPlan:
-    """
+    """The objects that a plan makes and relies on, with the steps that make and change them.
+
     Raises:
         PlanError: an operation cannot be executed.
     """
-    plan_operations(plan)
     return _collect(tuple((name, step) for phase in Phase for name, _, step in named_steps(plan, phase)))
 
 
@@ -89,7 +89,7 @@ def relied_objects(plan: BaseOperationsPlan) -> ReliedObjectsOfPlan:
 def _collect(steps: tuple[tuple[str, OperationStep], ...]) -> ReliedObjectsOfPlan:
     made: dict[tuple[str, str, str], ReliedObject] = {}
     intervals: dict[tuple[str, str, str], list[ReliedChange]] = {}
-    indexes: list[_Building] = []
+    indexes: list[_IndexBuild] = []
     tables: dict[tuple[str, tuple[str, ...]], None] = {}
     for name, step in steps:
         words = _words(step)
@@ -101,10 +101,10 @@ def _collect(steps: tuple[tuple[str, OperationStep], ...]) -> ReliedObjectsOfPla
             intervals.setdefault(key, []).append(ReliedChange(name, each))
             made.setdefault(key, each)
             tables[each.table, step.settings] = None
-        for building in indexes:
-            building.follow(name, step, words)
+        for build in indexes:
+            build.follow(name, step, words)
         if step.mode in (StepMode.BUILD_INDEX, StepMode.COPY_INDEXES) and not step.is_reversed:
-            indexes.append(_Building(name, step))
+            indexes.append(_IndexBuild(name, step))
             tables[step.table, step.settings] = None
     return ReliedObjectsOfPlan(
         tuple(ReliedInterval(tuple(changes)) for changes in intervals.values()),
@@ -115,7 +115,9 @@ def _collect(steps: tuple[tuple[str, OperationStep], ...]) -> ReliedObjectsOfPla
 
 
 @dataclass(slots=True)
-class _Building:
+class _IndexBuild:
+    """A step that builds indexes, and the later steps that may rename or drop them."""
+
     name: str
     step: OperationStep
     changes: list[ReliedChange] = field(default_factory=list)
@@ -138,8 +140,10 @@ def _words(step: OperationStep) -> set[str]:
 
 def _may_change_names(step: OperationStep) -> bool:
     """Whether a step may rename or drop what its statements do not name: blocks, and those about a whole table."""
-    is_whole = re.compile(r"DO |CALL |SELECT |DROP |ALTER TABLE \S+ (RENAME TO|SET SCHEMA) ")
-    return step.are_locks_known or any(is_whole.match(each) for each in step.statements)
+    return step.are_locks_known or any(_WHOLE_TABLE.match(each) for each in step.statements)
+
+
+_WHOLE_TABLE = re.compile(r"DO |CALL |SELECT |DROP |ALTER TABLE \S+ (RENAME TO|SET SCHEMA) ")
 
 
 def _renames_types(step: OperationStep) -> bool:
@@ -186,7 +190,7 @@ def _made_by_alter(alter: Any) -> Iterator[ReliedObject]:
 
 
 def plain_name(table: str, name: str = "") -> str:
-    """A name for people."""
+    """The name of an object on screen and in errors: ``public.events``, ``public.events.kind``."""
     return f"{table}.{name_sql(name)}" if name else table
 
 

@@ -1,7 +1,7 @@
 """What a release removes, and whether live queries have stopped using it since a baseline. Pure.
 
 pg_stat_statements counts calls without the time of the last one, so its counts are compared with those of the baseline:
-it is taken when the last pod of the old version is gone, or when the gate is first asked.
+it is taken when the last pod of the old version is gone, or when the gate is evaluated first.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from typing import Any, Self
 from zdd_tui.model.operations.base import RemovedKind, RemovedObject
 from zdd_tui.model.operations.registry import plan_operations
 from zdd_tui.model.operations.scope import ObjectKey
-from zdd_tui.model.operations.statement_uses import RemovedTarget, Use, find_use, is_mentioned
+from zdd_tui.model.operations.statement_uses import RemovedTarget, Use, find_use
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.base import AcceptedLoss
 from zdd_tui.model.plan.operations import BaseOperationsPlan
@@ -50,7 +50,7 @@ def replaced_routines(plan: BaseOperationsPlan) -> tuple[ObjectKey, ...]:
     return tuple(key for key in keys if key.space == "routine")
 
 
-# --- what the server says
+# --- what the server reports
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class StatementCount:
 
 @dataclass(frozen=True, slots=True)
 class UseFacts:
-    """What the server says about queries at one time.
+    """What the server reports about queries at one time.
 
     Attributes:
         at: seconds since 1970, by the server's clock.
@@ -140,7 +140,9 @@ class UseBaseline:
     """Counts from which uses are counted on.
 
     Attributes:
-        since: what had ended then: a step, a phase, or nothing.
+        since: the name of what had ended then, a rollout or a phase; ``planned`` where nothing had begun.
+        at: seconds since 1970, by the server's clock.
+        reset_at, discarded: as in :class:`UseFacts`, then.
         calls: by the key of a statement, as text.
         scans: by OID, as text.
     """
@@ -154,20 +156,20 @@ class UseBaseline:
 
     @classmethod
     def take(cls, since: str, facts: UseFacts) -> Self:
+        """The baseline of what the server reports now."""
         calls = {_key_text(each.key): each.calls for each in facts.statements}
         scans = {str(oid): count for oid, count in facts.scans.items()}
         return cls(since, facts.at, facts.reset_at, facts.discarded, calls, scans)
 
     def follow(self, facts: UseFacts) -> Self:
         """The baseline after a reading: counts that were reset are counted from 0 on, or all of them anew."""
+        now = self.take(self.since, facts)
         if facts.reset_at != self.reset_at:
-            return self.take(self.since, facts)
-        calls = {_key_text(each.key): each.calls for each in facts.statements}
-        scans = {str(oid): count for oid, count in facts.scans.items()}
+            return now
         return replace(
             self,
-            calls={key: 0 if calls.get(key, 0) < count else count for key, count in self.calls.items()},
-            scans={oid: 0 if scans.get(oid, count) < count else count for oid, count in self.scans.items()},
+            calls={key: 0 if now.calls.get(key, 0) < count else count for key, count in self.calls.items()},
+            scans={oid: 0 if now.scans.get(oid, count) < count else count for oid, count in self.scans.items()},
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -189,7 +191,7 @@ def _key_text(key: tuple[int, int, int]) -> str:
     return "/".join(map(str, key))
 
 
-# --- the judgement
+# --- findings
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,15 +220,15 @@ def find_uses(
     used: list[str] = []
     unknown: list[str] = []
     with_reason: list[str] = []
-    unseen = list(facts.unavailable)
+    invisible = list(facts.unavailable)
     if facts.discarded > baseline.discarded:
-        unseen.append("pg_stat_statements has discarded statements since the baseline: raise pg_stat_statements.max")
+        invisible.append("pg_stat_statements has discarded statements since the baseline: raise pg_stat_statements.max")
     for each in objects:
         label = each.removed.label
         certain, perhaps = _uses_of(each, facts, baseline)
         used += [f"{label} is used by {line}" for line in certain]
         if each.removed.kind not in _WITHOUT_STATEMENTS or each.target.key:
-            perhaps += unseen
+            perhaps += invisible
         if perhaps and label in accepted:
             with_reason.append(label)
         else:
@@ -274,10 +276,3 @@ def _who_calls(statement: StatementCount, facts: UseFacts) -> str:
         return sorted(callers)[0]
     of_role = sorted({each.who.partition(", ")[2] for each in facts.sessions if each.role == statement.role})
     return f"role {statement.role}" + (f" (it has sessions of {'; '.join(of_role[:2])})" if of_role else "")
-
-
-def names_in_function(code: str, target: RemovedTarget, *, is_of_table: bool) -> bool:
-    """As :func:`is_mentioned`, for the kinds that a function's body may name."""
-    if target.kind in (RemovedKind.INDEX, RemovedKind.CONSTRAINT, RemovedKind.DEFAULT):
-        return False
-    return is_mentioned(code, target, is_of_table=is_of_table and target.kind is RemovedKind.COLUMN)

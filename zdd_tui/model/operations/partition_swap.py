@@ -9,8 +9,9 @@ The index or statistics object that takes the place of another one is named ``zd
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from zdd_tui.model.operations.generated import FUNCTION_SCHEMA, block, derived_name, function_sql
+from zdd_tui.model.operations.generated import FUNCTION_SCHEMA, block, derived_name, function_name, function_sql
 from zdd_tui.model.operations.renames import FIRST_TRIGGER
+from zdd_tui.model.operations.scope import ObjectKey
 from zdd_tui.model.sql import name_sql, quote_literal
 
 
@@ -34,7 +35,7 @@ class Partitioning:
 
     Attributes:
         table: as SQL.
-        relation: its name without a schema.
+        relation: its key.
         new: the name of the partitioned table until the swap; in the same schema.
         old: the name of the old one after it.
         by: as SQL after PARTITION BY.
@@ -43,7 +44,7 @@ class Partitioning:
     """
 
     table: str
-    relation: str
+    relation: ObjectKey
     new: str
     old: str
     by: str
@@ -53,27 +54,27 @@ class Partitioning:
 
     @property
     def trigger(self) -> str:
-        return derived_name(f"{FIRST_TRIGGER}zdd_partition", self.relation)
+        return derived_name(f"{FIRST_TRIGGER}zdd_partition", self.relation.name)
 
     @property
     def function(self) -> str:
         """Of the trigger."""
-        return derived_name("partition", self.relation)
+        return function_name("partition", self.relation)
 
     @property
     def copy_function(self) -> str:
         """Copies one row, by its key."""
-        return derived_name("partition_copy", self.relation)
+        return function_name("copy", self.relation)
 
     @property
     def differing_function(self) -> str:
         """The keys of the rows that differ."""
-        return derived_name("partition_differing", self.relation)
+        return function_name("differing", self.relation)
 
     @property
     def key_index(self) -> str:
         """On the old table, where the primary key changes."""
-        return derived_name("zdd_key", self.relation)
+        return derived_name("zdd_key", self.relation.name)
 
 
 def _names(columns: Iterable[str]) -> str:
@@ -498,7 +499,7 @@ def keep_equal(change: Partitioning, target: str, *, strict: bool = False) -> st
 
 
 def truncate_trigger(change: Partitioning) -> str:
-    return derived_name(f"{FIRST_TRIGGER}zdd_truncate", change.relation)
+    return derived_name(f"{FIRST_TRIGGER}zdd_truncate", change.relation.name)
 
 
 def drop_mirror(change: Partitioning) -> tuple[str, ...]:

@@ -456,3 +456,13 @@ async def test_columns_whose_names_join_to_one_text_and_tables_of_one_name_have_
     rows = await db.fetchrow("SELECT a.x, a.n, t.y, t.n, a_b.z FROM a, s.a AS t, a_b")
     assert rows is not None
     assert tuple(rows) == ("A", 11, "S", 22, "B")
+
+
+@pytest.mark.parametrize(("old", "new", "written"), [("body", "text", "TEXT"), ("body", '"a""b"', '"a""b"')])
+def test_an_index_of_the_new_name_is_built_on_the_column_that_stays_however_it_is_written(
+    old: str, new: str, written: str
+) -> None:
+    plan = plan_of("postgresql://x", f"ALTER TABLE notes RENAME {old} TO {new}", f"CREATE INDEX i ON NOTES ({written})")
+    built = [step.statements for _, step in numbered_steps(plan, Phase.EXPAND) if step.index == "i"]
+    assert built
+    assert all(f"({old})" in sql for statements in built for sql in statements)

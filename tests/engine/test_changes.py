@@ -433,3 +433,36 @@ async def test_changes_pass_the_checks_of_locks(pg_dsn: str, db: asyncpg.Connect
     plan = plan_of(pg_dsn, MIGRATIONS["a key and what points at it"], MIGRATIONS["rename of a column"])
     lines = await check_operation_locks(plan, LockMeasurement(partial(measure_migration, scratch_dsn="")))
     assert sum("only the catalog changes" in line for line in lines) > 8
+
+
+async def test_columns_whose_names_join_to_one_text_and_tables_of_one_name_have_triggers_of_their_own(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute("""
+        CREATE SCHEMA s;
+        CREATE TABLE a (id int PRIMARY KEY, b_c text, n text); INSERT INTO a VALUES (1, 'a', '10');
+        CREATE TABLE s.a (id int PRIMARY KEY, b_c text, n text); INSERT INTO s.a VALUES (1, 's', '20');
+        CREATE TABLE a_b (id int PRIMARY KEY, c text); INSERT INTO a_b VALUES (1, 'b');
+    """)
+    plan = plan_of(
+        pg_dsn,
+        *("ALTER TABLE a RENAME b_c TO x", "ALTER TABLE s.a RENAME b_c TO y", "ALTER TABLE a_b RENAME c TO z"),
+        *("ALTER TABLE a ALTER n TYPE int USING n::int + 1", "ALTER TABLE s.a ALTER n TYPE int USING n::int + 2"),
+    )
+    async with open_context(plan) as ctx:
+        await run_phases(ctx, plan, [Phase.EXPAND])
+        await db.execute("UPDATE a SET b_c = 'A'; UPDATE s.a SET b_c = 'S'; UPDATE a_b SET c = 'B'")
+        await run_phases(ctx, plan, [Phase.BACKFILL, Phase.CONTRACT, Phase.CLEANUP])
+    rows = await db.fetchrow("SELECT a.x, a.n, t.y, t.n, a_b.z FROM a, s.a AS t, a_b")
+    assert rows is not None
+    assert tuple(rows) == ("A", 11, "S", 22, "B")
+
+
+@pytest.mark.parametrize(("old", "new", "written"), [("body", "text", "TEXT"), ("body", '"a""b"', '"a""b"')])
+def test_an_index_of_the_new_name_is_built_on_the_column_that_stays_however_it_is_written(
+    old: str, new: str, written: str
+) -> None:
+    plan = plan_of("postgresql://x", f"ALTER TABLE notes RENAME {old} TO {new}", f"CREATE INDEX i ON NOTES ({written})")
+    built = [step.statements for _, step in numbered_steps(plan, Phase.EXPAND) if step.index == "i"]
+    assert built
+    assert all(f"({old})" in sql for statements in built for sql in statements)

@@ -17,7 +17,8 @@ from zdd_tui.engine.steps.operations import CheckRows, RunOperation
 from zdd_tui.model.advice.migration import read_migration
 from zdd_tui.model.errors import PlanError, Refused, StepFailed
 from zdd_tui.model.operations.partition_scripts import derive_partition
-from zdd_tui.model.operations.registry import find_step, plan_operations
+from zdd_tui.model.operations.registry import find_step, named_steps, plan_operations
+from zdd_tui.model.operations.relied_objects import may_be_gone, relied_objects
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import split_statements
 from zdd_tui.testbed.servers import PostgresServer
@@ -442,3 +443,12 @@ async def test_what_has_changed_since_expand_stops_the_swap(pg_dsn: str, db: asy
         )
         with pytest.raises(StepFailed, match=r"t has changed since .*: column n, index public.late, rights or owner"):
             await run_phases(ctx, plan, [Phase.CONTRACT])
+
+
+@pytest.mark.parametrize("table", ["events", 's."all events"', '"a""b"', '"x.y"'])
+def test_the_index_of_the_new_key_may_go_with_the_swap_whatever_the_table_is_named(table: str) -> None:
+    partition = {"table": table, "by": "LIST (k)", "partitions": {"p": "DEFAULT"}, "key": ["id", "k"]}
+    plan = plan_of("postgresql://x", {"partition": partition})
+    (built,) = relied_objects(plan).indexes
+    swap = next(name for name, _, step in named_steps(plan, Phase.CONTRACT) if step.label.startswith("swap "))
+    assert may_be_gone(built.changes, swap)

@@ -82,12 +82,18 @@ def _adapt(rename: RenameOperation, other: Operation, *, is_later: bool) -> Oper
 
 
 def _mentions(operation: Operation, names: Sequence[str]) -> bool:
-    return any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", operation.text) for name in names)
+    patterns = (rf"(?<!\w){_as_written(name)}(?!\w)" for name in names)
+    return any(re.search(each, operation.text, re.IGNORECASE) for each in patterns)
+
+
+def _as_written(name: str) -> str:
+    """A pattern of a name in SQL that a team wrote: in any case, a quotation mark doubled."""
+    return re.escape(name.replace('"', '""'))
 
 
 def _refers_to(operation: Operation, table: str, column: str) -> bool:
     """Whether a CREATE TABLE has a foreign key to a column, or is made of the table."""
-    key = rf'\bREFERENCES\s+[\w."]*{re.escape(table)}"?\s*\([^)]*{re.escape(column)}|\b(LIKE|FROM|INHERITS)\b'
+    key = rf'\bREFERENCES\s+[\w."]*{_as_written(table)}"?\s*\([^)]*{_as_written(column)}|\b(LIKE|FROM|INHERITS)\b'
     return re.search(key, operation.text, re.IGNORECASE) is not None
 
 

@@ -3,6 +3,7 @@
 import hashlib
 
 from zdd_tui.model.errors import PlanError
+from zdd_tui.model.operations.scope import ObjectKey
 from zdd_tui.model.sql import MAX_IDENTIFIER_BYTES, dollar_quoted, name_sql
 
 FUNCTION_SCHEMA = "zdd"
@@ -49,6 +50,16 @@ def prefixed_column(prefix: str, table: str, column: str) -> str:
             f"shorten it to {MAX_IDENTIFIER_BYTES - len(prefix)} bytes in a release of its own",
         )
     return name
+
+
+def function_name(purpose: str, table: ObjectKey, *columns: str) -> str:
+    """The name of a function of ours. All share one schema, and the names differ for tables of one name in two schemas,
+    and for column ``c`` of ``a_b`` and ``b_c`` of ``a``.
+
+    Args:
+        purpose: a word without an underscore.
+    """
+    return derived_name(purpose, name_sql(*filter(None, (table.schema, table.name)), *columns))
 
 
 def function_sql(name: str) -> str:

@@ -12,8 +12,9 @@ and ``r`` the row of a loop.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from zdd_tui.model.operations.generated import FUNCTION_SCHEMA, block, derived_name, function_sql
+from zdd_tui.model.operations.generated import FUNCTION_SCHEMA, block, derived_name, function_name, function_sql
 from zdd_tui.model.operations.renames import FIRST_TRIGGER
+from zdd_tui.model.operations.scope import ObjectKey
 from zdd_tui.model.sql import name_sql, quote_literal
 
 
@@ -37,7 +38,7 @@ class Partitioning:
 
     Attributes:
         table: as SQL.
-        relation: its name without a schema.
+        relation: its key.
         new: the name of the partitioned table until the swap; in the same schema.
         old: the name of the old one after it.
         by: as SQL after PARTITION BY.
@@ -46,7 +47,7 @@ class Partitioning:
     """
 
     table: str
-    relation: str
+    relation: ObjectKey
     new: str
     old: str
     by: str
@@ -56,27 +57,27 @@ class Partitioning:
 
     @property
     def trigger(self) -> str:
-        return derived_name(f"{FIRST_TRIGGER}zdd_partition", self.relation)
+        return derived_name(f"{FIRST_TRIGGER}zdd_partition", self.relation.name)
 
     @property
     def function(self) -> str:
         """Of the trigger."""
-        return derived_name("partition", self.relation)
+        return function_name("partition", self.relation)
 
     @property
     def copy_function(self) -> str:
         """Copies one row, by its key."""
-        return derived_name("partition_copy", self.relation)
+        return function_name("copy", self.relation)
 
     @property
     def differing_function(self) -> str:
         """The keys of the rows that differ."""
-        return derived_name("partition_differing", self.relation)
+        return function_name("differing", self.relation)
 
     @property
     def key_index(self) -> str:
         """On the old table, where the primary key changes."""
-        return derived_name("zdd_key", self.relation)
+        return derived_name("zdd_key", self.relation.name)
 
 
 def _names(columns: Iterable[str]) -> str:
@@ -511,7 +512,7 @@ def create_copy_triggers(change: Partitioning, target: str, *, strict: bool = Fa
 
 
 def truncate_trigger(change: Partitioning) -> str:
-    return derived_name(f"{FIRST_TRIGGER}zdd_truncate", change.relation)
+    return derived_name(f"{FIRST_TRIGGER}zdd_truncate", change.relation.name)
 
 
 def drop_copy_triggers(change: Partitioning) -> tuple[str, ...]:

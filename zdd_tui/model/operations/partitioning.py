@@ -37,6 +37,7 @@ from zdd_tui.model.operations.partition_swap import (
     truncate_trigger,
     validate_foreign_keys,
 )
+from zdd_tui.model.operations.scope import Scope
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import PartitionSection
 from zdd_tui.model.sql import SqlSyntaxError, deparse, name_sql, parse_sql
@@ -50,7 +51,7 @@ def read_partition(section: PartitionSection, options: OperationOptions) -> Rena
     Raises:
         PlanError: the section is no SQL of PostgreSQL, or the partition key holds an expression.
     """
-    change, relation = _parse(section), _parse_table(section.table)
+    change, relation = _parse(section, options.scope), _parse_table(section.table)
     table = change.table
     if options.scope.is_new(options.scope.relation_key(relation)):
         raise PlanError(f"partition: the migration itself creates {table}", "create it with PARTITION BY")
@@ -74,15 +75,16 @@ def read_partition(section: PartitionSection, options: OperationOptions) -> Rena
         ),
         settings=settings,
         on=options.scope.relation_key(relation),
-        tables=(change.relation,),
+        tables=(change.relation.name,),
     )
 
 
 def partition_plainly(section: PartitionSection) -> tuple[str, ...]:
     """The steps one after the other, each a script, for a copy of the schema without clients; the table's rows go."""
-    steps = [each for each in read_partition(section, OperationOptions()).steps if each.statements and not each.only_if]
+    options = OperationOptions()
+    steps = [each for each in read_partition(section, options).steps if each.statements and not each.only_if]
     return (
-        f"TRUNCATE {_parse(section).table} CASCADE",
+        f"TRUNCATE {_parse(section, options.scope).table} CASCADE",
         *("; ".join(step.statements) for step in steps if step.mode is StepMode.TRANSACTION),
     )
 
@@ -202,13 +204,13 @@ def _key_index_steps(change: Partitioning) -> tuple[OperationStep, ...]:
     )
 
 
-def _parse(section: PartitionSection) -> Partitioning:
+def _parse(section: PartitionSection, scope: Scope) -> Partitioning:
     relation = _parse_table(section.table)
     table, name = relation_sql(relation), relation.relname
     by, columns = _parse_key(section.by)
     return Partitioning(
         table,
-        name,
+        scope.relation_key(relation),
         prefixed_column("zdd_new_", table, name),
         prefixed_column("zdd_old_", table, name),
         by,

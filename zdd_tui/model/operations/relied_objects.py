@@ -17,6 +17,8 @@ from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.sql import enum_name, name_sql, parse_sql
 
+_WORD = re.compile(r"\w+")
+
 
 @dataclass(frozen=True, slots=True)
 class ReliedChange:
@@ -95,8 +97,8 @@ def _collect(steps: tuple[tuple[str, OperationStep], ...]) -> ReliedObjectsOfPla
         words = _words(step)
         declared = {(each.kind, each.table, each.name): each for each in _declared(step)}
         for key, changes in intervals.items():
-            if key not in declared and (_table_word(key[1]) in words or _renames_types(step)):
-                changes.append(ReliedChange(name, None, may_remove=key[2] in words or _may_change_names(step)))
+            if key not in declared and (_names(_last_name(key[1]), words) or _renames_types(step)):
+                changes.append(ReliedChange(name, None, may_remove=_names(key[2], words) or _may_change_names(step)))
         for key, each in declared.items():
             intervals.setdefault(key, []).append(ReliedChange(name, each))
             made.setdefault(key, each)
@@ -125,7 +127,7 @@ class _IndexBuild:
     def follow(self, name: str, step: OperationStep, words: set[str]) -> None:
         """Notes a later step that may rename or drop the indexes; the names of copies stand in no statement."""
         is_dropped = step.mode is StepMode.DROP_INDEX and step.index == self.step.index
-        is_named = self.step.index in words if self.step.index else _table_word(self.step.table) in words
+        is_named = _names(self.step.index or _last_name(self.step.table), words)
         if is_dropped or is_named:
             self.changes.append(ReliedChange(name, None))
 
@@ -135,7 +137,7 @@ def _words(step: OperationStep) -> set[str]:
     if step.mode is not StepMode.TRANSACTION or step.is_reversed:
         return set()
     earlier = step.before.statements if step.before is not None else ()
-    return set(re.findall(r"\w+", " ".join((*earlier, *step.statements, step.then_query))))
+    return set(_WORD.findall(" ".join((*earlier, *step.statements, step.then_query))))
 
 
 def _may_change_names(step: OperationStep) -> bool:
@@ -151,8 +153,13 @@ def _renames_types(step: OperationStep) -> bool:
     return any(each.startswith("ALTER TYPE ") and " RENAME TO " in each for each in step.statements)
 
 
-def _table_word(table: str) -> str:
-    return table.rpartition(".")[2].replace('"', "")
+def _names(name: str, words: set[str]) -> bool:
+    """Whether statements of these words may hold a name, which may have several words, and quotation marks."""
+    return words.issuperset(_WORD.findall(name))
+
+
+def _last_name(table: str) -> str:
+    return table.rpartition(".")[2]
 
 
 def _declared(step: OperationStep) -> Iterator[ReliedObject]:
@@ -172,7 +179,7 @@ def _made_by(statement: str) -> Iterator[ReliedObject]:
     for node in nodes:
         if node.HasField("create_stmt"):
             table = relation_sql(node.create_stmt.relation)
-            yield ReliedObject(ReliedKind.TABLE, table, _table_word(table))
+            yield ReliedObject(ReliedKind.TABLE, table, node.create_stmt.relation.relname)
         elif node.HasField("alter_table_stmt"):
             yield from _made_by_alter(node.alter_table_stmt)
 

@@ -30,6 +30,7 @@ from zdd_tui.model.operations.generated import (
     block,
     derived_name,
     differs,
+    function_name,
     function_sql,
     prefixed_column,
 )
@@ -61,7 +62,7 @@ def read_rename_column(statement: Any, text: str, scope: Scope) -> Operation:
     scope.late.add(key)
     a, b = name_sql(old), name_sql(new)
     archived = name_sql(prefixed_column("zdd_old_", table, new))
-    function = derived_name("rename", statement.relation.relname, old)
+    function = function_name("rename", key, old)
     trigger = name_sql(derived_name(f"{FIRST_TRIGGER}zdd_rename", statement.relation.relname, old))
     what = f"{table}.{a} to {b}"
     # Of a domain the new column has the base type: both sides get the type that is common to them.

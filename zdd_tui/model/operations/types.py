@@ -27,7 +27,8 @@ from zdd_tui.model.operations.base import (
     relation_sql,
 )
 from zdd_tui.model.operations.direct_types import NEVER, is_direct_query, narrow_again
-from zdd_tui.model.operations.generated import derived_name, differs, function_sql, prefixed_column
+from zdd_tui.model.operations.generated import derived_name, differs, function_name, function_sql, prefixed_column
+from zdd_tui.model.operations.scope import ObjectKey
 from zdd_tui.model.operations.type_swap import (
     ColumnNames,
     add_constraints,
@@ -62,6 +63,7 @@ class TypeChange:
 
     Attributes:
         table: as SQL.
+        key: of the table.
         statement: the plain statement.
         up: the expression that computes the new value, over the columns of the row.
         down: the expression that computes the old value; empty for an assignment.
@@ -71,7 +73,7 @@ class TypeChange:
     """
 
     table: str
-    relation: str
+    key: ObjectKey
     column: str
     type: str
     collation: str
@@ -101,11 +103,11 @@ class TypeChange:
 
     @property
     def function(self) -> str:
-        return derived_name("retype", self.relation, self.column)
+        return function_name("retype", self.key, self.column)
 
     @property
     def trigger_name(self) -> str:
-        return derived_name(f"{_LAST_TRIGGER}zdd_retype", self.relation, self.column)
+        return derived_name(f"{_LAST_TRIGGER}zdd_retype", self.key.name, self.column)
 
     @property
     def trigger(self) -> str:
@@ -150,7 +152,7 @@ def read_column_type(alter: Any, command: Any, text: str, options: OperationOpti
     collation = string_values(definition.coll_clause.collname) if definition.HasField("coll_clause") else []
     change = TypeChange(
         table,
-        alter.relation.relname,
+        options.scope.relation_key(alter.relation),
         column,
         type_sql(definition.type_name),
         name_sql(*collation) if collation else "",

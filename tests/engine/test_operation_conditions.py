@@ -165,6 +165,7 @@ async def test_a_dropped_index_a_changed_type_and_a_lost_constraint_stop_the_rel
 
 async def test_what_the_release_itself_changes_is_no_breach(pg_dsn: str, db: asyncpg.Connection) -> None:
     await db.execute(SCHEMA + "DROP STATISTICS notes_statistics; CREATE EXTENSION pg_stat_statements")
+    await db.execute("SELECT pg_stat_statements_reset()")
     await db.execute("CREATE TABLE tickets (id int)")
     operations = (
         "ALTER TABLE notes ALTER user_id SET NOT NULL, ALTER body SET NOT NULL, ALTER code SET NOT NULL",

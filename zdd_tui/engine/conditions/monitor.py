@@ -72,6 +72,8 @@ MIN_INTERVAL = 0.2
 """Seconds between two checks while many pods change."""
 UNKNOWN_AFTER = 3.0
 """Seconds without its source until a condition is unknown: most watches reconnect within that time."""
+OBJECT_RECHECK_DELAY = 0.25
+"""Seconds until an object of an operation that does not look as expected is read once more."""
 IDENTIFY_TIMEOUT = 1.0
 """Seconds to find out who changed something; the breach is recorded without it then."""
 RESTORE_TIMEOUT = 2.0
@@ -304,6 +306,8 @@ class ConditionMonitor:
         if suspects:
             # A watch may be behind our own step: only what a direct reading shows is a breach.
             await self._read_again(suspects)
+            if any(each.kind is ConditionKind.OBJECT for each in suspects):
+                await self._read_objects_again()
             required = self._list_required()
             evaluated = {each.name: self._evaluate(each, unknown_after) for each in required}
         breaches = [
@@ -336,6 +340,11 @@ class ConditionMonitor:
         if ConditionKind.FLAG in kinds and self._flags is not None:
             reads.append(self._flags.read())
         await asyncio.gather(*reads)
+
+    async def _read_objects_again(self) -> None:
+        """A step of ours may just have changed the object, and its record follows."""
+        await asyncio.sleep(OBJECT_RECHECK_DELAY)
+        await self._database.read()
 
     async def _save_baseline(self, required: list[Condition]) -> None:
         """Notes the objects as they are, the first time that the release relies on them; indexes once they are built.

@@ -76,7 +76,7 @@ async def test_what_will_keep_the_gate_of_a_removal_shut_is_told_before_the_star
     drop = "ALTER TABLE t DROP COLUMN a; DROP INDEX t_b"
     [line] = await describe_uses(db, plan_of(pg_dsn, drop))
     assert line.startswith("note: column t.a: pg_stat_statements is not installed: add it to shared_preload_libraries")
-    await db.execute("CREATE EXTENSION pg_stat_statements")
+    await db.execute("CREATE EXTENSION pg_stat_statements; SELECT pg_stat_statements_reset()")
     assert await describe_uses(db, plan_of(pg_dsn, drop)) == []
     reader = await asyncpg.connect(pg_dsn, server_settings={"application_name": "reports"})
     await reader.fetch("SELECT a FROM t")

@@ -15,6 +15,7 @@ TOOL_TIMEOUT = 120.0
 """Seconds for one command."""
 MAX_OUTPUT_BYTES = 8 * 1_048_576
 _MAX_ERROR_BYTES = 65_536
+_END_SECONDS = 5.0
 
 
 def split_command(text: str) -> tuple[str, ...]:
@@ -57,9 +58,13 @@ async def run_tool_command(
         )
     except OSError as error:
         raise ZddError(f"{command[0]} cannot be started: {error.strerror}", "check --tool-command") from None
+    reads = (
+        asyncio.create_task(_read(process.stdout, max_bytes)),
+        asyncio.create_task(_read_tail(process.stderr)),
+    )
     try:
         async with asyncio.timeout(timeout):
-            output, errors = await asyncio.gather(_read(process.stdout, max_bytes), _read_tail(process.stderr))
+            output, errors = await asyncio.gather(*reads)
             code = await process.wait()
     except TimeoutError:
         raise ZddError(
@@ -68,6 +73,9 @@ async def run_tool_command(
     except _TooLong:
         raise ZddError(f"{shown} printed more than {max_bytes // 1024:,} kB", "check --tool-command") from None
     finally:
+        for read in reads:
+            read.cancel()
+        await asyncio.gather(*reads, return_exceptions=True)
         await _end(process)
     if code:
         lines = [mask_text(line).strip() for line in errors.decode(errors="replace").splitlines()]
@@ -103,7 +111,15 @@ async def _read_tail(stream: asyncio.StreamReader | None) -> bytes:
 
 
 async def _end(process: Process) -> None:
+    """Ends it with its children, where it still runs.
+
+    asyncio reports the end of a process once its pipes have ended, and a pipe that nobody reads does not end. One that
+    a process outside of the session holds open is left.
+    """
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_END_SECONDS):
+            await asyncio.gather(_read_tail(process.stdout), _read_tail(process.stderr))
+            await process.wait()

@@ -78,9 +78,11 @@ class Agent:
         try:
             return await LeaseSession(self._plan, store, self._boundary, self._log, self._check).run()
         finally:
-            with suppress(DatabaseError, *CONNECTION_ERRORS):  # a lease that cannot be released expires
-                await store.release_lease()
-            await store.close()
+            try:
+                with suppress(DatabaseError, *CONNECTION_ERRORS):  # a lease that cannot be released expires
+                    await store.release_lease()
+            finally:  # also where the release has ended, and the agent is stopped in this moment
+                await store.close()
 
     def _log_once(self, line: str) -> None:
         """Logs a state that may last for hours once, not at every attempt."""

@@ -9,7 +9,7 @@ fifth of a second to import, so every function here imports it late: most comman
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
@@ -346,6 +346,7 @@ def type_sql(type_name: Any) -> str:
     return deparse(tree).removeprefix("SELECT NULL::")
 
 
+@lru_cache(maxsize=4096)
 def name_sql(*parts: str) -> str:
     """A dotted name, each part quoted only where PostgreSQL needs it: for SQL that people read."""
     column = parse_expression(".".join("a" for _ in parts))

@@ -307,7 +307,9 @@ class ConditionMonitor:
             # A watch may be behind our own step: only what a direct reading shows is a breach.
             await self._read_again(suspects)
             if any(each.kind is ConditionKind.OBJECT for each in suspects):
-                await self._read_objects_again()
+                # A step of ours may just have changed the object, and its record follows.
+                await asyncio.sleep(OBJECT_RECHECK_DELAY)
+                await self._database.read()
             required = self._list_required()
             evaluated = {each.name: self._evaluate(each, unknown_after) for each in required}
         breaches = [
@@ -340,11 +342,6 @@ class ConditionMonitor:
         if ConditionKind.FLAG in kinds and self._flags is not None:
             reads.append(self._flags.read())
         await asyncio.gather(*reads)
-
-    async def _read_objects_again(self) -> None:
-        """A step of ours may just have changed the object, and its record follows."""
-        await asyncio.sleep(OBJECT_RECHECK_DELAY)
-        await self._database.read()
 
     async def _save_baseline(self, required: list[Condition]) -> None:
         """Notes the objects as they are, the first time that the release relies on them; indexes once they are built.

@@ -22,7 +22,7 @@ from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS
 from zdd_tui.backends.redis_changes import watch_changes
 from zdd_tui.engine.context import Context
 from zdd_tui.model.errors import BackendError, ZddError
-from zdd_tui.model.operations.relied_objects import relied_objects
+from zdd_tui.model.operations.relied_objects import ReliedObjectsOfPlan, relied_objects
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.plan.strategies import BlueGreenPlan
@@ -187,6 +187,7 @@ class DatabaseSource:
         self._on_change = on_change
         self.facts = SourceState[DatabaseFacts](failed_at=time.monotonic())
         self.relied: ReliedObjects | None = None
+        self.operations: ReliedObjectsOfPlan | None = None
 
     async def run(self) -> None:
         """Reads once a second, until cancelled."""
@@ -203,11 +204,12 @@ class DatabaseSource:
             if self.relied is None and isinstance(plan, Plan):
                 # Parsing the plan's SQL loads the parser.
                 self.relied = await asyncio.to_thread(ReliedObjects.from_plan, plan)
-            operations = await asyncio.to_thread(relied_objects, plan) if isinstance(plan, BaseOperationsPlan) else None
+            if self.operations is None and isinstance(plan, BaseOperationsPlan):
+                self.operations = await asyncio.to_thread(relied_objects, plan)
             async with asyncio.timeout(READ_TIMEOUT), self._ctx.read_connection() as conn:
                 release_id = self._ctx.store.release_id
-                if operations is not None:
-                    facts = await read_operation_facts(conn, release_id, operations)
+                if self.operations is not None:
+                    facts = await read_operation_facts(conn, release_id, self.operations)
                 else:
                     facts = await read_database_facts(conn, release_id, self.relied)
                 return self.facts.succeed(facts, began)

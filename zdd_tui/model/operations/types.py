@@ -207,8 +207,8 @@ def combine_type_changes(operations: Iterable[Operation], types: TypeSwap) -> tu
     for number in numbers:
         each = found[number]
         kept = [step for step in each.steps if step.phase is not Phase.CONTRACT]
-        own = [replace(step, settings=each.settings) for step in _with_known_locks(_contract_steps(changes, types))]
-        own = own if number == numbers[-1] else []
+        combined = _contract_steps(changes, types) if number == numbers[-1] else ()
+        own = [replace(step, settings=each.settings) for step in _with_known_locks(combined)]
         place = next(index for index, step in enumerate(kept) if step.phase is Phase.CLEANUP)
         found[number] = replace(each, steps=(*kept[:place], *own, *kept[place:]))
     return tuple(found)

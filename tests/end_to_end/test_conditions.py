@@ -13,6 +13,7 @@ import pytest
 import redis.asyncio
 
 from tests.support.release import assert_both_sides_agree, assert_no_failures, ignore_progress, start_production
+from tests.support.sessions import client_session
 from zdd_tui.backends.kubernetes.cluster import STRATEGIC_MERGE_PATCH, Cluster
 from zdd_tui.backends.store.client import Store
 from zdd_tui.cli.status import format_status, status_to_dict
@@ -142,13 +143,10 @@ async def connect_redis(env: Environment) -> AsyncIterator["redis.asyncio.Redis"
 
 async def execute(env: Environment, *statements: str, application: str = "psql") -> None:
     """Runs statements as another client does; its session stays idle for a moment, as psql's would."""
-    connection = await asyncpg.connect(env.postgres.dsn, server_settings={"application_name": application})
-    try:
+    async with client_session(env.postgres.dsn, application) as connection:
         for statement in statements:
             await connection.execute(statement)
         await asyncio.sleep(2.5)
-    finally:
-        await connection.close()
 
 
 async def test_case_a3_a_lost_flag_is_restored_and_audited(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.operations import SCHEMA
 from tests.support.schema_change import ACTOR
+from tests.support.sessions import client_session
 from zdd_tui.backends.store.client import Store
 from zdd_tui.cli.status import format_status
 from zdd_tui.engine.agent import Agent
@@ -76,16 +77,13 @@ class Release:
 
     async def breach(self, text: str, *statements: str) -> str:
         """Changes something as another client does; returns how the release reports it."""
-        connection = await asyncpg.connect(self.dsn, server_settings={"application_name": "psql"})
-        try:
+        async with client_session(self.dsn) as connection:
             await connection.execute("; ".join(statements))  # one transaction
             began = time.monotonic()
             record = await self.wait(
                 lambda record: any(text in event.message for event in record.events if event.kind == "condition")
             )
             assert time.monotonic() - began < STOP_SECONDS
-        finally:
-            await connection.close()
         return next(event.message for event in record.events if event.kind == "condition" and text in event.message)
 
 
@@ -242,7 +240,7 @@ async def test_a_trigger_is_restored_and_the_rows_that_it_missed_are_found(
         await release.wait_until_noted(f"trigger {trigger} of notes")
         await asyncio.sleep(1.2)  # noted again, after the swap
         await lose(release, disable, current)
-        found = "1 rows of notes were written without trigger"
+        found = "1 row of notes was written without trigger"
         record = await release.wait(
             lambda record: record.release.breach is not None and found in record.release.breach.text
         )

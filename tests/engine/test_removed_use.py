@@ -1,7 +1,6 @@
 """The gate before contract on a real PostgreSQL: who still uses what is removed keeps it shut, and is named."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +8,7 @@ import asyncpg
 import pytest
 
 from tests.support.operations import SCHEMA, handle, open_context, plan_of
+from tests.support.sessions import client_session
 from zdd_tui.backends.postgres.removed_use import read_use_facts, resolve_removed
 from zdd_tui.backends.store.conditions import load_use_baseline
 from zdd_tui.engine.context import Context
@@ -35,16 +35,6 @@ async def watched(db: asyncpg.Connection) -> asyncpg.Connection:
     return db
 
 
-@asynccontextmanager
-async def client(dsn: str, application: str = "psql") -> AsyncIterator[asyncpg.Connection]:
-    """Another client's session."""
-    connection = await asyncpg.connect(dsn, server_settings={"application_name": application})
-    try:
-        yield connection
-    finally:
-        await connection.close()
-
-
 async def evaluate(ctx: Context, *, phase: str = "cutover", done: Sequence[str] = ("rollout-new",)) -> tuple[Any, str]:
     """The gate in a phase; before the first one where the phase is empty."""
     record = await ctx.store.read()
@@ -65,7 +55,7 @@ async def test_a_session_that_reads_a_removed_column_keeps_the_gate_shut_until_i
     watched: asyncpg.Connection, pg_dsn: str
 ) -> None:
     plan = plan_of(pg_dsn, "ALTER TABLE notes DROP COLUMN legacy", **NO_SOAK)
-    async with open_context(plan) as ctx, client(pg_dsn) as psql:
+    async with open_context(plan) as ctx, client_session(pg_dsn) as psql:
         await psql.fetch("SELECT legacy FROM notes WHERE id = 3")
         assert await evaluate(ctx, done=()) == (Verdict.PENDING, "the old version still runs")
         verdict, reason = await evaluate(ctx)
@@ -86,7 +76,7 @@ async def test_a_session_that_reads_a_removed_column_keeps_the_gate_shut_until_i
         await watched.execute(f"SELECT monitoring.{reset_of(reason)}")
         assert (await evaluate(ctx))[0] is Verdict.PASS
 
-    async with open_context(plan.model_copy(update={"name": "other"})) as ctx, client(pg_dsn) as psql:
+    async with open_context(plan.model_copy(update={"name": "other"})) as ctx, client_session(pg_dsn) as psql:
         await evaluate(ctx)
         transaction = psql.transaction()
         await transaction.start()
@@ -101,7 +91,7 @@ async def test_a_whole_row_may_be_a_use_and_the_plan_may_accept_it(watched: asyn
     accepted = {"accept": [{"what": "column notes.legacy", "reason": "V2 reads it by position"}]}
     for sections, expected in (({}, Verdict.UNKNOWN), (accepted, Verdict.PASS)):
         plan = plan_of(pg_dsn, drop, **NO_SOAK, **sections).model_copy(update={"name": f"notes-{len(sections)}"})
-        async with open_context(plan) as ctx, client(pg_dsn) as psql:
+        async with open_context(plan) as ctx, client_session(pg_dsn) as psql:
             await evaluate(ctx)
             await psql.fetch("SELECT * FROM notes")
             verdict, reason = await evaluate(ctx)
@@ -122,7 +112,7 @@ async def test_without_pg_stat_statements_the_gate_is_unknown_and_says_how_to_de
         assert "CREATE EXTENSION pg_stat_statements" in reason
         assert "accept:" in reason
     accepted = plan_of(pg_dsn, drop, accept=[{"what": "view note_bodies", "reason": "no role may read it"}])
-    async with open_context(accepted.model_copy(update={"name": "other"})) as ctx, client(pg_dsn) as psql:
+    async with open_context(accepted.model_copy(update={"name": "other"})) as ctx, client_session(pg_dsn) as psql:
         verdict, reason = await evaluate(ctx)
         assert verdict is Verdict.PASS
         assert "accepted by the plan: view note_bodies" in reason
@@ -156,7 +146,7 @@ async def test_uses_of_other_objects(watched: asyncpg.Connection, pg_dsn: str) -
         verdict, reason = await evaluate(ctx)
         assert verdict is Verdict.PASS, reason
         for sql in uses.values():
-            async with client(pg_dsn) as psql:
+            async with client_session(pg_dsn) as psql:
                 await psql.execute(sql)
                 await psql.execute("SELECT pg_stat_force_next_flush()")
         async with ctx.read_connection() as conn:
@@ -203,7 +193,10 @@ async def test_a_view_that_was_created_meanwhile_keeps_the_gate_shut(watched: as
 async def test_the_use_is_observed_for_the_soak_also_by_the_next_agent(
     watched: asyncpg.Connection, pg_dsn: str
 ) -> None:
-    async with open_context(plan_of(pg_dsn, "DROP TABLE unused", gates={"soak": "1h"})) as ctx, client(pg_dsn) as psql:
+    async with (
+        open_context(plan_of(pg_dsn, "DROP TABLE unused", gates={"soak": "1h"})) as ctx,
+        client_session(pg_dsn) as psql,
+    ):
         assert (await evaluate(ctx))[0] is Verdict.PENDING
         await watched.execute("UPDATE zdd.baseline SET uses = jsonb_set(uses, '{at}', to_jsonb(1))")
         assert (await evaluate(ctx))[0] is Verdict.PASS
@@ -220,7 +213,7 @@ async def test_a_plan_without_a_rollout_waits_before_its_first_phase(watched: as
             **NO_SOAK,
         }
     )
-    async with open_context(plan) as ctx, client(pg_dsn) as psql:  # type: ignore[arg-type]
+    async with open_context(plan) as ctx, client_session(pg_dsn) as psql:  # type: ignore[arg-type]
         assert (await evaluate(ctx, phase="", done=()))[0] is Verdict.PASS
         await psql.fetch("SELECT legacy FROM notes")
         assert (await evaluate(ctx, phase="", done=()))[0] is Verdict.FAIL
@@ -230,7 +223,7 @@ async def test_a_unique_constraint_that_running_code_needs_is_not_dropped_in_exp
     watched: asyncpg.Connection, pg_dsn: str
 ) -> None:
     plan = plan_of(pg_dsn, "ALTER TABLE notes DROP CONSTRAINT notes_code, DROP CONSTRAINT n_pos", **NO_SOAK)
-    async with open_context(plan) as ctx, client(pg_dsn) as app:
+    async with open_context(plan) as ctx, client_session(pg_dsn) as app:
         assert (await evaluate(ctx, phase="", done=()))[0] is Verdict.PASS
         await app.execute("INSERT INTO notes (n, code) VALUES (1, 'c1') ON CONFLICT (code) DO NOTHING")
         verdict, reason = await evaluate(ctx, phase="", done=())
@@ -240,7 +233,7 @@ async def test_a_unique_constraint_that_running_code_needs_is_not_dropped_in_exp
 
 async def test_the_old_name_of_a_table_works_until_cleanup(watched: asyncpg.Connection, pg_dsn: str) -> None:
     plan = plan_of(pg_dsn, "ALTER TABLE notes RENAME TO messages", **NO_SOAK)
-    async with open_context(plan) as ctx, client(pg_dsn) as psql:
+    async with open_context(plan) as ctx, client_session(pg_dsn) as psql:
         for phase in (Phase.EXPAND, Phase.CONTRACT):
             for number, _ in numbered_steps(plan, phase):
                 await RunOperation().run(ctx, handle(number))

@@ -8,7 +8,7 @@ from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.scratch_copy import PlannedChange, open_planned_change
 from zdd_tui.backends.postgres.table_objects import read_table_objects
-from zdd_tui.model.counting import count_noun
+from zdd_tui.model.counting import count_noun, format_list
 from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.ddl.catalog_diff import (
     SideDifference,
@@ -134,8 +134,7 @@ async def read_sides(conn: Connection, plan: Plan, catalog: Catalog) -> tuple[Ta
 
 def describe_losses(lost: tuple[SideDifference, ...]) -> str:
     """The first few losses and how many more there are."""
-    shown = "; ".join(f"{each.what}: {each.reason}" for each in lost[:3])
-    return shown + (f"; and {len(lost) - 3} more" if len(lost) > 3 else "")
+    return format_list([f"{each.what}: {each.reason}" for each in lost])
 
 
 def _loss_title(plan: Plan, lost: tuple[SideDifference, ...]) -> str:

@@ -15,6 +15,7 @@ from zdd_tui.backends.migrations.version_table import has_version_table, read_ve
 from zdd_tui.backends.postgres.connection import describe_dsn
 from zdd_tui.cli.measurement import resolve_dsn
 from zdd_tui.model.errors import PlanError, Refused
+from zdd_tui.model.masking import replace_unprintable
 from zdd_tui.model.migrations.base import DirectoryFile, MigrationSource, MigrationTool, ToolRunner, list_first
 from zdd_tui.model.migrations.flyway import CONFIG_NAMES
 from zdd_tui.model.migrations.operations import PlanOperation, plan_pending
@@ -93,7 +94,7 @@ def plan_directory(arguments: argparse.Namespace, *, has_rollout: bool) -> Plann
 
 def _one_line(text: str) -> str:
     """A text for a comment of the plan, which a name from the database must not end."""
-    return "".join(char if char.isprintable() else " " for char in text)
+    return replace_unprintable(text)
 
 
 def _locate(arguments: argparse.Namespace) -> list[_Location]:

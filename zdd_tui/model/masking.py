@@ -136,6 +136,11 @@ _SECRET_PAIR = re.compile(
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
+def replace_unprintable(text: str, replacement: str = " ") -> str:
+    """The text without control characters, such as those of an escape sequence."""
+    return "".join(letter if letter.isprintable() else replacement for letter in text)
+
+
 def mask_text(line: str) -> str:
     """Masks passwords in addresses, bearer tokens and ``password=…``."""
     return _SECRET_PAIR.sub(r"\1\2***\2", str(mask_secrets(line)))

@@ -4,6 +4,7 @@ import asyncpg
 import pytest
 
 from tests.support.schema_change import USERS, ddl, make_plan, open_leased_store, run_expand
+from tests.support.sessions import client_session
 from zdd_tui.backends.postgres.condition_queries import (
     ReliedObjects,
     find_missing,
@@ -131,8 +132,7 @@ async def test_a_role_that_may_not_see_all_rows(pg_dsn: str, db: asyncpg.Connect
 async def test_who_may_have_changed_an_object(pg_dsn: str, db: asyncpg.Connection) -> None:
     await db.execute(USERS)
     assert "by whom is unknown" in await find_schema_changer(db, ["users"])
-    other = await asyncpg.connect(pg_dsn, server_settings={"application_name": "psql"})
-    try:
+    async with client_session(pg_dsn) as other:
         await other.execute("SELECT 'users'")
         assert "by whom is unknown" in await find_schema_changer(db, ["users"]), "it only reads"
         await other.execute("ALTER TABLE users ADD COLUMN secret text DEFAULT 'S3cret'")
@@ -140,8 +140,6 @@ async def test_who_may_have_changed_an_object(pg_dsn: str, db: asyncpg.Connectio
         assert text.startswith("probably by role ")
         assert "application psql" in text
         assert "S3cret" not in text
-    finally:
-        await other.close()
 
 
 async def test_an_index_whose_name_is_quoted_is_watched(pg_dsn: str, db: asyncpg.Connection) -> None:

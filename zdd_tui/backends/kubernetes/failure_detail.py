@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.model.json_access import get_objects, get_text
-from zdd_tui.model.masking import mask_text
+from zdd_tui.model.masking import mask_text, replace_unprintable
 from zdd_tui.model.workload.container import FailureCause
 from zdd_tui.model.workload.rollout import project_event
 
@@ -64,5 +64,4 @@ async def _read_newest_warning(cluster: "Cluster", pod: str) -> str:
 
 def _quote(text: str) -> str:
     """Text from outside for an error: one line, without control characters and secrets."""
-    plain = "".join(each if each.isprintable() else " " for each in text)
-    return mask_text(" ".join(plain.split()))[:MAX_TEXT]
+    return mask_text(" ".join(replace_unprintable(text).split()))[:MAX_TEXT]

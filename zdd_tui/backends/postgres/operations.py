@@ -10,7 +10,7 @@ import asyncpg
 
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.ddl import execute_ddl
-from zdd_tui.model.counting import count_noun
+from zdd_tui.model.counting import count_up_to
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.operations.base import (
     MAX_VIOLATIONS,
@@ -277,9 +277,8 @@ async def count_violations(
                 f"{violation.what}: not counted within {MAX_COUNT_SECONDS} s; VALIDATE in contract decides"
             )
         elif count:
-            more = " or more" if count >= MAX_VIOLATIONS else ""
             values = await _read_sample(conn, operation, violation)
-            found.append(f"{violation.what}: {count_noun(count, f'row{more}', f'rows{more}')}{values}")
+            found.append(f"{violation.what}: {count_up_to(count, MAX_VIOLATIONS, 'row')}{values}")
     return CountedViolations(tuple(found), tuple(uncounted))
 
 

@@ -14,6 +14,7 @@ import asyncpg
 
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.query_stats import CANNOT_SEE_ALL, STATEMENTS_SCHEMA
+from zdd_tui.backends.postgres.row_visibility import WITH_DESCENDANTS
 from zdd_tui.model.operations.base import RemovedKind, RemovedObject
 from zdd_tui.model.operations.removed_use import (
     ClientSession,
@@ -25,12 +26,8 @@ from zdd_tui.model.operations.scope import ObjectKey
 from zdd_tui.model.operations.statement_uses import RemovedTarget, may_be_named_in
 from zdd_tui.model.sql import name_sql, quote_qualified
 
-_FAMILY = """
-WITH RECURSIVE family AS (
-  SELECT to_regclass($1)::oid AS oid UNION SELECT i.inhrelid FROM family f JOIN pg_inherits i ON i.inhparent = f.oid)
-"""
-
-_TABLE = f"""{_FAMILY}
+_TABLE = f"""
+WITH RECURSIVE {WITH_DESCENDANTS.format(roots="ARRAY[$1]")}
 SELECT array_agg(DISTINCT ARRAY[n.nspname::text, c.relname::text]) AS names,
   (SELECT array_agg(DISTINCT ARRAY[on_.nspname::text, o.relname::text])
    FROM pg_attribute a JOIN pg_class o ON o.oid = a.attrelid JOIN pg_namespace on_ ON on_.oid = o.relnamespace
@@ -49,7 +46,8 @@ SELECT c.oid::int8, n.nspname::text, c.relname::text,
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)
 """
 
-_INDEX_FACTS = """
+_INDEX_FACTS = """,
+family AS (SELECT oid FROM start UNION SELECT i.inhrelid FROM family f JOIN pg_inherits i ON i.inhparent = f.oid)
 SELECT n.nspname::text AS schema, t.relname::text AS name, i.indisunique AS is_unique,
   (SELECT coalesce(array_agg(a.attname::text), '{}') FROM unnest(i.indkey[0:i.indnkeyatts - 1]) AS k (number)
    JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number) AS key,
@@ -61,17 +59,13 @@ WHERE i.indexrelid = (SELECT oid FROM start)
 """
 
 _INDEX = f"""
-WITH RECURSIVE start AS (SELECT to_regclass($1)::oid AS oid),
-family AS (SELECT oid FROM start UNION SELECT i.inhrelid FROM family f JOIN pg_inherits i ON i.inhparent = f.oid)
-{_INDEX_FACTS}
+WITH RECURSIVE start AS (SELECT to_regclass($1)::oid AS oid){_INDEX_FACTS}
 """
 
 _CONSTRAINT = f"""
 WITH RECURSIVE start AS (
   SELECT conindid AS oid FROM pg_constraint
-  WHERE conrelid = to_regclass($1) AND conname = $2 AND contype IN ('p', 'u', 'x')),
-family AS (SELECT oid FROM start UNION SELECT i.inhrelid FROM family f JOIN pg_inherits i ON i.inhparent = f.oid)
-{_INDEX_FACTS}
+  WHERE conrelid = to_regclass($1) AND conname = $2 AND contype IN ('p', 'u', 'x')){_INDEX_FACTS}
 """
 
 _ROUTINE = """

@@ -8,6 +8,8 @@ of the two it is, and one inside the other leaves the variables of both: then a 
 import base64
 from collections.abc import Mapping
 
+from zdd_tui.model.masking import replace_unprintable
+
 CLIPBOARD_LIMIT = 48 * 1024
 """Bytes of text: as base64 they stay under the 74,994 that the strictest terminals accept."""
 
@@ -33,8 +35,7 @@ def truncate_for_clipboard(text: str) -> str:
 
 def notification_sequence(text: str, environ: Mapping[str, str]) -> str:
     """A bell, and the text for terminals that show notifications."""
-    printable = "".join(char if char.isprintable() else " " for char in text)
-    return "\x07" + _wrap_for_multiplexer(f"\x1b]9;{printable}\x07", environ)
+    return "\x07" + _wrap_for_multiplexer(f"\x1b]9;{replace_unprintable(text)}\x07", environ)
 
 
 def _wrap_for_multiplexer(sequence: str, environ: Mapping[str, str]) -> str:

@@ -25,7 +25,7 @@ from zdd_tui.engine.backfill.transaction import (
     transaction_settings_sql,
 )
 from zdd_tui.engine.backfill.worker import BackfillWorker
-from zdd_tui.model.counting import count_noun
+from zdd_tui.model.counting import count_noun, count_up_to
 from zdd_tui.model.ddl.jobs import BackfillJob
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.plan.base import Backfill
@@ -209,8 +209,7 @@ class BackfillRunner:
             left = await self._sweep()
             if not left:
                 return
-            more = " or more" if left >= SWEEP_ROWS else ""
-            many = f"{count_noun(left, f'row{more}', f'rows{more}')} of {self._job.table.sql}"
+            many = f"{count_up_to(left, SWEEP_ROWS, 'row')} of {self._job.table.sql}"
             if number == MAX_PASSES:
                 break
             await self._note(f"{many} without the values: pass {number + 1} of {MAX_PASSES}")

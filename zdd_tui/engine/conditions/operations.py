@@ -11,6 +11,7 @@ from zdd_tui.backends.postgres.ddl import execute_ddl
 from zdd_tui.backends.store.conditions import save_baseline
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.restore import restore_operation_trigger
+from zdd_tui.model.counting import count_up_to
 from zdd_tui.model.operations.base import MAX_VIOLATIONS
 from zdd_tui.model.operations.relied_objects import relied_objects
 from zdd_tui.model.plan.operations import BaseOperationsPlan
@@ -117,6 +118,7 @@ async def describe_missed_rows(ctx: Context, conditions: Iterable[Condition]) ->
             lines.append(f"{table}: the rows could not be compared: {error}")
             continue
         if count:
-            many = f"{count:,}{' or more' if count >= MAX_VIOLATIONS else ''} rows"
-            lines.append(f"{many} of {table} were written without {condition.name}: SELECT FROM {table} WHERE {where}")
+            rows, were = count_up_to(count, MAX_VIOLATIONS, "row"), "was" if count == 1 else "were"
+            query = f"SELECT FROM {table} WHERE {where}"
+            lines.append(f"{rows} of {table} {were} written without {condition.name}: {query}")
     return "; ".join(lines)

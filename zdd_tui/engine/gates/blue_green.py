@@ -10,11 +10,10 @@ from zdd_tui.engine.gates.result import (
     GateEvaluator,
     GateResult,
     describe_leftovers,
-    format_list,
     pass_after,
 )
 from zdd_tui.engine.observations import find_service_claim, find_step_record, why_not_serving
-from zdd_tui.model.counting import count_noun
+from zdd_tui.model.counting import count_noun, format_list
 from zdd_tui.model.plan.strategies import BlueGreenPlan
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import ReleaseRecord

@@ -28,7 +28,6 @@ from zdd_tui.engine.gates.result import (
     GateEvaluator,
     GateResult,
     describe_leftovers,
-    format_list,
     pass_after,
     pass_or_fail,
     pass_or_pending,
@@ -36,7 +35,7 @@ from zdd_tui.engine.gates.result import (
 from zdd_tui.engine.gates.workload import WORKLOAD_GATES, evaluate_serving_version
 from zdd_tui.engine.observations import find_step_record
 from zdd_tui.engine.witness import name_writers
-from zdd_tui.model.counting import count_noun
+from zdd_tui.model.counting import count_noun, format_list
 from zdd_tui.model.ddl.witness import expected_triggers
 from zdd_tui.model.errors import DatabaseUnavailable, StaleEpoch, ZddError
 from zdd_tui.model.guard.decisions import evaluate_guard_gate

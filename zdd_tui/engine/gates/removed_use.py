@@ -6,7 +6,8 @@ from zdd_tui.backends.postgres.operations import find_dependents
 from zdd_tui.backends.postgres.removed_use import read_use_facts, resolve_removed
 from zdd_tui.backends.store.conditions import load_use_baseline, save_use_baseline
 from zdd_tui.engine.context import Context
-from zdd_tui.engine.gates.result import GateResult, format_list
+from zdd_tui.engine.gates.result import GateResult
+from zdd_tui.model.counting import format_list
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.operations.registry import plan_operations
 from zdd_tui.model.operations.removed_use import (

@@ -34,12 +34,6 @@ def pass_after(record: ReleaseRecord, steps: Sequence[str], condition: bool, rea
     return (pass_or_pending if unfinished else pass_or_fail)(condition, reason)
 
 
-def format_list(items: Sequence[object], max_shown: int = 3) -> str:
-    """The first few items, and how many more there are."""
-    text = "; ".join(str(item) for item in items[:max_shown])
-    return text + (f"; and {len(items) - max_shown} more" if len(items) > max_shown else "")
-
-
 def describe_flag(key: str, value: FlagValue | None, expected: FlagValue) -> str:
     current = f"flag {key} is {'not set' if value is None else value}"
     return current if value == expected else f"{current}, expected {expected}"

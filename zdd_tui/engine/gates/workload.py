@@ -10,12 +10,11 @@ from zdd_tui.engine.gates.result import (
     GateResult,
     describe_flag,
     describe_leftovers,
-    format_list,
     pass_after,
     pass_or_fail,
 )
 from zdd_tui.engine.observations import find_current_step, find_step_record, list_serving_pods, read_workload
-from zdd_tui.model.counting import count_noun
+from zdd_tui.model.counting import count_noun, format_list
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.plan.strategies import CanaryPlan
 from zdd_tui.model.release.gate import Verdict

@@ -16,7 +16,7 @@ from zdd_tui.engine.steps.rollout import (
     wait_until_done,
 )
 from zdd_tui.engine.steps.undo import gone_counts_as_undone
-from zdd_tui.model.counting import count_noun
+from zdd_tui.model.counting import count_noun, format_list
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.json_access import get_text
 from zdd_tui.model.plan.strategies import BlueGreenPlan
@@ -127,9 +127,8 @@ class SmokeChecks:
         await step.set_note(f"sending {requests} to each of {count_noun(len(addresses), 'pod')}")
         wrong = await run_smoke_checks(addresses, plan.blue_green.smoke, plan.blue_green.smoke_timeout)
         if wrong:
-            more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
             raise StepFailed(
-                f"smoke checks: {'; '.join(wrong[:3])}{more}",
+                f"smoke checks: {format_list(wrong)}",
                 "roll back and correct the new version, or advance again to repeat the checks",
             )
         await step.save_detail(passed=len(addresses) * len(plan.blue_green.smoke), pods=len(addresses))

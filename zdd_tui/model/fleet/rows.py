@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property
 
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.release.claims import assess_activity, count_verdicts
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import ReleaseRecord
@@ -464,17 +465,13 @@ def summarize_fleet(fleet: Fleet) -> tuple[str, tuple[str, ...]]:
         needs.append(f"{fleet.unanswered} not responding")
     if fleet.pending:
         needs.append(f"{fleet.pending} connecting")
-    return f"{_count(len(active), 'release')}, {_count(fleet.databases, 'database')}", tuple(needs)
+    return f"{count_noun(len(active), 'release')}, {count_noun(fleet.databases, 'database')}", tuple(needs)
 
 
 def summarize_history(rows: Sequence[FleetRow]) -> str:
     """``42 ended releases, 5 rolled back``"""
     rolled_back = sum(row.state is ReleaseState.ROLLED_BACK for row in rows)
-    return f"{_count(len(rows), 'ended release')}, {rolled_back} rolled back"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{count_noun(len(rows), 'ended release')}, {rolled_back} rolled back"
 
 
 def find_region_row(rows: Iterable[FleetRow], name: str, region: str) -> FleetRow | None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.operations.base import RemovedKind, RemovedObject
 from zdd_tui.model.operations.registry import plan_operations
 from zdd_tui.model.operations.scope import ObjectKey
@@ -258,7 +259,7 @@ def _uses_of(each: ResolvedObject, facts: UseFacts, baseline: UseBaseline) -> tu
         if query in named:
             continue
         reset = f"{facts.schema}.pg_stat_statements_reset({user}, {database}, {query})"
-        more = f"{calls:,} call{'' if calls == 1 else 's'} since the baseline; once it has stopped: SELECT {reset}"
+        more = f"{count_noun(calls, 'call')} since the baseline; once it has stopped: SELECT {reset}"
         found[use].append(f"{_who_calls(statement, facts)}: {redact_query(statement.query, 60)} ({more})")
     scans = sum(facts.scans.get(oid, 0) - baseline.scans.get(str(oid), 0) for oid in each.relations)
     if scans > 0:

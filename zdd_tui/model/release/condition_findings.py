@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
 
+from zdd_tui.model.counting import format_list
 from zdd_tui.model.flag import flag_key, parse_flag
 from zdd_tui.model.plan.base import BasePlan, WorkloadPlan
 from zdd_tui.model.release.condition import ROLLBACK_IN_HINT, Condition, ConditionFinding
@@ -305,9 +306,8 @@ def find_changed_schema(
             wrong.append(f"{label} is not valid")
     if not wrong:
         return None
-    more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
     return ConditionFinding(
-        f"{'; '.join(wrong[:3])}{more}",
+        format_list(wrong),
         hint="restore it in psql as change.expand and change.indexes define it; the release continues then"
         + ROLLBACK_IN_HINT,
     )

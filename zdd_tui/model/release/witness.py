@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Literal
 
-from zdd_tui.model.counting import count_noun
+from zdd_tui.model.counting import count_noun, count_up_to, format_list
 from zdd_tui.model.duration import format_duration
+from zdd_tui.model.masking import replace_unprintable
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.state import Release, StepStatus
@@ -95,7 +96,7 @@ class Writer:
         return _describe_client(self)
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.rows:,} row{'' if self.rows == 1 else 's'}"
+        return f"{self.name}: {count_noun(self.rows, 'row')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +122,9 @@ class ReplacedWrite:
     pod: str = ""
 
     def __str__(self) -> str:
+        key = replace_unprintable(", ".join(self.key), "?")
         return (
-            f"key {', '.join(_printable(part) for part in self.key)}: written by {_describe_client(self)} at"
+            f"key {key}: written by {_describe_client(self)} at"
             f" {_clock(self.written_at)}, then by transaction {self.transaction} before {_clock(self.found_at)} UTC"
         )
 
@@ -135,11 +137,7 @@ def _describe_client(client: Writer | ReplacedWrite) -> str:
     role = client.role if client.role == client.session_role else f"{client.role} (login {client.session_role})"
     # The name of a role may hold control characters.
     name = client.application_name or "no application_name"
-    return _printable(f"{name} {client.pod or client.address or 'local'} as {role}")
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return replace_unprintable(f"{name} {client.pod or client.address or 'local'} as {role}", "?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,9 +214,7 @@ def find_pods(addresses: Iterable[str], pods: Iterable[PodFacts]) -> dict[str, s
 
 def describe_writers(writers: Sequence[Writer]) -> str:
     """``reports-worker 10.1.4.7 as app: 12 rows``, the last writer first."""
-    text = "; ".join(str(writer) for writer in writers[:MAX_SHOWN_WRITERS])
-    more = len(writers) - MAX_SHOWN_WRITERS
-    return text + (f"; and {more} more" if more > 0 else "")
+    return format_list(writers, MAX_SHOWN_WRITERS)
 
 
 def describe_replaced(found: WitnessRecord) -> str:
@@ -266,9 +262,8 @@ def evaluate_witness(
 def _evaluate_writers(found: WitnessRecord, *, mode: WitnessMode, now: float, quiet: float) -> tuple[Verdict, str]:
     writers = describe_writers(found.writers)
     if found.open_rows:
-        more = " or more" if found.open_rows >= MAX_COUNTED else ""
-        rows = count_noun(min(found.open_rows, MAX_COUNTED), f"row{more} differs", f"rows{more} differ")
-        what = f"{rows} after a write of one side"
+        rows = count_up_to(min(found.open_rows, MAX_COUNTED), MAX_COUNTED, "row")
+        what = f"{rows} {'differs' if found.open_rows == 1 else 'differ'} after a write of one side"
         if mode is WitnessMode.NEW_IS_RIGHT:
             what += "; V3 writes the new side, so they are not overwritten"
         parts = [

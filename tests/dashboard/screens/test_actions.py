@@ -354,6 +354,10 @@ async def test_a_refusal_ends_with_its_cause() -> None:
         value = failed.release.value
         await desk.set_board(replace(failed, release=replace(failed.release, value=replace(value, id=2))))
         assert "advance queued" not in desk.screen, "another release"
+    async with AppDriver("connecting") as desk:
+        assert "advance refused: the release has not been read yet" in await desk.press("a")
+        await desk.set_board(dashboard_situations()["open"])
+        assert "advance refused: " not in desk.screen, "it has been read"
 
 
 async def test_a_paste_stays_small_and_runs_no_action() -> None:

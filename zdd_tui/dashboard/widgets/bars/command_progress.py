@@ -153,6 +153,8 @@ class CommandProgress:
             return None
         if self.stage not in (CommandStage.REFUSED, CommandStage.FAILED):
             return self
+        if self.release is None and not self.request_id:  # refused here, since no release had been read
+            return None
         release = record.release
         counted = count_verdicts(record, now)
         is_blocked = bool(explain_refusal(counted.release, self.kind, counted.gates, now))

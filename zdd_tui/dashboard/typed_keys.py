@@ -25,6 +25,11 @@ is only for one that hangs."""
 class ConfirmsByKey(Protocol):
     """A screen on which a key changes something outside: it counts only when it was typed on the painted screen."""
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the screen was painted."""
+        ...
+
     def confirms(self, key: str) -> bool: ...
 
 
@@ -37,7 +42,7 @@ class TypedKeys:
 
     def __init__(self, app: App[Any], deliver: Callable[[events.Key], Awaitable[None]]) -> None:
         self._app, self._deliver = app, deliver
-        self._held: deque[tuple[events.Key, Screen[Any]]] = deque()
+        self._held: deque[tuple[events.Key, Screen[Any] | None]] = deque()
         self._painted: Screen[Any] | None = None
         self._number = 0
         self._is_busy = False
@@ -50,7 +55,9 @@ class TypedKeys:
     async def add(self, event: events.Key) -> None:
         """Delivers a key now, or after those before it."""
         if self._is_busy:
-            self._held.append((event, self._painted or self._app.screen))
+            front = self._app.screen
+            is_seen = self._painted is None or (isinstance(front, ConfirmsByKey) and front.is_ready)
+            self._held.append((event, front if is_seen else self._painted))
         else:
             await self._start(event)
 

@@ -1,5 +1,7 @@
 """Keys that arrive in one read of the terminal, before any of them has had an effect."""
 
+import asyncio
+
 import pytest
 from textual import events
 
@@ -37,6 +39,28 @@ async def test_enter_typed_ahead_confirms_nothing(key: str) -> None:
         assert not desk.source.sent_commands
         await desk.press("enter")
         assert len(desk.source.sent_commands) == 1
+
+
+async def test_enter_typed_as_soon_as_it_is_shown_confirms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`R` is still in work then: its end comes a moment after the paint of the dialog."""
+    set_ready = ConfirmScreen._set_ready
+
+    def press_enter(dialog: ConfirmScreen) -> None:
+        assert "Enter" not in "".join(text for text, _ in dialog.key_hints(*dialog._last_shown, 80)[-1])
+        set_ready(dialog)
+        assert "Enter" in "".join(text for text, _ in dialog.key_hints(*dialog._last_shown, 80)[-1])
+        assert not desk.app.typed_keys.is_idle
+        enter = events.Key("enter", None)
+        enter.set_sender(desk.app)  # else it is of this dialog, and bubbles no further
+        desk.app.post_message(enter)
+
+    monkeypatch.setattr(ConfirmScreen, "_set_ready", press_enter)
+    async with AppDriver("open") as desk:
+        await type_at_once(desk, "R")
+        async with asyncio.timeout(10):
+            while not desk.source.sent_commands:
+                await desk.pilot.pause()
+        assert [command.kind for command in desk.source.sent_commands] == [CommandKind.ROLLBACK]
 
 
 @pytest.mark.parametrize("key", ["d", "V"])

@@ -209,7 +209,7 @@ async def test_frozen_systems_a_dead_agent_and_a_command_into_a_frozen_database(
         await here.shows("✔ Kubernetes <3s")
 
         terminal.press("R")
-        await terminal.wait_for("roll back", "Enter")
+        await terminal.wait_for("roll back", "Enter confirm")
         here.freeze(here.postgres)
         terminal.press("\r")
         await here.shows("✗ PostgreSQL", "rollback NOT SENT", "LAST KNOWN", "? agent")
@@ -233,7 +233,7 @@ async def test_nothing_moves_without_an_agent_and_a_retried_command_is_stored_on
         await here.shows_nothing_moving()
 
         here.terminal.press("R")
-        await here.terminal.wait_for("roll back", "Enter")
+        await here.terminal.wait_for("roll back", "Enter confirm")
         here.freeze(here.postgres)
         here.terminal.press("\r")
         await here.shows("rollback NOT SENT")

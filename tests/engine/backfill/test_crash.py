@@ -29,7 +29,9 @@ from zdd_tui.testbed.servers import postgres_server
 async def test_a_killed_server_loses_no_row(server_folder: Path, kind: str) -> None:
     rng = random.Random(7)
     async with postgres_server(server_folder / f"crash-{kind}") as server:
-        plan = make_plan(kind, dsn=server.dsn, backfill={"batch_rows": 20, "batch_rows_max": 20})
+        # Two seconds for all rows: three kills within the first 1.2 s are all in the middle.
+        limits = {"batch_rows": 20, "batch_rows_max": 20, "max_rows_per_second": 2500}
+        plan = make_plan(kind, dsn=server.dsn, backfill=limits)
         db = await asyncpg.connect(server.dsn)
         await db.execute(USERS)
         await insert_rows(db, 5000)
@@ -51,7 +53,7 @@ async def test_a_killed_server_loses_no_row(server_folder: Path, kind: str) -> N
                     await run
                 await server.start()
             run.result()
-            assert crashes > 0
+            assert crashes == 3
             report = await Verifier(store, plan, catalog).run()
             assert (report.rows, report.mismatches) == (5000, 0)
             record = (await store.read()).backfill

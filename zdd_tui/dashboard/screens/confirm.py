@@ -72,7 +72,7 @@ class HistoryRead(Message):
 class ConfirmDialog(Dialog[ConfirmResult]):
     """What an action will do, and on which systems. Enter confirms, Escape cancels.
 
-    Enter works only after the dialog was painted; typed before that, it is ignored.
+    Enter is shown and works only after the dialog was painted; typed before that, it is ignored.
 
     All required text is typed on this screen, never in a second dialog.
     """
@@ -93,7 +93,6 @@ class ConfirmDialog(Dialog[ConfirmResult]):
         super().__init__(board, context)
         self._action = action
         self._fields = fields
-        self._is_armed = False
         self._error = ""
         self._conflict = ""
 
@@ -106,12 +105,6 @@ class ConfirmDialog(Dialog[ConfirmResult]):
         """See :class:`zdd_tui.dashboard.typed_keys.ConfirmsByKey`. A text field takes Enter before the binding."""
         active = self.active_bindings.get(key)
         return key == "enter" or (active is not None and active.binding.id == "confirm.yes")
-
-    def on_mount(self) -> None:
-        self.call_after_refresh(self._enable_enter)
-
-    def _enable_enter(self) -> None:
-        self._is_armed = True
 
     def show(self, board: DashboardState, context: RenderContext) -> None:
         """Keeps the page as opened; shows a conflict with the new state."""
@@ -133,14 +126,14 @@ class ConfirmDialog(Dialog[ConfirmResult]):
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         if self._conflict:
             return wrap(f"✗ {self._conflict}", cells, TextStyle.BAD)
-        return _typing_hints(self._fields, "confirm", self._error, cells)
+        return _typing_hints(self._fields, "confirm" if self.is_ready else "", self._error, cells)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
         self.action_yes()
 
     def action_yes(self) -> None:
-        if not self._is_armed or self._conflict:
+        if not self.is_ready or self._conflict:
             return
         typed = {each.id: self.query_one(f"#{each.id}", Input).value.strip() for each in self._fields}
         for each in self._fields:
@@ -234,17 +227,18 @@ class UnlockScreen(Dialog[bool]):
 
 
 def _typing_hints(fields: Sequence[ConfirmField], verb: str, error: str, cells: int) -> list[Line]:
-    """``type PRODUCTION, Enter confirm   Esc cancel``, below the error."""
+    """``type PRODUCTION, Enter confirm   Esc cancel``, below the error; Escape alone where there is no verb."""
     required = (
         (("type ", TextStyle.NORMAL), (each.required, TextStyle.STRONG), (", ", TextStyle.NORMAL))
         for each in fields
         if each.required
     )
-    hints: Line = (
+    enter = (
         *(span for spans in required for span in spans),
-        *(("Enter", TextStyle.KEY), (f" {verb}   ", TextStyle.NORMAL)),
-        *(("Esc", TextStyle.KEY), (" cancel", TextStyle.NORMAL)),
+        ("Enter", TextStyle.KEY),
+        (f" {verb}   ", TextStyle.NORMAL),
     )
+    hints: Line = (*(enter if verb else ()), ("Esc", TextStyle.KEY), (" cancel", TextStyle.NORMAL))
     return [*(wrap(f"✗ {error}", cells, TextStyle.BAD) if error else []), hints]
 
 

@@ -188,6 +188,8 @@ class Dialog(ActionScreen[ResultT], ModalScreen[ResultT], HasPage):
     def __init__(self, board: DashboardState, context: RenderContext) -> None:
         super().__init__()
         self._last_shown = (board, context)
+        self.is_ready = False
+        """Whether the dialog was painted. A key that confirms works from then on, and is shown from then on."""
 
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
@@ -204,6 +206,11 @@ class Dialog(ActionScreen[ResultT], ModalScreen[ResultT], HasPage):
 
     def on_mount(self) -> None:
         self.initial_focus().focus()
+        self._draw()
+        self.call_after_refresh(self._set_ready)
+
+    def _set_ready(self) -> None:
+        self.is_ready = True
         self._draw()
 
     def _draw(self) -> None:

@@ -50,4 +50,4 @@ class QuitScreen(FollowingDialog[bool]):
         return [((f"{progress.kind} is NOT SENT", TextStyle.BAD),), (), *lines, *wrap(text, cells)]
 
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
-        return [key_hints_line((("Enter", "wait"), ("q", "leave")))]
+        return [key_hints_line((("Enter", "wait"), ("q" if self.is_ready else "", "leave")))]

@@ -410,6 +410,18 @@ async def test_every_row_is_compared_where_the_witness_may_have_missed_a_delete(
         assert await count_disagreements(made.admin, "table") == []
 
 
+@pytest.mark.parametrize("removal", ["DELETE FROM people WHERE id <= 3", "TRUNCATE people"])
+async def test_before_v3_rows_that_only_the_new_side_lost_come_back(pg_dsn: str, removal: str) -> None:
+    """Nobody records them before cutover."""
+    async with watched_release(pg_dsn, "table", rows=50) as made:
+        await verified(made)
+        await made.admin.execute(removal)
+        assert await made.recorded() == []
+        gone = 3 if removal.startswith("DELETE") else 50
+        assert await run_comparison(made) == {"rows": gone, "repaired": gone, "whole": False}
+        assert await count_disagreements(made.admin, "table") == []
+
+
 async def test_switched_off_every_row_is_compared(pg_dsn: str) -> None:
     async with watched_release(pg_dsn, "table", rows=50, change={"witness": False}) as made:
         release = (await made.store.read()).release

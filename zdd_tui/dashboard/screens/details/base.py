@@ -323,16 +323,18 @@ class DetailScreen(ActionScreen[None], HasPage):
         lost: Line = ((f"✗ lost: {names}  ", TextStyle.BAD),) if names else ()
         region: Line = ((f"region {plan_region}  ", TextStyle.STRONG),) if (plan_region := board.plan.region) else ()
         right: Line = (*lost, *region, *badge, (text, TextStyle.WARN if stale else TextStyle.DIM))
-        record = board.release.value
-        stop: Line = ()
-        if record is not None and record.release.breach is not None and board.activity(context.now).is_active:
-            stop = (
-                ("  ", TextStyle.NORMAL),
-                (f"✗ STOPPED: {sanitize(record.release.breach.title)}", TextStyle.BAD),
-            )
+        stop = self.stop_line(board, context)
         room = cells - line_width(right) - 1
         crumbs = self.crumb_line(board, room - line_width(stop))
         return justify(clip((*crumbs, *stop), room), right, cells)
+
+    def stop_line(self, board: DashboardState, context: RenderContext) -> Line:
+        """What stops the release, for the first line of every screen; empty while every standing condition holds."""
+        record = board.release.value
+        if record is None or record.release.breach is None or not board.activity(context.now).is_active:
+            return ()
+        text = f"✗ STOPPED: {sanitize(record.release.breach.title)}"
+        return ("  ", TextStyle.NORMAL), (text, TextStyle.BAD)
 
     def crumb_line(self, board: DashboardState, cells: int) -> Line:
         """Release and open screens, the present one last; the first ones are left out where they do not fit."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import asyncpg
 
-from tests.engine.test_operations import open_context, plan_of
+from tests.support.operations import open_context, plan_of
 from zdd_tui.engine.gates.registry import GATES
 from zdd_tui.engine.lease_session import GATE_INTERVAL
 from zdd_tui.model.release.state import ReleaseState, StepStatus
@@ -48,7 +48,7 @@ async def measure(options: argparse.Namespace) -> None:
                     await asyncio.sleep(GATE_INTERVAL)
                 calls, milliseconds = await conn.fetchrow(
                     "SELECT sum(calls), sum(total_exec_time) FROM pg_stat_statements"
-                )
+                ) or (0, 0.0)
             await conn.close()
     minutes = options.seconds / 60
     print(

@@ -227,6 +227,7 @@ async def test_no_statement_of_either_version_fails_and_no_row_is_lost(
     assert await db.fetchval("SELECT count(*) FROM child WHERE t NOT IN (SELECT id FROM t)") == 0 or kind != "hash"
 
 
+DATED = "CREATE TABLE t (id int, at date, PRIMARY KEY (id, at))"
 BY_DATE = {"by": "RANGE (at)", "partitions": {"t_all": "DEFAULT"}}
 
 
@@ -285,6 +286,32 @@ BY_DATE = {"by": "RANGE (at)", "partitions": {"t_all": "DEFAULT"}}
             BY_DATE,
             "constraint t_id_check of t is not validated",
         ),
+        (
+            DATED,
+            BY_DATE
+            | {"partitions": {"a": "FROM ('2025-01-01') TO ('2026-01-01')", "b": "FROM ('2025-12-31') TO (MAXVALUE)"}},
+            'partition t by RANGE .*: partition "b" would overlap partition "a"',
+        ),
+        (
+            DATED,
+            BY_DATE | {"partitions": {"a": "DEFAULT", "b": "DEFAULT"}},
+            'conflicts with existing default partition "a"',
+        ),
+        (DATED, BY_DATE | {"partitions": {"a": "FROM ('2026-01-01') TO ('2025-01-01')"}}, "empty range bound"),
+        (DATED, BY_DATE | {"partitions": {"a": "IN (1)"}}, "invalid bound specification for a range partition"),
+        (DATED, BY_DATE | {"by": "RANGE (gone)"}, 'column "gone" named in partition key does not exist'),
+        (DATED, BY_DATE | {"partitions": {"a": "FROM ('soon') TO (MAXVALUE)"}}, "invalid input syntax for type date"),
+        (
+            f"{DATED}; CREATE VIEW a AS SELECT 1",
+            BY_DATE | {"partitions": {"a": "DEFAULT"}},
+            "there is a relation public.a",
+        ),
+        (DATED, BY_DATE | {"partitions": {"nowhere.a": "DEFAULT"}}, "there is no schema nowhere"),
+        (
+            DATED,
+            BY_DATE | {"partitions": {"a": "DEFAULT", "public.a": "FROM (MINVALUE) TO ('2025-01-01')"}},
+            "there are two partitions public.a",
+        ),
     ],
 )
 async def test_what_no_partitioned_table_can_take_over_is_found_before_the_start(
@@ -295,6 +322,8 @@ async def test_what_no_partitioned_table_can_take_over_is_found_before_the_start
     with pytest.raises(PlanError, match=reason) as refused:
         await check_operation_rows(db, plan)
     assert "Fix:" in str(refused.value)
+    left = "SELECT count(*) FROM pg_class WHERE relpersistence = 't' OR relname LIKE 'zdd%'"
+    assert await db.fetchval(left) == 0, "nothing was left by the trial"
 
 
 @pytest.mark.parametrize(

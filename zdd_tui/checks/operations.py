@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.fill_target import list_row_triggers, read_fill_target, read_reason_for_one
 from zdd_tui.backends.postgres.operations import count_violations, find_problems, read_not_null, with_settings
-from zdd_tui.backends.postgres.removed_use import read_use_facts, resolve_removed
+from zdd_tui.backends.postgres.query_stats import read_use_facts
+from zdd_tui.backends.postgres.removed_use import resolve_removed
 from zdd_tui.checks.locks import (
     EvaluatedMigration,
     LockMeasurement,

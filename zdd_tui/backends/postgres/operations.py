@@ -1,6 +1,6 @@
 """What the steps of operations read from the catalog and from the tables."""
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import takewhile
@@ -8,8 +8,9 @@ from typing import Any
 
 import asyncpg
 
-from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.backends.postgres.connection import Connection, is_session_lost
 from zdd_tui.backends.postgres.ddl import execute_ddl
+from zdd_tui.backends.postgres.table_objects import LOCK_TIMEOUT
 from zdd_tui.model.counting import count_up_to
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.operations.base import (
@@ -18,6 +19,7 @@ from zdd_tui.model.operations.base import (
     ObjectAddress,
     Operation,
     OperationStep,
+    Requirement,
     Violation,
 )
 from zdd_tui.model.operations.constraints import orphans_sql
@@ -197,6 +199,8 @@ async def find_problems(conn: Connection, operations: Iterable[Operation]) -> li
                 await conn.execute(setting)
             for requirement in operation.requirements:
                 problems += [(row[0], requirement.hint) for row in await _read_problems(conn, requirement.query)]
+                if requirement.tried and (refusal := await _find_refusal(conn, requirement)) is not None:
+                    problems.append((f"{operation.summary}: {refusal[0]}", refusal[1]))
     found = await find_dependents(conn, operations, lambda _: True)
     return [*problems, *((text, "drop each of them by name, before it") for text in found)]
 
@@ -240,6 +244,29 @@ async def _read_problems(conn: Connection, query: str) -> list[asyncpg.Record]:
     except _NO_SUCH_OBJECT:
         return []  # an earlier operation of the plan adds it
 
+
+async def _find_refusal(conn: Connection, requirement: Requirement) -> tuple[str, str] | None:
+    """Why the server refuses a statement that is tried, with a hint; None where it accepts all of them."""
+    transaction = conn.transaction()
+    await transaction.start()
+    try:
+        await conn.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+        for statement in requirement.tried:
+            await conn.execute(statement)
+    except asyncpg.PostgresError as error:
+        if is_session_lost(error):
+            raise
+        return str(error).splitlines()[0], _TRY_HINTS.get(type(error), requirement.hint)
+    finally:
+        await transaction.rollback()
+    return None
+
+
+_TRY_HINTS: Mapping[type[asyncpg.PostgresError], str] = {
+    asyncpg.LockNotAvailableError: "repeat it when the other session's transaction has ended",
+    asyncpg.InsufficientPrivilegeError: "GRANT TEMPORARY ON DATABASE … to the role of database.dsn",
+    asyncpg.ReadOnlySQLTransactionError: "name the primary in database.dsn",
+}
 
 MAX_COUNT_SECONDS = 60
 """Rows are counted no longer than this for each constraint; VALIDATE then finds what the count has not."""

@@ -4,7 +4,8 @@ import asyncio
 import time
 
 from zdd_tui.backends.postgres.operations import find_dependents
-from zdd_tui.backends.postgres.removed_use import read_use_facts, resolve_removed
+from zdd_tui.backends.postgres.query_stats import read_use_facts
+from zdd_tui.backends.postgres.removed_use import resolve_removed
 from zdd_tui.backends.read_scope import report_age
 from zdd_tui.backends.store.conditions import load_use_baseline, save_use_baseline
 from zdd_tui.engine.context import Context

@@ -296,10 +296,12 @@ class Requirement:
 
     Attributes:
         query: returns a text for each problem.
+        tried: statements that the server must accept, in a transaction that is rolled back.
     """
 
     query: str
     hint: str
+    tried: tuple[str, ...] = ()
 
 
 class RemovedKind(StrEnum):

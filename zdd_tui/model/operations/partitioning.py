@@ -31,9 +31,11 @@ from zdd_tui.model.operations.partition_swap import (
     drop_copy_triggers,
     has_no_key_index,
     key_problems,
+    name_problems,
     require_equal,
     swap_tables,
     table_problems,
+    trial_partitions,
     truncate_trigger,
     validate_foreign_keys,
 )
@@ -72,6 +74,9 @@ def read_partition(section: PartitionSection, options: OperationOptions) -> Rena
                 " release before",
             ),
             Requirement(table_problems(change), "change that in a release before"),
+            Requirement(
+                name_problems(change), "correct by and partitions of this section", tried=trial_partitions(change)
+            ),
         ),
         settings=settings,
         on=options.scope.relation_key(relation),
@@ -174,7 +179,12 @@ def _contract_steps(change: Partitioning, schema: list[str]) -> tuple[OperationS
         OperationStep(
             Phase.CLEANUP,
             f"drop {old} and the trigger",
-            (*drop_copy_triggers(change), *index, f"DROP TABLE {old}"),
+            (
+                f"LOCK TABLE {table}, {old} IN ACCESS EXCLUSIVE MODE",
+                *drop_copy_triggers(change),
+                *index,
+                f"DROP TABLE {old}",
+            ),
         ),
     )
 

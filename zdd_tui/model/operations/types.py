@@ -241,6 +241,7 @@ def _expand_steps(change: TypeChange, is_direct: str) -> tuple[OperationStep, ..
                 f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {change.trigger}",
             ),
             (
+                f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE",
                 f"DROP TRIGGER {change.trigger} ON {table}",
                 f"DROP FUNCTION {function_sql(change.function)}()",
                 f"ALTER TABLE {table} DROP COLUMN {new}",
@@ -388,6 +389,7 @@ def _cleanup(change: TypeChange) -> OperationStep:
         Phase.CLEANUP,
         f"drop {change.table}.{old} and its trigger",
         (
+            f"LOCK TABLE {change.table} IN ACCESS EXCLUSIVE MODE",
             f"DROP TRIGGER {change.trigger} ON {change.table}",
             f"DROP FUNCTION {function_sql(change.function)}()",
             f"ALTER TABLE {change.table} DROP COLUMN {old}",

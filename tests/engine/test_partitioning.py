@@ -343,6 +343,13 @@ async def test_what_no_partitioned_table_can_take_over_is_found_before_the_start
         ([{"partition": {"table": "t", "by": "LIST (a)", "partitions": {"p": "FROM"}}}], "syntax error"),
         (["CREATE TABLE t (id int)", {"partition": BY_DATE | {"table": "t"}}], "the migration itself creates t"),
         (["ALTER TABLE t ADD c int", {"partition": BY_DATE | {"table": "t"}}], "is about it too"),
+        (["ALTER TABLE s.t ADD c int", {"partition": BY_DATE | {"table": "s.t"}}], "is about it too"),
+        (["ALTER TABLE t ADD c int", {"partition": BY_DATE | {"table": "s.t"}}], "may be about it too"),
+        ([{"partition": BY_DATE | {"table": "t"}}, {"partition": BY_DATE | {"table": "s.t"}}], "may be about it too"),
+        (
+            ['ALTER TABLE "S".t ADD a int', {"partition": BY_DATE | {"table": '"S".t'}}],
+            "about it too",
+        ),
     ],
 )
 def test_a_section_that_cannot_be_executed_is_refused(operations: list[Any], reason: str) -> None:
@@ -481,3 +488,18 @@ def test_the_index_of_the_new_key_may_go_with_the_swap_whatever_the_table_is_nam
     (built,) = relied_objects(plan).indexes
     swap = next(name for name, _, step in named_steps(plan, Phase.CONTRACT) if step.label.startswith("swap "))
     assert may_be_gone(built.changes, swap)
+
+
+async def test_tables_of_one_name_in_two_schemas_become_partitioned_in_one_release(
+    pg: PostgresServer, pg_dsn: str
+) -> None:
+    setup = """CREATE SCHEMA s; CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE s.t (id int PRIMARY KEY, n int);
+        INSERT INTO t VALUES (1); INSERT INTO s.t VALUES (2, 3)"""
+    given = {"by": "HASH (id)", "partitions": {"t_0": "WITH (MODULUS 1, REMAINDER 0)"}}
+    operations = [{"partition": given | {"table": table}} for table in ("public.t", "s.t")]
+    plain = [
+        f"""DROP TABLE {schema}.t; CREATE TABLE {schema}.t (id int PRIMARY KEY{more}) PARTITION BY HASH (id);
+        CREATE TABLE {schema}.t_0 PARTITION OF {schema}.t FOR VALUES WITH (MODULUS 1, REMAINDER 0)"""
+        for schema, more in (("public", ""), ("s", ", n int"))
+    ]
+    await assert_done_and_undone(pg, pg_dsn, setup, operations, plain)

@@ -123,6 +123,11 @@ class ReliedKind(StrEnum):
     CONSTRAINT = "constraint"
     TABLE = "table"
     TRIGGER = "trigger"
+    VIEW = "view"
+    FUNCTION = "function"
+    """In the schema of zdd."""
+    HELPERS = "helpers"
+    """The constraints and indexes of a table that zdd has named; they get the names of others later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,8 +377,10 @@ class RenameOperation(Operation):
         tables: names without a schema that the table has before and after.
         columns: the old and the new name of the column; empty where the table itself is renamed.
         moved: the old and the new name of the table as SQL; empty where a column is renamed.
+        schema: of the table, as the statement writes it; empty where it names none.
     """
 
+    schema: str = ""
     tables: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     moved: tuple[str, ...] = ()

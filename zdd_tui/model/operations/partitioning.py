@@ -21,7 +21,7 @@ from zdd_tui.model.operations.base import (
     relation_sql,
     shorten,
 )
-from zdd_tui.model.operations.generated import function_sql, prefixed_column
+from zdd_tui.model.operations.generated import HELPER_PREFIX, function_sql, prefixed_column
 from zdd_tui.model.operations.partition_swap import (
     Partition,
     Partitioning,
@@ -80,6 +80,7 @@ def read_partition(section: PartitionSection, options: OperationOptions) -> Rena
         ),
         settings=settings,
         on=options.scope.relation_key(relation),
+        schema=relation.schemaname,
         tables=(change.relation.name,),
     )
 
@@ -104,6 +105,7 @@ def _expand_steps(change: Partitioning, new: str) -> tuple[OperationStep, ...]:
             f"create {new}, partitioned, beside {table}",
             (create_new(change),),
             (f"DROP TABLE {new}",),
+            keeps=_second_table(new, change.new),
         ),
         OperationStep(
             Phase.EXPAND,
@@ -170,7 +172,7 @@ def _contract_steps(change: Partitioning, schema: list[str]) -> tuple[OperationS
             swap_tables(change, change.new, change.old),
             back,
             undo=(swap_tables(change, change.old, change.new), strict),
-            keeps=triggers,
+            keeps=(*triggers, *_second_table(old, change.old)),
         ),
         # Right after the swap, so that no rollback of it leaves them out.
         step(f"for a rollback: compare every row of {table} with {old}", undo=(require_equal(change),)),
@@ -190,9 +192,20 @@ def _contract_steps(change: Partitioning, schema: list[str]) -> tuple[OperationS
 
 
 def _triggers(change: Partitioning) -> tuple[ReliedObject, ...]:
-    """Rows that are written without them are found by the comparison before the swap, and before a rollback of it."""
+    """With the functions that they call.
+
+    Rows that are written without them are found by the comparison before the swap, and before a rollback of it.
+    """
     names = (change.trigger, truncate_trigger(change))
-    return tuple(ReliedObject(ReliedKind.TRIGGER, change.table, each) for each in names)
+    functions = (change.copy_function, change.differing_function)
+    return (
+        *(ReliedObject(ReliedKind.TRIGGER, change.table, each) for each in names),
+        *(ReliedObject(ReliedKind.FUNCTION, change.table, each) for each in functions),
+    )
+
+
+def _second_table(sql: str, name: str) -> tuple[ReliedObject, ...]:
+    return ReliedObject(ReliedKind.TABLE, sql, name), ReliedObject(ReliedKind.HELPERS, sql, HELPER_PREFIX)
 
 
 def _key_index_steps(change: Partitioning) -> tuple[OperationStep, ...]:

@@ -266,7 +266,11 @@ def _read_statement(node: Any, text: str, options: OperationOptions) -> tuple[Op
     if kind in ("alter_table_stmt", "rename_stmt") and _has_late_rows(statement, options.scope):
         operations = tuple(replace(each, steps=tuple(map(_after_rows, each.steps))) for each in operations)
     if kind == "alter_table_stmt" or (kind == "rename_stmt" and isinstance(operations[0], RenameOperation)):
-        operations = tuple(replace(each, on=options.scope.relation_key(statement.relation)) for each in operations)
+        key, schema = options.scope.relation_key(statement.relation), statement.relation.schemaname
+        operations = tuple(
+            replace(each, on=key, schema=schema) if isinstance(each, RenameOperation) else replace(each, on=key)
+            for each in operations
+        )
     if not settings:
         return operations
     return tuple(

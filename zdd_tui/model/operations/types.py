@@ -27,7 +27,14 @@ from zdd_tui.model.operations.base import (
     relation_sql,
 )
 from zdd_tui.model.operations.direct_types import NEVER, is_direct_query, narrow_again
-from zdd_tui.model.operations.generated import derived_name, differs, function_name, function_sql, prefixed_column
+from zdd_tui.model.operations.generated import (
+    HELPER_PREFIX,
+    derived_name,
+    differs,
+    function_name,
+    function_sql,
+    prefixed_column,
+)
 from zdd_tui.model.operations.scope import ObjectKey
 from zdd_tui.model.operations.type_swap import (
     ColumnNames,
@@ -350,6 +357,7 @@ def _contract_steps(changes: Sequence[TypeChange], types: TypeSwap) -> tuple[Ope
             f"add the constraints of {columns} for the new type, not validated",
             add_constraints(names, NEW, OLD),
             undo=(drop_constraints(names),),
+            keeps=[ReliedObject(ReliedKind.HELPERS, table, HELPER_PREFIX) for table in tables],
         ),
         step(f"validate the constraints of {columns}", validate_constraints(names)),
         step(

@@ -343,6 +343,7 @@ async def test_what_no_partitioned_table_can_take_over_is_found_before_the_start
         ([{"partition": {"table": "t", "by": "LIST (a)", "partitions": {"p": "FROM"}}}], "syntax error"),
         (["CREATE TABLE t (id int)", {"partition": BY_DATE | {"table": "t"}}], "the migration itself creates t"),
         (["ALTER TABLE t ADD c int", {"partition": BY_DATE | {"table": "t"}}], "is about it too"),
+        ([{"partition": BY_DATE | {"table": '"{new}"'}}], "{new} is a placeholder of a template"),
         (["ALTER TABLE s.t ADD c int", {"partition": BY_DATE | {"table": "s.t"}}], "is about it too"),
         (["ALTER TABLE t ADD c int", {"partition": BY_DATE | {"table": "s.t"}}], "may be about it too"),
         ([{"partition": BY_DATE | {"table": "t"}}, {"partition": BY_DATE | {"table": "s.t"}}], "may be about it too"),

@@ -285,6 +285,38 @@ class CountedViolations:
     uncounted: tuple[str, ...]
 
 
+async def read_notes(conn: Connection, operations: Iterable[Operation]) -> list[str]:
+    """What the operations tell before the start, as far as the database decides it."""
+    found = []
+    for operation in operations:
+        if operation.notes:
+            async with conn.transaction(readonly=True):
+                for setting in operation.settings:
+                    await conn.execute(setting)
+                for query in operation.notes:
+                    found += [f"note: {row[0]}" for row in await _read_problems(conn, query)]
+    return found
+
+
+async def count_rollback_losses(
+    conn: Connection, operations: Iterable[Operation], *, seconds: float
+) -> CountedViolations:
+    """Counts the rows that a rollback now could not keep as they are.
+
+    Args:
+        seconds: for each kind of them.
+    """
+    found, uncounted = [], []
+    for operation, loss in ((each, loss) for each in operations for loss in each.rollback_losses):
+        count = await _count(conn, operation, loss, seconds)
+        if count is None:
+            uncounted.append(f"whether {loss.what} is not known within {seconds:g} s")
+        elif count:
+            values = await _read_sample(conn, operation, loss, seconds)
+            found.append(f"{loss.what}: {count_up_to(count, MAX_VIOLATIONS, 'row')}{values}")
+    return CountedViolations(tuple(found), tuple(uncounted))
+
+
 async def count_violations(
     conn: Connection, operations: Iterable[Operation], *, repaired: Iterable[Phase] = ()
 ) -> CountedViolations:
@@ -309,10 +341,15 @@ async def count_violations(
     return CountedViolations(tuple(found), tuple(uncounted))
 
 
-async def _count(conn: Connection, operation: Operation, violation: Violation | MissingParents) -> int | None:
+async def _count(
+    conn: Connection,
+    operation: Operation,
+    violation: Violation | MissingParents,
+    seconds: float = MAX_COUNT_SECONDS,
+) -> int | None:
     try:
         async with conn.transaction(readonly=True):
-            await conn.execute(f"SET LOCAL statement_timeout = '{MAX_COUNT_SECONDS}s'")
+            await conn.execute(f"SET LOCAL statement_timeout = {round(seconds * 1000)}")
             for setting in operation.settings:
                 await conn.execute(setting)
             query = violation.query if isinstance(violation, Violation) else await _orphans_query(conn, violation)
@@ -323,12 +360,17 @@ async def _count(conn: Connection, operation: Operation, violation: Violation | 
         return None
 
 
-async def _read_sample(conn: Connection, operation: Operation, violation: Violation | MissingParents) -> str:
+async def _read_sample(
+    conn: Connection,
+    operation: Operation,
+    violation: Violation | MissingParents,
+    seconds: float = MAX_COUNT_SECONDS,
+) -> str:
     if not (isinstance(violation, Violation) and violation.sample):
         return ""
     try:
         async with conn.transaction(readonly=True):
-            await conn.execute(f"SET LOCAL statement_timeout = '{MAX_COUNT_SECONDS}s'")
+            await conn.execute(f"SET LOCAL statement_timeout = {round(seconds * 1000)}")
             for setting in operation.settings:
                 await conn.execute(setting)
             return f" ({await conn.fetchval(violation.sample)})"

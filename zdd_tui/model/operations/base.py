@@ -353,6 +353,8 @@ class Operation:
         creates, archives: an object, where one may replace another of the same name.
         on: the table that it changes.
         topic: what it sets; an earlier operation on the same in a later phase must not have the last word.
+        rollback_losses: rows whose value a rollback could not keep; there are none before the step that allows them.
+        notes: queries of one text each, or none: what a check tells before the start.
     """
 
     text: str
@@ -367,6 +369,8 @@ class Operation:
     archives: ObjectKey | None = None
     on: ObjectKey | None = None
     topic: str = ""
+    rollback_losses: tuple[Violation, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 
 from tests.support.operations import dump, handle, open_context, plan_of, run_phases
+from tests.support.sessions import client_session
 from zdd_tui.checks.locks import LockMeasurement
 from zdd_tui.checks.operations import check_operation_locks
 from zdd_tui.engine.context import Context, StepHandle
@@ -466,3 +467,39 @@ def test_an_index_of_the_new_name_is_built_on_the_column_that_stays_however_it_i
     built = [step.statements for _, step in numbered_steps(plan, Phase.EXPAND) if step.index == "i"]
     assert built
     assert all(f"({old})" in sql for statements in built for sql in statements)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        "ALTER TABLE replies RENAME note TO of",
+        "ALTER TABLE replies ALTER note TYPE numeric",
+        {"partition": {"table": "replies", "by": "HASH (id)", "partitions": {"r": "WITH (MODULUS 1, REMAINDER 0)"}}},
+    ],
+    ids=["rename", "type", "partition"],
+)
+async def test_the_trigger_is_dropped_by_a_transaction_that_holds_no_lock_while_it_waits_for_the_table(
+    operation: Any, pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    """A lock that is raised to a stronger one may deadlock with sessions that hold the table meanwhile."""
+    await db.execute(SCHEMA)
+    plan = plan_of(pg_dsn, operation)
+    locks = (
+        "SELECT mode, granted FROM pg_locks AS l WHERE relation = 'replies'::regclass AND pid <> $1"
+        " AND EXISTS (SELECT FROM pg_locks WHERE pid = l.pid AND NOT granted)"
+    )
+    writer = await db.fetchval("SELECT pg_backend_pid()")
+    async with open_context(plan) as ctx:
+        steps = await run_phases(ctx, plan, [Phase.EXPAND])
+        (made,) = [each for each in steps if any("DROP TRIGGER" in str(undo) for undo in each.detail.get("undo", ()))]
+        async with db.transaction():
+            await db.execute("INSERT INTO replies (note) SELECT id FROM notes LIMIT 1")
+            undoing = asyncio.create_task(RunOperation().undo(ctx, made))
+            async with asyncio.timeout(10), client_session(pg_dsn) as psql:
+                while not (rows := await psql.fetch(locks, writer)):  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
+                assert [tuple(row) for row in rows] == [("AccessExclusiveLock", False)]
+        await undoing
+    done = [step for _, step in numbered_steps(plan, Phase.CLEANUP) if "DROP TRIGGER" in " ".join(step.statements)]
+    assert all(step.statements[0].startswith("LOCK TABLE replies") for step in done)
+    assert done

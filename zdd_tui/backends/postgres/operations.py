@@ -1,6 +1,6 @@
 """What the steps of operations read from the catalog and from the tables."""
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import takewhile
@@ -8,8 +8,9 @@ from typing import Any
 
 import asyncpg
 
-from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.backends.postgres.connection import Connection, is_session_lost
 from zdd_tui.backends.postgres.ddl import execute_ddl
+from zdd_tui.backends.postgres.table_objects import LOCK_TIMEOUT
 from zdd_tui.model.counting import count_up_to
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.operations.base import (
@@ -18,6 +19,7 @@ from zdd_tui.model.operations.base import (
     ObjectAddress,
     Operation,
     OperationStep,
+    Requirement,
     Violation,
 )
 from zdd_tui.model.operations.constraints import orphans_sql
@@ -197,6 +199,8 @@ async def find_problems(conn: Connection, operations: Iterable[Operation]) -> li
                 await conn.execute(setting)
             for requirement in operation.requirements:
                 problems += [(row[0], requirement.hint) for row in await _read_problems(conn, requirement.query)]
+                if requirement.tried and (refusal := await _find_refusal(conn, requirement)) is not None:
+                    problems.append((f"{operation.summary}: {refusal[0]}", refusal[1]))
     found = await find_dependents(conn, operations, lambda _: True)
     return [*problems, *((text, "drop each of them by name, before it") for text in found)]
 
@@ -241,6 +245,29 @@ async def _read_problems(conn: Connection, query: str) -> list[asyncpg.Record]:
         return []  # an earlier operation of the plan adds it
 
 
+async def _find_refusal(conn: Connection, requirement: Requirement) -> tuple[str, str] | None:
+    """Why the server refuses a statement that is tried, with a hint; None where it accepts all of them."""
+    transaction = conn.transaction()
+    await transaction.start()
+    try:
+        await conn.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+        for statement in requirement.tried:
+            await conn.execute(statement)
+    except asyncpg.PostgresError as error:
+        if is_session_lost(error):
+            raise
+        return str(error).splitlines()[0], _TRY_HINTS.get(type(error), requirement.hint)
+    finally:
+        await transaction.rollback()
+    return None
+
+
+_TRY_HINTS: Mapping[type[asyncpg.PostgresError], str] = {
+    asyncpg.LockNotAvailableError: "repeat it when the other session's transaction has ended",
+    asyncpg.InsufficientPrivilegeError: "GRANT TEMPORARY ON DATABASE … to the role of database.dsn",
+    asyncpg.ReadOnlySQLTransactionError: "name the primary in database.dsn",
+}
+
 MAX_COUNT_SECONDS = 60
 """Rows are counted no longer than this for each constraint; VALIDATE then finds what the count has not."""
 
@@ -256,6 +283,38 @@ class CountedViolations:
 
     found: tuple[str, ...]
     uncounted: tuple[str, ...]
+
+
+async def read_notes(conn: Connection, operations: Iterable[Operation]) -> list[str]:
+    """What the operations tell before the start, as far as the database decides it."""
+    found = []
+    for operation in operations:
+        if operation.notes:
+            async with conn.transaction(readonly=True):
+                for setting in operation.settings:
+                    await conn.execute(setting)
+                for query in operation.notes:
+                    found += [f"note: {row[0]}" for row in await _read_problems(conn, query)]
+    return found
+
+
+async def count_rollback_losses(
+    conn: Connection, operations: Iterable[Operation], *, seconds: float
+) -> CountedViolations:
+    """Counts the rows that a rollback now could not keep as they are.
+
+    Args:
+        seconds: for each kind of them.
+    """
+    found, uncounted = [], []
+    for operation, loss in ((each, loss) for each in operations for loss in each.rollback_losses):
+        count = await _count(conn, operation, loss, seconds)
+        if count is None:
+            uncounted.append(f"whether {loss.what} is not known within {seconds:g} s")
+        elif count:
+            values = await _read_sample(conn, operation, loss, seconds)
+            found.append(f"{loss.what}: {count_up_to(count, MAX_VIOLATIONS, 'row')}{values}")
+    return CountedViolations(tuple(found), tuple(uncounted))
 
 
 async def count_violations(
@@ -282,10 +341,15 @@ async def count_violations(
     return CountedViolations(tuple(found), tuple(uncounted))
 
 
-async def _count(conn: Connection, operation: Operation, violation: Violation | MissingParents) -> int | None:
+async def _count(
+    conn: Connection,
+    operation: Operation,
+    violation: Violation | MissingParents,
+    seconds: float = MAX_COUNT_SECONDS,
+) -> int | None:
     try:
         async with conn.transaction(readonly=True):
-            await conn.execute(f"SET LOCAL statement_timeout = '{MAX_COUNT_SECONDS}s'")
+            await conn.execute(f"SET LOCAL statement_timeout = {round(seconds * 1000)}")
             for setting in operation.settings:
                 await conn.execute(setting)
             query = violation.query if isinstance(violation, Violation) else await _orphans_query(conn, violation)
@@ -296,12 +360,17 @@ async def _count(conn: Connection, operation: Operation, violation: Violation | 
         return None
 
 
-async def _read_sample(conn: Connection, operation: Operation, violation: Violation | MissingParents) -> str:
+async def _read_sample(
+    conn: Connection,
+    operation: Operation,
+    violation: Violation | MissingParents,
+    seconds: float = MAX_COUNT_SECONDS,
+) -> str:
     if not (isinstance(violation, Violation) and violation.sample):
         return ""
     try:
         async with conn.transaction(readonly=True):
-            await conn.execute(f"SET LOCAL statement_timeout = '{MAX_COUNT_SECONDS}s'")
+            await conn.execute(f"SET LOCAL statement_timeout = {round(seconds * 1000)}")
             for setting in operation.settings:
                 await conn.execute(setting)
             return f" ({await conn.fetchval(violation.sample)})"

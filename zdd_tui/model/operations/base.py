@@ -123,6 +123,11 @@ class ReliedKind(StrEnum):
     CONSTRAINT = "constraint"
     TABLE = "table"
     TRIGGER = "trigger"
+    VIEW = "view"
+    FUNCTION = "function"
+    """In the schema of zdd."""
+    HELPERS = "helpers"
+    """The constraints and indexes of a table that zdd has named; they get the names of others later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,10 +301,12 @@ class Requirement:
 
     Attributes:
         query: returns a text for each problem.
+        tried: statements that the server must accept, in a transaction that is rolled back.
     """
 
     query: str
     hint: str
+    tried: tuple[str, ...] = ()
 
 
 class RemovedKind(StrEnum):
@@ -346,6 +353,8 @@ class Operation:
         creates, archives: an object, where one may replace another of the same name.
         on: the table that it changes.
         topic: what it sets; an earlier operation on the same in a later phase must not have the last word.
+        rollback_losses: rows whose value a rollback could not keep; there are none before the step that allows them.
+        notes: queries of one text each, or none: what a check tells before the start.
     """
 
     text: str
@@ -360,6 +369,8 @@ class Operation:
     archives: ObjectKey | None = None
     on: ObjectKey | None = None
     topic: str = ""
+    rollback_losses: tuple[Violation, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,8 +381,10 @@ class RenameOperation(Operation):
         tables: names without a schema that the table has before and after.
         columns: the old and the new name of the column; empty where the table itself is renamed.
         moved: the old and the new name of the table as SQL; empty where a column is renamed.
+        schema: of the table, as the statement writes it; empty where it names none.
     """
 
+    schema: str = ""
     tables: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     moved: tuple[str, ...] = ()

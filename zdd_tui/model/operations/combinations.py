@@ -9,7 +9,7 @@ from zdd_tui.model.operations.base import Operation, OperationStep, RenameOperat
 from zdd_tui.model.operations.indexes import copied_index
 from zdd_tui.model.operations.types import TypeOperation
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.sql import parse_sql
+from zdd_tui.model.sql import name_sql, parse_sql
 
 _BEFORE_CONTRACT = (Phase.EXPAND, Phase.BACKFILL)
 
@@ -45,7 +45,7 @@ def combine_renames(operations: Sequence[Operation]) -> tuple[Operation, ...]:
 
 
 def _is_about(rename: RenameOperation, other: Operation, *, is_later: bool) -> bool:
-    if not _mentions(other, rename.tables):
+    if not _mentions_table(other, rename):
         return False
     if not rename.columns:
         return True
@@ -77,13 +77,28 @@ def _adapt(rename: RenameOperation, other: Operation, *, is_later: bool) -> Oper
     ):
         if isinstance(other, RenameOperation | TypeOperation) or not is_later:
             hint = "write it in a release of its own"
-        raise PlanError(f"{rename.summary}: {other.summary} is about it too, and two forms exist until contract", hint)
+        verb = "is"
+        if rename.on is not None and other.on is not None and rename.on != other.on and not rename.moved:
+            verb, hint = "may be", f"write the schema of both tables; else {hint}"
+        raise PlanError(
+            f"{rename.summary}: {other.summary} {verb} about it too, and two forms exist until contract", hint
+        )
     return replace(other, steps=tuple(_build_on_original(step, rename) for step in other.steps))
 
 
 def _mentions(operation: Operation, names: Sequence[str]) -> bool:
     patterns = (rf"(?<!\w){_as_written(name)}(?!\w)" for name in names)
     return any(re.search(each, operation.text, re.IGNORECASE) for each in patterns)
+
+
+def _mentions_table(operation: Operation, rename: RenameOperation) -> bool:
+    """Whether a statement holds the name of the table, and not with the name of another schema."""
+    if not rename.schema or rename.moved:
+        return _mentions(operation, rename.tables)
+    qualified = (rf'(?:("(?:[^"]|"")+"|\w+)\s*\.\s*)?(?<!\w)"?{_as_written(name)}"?(?!\w)' for name in rename.tables)
+    schemas = [found[1] for pattern in qualified for found in re.finditer(pattern, operation.text, re.IGNORECASE)]
+    own = name_sql(rename.schema)
+    return any(not each or each.lower() in (own.lower(), f'"{own}"'.lower()) for each in schemas)
 
 
 def _as_written(name: str) -> str:

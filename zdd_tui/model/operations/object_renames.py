@@ -11,6 +11,8 @@ from zdd_tui.model.operations.base import (
     Operation,
     OperationOptions,
     OperationStep,
+    ReliedKind,
+    ReliedObject,
     RemovedKind,
     RemovedObject,
     relation_names,
@@ -136,6 +138,7 @@ def _rename_view(statement: Any, text: str, options: OperationOptions) -> Operat
         (text, f"CREATE VIEW {old_sql} AS SELECT * FROM {new_sql}", f"DO $zdd$ {body} $zdd$"),
         (f"DROP VIEW {old_sql}", _inverse(statement)),
         is_replacement=True,
+        keeps=(ReliedObject(ReliedKind.VIEW, old_sql, statement.relation.relname),),
     )
     if not options.has_rollout:
         return Operation(text, shorten(text), (OperationStep(Phase.EXPAND, shorten(text), (text,), both.undo[1:]),))

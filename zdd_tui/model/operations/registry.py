@@ -60,7 +60,16 @@ from zdd_tui.model.operations.types import TypeOperation, combine_type_changes, 
 from zdd_tui.model.operations.views import VIEW_READERS
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationSection, OperationsPlan
-from zdd_tui.model.sql import SqlSyntaxError, enum_name, parse_sql, quote_literal, single_command_sql, split_statements
+from zdd_tui.model.sql import (
+    SqlSyntaxError,
+    enum_name,
+    find_placeholder,
+    parse_sql,
+    quote_literal,
+    refuse_placeholder,
+    single_command_sql,
+    split_statements,
+)
 
 Reader = Callable[[Any, str, OperationOptions], tuple[Operation, ...]]
 CommandReader = Callable[[Any, Any, str, OperationOptions], tuple[Operation, ...]]
@@ -191,7 +200,11 @@ def _read_text(sql: str, options: OperationOptions) -> list[Operation]:
         statements = split_statements(sql)
         trees = [parse_sql(statement).stmts for statement in statements]
     except SqlSyntaxError as error:
+        if (found := find_placeholder(sql, error)) is not None:
+            raise refuse_placeholder(found[0]) from None
         raise PlanError(f"PostgreSQL cannot read it: {error.reason}", "correct the SQL") from None
+    if (placeholder := find_placeholder(sql)) is not None:
+        raise refuse_placeholder(placeholder[0])
     nodes = [(each.stmt, text) for text, found in zip(statements, trees, strict=True) for each in found]
     if options.undo is not None:
         nodes = _without_transactions(nodes, options)
@@ -266,7 +279,11 @@ def _read_statement(node: Any, text: str, options: OperationOptions) -> tuple[Op
     if kind in ("alter_table_stmt", "rename_stmt") and _has_late_rows(statement, options.scope):
         operations = tuple(replace(each, steps=tuple(map(_after_rows, each.steps))) for each in operations)
     if kind == "alter_table_stmt" or (kind == "rename_stmt" and isinstance(operations[0], RenameOperation)):
-        operations = tuple(replace(each, on=options.scope.relation_key(statement.relation)) for each in operations)
+        key, schema = options.scope.relation_key(statement.relation), statement.relation.schemaname
+        operations = tuple(
+            replace(each, on=key, schema=schema) if isinstance(each, RenameOperation) else replace(each, on=key)
+            for each in operations
+        )
     if not settings:
         return operations
     return tuple(

@@ -76,6 +76,7 @@ def read_rename_column(statement: Any, text: str, scope: Scope) -> Operation:
             f"add column {table}.{b} and keep it equal to {a}",
             (lock, _add_column(table, old, new, function, trigger)),
             (
+                lock,
                 f"DROP TRIGGER {trigger} ON {table}",
                 f"DROP FUNCTION {function_sql(function)}()",
                 f"ALTER TABLE {table} DROP COLUMN {b}",
@@ -122,6 +123,7 @@ def read_rename_column(statement: Any, text: str, scope: Scope) -> Operation:
             Phase.CLEANUP,
             f"drop {table}.{archived} and its trigger",
             (
+                lock,
                 f"DROP TRIGGER {trigger} ON {table}",
                 f"DROP FUNCTION {function_sql(function)}()",
                 f"ALTER TABLE {table} DROP COLUMN {archived}",

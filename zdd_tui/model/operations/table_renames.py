@@ -9,6 +9,8 @@ from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.base import (
     Operation,
     OperationStep,
+    ReliedKind,
+    ReliedObject,
     RemovedKind,
     RemovedObject,
     RenameOperation,
@@ -69,6 +71,7 @@ def _move_table(text: str, relation: Any, new: str, forth: str, back: str, table
             f"create view {new} over table {old}",
             (_create_view(new, old),),
             (f"DROP VIEW {new}",),
+            keeps=(ReliedObject(ReliedKind.VIEW, new, tables[-1]),),
         ),
         OperationStep(
             Phase.CONTRACT,
@@ -76,6 +79,7 @@ def _move_table(text: str, relation: Any, new: str, forth: str, back: str, table
             # The view first: a writer through it locks it before the table.
             (f"DROP VIEW {new}", forth, _create_view(old, new)),
             (f"DROP VIEW {old}", back, _create_view(new, old)),
+            keeps=(ReliedObject(ReliedKind.VIEW, old, tables[0]),),
         ),
         OperationStep(Phase.CLEANUP, f"drop view {old}", (f"DROP VIEW {old}",)),
     )

@@ -15,6 +15,7 @@ from typing import Any
 
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.base import (
+    MAX_VIOLATIONS,
     Fill,
     Operation,
     OperationOptions,
@@ -22,12 +23,20 @@ from zdd_tui.model.operations.base import (
     ReliedKind,
     ReliedObject,
     StepMode,
+    Violation,
     column_exists,
     on_new_table,
     relation_sql,
 )
 from zdd_tui.model.operations.direct_types import NEVER, is_direct_query, narrow_again
-from zdd_tui.model.operations.generated import derived_name, differs, function_name, function_sql, prefixed_column
+from zdd_tui.model.operations.generated import (
+    HELPER_PREFIX,
+    derived_name,
+    differs,
+    function_name,
+    function_sql,
+    prefixed_column,
+)
 from zdd_tui.model.operations.scope import ObjectKey
 from zdd_tui.model.operations.type_swap import (
     ColumnNames,
@@ -210,7 +219,11 @@ def combine_type_changes(operations: Iterable[Operation], types: TypeSwap) -> tu
         combined = _contract_steps(changes, types) if number == numbers[-1] else ()
         own = [replace(step, settings=each.settings) for step in _with_known_locks(combined)]
         place = next(index for index, step in enumerate(kept) if step.phase is Phase.CLEANUP)
-        found[number] = replace(each, steps=(*kept[:place], *own, *kept[place:]))
+        found[number] = replace(
+            each,
+            steps=(*kept[:place], *own, *kept[place:]),
+            rollback_losses=tuple(map(_rollback_loss, each.changes)),  # type: ignore[attr-defined]
+        )
     return tuple(found)
 
 
@@ -241,6 +254,7 @@ def _expand_steps(change: TypeChange, is_direct: str) -> tuple[OperationStep, ..
                 f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {change.trigger}",
             ),
             (
+                f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE",
                 f"DROP TRIGGER {change.trigger} ON {table}",
                 f"DROP FUNCTION {function_sql(change.function)}()",
                 f"ALTER TABLE {table} DROP COLUMN {new}",
@@ -349,6 +363,7 @@ def _contract_steps(changes: Sequence[TypeChange], types: TypeSwap) -> tuple[Ope
             f"add the constraints of {columns} for the new type, not validated",
             add_constraints(names, NEW, OLD),
             undo=(drop_constraints(names),),
+            keeps=[ReliedObject(ReliedKind.HELPERS, table, HELPER_PREFIX) for table in tables],
         ),
         step(f"validate the constraints of {columns}", validate_constraints(names)),
         step(
@@ -379,6 +394,22 @@ def _contract_steps(changes: Sequence[TypeChange], types: TypeSwap) -> tuple[Ope
             undo=(*lock_back, *strict_back),
             is_reversed=True,
         ),
+        # The first of all undo steps: it stops the rollback before anything has changed.
+        step(f"for a rollback: find values of {columns} that would be lost", undo=compare_back, is_reversed=True),
+    )
+
+
+def _rollback_loss(change: TypeChange) -> Violation:
+    column, condition = name_sql(change.column), _lossless_condition(change.after)
+    return Violation(
+        f"{change.label} has a value that is not the same in the old type",
+        f"SELECT count(*)::int FROM (SELECT FROM {change.table} WHERE {condition} LIMIT {MAX_VIOLATIONS})"
+        " AS zdd_violating",
+        change.table,
+        (change.column,),
+        condition,
+        sample=f"SELECT string_agg(quote_literal(zdd_value), ', ') FROM (SELECT DISTINCT ({column})::text AS zdd_value"
+        f" FROM {change.table} WHERE {condition} ORDER BY 1 LIMIT 10) AS zdd_values",
     )
 
 
@@ -388,6 +419,7 @@ def _cleanup(change: TypeChange) -> OperationStep:
         Phase.CLEANUP,
         f"drop {change.table}.{old} and its trigger",
         (
+            f"LOCK TABLE {change.table} IN ACCESS EXCLUSIVE MODE",
             f"DROP TRIGGER {change.trigger} ON {change.table}",
             f"DROP FUNCTION {function_sql(change.function)}()",
             f"ALTER TABLE {change.table} DROP COLUMN {old}",

@@ -77,6 +77,7 @@ class BackfillScreen(DetailScreen):
             if not failed:
                 return
             failed_rows = FailedRowsPane()
+            failed_rows.stale_after = self._query.stale_after
             self.mount(failed_rows, after="#detail")
         failed_rows.display = bool(failed)
         failed_rows.styles.height = min(len(failed), FAILED_ROWS_HEIGHT) + 3

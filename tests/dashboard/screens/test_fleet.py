@@ -64,6 +64,36 @@ async def test_the_lines_below_the_table_are_of_the_row_that_a_filter_leaves_und
         assert "invoice-number-to-bigint (staging, money) in billing" in screen_text(app)
 
 
+async def test_a_row_whose_reading_is_older_than_3_seconds_says_so_before_its_database_counts_as_lost() -> None:
+    source, clock = FixedFleetSource(), FixedClock()
+    source.answers["stock"] = clock.wall()
+    app = ZddApp(None, fleet=source, clock=clock)
+
+    def row() -> str:
+        return next(line for line in screen_text(app).splitlines() if "stock-of-the-day" in line)
+
+    async with app.run_test(size=(160, 36)) as pilot:
+        await pilot.pause()
+        assert "an agent" in row()
+        assert "ago" not in row()
+        clock.seconds += 3.5
+        app.repaint()
+        await pilot.pause()
+        assert "? STALLED" in row()
+        assert "3s ago: an agent" in row()
+        assert "values of 3s ago: its database has not responded since" in screen_text(app)
+        clock.seconds += 60
+        app.repaint()
+        await pilot.pause()
+        assert "1m ago: an agent" in row()
+        assert row().split()[-6:-3] == ["12m", "✗", "none"], "it is not known to wait any longer"
+        source.answers["stock"] = clock.wall()
+        clock.seconds += 1
+        app.repaint()
+        await pilot.pause()
+        assert "ago" not in row(), "the same row was read again"
+
+
 async def test_enter_opens_the_release_and_f_returns_to_the_row() -> None:
     source = FixedFleetSource()
     app = ZddApp(None, fleet=source, clock=FixedClock())

@@ -15,6 +15,7 @@ from zdd_tui.dashboard.screens.release import ReleaseScreen
 from zdd_tui.dashboard.state import Observed
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.fleet.rows import Fleet, FleetRow
+from zdd_tui.model.release.state import CommandKind
 
 PICTURES = {
     "fleet": "",
@@ -182,6 +183,50 @@ async def test_regions_are_switched_with_a_key_and_named_in_every_confirm(size: 
         await pilot.press("enter")
         await pilot.pause()
         assert len(us.sent_commands) == 1, "to the region that is shown"
+
+
+@pytest.mark.parametrize("keys", ["greater_than_sign R", "f enter R"])
+async def test_a_rollback_pressed_while_a_release_is_opened_opens_with_it(keys: str) -> None:
+    source, before = FixedFleetSource(), FixedSource(region_board("open", "eu 1/2"))
+    app = ZddApp(before, fleet=source, clock=FixedClock())
+    async with app.run_test(size=(120, 36), notifications=True) as pilot:
+        await pilot.pause()
+        await pilot.press(*keys.split())
+        await pilot.pause()
+        assert "rollback opens with the release, once it is there" in screen_text(app)
+        if keys.startswith("greater"):
+            await pilot.press("a", "enter")
+            await pilot.pause()
+            assert "advance refused: another release is being opened" in screen_text(app)
+        after = await opened(pilot, source, "connecting", "us 2/2")
+        assert "the release was not read yet" in screen_text(app)
+        after.set_board(region_board("backfill", "us 2/2"))
+        await pilot.pause()
+        await pilot.pause()
+        assert "Enter confirm" in screen_text(app)
+        assert not before.sent_commands
+        assert not after.sent_commands
+        await pilot.press("enter")
+        await pilot.pause()
+        assert not before.sent_commands
+        assert [sent.kind for sent in after.sent_commands] == [CommandKind.ROLLBACK]
+
+
+async def test_a_rollback_of_a_release_that_cannot_be_opened_is_said_not_to_run() -> None:
+    source, before = FixedFleetSource(), FixedSource(region_board("open", "eu 1/2"))
+    app = ZddApp(before, fleet=source, clock=FixedClock())
+    async with app.run_test(size=(120, 36), notifications=True) as pilot:
+        await pilot.pause()
+        await pilot.press("greater_than_sign", "R")
+        source.futures[-1].set_exception(ZddError("us does not respond"))
+        await pilot.pause()
+        await pilot.pause()
+        assert "us does not respond; nothing is rolled back" in screen_text(app)
+        assert "Enter confirm" not in screen_text(app)
+        await pilot.press("R")
+        await pilot.pause()
+        assert "region eu 1/2" in screen_text(app)
+        assert "Enter confirm" in screen_text(app), "of the release that is still shown"
 
 
 async def test_a_region_that_is_not_started_says_so_and_offers_its_agent() -> None:

@@ -10,7 +10,7 @@ from textual.message import Message
 
 from zdd_tui.dashboard.fleet_source import NO_PLAN, FleetSource
 from zdd_tui.dashboard.screens.actions import CopyRequested, QuitRequested
-from zdd_tui.dashboard.screens.base import ActionRequested, PaintedScreen
+from zdd_tui.dashboard.screens.base import ActionRequested, PaintedScreen, action_bindings
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.bars.footer import FILTER_KEYS
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, join, justify, line_width, wrap
@@ -24,7 +24,7 @@ from zdd_tui.dashboard.widgets.panes.fleet import (
     fleet_detail_lines,
 )
 from zdd_tui.dashboard.widgets.panes.pane import RowSelected
-from zdd_tui.model.actions import key_name
+from zdd_tui.model.actions import find_action, key_name
 from zdd_tui.model.fleet.rows import FleetRow, summarize_fleet
 
 _GAP = ("  ", TextStyle.NORMAL)
@@ -108,6 +108,7 @@ class FleetScreen(PaintedScreen[None]):
         Binding("y", "copy", "Copy the row under the cursor, or the list", show=False, id="fleet.copy"),
         Binding("question_mark", "help", "Keys", show=False, id="fleet.help"),
         Binding("q", "quit", "Quit", show=False, id="fleet.quit"),
+        *action_bindings((find_action("rollback"),)),  # of the release that is being opened
     ]
 
     DEFAULT_CSS = """
@@ -229,6 +230,9 @@ class FleetScreen(PaintedScreen[None]):
 
     def action_help(self) -> None:
         self.post_message(ActionRequested("help"))
+
+    def action_act(self, action_id: str) -> None:
+        self.post_message(ActionRequested(action_id))
 
     def action_quit(self) -> None:
         self.post_message(QuitRequested())

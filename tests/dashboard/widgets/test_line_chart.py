@@ -10,7 +10,7 @@ from tests.support.strategy_states import guard_situations
 from zdd_tui.dashboard.screens.details.backfill import rate_chart_lines
 from zdd_tui.dashboard.state import DashboardState, Observed
 from zdd_tui.dashboard.terminal.ascii import to_ascii
-from zdd_tui.dashboard.widgets.drawing.line import Line, line_width
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, line_width
 from zdd_tui.dashboard.widgets.drawing.line_chart import OLD_GLYPH, ChartLines, draw_line_chart
 from zdd_tui.dashboard.widgets.panes.charts import (
     chart_end,
@@ -112,6 +112,11 @@ def test_a_pause_of_the_backfill_is_a_gap_in_its_rate() -> None:
     assert {rate for _, rate in rates.samples} == {500.0}
     lines = rate_chart_lines(rates, EPOCH + 300, 80)
     assert "last value 1s ago" in texts(lines)[0]
+    assert {style for line in lines for _, style in line} > {TextStyle.DIM}
+    assert {style for line in rate_chart_lines(rates, EPOCH + 304, 80) for _, style in line} <= {
+        TextStyle.DIM,
+        TextStyle.NORMAL,  # blanks
+    }
     filled = columns_with_dots(lines[1:])
     assert len("".join("x" if each else " " for each in filled).split()) == 2
     for second in range(300, 5000):

@@ -72,7 +72,6 @@ _DETAIL_SCREENS = {
     "timeline": ("timeline", "TimelineScreen"),
     "topology": ("diagram", "DiagramScreen"),
     "gates": ("gate", "GateScreen"),
-    "backfill-detail": ("backfill", "BackfillScreen"),
     "logs": ("version_log", "VersionLogScreen"),
     "activity": ("activity", "ActivityScreen"),
     "stored-plan": ("plan", "PlanScreen"),

@@ -75,7 +75,8 @@ class ChartPane(Pane):
         shown = pick_readings(board.plan.rule_names, record.guard)
         unknown = [reading.rule for reading in shown if reading.verdict is Verdict.UNKNOWN]
         is_old = self.is_uncertain(board, context)
-        drawn_for = (int(now / CHART_INTERVAL), id(self._history.value), cells, rows, len(shown), *unknown, is_old)
+        drawn_for = (int(now / CHART_INTERVAL), id(self._history.value), cells, rows, len(shown), *unknown, is_old,
+                     end_label(board))  # fmt: skip
         if self._drawn[0] != drawn_for:
             lines = self._draw_charts(board, shown, now, cells)
             self._drawn = drawn_for, [dim(line) for line in lines] if is_old else lines

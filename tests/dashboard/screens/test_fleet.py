@@ -255,11 +255,11 @@ async def test_after_a_region_the_next_one_is_named_and_q_does_not_quit_at_once(
     app = ZddApp(FixedSource(region_board("done", "eu 1/2")), fleet=source, clock=FixedClock())
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await pilot.pause()
-        assert "→ > opens region us, which is next; q quits" in screen_text(app)
+        assert "→ > opens region us, the one after this; q quits" in screen_text(app)
         await pilot.press("q")
         await pilot.pause()
         assert app.is_running
-        assert "region us is next: > opens" in screen_text(app)
+        assert "region us follows: > opens" in screen_text(app)
         await pilot.press("greater_than_sign")
         await opened(pilot, source, "done", "us 2/2")
         assert "opens region" not in screen_text(app)

@@ -403,7 +403,7 @@ class ActionController:
             self._is_quit_confirmed = True
             keys = self.keys
             self._app.notify(
-                f"region {following} is next: {keys['next-region']} opens it; {keys['quit']} again quits",
+                f"region {following} follows: {keys['next-region']} opens it; {keys['quit']} again quits",
                 markup=False,
                 timeout=8,
             )

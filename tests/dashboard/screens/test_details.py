@@ -22,7 +22,7 @@ from tests.dashboard.screens.detail_answers import (
 )
 from tests.dashboard.screens.test_untrusted_text import EVIL
 from tests.support.screen_text import screen_text
-from tests.support.states import MONOTONIC, SERVING, FixedClock, FixedSource, board, record, release
+from tests.support.states import EPOCH, MONOTONIC, SERVING, FixedClock, FixedSource, board, record, release
 from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.screens.confirm import ConfirmScreen
 from zdd_tui.dashboard.screens.details.activity import ActivityScreen
@@ -259,6 +259,25 @@ async def test_keys_open_the_screens_and_rollback_is_two_keys_from_each() -> Non
         await pilot.press("enter")
         await until(pilot, lambda: len(source.sent_commands) == 1)
         assert source.sent_commands[0].kind is CommandKind.ROLLBACK
+
+
+@pytest.mark.parametrize("keys", ["B", "2 enter"])
+async def test_the_backfill_shows_its_rate_by_whichever_way_it_is_opened(keys: str) -> None:
+    source = FixedSource(SITUATIONS["backfill"], answers=dict(ANSWERS))
+    app = ZddApp(source, clock=FixedClock())
+    value = source.current.release.value
+    assert value is not None
+    assert value.backfill is not None
+    async with app.run_test(size=(120, 36), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        for second in range(1, 4):
+            done = replace(value.backfill, rows_done=756_000 + 5_000 * second, updated_at=EPOCH + second)
+            source.current = replace(source.current, release=Observed(replace(value, backfill=done), MONOTONIC))
+            app.repaint()
+        await pilot.press(*keys.split())
+        await until(pilot, lambda: isinstance(app.screen, BackfillScreen) and bool(app.screen.query(PageView)))
+        await pilot.pause()
+        assert "rate since this dashboard was opened" in screen_text(app)
 
 
 async def test_enter_on_a_row_opens_its_screen() -> None:

@@ -38,6 +38,7 @@ from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.dashboard.widgets.text_field import TextField
 from zdd_tui.model.actions import ACTIONS
 from zdd_tui.model.queries import AuditLog, AuditLogQuery, Query
+from zdd_tui.model.release.claims import FRESH_SECONDS
 from zdd_tui.model.release.records import ReleaseRecord
 
 T = TypeVar("T")
@@ -105,14 +106,19 @@ class QueryAnswered(Message):
 
 
 class PolledQuery(Generic[T]):
-    """A query that a screen repeats: the last result, its age, and why there is no newer one."""
+    """A query that a screen repeats: the last result, its age, and why there is no newer one.
+
+    Args:
+        interval: seconds between two fetches.
+        is_fresh: whether the state shows that a result is still the newest.
+    """
 
     def __init__(
-        self, query: Query[T], name: str, stale_after: float, is_fresh: "FreshnessCheck[T] | None" = None
+        self, query: Query[T], name: str, interval: float, is_fresh: "FreshnessCheck[T] | None" = None
     ) -> None:
         self.query = query
         self.name = name
-        self.stale_after = stale_after
+        self.stale_after = interval + FRESH_SECONDS  # the next one was requested, and is not there
         self._is_fresh = is_fresh
         self.result: Observed[T] = Observed()
         self._is_pending = False
@@ -240,7 +246,7 @@ class DetailScreen(ActionScreen[None], HasPage):
         Args:
             is_fresh: whether the state shows that a result is still the newest; then nothing is fetched.
         """
-        polled_query = PolledQuery(query, name, 3 * self.refresh_interval, is_fresh)
+        polled_query = PolledQuery(query, name, self.refresh_interval, is_fresh)
         self._queries.append(polled_query)
         return polled_query
 

@@ -58,7 +58,7 @@ def read_rename(statement: Any, text: str, options: OperationOptions) -> tuple[O
         step = OperationStep(Phase.EXPAND, shorten(text), (text,), (back,))
         return (Operation(text, step.label, (step,)),)
     if kind == "OBJECT_TABLE":
-        return (read_rename_table(statement, text),)
+        return (read_rename_table(statement, text, scope),)
     if kind == "OBJECT_COLUMN" and enum_name(statement, "relation_type") == "OBJECT_TABLE":
         return (read_rename_column(statement, text, options.scope),)
     if kind == "OBJECT_COLUMN":

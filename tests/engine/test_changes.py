@@ -120,12 +120,14 @@ MIGRATIONS = {
         ALTER TABLE messages ADD COLUMN third int REFERENCES "Groups" ON DELETE SET NULL;
         ALTER TABLE "Groups" ADD COLUMN turn serial; ALTER TABLE "Groups" ADD CHECK ("Groups".id > 0);
         ALTER TABLE "Groups" RENAME CONSTRAINT teams_pkey TO "Groups_pkey";
+        COMMENT ON CONSTRAINT "Groups_pkey" ON "Groups" IS 'the key'; ALTER TABLE messages RENAME CONSTRAINT n_pos TO m;
+        ALTER TABLE messages DROP CONSTRAINT m;
         CREATE FUNCTION chosen(g public."Groups") RETURNS public.messages.id%TYPE LANGUAGE sql AS 'SELECT 1';
         CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
         CREATE TRIGGER touch BEFORE UPDATE ON messages FOR EACH ROW WHEN (new.n > 1) EXECUTE FUNCTION touch();
         CREATE STATISTICS spread ON n, team FROM messages; DROP VIEW stamps; CREATE VIEW stamps AS TABLE messages;
         CREATE POLICY own ON "Groups" USING (id > 1); COMMENT ON POLICY own ON "Groups" IS 'p'; DROP TABLE replies;
-        CREATE TABLE copies (LIKE messages INCLUDING ALL);
+        CREATE TABLE copies (LIKE messages);
     """,
     "move of a table": "CREATE SCHEMA s; ALTER TABLE public.notes SET SCHEMA s",
 }

@@ -297,7 +297,9 @@ def join_readings(before: Sequence[Operation], after: Sequence[Operation]) -> tu
     joined = []
     for number, (old, new) in enumerate(zip(before, after, strict=True)):
         steps = tuple(
-            theirs if ours.phase is Phase.CLEANUP or (ours.phase is Phase.CONTRACT and number > first) else ours
+            replace(theirs, phase=ours.phase)
+            if ours.phase is Phase.CLEANUP or (ours.phase is Phase.CONTRACT and number > first)
+            else ours
             for ours, theirs in zip(old.steps, new.steps, strict=True)
         )
         removes = tuple(_with_both_names(*pair) for pair in zip(old.removes, new.removes, strict=True))

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import asyncpg
 import yaml
@@ -29,10 +30,10 @@ from zdd_tui.engine.context import Context
 from zdd_tui.engine.runner import ReleaseHolder
 from zdd_tui.model.errors import PlanError, ZddError
 from zdd_tui.model.operations.base import OperationOptions
-from zdd_tui.model.operations.registry import read_operations
+from zdd_tui.model.operations.registry import plan_operations, read_operations
 from zdd_tui.model.operations.removed_use import accept_every_use
 from zdd_tui.model.operations.statements import UndoRequired
-from zdd_tui.model.plan.file import load_plan
+from zdd_tui.model.plan.file import LoadedPlan, load_plan
 from zdd_tui.model.plan.operations import OperationsPlan
 from zdd_tui.model.sql import SqlSyntaxError, parse_sql, split_statements
 from zdd_tui.rehearsal.fake_cluster import fake_cluster
@@ -44,6 +45,9 @@ from zdd_tui.testbed.servers import PostgresServer
 
 _FOLDED_NOW = re.compile(r"'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+[^']*'(?=::timestamp)")
 """A view over ``'now'::timestamp`` holds the moment of its creation, which differs between the two databases."""
+
+Operations: TypeAlias = list[str | dict[str, object]]
+"""Of a plan."""
 
 BRIEF_MODES = ("ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock", "ShareLock")
 """Locks that stop writers."""
@@ -134,7 +138,7 @@ def _is_transaction_control(statement: str) -> bool:
 class ReadStatements:
     """The operations of a plan, and the statements that cannot be one."""
 
-    operations: list[str | dict[str, object]] = field(default_factory=list)
+    operations: Operations = field(default_factory=list)
     by_hand: int = 0
     refusals: list[str] = field(default_factory=list)
 
@@ -182,18 +186,47 @@ async def run_file(databases: Databases, name: str, text: str) -> FileResult:
     return result
 
 
-async def _run_by_zdd(databases: Databases, result: FileResult, operations: list[str | dict[str, object]]) -> None:
+def _load(dsn: str, operations: Operations) -> LoadedPlan:
     document = {
         "name": "file",
         "environment": "test",
-        "database": {"dsn": databases.zdd},
+        "database": {"dsn": dsn},
         "kubernetes": {"deployment": "app", "image": "app:2"},
         "gates": {"soak": "0s"},
         "operations": operations,
     }
+    return load_plan(yaml.safe_dump(document), source="file", environment={})
+
+
+def _find_refusal(operations: Operations) -> str:
+    """Why the statements cannot be one plan; empty where they can."""
+    try:
+        plan = _load("postgresql://x", operations).plan
+        assert isinstance(plan, OperationsPlan)
+        plan_operations(plan)
+    except PlanError as error:
+        return error.title
+    return ""
+
+
+def find_refused_together(operations: Operations) -> list[str]:
+    """The reasons of statements that only beside the others cannot be executed; one for each.
+
+    Such a statement is the last without which a reason is gone.
+    """
+    reasons: list[str] = []
+    rest = list(operations)
+    while rest and (reason := _find_refusal(rest)):
+        without = ([*rest[:n], *rest[n + 1 :]] for n in reversed(range(len(rest))))
+        rest = next((each for each in without if _find_refusal(each) != reason), [])
+        reasons += [reason] * (1 if rest else len(operations) - len(reasons))
+    return reasons
+
+
+async def _run_by_zdd(databases: Databases, result: FileResult, operations: Operations) -> None:
     metrics: list[StepMetrics] = []
     try:
-        loaded = load_plan(yaml.safe_dump(document), source="file", environment={})
+        loaded = _load(databases.zdd, operations)
         assert isinstance(loaded.plan, OperationsPlan)
         accepted = accept_every_use(loaded.plan, "nobody else uses the database")
         plan = loaded.plan.model_copy(update={"accept": accepted})
@@ -208,8 +241,8 @@ async def _run_by_zdd(databases: Databases, result: FileResult, operations: list
                 await walk.run_phase(phase.name)
             await walk.finish()
     except PlanError as error:
-        result.outcome, result.reasons = "refused", [error.title]
-        result.executed = 0
+        result.outcome, result.reasons = "refused", find_refused_together(operations) or [error.title]
+        result.executed -= len(result.reasons)
     except ZddError as error:
         result.outcome, result.reasons = "failed", [" ".join(str(error).split())]
     locks = (seconds for each in metrics for mode, seconds in each.locks.items() if mode in BRIEF_MODES)

@@ -328,6 +328,7 @@ class RemovedObject:
 
     Attributes:
         names: dotted; of a column, default or constraint those of the table and its own.
+        other_names: the same, where the migration renames the table.
         label: its name in the plan's ``accept:`` and on screen, such as ``column users.legacy``.
         phase: that takes it away.
         settings: see :attr:`OperationStep.settings`.
@@ -338,6 +339,7 @@ class RemovedObject:
     label: str
     phase: Phase
     settings: tuple[str, ...] = ()
+    other_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,6 +390,11 @@ class RenameOperation(Operation):
     tables: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     moved: tuple[str, ...] = ()
+
+    @property
+    def is_table_rename(self) -> bool:
+        """Whether the table gets another name in its schema; in another schema its indexes have another one, too."""
+        return bool(self.moved) and len(self.tables) > 1
 
 
 @dataclass(frozen=True, slots=True)

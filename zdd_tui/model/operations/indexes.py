@@ -39,7 +39,9 @@ def read_create_index(statement: Any, text: str, options: OperationOptions) -> t
     A unique index that older versions could violate waits as a constraint does.
     """
     scope, key = options.scope, options.scope.relation_key(statement.relation)
-    name = statement.idxname or choose_index_name(statement, scope.index_names(key.schema))
+    name = statement.idxname or choose_index_name(
+        statement, scope.index_names(key.schema), scope.written_name(statement.relation)
+    )
     scope.take_index_name(key.schema, name)
     is_old_unique = statement.unique and not is_only_new_columns(scope, key, statement)
     phase = options.last_phase if is_old_unique else Phase.EXPAND
@@ -139,20 +141,20 @@ def copied_index(definition: str, columns: Mapping[str, str], name: str, *, is_u
     return deparse(tree)
 
 
-def choose_index_name(statement: Any, taken: AbstractSet[str] = frozenset()) -> str:
+def choose_index_name(statement: Any, taken: AbstractSet[str] = frozenset(), table: str = "") -> str:
     """The name that PostgreSQL chooses for an index without one: ``users_email_idx`` (ChooseIndexName, indexcmds.c).
 
     Args:
         taken: names in the schema.
+        table: the name after which the index is named; default: that in the statement.
     """
+    table = table or statement.relation.relname
     elements = (each.index_elem for each in (*statement.index_params, *statement.index_including_params))
     columns: list[str] = []
     for each in elements:
         base = each.name or _figure_name(each.expr)[0] or "expr"
         columns.append(distinct_name(lambda suffix, base=base: f"{base}{suffix}", columns))  # type: ignore[misc]
-    return distinct_name(
-        lambda suffix: make_object_name(statement.relation.relname, "_".join(columns), f"idx{suffix}"), taken
-    )
+    return distinct_name(lambda suffix: make_object_name(table, "_".join(columns), f"idx{suffix}"), taken)
 
 
 def distinct_name(build: Callable[[str], str], taken: Container[str]) -> str:

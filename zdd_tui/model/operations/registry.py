@@ -53,6 +53,7 @@ from zdd_tui.model.operations.scope import Scope
 from zdd_tui.model.operations.session import SESSION_READERS
 from zdd_tui.model.operations.settings import SETTING_READERS
 from zdd_tui.model.operations.statements import read_own_statement, read_own_statements
+from zdd_tui.model.operations.table_names import join_readings, resolve_table_names, resolve_undo
 from zdd_tui.model.operations.tables import TABLE_COMMANDS, read_create_table, read_on_new
 from zdd_tui.model.operations.triggers import TRIGGER_COMMANDS, TRIGGER_READERS
 from zdd_tui.model.operations.type_names import combine_type_renames, resolve_type_names
@@ -87,6 +88,14 @@ def plan_operations(plan: BaseOperationsPlan) -> tuple[Operation, ...]:
 @lru_cache(maxsize=16)
 def _read_sections(sections: tuple[OperationSection, ...], *, has_rollout: bool) -> tuple[Operation, ...]:
     scope = Scope()
+    operations = _read_all(sections, scope, has_rollout=has_rollout)
+    if not scope.tables_before:
+        return operations
+    renamed = Scope(tables_before=dict(scope.tables_before), has_new_names=True)
+    return join_readings(operations, _read_all(sections, renamed, has_rollout=has_rollout))
+
+
+def _read_all(sections: tuple[OperationSection, ...], scope: Scope, *, has_rollout: bool) -> tuple[Operation, ...]:
     found: list[Operation] = []
     for number, section in enumerate(sections):
         options = OperationOptions(
@@ -135,14 +144,15 @@ def _after_fills(operations: list[Operation]) -> tuple[Operation, ...]:
         )
         tables = {table for table, _ in filled}
         is_late = any(each.repaired_in for each in violations) and not any(step.fill for step in operation.steps)
+        unique = next((n for n, step in enumerate(operation.steps) if _needs_rows(step, tables)), len(operation.steps))
         steps = tuple(
             replace(step, phase=Phase.BACKFILL)
-            if _needs_rows(step, tables) and not is_late
+            if number >= unique and step.phase is Phase.EXPAND and not is_late  # the index, and its constraint
             # Without a rollout too: the constraint would refuse updates of rows that have no value yet.
             else replace(step, phase=Phase.CONTRACT)
             if is_late and step.phase is Phase.EXPAND
             else step
-            for step in operation.steps
+            for number, step in enumerate(operation.steps)
         )
         marked.append(replace(operation, violations=violations, steps=steps))
     return tuple(marked)
@@ -207,8 +217,10 @@ def _read_text(sql: str, options: OperationOptions) -> list[Operation]:
         raise refuse_placeholder(placeholder[0])
     nodes = [(each.stmt, text) for text, found in zip(statements, trees, strict=True) for each in found]
     if options.undo is not None:
+        options = replace(options, undo=resolve_undo(options.undo, options.scope))
         nodes = _without_transactions(nodes, options)
         if nodes and not (len(nodes) == 1 and nodes[0][0].WhichOneof("node") in _ROW_CHANGES):
+            nodes = [resolve_table_names(node, text, options.scope) for node, text in nodes]
             phase = options.phase or _own_phase(nodes, options)
             return [read_own_statements(tuple(text for _, text in nodes), replace(options, phase=phase))]
     return [operation for node, text in nodes for operation in _read_statement(node, text, options)]
@@ -265,7 +277,7 @@ def _finish(operations: list[Operation]) -> tuple[Operation, ...]:
 
 
 def _read_statement(node: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
-    node, text = resolve_type_names(node, text, options.scope)
+    node, text = resolve_table_names(*resolve_type_names(node, text, options.scope), options.scope)
     kind = node.WhichOneof("node")
     statement = getattr(node, kind)
     settings = tuple(options.scope.settings.values())

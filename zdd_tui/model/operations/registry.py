@@ -43,7 +43,13 @@ from zdd_tui.model.operations.maintenance import MAINTENANCE_READERS
 from zdd_tui.model.operations.object_renames import RENAME_READERS
 from zdd_tui.model.operations.objects import OBJECT_READERS
 from zdd_tui.model.operations.partitioning import read_partition
-from zdd_tui.model.operations.removal import read_drop, read_drop_owned, read_drop_role, read_drop_user_mapping
+from zdd_tui.model.operations.removal import (
+    drop_cascaded,
+    read_drop,
+    read_drop_owned,
+    read_drop_role,
+    read_drop_user_mapping,
+)
 from zdd_tui.model.operations.repairs import add_repairs, repeat_fills
 from zdd_tui.model.operations.replacements import created_key, drop_with_table, merge_replacements, repeat_overtaken
 from zdd_tui.model.operations.rights import RIGHT_READERS
@@ -97,7 +103,9 @@ def _read_sections(sections: tuple[OperationSection, ...], *, has_rollout: bool)
         except PlanError as error:
             raise PlanError(f"operations[{number}]: {error.title}", error.hint) from None
     try:
-        combined = combine_type_changes(*combine_type_renames(combine_renames(_finish(found))))
+        combined = combine_type_changes(
+            *combine_type_renames(combine_renames(_finish(found, OperationOptions(has_rollout))))
+        )
     except PlanError as error:
         raise PlanError(f"operations: {error.title}", error.hint) from None
     return _after_fills(repeat_fills(list(combined)))
@@ -170,6 +178,19 @@ def find_step(plan: BaseOperationsPlan, number: int) -> OperationStep:
     return _all_steps(plan)[number]
 
 
+def dropped_indexes(plan: BaseOperationsPlan) -> frozenset[str]:
+    """The names of indexes that the operations build and drop again, by themselves or with their constraint."""
+    names: set[str] = set()
+    for operation in plan_operations(plan):
+        for step in operation.steps:
+            if step.mode is StepMode.DROP_INDEX:
+                names.add(step.index)
+            elif step.mode is StepMode.BUILD_INDEX or step.renames is not None:
+                names.discard(step.renames[1] if step.renames is not None else step.index)
+        names |= {each.names[-1] for each in operation.drops if each.kind == "table constraint"}
+    return frozenset(names)
+
+
 def _all_steps(plan: BaseOperationsPlan) -> list[OperationStep]:
     return [step for operation in plan_operations(plan) for step in operation.steps]
 
@@ -183,7 +204,7 @@ def read_operations(sql: str, options: OperationOptions) -> tuple[Operation, ...
     Raises:
         PlanError: a statement cannot be executed online, or not be undone.
     """
-    return _finish(_read_text(sql, options))
+    return _finish(_read_text(sql, options), options)
 
 
 def _read_text(sql: str, options: OperationOptions) -> list[Operation]:
@@ -235,13 +256,13 @@ def _without_transactions(nodes: list[tuple[Any, str]], options: OperationOption
     return kept
 
 
-def _finish(operations: list[Operation]) -> tuple[Operation, ...]:
+def _finish(operations: list[Operation], options: OperationOptions) -> tuple[Operation, ...]:
     """What only the whole migration shows: an object that is dropped and created again; two indexes of one name.
 
     Raises:
         PlanError: two indexes would get the same name.
     """
-    merged = repeat_overtaken(drop_with_table(merge_replacements(operations)))
+    merged = repeat_overtaken(drop_with_table(merge_replacements(drop_cascaded(operations, options))))
     seen: set[tuple[str, str]] = set()
     for step in (step for operation in merged for step in operation.steps if step.mode is StepMode.BUILD_INDEX):
         key = (step.table.rpartition(".")[0], step.index)

@@ -66,7 +66,15 @@ from zdd_tui.model.operations.types import TypeOperation, combine_type_changes, 
 from zdd_tui.model.operations.views import VIEW_READERS
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationSection, OperationsPlan
-from zdd_tui.model.sql import SqlSyntaxError, enum_name, parse_sql, quote_literal, single_command_sql, split_statements
+from zdd_tui.model.sql import (
+    SqlSyntaxError,
+    enum_name,
+    name_sql,
+    parse_sql,
+    quote_literal,
+    single_command_sql,
+    split_statements,
+)
 
 Reader = Callable[[Any, str, OperationOptions], tuple[Operation, ...]]
 CommandReader = Callable[[Any, Any, str, OperationOptions], tuple[Operation, ...]]
@@ -108,7 +116,7 @@ def _read_sections(sections: tuple[OperationSection, ...], *, has_rollout: bool)
         )
     except PlanError as error:
         raise PlanError(f"operations: {error.title}", error.hint) from None
-    return _after_fills(repeat_fills(list(combined)))
+    return _keep_keys(_after_fills(repeat_fills(list(combined))))
 
 
 def _uses_down(operation: Operation) -> bool:
@@ -145,6 +153,38 @@ def _after_fills(operations: list[Operation]) -> tuple[Operation, ...]:
         )
         marked.append(replace(operation, violations=violations, steps=steps))
     return tuple(marked)
+
+
+_HOLDS_KEY = {"table column", "table constraint"}
+
+
+def _keep_keys(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
+    """A constraint, or a column with one, that is dropped after rows of its table are filled: the batches may need its
+    key, so it stays until they are done, and so do NOT NULL, which a key requires, and what may be referenced by it.
+    No new version runs before."""
+    filled: set[str] = set()
+    is_late = False
+    found = []
+    for operation in operations:
+        table = _altered_table(operation)
+        is_loosened = any(each.kind in _HOLDS_KEY for each in operation.drops) or any(
+            step.not_null is not None for step in operation.steps
+        )
+        is_late |= is_loosened and table in filled
+        if is_late and is_loosened:
+            operation = replace(operation, steps=tuple(map(_after_rows, operation.steps)))  # noqa: PLW2901
+        filled |= {
+            same_table(step.fill.table)
+            for step in operation.steps
+            if step.phase is Phase.BACKFILL and step.fill is not None and not step.fill.statement
+        }
+        found.append(operation)
+    return tuple(found)
+
+
+def _altered_table(operation: Operation) -> str:
+    """The table of an ALTER TABLE, as :func:`same_table`."""
+    return same_table(name_sql(operation.on.schema, operation.on.name)) if operation.on is not None else ""
 
 
 def _needs_rows(step: OperationStep, filled: set[str]) -> bool:

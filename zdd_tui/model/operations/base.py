@@ -89,15 +89,19 @@ class ObjectAddress:
     Attributes:
         kind: such as ``table column``.
         names, args: as that function expects them for the kind.
+        query: finds the object where that function cannot: the same three columns, of one row or none.
     """
 
     kind: str
     names: tuple[str, ...]
     args: tuple[str, ...] = ()
+    query: str = ""
 
     @property
     def sql(self) -> str:
-        """The call; it fails where there is no such object."""
+        """An item of FROM without its alias; a call fails where there is no such object."""
+        if self.query:
+            return f"({self.query})"
         names, args = (f"ARRAY[{', '.join(map(quote_literal, each))}]::text[]" for each in (self.names, self.args))
         return f"pg_get_object_address({quote_literal(self.kind)}, {names}, {args})"
 

@@ -75,10 +75,13 @@ def count_duplicates(statement: Any) -> Violation:
         f"{key} COLLATE {name_sql(*string_values(each.collation))}" if each.collation else key
         for key, each in zip(keys, elements, strict=True)
     ]
+    # By their names: PostgreSQL groups by no constant.
+    names = [f"zdd_{number}" for number, _ in enumerate(collated)]
+    values = ", ".join(f"{value} AS {name}" for value, name in zip(collated, names, strict=True))
     return Violation(
         f"{table}: rows with the same {', '.join(keys)}",
-        f"SELECT count(*)::int FROM (SELECT FROM {table}{where} GROUP BY {', '.join(collated)}"
-        f" HAVING count(*) > 1 LIMIT {MAX_VIOLATIONS}) AS zdd_violating",
+        f"SELECT count(*)::int FROM (SELECT FROM (SELECT {values} FROM {table}{where}) AS zdd_keys"
+        f" GROUP BY {', '.join(names)} HAVING count(*) > 1 LIMIT {MAX_VIOLATIONS}) AS zdd_violating",
         table,
         tuple(each.name for each in elements if each.name),
     )
@@ -207,6 +210,7 @@ def read_drop_index(names: list[str], text: str, options: OperationOptions, *, m
     """Dropped in contract; the undo builds it again from its definition."""
     schema, name = ["", *names][-2:]
     index = name_sql(*(part for part in (schema, name) if part))
+    options.scope.removed_indexes.append(index)
     step = OperationStep(
         options.last_phase,
         f"drop index {index}",

@@ -43,7 +43,13 @@ from zdd_tui.model.operations.maintenance import MAINTENANCE_READERS
 from zdd_tui.model.operations.object_renames import RENAME_READERS
 from zdd_tui.model.operations.objects import OBJECT_READERS
 from zdd_tui.model.operations.partitioning import read_partition
-from zdd_tui.model.operations.removal import read_drop, read_drop_owned, read_drop_role, read_drop_user_mapping
+from zdd_tui.model.operations.removal import (
+    drop_cascaded,
+    read_drop,
+    read_drop_owned,
+    read_drop_role,
+    read_drop_user_mapping,
+)
 from zdd_tui.model.operations.repairs import add_repairs, repeat_fills
 from zdd_tui.model.operations.replacements import created_key, drop_with_table, merge_replacements, repeat_overtaken
 from zdd_tui.model.operations.rights import RIGHT_READERS
@@ -65,6 +71,7 @@ from zdd_tui.model.sql import (
     SqlSyntaxError,
     enum_name,
     find_placeholder,
+    name_sql,
     parse_sql,
     quote_literal,
     refuse_placeholder,
@@ -115,10 +122,12 @@ def _read_all(sections: tuple[OperationSection, ...], scope: Scope, *, has_rollo
         except PlanError as error:
             raise PlanError(f"operations[{number}]: {error.title}", error.hint) from None
     try:
-        combined = combine_type_changes(*combine_type_renames(combine_renames(_finish(found))))
+        combined = combine_type_changes(
+            *combine_type_renames(combine_renames(_finish(found, OperationOptions(has_rollout))))
+        )
     except PlanError as error:
         raise PlanError(f"operations: {error.title}", error.hint) from None
-    return _after_fills(repeat_fills(list(combined)))
+    return _keep_keys(_after_fills(repeat_fills(list(combined))))
 
 
 def _uses_down(operation: Operation) -> bool:
@@ -158,6 +167,38 @@ def _after_fills(operations: list[Operation]) -> tuple[Operation, ...]:
     return tuple(marked)
 
 
+_HOLDS_KEY = {"table column", "table constraint"}
+
+
+def _keep_keys(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
+    """A constraint, or a column with one, that is dropped after rows of its table are filled: the batches may need its
+    key, so it stays until they are done, and so do NOT NULL, which a key requires, and what may be referenced by it.
+    No new version runs before."""
+    filled: set[str] = set()
+    is_late = False
+    found = []
+    for operation in operations:
+        table = _altered_table(operation)
+        is_loosened = any(each.kind in _HOLDS_KEY for each in operation.drops) or any(
+            step.not_null is not None for step in operation.steps
+        )
+        is_late |= is_loosened and table in filled
+        if is_late and is_loosened:
+            operation = replace(operation, steps=tuple(map(_after_rows, operation.steps)))  # noqa: PLW2901
+        filled |= {
+            same_table(step.fill.table)
+            for step in operation.steps
+            if step.phase is Phase.BACKFILL and step.fill is not None and not step.fill.statement
+        }
+        found.append(operation)
+    return tuple(found)
+
+
+def _altered_table(operation: Operation) -> str:
+    """The table of an ALTER TABLE, as :func:`same_table`."""
+    return same_table(name_sql(operation.on.schema, operation.on.name)) if operation.on is not None else ""
+
+
 def _needs_rows(step: OperationStep, filled: set[str]) -> bool:
     """Whether a step of expand builds a unique index on a table whose rows are filled."""
     return (
@@ -189,6 +230,19 @@ def find_step(plan: BaseOperationsPlan, number: int) -> OperationStep:
     return _all_steps(plan)[number]
 
 
+def dropped_indexes(plan: BaseOperationsPlan) -> frozenset[str]:
+    """The names of indexes that the operations build and drop again, by themselves or with their constraint."""
+    names: set[str] = set()
+    for operation in plan_operations(plan):
+        for step in operation.steps:
+            if step.mode is StepMode.DROP_INDEX:
+                names.add(step.index)
+            elif step.mode is StepMode.BUILD_INDEX or step.renames is not None:
+                names.discard(step.renames[1] if step.renames is not None else step.index)
+        names |= {each.names[-1] for each in operation.drops if each.kind == "table constraint"}
+    return frozenset(names)
+
+
 def _all_steps(plan: BaseOperationsPlan) -> list[OperationStep]:
     return [step for operation in plan_operations(plan) for step in operation.steps]
 
@@ -202,7 +256,7 @@ def read_operations(sql: str, options: OperationOptions) -> tuple[Operation, ...
     Raises:
         PlanError: a statement cannot be executed online, or not be undone.
     """
-    return _finish(_read_text(sql, options))
+    return _finish(_read_text(sql, options), options)
 
 
 def _read_text(sql: str, options: OperationOptions) -> list[Operation]:
@@ -260,13 +314,13 @@ def _without_transactions(nodes: list[tuple[Any, str]], options: OperationOption
     return kept
 
 
-def _finish(operations: list[Operation]) -> tuple[Operation, ...]:
+def _finish(operations: list[Operation], options: OperationOptions) -> tuple[Operation, ...]:
     """What only the whole migration shows: an object that is dropped and created again; two indexes of one name.
 
     Raises:
         PlanError: two indexes would get the same name.
     """
-    merged = repeat_overtaken(drop_with_table(merge_replacements(operations)))
+    merged = repeat_overtaken(drop_with_table(merge_replacements(drop_cascaded(operations, options))))
     seen: set[tuple[str, str]] = set()
     for step in (step for operation in merged for step in operation.steps if step.mode is StepMode.BUILD_INDEX):
         key = (step.table.rpartition(".")[0], step.index)

@@ -12,6 +12,7 @@ from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.backends.postgres.gate_queries import list_enabled_triggers
 from zdd_tui.backends.postgres.recent_writes import RecentWrites, read_horizon
 from zdd_tui.backends.store import backfill as rows
+from zdd_tui.backends.store.conditions import save_conditions
 from zdd_tui.backends.store.witness import read_continuity
 from zdd_tui.cli.status import format_status
 from zdd_tui.engine.backfill.runner import BackfillRunner
@@ -26,10 +27,10 @@ from zdd_tui.model.ddl import archive_statements
 from zdd_tui.model.ddl.jobs import ChangeJob
 from zdd_tui.model.ddl.witness import expected_triggers
 from zdd_tui.model.errors import StepFailed
-from zdd_tui.model.release.condition import Condition, ConditionKind
+from zdd_tui.model.release.condition import Condition, ConditionKind, ConditionReading, ConditionStatus
 from zdd_tui.model.release.conditions import ALWAYS_ENABLED
 from zdd_tui.model.release.gate import Verdict
-from zdd_tui.model.release.records import StepChange, StepRecord
+from zdd_tui.model.release.records import BackfillRecord, StepChange, StepRecord
 from zdd_tui.model.release.state import StepStatus
 from zdd_tui.model.release.strategies import build_strategy
 from zdd_tui.model.release.strategy import WITNESS_GATE
@@ -85,6 +86,35 @@ async def test_the_verification_copies_what_is_recorded_before_it_counts(pg_dsn:
             await made.settle()
 
         assert (await Verifier(made.store, made.plan, catalog, settle=settle).run()).mismatches == 0
+        assert await count_disagreements(made.admin, kind) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_after_a_breach_only_what_was_written_since_is_verified_again(pg_dsn: str, kind: str) -> None:
+    async with watched_release(pg_dsn, kind, rows=200) as made:
+        runner = BackfillRunner(made.store, ChangeJob(made.plan, await read_catalog(made.admin, made.plan)))
+        await runner.prepare()
+        await runner.run(lambda: False, lambda: made.plan.backfill)
+        detail: dict[str, Any] = {}
+        notes: list[str] = []
+
+        async def verify() -> BackfillRecord:
+            handle = step_handle("verify-rows", detail, notes)
+            await STEPS["verify-rows"].run(made.ctx, handle)
+            found = (await made.store.read()).backfill
+            assert found is not None
+            return found
+
+        first = await verify()
+        assert (first.verified, first.verified_rows, notes) == (True, 200, [])
+        release = (await made.store.read()).release.with_status("create-witness", StepStatus.DONE)
+        await made.store.save(release, step=StepChange("verify-rows", detail=detail))
+        breach = ConditionReading("image a", ConditionStatus.BREACHED, "image 1", affects_rows=True)
+        await save_conditions(made.store, [breach], verify_again=release)
+        await made.admin.execute("SET zdd.witness = 'off'; UPDATE users SET first_name = 'x' WHERE id IN (3, 150)")
+        again = await verify()
+        assert notes[0] == "comparing rows written since the verification"
+        assert (again.verified, again.verified_rows, again.mismatches) == (True, 200, 0)
         assert await count_disagreements(made.admin, kind) == []
 
 
@@ -266,15 +296,18 @@ async def verified(made: WatchedRelease, *done: str) -> None:
     await made.store.save(release, step=StepChange("verify-rows", detail=detail))
 
 
-def step_handle(name: str, saved: dict[str, Any]) -> StepHandle:
-    async def note(_text: str) -> None: ...
+def step_handle(name: str, saved: dict[str, Any], notes: list[str] | None = None) -> StepHandle:
+    async def note(text: str) -> None:
+        if notes is not None:
+            notes.append(text)
 
     async def detail(facts: dict[str, Any]) -> None:
         saved.update(facts)
 
     async def done(*_: Any) -> None: ...
 
-    return StepHandle(StepRecord(name, StepStatus.STARTED), write_note=note, write_detail=detail, write_done=done)
+    record = StepRecord(name, StepStatus.STARTED, detail=dict(saved))
+    return StepHandle(record, write_note=note, write_detail=detail, write_done=done)
 
 
 async def run_comparison(made: WatchedRelease) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The witness, and the comparison of what was written since the verification."""
 
-from zdd_tui.backends.postgres.recent_writes import Disagreement
+from zdd_tui.backends.postgres.recent_writes import Disagreement, RecentWrites
 from zdd_tui.backends.store import witness as store
 from zdd_tui.backends.store.backfill import Key
 from zdd_tui.engine.backfill.repair import repair_row
@@ -79,39 +79,51 @@ class CompareRecentWrites:
     """
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        record = await ctx.store.read()
-        old_is_right = not record.release.status("rollout-v3").has_effect
-        result = await compare_since_verification(ctx, record, on_progress=step.set_note)
-        repaired = 0
-        if result.differing and old_is_right:
-            repaired = await self._repair(ctx, result.differing)
-            result = await compare_since_verification(ctx, record, on_progress=step.set_note)
-        elif result.differing:
-            await settle_all_rows(ctx, record, WitnessMode.NEW_IS_RIGHT)
-            await copy_unwritten(ctx, record, result.differing)
-            result = await compare_since_verification(ctx, record, on_progress=step.set_note)
-        if result.differing:
-            raise StepFailed(
-                await describe_differing(ctx, result),
-                "find what wrote only one side and stop it, correct the row so that both sides agree,"
-                " then advance again; or roll back",
-            )
+        result, repaired = await require_sides_agree(ctx, step)
         await step.save_detail(rows=result.rows, repaired=repaired, whole=result.is_whole)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         """A row that was copied again stays as it is."""
 
-    async def _repair(self, ctx: Context, differing: tuple[Disagreement, ...]) -> int:
-        catalog, repaired = await ctx.catalog(), 0
-        for each in differing:
-            repaired += await self._repair_row(ctx, catalog, each.key)
-        return repaired
 
-    async def _repair_row(self, ctx: Context, catalog: Catalog, key: Key) -> bool:
-        for _ in range(REPAIR_TRIES):
-            try:
-                async with ctx.store.fenced() as conn:
-                    return not await repair_row(conn, ctx.expand_contract_plan, catalog, key)
-            except RETRYABLE_ERRORS:
-                continue
-        return False
+async def require_sides_agree(ctx: Context, step: StepHandle) -> tuple[RecentWrites, int]:
+    """The comparison that has found no difference, and how many rows were copied from the old side for it.
+
+    Raises:
+        StepFailed: rows differ; a row and its writer are named.
+    """
+    record = await ctx.store.read()
+    old_is_right = not record.release.status("rollout-v3").has_effect
+    result = await compare_since_verification(ctx, record, on_progress=step.set_note)
+    repaired = 0
+    if result.differing and old_is_right:
+        repaired = await _repair_rows(ctx, result.differing)
+        result = await compare_since_verification(ctx, record, on_progress=step.set_note)
+    elif result.differing:
+        await settle_all_rows(ctx, record, WitnessMode.NEW_IS_RIGHT)
+        await copy_unwritten(ctx, record, result.differing)
+        result = await compare_since_verification(ctx, record, on_progress=step.set_note)
+    if result.differing:
+        raise StepFailed(
+            await describe_differing(ctx, result),
+            "find what wrote only one side and stop it, correct the row so that both sides agree,"
+            " then advance again; or roll back",
+        )
+    return result, repaired
+
+
+async def _repair_rows(ctx: Context, differing: tuple[Disagreement, ...]) -> int:
+    catalog, repaired = await ctx.catalog(), 0
+    for each in differing:
+        repaired += await _repair_row(ctx, catalog, each.key)
+    return repaired
+
+
+async def _repair_row(ctx: Context, catalog: Catalog, key: Key) -> bool:
+    for _ in range(REPAIR_TRIES):
+        try:
+            async with ctx.store.fenced() as conn:
+                return not await repair_row(conn, ctx.expand_contract_plan, catalog, key)
+        except RETRYABLE_ERRORS:
+            continue
+    return False

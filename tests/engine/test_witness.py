@@ -22,6 +22,7 @@ from zdd_tui.engine.context import StepHandle
 from zdd_tui.engine.gates.registry import GATES
 from zdd_tui.engine.recent_writes import find_rows_without_new_side
 from zdd_tui.engine.restore import restore_trigger
+from zdd_tui.engine.steps.contract import require_archive_agrees
 from zdd_tui.engine.steps.registry import STEPS
 from zdd_tui.model.ddl import archive_statements
 from zdd_tui.model.ddl.jobs import ChangeJob
@@ -481,6 +482,30 @@ async def test_before_the_drop_rows_count_whose_old_side_was_written_alone(pg_ds
         await made.admin.execute(f"UPDATE {new} SET full_name = 'late 3' WHERE id = 3")
         result = await find_rows_without_new_side(made.ctx, record, step_handle("drop-archive", {}).set_note)
         assert result.differing == ()
+
+
+@pytest.mark.parametrize("was_off", [False, True])
+async def test_before_the_drop_a_witness_that_was_off_for_a_moment_proves_nothing(pg_dsn: str, was_off: bool) -> None:
+    async with watched_release(pg_dsn, rows=20) as made:
+        await verified(made, *AFTER_V3)
+        await made.extend()
+        if was_off:
+            name = expected_triggers(made.plan, both_sides=True)[0]
+            for state in ("DISABLE", "ENABLE ALWAYS"):
+                await made.admin.execute(f'ALTER TABLE users {state} TRIGGER "{name}"')
+        detail: dict[str, Any] = {}
+        await STEPS["drop-witness"].run(made.ctx, step_handle("drop-witness", detail))
+        assert detail == {"unbroken": not was_off}
+        await STEPS["drop-witness"].run(made.ctx, step_handle("drop-witness", detail))
+        assert detail == {"unbroken": not was_off}, "an attempt that is repeated knows nothing new"
+        await made.store.save((await made.store.read()).release, step=StepChange("drop-witness", detail=detail))
+        await made.admin.execute("UPDATE users SET first_name = 'late' WHERE id = 3")
+        checking = require_archive_agrees(made.ctx, step_handle("drop-archive", {}))
+        if was_off:
+            with pytest.raises(StepFailed, match=r"the archive has what the new side lacks: .* key 3 "):
+                await checking
+        else:
+            await checking  # nobody writes an archive: this row stands for none
 
 
 async def test_failed_rows_that_the_plan_tolerates_may_differ(pg_dsn: str) -> None:

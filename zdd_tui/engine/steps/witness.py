@@ -6,7 +6,7 @@ from zdd_tui.backends.store.backfill import Key
 from zdd_tui.engine.backfill.repair import repair_row
 from zdd_tui.engine.backfill.transaction import RETRYABLE_ERRORS
 from zdd_tui.engine.context import Context, StepHandle
-from zdd_tui.engine.continuity import save_with_step
+from zdd_tui.engine.continuity import check_continuity, save_with_step
 from zdd_tui.engine.recent_writes import compare_since_verification, copy_unwritten, describe_differing
 from zdd_tui.engine.rollback_rows import require_settled, settle_all_rows
 from zdd_tui.engine.steps.expand import change_schema, run_statements
@@ -47,9 +47,13 @@ class ExtendWitness:
 
 
 class DropWitness:
-    """Removes the witness. The undo creates it again, for the archived side."""
+    """Removes the witness, and notes whether it was in force all the time. The undo creates it again, for the archived
+    side."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
+        continuity = await check_continuity(ctx, await ctx.store.read())
+        if continuity.witness or not step.detail:  # a second attempt finds none
+            await step.save_detail(unbroken=continuity.witness)
         await change_schema(ctx, step, lambda catalog: drop_witness_statements(ctx.expand_contract_plan, catalog))
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:

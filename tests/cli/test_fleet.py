@@ -133,7 +133,7 @@ async def test_an_operator_filters_opens_switches_the_region_and_comes_back(flee
         await terminal.wait_for("1 of")
         await press_until(terminal, "\r", "opens region us")  # the first one ends typing, the next one opens
         # Without a plan file: the copy that is stored with the release, the addresses from the environment.
-        await terminal.wait_for(PLAN_NAME, "region eu 1/2", "✔ DONE", "> opens region us, which is next")
+        await terminal.wait_for(PLAN_NAME, "region eu 1/2", "✔ DONE", "> opens region us, the one after this")
         terminal.press("q")
         await terminal.wait_for("region us is next")
         terminal.press(">")

@@ -14,7 +14,7 @@ ZDD = [sys.executable, "-m", "zdd_tui", "replay"]
 
 async def test_a_recording_is_played_by_keys() -> None:
     environ = os.environ | {"LANG": "C", "LC_ALL": "C"}
-    argv = [*ZDD, RECORDING, "--at", "45s", "--speed", "0.25"]
+    argv = [*ZDD, RECORDING, "--at", "65s", "--speed", "0.25"]
     async with run_in_emulator(argv, environ, columns=120, rows=36) as terminal:
         shown = await terminal.wait_for("REPLAY", "> playing", "READ-ONLY", "> backfill")
         assert shown.isascii(), "the locale is not UTF-8"
@@ -25,7 +25,7 @@ async def test_a_recording_is_played_by_keys() -> None:
         terminal.press("N")
         await terminal.wait_for("= paused")
         terminal.press("\x1b[H")
-        await terminal.wait_for("0:00 of 1:53")
+        await terminal.wait_for("0:00 of 1:54")
         terminal.press(">")
         await terminal.wait_for("x0.5")
         terminal.press("q")

@@ -113,14 +113,18 @@ async def test_a_database_that_stops_answering_keeps_its_rows_marked(
         assert rows[1].is_last_known
 
 
-async def test_rows_from_before_are_marked_until_they_are_read_again(
-    settings: FleetSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_rows_keep_the_time_of_their_reading_until_they_are_read_again(settings: FleetSettings) -> None:
     async with live(lambda: settings) as fleet:
+        names = [each.name for each in settings.databases]
+
+        def answers() -> list[float | None]:
+            return [fleet.answered_at(name) for name in names]
+
         fleet.resume()
         await wait_for(fleet, lambda each: each.databases > 0 and not each.pending)
         fleet.pause()
-        monkeypatch.setattr(live_fleet, "OLD_SECONDS", 0.0)
+        before = answers()
+        assert [at is not None for at in before] == [True, True, False], "the third one does not respond"
         async with AsyncExitStack() as stack:  # nothing can be read
             for each in settings.databases[:2]:
                 connection = await asyncpg.connect(each.dsn)
@@ -129,7 +133,9 @@ async def test_rows_from_before_are_marked_until_they_are_read_again(
                 await connection.execute("LOCK TABLE zdd.release IN ACCESS EXCLUSIVE MODE")
             fleet.resume()
             await wait_for(fleet, lambda each: all(row.is_last_known for row in each.rows if row.release_id))
+            assert answers() == before
         await wait_for(fleet, lambda each: not any(row.is_last_known for row in each.rows))
+        assert all(now > then for now, then in zip(answers()[:2], before[:2], strict=True) if now and then)
 
 
 async def test_a_configuration_that_cannot_be_used_is_a_row() -> None:

@@ -164,7 +164,7 @@ async def test_a_dropped_index_a_changed_type_and_a_lost_constraint_stop_the_rel
 async def test_what_the_release_itself_changes_is_no_breach(pg_dsn: str, db: asyncpg.Connection) -> None:
     await db.execute(SCHEMA + "DROP STATISTICS notes_statistics; CREATE EXTENSION pg_stat_statements")
     await db.execute("SELECT pg_stat_statements_reset()")
-    await db.execute("CREATE TABLE tickets (id int)")
+    await db.execute("CREATE TABLE tickets (id int); ALTER TABLE teams ADD COLUMN old int NOT NULL DEFAULT 1")
     operations = (
         "ALTER TABLE notes ALTER user_id SET NOT NULL, ALTER body SET NOT NULL, ALTER code SET NOT NULL",
         "ALTER TABLE notes ADD COLUMN token uuid NOT NULL DEFAULT gen_random_uuid() UNIQUE, ADD COLUMN s bigserial",
@@ -174,7 +174,10 @@ async def test_what_the_release_itself_changes_is_no_breach(pg_dsn: str, db: asy
         "ALTER TABLE notes ALTER kind TYPE kind USING kind::text::kind; DROP TYPE k",
         "ALTER TABLE notes ALTER n TYPE bigint, ADD CONSTRAINT big CHECK (user_id < 1000)",
         "CREATE UNIQUE INDEX notes_u ON notes (user_id); CREATE TABLE tags (id int); ALTER TABLE tags RENAME TO labels",
-        "DROP INDEX notes_kind; DROP TABLE unused; ALTER TABLE teams RENAME TO groups",
+        "DROP INDEX notes_kind; DROP TABLE unused; ALTER TABLE teams ADD place int; CREATE INDEX ON teams (place)",
+        "ALTER TABLE teams RENAME TO groups; ALTER TABLE groups RENAME name TO title; CREATE INDEX ON groups (place)",
+        "ALTER TABLE groups ADD CHECK (place > 0), ADD late int UNIQUE, ALTER id ADD GENERATED ALWAYS AS IDENTITY",
+        "ALTER TABLE groups DROP COLUMN old; CREATE TABLE owners (owner int REFERENCES groups)",
     )
     async with start(pg_dsn, *operations) as release:
         for phase in ("", "expand", "backfill", "contract"):

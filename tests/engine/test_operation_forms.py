@@ -65,6 +65,43 @@ FORMS: dict[str, tuple[str, Any]] = {
         COMMIT; ALTER TABLE s.u DROP COLUMN b; COMMENT ON TABLE s.w IS 'x';
         """,
     ),
+    "an index that does not suit the new type is dropped before": (
+        """
+        CREATE TABLE caches (id int PRIMARY KEY, config int, other text, version text);
+        CREATE UNIQUE INDEX caches_key ON caches (config, md5(version)); CREATE INDEX ON caches (md5(other), version);
+        INSERT INTO caches SELECT i, i, 'o', '{"n": ' || i || '}' FROM generate_series(1, 30) i;
+        """,
+        """
+        DROP INDEX caches_key; ALTER TABLE caches ALTER COLUMN version TYPE jsonb USING version::jsonb;
+        CREATE UNIQUE INDEX caches_uniq ON caches (config, md5(version::text));
+        CREATE UNIQUE INDEX one_row ON unused ((TRUE));
+        """,
+    ),
+    "what CASCADE drops, and the migration creates again": (
+        """
+        CREATE VIEW base AS SELECT id, n FROM notes; CREATE VIEW over_base AS SELECT id FROM base;
+        CREATE MATERIALIZED VIEW stored AS SELECT n FROM base; CREATE UNIQUE INDEX stored_n ON stored (n);
+        """,
+        """
+        DROP VIEW base CASCADE; CREATE VIEW base AS SELECT id, n, code FROM notes;
+        CREATE VIEW over_base AS SELECT id, code FROM base;
+        CREATE MATERIALIZED VIEW stored AS SELECT n, code FROM base; CREATE UNIQUE INDEX stored_n ON stored (n);
+        DROP FUNCTION touch CASCADE;
+        CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN new.n := 3; RETURN new; END';
+        CREATE TRIGGER notes_touch AFTER INSERT ON notes FOR EACH ROW EXECUTE FUNCTION touch();
+        """,
+    ),
+    "functions that are dropped without their arguments": (
+        """
+        CREATE FUNCTION g(a int) RETURNS int LANGUAGE sql AS 'SELECT a'; CREATE SCHEMA s;
+        CREATE FUNCTION s.h(a int) RETURNS int LANGUAGE sql AS 'SELECT a';
+        """,
+        """
+        DROP FUNCTION IF EXISTS f; CREATE OR REPLACE FUNCTION f(a text) RETURNS text LANGUAGE sql AS 'SELECT a';
+        DROP FUNCTION g; CREATE FUNCTION g(a int) RETURNS text LANGUAGE sql AS 'SELECT a::text';
+        DROP FUNCTION s.h; DROP FUNCTION IF EXISTS missing; CREATE FUNCTION missing() RETURNS int LANGUAGE sql RETURN 1;
+        """,
+    ),
     "objects that are replaced": (
         """
         GRANT SELECT ON note_bodies TO pg_monitor; COMMENT ON VIEW note_bodies IS 'x';

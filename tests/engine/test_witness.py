@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.schema_change import count_disagreements
+from tests.support.schema_change import count_disagreements, ddl
 from tests.support.witness import KINDS, WatchedRelease, watched_release
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.backends.postgres.gate_queries import list_enabled_triggers
@@ -19,8 +19,10 @@ from zdd_tui.engine.backfill.verify import Verifier
 from zdd_tui.engine.conditions.comparison import compare_written_rows
 from zdd_tui.engine.context import StepHandle
 from zdd_tui.engine.gates.registry import GATES
+from zdd_tui.engine.recent_writes import find_rows_without_new_side
 from zdd_tui.engine.restore import restore_trigger
 from zdd_tui.engine.steps.registry import STEPS
+from zdd_tui.model.ddl import archive_statements
 from zdd_tui.model.ddl.jobs import ChangeJob
 from zdd_tui.model.ddl.witness import expected_triggers
 from zdd_tui.model.errors import StepFailed
@@ -408,12 +410,44 @@ async def test_every_row_is_compared_where_the_witness_may_have_missed_a_delete(
         assert await count_disagreements(made.admin, "table") == []
 
 
+@pytest.mark.parametrize("removal", ["DELETE FROM people WHERE id <= 3", "TRUNCATE people"])
+async def test_before_v3_rows_that_only_the_new_side_lost_come_back(pg_dsn: str, removal: str) -> None:
+    """Nobody records them before cutover."""
+    async with watched_release(pg_dsn, "table", rows=50) as made:
+        await verified(made)
+        await made.admin.execute(removal)
+        assert await made.recorded() == []
+        gone = 3 if removal.startswith("DELETE") else 50
+        assert await run_comparison(made) == {"rows": gone, "repaired": gone, "whole": False}
+        assert await count_disagreements(made.admin, "table") == []
+
+
 async def test_switched_off_every_row_is_compared(pg_dsn: str) -> None:
     async with watched_release(pg_dsn, "table", rows=50, change={"witness": False}) as made:
         release = (await made.store.read()).release
         await made.store.save(release, step=StepChange("verify-rows", detail={"since": "3"}))
         await made.admin.execute("DELETE FROM users WHERE id = 3")
         assert await run_comparison(made) == {"rows": 49, "repaired": 1, "whole": True}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_before_the_drop_rows_count_whose_old_side_was_written_alone(pg_dsn: str, kind: str) -> None:
+    """Also one that was written just before the archive; not one of V3 that the old side cannot hold."""
+    async with watched_release(pg_dsn, kind, rows=20, change={"witness": False}) as made, made.writer("v3") as v3:
+        await made.admin.execute("ALTER TABLE users ADD CHECK (first_name <> 'Unfit')")
+        await verified(made, *AFTER_V3)
+        await made.extend()
+        await made.admin.execute("UPDATE users SET first_name = 'late' WHERE id = 3")
+        await ddl(made.store, archive_statements(made.plan, await read_catalog(made.admin, made.plan)))
+        new = "people" if kind == "table" else "users"
+        await v3.execute(f"UPDATE {new} SET full_name = 'Unfit One' WHERE id = 7")
+        await v3.execute(f"UPDATE {new} SET full_name = 'Fits Well' WHERE id = 8")
+        record = await made.store.read()
+        result = await find_rows_without_new_side(made.ctx, record, step_handle("drop-archive", {}).set_note)
+        assert [each.key for each in result.differing] == [("3",)]
+        await made.admin.execute(f"UPDATE {new} SET full_name = 'late 3' WHERE id = 3")
+        result = await find_rows_without_new_side(made.ctx, record, step_handle("drop-archive", {}).set_note)
+        assert result.differing == ()
 
 
 async def test_failed_rows_that_the_plan_tolerates_may_differ(pg_dsn: str) -> None:
@@ -432,8 +466,7 @@ async def test_failed_rows_that_the_plan_tolerates_may_differ(pg_dsn: str) -> No
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_the_witness_survives_the_archive_and_goes_with_it(pg_dsn: str, kind: str) -> None:
-    from tests.support.schema_change import ddl
-    from zdd_tui.model.ddl import archive_statements, drop_archive_statements, restore_archive_statements
+    from zdd_tui.model.ddl import drop_archive_statements, restore_archive_statements
     from zdd_tui.model.ddl.witness import drop_witness_statements, extend_witness_statements
 
     async with watched_release(pg_dsn, kind) as made, made.writer() as worker:

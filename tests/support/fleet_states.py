@@ -84,6 +84,7 @@ class FixedFleetSource:
 
     current: Fleet = field(default_factory=fixed_fleet)
     colours: Mapping[str, str] = field(default_factory=lambda: {"production": "red"})
+    answers: dict[str, float] = field(default_factory=lambda: {"gone": EPOCH - 65})
     callbacks: list[Callable[[], None]] = field(default_factory=list)
     is_reading: bool = False
     opened: list[FleetRow | str] = field(default_factory=list)
@@ -91,6 +92,9 @@ class FixedFleetSource:
 
     def fleet(self) -> Fleet:
         return self.current
+
+    def answered_at(self, database: str) -> float | None:
+        return self.answers.get(database)
 
     def subscribe(self, callback: Callable[[], None]) -> None:
         self.callbacks.append(callback)

@@ -90,6 +90,6 @@ class CachedReading(Generic[T]):
 
         Args:
             began_at: when its reading began; seconds of the monotonic clock.
-            seconds: from then to the next reading.
+            seconds: from now, where the reading has ended, to the next one.
         """
-        self.value, self.key, self.read_at, self.due_at = value, key, began_at, began_at + seconds
+        self.value, self.key, self.read_at, self.due_at = value, key, began_at, time.monotonic() + seconds

@@ -45,10 +45,11 @@ from zdd_tui.dashboard.terminal.osc import clipboard_sequence, notification_sequ
 from zdd_tui.dashboard.terminal.signals import TerminalWatcher
 from zdd_tui.dashboard.typed_keys import TypedKeys
 from zdd_tui.dashboard.widgets.bars.notifications import NotificationTracker, attention_items
-from zdd_tui.dashboard.widgets.drawing.line import sanitize
+from zdd_tui.dashboard.widgets.drawing.line import TextStyle, sanitize
 from zdd_tui.dashboard.widgets.drawing.line_view import ActionClicked
 from zdd_tui.dashboard.widgets.panes.pane import RowSelected
 from zdd_tui.dashboard.widgets.panes.table import ColumnsRequested
+from zdd_tui.model.actions import Action, find_action
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.production_lock import ProductionLock
 from zdd_tui.model.rate_limiter import RateLimiter
@@ -149,6 +150,9 @@ class ZddApp(App[int]):
         self._next_expiry: asyncio.TimerHandle | None = None
         self._next_attention_check = float("-inf")
         self._opening: Future[StateSource] | None = None
+        """The release that is being opened; None where none is."""
+        self._is_rollback_wanted = False
+        """Its rollback was requested before it was shown."""
         self._ui_loop: asyncio.AbstractEventLoop | None = None
         self._ui_context: Context | None = None
         self.register_theme(replace(BUILTIN_THEMES["ansi-light"], warning="ansi_magenta"))
@@ -230,7 +234,7 @@ class ZddApp(App[int]):
             self._unless_unsent(lambda: self._wait_for_release(fleet.open_region(plan, message.region)))
 
     def _wait_for_release(self, future: "Future[StateSource]") -> None:
-        self._opening = future  # an earlier one is not shown any more
+        self._opening, self._is_rollback_wanted = future, False  # an earlier one is not shown any more
         future.add_done_callback(lambda done: self.post_message(ReleaseOpened(done)))
 
     async def on_release_opened(self, message: ReleaseOpened) -> None:
@@ -238,15 +242,33 @@ class ZddApp(App[int]):
         future = message.future
         if future is not self._opening or future.cancelled():
             return
+        wants_rollback = self._is_rollback_wanted
+        self._opening, self._is_rollback_wanted = None, False
         if (error := future.exception()) is None:
             await self._replace_release(future.result())
+            if wants_rollback:
+                self.action_controller.run_action("rollback")
             return
         title, hint = (error.title, error.hint) if isinstance(error, ZddError) else (type(error).__name__, "")
         text = f"{title}. Fix: {hint}" if hint else title
+        text += "; nothing is rolled back" if wants_rollback else ""
         if self._is_fleet_shown and self._fleet_screen is not None:
             self._fleet_screen.show_message(f"✗ {text}")
         else:
             self.notify(text, markup=False, timeout=10)
+
+    def _run_while_opening(self, action: Action) -> None:
+        """A command is for the release that the operator has chosen, which is not on screen yet: a rollback opens with
+        it, every other one must be repeated."""
+        if action.id == "rollback":
+            self._is_rollback_wanted = True
+            text = "rollback opens with the release, once it is there"
+        else:
+            text = f"{action.label} refused: another release is being opened"
+        if self._is_fleet_shown and self._fleet_screen is not None:
+            self._fleet_screen.show_message(text, TextStyle.WARN)
+        else:
+            self.notify(text, markup=False, timeout=5)
 
     async def _replace_release(self, source: StateSource) -> None:
         """Shows the release of a source; the screens of the one before are removed."""
@@ -382,10 +404,17 @@ class ZddApp(App[int]):
             self.screen.forward_to_filter(event)
 
     def on_action_requested(self, message: ActionRequested) -> None:
-        self.action_controller.run_action(message.action_id)
+        self._run_action(message.action_id)
 
     def on_action_clicked(self, message: ActionClicked) -> None:
-        self.action_controller.run_action(message.action_id)
+        self._run_action(message.action_id)
+
+    def _run_action(self, action_id: str) -> None:
+        action = find_action(action_id)
+        if action.mutating and self._opening is not None:
+            self._run_while_opening(action)
+        else:
+            self.action_controller.run_action(action_id)
 
     def on_row_selected(self, message: RowSelected) -> None:
         self.action_controller.open_row(message)

@@ -25,6 +25,13 @@ class FleetSource(Protocol):
         """The newest snapshot. Cheap; call it from any thread."""
         ...
 
+    def answered_at(self, database: str) -> float | None:
+        """When a database was last read, by its name: seconds since the epoch by this machine's clock; None for never.
+
+        It changes with every answer, a snapshot only with what the rows say. Cheap; call it from any thread.
+        """
+        ...
+
     def subscribe(self, callback: Callable[[], None]) -> None:
         """Calls back, from another thread, when :meth:`fleet` has changed."""
         ...

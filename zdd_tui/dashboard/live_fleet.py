@@ -43,9 +43,6 @@ RETRY_SECONDS = (2.0, 30.0)
 
 MAX_CONCURRENT_READS = 64
 
-OLD_SECONDS = 10.0
-"""Seconds since the last answer after which rows are marked until they are read again: the list was not on screen."""
-
 START_PAUSE_SECONDS = 0.01
 """Seconds between the first readings of two databases: a login is work for both sides, and the first rows come sooner
 than if all log in at once."""
@@ -119,6 +116,9 @@ class LiveFleet:
     def fleet(self) -> Fleet:
         return self._fleet
 
+    def answered_at(self, database: str) -> float | None:
+        return next((state.answered_at for state in self._states if state.database.name == database), None)
+
     def subscribe(self, callback: Callable[[], None]) -> None:
         self._callbacks.append(callback)
 
@@ -189,7 +189,7 @@ class LiveFleet:
 
         if not self._states:
             self._set_databases()
-        self._mark_old_rows()
+        self._publish()
         # Its own ones: the task of a list that is shown again begins before this one has ended.
         readers = [FleetReader(state.database) for state in self._states]
         slots = asyncio.Semaphore(MAX_CONCURRENT_READS)
@@ -200,13 +200,6 @@ class LiveFleet:
         finally:
             for reader in readers:
                 reader.close()
-
-    def _mark_old_rows(self) -> None:
-        now = time.time()
-        for state in self._states:
-            if state.answered_at is not None and now - state.answered_at > OLD_SECONDS:
-                state.rows = tuple(mark_last_known(row) if row.release_id is not None else row for row in state.rows)
-        self._publish()
 
     def _set_databases(self) -> None:
         try:

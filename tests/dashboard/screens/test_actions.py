@@ -11,11 +11,13 @@ from tests.dashboard.screens.test_keys import AppDriver
 from tests.support.states import board, dashboard_situations, record, release
 from zdd_tui.dashboard.keymap import DashboardKeys, build_dashboard_keys, known_bindings, resolve_keymap
 from zdd_tui.dashboard.screens.actions import text_to_copy
-from zdd_tui.dashboard.state import DashboardState
+from zdd_tui.dashboard.state import DashboardState, Observed
 from zdd_tui.dashboard.widgets.text_field import MAX_TEXT_LENGTH
 from zdd_tui.model.actions import ACTIONS
 from zdd_tui.model.agent_start import AgentStart
+from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import CommandKind, ReleaseState
+from zdd_tui.model.rollback import RollbackQuery
 
 PRODUCTION = [*"production", "enter"]
 
@@ -358,6 +360,65 @@ async def test_a_refusal_ends_with_its_cause() -> None:
         assert "advance refused: the release has not been read yet" in await desk.press("a")
         await desk.set_board(dashboard_situations()["open"])
         assert "advance refused: " not in desk.screen, "it has been read"
+
+
+async def test_a_rollback_before_the_first_reading_waits_in_its_dialog_for_it() -> None:
+    async with AppDriver(staging("connecting")) as desk:
+        assert "R rollback" in desk.footer
+        asked = await desk.press("R")
+        assert "the release was not read yet" in asked
+        assert "Enter confirm" not in asked
+        await desk.press("enter", "enter")
+        assert not desk.source.sent_commands
+        failing = staging("connecting")
+        lost: Observed[ReleaseRecord] = Observed(None, None, "db.shop:5432 does not respond", "check the network")
+        await desk.set_board(replace(failing, release=lost))
+        assert "db.shop:5432 does not respond" in desk.screen
+        assert not any(isinstance(query, RollbackQuery) for query in desk.source.queries), "there is no release yet"
+
+        read = replace(staging("backfill"), previews={CommandKind.ROLLBACK: ("undo backfill: nothing",)})
+        await desk.set_board(replace(read, workload=Observed()))
+        assert "was not read yet" not in desk.screen
+        assert "undo backfill: nothing" in desk.screen
+        assert "Enter confirm" in desk.screen
+        assert any(isinstance(query, RollbackQuery) for query in desk.source.queries)
+        await desk.set_board(read)
+        assert "State changed" not in desk.screen, "the pods were read, nothing has changed"
+        await desk.press("enter")
+        (sent,) = desk.source.sent_commands
+        assert sent.kind is CommandKind.ROLLBACK
+        assert sent.expected == read.build_precondition()
+        assert sent.targets == ("undo backfill: nothing",)
+
+
+async def test_escape_ends_a_rollback_that_waits_for_the_first_reading() -> None:
+    async with AppDriver(staging("connecting")) as desk:
+        await desk.press("R", "escape")
+        await desk.set_board(staging("backfill"))
+        assert "Enter confirm" not in desk.screen
+        assert not desk.source.sent_commands
+
+
+@pytest.mark.parametrize(("situation", "why"), [("done", "rollback refused: "), ("backfill", "State changed")])
+async def test_a_rollback_confirms_only_what_was_read_first(situation: str, why: str) -> None:
+    async with AppDriver(staging("connecting")) as desk:
+        await desk.press("R")
+        if situation != "done":
+            await desk.set_board(staging("open"))
+        await desk.set_board(staging(situation))
+        assert why in desk.screen
+        await desk.press("enter")
+        assert not desk.source.sent_commands
+
+
+async def test_an_unlock_that_expires_while_a_rollback_waits_for_the_reading_confirms_nothing() -> None:
+    async with AppDriver("connecting") as desk:
+        await desk.press("R")
+        desk.clock.seconds += 901
+        await desk.set_board(dashboard_situations()["backfill"])
+        assert "The unlock expired" in desk.screen
+        await desk.press("enter")
+        assert not desk.source.sent_commands
 
 
 async def test_a_paste_stays_small_and_runs_no_action() -> None:

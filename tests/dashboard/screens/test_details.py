@@ -22,7 +22,7 @@ from tests.dashboard.screens.detail_answers import (
 )
 from tests.dashboard.screens.test_untrusted_text import EVIL
 from tests.support.screen_text import screen_text
-from tests.support.states import MONOTONIC, SERVING, FixedClock, FixedSource, board, record, release
+from tests.support.states import EPOCH, MONOTONIC, SERVING, FixedClock, FixedSource, board, record, release
 from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.screens.confirm import ConfirmScreen
 from zdd_tui.dashboard.screens.details.activity import ActivityScreen
@@ -42,6 +42,7 @@ from zdd_tui.dashboard.widgets.text_field import TextField
 from zdd_tui.model.activity import ActivityQuery, StopRequest
 from zdd_tui.model.errors import ClusterError, DatabaseError
 from zdd_tui.model.queries import AuditLogQuery, LogLine, LogView, ObjectQuery, PlanQuery
+from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.records import FailedRow
 from zdd_tui.model.release.state import CommandKind, ReleaseState
 
@@ -113,6 +114,20 @@ async def test_before_the_first_phase_the_gates_are_those_of_every_phase() -> No
         shown = screen_text(app)
         assert "gates of every phase" in shown.splitlines()[0]
         assert "Tab" not in shown.splitlines()[-1], "there is nothing else to show"
+
+
+@pytest.mark.parametrize("name", SCREENS)
+async def test_what_stops_the_release_is_in_the_first_line_of_every_screen(name: str) -> None:
+    app, source, screen = opened(name)
+    state = SITUATIONS[SCREENS[name][0]]
+    assert state.release.value is not None
+    reading = ConditionReading("image users-api", ConditionStatus.BREACHED, "Deployment users-api has image 1")
+    stopped = replace(state.release.value, release=replace(state.release.value.release, unmet=(reading,)))
+    source.set_board(replace(state, release=replace(state.release, value=stopped)))
+    async with app.run_test(size=(120, 36)) as pilot:
+        await app.push_screen(screen())
+        await pilot.pause()
+        assert "✗ STOPPED: Deployment users-api has image 1" in screen_text(app).splitlines()[0]
 
 
 async def test_without_a_session_enter_is_not_offered() -> None:
@@ -244,6 +259,25 @@ async def test_keys_open_the_screens_and_rollback_is_two_keys_from_each() -> Non
         await pilot.press("enter")
         await until(pilot, lambda: len(source.sent_commands) == 1)
         assert source.sent_commands[0].kind is CommandKind.ROLLBACK
+
+
+@pytest.mark.parametrize("keys", ["B", "2 enter"])
+async def test_the_backfill_shows_its_rate_by_whichever_way_it_is_opened(keys: str) -> None:
+    source = FixedSource(SITUATIONS["backfill"], answers=dict(ANSWERS))
+    app = ZddApp(source, clock=FixedClock())
+    value = source.current.release.value
+    assert value is not None
+    assert value.backfill is not None
+    async with app.run_test(size=(120, 36), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        for second in range(1, 4):
+            done = replace(value.backfill, rows_done=756_000 + 5_000 * second, updated_at=EPOCH + second)
+            source.current = replace(source.current, release=Observed(replace(value, backfill=done), MONOTONIC))
+            app.repaint()
+        await pilot.press(*keys.split())
+        await until(pilot, lambda: isinstance(app.screen, BackfillScreen) and bool(app.screen.query(PageView)))
+        await pilot.pause()
+        assert "rate since this dashboard was opened" in screen_text(app)
 
 
 async def test_enter_on_a_row_opens_its_screen() -> None:

@@ -15,6 +15,7 @@ from zdd_tui.dashboard.screens.release import ReleaseScreen
 from zdd_tui.dashboard.state import Observed
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.fleet.rows import Fleet, FleetRow
+from zdd_tui.model.release.state import CommandKind
 
 PICTURES = {
     "fleet": "",
@@ -62,6 +63,36 @@ async def test_the_lines_below_the_table_are_of_the_row_that_a_filter_leaves_und
         await pilot.press("slash", *"bill")
         await pilot.pause()
         assert "invoice-number-to-bigint (staging, money) in billing" in screen_text(app)
+
+
+async def test_a_row_whose_reading_is_older_than_3_seconds_says_so_before_its_database_counts_as_lost() -> None:
+    source, clock = FixedFleetSource(), FixedClock()
+    source.answers["stock"] = clock.wall()
+    app = ZddApp(None, fleet=source, clock=clock)
+
+    def row() -> str:
+        return next(line for line in screen_text(app).splitlines() if "stock-of-the-day" in line)
+
+    async with app.run_test(size=(160, 36)) as pilot:
+        await pilot.pause()
+        assert "an agent" in row()
+        assert "ago" not in row()
+        clock.seconds += 3.5
+        app.repaint()
+        await pilot.pause()
+        assert "? STALLED" in row()
+        assert "3s ago: an agent" in row()
+        assert "values of 3s ago: its database has not responded since" in screen_text(app)
+        clock.seconds += 60
+        app.repaint()
+        await pilot.pause()
+        assert "1m ago: an agent" in row()
+        assert row().split()[-6:-3] == ["12m", "✗", "none"], "it is not known to wait any longer"
+        source.answers["stock"] = clock.wall()
+        clock.seconds += 1
+        app.repaint()
+        await pilot.pause()
+        assert "ago" not in row(), "the same row was read again"
 
 
 async def test_enter_opens_the_release_and_f_returns_to_the_row() -> None:
@@ -154,6 +185,50 @@ async def test_regions_are_switched_with_a_key_and_named_in_every_confirm(size: 
         assert len(us.sent_commands) == 1, "to the region that is shown"
 
 
+@pytest.mark.parametrize("keys", ["greater_than_sign R", "f enter R"])
+async def test_a_rollback_pressed_while_a_release_is_opened_opens_with_it(keys: str) -> None:
+    source, before = FixedFleetSource(), FixedSource(region_board("open", "eu 1/2"))
+    app = ZddApp(before, fleet=source, clock=FixedClock())
+    async with app.run_test(size=(120, 36), notifications=True) as pilot:
+        await pilot.pause()
+        await pilot.press(*keys.split())
+        await pilot.pause()
+        assert "rollback opens with the release, once it is there" in screen_text(app)
+        if keys.startswith("greater"):
+            await pilot.press("a", "enter")
+            await pilot.pause()
+            assert "advance refused: another release is being opened" in screen_text(app)
+        after = await opened(pilot, source, "connecting", "us 2/2")
+        assert "the release was not read yet" in screen_text(app)
+        after.set_board(region_board("backfill", "us 2/2"))
+        await pilot.pause()
+        await pilot.pause()
+        assert "Enter confirm" in screen_text(app)
+        assert not before.sent_commands
+        assert not after.sent_commands
+        await pilot.press("enter")
+        await pilot.pause()
+        assert not before.sent_commands
+        assert [sent.kind for sent in after.sent_commands] == [CommandKind.ROLLBACK]
+
+
+async def test_a_rollback_of_a_release_that_cannot_be_opened_is_said_not_to_run() -> None:
+    source, before = FixedFleetSource(), FixedSource(region_board("open", "eu 1/2"))
+    app = ZddApp(before, fleet=source, clock=FixedClock())
+    async with app.run_test(size=(120, 36), notifications=True) as pilot:
+        await pilot.pause()
+        await pilot.press("greater_than_sign", "R")
+        source.futures[-1].set_exception(ZddError("us does not respond"))
+        await pilot.pause()
+        await pilot.pause()
+        assert "us does not respond; nothing is rolled back" in screen_text(app)
+        assert "Enter confirm" not in screen_text(app)
+        await pilot.press("R")
+        await pilot.pause()
+        assert "region eu 1/2" in screen_text(app)
+        assert "Enter confirm" in screen_text(app), "of the release that is still shown"
+
+
 async def test_a_region_that_is_not_started_says_so_and_offers_its_agent() -> None:
     source = FixedFleetSource()
     app = ZddApp(FixedSource(region_board("done", "eu 1/2")), fleet=source, clock=FixedClock())
@@ -180,11 +255,11 @@ async def test_after_a_region_the_next_one_is_named_and_q_does_not_quit_at_once(
     app = ZddApp(FixedSource(region_board("done", "eu 1/2")), fleet=source, clock=FixedClock())
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await pilot.pause()
-        assert "→ > opens region us, which is next; q quits" in screen_text(app)
+        assert "→ > opens region us, the one after this; q quits" in screen_text(app)
         await pilot.press("q")
         await pilot.pause()
         assert app.is_running
-        assert "region us is next: > opens" in screen_text(app)
+        assert "region us follows: > opens" in screen_text(app)
         await pilot.press("greater_than_sign")
         await opened(pilot, source, "done", "us 2/2")
         assert "opens region" not in screen_text(app)

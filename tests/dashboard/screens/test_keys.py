@@ -173,7 +173,7 @@ async def test_rollback_is_one_key_and_one_confirmation(situation: str) -> None:
         assert [request.kind for request in desk.source.sent_commands] == [CommandKind.ROLLBACK]
 
 
-@pytest.mark.parametrize("situation", ["rolling-back", "rolled-back", "done", "connecting"])
+@pytest.mark.parametrize("situation", ["rolling-back", "rolled-back", "done"])
 async def test_rollback_is_not_offered_where_it_has_no_effect(situation: str) -> None:
     async with AppDriver(situation) as desk:
         assert "rollback" not in desk.footer

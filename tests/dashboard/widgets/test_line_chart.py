@@ -10,21 +10,22 @@ from tests.support.strategy_states import guard_situations
 from zdd_tui.dashboard.screens.details.backfill import rate_chart_lines
 from zdd_tui.dashboard.state import DashboardState, Observed
 from zdd_tui.dashboard.terminal.ascii import to_ascii
-from zdd_tui.dashboard.widgets.drawing.line import Line, line_width
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, line_width
 from zdd_tui.dashboard.widgets.drawing.line_chart import OLD_GLYPH, ChartLines, draw_line_chart
 from zdd_tui.dashboard.widgets.panes.charts import (
-    CHARTS_STALE_SECONDS,
     chart_end,
+    charts_stale_limit,
     ended_text,
     final_at_end,
     last_point_observed,
     rule_chart_lines,
 )
+from zdd_tui.dashboard.widgets.panes.guard import rule_ages
 from zdd_tui.model.backfill import RateHistory
 from zdd_tui.model.plan.guard import MetricUnit
-from zdd_tui.model.queries import MetricHistory, MetricPoint
+from zdd_tui.model.queries import MetricHistory, MetricPoint, RuleView
 from zdd_tui.model.release.gate import Verdict
-from zdd_tui.model.release.records import BackfillRecord, GuardReading
+from zdd_tui.model.release.records import BackfillRecord, GuardReading, Lease, MetricsProbe
 from zdd_tui.model.release.state import ReleaseState
 
 NOW = 1_000_000.0
@@ -111,6 +112,11 @@ def test_a_pause_of_the_backfill_is_a_gap_in_its_rate() -> None:
     assert {rate for _, rate in rates.samples} == {500.0}
     lines = rate_chart_lines(rates, EPOCH + 300, 80)
     assert "last value 1s ago" in texts(lines)[0]
+    assert {style for line in lines for _, style in line} > {TextStyle.DIM}
+    assert {style for line in rate_chart_lines(rates, EPOCH + 304, 80) for _, style in line} <= {
+        TextStyle.DIM,
+        TextStyle.NORMAL,  # blanks
+    }
     filled = columns_with_dots(lines[1:])
     assert len("".join("x" if each else " " for each in filled).split()) == 2
     for second in range(300, 5000):
@@ -142,16 +148,78 @@ def test_the_charts_of_a_release_that_has_ended_are_final_and_end_with_it(state:
 
     running = with_release(board, now)
     observed = last_point_observed(history, running.server_now(now), now)
-    assert final_at_end(running, observed).is_stale(now, CHARTS_STALE_SECONDS), "the agent is away"
+    assert is_stale(running, observed, now), "the agent is away"
     assert ended_text(running, now) == ""
     assert chart_end(running, now) == EPOCH + 600.0
 
     finished = replace(record, release=replace(record.release, state=state), finished_at=EPOCH)
     ended = with_release(replace(board, release=Observed(finished, now)), now)
-    assert not final_at_end(ended, observed).is_stale(now, CHARTS_STALE_SECONDS)
+    assert not is_stale(ended, observed, now)
     assert ended_text(ended, now) == "ended 10m ago"
     assert chart_end(ended, now) == EPOCH
     unconfirmed = with_release(ended, now - 60.0)
-    assert final_at_end(unconfirmed, observed).is_stale(now, CHARTS_STALE_SECONDS), (
-        "that it has ended was read long ago"
+    assert is_stale(unconfirmed, observed, now), "that it has ended was read long ago"
+
+
+def is_stale(board: DashboardState, observed: Observed[MetricHistory], now: float) -> bool:
+    return final_at_end(board, observed).is_stale(now, charts_stale_limit(board, board.plan.rule_names, now))
+
+
+def evaluated(interval: float, evaluated_before: float, **changes: object) -> DashboardState:
+    """A backfill whose rules query Prometheus, so many seconds apart and ago."""
+    board = guard_situations()["guard-backfill"]
+    record = board.release.value
+    assert record is not None
+    names = board.plan.rule_names
+    plan = replace(
+        board.plan,
+        guard_rules=tuple(RuleView(name, interval=interval) for name in names),
+        queried_rules=dict.fromkeys(names, interval),
     )
+    guard = tuple(replace(reading, observed_at=EPOCH - evaluated_before) for reading in record.guard)
+    record = replace(record, guard=guard, metrics_probe=MetricsProbe(EPOCH - 1.0))
+    return replace(board, plan=plan, release=Observed(replace(record, **changes), MONOTONIC))  # type: ignore[arg-type]
+
+
+def drawn_before(seconds: float) -> Observed[MetricHistory]:
+    history = MetricHistory({name: (MetricPoint(EPOCH - seconds, None, None),) for name in ("errors", "p99")})
+    return last_point_observed(Observed(history, MONOTONIC), EPOCH, MONOTONIC)
+
+
+LOST_PROBE = MetricsProbe(EPOCH - 1.0, "Prometheus prom:9090 is unreachable")
+GONE = Lease(4, "agent", "bastion", 1, 4.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("interval", "seconds", "changes", "is_late"),
+    [
+        pytest.param(2.0, 9.0, {}, False, id="the next point is not read yet"),
+        pytest.param(2.0, 14.0, {}, True, id="no point, although the rule is evaluated"),
+        pytest.param(2.0, 4.0, {"lease": GONE}, True, id="agent lost"),
+        pytest.param(2.0, 2.0, {"lease": GONE}, False, id="agent lost, but the data are not old yet"),
+        pytest.param(60.0, 50.0, {}, False, id="a long interval"),
+        pytest.param(60.0, 50.0, {"metrics_probe": LOST_PROBE}, True, id="a long interval, source lost"),
+        pytest.param(60.0, 50.0, {"lease": GONE}, True, id="a long interval, agent lost"),
+    ],
+)
+def test_a_chart_is_stale_once_its_next_value_is_late_or_known_not_to_come(
+    interval: float, seconds: float, changes: dict[str, object], is_late: bool
+) -> None:
+    board = evaluated(interval, min(seconds, interval), **changes)
+    assert is_stale(board, drawn_before(seconds), MONOTONIC) is is_late
+
+
+def test_a_chart_is_stale_once_the_evaluation_is_overdue_or_the_database_silent() -> None:
+    assert not is_stale(evaluated(2.0, 2.0), drawn_before(4.0), MONOTONIC)
+    assert is_stale(evaluated(2.0, 3.5), drawn_before(4.0), MONOTONIC)
+    now = MONOTONIC + 3.5
+    board = evaluated(60.0, 2.0)
+    assert is_stale(board, last_point_observed(drawn_before(2.0), board.server_now(now), now), now)
+
+
+def test_values_of_the_guard_are_old_once_their_source_is_lost_however_rarely_it_is_queried() -> None:
+    for changes, is_old in (({}, False), ({"metrics_probe": LOST_PROBE}, True)):
+        board = evaluated(60.0, 50.0, **changes)
+        assert board.release.value is not None
+        ages = rule_ages(board, MONOTONIC)
+        assert {ages.is_old(reading) for reading in board.release.value.guard} == {is_old}

@@ -15,6 +15,8 @@ from tests.support.strategy_states import guard_situations
 from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.screens.dialog import PageView
 from zdd_tui.dashboard.widgets.bars.footer import shorten_keys
+from zdd_tui.dashboard.widgets.drawing.line import TextStyle
+from zdd_tui.dashboard.widgets.panes.charts import ChartPane
 from zdd_tui.dashboard.widgets.panes.pane import Pane
 from zdd_tui.model.actions import ACTIONS
 from zdd_tui.model.queries import MetricHistoryQuery
@@ -204,6 +206,36 @@ async def test_charts_that_get_a_place_by_a_resize_are_read_at_once() -> None:
         await pilot.pause()
         await pilot.pause()
         assert "… reading" not in screen_text(app)
+
+
+async def test_charts_have_their_age_and_are_grey_once_their_source_is_silent_for_3_seconds() -> None:
+    source = FixedSource(BOARDS["guard-backfill"], answers={MetricHistoryQuery: metric_history()})
+    clock = FixedClock()
+    app = ZddApp(source, clock=clock)
+
+    def has_colours() -> bool:
+        lines = app.screen.query_one(ChartPane).all_lines()
+        return any(style is not TextStyle.DIM for line in lines for text, style in line if text.strip())
+
+    async with app.run_test(size=(120, 36), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        await pilot.pause()
+        assert "charts · " in screen_text(app)
+        assert has_colours()
+        clock.seconds += 3.5
+        app.repaint()
+        await pilot.pause()
+        assert "charts STALE 9s" in screen_text(app)
+        assert not has_colours()
+
+
+async def test_a_chart_of_a_rule_without_data_says_so() -> None:
+    source = FixedSource(BOARDS["guard-unknown"], answers={MetricHistoryQuery: metric_history()})
+    app = ZddApp(source, clock=FixedClock())
+    async with app.run_test(size=(200, 50), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        await pilot.pause()
+        assert "? p99  " in screen_text(app)
 
 
 async def test_both_flags_are_visible_while_redis_does_not_answer_in_cutover() -> None:

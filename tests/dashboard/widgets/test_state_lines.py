@@ -31,6 +31,7 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     truncate,
     truncate_middle,
     truncate_start,
+    truncate_to_clauses,
     wrap,
 )
 from zdd_tui.dashboard.widgets.panes.backfill import backfill_lines, done_percent
@@ -357,3 +358,17 @@ def test_counts_with_a_noun(number: int, expected: str) -> None:
 def test_a_text_cut_in_its_middle_has_its_width_and_keeps_its_ends(data: str, cells: int) -> None:
     assert cell_len(truncate_middle(data, cells)) <= cells
     assert truncate_middle("checkout-error-rate-by-status", 11) == "check…tatus"
+
+
+@pytest.mark.parametrize(
+    ("cells", "shown"),
+    [
+        (57, "Quit the dashboard; the agent keeps running, and waits:ok"),
+        (50, "Quit the dashboard; the agent keeps running, …"),
+        (30, "Quit the dashboard; …"),
+        (12, "Quit the da…"),
+    ],
+)
+def test_a_help_text_is_cut_behind_a_clause(cells: int, shown: str) -> None:
+    whole = "Quit the dashboard; the agent keeps running, and waits:ok"
+    assert truncate_to_clauses(whole, cells) == shown

@@ -31,6 +31,7 @@ VIEWS = {view.name: view for view in describe_rules(load(GOOD).guard)}
         ("probes", "metric", "responses whose status is not [23].."),
         ("orders", "source", "Prometheus at prometheus.example.com, every 1.0s"),
         ("orders", "query", "sum(rate(orders_failed_total[1m]))"),
+        ("orders", "age", "of the query; its samples may be older by Prometheus’ scrape interval"),
     ],
 )
 def test_every_kind_of_rule_is_described(rule: str, word: str, text: str) -> None:

@@ -21,6 +21,9 @@ from zdd_tui.model.sql import quote_qualified
 RECENT_SECONDS = 15.0
 """A session whose last statement is older than this is not named as the one that changed an object."""
 
+_LOCATIONS = r":(location|list_start|list_end) -?\d+"
+"""Places of the statement's text in a stored expression: they say nothing about what it computes."""
+
 _TRIGGER_DIGEST = r"md5(concat_ws(E'\n', pg_get_functiondef(t.tgfoid), pg_get_triggerdef(t.oid)))"
 
 _FACTS = f"""
@@ -51,12 +54,16 @@ SELECT json_build_object(
     FROM tables x JOIN pg_attribute a ON a.attrelid = x.oid JOIN pg_type t ON t.oid = a.atttypid
     WHERE a.attnum > 0 AND NOT a.attisdropped),
 'constraints', (SELECT coalesce(json_agg(json_build_array(k.conname, x.name, k.convalidated,
-        md5(concat_ws('|', k.contype, k.conkey, k.confrelid, k.confkey, k.conbin IS NULL)))), '[]')
+        md5(concat_ws('|', k.contype, k.conkey, k.confrelid, k.confkey, k.conbin IS NULL)),
+        md5(concat_ws('|', k.confupdtype, k.confdeltype, k.confmatchtype, k.conexclop,
+            regexp_replace(k.conbin::text, '{_LOCATIONS}', '', 'g'))))), '[]')
     FROM tables x JOIN pg_constraint k ON k.conrelid = x.oid WHERE k.contype <> 'n'),
 'indexes', (SELECT coalesce(json_agg(json_build_array(format('%I.%I', n.nspname, c.relname), x.name,
         i.indisvalid AND i.indisready AND i.indislive,
         md5(concat_ws('|', i.indrelid, i.indkey, i.indclass, i.indcollation, i.indoption, i.indisunique,
-            i.indnkeyatts, i.indpred IS NULL, i.indexprs IS NULL)))), '[]')
+            i.indnkeyatts, i.indpred IS NULL, i.indexprs IS NULL)),
+        md5(concat_ws('|', to_jsonb(i)->>'indnullsnotdistinct', regexp_replace(concat_ws('|', i.indpred::text,
+            i.indexprs::text), '{_LOCATIONS}', '', 'g'))))), '[]')
     FROM tables x JOIN pg_index i ON i.indrelid = x.oid JOIN pg_class c ON c.oid = i.indexrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace)
 )::text
@@ -133,7 +140,7 @@ async def read_operation_facts(conn: Connection, release_id: int, relied: Relied
             names |= {row["name"]: row["qualified"] for row in rows}
     indexed = [names[each.table] for each in relied.indexes if each.table in names]
     family = [row["name"] for row in await conn.fetch(_DESCENDANTS, indexed)] if indexed else []
-    facts = await _read_facts(conn, release_id, {*names.values(), *family}, relied.triggers)
+    facts = await _read_facts(conn, release_id, {*names.values(), *family}, relied.triggers, with_expressions=False)
     plain = {name: _plain(qualified) for name, qualified in names.items()}
     definitions = {}
     if relied.functions or relied.views:
@@ -239,8 +246,22 @@ async def read_database_facts(conn: Connection, release_id: int, relied: ReliedO
 
 
 async def _read_facts(
-    conn: Connection, release_id: int, tables: Iterable[str], triggers: Iterable[str]
+    conn: Connection,
+    release_id: int,
+    tables: Iterable[str],
+    triggers: Iterable[str],
+    *,
+    with_expressions: bool = True,
 ) -> DatabaseFacts:
+    """
+    Args:
+        with_expressions: the shape of an index or constraint has its expressions, which an operation that changes the
+            type of a column changes too.
+    """
+
+    def shape(columns: str, expressions: str) -> str:
+        return f"{columns} {expressions}" if with_expressions else columns
+
     async with conn.transaction(readonly=True):
         await conn.execute("SET LOCAL search_path = pg_catalog")  # types and names then read the same for every role
         raw = json.loads(await conn.fetchval(_FACTS, release_id, list(tables), list(triggers)))
@@ -249,12 +270,12 @@ async def _read_facts(
         for oid, number, name, table, shape in raw["columns"]
     ]
     objects += [
-        SchemaObject("constraint", f"{table}.{name}", name, _plain(table), digest, valid)
-        for name, table, valid, digest in raw["constraints"]
+        SchemaObject("constraint", f"{table}.{name}", name, _plain(table), shape(*digests), valid)
+        for name, table, valid, *digests in raw["constraints"]
     ]
     objects += [
-        SchemaObject("index", name, _plain(name).rpartition(".")[2], _plain(table), digest, valid)
-        for name, table, valid, digest in raw["indexes"]
+        SchemaObject("index", name, _plain(name).rpartition(".")[2], _plain(table), shape(*digests), valid)
+        for name, table, valid, *digests in raw["indexes"]
     ]
     return DatabaseFacts(
         triggers=tuple(TriggerFacts(*each) for each in raw["triggers"]),

@@ -3,7 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
@@ -22,6 +22,7 @@ from zdd_tui.model.operations.base import (
     OperationStep,
     Requirement,
     Violation,
+    old_object_name,
 )
 from zdd_tui.model.operations.constraints import orphans_sql
 from zdd_tui.model.operations.indexes import copied_index
@@ -161,7 +162,7 @@ async def has_address(conn: Connection, address: ObjectAddress) -> bool:
 async def _find_address(conn: Connection, address: ObjectAddress) -> tuple[int, int, int] | None:
     try:
         async with conn.transaction():
-            row = await conn.fetchrow(f"SELECT classid::int8, objid::int8, objsubid FROM {address.sql}")  # noqa: S608
+            row = await conn.fetchrow(f"SELECT classid::int8, objid::int8, objsubid FROM {address.sql} AS found")  # noqa: S608
     except _NO_SUCH_OBJECT:
         return None
     return None if row is None else (row[0], row[1], row[2])
@@ -234,8 +235,15 @@ async def find_dependents(
 
 
 async def _find_addresses(conn: Connection, operations: Iterable[Operation]) -> list[tuple[int, int, int]]:
-    addresses = [address for operation in operations for address in operation.drops]
+    addresses = [each for operation in operations for address in operation.drops for each in _with_archived(address)]
     return [found for address in addresses if (found := await _find_address(conn, address)) is not None]
+
+
+def _with_archived(address: ObjectAddress) -> tuple[ObjectAddress, ...]:
+    """An object by its name, and by the one that it has once it is archived."""
+    *schema, name = address.names
+    is_archived = address.kind in ("view", "materialized view", "function") and not address.query
+    return (address, replace(address, names=(*schema, old_object_name(name)))) if is_archived else (address,)
 
 
 async def _read_problems(conn: Connection, query: str) -> list[asyncpg.Record]:

@@ -92,7 +92,8 @@ async def _resolve(conn: Connection, removed: RemovedObject) -> ResolvedObject |
             row = await conn.fetchrow(_TABLE, name_sql(*names[:-1]), names[-1])
             if row is None or not row["is_there"]:
                 return None
-            target = RemovedTarget(kind, _pairs(row["names"]), names[-1], _pairs(row["others"]))
+            also = await _other_names(conn, removed)
+            target = RemovedTarget(kind, _pairs(row["names"]) | also, names[-1], _pairs(row["others"]) - also)
             return ResolvedObject(removed, target)
         case RemovedKind.RELATION | RemovedKind.SEQUENCE:
             row = await conn.fetchrow(_RELATION, name_sql(*names))
@@ -124,11 +125,17 @@ async def _resolve_index(conn: Connection, removed: RemovedObject) -> ResolvedOb
         return None  # a CHECK or foreign key, which no query uses
     target = RemovedTarget(
         removed.kind,
-        frozenset({(row["schema"], row["name"])}),
+        frozenset({(row["schema"], row["name"])}) | await _other_names(conn, removed),
         key=frozenset(row["key"]) if row["is_unique"] else frozenset(),
         constraint=row["constraint"],
     )
     return ResolvedObject(removed, target, tuple(row["indexes"]))
+
+
+async def _other_names(conn: Connection, removed: RemovedObject) -> frozenset[tuple[str, str]]:
+    """The view that has the table's other name while the release renames it."""
+    row = await conn.fetchrow(_RELATION, name_sql(*removed.other_names[:-1])) if removed.other_names else None
+    return frozenset() if row is None else frozenset({(row[1], row[2])})
 
 
 def _pairs(rows: Any) -> frozenset[tuple[str, str]]:

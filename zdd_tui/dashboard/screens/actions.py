@@ -72,7 +72,6 @@ _DETAIL_SCREENS = {
     "timeline": ("timeline", "TimelineScreen"),
     "topology": ("diagram", "DiagramScreen"),
     "gates": ("gate", "GateScreen"),
-    "backfill-detail": ("backfill", "BackfillScreen"),
     "logs": ("version_log", "VersionLogScreen"),
     "activity": ("activity", "ActivityScreen"),
     "stored-plan": ("plan", "PlanScreen"),
@@ -210,11 +209,13 @@ class ActionController:
         def decided(result: ConfirmResult | None) -> None:
             if result is not None and self._is_still_offered(kind):
                 self._close_screens()
-                targets = board.previews.get(kind, ())
-                self._send(CommandRequest(kind, result.reason, expected, result.typed, targets), expected)
+                targets = screen.board.previews.get(kind, ())
+                self._send(CommandRequest(kind, result.reason, screen.expected, result.typed, targets), screen.expected)
 
-        history = self._source.fetch(RollbackQuery()) if kind is CommandKind.ROLLBACK else None
-        self._app.push_screen(ConfirmScreen(board, context, find_action(kind.value), history), decided)
+        source = self._source
+        fetch_history = (lambda: source.fetch(RollbackQuery())) if kind is CommandKind.ROLLBACK else None
+        screen = ConfirmScreen(board, context, find_action(kind.value), fetch_history)
+        self._app.push_screen(screen, decided)
 
     def _step_speed(self, change: "Callable[[Backfill], dict[str, object]]") -> None:
         """One step slower or faster; opens the dialog only where the plan requires a reason."""
@@ -402,7 +403,7 @@ class ActionController:
             self._is_quit_confirmed = True
             keys = self.keys
             self._app.notify(
-                f"region {following} is next: {keys['next-region']} opens it; {keys['quit']} again quits",
+                f"region {following} follows: {keys['next-region']} opens it; {keys['quit']} again quits",
                 markup=False,
                 timeout=8,
             )

@@ -1,8 +1,8 @@
 """The dialogs before a change: the confirmation of a command, and the unlock of production."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -13,10 +13,19 @@ from textual.widgets import Input
 from zdd_tui.dashboard.screens.dialog import Dialog, KeyHints, PageView, target_lines, text_field
 from zdd_tui.dashboard.screens.rollback_facts import rollback_fact_lines
 from zdd_tui.dashboard.state import DashboardState, PlanView, RenderContext
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, sanitize, wrap
+from zdd_tui.dashboard.widgets.bars.footer import disabled_reason
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, error_lines, sanitize, wrap
 from zdd_tui.model.actions import Action
 from zdd_tui.model.duration import format_duration
-from zdd_tui.model.release.state import CommandKind, Release, ReleaseState, StepStatus, requires_name, steps_to_undo
+from zdd_tui.model.release.state import (
+    CommandKind,
+    Precondition,
+    Release,
+    ReleaseState,
+    StepStatus,
+    requires_name,
+    steps_to_undo,
+)
 from zdd_tui.model.rollback import RollbackHistory
 
 
@@ -92,6 +101,7 @@ class ConfirmDialog(Dialog[ConfirmResult]):
     ) -> None:
         super().__init__(board, context)
         self._action = action
+        self._lock_at_opening = context.production_lock, context.now
         self._fields = fields
         self._error = ""
         self._conflict = ""
@@ -115,11 +125,9 @@ class ConfirmDialog(Dialog[ConfirmResult]):
 
     def _find_conflict(self, board: DashboardState, context: RenderContext) -> str:
         if not any(each.id == "environment" for each in self._fields):
-            opened = self._last_shown[1]
+            lock, opened_at = self._lock_at_opening
             is_available = context.production_lock.is_available(self._action, context.now)
-            if not is_available or (
-                context.production_lock.is_locked(context.now) and not opened.production_lock.is_locked(opened.now)
-            ):
+            if not is_available or (context.production_lock.is_locked(context.now) and not lock.is_locked(opened_at)):
                 return "The unlock expired: press Esc and unlock again"
         return ""
 
@@ -151,8 +159,10 @@ class ConfirmDialog(Dialog[ConfirmResult]):
 class ConfirmScreen(ConfirmDialog):
     """The confirmation of a command: exactly what will run.
 
+    That of a rollback may be opened before the first reading of the release: it waits for it, and Enter with it.
+
     Args:
-        history: of a rollback, what is known about earlier ones; shown when it arrives.
+        fetch_history: of a rollback, requests what is known about earlier ones; shown when it arrives.
     """
 
     def __init__(
@@ -160,32 +170,87 @@ class ConfirmScreen(ConfirmDialog):
         board: DashboardState,
         context: RenderContext,
         action: Action,
-        history: Future[RollbackHistory] | None = None,
+        fetch_history: Callable[[], Future[RollbackHistory]] | None = None,
     ) -> None:
         self.kind = CommandKind(action.id)
         super().__init__(board, context, action, confirm_fields(board, context, self.kind))
-        self._expected = board.build_precondition()
-        self._pending_history = history
+        self.expected = board.build_precondition()
+        """What is confirmed; None before the first reading."""
+        self._refusal = ""
+        self._fetch_history = fetch_history
         self._history: RollbackHistory | None = None
 
+    @property
+    def board(self) -> DashboardState:
+        """The state that the page shows."""
+        return self._last_shown[0]
+
     def on_mount(self) -> None:
-        if self._pending_history is not None:
-            self._pending_history.add_done_callback(lambda done: self.post_message(HistoryRead(done)))
+        if self.expected is not None:
+            self._request_history()
+
+    def _request_history(self) -> None:
+        if self._fetch_history is not None:
+            self._fetch_history().add_done_callback(lambda done: self.post_message(HistoryRead(done)))
 
     def on_history_read(self, message: HistoryRead) -> None:
         self._history = message.history
         self._draw()
 
+    def _set_ready(self) -> None:
+        if self.expected is not None:
+            super()._set_ready()
+
+    def show(self, board: DashboardState, context: RenderContext) -> None:
+        if self.kind is CommandKind.ROLLBACK:
+            self._take_reading(board, context)
+        super().show(board, context)
+
+    def _take_reading(self, board: DashboardState, context: RenderContext) -> None:
+        """Takes what was not read yet when the dialog was opened; what was read then stays what is confirmed."""
+        expected = board.build_precondition()
+        if expected is None or (self.expected is not None and not _has_more(expected, self.expected)):
+            if self.expected is None:
+                self._last_shown = board, context
+                self._draw()  # why it is not read yet
+            return
+        is_first, self.expected = self.expected is None, expected
+        self._last_shown = board, context
+        if is_first:
+            self._refusal = disabled_reason(board, context, self.kind)
+            self._request_history()
+            self.call_after_refresh(self._set_ready)
+        self._draw()
+
     def _find_conflict(self, board: DashboardState, context: RenderContext) -> str:
-        if board.build_precondition() != self._expected:
+        if self._refusal:
+            return f"{self.kind} refused: {self._refusal}. Esc closes"
+        if board.build_precondition() != self.expected:
             return "State changed since you confirmed: press Esc and review"
         return super()._find_conflict(board, context)
 
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+        if self.expected is None:
+            return _unread_lines(board, cells)
         facts: list[Line] = []
         if self.kind is CommandKind.ROLLBACK:
             facts = rollback_fact_lines(board, context, self._history, cells)
         return confirm_lines(board, self.kind, cells, self.query_one(PageView).content_size.height, facts)
+
+
+def _has_more(expected: Precondition, before: Precondition) -> bool:
+    """Whether a Deployment was read meanwhile, and nothing else is different."""
+    is_same = replace(expected, objects=before.objects) == before
+    return is_same and set(expected.objects) > set(before.objects)
+
+
+def _unread_lines(board: DashboardState, cells: int) -> list[Line]:
+    """Before the first reading: what the dialog waits for, and why, where that is known."""
+    lines = [*target_lines(board, "roll back: undo every step", cells), ()]
+    if board.release.error:
+        lines += [*error_lines(board.release.error, board.release.hint, cells), ()]
+    text = "… the release was not read yet. What is undone is shown here once it is; nothing can be confirmed before."
+    return lines + wrap(text, cells, TextStyle.WARN)
 
 
 class UnlockScreen(Dialog[bool]):

@@ -10,15 +10,21 @@ from textual.message import Message
 
 from zdd_tui.dashboard.fleet_source import NO_PLAN, FleetSource
 from zdd_tui.dashboard.screens.actions import CopyRequested, QuitRequested
-from zdd_tui.dashboard.screens.base import ActionRequested, PaintedScreen
+from zdd_tui.dashboard.screens.base import ActionRequested, PaintedScreen, action_bindings
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.bars.footer import FILTER_KEYS
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, join, justify, line_width, wrap
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.dashboard.widgets.panes.filter import FilterInput
-from zdd_tui.dashboard.widgets.panes.fleet import BackRequested, CursorMoved, FleetPane, fleet_detail_lines
+from zdd_tui.dashboard.widgets.panes.fleet import (
+    BackRequested,
+    CursorMoved,
+    FleetCellContext,
+    FleetPane,
+    fleet_detail_lines,
+)
 from zdd_tui.dashboard.widgets.panes.pane import RowSelected
-from zdd_tui.model.actions import key_name
+from zdd_tui.model.actions import find_action, key_name
 from zdd_tui.model.fleet.rows import FleetRow, summarize_fleet
 
 _GAP = ("  ", TextStyle.NORMAL)
@@ -68,7 +74,7 @@ class FleetDetail(_FleetLine):
         if screen.message is not None:
             text, style = screen.message
             return wrap(text, cells, style)
-        return fleet_detail_lines(screen.selected_row, context.wall, cells)
+        return fleet_detail_lines(screen.selected_row, screen.cell_context(context), cells)
 
 
 class FleetFooter(_FleetLine):
@@ -102,6 +108,7 @@ class FleetScreen(PaintedScreen[None]):
         Binding("y", "copy", "Copy the row under the cursor, or the list", show=False, id="fleet.copy"),
         Binding("question_mark", "help", "Keys", show=False, id="fleet.help"),
         Binding("q", "quit", "Quit", show=False, id="fleet.quit"),
+        *action_bindings((find_action("rollback"),)),  # of the release that is being opened
     ]
 
     DEFAULT_CSS = """
@@ -138,10 +145,15 @@ class FleetScreen(PaintedScreen[None]):
         if not self.views:
             return  # not composed yet; `on_mount` shows it
         self._pane.fleet, self._pane.colours = self.source.fleet(), self.source.colours
+        self._pane.answered_at = self.source.answered_at
         context = self._get_context()
         with self.painted() as views:
             for view in views:
                 view.show(self._state, context)
+
+    def cell_context(self, context: RenderContext) -> FleetCellContext:
+        """What the rows are drawn with."""
+        return self._pane.cell_context(self._state, context)
 
     @property
     def selected_row(self) -> FleetRow | None:
@@ -218,6 +230,9 @@ class FleetScreen(PaintedScreen[None]):
 
     def action_help(self) -> None:
         self.post_message(ActionRequested("help"))
+
+    def action_act(self, action_id: str) -> None:
+        self.post_message(ActionRequested(action_id))
 
     def action_quit(self) -> None:
         self.post_message(QuitRequested())

@@ -12,7 +12,16 @@ from zdd_tui.dashboard.screens.base import ActionRequested
 from zdd_tui.dashboard.screens.dialog import Dialog, PageView, key_hints_line
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.bars.footer import action_disabled_reason, offered_actions
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, fit, line_width, truncate, wrap
+from zdd_tui.dashboard.widgets.drawing.line import (
+    Line,
+    TextStyle,
+    clip,
+    fit,
+    line_width,
+    truncate,
+    truncate_to_clauses,
+    wrap,
+)
 from zdd_tui.dashboard.widgets.text_field import TextField
 from zdd_tui.model.actions import Action
 
@@ -132,7 +141,7 @@ def _entry_line(entry: PaletteEntry, context: RenderContext, cells: int, *, sele
         (fit(key, 8), TextStyle.KEY),
         (fit(each.label, 12), TextStyle.STRONG if not entry.disabled_reason else TextStyle.DIM),
     )
-    text, style = each.help, TextStyle.NORMAL
+    room = cells - line_width(head)
     if entry.disabled_reason:
-        text, style = f"✗ {entry.disabled_reason}", TextStyle.WARN
-    return clip((*head, (truncate(text, cells - line_width(head)), style)), cells)
+        return (*head, (truncate(f"✗ {entry.disabled_reason}", room), TextStyle.WARN))
+    return clip((*head, (truncate_to_clauses(each.help, room), TextStyle.NORMAL)), cells)

@@ -17,7 +17,7 @@ from zdd_tui.dashboard.widgets.bars.health import HealthLine
 from zdd_tui.dashboard.widgets.bars.stepper import Stepper
 from zdd_tui.dashboard.widgets.bars.summary import SummaryLines
 from zdd_tui.dashboard.widgets.bars.tour import TourLines
-from zdd_tui.dashboard.widgets.panes.charts import CHART_INTERVAL, CHARTS_STALE_SECONDS, last_point_observed
+from zdd_tui.dashboard.widgets.panes.charts import CHART_INTERVAL, last_point_observed
 from zdd_tui.dashboard.widgets.panes.container import PaneContainer
 from zdd_tui.dashboard.widgets.panes.filter import FilterInput
 from zdd_tui.model.actions import ACTIONS, Action, find_action
@@ -55,7 +55,8 @@ class ReleaseScreen(ActionScreen[None]):
         self._with_tour = with_tour
         board = source.state()
         self._source = source
-        self._chart_query = PolledQuery(MetricHistoryQuery(), "the history of the guard", CHARTS_STALE_SECONDS)
+        self._chart_query = PolledQuery(MetricHistoryQuery(), "the history of the guard", CHART_INTERVAL)
+        self._charts_read_at = float("-inf")
         self._last_shown = (board, context)
         self._notice = notice
         self._panes: PaneContainer | None = None
@@ -78,13 +79,13 @@ class ReleaseScreen(ActionScreen[None]):
     def on_mount(self) -> None:
         self._panes = self.query_one(PaneContainer)
         self.show(*self._last_shown)
-        self.set_interval(CHART_INTERVAL, self._read_chart_history)
         if self._last_shown[0].release.value is not None:
             self.call_after_refresh(self._read_chart_history)
 
     def _read_chart_history(self) -> None:
         """Only while the charts are visible: a small terminal costs the database nothing."""
         if self._panes is not None and self._panes.visible_charts is not None and self.is_in_front:
+            self._charts_read_at = self._last_shown[1].now
             self._chart_query.refresh(self._source, self.post_message)
 
     def on_query_answered(self, message: QueryAnswered) -> None:
@@ -102,6 +103,9 @@ class ReleaseScreen(ActionScreen[None]):
             return  # not composed yet; `on_mount` shows it
         if is_first_reading:
             self.call_after_refresh(self._read_chart_history)
+        # By the clock of the data: that of a recording may run faster, or go back.
+        elif board.release.value is not None and not 0 <= context.now - self._charts_read_at < CHART_INTERVAL:
+            self._read_chart_history()
         self._panes.place_panes(board, self.size.height)
         with self.painted(self._panes) as views:
             for widget in views:

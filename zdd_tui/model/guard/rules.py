@@ -394,6 +394,7 @@ def _describe_source(rule: GuardRule, guard: Guard) -> tuple[tuple[str, str], ..
             return (
                 ("source", f"Prometheus at {place}, {every}"),
                 *((name, text) for name, text in queries if text is not None),
+                ("age", "of the query; its samples may be older by Prometheus’ scrape interval"),
             )
         case Source.KUBERNETES:
             return (("source", f"Kubernetes, {every}: restart counts of the Deployment’s pods"),)

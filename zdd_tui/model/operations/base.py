@@ -89,15 +89,19 @@ class ObjectAddress:
     Attributes:
         kind: such as ``table column``.
         names, args: as that function expects them for the kind.
+        query: finds the object where that function cannot: the same three columns, of one row or none.
     """
 
     kind: str
     names: tuple[str, ...]
     args: tuple[str, ...] = ()
+    query: str = ""
 
     @property
     def sql(self) -> str:
-        """The call; it fails where there is no such object."""
+        """An item of FROM without its alias; a call fails where there is no such object."""
+        if self.query:
+            return f"({self.query})"
         names, args = (f"ARRAY[{', '.join(map(quote_literal, each))}]::text[]" for each in (self.names, self.args))
         return f"pg_get_object_address({quote_literal(self.kind)}, {names}, {args})"
 
@@ -328,6 +332,7 @@ class RemovedObject:
 
     Attributes:
         names: dotted; of a column, default or constraint those of the table and its own.
+        other_names: the same, where the migration renames the table.
         label: its name in the plan's ``accept:`` and on screen, such as ``column users.legacy``.
         phase: that takes it away.
         settings: see :attr:`OperationStep.settings`.
@@ -338,6 +343,7 @@ class RemovedObject:
     label: str
     phase: Phase
     settings: tuple[str, ...] = ()
+    other_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,6 +394,11 @@ class RenameOperation(Operation):
     tables: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     moved: tuple[str, ...] = ()
+
+    @property
+    def is_table_rename(self) -> bool:
+        """Whether the table gets another name in its schema; in another schema its indexes have another one, too."""
+        return bool(self.moved) and len(self.tables) > 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from zdd_tui.model.operations.base import (
     fit_name,
     old_object_name,
 )
+from zdd_tui.model.operations.generated import block
 from zdd_tui.model.operations.scope import ObjectKey, Scope, input_types, routine_name
 from zdd_tui.model.operations.triggers import trigger_states_query
 from zdd_tui.model.phase import Phase
@@ -90,6 +91,8 @@ def merge_replacements(operations: list[Operation]) -> tuple[Operation, ...]:
         position = removed.pop(operation.creates, None) if operation.creates is not None else None
         if position is not None:
             result[position], operation = _merge(result[position], operation)  # noqa: PLW2901
+        elif operation.creates is not None and (position := removed.get(any_of_name(operation.creates))) is not None:
+            result[position], operation = _separate_overload(result[position], operation)  # noqa: PLW2901
         if operation.archives is not None:
             removed[operation.archives] = len(result)
         result.append(operation)
@@ -157,6 +160,50 @@ def _merge(removal: Operation, creation: Operation) -> tuple[Operation, Operatio
     )
     # Its name stays in use: it is that of the new object.
     return replace(removal, steps=tuple(rest), removes=()), replace(creation, steps=(step, *creation.steps[1:]))
+
+
+def any_of_name(key: ObjectKey) -> ObjectKey:
+    """The key of the one function of a name, whatever its arguments are."""
+    return replace(key, name=f"{key.name.partition('(')[0]}(…)")
+
+
+def _separate_overload(removal: Operation, creation: Operation) -> tuple[Operation, Operation]:
+    """A function dropped without its arguments, and a new one of its name, whose arguments may be others.
+
+    Only where they are the same the new one takes its place. Else both exist until contract, where the other one goes.
+    """
+    if not creation.steps or creation.creates is None:
+        return removal, creation
+    (address,), (archive, *rest), first = removal.drops, removal.steps, creation.steps[0]
+    *schema, name = address.names
+    arguments = creation.creates.name.removeprefix(name)
+    same, old = f"{name_sql(*address.names)}{arguments}", old_object_name(name)
+    own = replace(
+        archive,
+        phase=Phase.EXPAND,
+        statements=(f"ALTER ROUTINE {same} RENAME TO {name_sql(old)}",),
+        undo=(f"ALTER ROUTINE {name_sql(*schema, old)}{arguments} RENAME TO {name_sql(name)}",),
+        only_if=f"SELECT to_regprocedure({quote_literal(same)}) IS NOT NULL",
+        only_if_exists=None,
+    )
+    present = archive.only_if_exists if archive.only_if_exists is not None else address
+    other = replace(address, query=f"{present.query} AND p.oid IS DISTINCT FROM to_regprocedure({quote_literal(same)})")
+    body = (
+        f"  SELECT objid INTO STRICT zdd_routine FROM {other.sql} AS found;\n"
+        f"  EXECUTE format('ALTER ROUTINE %s RENAME TO %I', zdd_routine, {quote_literal(old)});\n"
+    )
+    later = replace(archive, statements=(block(body, "  zdd_routine regprocedure;\n"),), only_if_exists=other)
+    is_missing = f"{removal.summary.removeprefix('drop ')} does not exist"
+    required = Requirement(
+        f"SELECT {quote_literal(is_missing)} WHERE NOT EXISTS (SELECT FROM {address.sql} AS found)",
+        "leave its DROP out, or write IF EXISTS",
+    )
+    is_optional = "IF EXISTS" in rest[-1].statements[0]
+    # Its name stays in use: it is that of the new one.
+    return (
+        replace(removal, steps=(later, *rest), removes=(), requirements=() if is_optional else (required,)),
+        replace(creation, steps=(replace(first, before=own, is_replacement=True), *creation.steps[1:])),
+    )
 
 
 def _require_absent(removal: Operation, word: str) -> Operation:

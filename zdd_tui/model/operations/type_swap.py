@@ -16,6 +16,16 @@ ColumnNames: TypeAlias = tuple[str, str, bool]
 _PROPERTIES = """
   zdd_table := {table}::regclass;
   EXECUTE format('CREATE TEMP TABLE zdd_probe (LIKE %s INCLUDING ALL)', zdd_table);
+  FOR zdd_one IN SELECT i.indexrelid::regclass AS name FROM pg_index i WHERE i.indrelid = 'pg_temp.zdd_probe'::regclass
+    AND split_part(pg_get_indexdef(i.indexrelid), 'zdd_probe USING ', 2) IN (
+      SELECT substr(o.text, strpos(o.text, o.head) + length(o.head)) FROM (
+        SELECT pg_get_indexdef(x.indexrelid) AS text, format(' ON %I.%I USING ', n.nspname, c.relname) AS head
+        FROM unnest({removed}) AS gone (name) JOIN pg_index x ON x.indexrelid = to_regclass(gone.name)
+        JOIN pg_class c ON c.oid = x.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE x.indrelid = zdd_table) AS o)
+  LOOP
+    EXECUTE format('DROP INDEX %s', zdd_one.name);
+  END LOOP;
   EXECUTE {on_probe};
   DROP TABLE pg_temp.zdd_probe;
   {{qualified}}
@@ -70,14 +80,15 @@ _PROPERTIES = """
 """
 
 
-def copy_properties(table: str, column: str, new: str, on_probe: str) -> str:
+def copy_properties(table: str, column: str, new: str, on_probe: str, removed_indexes: Iterable[str]) -> str:
     """Refuses what the plain statement would refuse and what cannot be swapped; copies comment, rights and statistics.
 
     Args:
         on_probe: the plain statement, on ``pg_temp.zdd_probe``.
+        removed_indexes: those that the migration drops before, as SQL: they are there until contract.
     """
     values = {"table": table, "column": column, "new": new, "on_probe": on_probe}
-    body = _PROPERTIES
+    body = _PROPERTIES.replace("{removed}", f"ARRAY[{', '.join(map(quote_literal, removed_indexes))}]::text[]")
     for name, value in values.items():
         body = body.replace("{" + name + "}", quote_literal(value))
     return block(body, "  zdd_table regclass;\n  zdd_column pg_attribute;\n  zdd_text text;\n  zdd_one record;\n")

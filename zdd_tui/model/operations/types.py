@@ -77,6 +77,7 @@ class TypeChange:
         up: the expression that computes the new value, over the columns of the row.
         down: the expression that computes the old value; empty for an assignment.
         is_default_dropped: the migration drops the default before.
+        removed_indexes: those that the migration drops before, as SQL.
         default: the statement that gives the new column a default of its own; empty where it gets that of the old one.
         swapped: the change with the names that the types have after the swap; None where they are the same.
     """
@@ -90,6 +91,7 @@ class TypeChange:
     up: str
     down: str
     is_default_dropped: bool = False
+    removed_indexes: tuple[str, ...] = ()
     default: str = ""
     swapped: "TypeChange | None" = None
 
@@ -169,6 +171,7 @@ def read_column_type(alter: Any, command: Any, text: str, options: OperationOpti
         up,
         _unqualified(down) if (down := options.down_of(column)) else "",
         (options.scope.relation_key(alter.relation), column) in options.scope.dropped_defaults,
+        tuple(options.scope.removed_indexes),
     )
     is_direct = NEVER if using or collation else is_direct_query(table, column, definition.type_name)
     first = _expand_steps(change, is_direct)
@@ -247,7 +250,7 @@ def _expand_steps(change: TypeChange, is_direct: str) -> tuple[OperationStep, ..
             (
                 f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE",
                 f"ALTER TABLE {table} ADD COLUMN {new} {change.type}{collate}",
-                copy_properties(table, change.column, change.new, _on_probe(change)),
+                copy_properties(table, change.column, change.new, _on_probe(change), change.removed_indexes),
                 _forward(change),
                 f"CREATE TRIGGER {change.trigger} BEFORE INSERT OR UPDATE ON {table}"
                 f" FOR EACH ROW EXECUTE FUNCTION {function_sql(change.function)}()",

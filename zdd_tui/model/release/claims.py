@@ -75,6 +75,11 @@ def is_current(age: float | None, error: str = "", limit: float = FRESH_SECONDS)
     return not (error and age > RECONNECT_SECONDS)
 
 
+def overdue_after(interval: float) -> float:
+    """Seconds after which a value that is renewed every so many seconds does not count as current: the next is late."""
+    return max(FRESH_SECONDS, interval + 1.0)
+
+
 def rests_on_old_data(reading: GateReading | GuardReading, now: float, limit: float = FRESH_SECONDS) -> bool:
     """Whether a verdict was so, and need not be so now: it is dimmed, with its age. An unknown one claims nothing.
 
@@ -246,7 +251,7 @@ def assess_queried_metrics(
     if not activity.is_active:
         return SourceHealth(name, SourceStatus.UNKNOWN, age, "the agent reads it", is_required=is_required)
     # The agent of an earlier version does not probe.
-    limit = FRESH_SECONDS if probe is not None else max(FRESH_SECONDS, max(rules.values(), default=0.0) + 1.0)
+    limit = FRESH_SECONDS if probe is not None else overdue_after(max(rules.values(), default=0.0))
     if is_current(age, limit=limit):
         return SourceHealth(name, SourceStatus.FRESH, age, is_required=is_required)
     error = (probe.error if probe is not None else "") or next(

@@ -85,7 +85,7 @@ def summarize_release(
     summary = _summarize_state(record, activity.worked_until(now))
     summary = _summarize_inactivity(record, summary, activity)
     if following_region and record.release.state is ReleaseState.DONE:
-        action = f"{{next-region}} opens region {following_region}, which is next; {summary.next_action}"
+        action = f"{{next-region}} opens region {following_region}, the one after this; {summary.next_action}"
         summary = replace(summary, next_action=action)
     if record.release.breach is not None:
         return _summarize_breach(record, record.release.breach, summary)

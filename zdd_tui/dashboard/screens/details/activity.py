@@ -86,7 +86,6 @@ class SessionsPane(TablePane[ListedSession, float]):
 
     pane_name = "sessions"
     shows_error = True
-    stale_after = 6.0
     titles_from_height = 2
 
     def __init__(self) -> None:
@@ -161,7 +160,9 @@ class ActivityScreen(DetailScreen):
 
     def compose(self) -> ComposeResult:
         yield TitleLine()
-        yield SessionsPane()
+        sessions = SessionsPane()
+        sessions.stale_after = self._query.stale_after
+        yield sessions
         with Vertical(id="detail"):
             yield PageView()
         yield TextField(placeholder="search, Enter", id="search")

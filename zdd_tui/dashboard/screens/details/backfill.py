@@ -9,6 +9,7 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     Line,
     TextStyle,
     clip,
+    dim,
     format_age,
     format_count,
     justify,
@@ -21,7 +22,7 @@ from zdd_tui.model.backfill import RateHistory, max_rate
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.plan.registry import strategy_title
 from zdd_tui.model.queries import BackfillDetail, BackfillQuery, RangeView
-from zdd_tui.model.release.claims import ACTIVE, Activity
+from zdd_tui.model.release.claims import ACTIVE, FRESH_SECONDS, Activity, is_current
 from zdd_tui.model.release.fills import list_fills
 from zdd_tui.model.release.records import BackfillRecord
 
@@ -77,6 +78,7 @@ class BackfillScreen(DetailScreen):
             if not failed:
                 return
             failed_rows = FailedRowsPane()
+            failed_rows.stale_after = self._query.stale_after
             self.mount(failed_rows, after="#detail")
         failed_rows.display = bool(failed)
         failed_rows.styles.height = min(len(failed), FAILED_ROWS_HEIGHT) + 3
@@ -107,17 +109,18 @@ class BackfillScreen(DetailScreen):
 
 
 def rate_chart_lines(rates: RateHistory, now: float, cells: int) -> list[Line]:
-    """The rate over time.
+    """The rate over time; grey once the next value is late, because nothing is written any more.
 
     Args:
         now: seconds since the epoch, by the database's clock.
     """
-    age = format_age(now - rates.samples[-1][0])
+    age = now - rates.samples[-1][0]
     title: Line = (("rate since this dashboard was opened; a gap is a time without batches", TextStyle.DIM),)
     chart = draw_line_chart(
         ChartLines(rates.samples, max_gap=rates.max_gap), now, cells, CHART_ROWS, lambda rate: f"{format_count(rate)}/s"
     )
-    return [justify(clip(title, cells - 20), ((f"last value {age} ago", TextStyle.DIM),), cells), *chart]
+    chart = chart if is_current(age, limit=max(FRESH_SECONDS, rates.max_gap)) else [dim(line) for line in chart]
+    return [justify(clip(title, cells - 20), ((f"last value {format_age(age)} ago", TextStyle.DIM),), cells), *chart]
 
 
 def _batch_lines(state: BackfillRecord | None, context: RenderContext, formatter: TextFormatter) -> list[Line]:

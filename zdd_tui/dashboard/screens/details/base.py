@@ -38,6 +38,7 @@ from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.dashboard.widgets.text_field import TextField
 from zdd_tui.model.actions import ACTIONS
 from zdd_tui.model.queries import AuditLog, AuditLogQuery, Query
+from zdd_tui.model.release.claims import FRESH_SECONDS
 from zdd_tui.model.release.records import ReleaseRecord
 
 T = TypeVar("T")
@@ -105,14 +106,19 @@ class QueryAnswered(Message):
 
 
 class PolledQuery(Generic[T]):
-    """A query that a screen repeats: the last result, its age, and why there is no newer one."""
+    """A query that a screen repeats: the last result, its age, and why there is no newer one.
+
+    Args:
+        interval: seconds between two fetches.
+        is_fresh: whether the state shows that a result is still the newest.
+    """
 
     def __init__(
-        self, query: Query[T], name: str, stale_after: float, is_fresh: "FreshnessCheck[T] | None" = None
+        self, query: Query[T], name: str, interval: float, is_fresh: "FreshnessCheck[T] | None" = None
     ) -> None:
         self.query = query
         self.name = name
-        self.stale_after = stale_after
+        self.stale_after = interval + FRESH_SECONDS  # the next one was requested, and is not there
         self._is_fresh = is_fresh
         self.result: Observed[T] = Observed()
         self._is_pending = False
@@ -240,7 +246,7 @@ class DetailScreen(ActionScreen[None], HasPage):
         Args:
             is_fresh: whether the state shows that a result is still the newest; then nothing is fetched.
         """
-        polled_query = PolledQuery(query, name, 3 * self.refresh_interval, is_fresh)
+        polled_query = PolledQuery(query, name, self.refresh_interval, is_fresh)
         self._queries.append(polled_query)
         return polled_query
 
@@ -323,16 +329,18 @@ class DetailScreen(ActionScreen[None], HasPage):
         lost: Line = ((f"✗ lost: {names}  ", TextStyle.BAD),) if names else ()
         region: Line = ((f"region {plan_region}  ", TextStyle.STRONG),) if (plan_region := board.plan.region) else ()
         right: Line = (*lost, *region, *badge, (text, TextStyle.WARN if stale else TextStyle.DIM))
-        record = board.release.value
-        stop: Line = ()
-        if record is not None and record.release.breach is not None and board.activity(context.now).is_active:
-            stop = (
-                ("  ", TextStyle.NORMAL),
-                (f"✗ STOPPED: {sanitize(record.release.breach.title)}", TextStyle.BAD),
-            )
+        stop = self.stop_line(board, context)
         room = cells - line_width(right) - 1
         crumbs = self.crumb_line(board, room - line_width(stop))
         return justify(clip((*crumbs, *stop), room), right, cells)
+
+    def stop_line(self, board: DashboardState, context: RenderContext) -> Line:
+        """What stops the release, for the first line of every screen; empty while every standing condition holds."""
+        record = board.release.value
+        if record is None or record.release.breach is None or not board.activity(context.now).is_active:
+            return ()
+        text = f"✗ STOPPED: {sanitize(record.release.breach.title)}"
+        return ("  ", TextStyle.NORMAL), (text, TextStyle.BAD)
 
     def crumb_line(self, board: DashboardState, cells: int) -> Line:
         """Release and open screens, the present one last; the first ones are left out where they do not fit."""

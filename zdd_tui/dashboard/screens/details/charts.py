@@ -11,9 +11,9 @@ from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age
 from zdd_tui.dashboard.widgets.drawing.line_chart import LIMIT_GLYPH, NEW_GLYPH, NEW_STYLE, OLD_GLYPH, OLD_STYLE
 from zdd_tui.dashboard.widgets.panes.charts import (
     CHART_INTERVAL,
-    CHARTS_STALE_SECONDS,
     ChartDrawings,
     chart_end,
+    charts_stale_limit,
     end_label,
     ended_text,
     final_at_end,
@@ -45,7 +45,7 @@ class ChartScreen(DetailScreen):
     def age_source(self, board: DashboardState) -> tuple[Observed[object], float]:
         now = self._get_context().now
         observed = last_point_observed(self._query.result, board.server_now(now), now)
-        return final_at_end(board, observed), CHARTS_STALE_SECONDS
+        return final_at_end(board, observed), charts_stale_limit(board, board.plan.rule_names, now)
 
     def page_dependencies(self, board: DashboardState) -> tuple[object, ...]:
         return board.plan, board.release, self._query.result

@@ -92,8 +92,9 @@ class LogScreen(DetailScreen):
         if not self._is_following:
             stopped = f"‖ not following, {newest.total - self._shown.total:,} newer"
             status = ((stopped, TextStyle.WARN), *_dropped_text(newest))
-        crumbs = self.crumb_line(board, cells - line_width(status) - 2)
-        return clip((*crumbs, ("  ", TextStyle.NORMAL), *status), cells)
+        stop = self.stop_line(board, context)
+        crumbs = self.crumb_line(board, cells - line_width(stop) - line_width(status) - 2)
+        return clip((*crumbs, *stop, ("  ", TextStyle.NORMAL), *status), cells)
 
     def page_dependencies(self, board: DashboardState) -> tuple[object, ...]:
         return (self._shown,)

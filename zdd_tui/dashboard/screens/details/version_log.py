@@ -146,8 +146,8 @@ class VersionLogScreen(DetailScreen):
         parts += [f"{self._log.dropped:,} dropped"] if self._log.dropped else []
         parts += [f"{self._left_out} pods not followed"] if self._left_out else []
         state = ("▶ following", TextStyle.RUNNING) if self._is_following else ("‖ not following", TextStyle.WARN)
-        head: Line = ((sanitize(self.heading(board)) + "  ", TextStyle.STRONG), state)
-        return clip((*head, (f"  {', '.join(parts)}", TextStyle.NORMAL)), cells)
+        head: Line = ((sanitize(self.heading(board)), TextStyle.STRONG), *self.stop_line(board, context))
+        return clip((*head, ("  ", TextStyle.NORMAL), state, (f"  {', '.join(parts)}", TextStyle.NORMAL)), cells)
 
     def page_dependencies(self, board: DashboardState) -> tuple[object, ...]:
         return self._shown, tuple((name, tail.snapshot().error) for name, tail in self._tails.items())

@@ -143,9 +143,15 @@ def agent_start_disabled_reason(board: DashboardState, context: RenderContext) -
 
 
 def disabled_reason(board: DashboardState, context: RenderContext, kind: CommandKind) -> str:
-    """Why a command would be refused in this state; empty when it would be accepted."""
+    """Why a command would be refused in this state; empty when it would be accepted.
+
+    Before the first reading a rollback is accepted: its dialog waits for that.
+    """
     record, now = board.release.value, board.server_now(context.now)
     if record is None or now is None:
+        is_absent = bool(board.release.error) and not board.release.is_stale(context.now, RELEASE_STALE_SECONDS)
+        if kind is CommandKind.ROLLBACK and not is_absent:
+            return ""
         return board.release.error or "the release has not been read yet"
     if not board.activity(context.now).is_known and kind is not CommandKind.ROLLBACK:  # rollback is always offered
         return f"{board.release.error or 'the database does not respond'}; commands are blocked until it recovers"

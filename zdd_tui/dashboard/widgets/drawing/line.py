@@ -149,6 +149,17 @@ def error_lines(error: str, hint: str, cells: int, style: TextStyle = TextStyle.
     return lines + (wrap(f"→ Fix: {hint}", cells, TextStyle.STRONG, indent=indent) if hint else [])
 
 
+_CLAUSE_END = re.compile(r"[,;:](?= )")
+
+
+def truncate_to_clauses(text: str, cells: int) -> str:
+    """The text, or as many of its first clauses as fit, with an ellipsis: ``Quit the dashboard; …``."""
+    if cell_len(text) <= cells:
+        return text
+    ends = [found.end() for found in _CLAUSE_END.finditer(text) if cell_len(text[: found.end()]) + 2 <= cells]
+    return f"{text[: ends[-1]]} …" if ends else truncate(text, cells)
+
+
 def clip(line: Line, cells: int) -> Line:
     """Truncates a line to a width."""
     if line_width(line) <= cells:

@@ -312,7 +312,6 @@ class FailedRowsPane(TablePane[FailedRow, Clock]):
 
     pane_name = "failed rows"
     shows_error = True
-    stale_after = 15.0
     titles_from_height = 2
 
     def __init__(self) -> None:

@@ -1,10 +1,10 @@
 """Charts of the guard's error rate and latency: the new version against the old one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from zdd_tui.dashboard.state import DashboardState, Observed, RenderContext
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, format_age, line_width, sanitize, wrap
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, dim, format_age, line_width, sanitize, wrap
 from zdd_tui.dashboard.widgets.drawing.line_chart import (
     LIMIT_GLYPH,
     NEW_GLYPH,
@@ -14,18 +14,18 @@ from zdd_tui.dashboard.widgets.drawing.line_chart import (
     ChartLines,
     draw_line_chart,
 )
+from zdd_tui.dashboard.widgets.panes.guard import rule_ages
 from zdd_tui.dashboard.widgets.panes.pane import Pane
 from zdd_tui.model.guard.history import HISTORY_SPACING, last_known_at
 from zdd_tui.model.guard.rules import format_value
 from zdd_tui.model.plan.guard import MetricUnit
 from zdd_tui.model.queries import MetricHistory, MetricPoint
+from zdd_tui.model.release.claims import FRESH_SECONDS
+from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import GuardReading
 
 CHART_INTERVAL = 5.0
 """Seconds between two readings of the history, and between two drawings of a chart."""
-
-CHARTS_STALE_SECONDS = 15.0
-"""Seconds without a value after which charts are stale."""
 
 _MAX_GAP_INTERVALS = 2.5
 """Evaluations further apart than so many intervals are not connected: one may be late, not missing."""
@@ -41,7 +41,6 @@ class ChartPane(Pane):
 
     pane_name = "charts"
     title_action = "charts"
-    stale_after = CHARTS_STALE_SECONDS
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,6 +53,11 @@ class ChartPane(Pane):
 
     def source(self, board: DashboardState) -> Observed[object]:
         return final_at_end(board, self._history)
+
+    def stale_limit(self, board: DashboardState, context: RenderContext) -> float:
+        record = board.release.value
+        shown = pick_readings(board.plan.rule_names, record.guard) if record is not None else ()
+        return charts_stale_limit(board, [reading.rule for reading in shown], context.now)
 
     def heading(self, board: DashboardState, context: RenderContext) -> str:
         legend = f"{NEW_GLYPH}{NEW_GLYPH} new version  {OLD_GLYPH} old"
@@ -69,9 +73,13 @@ class ChartPane(Pane):
             return wrap(f"✗ {error}", cells, TextStyle.BAD) if error else [(("… reading", TextStyle.DIM),)]
         rows = self.content_size.height
         shown = pick_readings(board.plan.rule_names, record.guard)
-        drawn_for = (int(now / CHART_INTERVAL), id(self._history.value), cells, rows, len(shown))
+        unknown = [reading.rule for reading in shown if reading.verdict is Verdict.UNKNOWN]
+        is_old = self.is_uncertain(board, context)
+        drawn_for = (int(now / CHART_INTERVAL), id(self._history.value), cells, rows, len(shown), *unknown, is_old,
+                     end_label(board))  # fmt: skip
         if self._drawn[0] != drawn_for:
-            self._drawn = drawn_for, self._draw_charts(board, shown, now, cells)
+            lines = self._draw_charts(board, shown, now, cells)
+            self._drawn = drawn_for, [dim(line) for line in lines] if is_old else lines
         return self._drawn[1]
 
     def _draw_charts(
@@ -81,8 +89,10 @@ class ChartPane(Pane):
         count = max(1, min(len(readings), (cells + _GAP_CELLS) // (_SIDE_BY_SIDE_CELLS + _GAP_CELLS)))
         width = (cells - _GAP_CELLS * (count - 1)) // count
         charts = [
-            rule_chart_lines(reading, history.points.get(reading.rule, ()), rule_interval(board, reading.rule), now,
-                             width, rows, end_label(board))
+            _mark_unknown(reading, rule_chart_lines(
+                reading, history.points.get(reading.rule, ()), rule_interval(board, reading.rule), now, width, rows,
+                end_label(board),
+            ), width)
             for reading in readings[:count]
         ]  # fmt: skip
         if not charts:
@@ -103,6 +113,23 @@ def chart_end(board: DashboardState, now: float) -> float | None:
     record, server_now = board.release.value, board.server_now(now)
     has_ended = record is not None and record.release.state.has_ended
     return record.finished_at if has_ended and record.finished_at is not None else server_now  # type: ignore[union-attr]
+
+
+def charts_stale_limit(board: DashboardState, rules: Iterable[str], now: float) -> float:
+    """Seconds after which the charts of these rules are stale.
+
+    A value is late once the guard's interval and that of the reading are over. Where it is known that none follows, a
+    chart is as any other source: the database or the agent is silent, or an evaluation is overdue.
+
+    Args:
+        now: monotonic seconds.
+    """
+    record, ages, rules = board.release.value, rule_ages(board, now), tuple(rules)
+    readings = [reading for reading in record.guard if reading.rule in rules] if record is not None else []
+    if not board.activity(now).is_active or any(ages.is_old(reading) for reading in readings):
+        return FRESH_SECONDS
+    longest = max((rule_interval(board, rule) for rule in rules), default=HISTORY_SPACING)
+    return longest + CHART_INTERVAL + FRESH_SECONDS
 
 
 def end_label(board: DashboardState) -> str:
@@ -215,6 +242,14 @@ class ChartDrawings:
         return known[3]
 
 
+def _mark_unknown(reading: GuardReading, lines: list[Line], cells: int) -> list[Line]:
+    """The guard has no data of this rule now: what is drawn was so."""
+    if reading.verdict is not Verdict.UNKNOWN:
+        return lines
+    head, *chart = lines
+    return [clip((("? ", TextStyle.WARN), *dim(head)), cells), *map(dim, chart)]
+
+
 def _side_by_side(lines: Sequence[Line], width: int) -> Line:
     joined: Line = ()
     for at, line in enumerate(lines):
@@ -228,7 +263,8 @@ def _side_by_side(lines: Sequence[Line], width: int) -> Line:
 def last_point_observed(
     result: Observed[MetricHistory], server_now: float | None, now: float
 ) -> Observed[MetricHistory]:
-    """The history with the age of its last value, not that of its reading: the agent may be gone.
+    """The history with the age of its last point, not that of its reading: the agent may be gone. A point without a
+    value is one too: nothing was measured then.
 
     Args:
         server_now: the database's clock in seconds since the epoch; None before the first reading of the release.
@@ -236,6 +272,6 @@ def last_point_observed(
     """
     if result.value is None or server_now is None:
         return result
-    times = [at for points in result.value.points.values() if (at := last_known_at(points)) is not None]
+    times = [points[-1].at for points in result.value.points.values() if points]
     observed_at = now - max(0.0, server_now - max(times)) if times else None
     return Observed(result.value, observed_at, result.error, result.hint)

@@ -15,6 +15,7 @@ from zdd_tui.dashboard.widgets.panes.columns import PaneColumn
 from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.fleet.rows import Fleet, FleetRow, summarize_history
+from zdd_tui.model.release.claims import format_silence, is_current, uncounted_seconds
 from zdd_tui.model.release.state import ReleaseState
 from zdd_tui.model.release.summary import Severity
 
@@ -28,12 +29,33 @@ COLOUR_STYLES: Mapping[str, TextStyle] = {
 """Of the configured colours; the terminal's own palette decides how they look."""
 
 
+AnsweredAt = Callable[[str], float | None]
+"""When a database was last read, by its name: seconds since the epoch by this machine's clock; None for never."""
+
+
+def _never(_database: str) -> None:
+    return None
+
+
 class FleetCellContext(NamedTuple):
     """What cells need besides the row."""
 
     wall: float
     colours: Mapping[str, str]
+    answered_at: AnsweredAt = _never
 
+    def data_age(self, row: FleetRow) -> float | None:
+        """Seconds since a release was read; None for what is no reading, or cannot change: an ended release."""
+        at = None if row.release_id is None or row.has_ended else self.answered_at(row.database)
+        return None if at is None else max(0.0, self.wall - at)
+
+    def is_old(self, row: FleetRow) -> bool:
+        """Its values were so, and need not be so now."""
+        age = self.data_age(row)
+        return row.is_last_known or (age is not None and not is_current(age))
+
+
+_NORMAL = TextStyle.NORMAL
 
 _WIDE_CELLS = 100
 """Width from which places and groups give way to whole names."""
@@ -70,6 +92,7 @@ class FleetPane(TablePane[FleetRow, FleetCellContext]):
         super().__init__()
         self.fleet = Fleet()
         self.colours: Mapping[str, str] = {}
+        self.answered_at: AnsweredAt = _never
         self.has_history = False
         """Ended releases are shown instead of the others."""
         self.is_cursor_moved = False
@@ -84,7 +107,7 @@ class FleetPane(TablePane[FleetRow, FleetCellContext]):
         return self.fleet, self.has_history
 
     def is_uncertain(self, board: DashboardState, context: RenderContext) -> bool:
-        """Rows of a database that does not answer are dimmed one by one."""
+        """Old rows are dimmed one by one."""
         return False
 
     def draw(self, board: DashboardState, context: RenderContext) -> None:
@@ -104,7 +127,10 @@ class FleetPane(TablePane[FleetRow, FleetCellContext]):
         return history_columns(needs, is_wide) if self.has_history else active_columns(needs, is_wide)
 
     def cell_context(self, board: DashboardState, context: RenderContext) -> FleetCellContext:
-        return FleetCellContext(context.wall, self.colours)
+        return FleetCellContext(context.wall, self.colours, self.answered_at)
+
+    def is_row_old(self, row: FleetRow, cell_context: FleetCellContext) -> bool:
+        return cell_context.is_old(row)
 
     def identity(self, row: FleetRow) -> str:
         return row.key
@@ -169,21 +195,21 @@ def active_columns(needs: ColumnNeeds, is_wide: bool) -> Sequence[FleetColumn]:
             *_name_columns(needs, is_wide),
             PaneColumn(
                 "phase", "PHASE", lambda row, _: row.phase, min(12 if is_wide else 8, needs.phase), needs.phase,
-                drop_order=1, draw=lambda row, _, cells: ((_first_words(row.phase, " ", cells), _plain(row, _)),),
+                drop_order=1, draw=lambda row, _, cells: ((_first_words(row.phase, " ", cells), _NORMAL),),
                 find=lambda row: row.phase, sort=lambda row: row.share,
             ),
             PaneColumn(
-                "progress", "PROGRESS", lambda row, _: row.progress, 9, 10, drop_order=3, style=_plain,
+                "progress", "PROGRESS", lambda row, _: row.progress, 9, 10, drop_order=3,
                 sort=lambda row: row.share,
             ),
             PaneColumn(
                 "waits", "WAITS FOR", lambda row, _: row.waits_for, 12 if is_wide else 8, 40,
-                draw=lambda row, _, cells: ((_first_words(row.waits_for, ": ", cells), _plain(row, _)),),
+                draw=lambda row, context, cells: ((_first_words(_waits_text(row, context), ": ", cells), _NORMAL),),
                 find=lambda row: row.waits_for,
             ),
             PaneColumn(
-                "since", "SINCE", lambda row, context: _age(row, row.waiting_since, context), 5, align_right=True,
-                style=_plain, sort=lambda row: row.waiting_since,
+                "since", "SINCE", _since_text, 5, align_right=True,
+                sort=lambda row: row.waiting_since,
             ),
             PaneColumn(
                 "guard", "GUARD", _guard_text, 6, 16, drop_order=4, style=_guard_style,
@@ -213,18 +239,18 @@ def history_columns(needs: ColumnNeeds, is_wide: bool) -> Sequence[FleetColumn]:
             *_name_columns(needs, is_wide),
             PaneColumn(
                 "ended", "ENDED", lambda row, context: _age(row, row.finished_at, context), 5, align_right=True,
-                style=_plain, sort=lambda row: None if row.finished_at is None else -row.finished_at,
+                sort=lambda row: None if row.finished_at is None else -row.finished_at,
             ),
             PaneColumn(
-                "duration", "TOOK", lambda row, _: _duration(row.duration), 6, align_right=True, style=_plain,
+                "duration", "TOOK", lambda row, _: _duration(row.duration), 6, align_right=True,
                 sort=lambda row: row.duration,
             ),
             PaneColumn(
-                "rollbacks", "ROLLBACK", _rollback_text, 8, align_right=True, style=_plain,
+                "rollbacks", "ROLLBACK", _rollback_text, 8, align_right=True,
                 find=lambda row: str(row.rollbacks), sort=lambda row: row.rollback_seconds,
             ),
             PaneColumn(
-                "cause", "CAUSE", lambda row, _: row.cause, 30 if is_wide else 8, 80, style=_plain,
+                "cause", "CAUSE", lambda row, _: row.cause, 30 if is_wide else 8, 80,
                 find=lambda row: row.cause,
             ),
             *_place_columns(needs),
@@ -239,8 +265,8 @@ def _kept(needs: ColumnNeeds, columns: list[FleetColumn]) -> Sequence[FleetColum
 
 def _state_column() -> FleetColumn:
     return PaneColumn(
-        "state", "STATE", lambda row, _: f"{row.glyph} {row.label}{' ?' if row.is_last_known else ''}", 19,
-        style=lambda row, _: TextStyle.DIM if row.is_last_known else _STATE_STYLES.get(row.state, _severity_style(row)),
+        "state", "STATE", lambda row, context: f"{'?' if context.is_old(row) else row.glyph} {row.label}", 19,
+        style=lambda row, _: _STATE_STYLES.get(row.state, _severity_style(row)),
         find=lambda row: row.label, sort=lambda row: row.urgency,
     )  # fmt: skip
 
@@ -257,10 +283,10 @@ def _name_columns(needs: ColumnNeeds, is_wide: bool) -> list[FleetColumn]:
     return [
         PaneColumn(
             "name", "RELEASE", lambda row, _: row.name, min(16 if is_wide else 14, needs.name), needs.name,
-            style=lambda row, _: TextStyle.DIM if row.is_last_known else TextStyle.STRONG, find=lambda row: row.name,
+            style=lambda _row, _: TextStyle.STRONG, find=lambda row: row.name,
         ),
         PaneColumn(
-            "region", "REGION", lambda row, _: row.region, needs.region, style=_plain, find=lambda row: row.region,
+            "region", "REGION", lambda row, _: row.region, needs.region, find=lambda row: row.region,
         ),
         PaneColumn(
             "environment", "ENV", lambda row, _: row.environment, needs.environment,
@@ -288,17 +314,11 @@ def _first_words(text: str, separator: str, cells: int) -> str:
     return text if cell_len(text) <= cells else truncate(text.partition(separator)[0], cells)
 
 
-def _plain(row: FleetRow, _context: FleetCellContext) -> TextStyle:
-    return TextStyle.DIM if row.is_last_known else TextStyle.NORMAL
-
-
 def _dim(_row: FleetRow, _context: FleetCellContext) -> TextStyle:
     return TextStyle.DIM
 
 
 def _environment_style(row: FleetRow, context: FleetCellContext) -> TextStyle:
-    if row.is_last_known:
-        return TextStyle.DIM
     colour = context.colours.get(row.environment.lower(), "")
     return COLOUR_STYLES.get(colour, TextStyle.NORMAL)
 
@@ -319,9 +339,7 @@ def _guard_text(row: FleetRow, _context: FleetCellContext) -> str:
 
 
 def _guard_style(row: FleetRow, _context: FleetCellContext) -> TextStyle:
-    if row.guard is None or row.is_last_known:
-        return TextStyle.DIM
-    return VERDICT_GLYPHS[row.guard][1]
+    return TextStyle.DIM if row.guard is None else VERDICT_GLYPHS[row.guard][1]
 
 
 def _agent_text(row: FleetRow, _context: FleetCellContext) -> str:
@@ -329,8 +347,6 @@ def _agent_text(row: FleetRow, _context: FleetCellContext) -> str:
 
 
 def _agent_style(row: FleetRow, _context: FleetCellContext) -> TextStyle:
-    if row.is_last_known:
-        return TextStyle.DIM
     return TextStyle.NORMAL if row.has_agent else TextStyle.BAD
 
 
@@ -341,6 +357,23 @@ def _newest_first(row: FleetRow) -> float | None:
 def _age(row: FleetRow, at: float | None, context: FleetCellContext) -> str:
     seconds = row.seconds_since(at, context.wall)
     return "" if seconds is None else format_age(seconds)
+
+
+def _waiting_seconds(row: FleetRow, context: FleetCellContext) -> float | None:
+    """How long it was known to wait: the time stops with the readings."""
+    return row.seconds_since(row.waiting_since, context.wall - uncounted_seconds(context.data_age(row) or 0.0))
+
+
+def _since_text(row: FleetRow, context: FleetCellContext) -> str:
+    seconds = _waiting_seconds(row, context)
+    return "" if seconds is None else format_age(seconds)
+
+
+def _waits_text(row: FleetRow, context: FleetCellContext) -> str:
+    """Whom or what it waits for; of an old row when it was read comes first."""
+    age = context.data_age(row)
+    read = f"{format_age(age)} ago" if age is not None and not is_current(age) else ""
+    return ": ".join(filter(None, (read, row.waits_for)))
 
 
 def _duration(seconds: float | None) -> str:
@@ -354,17 +387,19 @@ def _rollback_text(row: FleetRow, _context: FleetCellContext) -> str:
     return f"{row.rollbacks}× {took}" if row.rollbacks > 1 else took
 
 
-def fleet_detail_lines(row: FleetRow | None, wall: float, cells: int) -> list[Line]:
+def fleet_detail_lines(row: FleetRow | None, context: FleetCellContext, cells: int) -> list[Line]:
     """The row under the cursor in full: where it is, what it waits for, why, and what to do."""
     if row is None:
         return []
     where = ", ".join(filter(None, (row.environment, row.region and f"region {row.region}", row.group)))
     head = f"{row.name}{f' ({where})' if where else ''} in {row.database}" if row.release_id is not None else row.name
     lines = wrap(head, cells, TextStyle.STRONG)[:1]
-    seconds = row.seconds_since(row.waiting_since, wall)
+    seconds = _waiting_seconds(row, context)
     since = "" if seconds is None else f", for {format_duration(seconds)}"
-    if row.is_last_known:
-        lines += wrap("last known values: its database has not responded since", cells, TextStyle.WARN)
+    if context.is_old(row):
+        age = context.data_age(row)
+        when = "last known values" if age is None else f"values of {format_silence(age)} ago"
+        lines += wrap(f"{when}: its database has not responded since", cells, TextStyle.WARN)
     if row.error:
         silence = f"; last response {format_duration(seconds)} ago" if seconds is not None else ""
         lines += wrap(f"{row.error}{silence}", cells, TextStyle.NORMAL)

@@ -21,7 +21,14 @@ from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.guard.rules import format_value
-from zdd_tui.model.release.claims import FRESH_SECONDS, count_verdicts, rests_on_old_data
+from zdd_tui.model.release.claims import (
+    FRESH_SECONDS,
+    SourceName,
+    SourceStatus,
+    count_verdicts,
+    overdue_after,
+    rests_on_old_data,
+)
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import GuardReading
 from zdd_tui.model.release.state import ReleaseState
@@ -44,10 +51,12 @@ class RuleAges:
     Attributes:
         now: seconds since the epoch by the database's clock; None for a release that has ended: its readings are final.
         intervals: by rule, the seconds between two evaluations.
+        lost_rules: the rules whose source does not answer any more.
     """
 
     now: float | None
     intervals: Mapping[str, float]
+    lost_rules: Collection[str] = ()
 
     def text(self, reading: GuardReading) -> str:
         """Empty where it was not evaluated."""
@@ -57,8 +66,9 @@ class RuleAges:
         return format_age(age) if self.is_old(reading) else format_data_age(age)
 
     def is_old(self, reading: GuardReading) -> bool:
-        # A rule that is evaluated rarely is current until the next evaluation is overdue.
-        limit = max(FRESH_SECONDS, self.intervals.get(reading.rule, 0.0) + 1.0)
+        """A rule that is evaluated rarely is current until the next evaluation is overdue, or its source is lost."""
+        is_lost = reading.rule in self.lost_rules
+        limit = FRESH_SECONDS if is_lost else overdue_after(self.intervals.get(reading.rule, 0.0))
         return self.now is not None and rests_on_old_data(reading, self.now, limit)
 
 
@@ -115,10 +125,7 @@ class GuardPane(TablePane[GuardReading, RuleAges]):
         return f"{hidden} hidden, {position}" if hidden > 0 else position
 
     def cell_context(self, board: DashboardState, context: RenderContext) -> RuleAges:
-        record = board.release.value
-        has_ended = record is not None and record.release.state.has_ended
-        intervals = {view.name: view.interval for view in board.plan.guard_rules}
-        return RuleAges(None if has_ended else board.server_now(context.now), intervals)
+        return rule_ages(board, context.now)
 
     def is_row_old(self, row: GuardReading, cell_context: RuleAges) -> bool:
         return cell_context.is_old(row)
@@ -139,6 +146,22 @@ class GuardPane(TablePane[GuardReading, RuleAges]):
     @property
     def lines_per_row(self) -> int:
         return self._lines_per_row
+
+
+def rule_ages(board: DashboardState, now: float) -> RuleAges:
+    """How old the data of the rules are.
+
+    Args:
+        now: monotonic seconds.
+    """
+    record = board.release.value
+    has_ended = record is not None and record.release.state.has_ended
+    is_lost = any(each.name is SourceName.PROMETHEUS and each.status is SourceStatus.LOST for each in board.health(now))
+    return RuleAges(
+        None if has_ended else board.server_now(now),
+        {view.name: view.interval for view in board.plan.guard_rules},
+        board.plan.queried_rules if is_lost else (),
+    )
 
 
 def guard_readings(board: DashboardState, now: float) -> tuple[GuardReading, ...]:

@@ -110,8 +110,8 @@ class Pane(LineView, can_focus=True):
     title_action: ClassVar[str] = ""
     """Id of the action that a click on the title runs; empty: it maximises the pane."""
 
-    stale_after: ClassVar[float] = RELEASE_STALE_SECONDS
-    """Seconds after which the source is stale."""
+    stale_after: float = RELEASE_STALE_SECONDS
+    """Seconds after which the source is stale, where that does not depend on the state."""
 
     def source(self, board: DashboardState) -> Observed[object]:
         """The source whose age the title shows once it is stale."""
@@ -127,13 +127,17 @@ class Pane(LineView, can_focus=True):
     def is_uncertain(self, board: DashboardState, context: RenderContext) -> bool:
         """The values may be out of date, and are dimmed."""
         source = self.source(board)
-        return bool(source.error) or source.is_stale(context.now, self.stale_after)
+        return bool(source.error) or source.is_stale(context.now, self.stale_limit(board, context))
+
+    def stale_limit(self, board: DashboardState, context: RenderContext) -> float:
+        """Seconds after which the source is stale now."""
+        return self.stale_after
 
     def draw(self, board: DashboardState, context: RenderContext) -> None:
         super().draw(board, context)
         source = self.source(board)
         age = source.age(context.now)
-        stale = source.value is not None and source.is_stale(context.now, self.stale_after)
+        stale = source.value is not None and source.is_stale(context.now, self.stale_limit(board, context))
         if self.has_class("-stale") is not stale:
             self.set_class(stale, "-stale")
         text = f" STALE {format_age(age)}" if stale and age is not None else ""

@@ -65,10 +65,11 @@ async def require_kept_rows(ctx: Context) -> None:
     Raises:
         Refused: rows have values that it could not keep.
     """
-    if not isinstance(ctx.plan, BaseOperationsPlan):
+    operations = plan_operations(ctx.plan) if isinstance(ctx.plan, BaseOperationsPlan) else ()
+    if not any(each.rollback_losses for each in operations):
         return
     async with ctx.read_connection() as conn:
-        counted = await count_rollback_losses(conn, plan_operations(ctx.plan), seconds=RECHECK_TIMEOUT)
+        counted = await count_rollback_losses(conn, operations, seconds=RECHECK_TIMEOUT)
     if counted.found:
         raise Refused(
             f"a rollback would lose values: {'; '.join(counted.found)}",

@@ -1,5 +1,6 @@
 """What the steps of operations read from the catalog and from the tables."""
 
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -306,21 +307,27 @@ async def read_notes(conn: Connection, operations: Iterable[Operation]) -> list[
     return found
 
 
+_SAMPLE_SECONDS = 0.5
+"""Seconds at least to read the values of rows that were counted."""
+
+
 async def count_rollback_losses(
     conn: Connection, operations: Iterable[Operation], *, seconds: float
 ) -> CountedViolations:
     """Counts the rows that a rollback now could not keep as they are.
 
     Args:
-        seconds: for each kind of them.
+        seconds: for all of them; an operator waits.
     """
     found, uncounted = [], []
+    ends = time.monotonic() + seconds
     for operation, loss in ((each, loss) for each in operations for loss in each.rollback_losses):
-        count = await _count(conn, operation, loss, seconds)
+        left = ends - time.monotonic()
+        count = await _count(conn, operation, loss, left) if left > 0 else None
         if count is None:
             uncounted.append(f"whether {loss.what} is not known within {seconds:g} s")
         elif count:
-            values = await _read_sample(conn, operation, loss, seconds)
+            values = await _read_sample(conn, operation, loss, max(_SAMPLE_SECONDS, ends - time.monotonic()))
             found.append(f"{loss.what}: {count_up_to(count, MAX_VIOLATIONS, 'row')}{values}")
     return CountedViolations(tuple(found), tuple(uncounted))
 
@@ -357,7 +364,7 @@ async def _count(
 ) -> int | None:
     try:
         async with conn.transaction(readonly=True):
-            await conn.execute(f"SET LOCAL statement_timeout = {round(seconds * 1000)}")
+            await conn.execute(f"SET LOCAL statement_timeout = {max(1, round(seconds * 1000))}")
             for setting in operation.settings:
                 await conn.execute(setting)
             query = violation.query if isinstance(violation, Violation) else await _orphans_query(conn, violation)

@@ -135,7 +135,7 @@ async def test_an_operator_filters_opens_switches_the_region_and_comes_back(flee
         # Without a plan file: the copy that is stored with the release, the addresses from the environment.
         await terminal.wait_for(PLAN_NAME, "region eu 1/2", "✔ DONE", "> opens region us, the one after this")
         terminal.press("q")
-        await terminal.wait_for("region us is next")
+        await terminal.wait_for("region us follows")
         terminal.press(">")
         await terminal.wait_for("region us 2/2", "PLANNED", "agent none")
         terminal.press("R")

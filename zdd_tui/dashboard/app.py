@@ -413,6 +413,9 @@ class ZddApp(App[int]):
         action = find_action(action_id)
         if action.mutating and self._opening is not None:
             self._run_while_opening(action)
+        elif action_id == "rollback" and self._is_fleet_shown and self._fleet_screen is not None:
+            key = self.action_controller.keys[action_id]
+            self._fleet_screen.show_message(f"open the release first; {key} rolls it back there", TextStyle.WARN)
         else:
             self.action_controller.run_action(action_id)
 

@@ -145,6 +145,9 @@ async def test_over_the_list_no_key_concerns_the_release_behind_it() -> None:
         await pilot.pause()
         assert "Enter confirm" not in screen_text(app)
         assert not release.sent_commands
+        await pilot.press("escape", "R")
+        await pilot.pause()
+        assert "open the release first; R rolls it back there" in screen_text(app)
 
 
 async def test_a_late_answer_does_not_replace_the_release_chosen_after_it() -> None:

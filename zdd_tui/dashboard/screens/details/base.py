@@ -319,16 +319,7 @@ class DetailScreen(ActionScreen[None], HasPage):
         age = source.age(context.now)
         stale = source.is_stale(context.now, limit)
         text = "not read yet" if age is None else f"{format_source_age(age, stale=stale)} old"
-        environment = board.plan.environment.upper()
-        badge: Line = (
-            ((f" ■ {sanitize(environment)} ", TextStyle.ALARM), ("  ", TextStyle.NORMAL))
-            if board.plan.is_production
-            else ()
-        )
-        names = ", ".join(short_name(each.name) for each in board.lost_sources(context.now))
-        lost: Line = ((f"✗ lost: {names}  ", TextStyle.BAD),) if names else ()
-        region: Line = ((f"region {plan_region}  ", TextStyle.STRONG),) if (plan_region := board.plan.region) else ()
-        right: Line = (*lost, *region, *badge, (text, TextStyle.WARN if stale else TextStyle.DIM))
+        right: Line = (*self.place_line(board, context), (text, TextStyle.WARN if stale else TextStyle.DIM))
         stop = self.stop_line(board, context)
         room = cells - line_width(right) - 1
         crumbs = self.crumb_line(board, room - line_width(stop))
@@ -341,6 +332,30 @@ class DetailScreen(ActionScreen[None], HasPage):
             return ()
         text = f"✗ STOPPED: {sanitize(record.release.breach.title)}"
         return ("  ", TextStyle.NORMAL), (text, TextStyle.BAD)
+
+    def short_heading(self, board: DashboardState, cells: int) -> str:
+        """The heading where it does not fit; it may be wider than `cells` all the same."""
+        return self.heading(board)
+
+    def status_title(self, board: DashboardState, context: RenderContext, cells: int, status: Line) -> Line:
+        """A title with a state of the page's own in place of an age. The heading is cut first, then the state."""
+        place, stop = self.place_line(board, context), self.stop_line(board, context)
+        room = cells - line_width(stop) - line_width(status) - line_width(place) - 3
+        crumbs = self.crumb_line(board, room)
+        if line_width(crumbs) > room:
+            crumbs = ((sanitize(self.short_heading(board, room)), TextStyle.STRONG),)
+        left = clip((*crumbs, *stop, ("  ", TextStyle.NORMAL), *status), cells - line_width(place) - 1)
+        return justify(left, place, cells)
+
+    @staticmethod
+    def place_line(board: DashboardState, context: RenderContext) -> Line:
+        """Which sources are lost, the region, and production: at the right edge of every title."""
+        names = ", ".join(short_name(each.name) for each in board.lost_sources(context.now))
+        lost: Line = ((f"✗ lost: {names}  ", TextStyle.BAD),) if names else ()
+        region: Line = ((f"region {board.plan.region}  ", TextStyle.STRONG),) if board.plan.region else ()
+        environment = sanitize(board.plan.environment.upper())
+        badge: Line = ((f" ■ {environment} ", TextStyle.ALARM), ("  ", TextStyle.NORMAL))
+        return (*lost, *region, *(badge if board.plan.is_production else ()))
 
     def crumb_line(self, board: DashboardState, cells: int) -> Line:
         """Release and open screens, the present one last; the first ones are left out where they do not fit."""

@@ -10,7 +10,14 @@ from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, 
 from zdd_tui.dashboard.screens.dialog import FollowingStopped, PageView
 from zdd_tui.dashboard.state import PODS_STALE_SECONDS, Clock, DashboardState, Observed, RenderContext, StateSource
 from zdd_tui.dashboard.terminal.display_options import DisplayOptions
-from zdd_tui.dashboard.widgets.drawing.line import LazyLines, Line, TextStyle, clip, error_lines, line_width, sanitize
+from zdd_tui.dashboard.widgets.drawing.line import (
+    LazyLines,
+    Line,
+    TextStyle,
+    error_lines,
+    sanitize,
+    truncate_start,
+)
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.queries import LogLine, LogQuery, LogTail, LogView
 
@@ -19,6 +26,8 @@ REFRESH_INTERVAL = 0.5
 
 SLOW_REFRESH_INTERVAL = 1.0
 """The same on a slow connection."""
+
+_MIN_POD_CELLS = 6
 
 MAX_WRAPPED_LINES = 300
 """Lines shown while they are wrapped, the newest ones."""
@@ -81,7 +90,15 @@ class LogScreen(DetailScreen):
             self.redraw()
 
     def heading(self, board: DashboardState) -> str:
-        return f"{'previous log' if self._query.previous else 'log'} of {self._query.pod}"
+        return self._kind + self._query.pod
+
+    def short_heading(self, board: DashboardState, cells: int) -> str:
+        """The end of a pod's name tells it apart."""
+        return self._kind + truncate_start(self._query.pod, max(_MIN_POD_CELLS, cells - len(self._kind)))
+
+    @property
+    def _kind(self) -> str:
+        return "previous log of " if self._query.previous else "log of "
 
     def age_source(self, board: DashboardState) -> tuple[Observed[object], float]:
         return board.workload, PODS_STALE_SECONDS
@@ -90,11 +107,10 @@ class LogScreen(DetailScreen):
         newest = self._tail.snapshot() if self._tail is not None else self._shown
         status = log_status_line(newest)
         if not self._is_following:
-            stopped = f"‖ not following, {newest.total - self._shown.total:,} newer"
-            status = ((stopped, TextStyle.WARN), *_dropped_text(newest))
-        stop = self.stop_line(board, context)
-        crumbs = self.crumb_line(board, cells - line_width(stop) - line_width(status) - 2)
-        return clip((*crumbs, *stop, ("  ", TextStyle.NORMAL), *status), cells)
+            dropped = f", {newest.dropped:,} dropped" if newest.dropped else ""
+            stopped = f"‖ not following, {newest.total - self._shown.total:,} newer{dropped}"
+            status = ((stopped, TextStyle.WARN),)
+        return self.status_title(board, context, cells, status)
 
     def page_dependencies(self, board: DashboardState) -> tuple[object, ...]:
         return (self._shown,)
@@ -146,17 +162,14 @@ class LogScreen(DetailScreen):
 
 
 def log_status_line(view: LogView) -> Line:
-    """``▶ following  1,204 lines, 204 dropped``."""
+    """``▶ following  204 dropped of 1,204 lines``: what is missing comes first, because a narrow title ends there."""
     glyph, style = _STATES[view.state]
+    dropped: Line = ((f"{view.dropped:,} dropped of ", TextStyle.WARN),) if view.dropped else ()
     return (
-        (f"{glyph} {view.state}", style),
-        (f"  {count_noun(view.total, 'line')}", TextStyle.NORMAL),
-        *_dropped_text(view),
+        (f"{glyph} {view.state}  ", style),
+        *dropped,
+        (count_noun(view.total, "line"), TextStyle.NORMAL),
     )
-
-
-def _dropped_text(view: LogView) -> Line:
-    return ((f", {view.dropped:,} dropped", TextStyle.WARN),) if view.dropped else ()
 
 
 _STATES = {

@@ -11,7 +11,7 @@ from zdd_tui.dashboard.screens.details.log import REFRESH_INTERVAL, SLOW_REFRESH
 from zdd_tui.dashboard.screens.dialog import FollowingStopped, PageView
 from zdd_tui.dashboard.state import PODS_STALE_SECONDS, Clock, DashboardState, Observed, RenderContext, StateSource
 from zdd_tui.dashboard.terminal.display_options import DisplayOptions
-from zdd_tui.dashboard.widgets.drawing.line import LazyLines, Line, TextStyle, clip, fit, sanitize
+from zdd_tui.dashboard.widgets.drawing.line import LazyLines, Line, TextStyle, fit, sanitize
 from zdd_tui.dashboard.widgets.panes.pod_rows import build_pod_rows
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.merged_log import MergedLog, PodLine, filter_lines, select_pods
@@ -131,9 +131,8 @@ class VersionLogScreen(DetailScreen):
     # --- drawing -----------------------------------------------------------------------------------------------------
 
     def heading(self, board: DashboardState) -> str:
-        count = len(self._tails)
         version = self._version if self._version == ALL_VERSIONS else f"version {self._version}"
-        return f"logs of {version}, {count_noun(count, 'pod')}"
+        return f"logs of {version}"
 
     def age_source(self, board: DashboardState) -> tuple[Observed[object], float]:
         return board.workload, PODS_STALE_SECONDS
@@ -142,12 +141,12 @@ class VersionLogScreen(DetailScreen):
         parts = ["errors only"] if self._errors_only else []  # first, because it hides lines
         parts += [f"filter “{sanitize(self._filter)}”"] if self._filter else []
         parts += ["previous containers"] if self._previous else []
-        parts += [count_noun(self._log.total, "line")]
-        parts += [f"{self._log.dropped:,} dropped"] if self._log.dropped else []
+        dropped = f"{self._log.dropped:,} dropped of " if self._log.dropped else ""
+        parts += [dropped + count_noun(self._log.total, "line")]
+        parts += [count_noun(len(self._tails), "pod")]
         parts += [f"{self._left_out} pods not followed"] if self._left_out else []
         state = ("▶ following", TextStyle.RUNNING) if self._is_following else ("‖ not following", TextStyle.WARN)
-        head: Line = ((sanitize(self.heading(board)), TextStyle.STRONG), *self.stop_line(board, context))
-        return clip((*head, ("  ", TextStyle.NORMAL), state, (f"  {', '.join(parts)}", TextStyle.NORMAL)), cells)
+        return self.status_title(board, context, cells, (state, (f"  {', '.join(parts)}", TextStyle.NORMAL)))
 
     def page_dependencies(self, board: DashboardState) -> tuple[object, ...]:
         return self._shown, tuple((name, tail.snapshot().error) for name, tail in self._tails.items())

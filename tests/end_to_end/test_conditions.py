@@ -179,6 +179,7 @@ async def test_case_a3_a_lost_flag_is_restored_and_audited(tmp_path: Path) -> No
         await assert_both_sides_agree(env)
 
 
+@pytest.mark.slow
 async def test_a_cluster_that_does_not_respond_delays_no_breach_of_a_flag(tmp_path: Path) -> None:
     async with start_release(tmp_path, "expand", "dual-write") as (env, _store, driver), connect_redis(env) as client:
         cluster, write = env.processes["cluster"], (await client.keys("ff:*write*"))[0]

@@ -23,7 +23,7 @@ from zdd_tui.backends.postgres.gate_queries import read_newest_key, snapshot_mar
 from zdd_tui.backends.redis_changes import find_flag_writer
 from zdd_tui.backends.store.conditions import load_baseline, save_baseline, save_conditions
 from zdd_tui.engine.conditions.comparison import RowComparison, describe_written_rows
-from zdd_tui.engine.conditions.operations import KINDS, OperationObjects, describe_missed_rows
+from zdd_tui.engine.conditions.operations import KINDS, MadeObjects, describe_missed_rows
 from zdd_tui.engine.conditions.sources import (
     DatabaseSource,
     FlagSource,
@@ -35,6 +35,7 @@ from zdd_tui.engine.conditions.sources import (
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.restore import restore_flag, restore_trigger
 from zdd_tui.engine.runner import ReleaseHolder
+from zdd_tui.model.ddl.names import witness_functions
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import BackendError, StaleEpoch, StepFailed
 from zdd_tui.model.plan.base import Plan
@@ -90,6 +91,9 @@ RESTORE_TIMEOUT = 2.0
 ROWS_AGREE = "rows agree"
 """The reading of a comparison that found rows which differ."""
 
+
+_NOTED = (*KINDS, ConditionKind.TRIGGER)
+"""What is compared with how the release has made it."""
 
 _RESTORED = (
     ConditionKind.FLAG,
@@ -163,7 +167,7 @@ class ConditionMonitor:
         )
         self._flags = FlagSource(ctx, self._changed[System.REDIS].set) if System.REDIS in systems else None
         self._database = DatabaseSource(ctx, self._changed[System.POSTGRESQL].set)
-        self._objects = OperationObjects(ctx, ())
+        self._objects = MadeObjects(ctx, ())
         self._comparison = RowComparison(ctx, self._compare_all, self._changed[System.POSTGRESQL].set)
 
     async def run(self) -> None:
@@ -175,8 +179,9 @@ class ConditionMonitor:
         record = await self._ctx.store.read()
         self._readings = {reading.name: reading for reading in record.conditions}
         async with self._ctx.read_connection() as conn:
-            self._baseline = await load_baseline(conn, self._ctx.store.release_id)
-        self._objects = OperationObjects(self._ctx, self._baseline)
+            stored = await load_baseline(conn, self._ctx.store.release_id)
+        self._baseline = [each for each in stored if not each.condition]
+        self._objects = MadeObjects(self._ctx, stored)
         self._is_loaded.set()
         tasks = [asyncio.create_task(self._database.run())]
         if self._cluster is not None:
@@ -204,14 +209,21 @@ class ConditionMonitor:
                 async with asyncio.timeout(CHECK_INTERVAL):
                     await changed.wait()
             changed.clear()
-            await self._check(system)
+            async with self._check_locks[system]:
+                await self._check(system)
             await asyncio.sleep(MIN_INTERVAL)
 
     async def refresh(self) -> None:
         """Reads every system now and checks, so that an old reading neither opens nor refuses a command."""
         await self._is_loaded.wait()
-        await asyncio.gather(self._database.read(), self._read_again(self._list_required()))
-        for system in self._changed:
+        await asyncio.gather(*map(self._refresh_system, self._check_locks))
+
+    async def _refresh_system(self, system: System) -> None:
+        async with self._check_locks[system]:
+            if system is System.POSTGRESQL:
+                await self._database.read()
+            else:
+                await self._read_again(self._list_required(system))
             await self._check(system, unknown_after=0.0)
 
     # --- evaluation ------------------------------------------------------------------------------------------------
@@ -297,7 +309,7 @@ class ConditionMonitor:
         assert facts is not None
         match condition.kind:
             case ConditionKind.TRIGGER:
-                return find_disabled_trigger(condition, facts)
+                return find_disabled_trigger(condition, facts, self._objects.expected(condition))
             case ConditionKind.SCHEMA:
                 assert self._database.relied is not None
                 return find_changed_schema(
@@ -319,32 +331,31 @@ class ConditionMonitor:
         return self._holder.release.status(step).has_effect
 
     async def _check(self, system: System, unknown_after: float = UNKNOWN_AFTER) -> None:
-        """One check of every condition of a system. Only what is recorded waits for another system.
+        """One check of every condition of a system; call it with its lock held. Only a record waits for other systems.
 
         Args:
             unknown_after: seconds without its source until a condition is unknown.
         """
-        async with self._check_locks[system]:
-            if system is System.POSTGRESQL:
-                async with self._record_lock:
-                    await self._save_baseline(self._list_required(system))
-            suspects = self._find_new_breaches(system, unknown_after)
-            breaches = []
-            if suspects:
-                # A watch may be behind our own step: only what a direct reading shows is a breach.
-                await self._read_again(list(suspects))
-                if any(each.kind in KINDS for each in suspects):
-                    # A step of ours may just have changed the object, and its record follows.
-                    await asyncio.sleep(OBJECT_RECHECK_DELAY)
-                    await self._database.read()
-                breaches = list(self._find_new_breaches(system, unknown_after).items())
-                self._stop_progress(breaches)
+        if system is System.POSTGRESQL:
             async with self._record_lock:
-                await self._record_breaches(breaches)
-                await self._restore_breached(self._list_required(system))
-                required = self._list_required(system)
-                evaluated = {each.name: self._evaluate(each, unknown_after) for each in required}
-                await self._update_others(required, evaluated)
+                await self._save_baseline(self._list_required(system))
+        suspects = self._find_new_breaches(system, unknown_after)
+        breaches = []
+        if suspects:
+            # A watch may be behind our own step: only what a direct reading shows is a breach.
+            await self._read_again(list(suspects))
+            if any(each.kind in KINDS for each in suspects):
+                # A step of ours may just have changed the object, and its record follows.
+                await asyncio.sleep(OBJECT_RECHECK_DELAY)
+                await self._database.read()
+            breaches = list(self._find_new_breaches(system, unknown_after).items())
+            self._stop_progress(breaches)
+        async with self._record_lock:
+            await self._record_breaches(breaches)
+            await self._restore_breached(self._list_required(system))
+            required = self._list_required(system)
+            evaluated = {each.name: self._evaluate(each, unknown_after) for each in required}
+            await self._update_others(required, evaluated)
 
     def _find_new_breaches(self, system: System, unknown_after: float) -> dict[Condition, ConditionFinding]:
         return {
@@ -382,9 +393,10 @@ class ConditionMonitor:
         facts, relied = self._database.facts, self._database.relied
         if facts.value is not None:
             made = [
-                each for each in required if each.kind in KINDS and facts.began_at >= self._required[each.name].since
+                each for each in required if each.kind in _NOTED and facts.began_at >= self._required[each.name].since
             ]
-            await self._objects.note(made, facts.value)
+            if await self._objects.note(made, facts.value):
+                await save_baseline(self._ctx.store, [*self._baseline, *self._objects.noted])
         entry = next((self._required[each.name] for each in required if each.kind is ConditionKind.SCHEMA), None)
         if entry is None or facts.value is None or relied is None or facts.began_at < entry.since:
             return
@@ -398,7 +410,7 @@ class ConditionMonitor:
         fresh = select_baseline(relied, facts.value, with_indexes=with_indexes)
         known = {(each.kind, each.key) for each in self._baseline}
         self._baseline += [each for each in fresh if (each.kind, each.key) not in known]
-        await save_baseline(self._ctx.store, self._baseline)
+        await save_baseline(self._ctx.store, [*self._baseline, *self._objects.noted])
 
     def _has_built_indexes(self) -> bool:
         release = self._holder.release
@@ -477,7 +489,7 @@ class ConditionMonitor:
                 words = [each.rpartition(".")[2] for each in (condition.subject, condition.table) if each]
                 if isinstance(self._ctx.plan, Plan):
                     change = self._ctx.plan.change
-                    words += [change.table.name, change.target_table.name]
+                    words += [change.table.name, change.target_table.name, *witness_functions(self._ctx.plan)]
                 async with self._ctx.read_connection() as conn:
                     return await find_schema_changer(conn, words)
         except (TimeoutError, BackendError, *CONNECTION_ERRORS):
@@ -509,7 +521,9 @@ class ConditionMonitor:
                         assert self._database.facts.value is not None, "the breach was found in it"
                         restored = await self._objects.restore(condition, self._database.facts.value)
                     else:
+                        assert self._database.facts.value is not None, "the breach was found in it"
                         restored = await restore_trigger(self._ctx, condition)
+                        restored = restored or await self._objects.restore(condition, self._database.facts.value)
             except StaleEpoch:
                 raise
             except (TimeoutError, BackendError, StepFailed) as error:

@@ -231,6 +231,8 @@ async def test_a_disabled_or_dropped_trigger_is_restored_and_no_row_is_wrong(
             before = len(audit(await driver.read_record(), "holds again"))
             # What V1 would write meanwhile, unseen: the new side of this row stays as it was.
             also = "UPDATE users SET first_name = first_name || 'x' WHERE id = 1"
+            if statement.startswith(replaced):
+                also += "; DELETE FROM users WHERE id = 2"
             task = asyncio.create_task(execute(env, f"{statement}; {also}"))
             _record, seconds = await wait_for_breach(driver, f"trigger {name}")
             print(f"noticed after {seconds:.2f} s")
@@ -248,6 +250,7 @@ async def test_a_disabled_or_dropped_trigger_is_restored_and_no_row_is_wrong(
             await assert_both_sides_agree(env)
         record = await driver.read_record()
         assert any("probably by role" in line and "application psql" in line for line in audit(record, "breach"))
+        assert any("or its function was replaced; probably by role" in line for line in audit(record, "breach"))
         await finish(driver, "cutover")
 
 

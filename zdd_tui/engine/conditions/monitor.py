@@ -8,7 +8,7 @@ Each system is read and checked by itself, so that one that does not respond del
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -247,6 +247,11 @@ class ConditionMonitor:
         }
         return [each for each in required if system in (None, system_of(each.kind))]
 
+    def _is_required(self, condition: Condition) -> bool:
+        """Whether it still was when the conditions were listed last."""
+        known = self._required.get(condition.name)
+        return known is not None and known.condition == condition
+
     def _observation(self, condition: Condition) -> SourceState[object]:
         observation: object
         match condition.kind:
@@ -262,8 +267,10 @@ class ConditionMonitor:
         return observation  # type: ignore[return-value]  # each kind reads the value of its own source
 
     def _evaluate(self, condition: Condition, unknown_after: float) -> Evaluation | None:
-        """None: the facts are not new enough, and the last status stays."""
+        """None: the facts are not new enough, or the release has gone on; the last status stays."""
         observation, now = self._observation(condition), time.monotonic()
+        if not self._is_required(condition):
+            return None
         if observation.error:
             if now - observation.failed_at < unknown_after:
                 return None
@@ -336,10 +343,10 @@ class ConditionMonitor:
         Args:
             unknown_after: seconds without its source until a condition is unknown.
         """
+        required = self._list_required(system)
         if system is System.POSTGRESQL:
-            async with self._record_lock:
-                await self._save_baseline(self._list_required(system))
-        suspects = self._find_new_breaches(system, unknown_after)
+            await self._save_baseline(required)
+        suspects = self._find_new_breaches(required, unknown_after)
         breaches = []
         if suspects:
             # A watch may be behind our own step: only what a direct reading shows is a breach.
@@ -348,7 +355,10 @@ class ConditionMonitor:
                 # A step of ours may just have changed the object, and its record follows.
                 await asyncio.sleep(OBJECT_RECHECK_DELAY)
                 await self._database.read()
-            breaches = list(self._find_new_breaches(system, unknown_after).items())
+                self._list_required()
+                await self._save_baseline(list(suspects))  # one that is only not noted yet is no breach
+            self._list_required()
+            breaches = list(self._find_new_breaches(suspects, unknown_after).items())
             self._stop_progress(breaches)
         async with self._record_lock:
             await self._record_breaches(breaches)
@@ -357,10 +367,12 @@ class ConditionMonitor:
             evaluated = {each.name: self._evaluate(each, unknown_after) for each in required}
             await self._update_others(required, evaluated)
 
-    def _find_new_breaches(self, system: System, unknown_after: float) -> dict[Condition, ConditionFinding]:
+    def _find_new_breaches(
+        self, conditions: Iterable[Condition], unknown_after: float
+    ) -> dict[Condition, ConditionFinding]:
         return {
             each: evaluation[1]
-            for each in self._list_required(system)
+            for each in conditions
             if (evaluation := self._evaluate(each, unknown_after)) is not None
             and evaluation[1] is not None
             and self._is_new_breach(each.name, evaluation)
@@ -393,11 +405,14 @@ class ConditionMonitor:
         facts, relied = self._database.facts, self._database.relied
         if facts.value is not None:
             made = [
-                each for each in required if each.kind in _NOTED and facts.began_at >= self._required[each.name].since
+                each
+                for each in required
+                if each.kind in _NOTED and self._is_required(each) and facts.began_at >= self._required[each.name].since
             ]
             if await self._objects.note(made, facts.value):
                 await save_baseline(self._ctx.store, [*self._baseline, *self._objects.noted])
-        entry = next((self._required[each.name] for each in required if each.kind is ConditionKind.SCHEMA), None)
+        schema = [each for each in required if each.kind is ConditionKind.SCHEMA and self._is_required(each)]
+        entry = self._required[schema[0].name] if schema else None
         if entry is None or facts.value is None or relied is None or facts.began_at < entry.since:
             return
         with_indexes = self._has_built_indexes()

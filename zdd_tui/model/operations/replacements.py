@@ -110,6 +110,59 @@ def drop_with_table(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
     )
 
 
+def make_room(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
+    """The operations, where an index gets the name of one that goes with a column which the migration drops before.
+
+    That one exists until cleanup; it gets another name before the new one is built.
+    """
+    dropped: dict[ObjectKey, list[str]] = {}
+    result = []
+    for operation in operations:
+        if operation.on is not None:
+            names = dropped.setdefault(operation.on, [])
+            names += [each.names[-1] for each in operation.drops if each.kind == "table column"]
+        steps = [
+            each
+            for step in operation.steps
+            for each in (_room_for(step, dropped) if step.mode is StepMode.BUILD_INDEX else (step,))
+        ]
+        result.append(replace(operation, steps=tuple(steps)))
+    return tuple(result)
+
+
+def _room_for(build: OperationStep, dropped: dict[ObjectKey, list[str]]) -> tuple[OperationStep, ...]:
+    """The step that builds an index, after the one that renames the index of dropped columns."""
+    relation = parse_sql(build.statements[0]).stmts[0].stmt.index_stmt.relation
+    schema = [relation.schemaname] if relation.schemaname else []
+    columns = [
+        column
+        for table, names in dropped.items()
+        if table.name == relation.relname and (not schema or schema == [table.schema])
+        for column in names
+    ]
+    if not columns:
+        return (build,)
+    old = old_object_name(build.index)
+    there, archived = (name_sql(*schema, each) for each in (build.index, old))
+    listed = ", ".join(quote_literal(name) for each in columns for name in (each, old_object_name(each)))
+    found = (
+        "SELECT EXISTS (SELECT FROM pg_index x JOIN pg_attribute a ON a.attrelid = x.indrelid AND NOT a.attisdropped"
+        f" WHERE x.indexrelid = to_regclass({quote_literal(there)}) AND x.indrelid = to_regclass("
+        f"{quote_literal(build.table)}) AND a.attname IN ({listed}) AND (a.attnum = ANY (x.indkey::int2[]) OR EXISTS ("
+        "SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = x.indexrelid"
+        " AND d.refobjid = x.indrelid AND d.refobjsubid = a.attnum)))"
+    )
+    room = OperationStep(
+        build.phase,
+        f"index {build.index} of dropped columns makes room",
+        (f"ALTER INDEX {there} RENAME TO {name_sql(old)}",),
+        (f"ALTER INDEX {archived} RENAME TO {name_sql(build.index)}",),
+        only_if=found,
+        settings=build.settings,
+    )
+    return (room, build)
+
+
 def repeat_overtaken(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
     """A setting of expand is set again in contract where an earlier one of the same has been put off until there.
 

@@ -50,7 +50,7 @@ class Scope:
         type_names: the name that a type has until contract, by the one that the migration has given to it.
         moved_types: types whose name another one may take in contract, by the name until then.
         removed_types: types that the migration drops.
-        removed_indexes: indexes that the migration drops, each as SQL.
+        removed_indexes, removed_views: indexes and plain views that the migration drops, each as SQL.
     """
 
     settings: dict[str, str] = field(default_factory=dict)
@@ -72,6 +72,7 @@ class Scope:
     moved_types: set[ObjectKey] = field(default_factory=set)
     removed_types: set[ObjectKey] = field(default_factory=set)
     removed_indexes: list[str] = field(default_factory=list)
+    removed_views: list[str] = field(default_factory=list)
     _index_names: dict[str, set[str]] = field(default_factory=dict)
 
     def relation_key(self, relation: Any) -> ObjectKey:

@@ -18,7 +18,7 @@ from tests.support.operations import (
 from zdd_tui.checks.operations import check_operation_rows
 from zdd_tui.engine.steps.operations import CheckRows, RunOperation
 from zdd_tui.model.errors import PlanError, StepFailed
-from zdd_tui.model.operations.registry import plan_operations
+from zdd_tui.model.operations.registry import numbered_steps, plan_operations
 from zdd_tui.model.phase import Phase
 from zdd_tui.testbed.servers import PostgresServer
 
@@ -533,6 +533,24 @@ async def test_a_new_partition_that_holds_rows_stays(pg_dsn: str, db: asyncpg.Co
     assert await db.fetchval("SELECT count(*) FROM par") == 1
 
 
+@pytest.mark.parametrize(
+    ("view", "reason"),
+    [
+        ("VIEW v AS SELECT p.id FROM (SELECT * FROM pages) AS p", r"\* shows every column"),
+        ("MATERIALIZED VIEW v AS SELECT title FROM pages", "would be computed again"),
+    ],
+)
+def test_a_view_that_cannot_change_with_a_type_is_refused(view: str, reason: str) -> None:
+    change = "ALTER TABLE pages ALTER title TYPE jsonb USING title::jsonb"
+    with pytest.raises(PlanError, match=reason):
+        plan_operations(plan_of("postgresql://localhost/x", change, f"CREATE {view}"))
+    if "*" in view:
+        with pytest.raises(PlanError, match=reason):
+            plan_operations(plan_of("postgresql://localhost/x", "ALTER TABLE pages DROP title", f"CREATE {view}"))
+    others = "CREATE VIEW v AS SELECT count(*) FROM pages; CREATE MATERIALIZED VIEW w AS SELECT * FROM v"
+    assert plan_operations(plan_of("postgresql://localhost/x", change, others))
+
+
 REFUSED_BEFORE_THE_START = {
     "ALTER TABLE pages ALTER title TYPE text": "column title of pages is used by view titles",
     "DROP VIEW titles; ALTER TABLE pages ALTER title TYPE varchar(5)": "is used by materialized view stored",
@@ -553,6 +571,33 @@ async def test_what_would_stop_in_the_middle_is_refused_before_the_start(
     with pytest.raises(StepFailed, match=REFUSED_BEFORE_THE_START[migration]):
         async with open_context(plan_of(pg_dsn, migration)) as ctx:
             await CheckRows().run(ctx, handle(0))
+
+
+async def test_a_materialized_view_can_be_refreshed_while_it_is_replaced(pg_dsn: str, db: asyncpg.Connection) -> None:
+    """As by triggers of running code: every step leaves one with a unique index, and is undone likewise."""
+    await db.execute(
+        "CREATE TABLE pages (id int PRIMARY KEY); INSERT INTO pages VALUES (1);"
+        "CREATE MATERIALIZED VIEW stored AS SELECT id FROM pages; CREATE UNIQUE INDEX stored_id ON stored (id)"
+    )
+    plan = plan_of(
+        pg_dsn,
+        "DROP MATERIALIZED VIEW stored; CREATE MATERIALIZED VIEW stored AS SELECT id, 2 AS n FROM pages",
+        "CREATE UNIQUE INDEX stored_id ON stored (id)",
+    )
+
+    async def refresh() -> None:
+        await db.execute("REFRESH MATERIALIZED VIEW CONCURRENTLY stored")
+        assert await db.fetchval("SELECT id FROM stored") == 1
+
+    async with open_context(plan) as ctx:
+        handles = [handle(number) for number, _ in numbered_steps(plan, Phase.EXPAND)]
+        for each in handles:
+            await RunOperation().run(ctx, each)
+            await refresh()
+        assert await db.fetchval("SELECT n FROM stored") == 2
+        for each in reversed(handles):
+            await RunOperation().undo(ctx, each)
+            await refresh()
 
 
 @pytest.mark.parametrize("before", ["DROP TABLE children", "ALTER TABLE children DROP CONSTRAINT c"])

@@ -57,6 +57,7 @@ from zdd_tui.model.operations.replacements import (
     make_room,
     merge_replacements,
     repeat_overtaken,
+    require_named_columns,
 )
 from zdd_tui.model.operations.rights import RIGHT_READERS
 from zdd_tui.model.operations.routines import ROUTINE_READERS
@@ -315,6 +316,7 @@ def _finish(operations: list[Operation], options: OperationOptions) -> tuple[Ope
         PlanError: two indexes would get the same name.
     """
     merged = make_room(repeat_overtaken(drop_with_table(merge_replacements(drop_cascaded(operations, options)))))
+    require_named_columns(merged)
     seen: set[tuple[str, str]] = set()
     for step in (step for operation in merged for step in operation.steps if step.mode is StepMode.BUILD_INDEX):
         key = (step.table.rpartition(".")[0], step.index)

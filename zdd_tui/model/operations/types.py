@@ -30,6 +30,7 @@ from zdd_tui.model.operations.base import (
 )
 from zdd_tui.model.operations.direct_types import NEVER, is_direct_query, narrow_again
 from zdd_tui.model.operations.generated import derived_name, differs, function_name, function_sql, prefixed_column
+from zdd_tui.model.operations.replacements import shows_all_columns
 from zdd_tui.model.operations.scope import ObjectKey
 from zdd_tui.model.operations.type_swap import (
     ColumnNames,
@@ -212,14 +213,15 @@ def combine_type_changes(operations: Iterable[Operation], types: TypeSwap) -> tu
     when the columns swap.
 
     Raises:
-        PlanError: they do not belong to the same settings of the session, or a materialized view is made for them.
+        PlanError: they do not belong to the same settings of the session; or a view is made for them that is
+            materialized, or shows every column.
     """
     found = list(operations)
     numbers = [number for number, each in enumerate(found) if isinstance(each, TypeOperation)]
     changes = [change for number in numbers for change in found[number].changes]  # type: ignore[attr-defined]
     created = [each for each in found[numbers[0] :] if each.creates is not None] if numbers else []
     views = [(each, view) for each in created if (view := _created_view(each))]
-    _require_no_stored_rows(created, changes)
+    _require_plain_views(created, changes)
     if types.forward and any(NEW in each.text for each, _ in views):
         raise PlanError(
             f"{views[0][0].summary}: it names a type whose name changes in contract",
@@ -247,20 +249,32 @@ def _created_view(operation: Operation) -> str:
     return relation_sql(statement.view_stmt.view) if statement.HasField("view_stmt") else ""
 
 
-def _require_no_stored_rows(created: Iterable[Operation], changes: Sequence[TypeChange]) -> None:
+def _require_plain_views(created: Iterable[Operation], changes: Sequence[TypeChange]) -> None:
     """
     Raises:
-        PlanError: a materialized view may have rows of a column that changes: it would be computed under a lock.
+        PlanError: a view would show the second column, too; or, materialized, be computed again under a lock.
     """
     for each in created:
-        words = set(re.findall(r"\w+|\*", each.text))
-        used = [one for one in changes if one.key.name in words and words & {one.column, "*"}]
-        if used and each.summary.startswith("create materialized view"):
+        if (view := _VIEW.match(each.summary)) is None:
+            continue
+        words = set(re.findall(r"\w+", each.text))
+        has_star = shows_all_columns(each)
+        used = [one for one in changes if one.key.name in words and (has_star or one.column in words)]
+        if used and has_star:
+            raise PlanError(
+                f"{each.summary}: * shows every column, and {used[0].label}, whose type changes, has a second one until"
+                " cleanup",
+                "name the columns of the view, or create it in a release after this one",
+            )
+        if used and view[1]:
             raise PlanError(
                 f"{each.summary}: it reads {used[0].label}, whose type changes in contract, and would be computed again"
                 " under a lock",
                 "create it in a release after this one",
             )
+
+
+_VIEW = re.compile(r"create (?:or replace )?(materialized )?view ")
 
 
 # --- phases

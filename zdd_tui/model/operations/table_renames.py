@@ -38,7 +38,8 @@ def read_rename_table(statement: Any, text: str, scope: Scope) -> Operation:
     after = replace(key, name=statement.newname)
     if any(before == key and name != after for name, before in scope.tables_before.items()):
         raise PlanError(
-            f"{' '.join(text.split())}: the migration renames the table twice", "write one rename, to the last name"
+            f"{' '.join(text.split())}: the migration renames the table twice",
+            "write one rename, to the last name; or release what is before this one first",
         )
     scope.tables_before[after] = key
     scope.renamed_tables.add(after)

@@ -103,10 +103,10 @@ def plan_operations(plan: BaseOperationsPlan) -> tuple[Operation, ...]:
 def _read_sections(sections: tuple[OperationSection, ...], *, has_rollout: bool) -> tuple[Operation, ...]:
     scope = Scope()
     operations = _read_all(sections, scope, has_rollout=has_rollout)
-    if not scope.tables_before:
-        return operations
-    renamed = Scope(tables_before=dict(scope.tables_before), has_new_names=True)
-    return join_readings(operations, _read_all(sections, renamed, has_rollout=has_rollout))
+    if scope.tables_before:
+        renamed = Scope(tables_before=dict(scope.tables_before), has_new_names=True)
+        operations = join_readings(operations, _read_all(sections, renamed, has_rollout=has_rollout))
+    return make_room(operations)
 
 
 def _read_all(sections: tuple[OperationSection, ...], scope: Scope, *, has_rollout: bool) -> tuple[Operation, ...]:
@@ -333,7 +333,7 @@ def _finish(operations: list[Operation], options: OperationOptions) -> tuple[Ope
     Raises:
         PlanError: two indexes would get the same name.
     """
-    merged = make_room(repeat_overtaken(drop_with_table(merge_replacements(drop_cascaded(operations, options)))))
+    merged = repeat_overtaken(drop_with_table(merge_replacements(drop_cascaded(operations, options))))
     require_named_columns(merged)
     seen: set[tuple[str, str]] = set()
     for step in (step for operation in merged for step in operation.steps if step.mode is StepMode.BUILD_INDEX):

@@ -292,10 +292,18 @@ def join_readings(before: Sequence[Operation], after: Sequence[Operation]) -> tu
     Args:
         before: as read with the names before the renames.
         after: the same operations, with the names after.
+
+    Raises:
+        PlanError: an operation would be another one under the new names.
     """
     first = next(n for n, each in enumerate(before) if _renames_in_contract(each))
     joined = []
     for number, (old, new) in enumerate(zip(before, after, strict=True)):
+        if (len(old.steps), len(old.removes)) != (len(new.steps), len(new.removes)):
+            raise PlanError(
+                f"{old.summary}: not the same work under the old and the new name of the table",
+                "write it in a release of its own, after the rename",
+            )
         steps = tuple(
             replace(theirs, phase=ours.phase)
             if ours.phase is Phase.CLEANUP or (ours.phase is Phase.CONTRACT and number > first)

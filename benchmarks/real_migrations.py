@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import asyncpg
 import yaml
@@ -29,10 +30,10 @@ from zdd_tui.engine.context import Context
 from zdd_tui.engine.runner import ReleaseHolder
 from zdd_tui.model.errors import PlanError, ZddError
 from zdd_tui.model.operations.base import OperationOptions
-from zdd_tui.model.operations.registry import read_operations
+from zdd_tui.model.operations.registry import plan_operations, read_operations
 from zdd_tui.model.operations.removed_use import accept_every_use
 from zdd_tui.model.operations.statements import UndoRequired
-from zdd_tui.model.plan.file import load_plan
+from zdd_tui.model.plan.file import LoadedPlan, load_plan
 from zdd_tui.model.plan.operations import OperationsPlan
 from zdd_tui.model.sql import SqlSyntaxError, parse_sql, split_statements
 from zdd_tui.rehearsal.fake_cluster import fake_cluster
@@ -44,6 +45,9 @@ from zdd_tui.testbed.servers import PostgresServer
 
 _FOLDED_NOW = re.compile(r"'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+[^']*'(?=::timestamp)")
 """A view over ``'now'::timestamp`` holds the moment of its creation, which differs between the two databases."""
+
+Operations: TypeAlias = list[str | dict[str, object]]
+"""Of a plan."""
 
 BRIEF_MODES = ("ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock", "ShareLock")
 """Locks that stop writers."""
@@ -96,12 +100,15 @@ class Databases:
         async with await Store.open(self.zdd) as store:
             await store.migrate()
 
-    async def differences(self) -> tuple[str, ...]:
+    async def compare(self) -> tuple[tuple[str, ...], bool]:
+        """The lines that differ, and whether columns are in another order: one that was changed is the last.
+
+        Such an order is no difference, but a later file may show it: a view over ``*`` lists the columns.
+        """
         programs = self.server.programs_folder
-        expected, found = await dump_definitions(self.plain, programs), await dump_definitions(self.zdd, programs)
-        return compare_definitions(
-            *(sort_columns([_FOLDED_NOW.sub("now", line) for line in each]) for each in (expected, found))
-        )
+        dumps = [await dump_definitions(each, programs) for each in (self.plain, self.zdd)]
+        expected, found = ([_FOLDED_NOW.sub("now", line) for line in each] for each in dumps)
+        return compare_definitions(sort_columns(expected), sort_columns(found)), expected != found
 
     async def _admin(self, *statements: str) -> None:
         conn = await asyncpg.connect(self.server.dsn)
@@ -123,7 +130,7 @@ async def run_plainly(dsn: str, statements: Sequence[str]) -> None:
 
 
 def read_statements(text: str) -> tuple[str, ...]:
-    return tuple(each for each in split_statements(text) if not _is_transaction_control(each))
+    return tuple(split_statements(text))
 
 
 def _is_transaction_control(statement: str) -> bool:
@@ -134,7 +141,7 @@ def _is_transaction_control(statement: str) -> bool:
 class ReadStatements:
     """The operations of a plan, and the statements that cannot be one."""
 
-    operations: list[str | dict[str, object]] = field(default_factory=list)
+    operations: Operations = field(default_factory=list)
     by_hand: int = 0
     refusals: list[str] = field(default_factory=list)
 
@@ -161,9 +168,10 @@ async def run_file(databases: Databases, name: str, text: str) -> FileResult:
         statements = read_statements(text)
     except SqlSyntaxError as error:
         return FileResult(name, "broken", reasons=[f"PostgreSQL cannot read it: {error.reason}"])
-    read = read_plan(statements)
-    executed = len(statements) - len(read.refusals)
-    result = FileResult(name, "done", len(statements), executed, read.by_hand, reasons=read.refusals)
+    counted = tuple(each for each in statements if not _is_transaction_control(each))
+    read = read_plan(counted)
+    executed = len(counted) - len(read.refusals)
+    result = FileResult(name, "done", len(counted), executed, read.by_hand, reasons=read.refusals)
     try:
         await run_plainly(databases.plain, statements)
     except asyncpg.PostgresError as error:
@@ -172,28 +180,61 @@ async def run_file(databases: Databases, name: str, text: str) -> FileResult:
         return result
     if read.refusals:
         result.outcome = "refused"
-    elif statements:
+    elif counted:
         await _run_by_zdd(databases, result, read.operations)
-    if result.outcome == "done" and (differences := await databases.differences()):
-        result.outcome, result.reasons = "wrong", list(differences)
-    if result.outcome != "done":
+    is_same_order = result.outcome == "done"
+    if result.outcome == "done":
+        differences, has_moved = await databases.compare()
+        is_same_order = not has_moved
+        if differences:
+            result.outcome, result.reasons = "wrong", list(differences)
+    if not is_same_order:
         await databases.copy()
     result.seconds = time.monotonic() - began
     return result
 
 
-async def _run_by_zdd(databases: Databases, result: FileResult, operations: list[str | dict[str, object]]) -> None:
+def _load(dsn: str, operations: Operations) -> LoadedPlan:
     document = {
         "name": "file",
         "environment": "test",
-        "database": {"dsn": databases.zdd},
+        "database": {"dsn": dsn},
         "kubernetes": {"deployment": "app", "image": "app:2"},
         "gates": {"soak": "0s"},
         "operations": operations,
     }
+    return load_plan(yaml.safe_dump(document), source="file", environment={})
+
+
+def _find_refusal(operations: Operations) -> str:
+    """Why the statements cannot be one plan; empty where they can."""
+    try:
+        plan = _load("postgresql://x", operations).plan
+        assert isinstance(plan, OperationsPlan)
+        plan_operations(plan)
+    except PlanError as error:
+        return error.title
+    return ""
+
+
+def find_refused_together(operations: Operations) -> list[str]:
+    """The reasons of statements that only beside the others cannot be executed; one for each.
+
+    Such a statement is the last without which a reason is gone.
+    """
+    reasons: list[str] = []
+    rest = list(operations)
+    while rest and (reason := _find_refusal(rest)):
+        without = ([*rest[:n], *rest[n + 1 :]] for n in reversed(range(len(rest))))
+        rest = next((each for each in without if _find_refusal(each) != reason), [])
+        reasons += [reason] * (1 if rest else len(operations) - len(reasons))
+    return reasons
+
+
+async def _run_by_zdd(databases: Databases, result: FileResult, operations: Operations) -> None:
     metrics: list[StepMetrics] = []
     try:
-        loaded = load_plan(yaml.safe_dump(document), source="file", environment={})
+        loaded = _load(databases.zdd, operations)
         assert isinstance(loaded.plan, OperationsPlan)
         accepted = accept_every_use(loaded.plan, "nobody else uses the database")
         plan = loaded.plan.model_copy(update={"accept": accepted})
@@ -208,10 +249,12 @@ async def _run_by_zdd(databases: Databases, result: FileResult, operations: list
                 await walk.run_phase(phase.name)
             await walk.finish()
     except PlanError as error:
-        result.outcome, result.reasons = "refused", [error.title]
-        result.executed = 0
+        result.outcome, result.reasons = "refused", find_refused_together(operations) or [error.title]
+        result.executed -= len(result.reasons)
     except ZddError as error:
         result.outcome, result.reasons = "failed", [" ".join(str(error).split())]
+        if result.reasons[0].startswith("check-rows: "):  # before anything is changed
+            result.outcome, result.executed = "refused", 0
     locks = (seconds for each in metrics for mode, seconds in each.locks.items() if mode in BRIEF_MODES)
     result.lock_ms = 1000 * max(locks, default=0.0)
 
@@ -239,11 +282,15 @@ async def run_directory(arguments: argparse.Namespace, folder: Path, files: Sequ
     return results
 
 
+_DATE_DIGITS, _TIME_DIGITS = 8, 14
+
+
 def _version(file: Path) -> tuple[int, str]:
-    """Files in the order of their numbers; those of a folder each by the folder's name."""
+    """Files in the order of their numbers, a date before a time of that day; those of a folder by the folder's name."""
     name = file.name if re.match(r"V?\d", file.name) else file.parent.name
     number = re.match(r"V?(\d[\d-]*)", name)
-    return (int(number[1].replace("-", "")) if number else 0, name)
+    digits = number[1].replace("-", "") if number else "0"
+    return (int(digits.ljust(_TIME_DIGITS, "9") if len(digits) == _DATE_DIGITS else digits), name)
 
 
 def report(name: str, results: Sequence[FileResult]) -> str:

@@ -4,6 +4,7 @@ Through the real command line's code, on a real PostgreSQL.
 """
 
 import asyncio
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,38 @@ def test_placeholders_of_a_plan_in_sql_are_refused(planner: Planner, pg_dsn: str
     planner.write({"1_a.up.sql": "COMMENT ON TABLE x IS '${HOME}'"})
     execute(pg_dsn, GOLANG)
     assert "the SQL holds ${HOME}" in planner.error()
+
+
+@pytest.mark.parametrize(
+    ("sql", "placeholder"),
+    [
+        ('-- {{ no }}\nCREATE TABLE {{ index .Options "Namespace" }}.x (id int)', '{{ index .Options "Namespace" }}'),
+        ('-- \nCREATE TABLE "it\'s {new}" (id int)', "{new}"),
+        ("\nALTER TABLE t ADD ${COLUMN} int", "${COLUMN}"),
+        ("\nDROP TABLE <%= table [*] %>", "<%= table [*] %>"),
+    ],
+)
+def test_a_template_is_told_by_its_placeholder_and_filled_by_the_command_of_the_error(
+    sql: str, placeholder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "up.sql"
+    file.write_text(sql)
+    assert main(["plan", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert f"{file}:2: {placeholder} is a placeholder of a template, and no SQL" in error
+    command = error.partition("fill it in: ")[2].partition(";")[0].replace("VALUE", "filled")
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    filled = tmp_path / "filled.sql"
+    assert filled.read_text() == sql.replace(placeholder, "filled")
+    main(["plan", str(filled)])
+    assert "placeholder" not in capsys.readouterr().err
+
+
+def test_braces_in_strings_are_no_placeholders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "up.sql"
+    file.write_text("CREATE TABLE a (b int[] DEFAULT '{{1,2},{3,4}}', c text DEFAULT $$ {name} ${c} $$ /* {{d}} */)")
+    assert main(["plan", str(file)]) == 0
+    assert "{{1,2},{3,4}}" in capsys.readouterr().out
 
 
 def test_statements_are_refused_by_file_and_line(planner: Planner, pg_dsn: str) -> None:

@@ -12,8 +12,8 @@ from zdd_tui.cli.status import status_to_dict
 from zdd_tui.demo.release_driver import ReleaseDriver
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.release.gate import Verdict
-from zdd_tui.model.release.records import ReleaseRecord
-from zdd_tui.model.release.state import ReleaseState
+from zdd_tui.model.release.records import ReleaseRecord, StepRecord
+from zdd_tui.model.release.state import CommandKind, ReleaseState
 from zdd_tui.model.release.strategy import WITNESS_GATE
 
 INSERT = """
@@ -33,6 +33,17 @@ async def write_again_and_again(worker: asyncpg.Connection) -> None:
         number += 1
         await worker.execute("UPDATE public.users SET last_name = $1 WHERE id = 1000003", f"worker{number}")
         await asyncio.sleep(0.05)
+
+
+async def wait_for_failure(driver: ReleaseDriver) -> ReleaseRecord:
+    async with asyncio.timeout(60):
+        while (record := await driver.read_record()).release.state is not ReleaseState.FAILED:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    return record
+
+
+def find_step(record: ReleaseRecord, name: str) -> StepRecord:
+    return next(step for step in record.steps if step.name == name)
 
 
 @pytest.mark.timeout(300)
@@ -98,18 +109,27 @@ async def test_switched_off_a_foreign_write_is_found_before_contract(tmp_path: P
         await worker.execute("DELETE FROM public.users WHERE id = 1000002")
         await driver.run_phase("cutover")
         record = await driver.read_record()
-        compared = next(step for step in record.steps if step.name == "compare-recent-writes")
+        compared = find_step(record, "compare-recent-writes")
         assert compared.detail["whole"], json.dumps(compared.detail)
         assert compared.detail["repaired"] >= 2
         assert await worker.fetchval("SELECT count(*) FROM public.people WHERE id = 1000002") == 0
         await worker.execute("UPDATE public.users SET last_name = 'late' WHERE id = 1000005")
         await driver.start_phase("contract")
-        async with asyncio.timeout(60):
-            while (record := await driver.read_record()).release.state is not ReleaseState.FAILED:  # noqa: ASYNC110
-                await asyncio.sleep(0.1)
+        record = await wait_for_failure(driver)
         assert "key 1000005 (" in record.release.error
+        await worker.execute("UPDATE public.users SET last_name = '5' WHERE id = 1000005")
+        # A transaction that is open during the comparison and until the archive has the lock: it is found in cleanup.
+        async with worker.transaction():
+            await worker.execute("UPDATE public.users SET last_name = 'later' WHERE id = 1000006")
+            await driver.run_command(CommandKind.ADVANCE)
+            await driver.wait_until(lambda record: bool(find_step(record, "archive-old-side").note), timeout=60)
+        await driver.wait_for_phase("contract")
+        await driver.start_phase("cleanup")
+        record = await wait_for_failure(driver)
+        assert "the archive has what the new side lacks" in record.release.error
+        assert "key 1000006 (" in record.release.error
         # Nobody has recorded who wrote it. The trigger of V3 was in force all the time, so it was not V3.
         await driver.roll_back()
-        assert await worker.fetchval("SELECT last_name FROM public.users WHERE id = 1000005") == "late"
+        assert await worker.fetchval("SELECT last_name FROM public.users WHERE id = 1000006") == "later"
         await worker.close()
         await assert_no_failures(env)

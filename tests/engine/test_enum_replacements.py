@@ -8,11 +8,14 @@ import asyncpg
 import pytest
 
 from tests.support.operations import assert_done_and_undone, handle, open_context, plan_of, run_phases
+from zdd_tui.backends.store.rollback import read_rollback_history
 from zdd_tui.checks.operations import check_operation_rows
+from zdd_tui.engine.preconditions import require_kept_rows
 from zdd_tui.engine.steps.operations import CheckRows, RunOperation
-from zdd_tui.model.errors import PlanError, StepFailed
+from zdd_tui.model.errors import PlanError, Refused, StepFailed
 from zdd_tui.model.operations.registry import plan_operations
 from zdd_tui.model.phase import Phase
+from zdd_tui.model.rollback import FactTone, describe_loss
 from zdd_tui.testbed.servers import PostgresServer
 
 SCHEMA = """
@@ -147,6 +150,52 @@ def test_what_needs_the_new_enum_before_contract_is_refused(sql: str | list[Any]
     with pytest.raises(PlanError, match=reason) as refused:
         plan_operations(plan_of("postgresql://x", *([sql] if isinstance(sql, str) else sql)))
     assert refused.value.hint
+
+
+NEW_VALUES = """
+ALTER TYPE mode RENAME TO mode_old; CREATE TYPE mode AS ENUM ('off', 'auto', 'on', 'it''s');
+ALTER TABLE settings ALTER mode DROP DEFAULT, ALTER mode TYPE mode USING mode::text::mode;
+DROP TYPE mode_old;
+"""
+
+
+async def test_values_that_only_the_new_enum_has_are_named_before_a_rollback_which_is_refused(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute(SCHEMA)
+    plan = plan_of(pg_dsn, NEW_VALUES)
+    notes = [line for line in await check_operation_rows(db, plan) if "old type lacks" in line]
+    assert len(notes) == 1
+    assert notes[0].startswith(
+        "note: 'auto', 'it''s' of settings.mode: the old type lacks it; while a row holds one, a"
+    )
+    async with open_context(plan) as ctx:
+        steps = await run_phases(ctx, plan, [Phase.EXPAND, Phase.BACKFILL])
+        await require_kept_rows(ctx)
+        steps += await run_phases(ctx, plan, [Phase.CONTRACT])
+        await require_kept_rows(ctx)
+        await db.execute("INSERT INTO settings (id, mode) VALUES (5, 'auto'), (6, 'it''s'), (7, 'on')")
+        with pytest.raises(
+            Refused, match=r"settings.mode has a value .* old type: 2 rows \('auto', 'it''s'\)"
+        ) as refused:
+            await require_kept_rows(ctx)
+        assert "UPDATE" in str(refused.value)
+        history = await read_rollback_history(ctx.store.pool, ctx.store.release_id, plan)
+        assert history.losses is not None
+        facts = describe_loss(None, await ctx.store.read(), history)
+        assert [(each.label, each.tone) for each in facts[1:]] == [("REFUSED", FactTone.LOSS)]
+        assert "2 rows ('auto', 'it''s')" in facts[1].text
+
+        # The guard's own rollback is not confirmed: its first step stops it, and the new version goes on.
+        with pytest.raises(StepFailed, match=r"2 rows of settings\.mode would lose their value"):
+            await RunOperation().undo(ctx, steps[-1])
+        await db.execute("INSERT INTO settings (id, mode) VALUES (8, 'auto')")
+        await db.execute("UPDATE settings SET mode = 'on' WHERE mode NOT IN ('off', 'on')")
+        await require_kept_rows(ctx)
+        for each in reversed(steps):
+            await RunOperation().undo(ctx, each)
+    assert await db.fetchval("SELECT count(*) FROM settings WHERE mode::text = 'on'") == 5
+    assert await db.fetchval("SELECT count(*) FROM pg_enum WHERE enumtypid = 'mode'::regtype") == 2
 
 
 async def _write(dsn: str, insert: str, change: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import asyncpg
 import pytest
 
-from tests.support.operations import handle, open_context, plan_of, run_phases
+from tests.support.operations import assert_done_and_undone, handle, open_context, plan_of, run_phases
 from zdd_tui.checks.operations import check_operation_rows
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.steps.fills import PrepareFills
@@ -17,7 +17,7 @@ from zdd_tui.model.errors import DatabaseError, StepFailed
 from zdd_tui.model.operations.registry import numbered_steps
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import OperationsPlan, SchemaPlan
-from zdd_tui.testbed.servers import postgres_server
+from zdd_tui.testbed.servers import PostgresServer, postgres_server
 
 SMALL = {"batch_rows": 7, "batch_rows_max": 20, "batch_budget": "5s"}
 TABLES = """
@@ -423,3 +423,35 @@ async def test_names_are_looked_up_as_the_migration_says(pg_dsn: str, db: asyncp
         await db.execute("INSERT INTO app.things VALUES (51, 51)")  # by an older version
         await run_phases(ctx, plan, [Phase.CONTRACT, Phase.CLEANUP])
     assert await db.fetchrow("SELECT n, m FROM app.things WHERE id = 51") == (102, 102)
+
+
+async def test_a_key_is_dropped_after_the_fill_that_needs_it(
+    pg: PostgresServer, pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    setup = """
+        CREATE TABLE sets (id int PRIMARY KEY, project int NOT NULL, UNIQUE (id, project));
+        CREATE TABLE runs (id int PRIMARY KEY, set_id int CONSTRAINT runs_set REFERENCES sets (id), old int NOT NULL);
+        INSERT INTO sets SELECT i, i % 3 FROM generate_series(1, 20) i;
+        INSERT INTO runs SELECT i, i % 20 + 1, i FROM generate_series(1, 100) i;
+    """
+    statements = (
+        "ALTER TABLE runs ADD COLUMN project int",
+        "UPDATE runs SET project = sets.project FROM sets WHERE runs.set_id = sets.id",
+        "ALTER TABLE runs DROP CONSTRAINT runs_set",
+        "ALTER TABLE sets DROP CONSTRAINT sets_pkey, ADD CONSTRAINT sets_pkey PRIMARY KEY (id, project)",
+        "ALTER TABLE runs ALTER COLUMN project SET NOT NULL, DROP CONSTRAINT runs_pkey, DROP COLUMN old,"
+        " ADD CONSTRAINT runs_pkey PRIMARY KEY (id, project)",
+        "ALTER TABLE runs ADD CONSTRAINT runs_set FOREIGN KEY (set_id, project) REFERENCES sets (id, project)",
+    )
+    limits = SMALL | {"max_statement_rows": 10}
+    await assert_done_and_undone(pg, pg_dsn, setup, statements, backfill=limits)
+    assert await db.fetchval("SELECT count(*) FROM runs WHERE project = (set_id % 3)") == 100
+
+
+async def test_a_table_of_deleted_rows_is_empty(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(f"{TABLES}; ALTER TABLE items SET (autovacuum_enabled = false); DELETE FROM items")
+    plan = plan_of(pg_dsn, undoable("UPDATE items SET n = n + 1"), backfill=SMALL)
+    assert await db.fetchval("SELECT pg_relation_size('items')") > 0
+    async with open_context(plan) as ctx:
+        await fill(ctx, plan)
+        assert [(each.status, each.rows_done) for each in (await ctx.store.read()).fills] == [("done", 0)]

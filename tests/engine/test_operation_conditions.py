@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import count
 from typing import Any
 
@@ -88,7 +88,7 @@ class Release:
 
 
 @asynccontextmanager
-async def start(dsn: str, *operations: str, accept: tuple[str, ...] = ()) -> AsyncIterator[Release]:
+async def start(dsn: str, *operations: Any, accept: tuple[str, ...] = ()) -> AsyncIterator[Release]:
     plan = SchemaPlan.model_validate(
         {
             "name": "notes",
@@ -164,7 +164,7 @@ async def test_a_dropped_index_a_changed_type_and_a_lost_constraint_stop_the_rel
 async def test_what_the_release_itself_changes_is_no_breach(pg_dsn: str, db: asyncpg.Connection) -> None:
     await db.execute(SCHEMA + "DROP STATISTICS notes_statistics; CREATE EXTENSION pg_stat_statements")
     await db.execute("SELECT pg_stat_statements_reset()")
-    await db.execute("CREATE TABLE tickets (id int)")
+    await db.execute("CREATE TABLE tickets (id int); ALTER TABLE teams ADD COLUMN old int NOT NULL DEFAULT 1")
     operations = (
         "ALTER TABLE notes ALTER user_id SET NOT NULL, ALTER body SET NOT NULL, ALTER code SET NOT NULL",
         "ALTER TABLE notes ADD COLUMN token uuid NOT NULL DEFAULT gen_random_uuid() UNIQUE, ADD COLUMN s bigserial",
@@ -174,7 +174,10 @@ async def test_what_the_release_itself_changes_is_no_breach(pg_dsn: str, db: asy
         "ALTER TABLE notes ALTER kind TYPE kind USING kind::text::kind; DROP TYPE k",
         "ALTER TABLE notes ALTER n TYPE bigint, ADD CONSTRAINT big CHECK (user_id < 1000)",
         "CREATE UNIQUE INDEX notes_u ON notes (user_id); CREATE TABLE tags (id int); ALTER TABLE tags RENAME TO labels",
-        "DROP INDEX notes_kind; DROP TABLE unused; ALTER TABLE teams RENAME TO groups",
+        "DROP INDEX notes_kind; DROP TABLE unused; ALTER TABLE teams ADD place int; CREATE INDEX ON teams (place)",
+        "ALTER TABLE teams RENAME TO groups; ALTER TABLE groups RENAME name TO title; CREATE INDEX ON groups (place)",
+        "ALTER TABLE groups ADD CHECK (place > 0), ADD late int UNIQUE, ALTER id ADD GENERATED ALWAYS AS IDENTITY",
+        "ALTER TABLE groups DROP COLUMN old; CREATE TABLE owners (owner int REFERENCES groups)",
     )
     async with start(pg_dsn, *operations) as release:
         for phase in ("", "expand", "backfill", "contract"):
@@ -250,3 +253,125 @@ async def test_a_trigger_is_restored_and_the_rows_that_it_missed_are_found(
         await release.wait(is_met)
         await release.advance()
         await release.wait(lambda record: record.release.state is ReleaseState.DONE)
+
+
+async def wait_for(db: asyncpg.Connection, query: str, expected: Any) -> None:
+    found = None
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            while found != expected:
+                with suppress(asyncpg.InternalServerError):  # a view is dropped while its definition is read
+                    found = await db.fetchval(query)
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(found) from None
+
+
+async def restored(release: Release, text: str) -> None:
+    """The condition holds again, and the audit says who has restored it."""
+    record = await release.wait(is_met)
+    ends = [event for event in record.events if "restored by the agent" in event.message]
+    assert any(text in event.reason for event in ends), record.events
+
+
+async def test_the_function_of_a_trigger_and_the_trigger_itself_are_restored_when_they_are_replaced(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute(SCHEMA)
+    function = (
+        "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'zdd'::regnamespace AND proname ~ 'rename'"
+    )
+    definition = "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname = '!zdd_rename_notes_body'"
+    async with start(pg_dsn, RENAME, accept=("column notes.body",)) as release:
+        await release.run_phase("expand")
+        await release.wait_until_noted("trigger !zdd_rename_notes_body of notes")
+        before, trigger = await db.fetchval(function), await db.fetchval(definition)
+        head = before.partition("AS $")[0]
+        found = "trigger !zdd_rename_notes_body on public.notes or its function was replaced"
+        line = await release.breach(found, f"{head} AS 'BEGIN RETURN NEW; END'")
+        assert "probably by role postgres, application psql, address" in line
+        await wait_for(db, function, before)
+        await restored(release, found)
+
+        never = trigger.replace(" EXECUTE ", " WHEN (new.id < 0) EXECUTE ").replace("CREATE ", "CREATE OR REPLACE ")
+        await db.execute(never)
+        await wait_for(db, definition, trigger)
+        await release.wait(is_met)
+        assert await db.fetchval("SELECT tgenabled FROM pg_trigger WHERE tgname = '!zdd_rename_notes_body'") == b"A"
+        await release.run_phase("backfill")
+        assert await db.fetchval("SELECT count(*) FROM notes WHERE body IS DISTINCT FROM content") == 0
+
+
+async def test_the_view_under_the_other_name_of_a_table_is_created_again_unless_another_view_depends_on_what_is_there(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute(SCHEMA + "GRANT SELECT ON teams TO pg_monitor")
+    view = "SELECT pg_get_viewdef(to_regclass('groups'))"
+    async with start(pg_dsn, "ALTER TABLE teams RENAME TO groups", accept=("table teams",)) as release:
+        await release.run_phase("expand")
+        await release.wait_until_noted("view groups")
+        before = await db.fetchval(view)
+        await db.execute("GRANT SELECT ON groups TO pg_read_all_stats")
+        line = await release.breach("view groups is missing", "DROP VIEW groups")
+        assert "probably by role postgres, application psql, address" in line
+        await wait_for(db, view, before)
+        await restored(release, "view groups is missing")
+        assert await db.fetchval("SELECT has_table_privilege('pg_monitor', 'groups', 'SELECT')")
+
+        other = "DROP VIEW groups; CREATE VIEW groups AS SELECT id FROM teams; CREATE VIEW late AS SELECT * FROM groups"
+        await release.breach("view groups was replaced", other)
+        record = await release.wait(lambda record: record.release.breach is not None)
+        assert record.release.breach is not None
+        assert "unless another object depends on what is there now" in record.release.breach.hint
+        assert (await release.advance()).status == "refused"
+        await db.execute("DROP VIEW late")
+        await wait_for(db, view, before)
+        await release.wait(is_met)
+
+        await release.run_phase("contract")
+        await release.wait_until_noted("view teams")
+        await release.breach("view teams is missing", "DROP VIEW teams")
+        await wait_for(db, "SELECT relkind FROM pg_class WHERE relname = 'teams'", b"v")
+        await release.wait(is_met)
+        await release.advance()
+        await release.wait(lambda record: record.release.state is ReleaseState.DONE)
+
+
+async def test_the_second_table_of_partition_and_its_functions_are_watched(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT i, i FROM generate_series(1, 9) i"
+    )
+    partition = {"table": "t", "by": "HASH (id)", "partitions": {"t_0": "WITH (MODULUS 1, REMAINDER 0)"}}
+    copy = (
+        "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'zdd'::regnamespace AND proname LIKE 'copy%'"
+    )
+    async with start(pg_dsn, {"partition": partition}) as release:
+        await release.run_phase("expand")
+        function = 'function zdd."copy_public.t"'
+        await release.wait_until_noted(function, "helpers zdd_new_t", "table zdd_new_t")
+        before = await db.fetchval(copy)
+        await db.execute(before.partition("AS $")[0] + " AS 'BEGIN END'")
+        await wait_for(db, copy, before)
+        await restored(release, f"{function} was replaced")
+
+        key = await db.fetchval(
+            "SELECT conname FROM pg_constraint WHERE conrelid = 'zdd_new_t'::regclass AND contype = 'p'"
+        )
+        assert key.startswith("zdd_next_")
+        line = await release.breach(
+            f"{key} of public.zdd_new_t is missing", f"ALTER TABLE zdd_new_t DROP CONSTRAINT {key}"
+        )
+        assert "probably by role postgres, application psql" in line
+        assert (await release.advance()).status == "refused"
+        await db.execute(f"ALTER TABLE zdd_new_t ADD CONSTRAINT {key} PRIMARY KEY (id)")
+        await release.wait(is_met)
+        for phase in ("backfill", "contract"):
+            await release.run_phase(phase)
+        await release.wait_until_noted("table zdd_old_t")
+        await release.breach("table zdd_old_t is missing", "ALTER TABLE zdd_old_t RENAME TO gone")
+        await db.execute("ALTER TABLE gone RENAME TO zdd_old_t")
+        await release.wait(is_met)
+        await release.advance()
+        record = await release.wait(lambda record: record.release.state is ReleaseState.DONE)
+    assert await db.fetchval("SELECT count(*) FROM t_0") == 9
+    assert record.release.error == ""

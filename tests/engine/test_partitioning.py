@@ -227,6 +227,7 @@ async def test_no_statement_of_either_version_fails_and_no_row_is_lost(
     assert await db.fetchval("SELECT count(*) FROM child WHERE t NOT IN (SELECT id FROM t)") == 0 or kind != "hash"
 
 
+DATED = "CREATE TABLE t (id int, at date, PRIMARY KEY (id, at))"
 BY_DATE = {"by": "RANGE (at)", "partitions": {"t_all": "DEFAULT"}}
 
 
@@ -285,6 +286,32 @@ BY_DATE = {"by": "RANGE (at)", "partitions": {"t_all": "DEFAULT"}}
             BY_DATE,
             "constraint t_id_check of t is not validated",
         ),
+        (
+            DATED,
+            BY_DATE
+            | {"partitions": {"a": "FROM ('2025-01-01') TO ('2026-01-01')", "b": "FROM ('2025-12-31') TO (MAXVALUE)"}},
+            'partition t by RANGE .*: partition "b" would overlap partition "a"',
+        ),
+        (
+            DATED,
+            BY_DATE | {"partitions": {"a": "DEFAULT", "b": "DEFAULT"}},
+            'conflicts with existing default partition "a"',
+        ),
+        (DATED, BY_DATE | {"partitions": {"a": "FROM ('2026-01-01') TO ('2025-01-01')"}}, "empty range bound"),
+        (DATED, BY_DATE | {"partitions": {"a": "IN (1)"}}, "invalid bound specification for a range partition"),
+        (DATED, BY_DATE | {"by": "RANGE (gone)"}, 'column "gone" named in partition key does not exist'),
+        (DATED, BY_DATE | {"partitions": {"a": "FROM ('soon') TO (MAXVALUE)"}}, "invalid input syntax for type date"),
+        (
+            f"{DATED}; CREATE VIEW a AS SELECT 1",
+            BY_DATE | {"partitions": {"a": "DEFAULT"}},
+            "there is a relation public.a",
+        ),
+        (DATED, BY_DATE | {"partitions": {"nowhere.a": "DEFAULT"}}, "there is no schema nowhere"),
+        (
+            DATED,
+            BY_DATE | {"partitions": {"a": "DEFAULT", "public.a": "FROM (MINVALUE) TO ('2025-01-01')"}},
+            "there are two partitions public.a",
+        ),
     ],
 )
 async def test_what_no_partitioned_table_can_take_over_is_found_before_the_start(
@@ -295,6 +322,8 @@ async def test_what_no_partitioned_table_can_take_over_is_found_before_the_start
     with pytest.raises(PlanError, match=reason) as refused:
         await check_operation_rows(db, plan)
     assert "Fix:" in str(refused.value)
+    left = "SELECT count(*) FROM pg_class WHERE relpersistence = 't' OR relname LIKE 'zdd%'"
+    assert await db.fetchval(left) == 0, "nothing was left by the trial"
 
 
 @pytest.mark.parametrize(
@@ -314,6 +343,14 @@ async def test_what_no_partitioned_table_can_take_over_is_found_before_the_start
         ([{"partition": {"table": "t", "by": "LIST (a)", "partitions": {"p": "FROM"}}}], "syntax error"),
         (["CREATE TABLE t (id int)", {"partition": BY_DATE | {"table": "t"}}], "the migration itself creates t"),
         (["ALTER TABLE t ADD c int", {"partition": BY_DATE | {"table": "t"}}], "is about it too"),
+        ([{"partition": BY_DATE | {"table": '"{new}"'}}], "{new} is a placeholder of a template"),
+        (["ALTER TABLE s.t ADD c int", {"partition": BY_DATE | {"table": "s.t"}}], "is about it too"),
+        (["ALTER TABLE t ADD c int", {"partition": BY_DATE | {"table": "s.t"}}], "may be about it too"),
+        ([{"partition": BY_DATE | {"table": "t"}}, {"partition": BY_DATE | {"table": "s.t"}}], "may be about it too"),
+        (
+            ['ALTER TABLE "S".t ADD a int', {"partition": BY_DATE | {"table": '"S".t'}}],
+            "about it too",
+        ),
     ],
 )
 def test_a_section_that_cannot_be_executed_is_refused(operations: list[Any], reason: str) -> None:
@@ -452,3 +489,18 @@ def test_the_index_of_the_new_key_may_go_with_the_swap_whatever_the_table_is_nam
     (built,) = relied_objects(plan).indexes
     swap = next(name for name, _, step in named_steps(plan, Phase.CONTRACT) if step.label.startswith("swap "))
     assert may_be_gone(built.changes, swap)
+
+
+async def test_tables_of_one_name_in_two_schemas_become_partitioned_in_one_release(
+    pg: PostgresServer, pg_dsn: str
+) -> None:
+    setup = """CREATE SCHEMA s; CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE s.t (id int PRIMARY KEY, n int);
+        INSERT INTO t VALUES (1); INSERT INTO s.t VALUES (2, 3)"""
+    given = {"by": "HASH (id)", "partitions": {"t_0": "WITH (MODULUS 1, REMAINDER 0)"}}
+    operations = [{"partition": given | {"table": table}} for table in ("public.t", "s.t")]
+    plain = [
+        f"""DROP TABLE {schema}.t; CREATE TABLE {schema}.t (id int PRIMARY KEY{more}) PARTITION BY HASH (id);
+        CREATE TABLE {schema}.t_0 PARTITION OF {schema}.t FOR VALUES WITH (MODULUS 1, REMAINDER 0)"""
+        for schema, more in (("public", ""), ("s", ", n int"))
+    ]
+    await assert_done_and_undone(pg, pg_dsn, setup, operations, plain)

@@ -1,6 +1,9 @@
 """The gate before contract on a real PostgreSQL: who still uses what is removed keeps it shut, and is named."""
 
+import asyncio
+import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -9,10 +12,13 @@ import pytest
 
 from tests.support.operations import SCHEMA, handle, open_context, plan_of
 from tests.support.sessions import client_session
-from zdd_tui.backends.postgres.removed_use import read_use_facts, resolve_removed
+from zdd_tui.backends.postgres.query_stats import read_use_facts
+from zdd_tui.backends.postgres.removed_use import resolve_removed
+from zdd_tui.backends.read_scope import read_scope
 from zdd_tui.backends.store.conditions import load_use_baseline
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.gates.registry import GATES
+from zdd_tui.engine.gates.removed_use import READ_INTERVAL
 from zdd_tui.engine.steps.operations import RunOperation
 from zdd_tui.model.operations.registry import numbered_steps
 from zdd_tui.model.operations.removed_use import find_uses, removed_objects
@@ -35,15 +41,22 @@ async def watched(db: asyncpg.Connection) -> asyncpg.Connection:
     return db
 
 
-async def evaluate(ctx: Context, *, phase: str = "cutover", done: Sequence[str] = ("rollout-new",)) -> tuple[Any, str]:
-    """The gate in a phase; before the first one where the phase is empty."""
+async def evaluate(
+    ctx: Context, *, phase: str = "cutover", done: Sequence[str] = ("rollout-new",), fresh: bool | None = True
+) -> tuple[Any, str]:
+    """The gate in a phase; before the first one where the phase is empty.
+
+    Args:
+        fresh: as of :func:`read_scope`; None for the caller's scope.
+    """
     record = await ctx.store.read()
     names = [each.name for each in record.release.strategy.phases]
     release = replace(record.release, state=ReleaseState.WAITING, phase=names.index(phase) if phase else -1)
     for name in done:
         release = release.with_status(name, StepStatus.DONE)
     assert REMOVED_GATE in [gate.name for gate in release.gates], release.gates
-    return await GATES[REMOVED_GATE](ctx, replace(record, release=release))
+    with read_scope(fresh=fresh) if fresh is not None else nullcontext():
+        return await GATES[REMOVED_GATE](ctx, replace(record, release=release))
 
 
 def reset_of(reason: str) -> str:
@@ -243,3 +256,42 @@ async def test_the_old_name_of_a_table_works_until_cleanup(watched: asyncpg.Conn
         await psql.fetch("SELECT id FROM notes")
         verdict, reason = await evaluate(ctx, phase="contract")
         assert (verdict, reason.partition(" is used")[0]) == (Verdict.FAIL, "table notes")
+
+
+async def test_while_it_waits_the_gate_reads_rarely_and_shows_the_age_of_its_verdict(
+    watched: asyncpg.Connection, pg_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(pg_dsn, "ALTER TABLE notes DROP COLUMN legacy", **NO_SOAK)
+    async with open_context(plan) as ctx, client_session(pg_dsn) as psql:
+        assert (await evaluate(ctx))[0] is Verdict.PASS
+        await psql.fetch("SELECT legacy FROM notes")
+        await asyncio.sleep(0.2)
+        with read_scope() as scope:
+            assert (await evaluate(ctx, fresh=None))[0] is Verdict.PASS, "the verdict of the reading before"
+        assert scope.age >= 0.2
+        assert scope.max_age == READ_INTERVAL + plan.gates.max_age
+        assert (await evaluate(ctx))[0] is Verdict.FAIL, "an advance reads anew"
+        assert (await evaluate(ctx, fresh=False))[0] is Verdict.FAIL, "and its verdict is the one that is shown"
+        monkeypatch.setattr(ctx.removed_use, "due_at", 0.0)
+        with read_scope() as scope:
+            assert (await evaluate(ctx, fresh=None))[0] is Verdict.FAIL
+        assert scope.age == 0, "the interval has passed: the server was read"
+
+    soaking = plan_of(pg_dsn, "DROP TABLE unused", gates={"soak": "1s"}).model_copy(update={"name": "other"})
+    async with open_context(soaking) as ctx:
+        assert (await evaluate(ctx, fresh=False))[0] is Verdict.PENDING
+        due = ctx.removed_use.due_at - time.monotonic()
+        assert due <= 1, "it is read again when the soak ends"
+        await asyncio.sleep(max(0.0, due))
+        assert (await evaluate(ctx, fresh=False))[0] is Verdict.PASS
+
+
+async def test_a_reading_that_does_not_end_is_not_begun_again_at_once(watched: asyncpg.Connection, pg_dsn: str) -> None:
+    async with open_context(plan_of(pg_dsn, "DROP TABLE unused", **NO_SOAK)) as ctx, client_session(pg_dsn) as psql:
+        async with psql.transaction():
+            await psql.execute("LOCK TABLE zdd.baseline")  # the gate waits for it
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await evaluate(ctx, fresh=False)
+        assert await evaluate(ctx, fresh=False) == (Verdict.UNKNOWN, "no result in time; the next reading follows")
+        assert (await evaluate(ctx))[0] is Verdict.PASS

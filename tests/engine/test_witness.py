@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.support.schema_change import count_disagreements
+from tests.support.schema_change import count_disagreements, ddl
 from tests.support.witness import KINDS, WatchedRelease, watched_release
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.backends.postgres.gate_queries import list_enabled_triggers
 from zdd_tui.backends.postgres.recent_writes import RecentWrites, read_horizon
 from zdd_tui.backends.store import backfill as rows
+from zdd_tui.backends.store.conditions import save_conditions
 from zdd_tui.backends.store.witness import read_continuity
 from zdd_tui.cli.status import format_status
 from zdd_tui.engine.backfill.runner import BackfillRunner
@@ -19,15 +20,18 @@ from zdd_tui.engine.backfill.verify import Verifier
 from zdd_tui.engine.conditions.comparison import compare_written_rows
 from zdd_tui.engine.context import StepHandle
 from zdd_tui.engine.gates.registry import GATES
+from zdd_tui.engine.recent_writes import find_rows_without_new_side
 from zdd_tui.engine.restore import restore_trigger
+from zdd_tui.engine.steps.contract import require_archive_agrees
 from zdd_tui.engine.steps.registry import STEPS
+from zdd_tui.model.ddl import archive_statements
 from zdd_tui.model.ddl.jobs import ChangeJob
 from zdd_tui.model.ddl.witness import expected_triggers
 from zdd_tui.model.errors import StepFailed
-from zdd_tui.model.release.condition import Condition, ConditionKind
+from zdd_tui.model.release.condition import Condition, ConditionKind, ConditionReading, ConditionStatus
 from zdd_tui.model.release.conditions import ALWAYS_ENABLED
 from zdd_tui.model.release.gate import Verdict
-from zdd_tui.model.release.records import StepChange, StepRecord
+from zdd_tui.model.release.records import BackfillRecord, StepChange, StepRecord
 from zdd_tui.model.release.state import StepStatus
 from zdd_tui.model.release.strategies import build_strategy
 from zdd_tui.model.release.strategy import WITNESS_GATE
@@ -83,6 +87,35 @@ async def test_the_verification_copies_what_is_recorded_before_it_counts(pg_dsn:
             await made.settle()
 
         assert (await Verifier(made.store, made.plan, catalog, settle=settle).run()).mismatches == 0
+        assert await count_disagreements(made.admin, kind) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_after_a_breach_only_what_was_written_since_is_verified_again(pg_dsn: str, kind: str) -> None:
+    async with watched_release(pg_dsn, kind, rows=200) as made:
+        runner = BackfillRunner(made.store, ChangeJob(made.plan, await read_catalog(made.admin, made.plan)))
+        await runner.prepare()
+        await runner.run(lambda: False, lambda: made.plan.backfill)
+        detail: dict[str, Any] = {}
+        notes: list[str] = []
+
+        async def verify() -> BackfillRecord:
+            handle = step_handle("verify-rows", detail, notes)
+            await STEPS["verify-rows"].run(made.ctx, handle)
+            found = (await made.store.read()).backfill
+            assert found is not None
+            return found
+
+        first = await verify()
+        assert (first.verified, first.verified_rows, notes) == (True, 200, [])
+        release = (await made.store.read()).release.with_status("create-witness", StepStatus.DONE)
+        await made.store.save(release, step=StepChange("verify-rows", detail=detail))
+        breach = ConditionReading("image a", ConditionStatus.BREACHED, "image 1", affects_rows=True)
+        await save_conditions(made.store, [breach], verify_again=release)
+        await made.admin.execute("SET zdd.witness = 'off'; UPDATE users SET first_name = 'x' WHERE id IN (3, 150)")
+        again = await verify()
+        assert notes[0] == "comparing rows written since the verification"
+        assert (again.verified, again.verified_rows, again.mismatches) == (True, 200, 0)
         assert await count_disagreements(made.admin, kind) == []
 
 
@@ -264,15 +297,18 @@ async def verified(made: WatchedRelease, *done: str) -> None:
     await made.store.save(release, step=StepChange("verify-rows", detail=detail))
 
 
-def step_handle(name: str, saved: dict[str, Any]) -> StepHandle:
-    async def note(_text: str) -> None: ...
+def step_handle(name: str, saved: dict[str, Any], notes: list[str] | None = None) -> StepHandle:
+    async def note(text: str) -> None:
+        if notes is not None:
+            notes.append(text)
 
     async def detail(facts: dict[str, Any]) -> None:
         saved.update(facts)
 
     async def done(*_: Any) -> None: ...
 
-    return StepHandle(StepRecord(name, StepStatus.STARTED), write_note=note, write_detail=detail, write_done=done)
+    record = StepRecord(name, StepStatus.STARTED, detail=dict(saved))
+    return StepHandle(record, write_note=note, write_detail=detail, write_done=done)
 
 
 async def run_comparison(made: WatchedRelease) -> dict[str, Any]:
@@ -408,12 +444,68 @@ async def test_every_row_is_compared_where_the_witness_may_have_missed_a_delete(
         assert await count_disagreements(made.admin, "table") == []
 
 
+@pytest.mark.parametrize("removal", ["DELETE FROM people WHERE id <= 3", "TRUNCATE people"])
+async def test_before_v3_rows_that_only_the_new_side_lost_come_back(pg_dsn: str, removal: str) -> None:
+    """Nobody records them before cutover."""
+    async with watched_release(pg_dsn, "table", rows=50) as made:
+        await verified(made)
+        await made.admin.execute(removal)
+        assert await made.recorded() == []
+        gone = 3 if removal.startswith("DELETE") else 50
+        assert await run_comparison(made) == {"rows": gone, "repaired": gone, "whole": False}
+        assert await count_disagreements(made.admin, "table") == []
+
+
 async def test_switched_off_every_row_is_compared(pg_dsn: str) -> None:
     async with watched_release(pg_dsn, "table", rows=50, change={"witness": False}) as made:
         release = (await made.store.read()).release
         await made.store.save(release, step=StepChange("verify-rows", detail={"since": "3"}))
         await made.admin.execute("DELETE FROM users WHERE id = 3")
         assert await run_comparison(made) == {"rows": 49, "repaired": 1, "whole": True}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_before_the_drop_rows_count_whose_old_side_was_written_alone(pg_dsn: str, kind: str) -> None:
+    """Also one that was written just before the archive; not one of V3 that the old side cannot hold."""
+    async with watched_release(pg_dsn, kind, rows=20, change={"witness": False}) as made, made.writer("v3") as v3:
+        await made.admin.execute("ALTER TABLE users ADD CHECK (first_name <> 'Unfit')")
+        await verified(made, *AFTER_V3)
+        await made.extend()
+        await made.admin.execute("UPDATE users SET first_name = 'late' WHERE id = 3")
+        await ddl(made.store, archive_statements(made.plan, await read_catalog(made.admin, made.plan)))
+        new = "people" if kind == "table" else "users"
+        await v3.execute(f"UPDATE {new} SET full_name = 'Unfit One' WHERE id = 7")
+        await v3.execute(f"UPDATE {new} SET full_name = 'Fits Well' WHERE id = 8")
+        record = await made.store.read()
+        result = await find_rows_without_new_side(made.ctx, record, step_handle("drop-archive", {}).set_note)
+        assert [each.key for each in result.differing] == [("3",)]
+        await made.admin.execute(f"UPDATE {new} SET full_name = 'late 3' WHERE id = 3")
+        result = await find_rows_without_new_side(made.ctx, record, step_handle("drop-archive", {}).set_note)
+        assert result.differing == ()
+
+
+@pytest.mark.parametrize("was_off", [False, True])
+async def test_before_the_drop_a_witness_that_was_off_for_a_moment_proves_nothing(pg_dsn: str, was_off: bool) -> None:
+    async with watched_release(pg_dsn, rows=20) as made:
+        await verified(made, *AFTER_V3)
+        await made.extend()
+        if was_off:
+            name = expected_triggers(made.plan, both_sides=True)[0]
+            for state in ("DISABLE", "ENABLE ALWAYS"):
+                await made.admin.execute(f'ALTER TABLE users {state} TRIGGER "{name}"')
+        detail: dict[str, Any] = {}
+        await STEPS["drop-witness"].run(made.ctx, step_handle("drop-witness", detail))
+        assert detail == {"unbroken": not was_off}
+        await STEPS["drop-witness"].run(made.ctx, step_handle("drop-witness", detail))
+        assert detail == {"unbroken": not was_off}, "an attempt that is repeated knows nothing new"
+        await made.store.save((await made.store.read()).release, step=StepChange("drop-witness", detail=detail))
+        await made.admin.execute("UPDATE users SET first_name = 'late' WHERE id = 3")
+        checking = require_archive_agrees(made.ctx, step_handle("drop-archive", {}))
+        if was_off:
+            with pytest.raises(StepFailed, match=r"the archive has what the new side lacks: .* key 3 "):
+                await checking
+        else:
+            await checking  # nobody writes an archive: this row stands for none
 
 
 async def test_failed_rows_that_the_plan_tolerates_may_differ(pg_dsn: str) -> None:
@@ -432,8 +524,7 @@ async def test_failed_rows_that_the_plan_tolerates_may_differ(pg_dsn: str) -> No
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_the_witness_survives_the_archive_and_goes_with_it(pg_dsn: str, kind: str) -> None:
-    from tests.support.schema_change import ddl
-    from zdd_tui.model.ddl import archive_statements, drop_archive_statements, restore_archive_statements
+    from zdd_tui.model.ddl import drop_archive_statements, restore_archive_statements
     from zdd_tui.model.ddl.witness import drop_witness_statements, extend_witness_statements
 
     async with watched_release(pg_dsn, kind) as made, made.writer() as worker:

@@ -21,7 +21,6 @@ from zdd_tui.model.doctor.facts import (
     TrafficFacts,
     WorkloadFacts,
 )
-from zdd_tui.model.doctor.pitfalls import references_old_side
 from zdd_tui.model.doctor.workload import STICKY_ANNOTATIONS, extract_traffic_facts, extract_workload_facts
 from zdd_tui.model.plan.registry import PLAN_CLASSES
 from zdd_tui.model.release.gate import Verdict
@@ -552,32 +551,6 @@ def test_a_route_with_session_persistence_is_sticky() -> None:
     route = {"metadata": {"name": "shop"}, "spec": {"rules": [rule | {"sessionPersistence": {"type": "Cookie"}}]}}
     facts = extract_traffic_facts(SERVICE, [], [route])
     assert (facts.sticky, facts.routes) == (("httproute/shop: sessionPersistence",), 1)
-
-
-@pytest.mark.parametrize(
-    ("query", "named"),
-    [
-        ("SELECT first_name FROM users WHERE id = $1", True),
-        ('/* app */ -- x\n select u."first_name" from public.users u', True),
-        ("UPDATE users SET last_name = $1", True),
-        ("WITH x AS (SELECT 1) SELECT last_name FROM users", True),
-        ("SELECT full_name FROM users", False),
-        ("SELECT 'first_name' FROM users", False),
-        ("SELECT first_name FROM customers", False),
-        ("SELECT first_names FROM users", False),
-        ('SELECT "FIRST_NAME" FROM users', False),
-        ("ALTER TABLE users RENAME COLUMN first_name TO x", False),
-        ("SELECT full_name FROM users WHERE a = 'cut off; first_name", True),
-        ("", False),
-    ],
-)
-def test_which_queries_name_the_old_columns(query: str, named: bool) -> None:
-    assert references_old_side(make_plan(), query) is named
-
-
-def test_a_change_of_tables_asks_for_the_table_alone() -> None:
-    assert references_old_side(make_plan("table"), "SELECT count(*) FROM users")
-    assert not references_old_side(make_plan("table"), "SELECT count(*) FROM people")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 import pytest
 
+from tests.support.schema_change import make_plan
 from zdd_tui.model.operations.base import RemovedKind
+from zdd_tui.model.operations.removed_use import ResolvedObject, names_object, old_side
 from zdd_tui.model.operations.statement_uses import RemovedTarget, Use, find_use
 
 NOTES = frozenset({("public", "notes"), ("public", "notes_2026")})
@@ -112,3 +114,39 @@ INDEX = RemovedTarget(RemovedKind.INDEX, NOTES)
 ])  # fmt: skip
 def test_use_of_other_objects(target: RemovedTarget, use: Use, sql: str) -> None:
     assert find_use(sql, target) is use
+
+
+def old_objects(kind: str = "column") -> list[ResolvedObject]:
+    """What the change takes away; there is another table of the name."""
+    removed = old_side(make_plan(kind))
+    others = frozenset({("s", "users")}) if kind == "table" else frozenset()
+    users = frozenset({("public", "users")})
+    column = kind == "column"
+    return [
+        ResolvedObject(each, RemovedTarget(each.kind, users, each.names[-1] if column else "", others))
+        for each in removed
+    ]
+
+
+@pytest.mark.parametrize(("query", "is_named"), [
+    ("SELECT first_name FROM users WHERE id = $1", True),
+    ('/* app */ -- x\n select u."first_name" from public.users u', True),
+    ("UPDATE users SET last_name = $1", True),
+    ("WITH x AS (SELECT 1) SELECT last_name FROM users", True),
+    ("SELECT full_name FROM users", False),
+    ("SELECT * FROM users", False),
+    ("SELECT users.full_name, c.first_name FROM users, customers c", False),
+    ("SELECT 'first_name' FROM users", False),
+    ('SELECT "FIRST_NAME" FROM users', False),
+    ("ALTER TABLE users RENAME COLUMN first_name TO x", False),
+    ("SELECT full_name FROM users WHERE a = 'cut off; first_name", True),
+    ("", False),
+])  # fmt: skip
+def test_which_statements_name_the_old_columns_of_a_change(query: str, is_named: bool) -> None:
+    assert names_object(query, old_objects()) is is_named
+
+
+def test_of_a_change_of_tables_the_name_of_the_table_counts() -> None:
+    assert names_object("SELECT count(*) FROM users", old_objects("table")), "it may be the one of the other schema"
+    assert not names_object("SELECT count(*) FROM s.users", old_objects("table"))
+    assert not names_object("SELECT count(*) FROM people", old_objects("table"))

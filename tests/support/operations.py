@@ -78,12 +78,18 @@ def dump(pg: PostgresServer, dsn: str) -> list[str]:
 
 
 async def assert_done_and_undone(
-    pg: PostgresServer, dsn: str, setup: str, migration: str | Sequence[Any], plain: Sequence[str] = ()
+    pg: PostgresServer,
+    dsn: str,
+    setup: str,
+    migration: str | Sequence[Any],
+    plain: Sequence[str] = (),
+    **sections: Any,
 ) -> None:
     """Done, the schema is what the plain migration makes; rolled back from any phase, it is as before.
 
     Args:
         plain: the plain migration; default: the statements of the operations.
+        sections: of the plan.
     """
     operations = [migration] if isinstance(migration, str) else list(migration)
     plain = plain or [each["sql"] if isinstance(each, dict) else each for each in operations]
@@ -93,7 +99,7 @@ async def assert_done_and_undone(
     try:
         await connection.execute(setup)
         before = dump(pg, dsn)
-        plan = plan_of(dsn, *operations)
+        plan = plan_of(dsn, *operations, **sections)
         phases = [phase for phase in Phase if numbered_steps(plan, phase)]
         async with open_context(plan) as ctx:
             await CheckRows().run(ctx, handle(0))

@@ -6,8 +6,15 @@ from dataclasses import dataclass, field, replace
 
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.fill_target import list_row_triggers, read_fill_target, read_reason_for_one
-from zdd_tui.backends.postgres.operations import count_violations, find_problems, read_not_null, with_settings
-from zdd_tui.backends.postgres.removed_use import read_use_facts, resolve_removed
+from zdd_tui.backends.postgres.operations import (
+    count_violations,
+    find_problems,
+    read_not_null,
+    read_notes,
+    with_settings,
+)
+from zdd_tui.backends.postgres.query_stats import read_use_facts
+from zdd_tui.backends.postgres.removed_use import resolve_removed
 from zdd_tui.checks.locks import (
     EvaluatedMigration,
     LockMeasurement,
@@ -58,7 +65,8 @@ async def check_operation_rows(conn: Connection, plan: BaseOperationsPlan) -> li
     errors += _find_unknown_accepts(plan)
     if errors:
         raise PlanError.join(errors)
-    return list(dict.fromkeys([*lines, *await _find_limits(conn, operations), *await describe_uses(conn, plan)]))
+    notes = [*await _find_limits(conn, operations), *await read_notes(conn, operations)]
+    return list(dict.fromkeys([*lines, *notes, *await describe_uses(conn, plan)]))
 
 
 def _find_unknown_accepts(plan: BaseOperationsPlan) -> list[PlanError]:

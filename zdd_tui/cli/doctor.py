@@ -23,7 +23,7 @@ from zdd_tui.cli.status import VERDICT_GLYPHS
 from zdd_tui.model.doctor import CHECKLIST, DoctorFacts, Fact, Finding, Report, examine_facts
 from zdd_tui.model.doctor.facts import Evidence, QueryFacts, ReleaseHistory, TrafficFacts, WorkloadFacts
 from zdd_tui.model.errors import DatabaseError, Refused, ZddError
-from zdd_tui.model.plan.base import BasePlan, WorkloadPlan
+from zdd_tui.model.plan.base import BasePlan, Plan, WorkloadPlan
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import Actor
@@ -111,6 +111,8 @@ async def _read_database_facts(plan: BasePlan) -> tuple[Fact[ReleaseHistory], Fa
         return Fact(None, error.title, error.hint), Fact(None, error.title, error.hint)
     try:
         history = await _read_fact(read_history(conn, plan), dsn)
+        if not isinstance(plan, Plan):
+            return history, Fact(QueryFacts(()))  # of operations the gate removed-unused reads them
         since = history.value.cutover_at if history.value else None
         return history, await _read_fact(read_old_queries(conn, plan, since=since), dsn)
     finally:

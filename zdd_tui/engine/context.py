@@ -9,10 +9,12 @@ from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.kubernetes.workload_cache import WorkloadCache
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS, Connection
+from zdd_tui.backends.read_scope import CachedReading
 from zdd_tui.backends.redis_flags import FlagStore
 from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.plan.base import Backfill, BasePlan, Plan, WorkloadPlan
+from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import StepRecord
 from zdd_tui.model.tuning import Tuning, effective_limits, plan_limits
 
@@ -34,6 +36,7 @@ class Context:
         log: writes a line to the agent's log.
         tuning: returns the limits of the backfill that the operator has changed.
         workload_cache: the Deployments of the release as gates read them; None without a Deployment.
+        removed_use: the last result of the gate removed-unused.
     """
 
     plan: BasePlan
@@ -44,6 +47,7 @@ class Context:
     log: Callable[[str], None]
     tuning: Callable[[], Tuning] = tuple
     workload_cache: WorkloadCache | None = field(default=None, init=False)
+    removed_use: CachedReading[tuple[Verdict, str]] = field(default_factory=CachedReading, init=False)
     _catalog: Catalog | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:

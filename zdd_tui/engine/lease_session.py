@@ -27,6 +27,7 @@ from zdd_tui.engine.guard.loop import GuardLoop
 from zdd_tui.engine.preconditions import (
     build_tune_command,
     describe_tune_result,
+    require_kept_rows,
     require_rehearsal,
     require_same_objects,
 )
@@ -273,6 +274,7 @@ class LeaseSession:
             async with self._step_lock:
                 await require_same_objects(self._ctx.cluster_client, stored)
                 if command.kind is CommandKind.ROLLBACK:
+                    await require_kept_rows(self._ctx)
                     await self._stop_step_for_rollback(command)
                 await self._apply_command(stored, command)
         except Refused as refusal:

@@ -6,10 +6,13 @@ from http import HTTPStatus
 
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.kubernetes.errors import KubeApiError
+from zdd_tui.backends.postgres.operations import count_rollback_losses
 from zdd_tui.backends.store import evidence
 from zdd_tui.engine.context import Context
 from zdd_tui.model.errors import BackendError, PlanError, Refused
+from zdd_tui.model.operations.registry import plan_operations
 from zdd_tui.model.plan.base import BasePlan
+from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.release.records import NewEvent, StoredCommand
 from zdd_tui.model.release.rehearsal import require_rehearsal_for_start
 from zdd_tui.model.release.state import Command, CommandKind, Release, ReleaseState
@@ -52,6 +55,26 @@ async def require_same_objects(cluster: Cluster | None, command: StoredCommand) 
                 f"Deployment {name} was deleted and created again since it was confirmed (uid {uid} is {view.uid} now)",
                 repeat,
             )
+
+
+async def require_kept_rows(ctx: Context) -> None:
+    """Refuses a rollback that would stop at its first step, before anything stops for it.
+
+    What cannot be counted in time does not refuse it: the rollback compares every row before it changes anything.
+
+    Raises:
+        Refused: rows have values that it could not keep.
+    """
+    operations = plan_operations(ctx.plan) if isinstance(ctx.plan, BaseOperationsPlan) else ()
+    if not any(each.rollback_losses for each in operations):
+        return
+    async with ctx.read_connection() as conn:
+        counted = await count_rollback_losses(conn, operations, seconds=RECHECK_TIMEOUT)
+    if counted.found:
+        raise Refused(
+            f"a rollback would lose values: {'; '.join(counted.found)}",
+            "set these rows to values that the old type has, by UPDATE in psql, then zdd rollback PLAN",
+        )
 
 
 async def require_rehearsal(ctx: Context, release: Release, command: StoredCommand, now: float) -> list[NewEvent]:

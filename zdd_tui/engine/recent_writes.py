@@ -146,6 +146,31 @@ async def find_rows_without_old_side(
     return RecentWrites(result.rows, tuple(lost), result.is_whole)
 
 
+async def find_rows_without_new_side(
+    ctx: Context, record: ReleaseRecord, on_progress: Callable[[str], Awaitable[None]]
+) -> RecentWrites:
+    """The rows whose old side may have been written alone, which dropping the old side would lose.
+
+    A row of which the reverse trigger has recorded that only the new side was written, because the old side cannot
+    hold it, is none of them.
+    """
+    result = await compare_since_verification(ctx, record, on_progress=on_progress)
+    lost = await _without_new_side_alone(ctx, result.differing)
+    if lost and await copy_unwritten(ctx, record, lost):
+        result = await compare_since_verification(ctx, record, on_progress=on_progress)
+        lost = await _without_new_side_alone(ctx, result.differing)
+    return RecentWrites(result.rows, lost, result.is_whole)
+
+
+async def _without_new_side_alone(ctx: Context, differing: tuple[Disagreement, ...]) -> tuple[Disagreement, ...]:
+    if not differing:
+        return ()
+    await move_all_records(ctx)
+    async with ctx.read_connection() as conn:
+        sides = await store.read_open_sides(conn, ctx.store.release_id, [each.key for each in differing])
+    return tuple(each for each in differing if sides.get(each.key) != frozenset({"new"}))
+
+
 async def _find_v3_marker(ctx: Context, record: ReleaseRecord) -> str | None:
     """The id of a transaction before the first write of V3; None where it is not known."""
     step = find_step_record(record, "rollout-v3")

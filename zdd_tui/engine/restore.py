@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 
-from zdd_tui.backends.postgres.condition_queries import read_trigger_definition
+from zdd_tui.backends.postgres.condition_queries import read_definition, read_trigger_definition
 from zdd_tui.backends.postgres.ddl import LadderSettings, run_ddl
 from zdd_tui.backends.postgres.gate_queries import read_trigger_state
 from zdd_tui.engine.context import Context
@@ -13,6 +13,7 @@ from zdd_tui.model.ddl.witness import restore_trigger_statements
 from zdd_tui.model.flag import parse_flag
 from zdd_tui.model.release.condition import Condition
 from zdd_tui.model.release.condition_findings import SchemaObject
+from zdd_tui.model.sql import quote_identifier, quote_qualified
 
 _TRIES = LadderSettings(lock_timeout=0.2, lock_timeout_max=0.5, max_tries=3, pause=0.05)
 """Short: progress waits meanwhile, and the next check tries again."""
@@ -70,8 +71,40 @@ async def restore_operation_trigger(ctx: Context, expected: SchemaObject) -> Non
     """
     function, trigger, enable = json.loads(expected.shape)
     async with ctx.read_connection() as conn:
-        exists = await read_trigger_definition(conn, expected.table, expected.name)
-    await _run(ctx, (function, *(() if exists else (trigger,)), enable))
+        _, shape = await read_trigger_definition(conn, expected.table, expected.name)
+    statements = [function]
+    if shape and json.loads(shape)[1] != trigger:
+        schema, _, table = expected.table.partition(".")
+        table = quote_qualified(schema, table)
+        statements += [
+            f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE",
+            f"DROP TRIGGER {quote_identifier(expected.name)} ON {table}",
+            trigger,
+        ]
+    elif not shape:
+        statements.append(trigger)
+    await _run(ctx, (*statements, enable))
+
+
+async def restore_definition(ctx: Context, expected: SchemaObject, key: str) -> bool:
+    """Creates a view or function of the release again as it was; False where it is so.
+
+    Args:
+        key: see :func:`definition_key`.
+
+    Raises:
+        StaleEpoch, StepFailed: as :func:`restore_trigger`; also where another object depends on the view that is there.
+    """
+    async with ctx.read_connection() as conn:
+        digest, _ = await read_definition(conn, key)
+    if digest == expected.digest:
+        return False
+    statements = [each for each in json.loads(expected.shape) if each]
+    if digest and expected.kind == "view":
+        schema, _, view = key.partition(" ")[2].partition(".")
+        statements.insert(0, f"DROP VIEW {quote_qualified(schema, view)}")
+    await _run(ctx, statements)
+    return True
 
 
 async def _run(ctx: Context, statements: Iterable[str]) -> None:

@@ -108,6 +108,7 @@ class RollbackHistory:
 
     Attributes:
         count: None where nothing was counted; ``count_error`` says why.
+        losses: of operations: rows with values that the rollback could not keep; None where that was not read.
         problem: why nothing could be read; else empty.
     """
 
@@ -115,6 +116,7 @@ class RollbackHistory:
     last: PastRollback | None = None
     count: NewSideCount | None = None
     count_error: str = ""
+    losses: tuple[str, ...] | None = None
     problem: str = ""
 
 
@@ -246,6 +248,7 @@ def describe_loss(
                 "the new side. How many values only it holds cannot be determined for this plan",
                 FactTone.WARNING,
             ),
+            *_describe_operation_losses(history),
         )
     if change is None:
         return (
@@ -276,6 +279,18 @@ def describe_loss(
             stays = "the newer side stays where it is proved, else the rollback stops and names them"
         facts.append(RollbackFact("", f"{differ} after a write of one side: {stays}", FactTone.WARNING))
     return tuple(facts)
+
+
+def _describe_operation_losses(history: RollbackHistory | None) -> tuple[RollbackFact, ...]:
+    """What stops the rollback of operations: values of a new type that the old one cannot hold."""
+    if history is None or (history.losses is None and not history.count_error):
+        return ()
+    if history.losses is None:
+        text = f"whether rows hold values that the old types lack is not known: {history.count_error}"
+        return (RollbackFact("", f"{text}; the rollback compares first", FactTone.WARNING),)
+    return tuple(
+        RollbackFact("REFUSED", f"the rollback cannot keep them: {each}", FactTone.LOSS) for each in history.losses
+    )
 
 
 def _new_side(change: ChangeView) -> str:

@@ -7,6 +7,8 @@ Nodes of parse trees are protobuf messages whose classes are named as in Postgre
 fifth of a second to import, so every function here imports it late: most commands parse nothing.
 """
 
+import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -154,6 +156,43 @@ def readable_tokens(text: str) -> tuple[Token, ...]:
             continue
         start, rest = len(text[:end].encode()), text[end:]
         return (*found, Token("unreadable", rest, start, start + len(rest.encode()))) if rest else found
+
+
+_PLACEHOLDER = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|<%.*?%>|\$\{\w[^}\n]*\}|\{\w+\}", re.DOTALL)
+
+
+def find_placeholder(text: str, error: SqlSyntaxError | None = None) -> tuple[str, int] | None:
+    """A placeholder of a template that stands for a name, with its offset in characters; None where there is none.
+
+    Those in strings, comments and the bodies of functions do not count.
+
+    Args:
+        error: the parser's, where it does not accept the text: a placeholder counts that it stops at. Without it those
+            in quoted names count.
+    """
+    if error is not None:
+        marks = (found for found in _PLACEHOLDER.finditer(text) if found.start() <= error.offset < found.end())
+        return next(((found[0], found.start()) for found in marks), None)
+    raw = text.encode(errors="replace")
+    for token in tokens(text):
+        if token.kind == "name" and (found := _PLACEHOLDER.search(token.text)) is not None:
+            return found[0], len(raw[: token.start].decode(errors="replace")) + found.start()
+    return None
+
+
+def refuse_placeholder(placeholder: str, file: str = "") -> PlanError:
+    """
+    Args:
+        file: the file that holds it; empty for a plan.
+    """
+    text = f"{placeholder} is a placeholder of a template, and no SQL"
+    if not file:
+        return PlanError(text, "write its value in its place")
+    pattern = re.sub(r"([][.*^$/\\])", r"\\\1", placeholder)
+    script = f"s/{pattern}/VALUE/g"
+    return PlanError(
+        text, f"fill it in: sed {shlex.quote(script)} {shlex.quote(file)} > filled.sql; name that file then"
+    )
 
 
 def fold_name(token: Token) -> str:

@@ -30,16 +30,23 @@ FORWARD = "zdd_users-full-name_fwd"
 @pytest.mark.parametrize("kind", ["column", "table"])
 async def test_every_change_by_hand_is_seen(kind: str, pg_dsn: str, db: asyncpg.Connection) -> None:
     await db.execute(USERS)
+    named = "CONSTRAINT named CHECK (full_name <> '-')"
+    expand = f"ALTER TABLE users ADD COLUMN full_name text, ADD {named} NOT VALID"
+    if kind == "table":
+        expand = f"CREATE TABLE people (id bigint PRIMARY KEY, full_name text, email text, {named})"
     plan = make_plan(
         kind,
         "trigger",
         pg_dsn,
-        change={"indexes": [f"CREATE INDEX CONCURRENTLY by_name ON {_target(kind)} (full_name)"]},
+        change={
+            "expand": expand,
+            "indexes": [f"CREATE INDEX CONCURRENTLY by_name ON {_target(kind)} (lower(full_name))"],
+        },
     )
     relied = ReliedObjects.from_plan(plan)
     async with open_leased_store(pg_dsn, plan) as store:
         catalog = await run_expand(store, plan, forward=True)
-        await db.execute(f"CREATE INDEX by_name ON {_target(kind)} (full_name)")
+        await db.execute(f"CREATE INDEX by_name ON {_target(kind)} (lower(full_name))")
 
         async def read() -> DatabaseFacts:
             return await read_database_facts(db, store.release_id, relied)
@@ -51,7 +58,7 @@ async def test_every_change_by_hand_is_seen(kind: str, pg_dsn: str, db: asyncpg.
             "index public.by_name is missing",
         ]
         await db.execute(f"ALTER TABLE {_target(kind)} RENAME x TO full_name")
-        await db.execute(f"CREATE INDEX by_name ON {_target(kind)} (full_name)")
+        await db.execute(f"CREATE INDEX by_name ON {_target(kind)} (lower(full_name))")
         await save_baseline(store, select_baseline(relied, await read(), with_indexes=True))
         baseline = await load_baseline(db, store.release_id)
         names = {(each.kind, each.name) for each in baseline}
@@ -78,7 +85,12 @@ async def test_every_change_by_hand_is_seen(kind: str, pg_dsn: str, db: asyncpg.
              "column first_name of public.users was renamed to x"),
             (f"ALTER TABLE {table} ALTER full_name TYPE varchar(90)", f"ALTER TABLE {table} ALTER full_name TYPE text",
              "is character varying(90) now, it was text"),
-            ("DROP INDEX by_name", f"CREATE INDEX by_name ON {table} (full_name)", "index by_name"),
+            ("DROP INDEX by_name", f"CREATE INDEX by_name ON {table} (lower(full_name))", "index by_name"),
+            (f"DROP INDEX by_name; CREATE INDEX by_name ON {table} (upper(full_name))",
+             f"DROP INDEX by_name; CREATE  INDEX by_name ON {table} ((lower( full_name )))", "by_name of"),
+            (f"ALTER TABLE {table} DROP CONSTRAINT named, ADD CONSTRAINT named CHECK (full_name <> '+') NOT VALID",
+             f"ALTER TABLE {table} DROP CONSTRAINT named, ADD CONSTRAINT named CHECK (( full_name<>'-' ))",
+             "constraint named of"),
         ):  # fmt: skip
             await db.execute(statement)
             assert text in schema(await read()), statement

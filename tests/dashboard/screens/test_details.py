@@ -42,6 +42,7 @@ from zdd_tui.dashboard.widgets.text_field import TextField
 from zdd_tui.model.activity import ActivityQuery, StopRequest
 from zdd_tui.model.errors import ClusterError, DatabaseError
 from zdd_tui.model.queries import AuditLogQuery, LogLine, LogView, ObjectQuery, PlanQuery
+from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.records import FailedRow
 from zdd_tui.model.release.state import CommandKind, ReleaseState
 
@@ -113,6 +114,20 @@ async def test_before_the_first_phase_the_gates_are_those_of_every_phase() -> No
         shown = screen_text(app)
         assert "gates of every phase" in shown.splitlines()[0]
         assert "Tab" not in shown.splitlines()[-1], "there is nothing else to show"
+
+
+@pytest.mark.parametrize("name", SCREENS)
+async def test_what_stops_the_release_is_in_the_first_line_of_every_screen(name: str) -> None:
+    app, source, screen = opened(name)
+    state = SITUATIONS[SCREENS[name][0]]
+    assert state.release.value is not None
+    reading = ConditionReading("image users-api", ConditionStatus.BREACHED, "Deployment users-api has image 1")
+    stopped = replace(state.release.value, release=replace(state.release.value.release, unmet=(reading,)))
+    source.set_board(replace(state, release=replace(state.release, value=stopped)))
+    async with app.run_test(size=(120, 36)) as pilot:
+        await app.push_screen(screen())
+        await pilot.pause()
+        assert "✗ STOPPED: Deployment users-api has image 1" in screen_text(app).splitlines()[0]
 
 
 async def test_without_a_session_enter_is_not_offered() -> None:

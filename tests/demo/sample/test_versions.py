@@ -173,6 +173,20 @@ async def test_version_2_beside_a_trigger(
             assert (await pod.call("GET", f"/users/{user_id}"))[0] == 404
 
 
+async def test_an_update_that_the_missing_trigger_does_not_copy_fails_as_a_whole(
+    start_pod: StartPod, set_flags: SetFlags, db: asyncpg.Connection
+) -> None:
+    """A "not found" would be untrue: the old side would have it, and whoever repairs the rows would copy it."""
+    await start_pod(1)
+    await db.execute(EXPAND["table"])
+    pod = await start_pod(2, "table", "trigger")
+    await set_flags(pod, **{READ: "true"})
+    user_id = await db.fetchval("INSERT INTO users (first_name, last_name) VALUES ('Ana', '') RETURNING id")
+    async with pod.http.put(f"{pod.url}/users/{user_id}", json={"name": "Ben"}) as answer:
+        assert answer.status == 500
+    assert await db.fetchval("SELECT first_name FROM users") == "Ana"
+
+
 @pytest.mark.parametrize("kind", ["column", "table"])
 async def test_versions_2_and_3_work_on_the_same_rows(
     start_pod: StartPod, set_flags: SetFlags, db: asyncpg.Connection, kind: str

@@ -355,6 +355,8 @@ def test_objects_that_were_changed_by_hand() -> None:
 
     assert text(*baseline) is None
     assert text(column, old) == "index i of public.users is missing"
+    assert text(column, old, replace(index, shape="digest other")) is None, "noted by an earlier zdd"
+    assert text(column, old, replace(index, shape="other digest")) == "index i of public.users was changed"
     assert text(column, old, replace(index, is_valid=False)) == "index i of public.users is not valid"
     assert text(replace(column, name="x"), old, index) == "column full_name of public.users was renamed to x"
     assert text(replace(column, shape="varchar(9)"), old, index) == (

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
+import asyncpg
+
 from zdd_tui.backends.postgres.catalog import trigger_names
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.row_visibility import WITH_DESCENDANTS
@@ -19,6 +21,11 @@ from zdd_tui.model.sql import quote_qualified
 RECENT_SECONDS = 15.0
 """A session whose last statement is older than this is not named as the one that changed an object."""
 
+_LOCATIONS = r":(location|list_start|list_end) -?\d+"
+"""Places of the statement's text in a stored expression: they say nothing about what it computes."""
+
+_TRIGGER_DIGEST = r"md5(concat_ws(E'\n', pg_get_functiondef(t.tgfoid), pg_get_triggerdef(t.oid)))"
+
 _FACTS = f"""
 WITH RECURSIVE {WITH_DESCENDANTS.format(roots="$2")}, tables AS (
     SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name
@@ -27,7 +34,7 @@ WITH RECURSIVE {WITH_DESCENDANTS.format(roots="$2")}, tables AS (
 SELECT json_build_object(
 'details', (SELECT json_object_agg(name, detail) FROM zdd.step WHERE release_id = $1),
 'triggers', (SELECT coalesce(json_agg(json_build_array(t.tgname, coalesce(x.name, t.tgrelid::regclass::text),
-        t.tgenabled)), '[]')
+        t.tgenabled, {_TRIGGER_DIGEST})), '[]')
     FROM pg_trigger t JOIN tables x ON x.oid = t.tgrelid WHERE t.tgname = ANY ($3::text[])),
 'replica', (SELECT coalesce(json_agg(DISTINCT who), '[]') FROM (
     SELECT CASE WHEN s.setrole <> 0 THEN 'role ' || pg_get_userbyid(s.setrole)
@@ -47,12 +54,16 @@ SELECT json_build_object(
     FROM tables x JOIN pg_attribute a ON a.attrelid = x.oid JOIN pg_type t ON t.oid = a.atttypid
     WHERE a.attnum > 0 AND NOT a.attisdropped),
 'constraints', (SELECT coalesce(json_agg(json_build_array(k.conname, x.name, k.convalidated,
-        md5(concat_ws('|', k.contype, k.conkey, k.confrelid, k.confkey, k.conbin IS NULL)))), '[]')
+        md5(concat_ws('|', k.contype, k.conkey, k.confrelid, k.confkey, k.conbin IS NULL)),
+        md5(concat_ws('|', k.confupdtype, k.confdeltype, k.confmatchtype, k.conexclop,
+            regexp_replace(k.conbin::text, '{_LOCATIONS}', '', 'g'))))), '[]')
     FROM tables x JOIN pg_constraint k ON k.conrelid = x.oid WHERE k.contype <> 'n'),
 'indexes', (SELECT coalesce(json_agg(json_build_array(format('%I.%I', n.nspname, c.relname), x.name,
         i.indisvalid AND i.indisready AND i.indislive,
         md5(concat_ws('|', i.indrelid, i.indkey, i.indclass, i.indcollation, i.indoption, i.indisunique,
-            i.indnkeyatts, i.indpred IS NULL, i.indexprs IS NULL)))), '[]')
+            i.indnkeyatts, i.indpred IS NULL, i.indexprs IS NULL)),
+        md5(concat_ws('|', to_jsonb(i)->>'indnullsnotdistinct', regexp_replace(concat_ws('|', i.indpred::text,
+            i.indexprs::text), '{_LOCATIONS}', '', 'g'))))), '[]')
     FROM tables x JOIN pg_index i ON i.indrelid = x.oid JOIN pg_class c ON c.oid = i.indexrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace)
 )::text
@@ -127,9 +138,65 @@ async def read_operation_facts(conn: Connection, release_id: int, relied: Relied
                 await conn.execute(setting)
             rows = await conn.fetch(_TABLE_NAMES, [table for table, own in relied.tables if own == settings])
             names |= {row["name"]: row["qualified"] for row in rows}
-    family = [row["name"] for row in await conn.fetch(_DESCENDANTS, list(names.values()))]
-    facts = await _read_facts(conn, release_id, family, relied.triggers)
-    return replace(facts, names={name: _plain(qualified) for name, qualified in names.items()})
+    indexed = [names[each.table] for each in relied.indexes if each.table in names]
+    family = [row["name"] for row in await conn.fetch(_DESCENDANTS, indexed)] if indexed else []
+    facts = await _read_facts(conn, release_id, {*names.values(), *family}, relied.triggers, with_expressions=False)
+    plain = {name: _plain(qualified) for name, qualified in names.items()}
+    definitions = {}
+    if relied.functions or relied.views:
+        views = [plain[each] for each in relied.views if each in plain]
+        definitions = {row["key"]: row["digest"] for row in await _fetch_definitions(conn, relied.functions, views)}
+    return replace(facts, names=plain, definitions=definitions)
+
+
+_DEFINITIONS = """
+SELECT 'function ' || p.proname AS key, md5(string_agg(d.text, E'\n' ORDER BY d.text)) AS digest,
+  json_agg(d.text ORDER BY d.text)::text AS shape
+FROM pg_proc p, pg_get_functiondef(p.oid) AS d (text)
+WHERE p.pronamespace = to_regnamespace('zdd') AND p.proname = ANY ($1) GROUP BY p.proname
+UNION ALL
+SELECT 'view ' || n.nspname || '.' || c.relname, md5(concat_ws(E'\n', d.text, d.owner)),
+  json_build_array(d.text, d.owner, (
+    SELECT string_agg(format('GRANT %s%s ON %I.%I TO %s%s', a.privilege_type, a.part, n.nspname, c.relname,
+      CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
+      CASE WHEN a.is_grantable AND a.grantee <> c.relowner THEN ' WITH GRANT OPTION' ELSE '' END), '; ')
+    FROM (SELECT acl.*, '' AS part FROM aclexplode(c.relacl) AS acl UNION ALL
+          SELECT acl.*, format(' (%I)', attname) FROM pg_attribute, aclexplode(attacl) AS acl
+          WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped) AS a))::text
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, LATERAL (SELECT
+  format('CREATE VIEW %I.%I%s AS %s', n.nspname, c.relname,
+    ' WITH (' || array_to_string(c.reloptions, ', ') || ')', pg_get_viewdef(c.oid)),
+  format('ALTER VIEW %I.%I OWNER TO %I', n.nspname, c.relname, pg_get_userbyid(c.relowner))) AS d (text, owner)
+WHERE c.relkind = 'v' AND n.nspname || '.' || c.relname = ANY ($2)
+"""
+"""The views and functions of the release: a digest, and the statements that create each. Later grants do not count."""
+
+
+async def _fetch_definitions(
+    conn: Connection, functions: Sequence[str], views: Sequence[str], *, shapes: bool = False
+) -> list[asyncpg.Record]:
+    async with conn.transaction(readonly=True):
+        await conn.execute("SET LOCAL search_path = pg_catalog")
+        columns = "key, digest, shape" if shapes else "key, digest"
+        return list(await conn.fetch(f"SELECT {columns} FROM ({_DEFINITIONS}) AS d", functions, views))  # noqa: S608
+
+
+async def read_definition(conn: Connection, key: str) -> tuple[str, str]:
+    """The digest of a view or function of the release, and the statements that create it, as a list in JSON.
+
+    Args:
+        key: see :func:`zdd_tui.model.release.condition_findings.definition_key`.
+
+    Returns:
+        empty texts where there is none.
+    """
+    kind, _, name = key.partition(" ")
+    names = ((name,), ()) if kind == "function" else ((), (name,))
+    try:
+        rows = await _fetch_definitions(conn, *names, shapes=True)
+    except asyncpg.InternalServerError:
+        return "", ""  # a view was dropped while its definition was read
+    return (rows[0]["digest"], rows[0]["shape"]) if rows else ("", "")
 
 
 _TABLE_NAMES = """
@@ -146,25 +213,27 @@ FROM family JOIN pg_class c ON c.oid = family.oid JOIN pg_namespace n ON n.oid =
 """The tables with their partitions, whose indexes are built one by one."""
 
 
-async def read_trigger_definition(conn: Connection, table: str, name: str) -> str:
-    """The definitions of a trigger's function and of the trigger, as a list in JSON; empty where there is none.
+async def read_trigger_definition(conn: Connection, table: str, name: str) -> tuple[str, str]:
+    """The digest of a trigger, and the definitions of its function and its own, as a list in JSON.
 
     Args:
         table: the qualified name, unquoted.
+
+    Returns:
+        empty texts where there is none.
     """
     async with conn.transaction(readonly=True):
         await conn.execute("SET LOCAL search_path = pg_catalog")
-        return str(
-            await conn.fetchval(
-                "SELECT json_build_array(pg_get_functiondef(t.tgfoid), pg_get_triggerdef(t.oid),"
-                " format('ALTER TABLE %I.%I ENABLE ALWAYS TRIGGER %I', n.nspname, c.relname, t.tgname))::text"
-                " FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
-                " WHERE t.tgname = $2 AND n.nspname || '.' || c.relname = $1",
-                table,
-                name,
-            )
-            or ""
+        row = await conn.fetchrow(
+            f"SELECT {_TRIGGER_DIGEST},"  # noqa: S608  a constant
+            " json_build_array(pg_get_functiondef(t.tgfoid), pg_get_triggerdef(t.oid),"
+            " format('ALTER TABLE %I.%I ENABLE ALWAYS TRIGGER %I', n.nspname, c.relname, t.tgname))::text"
+            " FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE t.tgname = $2 AND n.nspname || '.' || c.relname = $1",
+            table,
+            name,
         )
+    return (row[0], row[1]) if row is not None else ("", "")
 
 
 async def read_database_facts(conn: Connection, release_id: int, relied: ReliedObjects | None) -> DatabaseFacts:
@@ -177,8 +246,22 @@ async def read_database_facts(conn: Connection, release_id: int, relied: ReliedO
 
 
 async def _read_facts(
-    conn: Connection, release_id: int, tables: Iterable[str], triggers: Iterable[str]
+    conn: Connection,
+    release_id: int,
+    tables: Iterable[str],
+    triggers: Iterable[str],
+    *,
+    with_expressions: bool = True,
 ) -> DatabaseFacts:
+    """
+    Args:
+        with_expressions: the shape of an index or constraint has its expressions, which an operation that changes the
+            type of a column changes too.
+    """
+
+    def shape(columns: str, expressions: str) -> str:
+        return f"{columns} {expressions}" if with_expressions else columns
+
     async with conn.transaction(readonly=True):
         await conn.execute("SET LOCAL search_path = pg_catalog")  # types and names then read the same for every role
         raw = json.loads(await conn.fetchval(_FACTS, release_id, list(tables), list(triggers)))
@@ -187,15 +270,15 @@ async def _read_facts(
         for oid, number, name, table, shape in raw["columns"]
     ]
     objects += [
-        SchemaObject("constraint", f"{table}.{name}", name, _plain(table), digest, valid)
-        for name, table, valid, digest in raw["constraints"]
+        SchemaObject("constraint", f"{table}.{name}", name, _plain(table), shape(*digests), valid)
+        for name, table, valid, *digests in raw["constraints"]
     ]
     objects += [
-        SchemaObject("index", name, _plain(name).rpartition(".")[2], _plain(table), digest, valid)
-        for name, table, valid, digest in raw["indexes"]
+        SchemaObject("index", name, _plain(name).rpartition(".")[2], _plain(table), shape(*digests), valid)
+        for name, table, valid, *digests in raw["indexes"]
     ]
     return DatabaseFacts(
-        triggers=tuple(TriggerFacts(name, table, enabled) for name, table, enabled in raw["triggers"]),
+        triggers=tuple(TriggerFacts(*each) for each in raw["triggers"]),
         replica_settings=tuple(raw["replica"]),
         objects=tuple(objects),
         hidden_tables=tuple(raw["hidden"]),

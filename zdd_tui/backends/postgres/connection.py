@@ -165,7 +165,11 @@ def translate_errors(dsn: str) -> Iterator[None]:
 def is_session_lost(error: BaseException) -> bool:
     """Whether the session was ended by the server, by the network or by us."""
     if isinstance(error, asyncpg.InterfaceError):
-        return not isinstance(error, asyncpg.ClientConfigurationError) and "clos" in str(error)
+        # A pool takes a connection back as soon as it is closed; its user is told that it was released.
+        return (
+            not isinstance(error, asyncpg.ClientConfigurationError)
+            and re.search("clos|released back to the pool", str(error)) is not None
+        )
     return isinstance(error, SESSION_LOST_ERRORS)
 
 
@@ -250,7 +254,8 @@ def translate_error(error: BaseException, dsn: str, *, timeout: float = 10.0) ->
         if isinstance(error, kinds):
             return kind(f"{place} {sentence.format(error=text, user=user, timeout=timeout)}", hint)
     if is_session_lost(error):
-        return kind(f"{place}: the connection is lost ({text})", "check the network; zdd retries")
+        detail = "" if isinstance(error, asyncpg.InterfaceError) else f" ({text})"  # it names a call, not a cause
+        return kind(f"{place}: the connection is lost{detail}", "check the network; zdd retries")
     if isinstance(error, OSError):
         return kind(f"{place} cannot be reached: {text}", "check host, port and network")
     return kind(f"{place}: {text}")

@@ -1,15 +1,17 @@
 """What the steps of operations read from the catalog and from the tables."""
 
-from collections.abc import AsyncIterator, Callable, Iterable
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
 import asyncpg
 
-from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.backends.postgres.connection import Connection, is_session_lost
 from zdd_tui.backends.postgres.ddl import execute_ddl
+from zdd_tui.backends.postgres.table_objects import LOCK_TIMEOUT
 from zdd_tui.model.counting import count_up_to
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.operations.base import (
@@ -18,7 +20,9 @@ from zdd_tui.model.operations.base import (
     ObjectAddress,
     Operation,
     OperationStep,
+    Requirement,
     Violation,
+    old_object_name,
 )
 from zdd_tui.model.operations.constraints import orphans_sql
 from zdd_tui.model.operations.indexes import copied_index
@@ -158,7 +162,7 @@ async def has_address(conn: Connection, address: ObjectAddress) -> bool:
 async def _find_address(conn: Connection, address: ObjectAddress) -> tuple[int, int, int] | None:
     try:
         async with conn.transaction():
-            row = await conn.fetchrow(f"SELECT classid::int8, objid::int8, objsubid FROM {address.sql}")  # noqa: S608
+            row = await conn.fetchrow(f"SELECT classid::int8, objid::int8, objsubid FROM {address.sql} AS found")  # noqa: S608
     except _NO_SUCH_OBJECT:
         return None
     return None if row is None else (row[0], row[1], row[2])
@@ -197,6 +201,8 @@ async def find_problems(conn: Connection, operations: Iterable[Operation]) -> li
                 await conn.execute(setting)
             for requirement in operation.requirements:
                 problems += [(row[0], requirement.hint) for row in await _read_problems(conn, requirement.query)]
+                if requirement.tried and (refusal := await _find_refusal(conn, requirement)) is not None:
+                    problems.append((f"{operation.summary}: {refusal[0]}", refusal[1]))
     found = await find_dependents(conn, operations, lambda _: True)
     return [*problems, *((text, "drop each of them by name, before it") for text in found)]
 
@@ -229,8 +235,15 @@ async def find_dependents(
 
 
 async def _find_addresses(conn: Connection, operations: Iterable[Operation]) -> list[tuple[int, int, int]]:
-    addresses = [address for operation in operations for address in operation.drops]
+    addresses = [each for operation in operations for address in operation.drops for each in _with_archived(address)]
     return [found for address in addresses if (found := await _find_address(conn, address)) is not None]
+
+
+def _with_archived(address: ObjectAddress) -> tuple[ObjectAddress, ...]:
+    """An object by its name, and by the one that it has once it is archived."""
+    *schema, name = address.names
+    is_archived = address.kind in ("view", "materialized view", "function") and not address.query
+    return (address, replace(address, names=(*schema, old_object_name(name)))) if is_archived else (address,)
 
 
 async def _read_problems(conn: Connection, query: str) -> list[asyncpg.Record]:
@@ -240,6 +253,29 @@ async def _read_problems(conn: Connection, query: str) -> list[asyncpg.Record]:
     except _NO_SUCH_OBJECT:
         return []  # an earlier operation of the plan adds it
 
+
+async def _find_refusal(conn: Connection, requirement: Requirement) -> tuple[str, str] | None:
+    """Why the server refuses a statement that is tried, with a hint; None where it accepts all of them."""
+    transaction = conn.transaction()
+    await transaction.start()
+    try:
+        await conn.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+        for statement in requirement.tried:
+            await conn.execute(statement)
+    except asyncpg.PostgresError as error:
+        if is_session_lost(error):
+            raise
+        return str(error).splitlines()[0], _TRY_HINTS.get(type(error), requirement.hint)
+    finally:
+        await transaction.rollback()
+    return None
+
+
+_TRY_HINTS: Mapping[type[asyncpg.PostgresError], str] = {
+    asyncpg.LockNotAvailableError: "repeat it when the other session's transaction has ended",
+    asyncpg.InsufficientPrivilegeError: "GRANT TEMPORARY ON DATABASE … to the role of database.dsn",
+    asyncpg.ReadOnlySQLTransactionError: "name the primary in database.dsn",
+}
 
 MAX_COUNT_SECONDS = 60
 """Rows are counted no longer than this for each constraint; VALIDATE then finds what the count has not."""
@@ -256,6 +292,44 @@ class CountedViolations:
 
     found: tuple[str, ...]
     uncounted: tuple[str, ...]
+
+
+async def read_notes(conn: Connection, operations: Iterable[Operation]) -> list[str]:
+    """What the operations tell before the start, as far as the database decides it."""
+    found = []
+    for operation in operations:
+        if operation.notes:
+            async with conn.transaction(readonly=True):
+                for setting in operation.settings:
+                    await conn.execute(setting)
+                for query in operation.notes:
+                    found += [f"note: {row[0]}" for row in await _read_problems(conn, query)]
+    return found
+
+
+_SAMPLE_SECONDS = 0.5
+"""Seconds at least to read the values of rows that were counted."""
+
+
+async def count_rollback_losses(
+    conn: Connection, operations: Iterable[Operation], *, seconds: float
+) -> CountedViolations:
+    """Counts the rows that a rollback now could not keep as they are.
+
+    Args:
+        seconds: for all of them; an operator waits.
+    """
+    found, uncounted = [], []
+    ends = time.monotonic() + seconds
+    for operation, loss in ((each, loss) for each in operations for loss in each.rollback_losses):
+        left = ends - time.monotonic()
+        count = await _count(conn, operation, loss, left) if left > 0 else None
+        if count is None:
+            uncounted.append(f"whether {loss.what} is not known within {seconds:g} s")
+        elif count:
+            values = await _read_sample(conn, operation, loss, max(_SAMPLE_SECONDS, ends - time.monotonic()))
+            found.append(f"{loss.what}: {count_up_to(count, MAX_VIOLATIONS, 'row')}{values}")
+    return CountedViolations(tuple(found), tuple(uncounted))
 
 
 async def count_violations(
@@ -282,10 +356,15 @@ async def count_violations(
     return CountedViolations(tuple(found), tuple(uncounted))
 
 
-async def _count(conn: Connection, operation: Operation, violation: Violation | MissingParents) -> int | None:
+async def _count(
+    conn: Connection,
+    operation: Operation,
+    violation: Violation | MissingParents,
+    seconds: float = MAX_COUNT_SECONDS,
+) -> int | None:
     try:
         async with conn.transaction(readonly=True):
-            await conn.execute(f"SET LOCAL statement_timeout = '{MAX_COUNT_SECONDS}s'")
+            await conn.execute(f"SET LOCAL statement_timeout = {max(1, round(seconds * 1000))}")
             for setting in operation.settings:
                 await conn.execute(setting)
             query = violation.query if isinstance(violation, Violation) else await _orphans_query(conn, violation)
@@ -296,12 +375,17 @@ async def _count(conn: Connection, operation: Operation, violation: Violation | 
         return None
 
 
-async def _read_sample(conn: Connection, operation: Operation, violation: Violation | MissingParents) -> str:
+async def _read_sample(
+    conn: Connection,
+    operation: Operation,
+    violation: Violation | MissingParents,
+    seconds: float = MAX_COUNT_SECONDS,
+) -> str:
     if not (isinstance(violation, Violation) and violation.sample):
         return ""
     try:
         async with conn.transaction(readonly=True):
-            await conn.execute(f"SET LOCAL statement_timeout = '{MAX_COUNT_SECONDS}s'")
+            await conn.execute(f"SET LOCAL statement_timeout = {round(seconds * 1000)}")
             for setting in operation.settings:
                 await conn.execute(setting)
             return f" ({await conn.fetchval(violation.sample)})"

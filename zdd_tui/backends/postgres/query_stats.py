@@ -1,135 +1,224 @@
-"""Finds queries that still use the old side: running ones in pg_stat_activity, others in pg_stat_statements.
+"""Reads who queries what: pg_stat_activity, pg_stat_statements, and the counters of indexes and sequences.
 
-pg_stat_statements counts calls since its reset, without the time of the last call. So it is read twice: a statement
-is in use when its count grew in between, or when it was first seen after the cutover.
+Sessions of zdd do not count. Statements inside functions are left out of pg_stat_statements: the bodies of functions
+are read instead.
 """
 
+# ruff: noqa: S608  names are quoted
+
 import asyncio
-from typing import TypeAlias
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import asyncpg
 
 from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.backends.postgres.removed_use import resolve_removed
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.doctor.facts import OldSideQuery, QueryFacts
-from zdd_tui.model.doctor.pitfalls import references_old_side
 from zdd_tui.model.duration import format_duration
-from zdd_tui.model.plan.base import BasePlan
-from zdd_tui.model.sql import quote_identifier, quote_qualified, redact_query
+from zdd_tui.model.operations.base import RemovedKind
+from zdd_tui.model.operations.removed_use import (
+    ClientSession,
+    ResolvedObject,
+    StatementCount,
+    UseFacts,
+    names_object,
+    old_side,
+)
+from zdd_tui.model.plan.base import Plan
+from zdd_tui.model.sql import name_sql, quote_qualified, redact_query
 
-_StatementCounts: TypeAlias = dict[tuple[object, ...], tuple[str, int, float | None]]
-"""By user and query id: text, calls, and seconds from the cutover to the first call."""
-
-SAMPLE_SECONDS = 2.0
-"""Seconds between the two readings of the counts."""
-
-# Idle sessions are left out: their last query may be old. So are the sessions of zdd, which may read both sides.
-_ACTIVITY = """
-SELECT pid, application_name, query, extract(epoch FROM clock_timestamp() - query_start)::float8 AS age
-FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
-  AND application_name !~ '^zdd( |$)'
-  AND (state = 'active' OR state LIKE 'idle in transaction%' OR query_start >= to_timestamp($1::float8))
-"""
-
-CANNOT_SEE_ALL = """
+_CANNOT_SEE_ALL = """
 SELECT NOT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')
 """
 """Whether the queries of other roles are hidden."""
 
-STATEMENTS_SCHEMA = """
+_STATEMENTS_SCHEMA = """
 SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
 WHERE e.extname = 'pg_stat_statements'
 """
 """The schema of pg_stat_statements; no row where it is not installed."""
 
+_ACTIVITY = """
+SELECT pid, coalesce(usename, '')::text AS role, application_name AS application, coalesce(host(client_addr), '')
+         AS address, query, coalesce(query_id, 0) AS query_id,
+       state = 'active' OR state LIKE 'idle in transaction%' AS is_busy,
+       coalesce(extract(epoch FROM query_start), 0)::float8 AS started_at,
+       octet_length(query) >= size - 1 AS is_cut
+FROM (SELECT *, pg_size_bytes(current_setting('track_activity_query_size')) AS size FROM pg_stat_activity) AS a
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+  AND application_name !~ '^zdd( |$)'
+"""
+
+_NOT_TRACKED = """
+SELECT coalesce(string_agg(who, ', '), '') FROM (
+  SELECT 'every session' AS who WHERE current_setting('pg_stat_statements.track') = 'none'
+  UNION ALL
+  SELECT CASE WHEN s.setrole <> 0 THEN 'role ' || pg_get_userbyid(s.setrole) ELSE 'this database' END
+  FROM pg_db_role_setting s
+  WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+    AND 'pg_stat_statements.track=none' = ANY (s.setconfig)) AS settings
+"""
+
+
+@dataclass(slots=True)
+class _Counts:
+    """What pg_stat_statements has counted; the attributes as in :class:`UseFacts`."""
+
+    schema: str = ""
+    statements: tuple[StatementCount, ...] = ()
+    reset_at: float = 0.0
+    discarded: int = 0
+    unavailable: list[tuple[str, str]] = field(default_factory=list)
+
+
+async def read_use_facts(conn: Connection, objects: Sequence[ResolvedObject]) -> UseFacts:
+    """Reads who queries what, as far as the objects may be named."""
+    unavailable = []
+    if await conn.fetchval(_CANNOT_SEE_ALL):
+        role = await conn.fetchval("SELECT quote_ident(current_user)")
+        unavailable.append(("queries of other roles are hidden", f"GRANT pg_read_all_stats TO {role}"))
+    rows = await conn.fetch(_ACTIVITY)
+    cut = [row["query_id"] for row in rows if row["is_cut"] and row["query_id"]]
+    words = sorted({word for each in objects for word in each.target.words})
+    counts = await _read_statements(conn, words, cut)
+    texts = {each.key[2]: each.query for each in counts.statements}
+    sessions = tuple(
+        ClientSession(
+            row["pid"],
+            row["role"],
+            row["application"],
+            row["address"],
+            texts.get(row["query_id"], row["query"]) if row["is_cut"] else row["query"],
+            row["query_id"],
+            bool(row["is_busy"]),
+            row["started_at"],
+            bool(row["is_cut"]) and row["query_id"] not in texts,
+        )
+        for row in rows
+        if row["query"] != "<insufficient privilege>"
+    )
+    return UseFacts(
+        float(await conn.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")),
+        sessions,
+        counts.statements,
+        await _read_scans(conn, objects),
+        counts.schema,
+        counts.reset_at,
+        counts.discarded,
+        (*unavailable, *counts.unavailable),
+    )
+
+
+async def _read_statements(conn: Connection, words: list[str], query_ids: list[int]) -> _Counts:
+    schema = await conn.fetchval(_STATEMENTS_SCHEMA)
+    if schema is None:
+        return _Counts(unavailable=[("pg_stat_statements is not installed", _INSTALL)])
+    counts = _Counts(name_sql(schema))
+    view, info = (quote_qualified(schema, name) for name in ("pg_stat_statements", "pg_stat_statements_info"))
+    try:
+        rows = await conn.fetch(
+            f"SELECT userid::int8, dbid::int8, queryid, coalesce(pg_get_userbyid(userid), '')::text AS role, query,"
+            # Since PostgreSQL 17; read so that older ones have no error.
+            " calls, extract(epoch FROM (to_jsonb(s) ->> 'stats_since')::timestamptz)::float8 AS first_at"
+            f" FROM {view} AS s WHERE toplevel AND queryid IS NOT NULL"
+            " AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            " AND (queryid = ANY ($2) OR query ILIKE '%u&\"%'"
+            "  OR EXISTS (SELECT FROM unnest($1::text[]) AS word WHERE position(word IN lower(query)) > 0))",
+            words,
+            query_ids,
+        )
+        known = await conn.fetchrow(f"SELECT dealloc, extract(epoch FROM stats_reset)::float8 FROM {info}")
+        if untracked := await conn.fetchval(_NOT_TRACKED):
+            counts.unavailable.append((f"pg_stat_statements.track is none for {untracked}", "set it to top"))
+    except asyncpg.ObjectNotInPrerequisiteStateError:
+        counts.unavailable.append(("pg_stat_statements is not in shared_preload_libraries", _INSTALL))
+        return counts
+    except (asyncpg.UndefinedColumnError, asyncpg.UndefinedTableError):
+        counts.unavailable.append(("pg_stat_statements is too old", "ALTER EXTENSION pg_stat_statements UPDATE"))
+        return counts
+    assert known is not None, "the view has one row"
+    counts.discarded, counts.reset_at = known[0], known[1] or 0.0
+    counts.statements = tuple(
+        StatementCount(
+            (row["userid"], row["dbid"], row["queryid"]),
+            row["role"],
+            row["query"],
+            row["calls"],
+            row["first_at"] or 0.0,
+        )
+        for row in rows
+    )
+    return counts
+
+
+_INSTALL = "add it to shared_preload_libraries, restart, and CREATE EXTENSION pg_stat_statements"
+"""What makes the use of objects visible."""
+
+
+async def _read_scans(conn: Connection, objects: Sequence[ResolvedObject]) -> dict[int, int]:
+    """Scans of indexes, and reads of sequences, by OID."""
+    indexes = [oid for each in objects if each.removed.kind is not RemovedKind.SEQUENCE for oid in each.relations]
+    sequences = [oid for each in objects if each.removed.kind is RemovedKind.SEQUENCE for oid in each.relations]
+    rows = await conn.fetch(
+        "SELECT oid::int8, pg_stat_get_numscans(oid) AS count FROM unnest($1::oid[]) AS oid UNION ALL"
+        " SELECT oid::int8, pg_stat_get_blocks_fetched(oid) FROM unnest($2::oid[]) AS oid",
+        indexes,
+        sequences,
+    )
+    return {row["oid"]: row["count"] or 0 for row in rows}
+
+
+# --- the old side of a change
+
+SAMPLE_SECONDS = 2.0
+"""Seconds between two readings of the counts, which have no time of the last call."""
+
 
 async def read_old_queries(
-    conn: Connection, plan: BasePlan, *, since: float | None, sample_seconds: float = SAMPLE_SECONDS
+    conn: Connection, plan: Plan, *, since: float | None, sample_seconds: float = SAMPLE_SECONDS
 ) -> QueryFacts:
     """Finds the queries of this database that name the old side of the plan's change.
+
+    A statement is in use when its count grew between two readings, or when it was first called after the cutover.
 
     Args:
         since: time of the cutover, seconds since 1970; None before it: then the counts are read once.
         sample_seconds: seconds between the two readings.
     """
-    limitations: list[tuple[str, str]] = []
-    if await conn.fetchval(CANNOT_SEE_ALL):
-        role = await conn.fetchval("SELECT current_user::text")
-        limitations.append(
-            (
-                f"queries of other roles are hidden: role {role} is not a member of pg_read_all_stats",
-                f"GRANT pg_read_all_stats TO {quote_identifier(role)}",
-            )
+    objects = await resolve_removed(conn, old_side(plan), ())
+    facts = await read_use_facts(conn, objects)
+    statements = [each for each in facts.statements if names_object(each.query, objects)]
+    if since is None:
+        return QueryFacts(tuple(OldSideQuery(redact_query(each.query), "") for each in statements), facts.unavailable)
+    before = {each.key: each.calls for each in statements}
+    if statements:
+        await asyncio.sleep(sample_seconds)
+        facts = await read_use_facts(conn, objects)
+    queries = [
+        OldSideQuery(
+            redact_query(each.query),
+            f"pid {each.pid} ({each.application or 'no application_name'}) sent it"
+            f" {format_duration(max(0.0, facts.at - each.started_at))} ago",
         )
-    schema = await conn.fetchval(STATEMENTS_SCHEMA)
-    statements: list[OldSideQuery] = []
-    if schema is None:
-        limitations.append(
-            (
-                "pg_stat_statements is not installed: only running queries are visible",
-                "CREATE EXTENSION pg_stat_statements; it also needs shared_preload_libraries",
-            )
-        )
-    else:
-        try:
-            before = await _read_statements(conn, plan, schema, since)
-            if since is not None and before:
-                await asyncio.sleep(sample_seconds)
-                after = await _read_statements(conn, plan, schema, since)
-                statements = _compare_statements(before, after, sample_seconds)
-            else:
-                statements = [OldSideQuery(redact_query(query), "") for query, _, _ in before.values()]
-        except asyncpg.ObjectNotInPrerequisiteStateError:
-            limitations.append(
-                (
-                    "pg_stat_statements is installed, but not in shared_preload_libraries",
-                    "add it to shared_preload_libraries, and restart the server",
-                )
-            )
-    activity = await _read_activity(conn, plan, since)
-    return QueryFacts((*activity, *statements), tuple(limitations))
+        for each in facts.sessions
+        if (each.is_busy or each.started_at >= since) and names_object(each.query, objects)
+    ]
+    counted = [
+        OldSideQuery(redact_query(each.query), _describe_calls(each, before, since, sample_seconds))
+        for each in facts.statements
+        if names_object(each.query, objects)
+    ]
+    return QueryFacts((*queries, *sorted(counted, key=lambda each: not each.evidence)), facts.unavailable)
 
 
-async def _read_activity(conn: Connection, plan: BasePlan, since: float | None) -> list[OldSideQuery]:
-    rows = await conn.fetch(_ACTIVITY, since if since is not None else float("inf"))
-    queries = []
-    for row in rows:
-        if row["query"] and references_old_side(plan, row["query"]):
-            who = f"pid {row['pid']} ({row['application_name'] or 'no application_name'})"
-            age = format_duration(max(0.0, row["age"] or 0.0))
-            queries.append(OldSideQuery(redact_query(row["query"]), f"{who} sent it {age} ago"))
-    return queries
-
-
-async def _read_statements(conn: Connection, plan: BasePlan, schema: str, since: float | None) -> _StatementCounts:
-    """Reads the statements that name the old side."""
-    view = quote_qualified(schema, "pg_stat_statements")
-    has_first_call = await conn.fetchval(
-        "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = $1::text::regclass AND attname = 'stats_since')", view
-    )
-    first = "extract(epoch FROM stats_since)::float8" if has_first_call else "NULL::float8"
-    rows = await conn.fetch(
-        f"SELECT userid, queryid, query, calls, {first} AS first_seen FROM {view}"  # noqa: S608  a quoted name
-        # Statements inside functions are left out: they may come from our sync triggers.
-        " WHERE toplevel AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
-    )
-    statements: _StatementCounts = {}
-    for row in rows:
-        if references_old_side(plan, row["query"] or ""):
-            first_call = None if since is None or row["first_seen"] is None else row["first_seen"] - since
-            statements[row["userid"], row["queryid"]] = (row["query"], row["calls"], first_call)
-    return statements
-
-
-def _compare_statements(before: _StatementCounts, after: _StatementCounts, seconds: float) -> list[OldSideQuery]:
-    queries = []
-    for key, (query, calls, first_call) in after.items():
-        more = calls - (before[key][1] if key in before else 0)
-        if more > 0:
-            proof = f"called {more} time{'' if more == 1 else 's'} within {seconds:g} s"
-        elif first_call is not None and first_call > 0:
-            proof = f"first called {format_duration(first_call)} after the cutover"
-        else:
-            proof = ""
-        queries.append(OldSideQuery(redact_query(query), proof))
-    return sorted(queries, key=lambda query: not query.evidence)
+def _describe_calls(
+    statement: StatementCount, before: dict[tuple[int, int, int], int], since: float, seconds: float
+) -> str:
+    """Why a statement counts as live; empty where it may be old."""
+    if (more := statement.calls - before.get(statement.key, 0)) > 0:
+        return f"called {count_noun(more, 'time')} within {seconds:g} s"
+    if statement.first_at > since:
+        return f"first called {format_duration(statement.first_at - since)} after the cutover"
+    return ""

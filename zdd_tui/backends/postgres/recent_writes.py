@@ -1,7 +1,7 @@
 """Compares again what was written since a transaction, on both sides: what a verification has not seen.
 
 A row that was written has a new ``xmin``, which a scan of both tables finds. A row that was deleted has none: where the
-two sides are two tables and nobody recorded the deletes, every row is compared.
+two sides are two tables, the scan looks each row up in the other one.
 """
 
 import asyncio
@@ -173,7 +173,8 @@ class _Page:
 async def _read_pages(
     connections: Connections, plan: Plan, catalog: Catalog, marker: str | None
 ) -> AsyncGenerator[_Page, None]:
-    """The keys of every row that was written since the marker, in pages of at most COMPARED_KEYS."""
+    """The keys of every row that was written since the marker, or that only one of two tables has, in pages of at most
+    COMPARED_KEYS."""
     tables = [catalog.old] if plan.change.kind == "column" else [catalog.old, catalog.new_table]
     keys: set[Key] = set()
     for table in tables:
@@ -261,7 +262,14 @@ async def _read_keys(
     first: int,
     end: int,
 ) -> set[Key]:
-    statement = block_keys_statement(catalog, table, relation, recent=marker is not None)
+    other = catalog.old if table is catalog.new else catalog.new
+    statement = block_keys_statement(
+        catalog,
+        table,
+        relation,
+        recent=marker is not None,
+        other=other if plan.change.kind == "table" else None,
+    )
     parameters = (first, end, *((marker,) if marker else ()))
 
     async def read(conn: Connection) -> set[Key]:

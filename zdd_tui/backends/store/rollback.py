@@ -6,10 +6,13 @@ from contextlib import nullcontext
 
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS, Pool, Row, connect, translate_error
+from zdd_tui.backends.postgres.operations import count_rollback_losses
 from zdd_tui.backends.postgres.recent_writes import count_new_side_only
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.json_access import get_objects, get_text
+from zdd_tui.model.operations.registry import plan_operations
 from zdd_tui.model.plan.base import BasePlan, Plan
+from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.rollback import NewSideCount, PastRollback, RehearsedRollback, RollbackHistory
 
 COUNT_SECONDS = 3.0
@@ -43,13 +46,40 @@ async def read_rollback_history(pool: Pool, release_id: int, plan: BasePlan) -> 
     """Reads everything; counts rows for at most COUNT_SECONDS, and takes no lock that blocks the application."""
     rehearsal = await pool.fetchrow(_REHEARSAL, release_id)
     last = await pool.fetchrow(_LAST_ROLLBACK, release_id)
-    count, error = await _count_rows(pool, release_id, plan)
+    if isinstance(plan, BaseOperationsPlan):
+        (losses, error), count = await _count_losses(plan), None
+    else:
+        (count, error), losses = await _count_rows(pool, release_id, plan), None
     return RollbackHistory(
         _parse_rehearsal(rehearsal) if rehearsal else None,
         PastRollback(last["name"], last["phase"] or "?", max(0.0, last["seconds"]), last["at"]) if last else None,
         count,
         error,
+        losses,
     )
+
+
+async def _count_losses(plan: BaseOperationsPlan) -> tuple[tuple[str, ...] | None, str]:
+    """Rows with values that a rollback of operations could not keep, or why that is not known."""
+    dsn = plan.database.dsn.get_secret_value()
+    try:
+        operations = await asyncio.to_thread(plan_operations, plan)  # it loads the parser
+        if not any(each.rollback_losses for each in operations):
+            return (), ""
+        connection = await connect(
+            dsn, application_name="zdd dashboard", timeout=COUNT_SECONDS, default_transaction_read_only="on"
+        )
+        try:
+            counted = await count_rollback_losses(connection, operations, seconds=COUNT_SECONDS)
+        finally:
+            connection.terminate()
+    except ZddError as error:
+        return None, error.title
+    except CONNECTION_ERRORS as error:
+        return None, translate_error(error, dsn, timeout=COUNT_SECONDS).title
+    if counted.uncounted and not counted.found:
+        return None, "; ".join(counted.uncounted)
+    return counted.found, ""
 
 
 def _parse_rehearsal(row: Row) -> RehearsedRollback:

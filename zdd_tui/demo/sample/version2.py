@@ -124,16 +124,17 @@ class TriggerUsers(_DualUsers):
     """The application writes only the old side; a trigger in the database copies each write to the new one."""
 
     async def create(self, connection: Connection, name: str, email: str | None) -> User:
-        user = await self.old.create(connection, name, email)
-        written = await self._as_read(connection, user)
-        assert written is not None, "the trigger has not copied an insert to the new side"
-        return written
+        return await self._as_read(connection, await self.old.create(connection, name, email))
 
     async def update(self, connection: Connection, user_id: int, name: str | None, email: str | None) -> User | None:
         user = await self.old.update(connection, user_id, name, email)
         return None if user is None else await self._as_read(connection, user)
 
-    async def _as_read(self, connection: Connection, user: User) -> User | None:
+    async def _as_read(self, connection: Connection, user: User) -> User:
+        """The user as readers see it. Where the trigger is missing the write fails: "not found" would be untrue, since
+        the old side would keep it."""
         if not self.dual_write.decide(user.id).read_new:
             return user
-        return await self.new.get(connection, user.id)
+        written = await self.new.get(connection, user.id)
+        assert written is not None, "the trigger has not copied this row to the new side"
+        return written

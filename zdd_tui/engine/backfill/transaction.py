@@ -6,7 +6,7 @@ from typing import Protocol
 import asyncpg
 
 from zdd_tui.backends.postgres.connection import Connection
-from zdd_tui.backends.postgres.row_visibility import count_blocks
+from zdd_tui.backends.postgres.row_visibility import count_unread_blocks
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.sql import quote_literal
@@ -69,7 +69,7 @@ def describe_row_error(error: asyncpg.PostgresError) -> str:
 
 
 async def require_rows_found(conn: Connection, table: str) -> None:
-    """Call it where a table showed no row: a table with pages is not known to be empty.
+    """Call it where a table showed no row: one with pages is known to be empty only if ANALYZE has read them all.
 
     Args:
         table: quoted and qualified.
@@ -77,10 +77,10 @@ async def require_rows_found(conn: Connection, table: str) -> None:
     Raises:
         StepFailed: the table has pages.
     """
-    if blocks := await count_blocks(conn, table):
+    if blocks := await count_unread_blocks(conn, table):
         raise StepFailed(
             f"no row of {table} is visible, but the table has {count_noun(blocks, 'page')}",
-            f"if the table is empty: VACUUM {table}, then advance again; else see its row security and rules",
+            f"if the table is empty: VACUUM ANALYZE {table}, then advance again; else see its row security and rules",
         )
 
 

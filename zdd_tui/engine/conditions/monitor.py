@@ -82,6 +82,14 @@ ROWS_AGREE = "rows agree"
 """The reading of a comparison that found rows which differ."""
 
 
+_RESTORED = (
+    ConditionKind.FLAG,
+    ConditionKind.TRIGGER,
+    ConditionKind.OBJECT_TRIGGER,
+    ConditionKind.OBJECT_DEFINITION,
+)
+"""What the agent restores: the release's own."""
+
 STOPPED_NOTE = "stopped until every condition holds"
 COMPARING = "the rows of both sides are compared again"
 
@@ -306,7 +314,7 @@ class ConditionMonitor:
         if suspects:
             # A watch may be behind our own step: only what a direct reading shows is a breach.
             await self._read_again(suspects)
-            if any(each.kind is ConditionKind.OBJECT for each in suspects):
+            if any(each.kind in KINDS for each in suspects):
                 # A step of ours may just have changed the object, and its record follows.
                 await asyncio.sleep(OBJECT_RECHECK_DELAY)
                 await self._database.read()
@@ -450,7 +458,7 @@ class ConditionMonitor:
             reading = self._readings.get(condition.name)
             if reading is None or reading.status is not ConditionStatus.BREACHED:
                 continue
-            if condition.kind not in (ConditionKind.FLAG, ConditionKind.TRIGGER, ConditionKind.OBJECT_TRIGGER):
+            if condition.kind not in _RESTORED:
                 continue
             if await self._restore(condition):
                 restored = replace(reading, restored=True)
@@ -466,8 +474,9 @@ class ConditionMonitor:
                 async with asyncio.timeout(RESTORE_TIMEOUT):
                     if condition.kind is ConditionKind.FLAG:
                         restored = await restore_flag(self._ctx, condition)
-                    elif condition.kind is ConditionKind.OBJECT_TRIGGER:
-                        restored = await self._objects.restore(condition)
+                    elif condition.kind in KINDS:
+                        assert self._database.facts.value is not None, "the breach was found in it"
+                        restored = await self._objects.restore(condition, self._database.facts.value)
                     else:
                         restored = await restore_trigger(self._ctx, condition)
             except StaleEpoch:

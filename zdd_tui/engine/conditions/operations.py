@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import asyncpg
 
-from zdd_tui.backends.postgres.condition_queries import read_trigger_definition
+from zdd_tui.backends.postgres.condition_queries import read_definition, read_trigger_definition
 from zdd_tui.backends.postgres.connection import is_session_lost
 from zdd_tui.backends.postgres.ddl import execute_ddl
 from zdd_tui.backends.store.conditions import save_baseline
 from zdd_tui.engine.context import Context
-from zdd_tui.engine.restore import restore_operation_trigger
+from zdd_tui.engine.restore import restore_definition, restore_operation_trigger
 from zdd_tui.model.counting import count_up_to
 from zdd_tui.model.operations.base import MAX_VIOLATIONS
 from zdd_tui.model.operations.relied_objects import relied_objects
@@ -19,12 +19,14 @@ from zdd_tui.model.release.condition import Condition, ConditionFinding, Conditi
 from zdd_tui.model.release.condition_findings import (
     DatabaseFacts,
     SchemaObject,
+    definition_key,
+    find_changed_definition,
     find_changed_object,
     find_object,
     find_stopped_trigger,
 )
 
-KINDS = (ConditionKind.OBJECT, ConditionKind.OBJECT_TRIGGER)
+KINDS = (ConditionKind.OBJECT, ConditionKind.OBJECT_TRIGGER, ConditionKind.OBJECT_DEFINITION)
 
 
 class OperationObjects:
@@ -59,15 +61,18 @@ class OperationObjects:
     async def _read(self, condition: Condition, facts: DatabaseFacts) -> SchemaObject | None:
         kind, table = condition.name.partition(" ")[0], facts.names.get(condition.table, "")
         if condition.kind is ConditionKind.OBJECT:
-            found, shape = find_object(condition, facts), ""
+            found, digest, shape = find_object(condition, facts), "", ""
             if found is not None:
                 return replace(found, since=condition.since, condition=condition.name)
         else:
             async with self._ctx.read_connection() as conn:
-                shape = await read_trigger_definition(conn, table, condition.subject)
+                if condition.kind is ConditionKind.OBJECT_TRIGGER:
+                    digest, shape = await read_trigger_definition(conn, table, condition.subject)
+                else:
+                    digest, shape = await read_definition(conn, definition_key(condition, table))
         if shape or condition.may_be_gone:
             since, name = condition.since, condition.name
-            return SchemaObject(kind, name, condition.subject, table, shape, since=since, condition=name)
+            return SchemaObject(kind, name, condition.subject, table, shape, since=since, condition=name, digest=digest)
         return None
 
     def find(self, condition: Condition, facts: DatabaseFacts) -> ConditionFinding | None:
@@ -77,10 +82,12 @@ class OperationObjects:
             return find_changed_object(condition, expected, facts)
         if expected is not None and not expected.shape:
             return None
-        return find_stopped_trigger(condition, facts)
+        if condition.kind is ConditionKind.OBJECT_TRIGGER:
+            return find_stopped_trigger(condition, expected, facts)
+        return find_changed_definition(condition, expected, facts)
 
-    async def restore(self, condition: Condition) -> bool:
-        """Restores a trigger; False where nobody knows how it was.
+    async def restore(self, condition: Condition, facts: DatabaseFacts) -> bool:
+        """Restores a trigger, view or function of the release; False where nobody knows how it was, or it is so.
 
         Raises:
             StaleEpoch, StepFailed: as :func:`zdd_tui.engine.restore.restore_trigger`.
@@ -88,8 +95,12 @@ class OperationObjects:
         expected = self.expected(condition)
         if expected is None or not expected.shape:
             return False
-        await restore_operation_trigger(self._ctx, expected)
-        return True
+        if condition.kind is ConditionKind.OBJECT_TRIGGER:
+            await restore_operation_trigger(self._ctx, expected)
+            return True
+        # Of a view that is gone no name is known: the one from before.
+        key = definition_key(condition, facts.names.get(condition.table) or expected.table)
+        return await restore_definition(self._ctx, expected, key)
 
 
 async def describe_missed_rows(ctx: Context, conditions: Iterable[Condition]) -> str:

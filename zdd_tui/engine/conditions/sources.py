@@ -18,7 +18,7 @@ from zdd_tui.backends.kubernetes.errors import KubeApiError
 from zdd_tui.backends.kubernetes.services import SERVICES, get_raw_object
 from zdd_tui.backends.kubernetes.watch import Changed, Disconnected, Listed
 from zdd_tui.backends.postgres.condition_queries import ReliedObjects, read_database_facts, read_operation_facts
-from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS
+from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS, translate_error
 from zdd_tui.backends.redis_changes import watch_changes
 from zdd_tui.engine.context import Context
 from zdd_tui.model.errors import BackendError, ZddError
@@ -213,11 +213,11 @@ class DatabaseSource:
                 else:
                     facts = await read_database_facts(conn, release_id, self.relied)
                 return self.facts.succeed(facts, began)
-        except (ZddError, TimeoutError, *CONNECTION_ERRORS) as error:
+        except (ZddError, TimeoutError) as error:
             return self.facts.fail(_describe(error))
+        except CONNECTION_ERRORS as error:
+            return self.facts.fail(translate_error(error, plan.database.dsn.get_secret_value()).title)
 
 
-def _describe(error: BaseException) -> str:
-    if isinstance(error, ZddError):
-        return error.title
-    return f"no response within {READ_TIMEOUT:.0f} s" if isinstance(error, TimeoutError) else type(error).__name__
+def _describe(error: ZddError | TimeoutError) -> str:
+    return error.title if isinstance(error, ZddError) else f"no response within {READ_TIMEOUT:.0f} s"

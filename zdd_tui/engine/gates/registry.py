@@ -16,7 +16,7 @@ from zdd_tui.backends.postgres.gate_queries import (
     list_enabled_triggers,
 )
 from zdd_tui.backends.postgres.operations import is_invalid_index, is_valid_index
-from zdd_tui.backends.postgres.row_visibility import count_blocks
+from zdd_tui.backends.postgres.row_visibility import count_unread_blocks
 from zdd_tui.backends.read_scope import read_scope, report_age
 from zdd_tui.backends.regions import read_region_statuses
 from zdd_tui.checks.catalog_diff import describe_losses, find_losses
@@ -39,9 +39,11 @@ from zdd_tui.model.counting import count_noun, format_list
 from zdd_tui.model.ddl.witness import expected_triggers
 from zdd_tui.model.errors import DatabaseUnavailable, StaleEpoch, ZddError
 from zdd_tui.model.guard.decisions import evaluate_guard_gate
+from zdd_tui.model.operations.registry import dropped_indexes
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.plan.guard import GuardAction
+from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.regions import REGION_GATE, evaluate_regions
@@ -208,7 +210,7 @@ async def _evaluate_backfill_complete(ctx: Context, record: ReleaseRecord) -> Ga
         return Verdict.FAIL, f"{count_noun(state.failed_rows, 'row')} failed; see zdd.failed_row"
     if not state.rows_done:
         async with ctx.read_connection() as conn:
-            if blocks := await count_blocks(conn, (await ctx.catalog()).old.sql):
+            if blocks := await count_unread_blocks(conn, (await ctx.catalog()).old.sql):
                 return Verdict.FAIL, f"no row was visible, but the table has {count_noun(blocks, 'page')}"
     return Verdict.PASS, f"all ranges done, {count_noun(state.rows_done, 'row')}"
 
@@ -300,8 +302,11 @@ async def _evaluate_operations_valid(ctx: Context, record: ReleaseRecord) -> Gat
     made = [(schema, _last_name(name, renamed)) for step in built for schema, name in step.detail.get("made", ())]
     copied = [name for step in record.steps for name in step.detail.get("copied", ())]
     copied += [name for step in record.steps if step not in built for name in step.detail["made"]]
+    gone = dropped_indexes(ctx.plan_of_type(BaseOperationsPlan))
+    copied += [each for each in made if each[1] in gone]
     async with ctx.read_connection() as conn:
-        invalid = [f"{schema}.{name}" for schema, name in made if not await is_valid_index(conn, schema, name)]
+        kept = [each for each in made if each[1] not in gone]
+        invalid = [f"{schema}.{name}" for schema, name in kept if not await is_valid_index(conn, schema, name)]
         # A copy gets the name of its original, in the transaction that checks that nothing is left without a copy.
         invalid += [f"{schema}.{name}" for schema, name in copied if await is_invalid_index(conn, schema, name)]
     if invalid:

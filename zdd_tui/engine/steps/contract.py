@@ -3,8 +3,9 @@
 from zdd_tui.backends.postgres.ddl import as_owner
 from zdd_tui.backends.read_scope import read_scope
 from zdd_tui.engine.context import Context, StepHandle
-from zdd_tui.engine.continuity import KeptContinuity
-from zdd_tui.engine.observations import read_workload
+from zdd_tui.engine.continuity import KeptContinuity, check_continuity
+from zdd_tui.engine.observations import find_step_record, read_workload
+from zdd_tui.engine.recent_writes import describe_differing, find_rows_without_new_side
 from zdd_tui.engine.retry import with_retry
 from zdd_tui.engine.steps.expand import run_statements
 from zdd_tui.engine.steps.flags import restore_flags, save_flag_values
@@ -86,12 +87,35 @@ async def _create_as_owner(ctx: Context, catalog: Catalog, statements: tuple[str
     return tuple(prepared)
 
 
+async def require_archive_agrees(ctx: Context, step: StepHandle) -> None:
+    """Compares once more where nobody is known to have recorded it: the old side could be written after the
+    comparison before contract until it was archived, also by a transaction that was open during both.
+
+    Raises:
+        StepFailed: the old side of a row would be lost.
+    """
+    record = await ctx.store.read()
+    witness = find_step_record(record, "drop-witness")
+    is_recorded = (witness is not None and bool(witness.detail.get("unbroken"))) or (
+        await check_continuity(ctx, record)
+    ).forward
+    if is_recorded and not (record.witness.open_rows or record.witness.has_records):
+        return
+    result = await find_rows_without_new_side(ctx, record, step.set_note)
+    if result.differing:
+        raise StepFailed(
+            f"the archive has what the new side lacks: {await describe_differing(ctx, result)}",
+            "correct the row on the new side so that both agree, then advance again; or roll back",
+        )
+
+
 class DropArchive:
     """Drops the archive: the one step that cannot be undone."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         await require_only_v3_pods(ctx)
         await require_new_side_complete(ctx)
+        await require_archive_agrees(ctx, step)
         catalog = await ctx.catalog(fresh=True)
         statements = await _create_as_owner(ctx, catalog, drop_archive_statements(ctx.expand_contract_plan, catalog))
         await run_statements(ctx, step, statements)

@@ -1,12 +1,12 @@
 """The witness, and the comparison of what was written since the verification."""
 
-from zdd_tui.backends.postgres.recent_writes import Disagreement
+from zdd_tui.backends.postgres.recent_writes import Disagreement, RecentWrites
 from zdd_tui.backends.store import witness as store
 from zdd_tui.backends.store.backfill import Key
 from zdd_tui.engine.backfill.repair import repair_row
 from zdd_tui.engine.backfill.transaction import RETRYABLE_ERRORS
 from zdd_tui.engine.context import Context, StepHandle
-from zdd_tui.engine.continuity import save_with_step
+from zdd_tui.engine.continuity import check_continuity, save_with_step
 from zdd_tui.engine.recent_writes import compare_since_verification, copy_unwritten, describe_differing
 from zdd_tui.engine.rollback_rows import require_settled, settle_all_rows
 from zdd_tui.engine.steps.expand import change_schema, run_statements
@@ -47,9 +47,13 @@ class ExtendWitness:
 
 
 class DropWitness:
-    """Removes the witness. The undo creates it again, for the archived side."""
+    """Removes the witness, and notes whether it was in force all the time. The undo creates it again, for the archived
+    side."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
+        continuity = await check_continuity(ctx, await ctx.store.read())
+        if continuity.witness or not step.detail:  # a second attempt finds none
+            await step.save_detail(unbroken=continuity.witness)
         await change_schema(ctx, step, lambda catalog: drop_witness_statements(ctx.expand_contract_plan, catalog))
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
@@ -79,39 +83,51 @@ class CompareRecentWrites:
     """
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        record = await ctx.store.read()
-        old_is_right = not record.release.status("rollout-v3").has_effect
-        result = await compare_since_verification(ctx, record, on_progress=step.set_note)
-        repaired = 0
-        if result.differing and old_is_right:
-            repaired = await self._repair(ctx, result.differing)
-            result = await compare_since_verification(ctx, record, on_progress=step.set_note)
-        elif result.differing:
-            await settle_all_rows(ctx, record, WitnessMode.NEW_IS_RIGHT)
-            await copy_unwritten(ctx, record, result.differing)
-            result = await compare_since_verification(ctx, record, on_progress=step.set_note)
-        if result.differing:
-            raise StepFailed(
-                await describe_differing(ctx, result),
-                "find what wrote only one side and stop it, correct the row so that both sides agree,"
-                " then advance again; or roll back",
-            )
+        result, repaired = await require_sides_agree(ctx, step)
         await step.save_detail(rows=result.rows, repaired=repaired, whole=result.is_whole)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         """A row that was copied again stays as it is."""
 
-    async def _repair(self, ctx: Context, differing: tuple[Disagreement, ...]) -> int:
-        catalog, repaired = await ctx.catalog(), 0
-        for each in differing:
-            repaired += await self._repair_row(ctx, catalog, each.key)
-        return repaired
 
-    async def _repair_row(self, ctx: Context, catalog: Catalog, key: Key) -> bool:
-        for _ in range(REPAIR_TRIES):
-            try:
-                async with ctx.store.fenced() as conn:
-                    return not await repair_row(conn, ctx.expand_contract_plan, catalog, key)
-            except RETRYABLE_ERRORS:
-                continue
-        return False
+async def require_sides_agree(ctx: Context, step: StepHandle) -> tuple[RecentWrites, int]:
+    """The comparison that has found no difference, and how many rows were copied from the old side for it.
+
+    Raises:
+        StepFailed: rows differ; a row and its writer are named.
+    """
+    record = await ctx.store.read()
+    old_is_right = not record.release.status("rollout-v3").has_effect
+    result = await compare_since_verification(ctx, record, on_progress=step.set_note)
+    repaired = 0
+    if result.differing and old_is_right:
+        repaired = await _repair_rows(ctx, result.differing)
+        result = await compare_since_verification(ctx, record, on_progress=step.set_note)
+    elif result.differing:
+        await settle_all_rows(ctx, record, WitnessMode.NEW_IS_RIGHT)
+        await copy_unwritten(ctx, record, result.differing)
+        result = await compare_since_verification(ctx, record, on_progress=step.set_note)
+    if result.differing:
+        raise StepFailed(
+            await describe_differing(ctx, result),
+            "find what wrote only one side and stop it, correct the row so that both sides agree,"
+            " then advance again; or roll back",
+        )
+    return result, repaired
+
+
+async def _repair_rows(ctx: Context, differing: tuple[Disagreement, ...]) -> int:
+    catalog, repaired = await ctx.catalog(), 0
+    for each in differing:
+        repaired += await _repair_row(ctx, catalog, each.key)
+    return repaired
+
+
+async def _repair_row(ctx: Context, catalog: Catalog, key: Key) -> bool:
+    for _ in range(REPAIR_TRIES):
+        try:
+            async with ctx.store.fenced() as conn:
+                return not await repair_row(conn, ctx.expand_contract_plan, catalog, key)
+        except RETRYABLE_ERRORS:
+            continue
+    return False

@@ -289,18 +289,25 @@ def recent_rows_statement(catalog: Catalog, table: Table, *, from_end: bool) -> 
     )
 
 
-def block_keys_statement(catalog: Catalog, table: Table, relation: str, *, recent: bool) -> str:
+def block_keys_statement(
+    catalog: Catalog, table: Table, relation: str, *, recent: bool, other: Table | None = None
+) -> str:
     """Keys of the rows in a range of blocks. Parameters: the first block, the block after the last, and with ``recent``
-    a transaction's id (text): only rows that were written by it or later.
+    a transaction's id (text): only rows that were written by it or later, or that the other table lacks.
 
     Args:
         relation: the table itself or one of its partitions, quoted.
+        other: the table of the other side; None where one row has both.
     """
     name = quote_identifier(table.name)
     where = f"{name}.ctid >= ('(' || $1::bigint || ',0)')::tid AND {name}.ctid < ('(' || $2::bigint || ',0)')::tid"
     if recent:
         marker_age = MARKER_AGE_SQL.replace("$1", "$3")
-        where += f" AND age({name}.xmin) <= (SELECT {marker_age})"
+        chosen = f"age({name}.xmin) <= (SELECT {marker_age})"
+        if other is not None:
+            match = " AND ".join(f"zdd_other.{column.sql} = {name}.{column.sql}" for column in catalog.key)
+            chosen += f" OR NOT EXISTS (SELECT FROM {other.sql} AS zdd_other WHERE {match})"
+        where += f" AND ({chosen})"
     return f"SELECT {key_texts(catalog, name)} FROM {relation} AS {name} WHERE {where}"
 
 

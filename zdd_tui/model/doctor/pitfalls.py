@@ -1,6 +1,5 @@
 """The seven pitfalls: one function each with what it reads, and the table at the end."""
 
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -22,7 +21,6 @@ from zdd_tui.model.plan.base import BasePlan, Plan
 from zdd_tui.model.plan.strategies import SingleImagePlan
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.strategies import build_strategy
-from zdd_tui.model.sql import fold_name, readable_tokens
 
 MAX_TTL = 60
 """Seconds: clients may use the old address for so long after a switch."""
@@ -32,8 +30,6 @@ FLAG_DAYS = 30
 
 DAY = 86400.0
 _MAX_SHOWN = 4
-_DML_KEYWORDS = frozenset({"select", "insert", "update", "delete", "merge", "with", "table", "copy"})
-_NAME_KINDS = frozenset({"word", "name"})
 
 REHEARSE = "zdd rehearse PLAN"
 
@@ -101,27 +97,6 @@ def _check_shipped_sql(facts: DoctorFacts) -> Iterator[Observation]:
         yield passed(f"{facts.plan.strategy}: the plan names no SQL that ships with it (`migrations`)")
     elif not shipped.breaking:
         yield passed(f"{facts.plan.strategy}: running code survives the SQL that ships with it")
-
-
-def references_old_side(plan: BasePlan, query: str) -> bool:
-    """Whether a query, as PostgreSQL shows it, reads or writes what contract takes away.
-
-    For a change of columns it must name the table and one of the old columns; for a change of tables, the old table.
-    ``SELECT *`` names no column: it survives the change, and its use of the result cannot be seen here.
-    Schema changes, such as our own, are left out.
-    """
-    if not isinstance(plan, Plan):
-        return False
-    tokens = [token for token in readable_tokens(query) if token.kind != "comment"]
-    first = next((fold_name(token) for token in tokens if token.kind in _NAME_KINDS), "")
-    if first not in _DML_KEYWORDS:
-        return False
-    names = {fold_name(token) for token in tokens if token.kind in _NAME_KINDS}
-    if tokens[-1].kind == "unreadable":  # cut off inside a string, as far as we can see: every word may be a name
-        names.update(re.findall(r"\w+", tokens[-1].text.lower()))
-    if plan.change.table.name not in names:
-        return False
-    return plan.change.into is not None or any(column in names for column in plan.change.down)
 
 
 def _format_count(count: int) -> str:

@@ -50,18 +50,18 @@ _ROUTINES = {
     "OBJECT_AGGREGATE": "aggregate",
     "OBJECT_ROUTINE": "routine",
 }
+RELATION_KINDS = frozenset(
+    {"OBJECT_TABLE", "OBJECT_VIEW", "OBJECT_MATVIEW", "OBJECT_FOREIGN_TABLE", "OBJECT_INDEX", "OBJECT_SEQUENCE"}
+)
+"""What shares one space of names with tables."""
+
 _SPACES: Mapping[str, str] = {
-    **dict.fromkeys(
-        (
-            *("OBJECT_TABLE", "OBJECT_VIEW", "OBJECT_MATVIEW", "OBJECT_FOREIGN_TABLE", "OBJECT_INDEX"),
-            "OBJECT_SEQUENCE",
-        ),
-        "relation",
-    ),
+    **dict.fromkeys(RELATION_KINDS, "relation"),
     **dict.fromkeys(("OBJECT_TYPE", "OBJECT_DOMAIN"), "type"),
     **dict.fromkeys(_ROUTINES, "routine"),
 }
-_OF_RELATION = {"OBJECT_COLUMN", "OBJECT_TRIGGER", "OBJECT_POLICY", "OBJECT_RULE", "OBJECT_TABCONSTRAINT"}
+OF_RELATION = frozenset({"OBJECT_COLUMN", "OBJECT_TRIGGER", "OBJECT_POLICY", "OBJECT_RULE", "OBJECT_TABCONSTRAINT"})
+"""Parts of a table: their dotted name begins with its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ def _address(kind: str, node: Any, names: tuple[str, ...]) -> ObjectAddress | No
 
 
 def _key(kind: str, node: Any, names: tuple[str, ...], scope: Scope) -> ObjectKey | None:
-    if kind in _OF_RELATION:
+    if kind in OF_RELATION:
         return scope.key("relation", names[:-1])
     if kind == "OBJECT_DOMCONSTRAINT":
         return scope.key("type", string_values(node.list.items[0].type_name.names))

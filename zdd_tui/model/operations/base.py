@@ -89,15 +89,19 @@ class ObjectAddress:
     Attributes:
         kind: such as ``table column``.
         names, args: as that function expects them for the kind.
+        query: finds the object where that function cannot: the same three columns, of one row or none.
     """
 
     kind: str
     names: tuple[str, ...]
     args: tuple[str, ...] = ()
+    query: str = ""
 
     @property
     def sql(self) -> str:
-        """The call; it fails where there is no such object."""
+        """An item of FROM without its alias; a call fails where there is no such object."""
+        if self.query:
+            return f"({self.query})"
         names, args = (f"ARRAY[{', '.join(map(quote_literal, each))}]::text[]" for each in (self.names, self.args))
         return f"pg_get_object_address({quote_literal(self.kind)}, {names}, {args})"
 
@@ -123,6 +127,11 @@ class ReliedKind(StrEnum):
     CONSTRAINT = "constraint"
     TABLE = "table"
     TRIGGER = "trigger"
+    VIEW = "view"
+    FUNCTION = "function"
+    """In the schema of zdd."""
+    HELPERS = "helpers"
+    """The constraints and indexes of a table that zdd has named; they get the names of others later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,10 +305,12 @@ class Requirement:
 
     Attributes:
         query: returns a text for each problem.
+        tried: statements that the server must accept, in a transaction that is rolled back.
     """
 
     query: str
     hint: str
+    tried: tuple[str, ...] = ()
 
 
 class RemovedKind(StrEnum):
@@ -321,6 +332,7 @@ class RemovedObject:
 
     Attributes:
         names: dotted; of a column, default or constraint those of the table and its own.
+        other_names: the same, where the migration renames the table.
         label: its name in the plan's ``accept:`` and on screen, such as ``column users.legacy``.
         phase: that takes it away.
         settings: see :attr:`OperationStep.settings`.
@@ -331,6 +343,7 @@ class RemovedObject:
     label: str
     phase: Phase
     settings: tuple[str, ...] = ()
+    other_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,6 +359,8 @@ class Operation:
         creates, archives: an object, where one may replace another of the same name.
         on: the table that it changes.
         topic: what it sets; an earlier operation on the same in a later phase must not have the last word.
+        rollback_losses: rows whose value a rollback could not keep; there are none before the step that allows them.
+        notes: queries of one text each, or none: what a check tells before the start.
     """
 
     text: str
@@ -360,6 +375,8 @@ class Operation:
     archives: ObjectKey | None = None
     on: ObjectKey | None = None
     topic: str = ""
+    rollback_losses: tuple[Violation, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,11 +387,18 @@ class RenameOperation(Operation):
         tables: names without a schema that the table has before and after.
         columns: the old and the new name of the column; empty where the table itself is renamed.
         moved: the old and the new name of the table as SQL; empty where a column is renamed.
+        schema: of the table, as the statement writes it; empty where it names none.
     """
 
+    schema: str = ""
     tables: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     moved: tuple[str, ...] = ()
+
+    @property
+    def is_table_rename(self) -> bool:
+        """Whether the table gets another name in its schema; in another schema its indexes have another one, too."""
+        return bool(self.moved) and len(self.tables) > 1
 
 
 @dataclass(frozen=True, slots=True)

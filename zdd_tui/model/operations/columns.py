@@ -70,10 +70,14 @@ def read_add_column(alter: Any, command: Any, text: str, options: OperationOptio
     column.constraints.extend(kept)
     scope, key = options.scope, options.scope.relation_key(alter.relation)
     if (key, column.colname) in scope.dropped_columns | scope.renamed_columns:
-        done = "drops" if (key, column.colname) in scope.dropped_columns else "renames"
+        is_dropped = (key, column.colname) in scope.dropped_columns
         raise PlanError(
-            f"{what}: the migration {done} the column and adds it again, and running code uses both",
-            "add it under another name, or change its type with change:",
+            f"{what}: the migration {'drops' if is_dropped else 'renames'} the column and adds it again, and running"
+            " code uses both",
+            "add it under another name, or change its type with change:"
+            if is_dropped
+            else "rename it in this release and add the new column in the next one, when no running code takes it for"
+            " the old one; or add it under another name",
         )
     is_optional = command.alter_table_cmd.missing_ok
     if not is_optional:

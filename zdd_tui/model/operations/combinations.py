@@ -9,7 +9,7 @@ from zdd_tui.model.operations.base import Operation, OperationStep, RenameOperat
 from zdd_tui.model.operations.indexes import copied_index
 from zdd_tui.model.operations.types import TypeOperation
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.sql import parse_sql
+from zdd_tui.model.sql import name_sql, parse_sql
 
 _BEFORE_CONTRACT = (Phase.EXPAND, Phase.BACKFILL)
 
@@ -21,31 +21,81 @@ def combine_renames(operations: Sequence[Operation]) -> tuple[Operation, ...]:
     column, which has the old name until contract: phase backfill copies it to the new name as it does with every other
     index. Constraints and comments wait for contract, where the original has the new name.
 
-    Of a renamed table: what is written before the rename uses the old name, which is the table's until contract; in
-    cleanup it has the new one. What is written after the rename comes in contract.
+    Of a renamed table: the view is made after everything that the migration adds to the table, and contract renames
+    all tables at the place of the first rename, so that what comes after it finds every table under its new name.
 
     Raises:
         PlanError: an operation would change the second form of an object that is renamed, which is dropped at the end.
     """
     dropped = {each.archives for each in operations if each.archives is not None}
     found = list(operations)
-    first: list[Operation] = []
     for number, rename in enumerate(operations):
         if isinstance(rename, RenameOperation | TypeOperation) and rename.on in dropped:
             raise PlanError(f"{rename.summary}: the migration drops the table, too", "leave one of them out")
         if not isinstance(rename, RenameOperation):
             continue
         for position, other in enumerate(found):
-            if position != number and _is_about(rename, other, is_later=position > number):
+            if position == number:
+                continue
+            if rename.is_table_rename:
+                _check_beside_table_rename(rename, other, is_later=position > number)
+            elif _is_about(rename, other, is_later=position > number):
                 found[position] = _adapt(rename, other, is_later=position > number)
-        if rename.moved:  # the view goes before the columns that it shows
-            first.append(replace(rename, steps=tuple(step for step in rename.steps if step.phase is Phase.CLEANUP)))
-            found[number] = replace(rename, steps=tuple(s for s in rename.steps if s.phase is not Phase.CLEANUP))
-    return (*first, *found)
+    return _place_table_renames(found)
+
+
+def _place_table_renames(operations: Sequence[Operation]) -> tuple[Operation, ...]:
+    """The operations, where each phase of a table's rename runs when it has to."""
+    moves = [each for each in operations if isinstance(each, RenameOperation) and each.moved]
+    renames = {n: each for n, each in enumerate(operations) if each in moves and each.is_table_rename}
+    views: dict[int, list[Operation]] = {}
+    for number, rename in renames.items():
+        later = (n for n, each in enumerate(operations) if n > number and each.on == rename.on)
+        views.setdefault(max(later, default=number), []).append(_only(rename, Phase.EXPAND))
+    placed = [_only(each, Phase.CLEANUP) for each in moves]  # the view goes before the columns that it shows
+    for number, operation in enumerate(operations):
+        if number == min(renames, default=-1):
+            placed += [_only(each, Phase.CONTRACT) for each in renames.values()]
+        if number not in renames:
+            placed.append(_only(operation, Phase.EXPAND, Phase.CONTRACT) if operation in moves else operation)
+        placed += views.get(number, [])
+    return tuple(placed)
+
+
+def _only(rename: Operation, *phases: Phase) -> Operation:
+    """Some phases of a rename. What queries must not use any more, and what goes, belongs to cleanup."""
+    steps = tuple(step for step in rename.steps if step.phase in phases)
+    return (
+        replace(rename, steps=steps) if Phase.CLEANUP in phases else replace(rename, steps=steps, removes=(), drops=())
+    )
+
+
+def _check_beside_table_rename(rename: RenameOperation, other: Operation, *, is_later: bool) -> None:
+    """Any other statement is read with the name that the table has in each phase.
+
+    Raises:
+        PlanError: the view would not show what the statement makes, or the name is in code that is not read.
+    """
+    reason = f"{rename.summary}: {other.summary} is about it too, and two forms exist until contract"
+    if other.on == rename.on and isinstance(other, RenameOperation) and other.columns and not is_later:
+        raise PlanError(reason, "write it after the rename of the table, with the new name")
+    if other.on == rename.on and (
+        isinstance(other, TypeOperation) or (isinstance(other, RenameOperation) and not other.columns)
+    ):
+        raise PlanError(reason, "write it in a release of its own")
+    is_ready = is_later and all(step.phase in (Phase.CONTRACT, Phase.CLEANUP) for step in other.steps)
+    if not is_ready and _mentions(other, rename.tables) and _is_code(other):
+        raise PlanError(reason, "write it after the rename, with phase: contract, where the table has its new name")
+
+
+def _is_code(operation: Operation) -> bool:
+    """Whether it is a block, whose statements only the server knows."""
+    is_named = re.search(r"\bDO\b", operation.text, re.IGNORECASE) is not None
+    return is_named and any(each.stmt.HasField("do_stmt") for each in parse_sql(operation.text).stmts)
 
 
 def _is_about(rename: RenameOperation, other: Operation, *, is_later: bool) -> bool:
-    if not _mentions(other, rename.tables):
+    if not _mentions_table(other, rename):
         return False
     if not rename.columns:
         return True
@@ -69,21 +119,33 @@ def _adapt(rename: RenameOperation, other: Operation, *, is_later: bool) -> Oper
         PlanError: the operation cannot run beside the rename.
     """
     hint = "write it before the rename, with the old name; or in a release of its own"
-    has_new_name = len(rename.tables) > 1  # in another schema indexes would have another one, too
-    if has_new_name and rename.moved and not is_later and not isinstance(other, RenameOperation | TypeOperation):
-        return replace(other, steps=tuple(_with_new_table_name(step, rename) for step in other.steps))
     if isinstance(other, RenameOperation | TypeOperation) or not all(
         _is_early_form(step, rename) for step in other.steps
     ):
         if isinstance(other, RenameOperation | TypeOperation) or not is_later:
             hint = "write it in a release of its own"
-        raise PlanError(f"{rename.summary}: {other.summary} is about it too, and two forms exist until contract", hint)
+        verb = "is"
+        if rename.on is not None and other.on is not None and rename.on != other.on and not rename.moved:
+            verb, hint = "may be", f"write the schema of both tables; else {hint}"
+        raise PlanError(
+            f"{rename.summary}: {other.summary} {verb} about it too, and two forms exist until contract", hint
+        )
     return replace(other, steps=tuple(_build_on_original(step, rename) for step in other.steps))
 
 
 def _mentions(operation: Operation, names: Sequence[str]) -> bool:
     patterns = (rf"(?<!\w){_as_written(name)}(?!\w)" for name in names)
     return any(re.search(each, operation.text, re.IGNORECASE) for each in patterns)
+
+
+def _mentions_table(operation: Operation, rename: RenameOperation) -> bool:
+    """Whether a statement holds the name of the table, and not with the name of another schema."""
+    if not rename.schema or rename.moved:
+        return _mentions(operation, rename.tables)
+    qualified = (rf'(?:("(?:[^"]|"")+"|\w+)\s*\.\s*)?(?<!\w)"?{_as_written(name)}"?(?!\w)' for name in rename.tables)
+    schemas = [found[1] for pattern in qualified for found in re.finditer(pattern, operation.text, re.IGNORECASE)]
+    own = name_sql(rename.schema)
+    return any(not each or each.lower() in (own.lower(), f'"{own}"'.lower()) for each in schemas)
 
 
 def _as_written(name: str) -> str:
@@ -122,21 +184,3 @@ def _build_on_original(step: OperationStep, rename: RenameOperation) -> Operatio
     old, new = rename.columns
     build = copied_index(step.statements[0], {new: old}, step.index, is_unique=index.unique)
     return replace(step, statements=(build,))
-
-
-def _with_new_table_name(step: OperationStep, rename: RenameOperation) -> OperationStep:
-    """A step of cleanup, where the table has its new name."""
-    if step.phase is not Phase.CLEANUP:
-        return step
-    old, new = rename.moved
-    statements = (
-        re.sub(rf"^(ALTER TABLE (?:ONLY )?){re.escape(old)} ", lambda found: f"{found[1]}{new} ", sql)
-        for sql in step.statements
-    )
-    return replace(
-        step,
-        statements=tuple(
-            f"{sql.removesuffix(old)}{new}" if sql.startswith("DROP TRIGGER ") and sql.endswith(f" ON {old}") else sql
-            for sql in statements
-        ),
-    )

@@ -60,7 +60,7 @@ def _serial_column(alter: Any, command: Any, text: str, options: OperationOption
     type_name = _INTEGER_OF_SERIAL[_serial_size(column)]
     del column.type_name.names[:]
     column.type_name.CopyFrom(_type_node(type_name))
-    sequence, table = _sequence_name(alter.relation, column.colname), relation_sql(alter.relation)
+    sequence, table = _sequence_name(alter.relation, column.colname, options), relation_sql(alter.relation)
     statements = (
         f"CREATE SEQUENCE {sequence} AS {type_name}",
         _bare_column_sql(alter, command),
@@ -76,7 +76,7 @@ def _identity_column(alter: Any, command: Any, text: str, options: OperationOpti
     table, column = relation_sql(alter.relation), getattr(command.alter_table_cmd, "def").column_def
     name, what = column.colname, f"{table}.{name_sql(column.colname)}"
     identity_sql = _identity_sql(identity)
-    helper = _sequence_name(alter.relation, name, prefix="zdd_")
+    helper = _sequence_name(alter.relation, name, options, prefix="zdd_")
     create = _create_sequence_sql(helper, column.type_name, identity)
     # An identity column needs no right on its sequence, a default does: older versions must be able to insert.
     grant, set_default = f"GRANT USAGE ON SEQUENCE {helper} TO PUBLIC", _set_default_sql(table, name, helper)
@@ -162,16 +162,17 @@ def _type_node(type_name: str) -> Any:
     )
 
 
-def _sequence_name(relation: Any, column: str, prefix: str = "") -> str:
+def _sequence_name(relation: Any, column: str, options: OperationOptions, prefix: str = "") -> str:
     """The name that PostgreSQL gives the sequence of a serial or identity column, in the table's schema.
 
     Raises:
         PlanError: PostgreSQL would shorten it.
     """
-    name = f"{prefix}{relation.relname}_{column}_seq"
+    table = options.scope.written_name(relation)
+    name = f"{prefix}{table}_{column}_seq"
     if len(name.encode()) > MAX_IDENTIFIER_BYTES:
         raise PlanError(
-            f"the sequence of {relation.relname}.{column} would have a name of more than {MAX_IDENTIFIER_BYTES} bytes",
+            f"the sequence of {table}.{column} would have a name of more than {MAX_IDENTIFIER_BYTES} bytes",
             "create the sequence with a shorter name, and add the column with DEFAULT nextval('name')",
         )
     return name_sql(*(part for part in (relation.schemaname, name) if part))

@@ -64,7 +64,9 @@ def add_table_constraint(
     if kind != "CONSTR_NOTNULL":
         constraint.conname = constraint.conname or choose_name(relation, constraint, kind, column, options)
     elif constraint.skip_validation and not is_named:
-        constraint.conname = make_object_name(relation.relname, string_values(constraint.keys)[0], "not_null")
+        constraint.conname = make_object_name(
+            scope.written_name(relation), string_values(constraint.keys)[0], "not_null"
+        )
     if constraint.conname:
         scope.constraint_names.add((key, constraint.conname))
     phase = _constraint_phase(scope, key, constraint, kind, options)
@@ -347,6 +349,7 @@ def set_not_null_steps(
             (set_sql,),
             undo_query=f"SELECT {quote_literal(f'{alter} ALTER COLUMN {name} DROP NOT NULL')}"
             f" UNION ALL SELECT * FROM ({_drop_of_partitions(table, column)}) AS parts",
+            then_query=_name_not_null(relation, column, options.scope),
             only_if=needed,
         ),
         OperationStep(
@@ -357,6 +360,22 @@ def set_not_null_steps(
     )
     return Operation(
         text, f"{what} is NOT NULL", steps, (_count(f"{what} is NULL", table, f"{name} IS NULL", (column,)),)
+    )
+
+
+def _name_not_null(relation: Any, column: str, scope: Scope) -> str:
+    """From PostgreSQL 18 on NOT NULL has a name; of a renamed table that which the plain statement gives it.
+
+    Empty where it has that by itself.
+    """
+    written, table = scope.written_name(relation), relation_sql(relation)
+    if written == relation.relname:
+        return ""
+    name, given = (make_object_name(each, column, "not_null") for each in (written, relation.relname))
+    rename = f"ALTER TABLE {table} RENAME CONSTRAINT {name_sql(given)} TO {name_sql(name)}"
+    return (
+        f"SELECT {quote_literal(rename)} FROM pg_constraint WHERE conrelid = to_regclass({quote_literal(table)})"
+        f" AND contype = 'n' AND conname = {quote_literal(given)}"
     )
 
 
@@ -506,9 +525,8 @@ def choose_name(relation: Any, constraint: Any, kind: str, column: str, options:
     scope = options.scope
     key = scope.relation_key(relation)
     taken = {name for table, name in scope.constraint_names if table == key} | scope.index_names(key.schema)
-    return distinct_name(
-        lambda suffix: make_object_name(relation.relname, "_".join(columns), f"{label}{suffix}"), taken
-    )
+    table = scope.written_name(relation)
+    return distinct_name(lambda suffix: make_object_name(table, "_".join(columns), f"{label}{suffix}"), taken)
 
 
 def _checked_columns(constraint: Any) -> list[str]:

@@ -6,6 +6,9 @@ from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.scope import ObjectKey
 from zdd_tui.model.sql import MAX_IDENTIFIER_BYTES, dollar_quoted, name_sql
 
+HELPER_PREFIX = "zdd_next_"
+"""The name of an index or constraint that takes the place of another one begins so; the OID of that follows."""
+
 FUNCTION_SCHEMA = "zdd"
 """Where functions of triggers are. The roles of the application need no right to call them."""
 

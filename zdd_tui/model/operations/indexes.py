@@ -39,7 +39,9 @@ def read_create_index(statement: Any, text: str, options: OperationOptions) -> t
     A unique index that older versions could violate waits as a constraint does.
     """
     scope, key = options.scope, options.scope.relation_key(statement.relation)
-    name = statement.idxname or choose_index_name(statement, scope.index_names(key.schema))
+    name = statement.idxname or choose_index_name(
+        statement, scope.index_names(key.schema), scope.written_name(statement.relation)
+    )
     scope.take_index_name(key.schema, name)
     is_old_unique = statement.unique and not is_only_new_columns(scope, key, statement)
     phase = options.last_phase if is_old_unique else Phase.EXPAND
@@ -73,10 +75,13 @@ def count_duplicates(statement: Any) -> Violation:
         f"{key} COLLATE {name_sql(*string_values(each.collation))}" if each.collation else key
         for key, each in zip(keys, elements, strict=True)
     ]
+    # By their names: PostgreSQL groups by no constant.
+    names = [f"zdd_{number}" for number, _ in enumerate(collated)]
+    values = ", ".join(f"{value} AS {name}" for value, name in zip(collated, names, strict=True))
     return Violation(
         f"{table}: rows with the same {', '.join(keys)}",
-        f"SELECT count(*)::int FROM (SELECT FROM {table}{where} GROUP BY {', '.join(collated)}"
-        f" HAVING count(*) > 1 LIMIT {MAX_VIOLATIONS}) AS zdd_violating",
+        f"SELECT count(*)::int FROM (SELECT FROM (SELECT {values} FROM {table}{where}) AS zdd_keys"
+        f" GROUP BY {', '.join(names)} HAVING count(*) > 1 LIMIT {MAX_VIOLATIONS}) AS zdd_violating",
         table,
         tuple(each.name for each in elements if each.name),
     )
@@ -139,20 +144,20 @@ def copied_index(definition: str, columns: Mapping[str, str], name: str, *, is_u
     return deparse(tree)
 
 
-def choose_index_name(statement: Any, taken: AbstractSet[str] = frozenset()) -> str:
+def choose_index_name(statement: Any, taken: AbstractSet[str] = frozenset(), table: str = "") -> str:
     """The name that PostgreSQL chooses for an index without one: ``users_email_idx`` (ChooseIndexName, indexcmds.c).
 
     Args:
         taken: names in the schema.
+        table: the name after which the index is named; default: that in the statement.
     """
+    table = table or statement.relation.relname
     elements = (each.index_elem for each in (*statement.index_params, *statement.index_including_params))
     columns: list[str] = []
     for each in elements:
         base = each.name or _figure_name(each.expr)[0] or "expr"
         columns.append(distinct_name(lambda suffix, base=base: f"{base}{suffix}", columns))  # type: ignore[misc]
-    return distinct_name(
-        lambda suffix: make_object_name(statement.relation.relname, "_".join(columns), f"idx{suffix}"), taken
-    )
+    return distinct_name(lambda suffix: make_object_name(table, "_".join(columns), f"idx{suffix}"), taken)
 
 
 def distinct_name(build: Callable[[str], str], taken: Container[str]) -> str:
@@ -205,6 +210,7 @@ def read_drop_index(names: list[str], text: str, options: OperationOptions, *, m
     """Dropped in contract; the undo builds it again from its definition."""
     schema, name = ["", *names][-2:]
     index = name_sql(*(part for part in (schema, name) if part))
+    options.scope.removed_indexes.append(index)
     step = OperationStep(
         options.last_phase,
         f"drop index {index}",

@@ -11,6 +11,8 @@ from zdd_tui.model.operations.base import (
     Operation,
     OperationOptions,
     OperationStep,
+    ReliedKind,
+    ReliedObject,
     RemovedKind,
     RemovedObject,
     relation_names,
@@ -58,25 +60,31 @@ def read_rename(statement: Any, text: str, options: OperationOptions) -> tuple[O
         step = OperationStep(Phase.EXPAND, shorten(text), (text,), (back,))
         return (Operation(text, step.label, (step,)),)
     if kind == "OBJECT_TABLE":
-        return (read_rename_table(statement, text),)
+        return (read_rename_table(statement, text, scope),)
     if kind == "OBJECT_COLUMN" and enum_name(statement, "relation_type") == "OBJECT_TABLE":
         return (read_rename_column(statement, text, options.scope),)
     if kind == "OBJECT_COLUMN":
         return (read_own_statement(text, options),)
     if kind in _UNNAMED:
-        optional = ""
-        if statement.missing_ok and statement.HasField("relation"):
-            optional = f"SELECT to_regclass({quote_literal(relation_sql(statement.relation))}) IS NOT NULL"
-        names = {"OBJECT_INDEX": statement.relation.relname, "OBJECT_TABCONSTRAINT": statement.subname}
-        renames = (names[kind], statement.newname) if kind in names else None
-        step = OperationStep(options.last_phase, shorten(text), (text,), (back,), only_if=optional, renames=renames)
-        return (Operation(text, step.label, (step,)),)
+        return (_rename_unnamed(statement, kind, text, back, options),)
     if kind == "OBJECT_VIEW":
         return (_rename_view(statement, text, options),)
     raise PlanError(
         f"{shorten(text)}: running code uses the name, and an object has only one",
         "create the new one beside it, and drop the old one; or give the operation undo: and phase:",
     )
+
+
+def _rename_unnamed(statement: Any, kind: str, text: str, back: str, options: OperationOptions) -> Operation:
+    optional = ""
+    if statement.missing_ok and statement.HasField("relation"):
+        optional = f"SELECT to_regclass({quote_literal(relation_sql(statement.relation))}) IS NOT NULL"
+    names = {"OBJECT_INDEX": statement.relation.relname, "OBJECT_TABCONSTRAINT": statement.subname}
+    renames = (names[kind], statement.newname) if kind in names else None
+    if options.last_phase is Phase.CONTRACT:
+        options.scope.deferred.add(statement.newname)  # what names it comes after it
+    step = OperationStep(options.last_phase, shorten(text), (text,), (back,), only_if=optional, renames=renames)
+    return Operation(text, step.label, (step,))
 
 
 def _renamed_key(statement: Any, kind: str, options: OperationOptions) -> ObjectKey:
@@ -136,6 +144,7 @@ def _rename_view(statement: Any, text: str, options: OperationOptions) -> Operat
         (text, f"CREATE VIEW {old_sql} AS SELECT * FROM {new_sql}", f"DO $zdd$ {body} $zdd$"),
         (f"DROP VIEW {old_sql}", _inverse(statement)),
         is_replacement=True,
+        keeps=(ReliedObject(ReliedKind.VIEW, old_sql, statement.relation.relname),),
     )
     if not options.has_rollout:
         return Operation(text, shorten(text), (OperationStep(Phase.EXPAND, shorten(text), (text,), both.undo[1:]),))

@@ -12,6 +12,7 @@ and ``r`` the row of a loop.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from zdd_tui.model.operations.base import fit_name
 from zdd_tui.model.operations.generated import FUNCTION_SCHEMA, block, derived_name, function_name, function_sql
 from zdd_tui.model.operations.renames import FIRST_TRIGGER
 from zdd_tui.model.operations.scope import ObjectKey
@@ -201,6 +202,39 @@ WHERE d.deptype <> 'i' AND NOT EXISTS (
   UNION ALL SELECT FROM pg_rewrite w JOIN pg_class c ON c.oid = w.ev_class
     WHERE d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid AND w.rulename = '_RETURN' AND c.relkind = 'v')
 """
+
+
+def name_problems(change: Partitioning) -> str:
+    """A query: the names of partitions that cannot be given to new tables."""
+    pairs = ", ".join(f"({quote_literal(each.schema)}, {quote_literal(each.name)})" for each in change.partitions)
+    table, new = quote_literal(change.table), quote_literal(change.new)
+    return f"""
+WITH t AS (SELECT oid, relnamespace FROM pg_class WHERE oid = to_regclass({table})),
+p AS (SELECT coalesce(nullif(schema, ''), t.relnamespace::regnamespace::text) AS schema, name, t.*
+  FROM t, (VALUES {pairs}) AS given (schema, name))
+SELECT format('there is no schema %I for partition %I', schema, name) FROM p
+WHERE NOT EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = p.schema)
+UNION ALL
+SELECT format('there is a relation %I.%I, so no partition can have this name', schema, name)
+FROM p JOIN pg_namespace n ON n.nspname = p.schema JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.name
+WHERE NOT EXISTS (SELECT FROM pg_inherits i JOIN pg_class parent ON parent.oid = i.inhparent WHERE i.inhrelid = c.oid
+  AND parent.relnamespace = p.relnamespace AND (parent.oid = p.oid OR parent.relname = {new}))
+UNION ALL
+SELECT format('there are two partitions %I.%I', schema, name) FROM p GROUP BY schema, name HAVING count(*) > 1
+"""
+
+
+def trial_partitions(change: Partitioning) -> tuple[str, ...]:
+    """Statements that define the same partitions of a temporary table: the server compares their bounds."""
+    parent = "pg_temp.zdd_partitioned"
+    names = [fit_name("", f"{each.schema}.{each.name}" if each.schema else each.name) for each in change.partitions]
+    return (
+        f"CREATE TEMPORARY TABLE zdd_partitioned (LIKE {change.table} INCLUDING GENERATED) PARTITION BY {change.by}",
+        *(
+            f"CREATE TEMPORARY TABLE {name_sql(name)} PARTITION OF {parent} {each.bound}"
+            for name, each in zip(names, change.partitions, strict=True)
+        ),
+    )
 
 
 # --- the new table

@@ -21,7 +21,7 @@ from zdd_tui.model.operations.base import (
     relation_sql,
     shorten,
 )
-from zdd_tui.model.operations.generated import function_sql, prefixed_column
+from zdd_tui.model.operations.generated import HELPER_PREFIX, function_sql, prefixed_column
 from zdd_tui.model.operations.partition_swap import (
     Partition,
     Partitioning,
@@ -31,16 +31,18 @@ from zdd_tui.model.operations.partition_swap import (
     drop_copy_triggers,
     has_no_key_index,
     key_problems,
+    name_problems,
     require_equal,
     swap_tables,
     table_problems,
+    trial_partitions,
     truncate_trigger,
     validate_foreign_keys,
 )
 from zdd_tui.model.operations.scope import Scope
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import PartitionSection
-from zdd_tui.model.sql import SqlSyntaxError, deparse, name_sql, parse_sql
+from zdd_tui.model.sql import SqlSyntaxError, deparse, find_placeholder, name_sql, parse_sql, refuse_placeholder
 
 _BEFORE_18 = "SELECT current_setting('server_version_num')::int < 180000"
 
@@ -72,9 +74,13 @@ def read_partition(section: PartitionSection, options: OperationOptions) -> Rena
                 " release before",
             ),
             Requirement(table_problems(change), "change that in a release before"),
+            Requirement(
+                name_problems(change), "correct by and partitions of this section", tried=trial_partitions(change)
+            ),
         ),
         settings=settings,
         on=options.scope.relation_key(relation),
+        schema=relation.schemaname,
         tables=(change.relation.name,),
     )
 
@@ -99,6 +105,7 @@ def _expand_steps(change: Partitioning, new: str) -> tuple[OperationStep, ...]:
             f"create {new}, partitioned, beside {table}",
             (create_new(change),),
             (f"DROP TABLE {new}",),
+            keeps=_second_table(new, change.new),
         ),
         OperationStep(
             Phase.EXPAND,
@@ -165,7 +172,7 @@ def _contract_steps(change: Partitioning, schema: list[str]) -> tuple[OperationS
             swap_tables(change, change.new, change.old),
             back,
             undo=(swap_tables(change, change.old, change.new), strict),
-            keeps=triggers,
+            keeps=(*triggers, *_second_table(old, change.old)),
         ),
         # Right after the swap, so that no rollback of it leaves them out.
         step(f"for a rollback: compare every row of {table} with {old}", undo=(require_equal(change),)),
@@ -174,15 +181,31 @@ def _contract_steps(change: Partitioning, schema: list[str]) -> tuple[OperationS
         OperationStep(
             Phase.CLEANUP,
             f"drop {old} and the trigger",
-            (*drop_copy_triggers(change), *index, f"DROP TABLE {old}"),
+            (
+                f"LOCK TABLE {table}, {old} IN ACCESS EXCLUSIVE MODE",
+                *drop_copy_triggers(change),
+                *index,
+                f"DROP TABLE {old}",
+            ),
         ),
     )
 
 
 def _triggers(change: Partitioning) -> tuple[ReliedObject, ...]:
-    """Rows that are written without them are found by the comparison before the swap, and before a rollback of it."""
+    """With the functions that they call.
+
+    Rows that are written without them are found by the comparison before the swap, and before a rollback of it.
+    """
     names = (change.trigger, truncate_trigger(change))
-    return tuple(ReliedObject(ReliedKind.TRIGGER, change.table, each) for each in names)
+    functions = (change.copy_function, change.differing_function)
+    return (
+        *(ReliedObject(ReliedKind.TRIGGER, change.table, each) for each in names),
+        *(ReliedObject(ReliedKind.FUNCTION, change.table, each) for each in functions),
+    )
+
+
+def _second_table(sql: str, name: str) -> tuple[ReliedObject, ...]:
+    return ReliedObject(ReliedKind.TABLE, sql, name), ReliedObject(ReliedKind.HELPERS, sql, HELPER_PREFIX)
 
 
 def _key_index_steps(change: Partitioning) -> tuple[OperationStep, ...]:
@@ -286,8 +309,13 @@ def _parse_part(pattern: str, text: str, field: str) -> Any:
 
 def _parse_given(text: str, what: str) -> Any:
     try:
-        return parse_sql(text)
+        tree = parse_sql(text)
+        if (found := find_placeholder(text)) is not None:
+            raise refuse_placeholder(found[0])
+        return tree
     except SqlSyntaxError as error:
+        if (found := find_placeholder(text, error)) is not None:
+            raise refuse_placeholder(found[0]) from None
         raise PlanError(
             f"partition: {shorten(what)}: {error.reason}", "see `partition:` in docs/operations.md"
         ) from None

@@ -43,16 +43,30 @@ from zdd_tui.model.operations.maintenance import MAINTENANCE_READERS
 from zdd_tui.model.operations.object_renames import RENAME_READERS
 from zdd_tui.model.operations.objects import OBJECT_READERS
 from zdd_tui.model.operations.partitioning import read_partition
-from zdd_tui.model.operations.removal import read_drop, read_drop_owned, read_drop_role, read_drop_user_mapping
+from zdd_tui.model.operations.removal import (
+    drop_cascaded,
+    read_drop,
+    read_drop_owned,
+    read_drop_role,
+    read_drop_user_mapping,
+)
 from zdd_tui.model.operations.repairs import add_repairs, repeat_fills
-from zdd_tui.model.operations.replacements import created_key, drop_with_table, merge_replacements, repeat_overtaken
+from zdd_tui.model.operations.replacements import (
+    created_key,
+    drop_with_table,
+    make_room,
+    merge_replacements,
+    repeat_overtaken,
+    require_named_columns,
+)
 from zdd_tui.model.operations.rights import RIGHT_READERS
 from zdd_tui.model.operations.routines import ROUTINE_READERS
-from zdd_tui.model.operations.rows import ROW_READERS, rows_phase
+from zdd_tui.model.operations.rows import ROW_READERS, require_unreferenced, rows_phase
 from zdd_tui.model.operations.scope import Scope
 from zdd_tui.model.operations.session import SESSION_READERS
 from zdd_tui.model.operations.settings import SETTING_READERS
 from zdd_tui.model.operations.statements import read_own_statement, read_own_statements
+from zdd_tui.model.operations.table_names import join_readings, resolve_table_names, resolve_undo
 from zdd_tui.model.operations.tables import TABLE_COMMANDS, read_create_table, read_on_new
 from zdd_tui.model.operations.triggers import TRIGGER_COMMANDS, TRIGGER_READERS
 from zdd_tui.model.operations.type_names import combine_type_renames, resolve_type_names
@@ -60,7 +74,17 @@ from zdd_tui.model.operations.types import TypeOperation, combine_type_changes, 
 from zdd_tui.model.operations.views import VIEW_READERS
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationSection, OperationsPlan
-from zdd_tui.model.sql import SqlSyntaxError, enum_name, parse_sql, quote_literal, single_command_sql, split_statements
+from zdd_tui.model.sql import (
+    SqlSyntaxError,
+    enum_name,
+    find_placeholder,
+    name_sql,
+    parse_sql,
+    quote_literal,
+    refuse_placeholder,
+    single_command_sql,
+    split_statements,
+)
 
 Reader = Callable[[Any, str, OperationOptions], tuple[Operation, ...]]
 CommandReader = Callable[[Any, Any, str, OperationOptions], tuple[Operation, ...]]
@@ -78,6 +102,14 @@ def plan_operations(plan: BaseOperationsPlan) -> tuple[Operation, ...]:
 @lru_cache(maxsize=16)
 def _read_sections(sections: tuple[OperationSection, ...], *, has_rollout: bool) -> tuple[Operation, ...]:
     scope = Scope()
+    operations = _read_all(sections, scope, has_rollout=has_rollout)
+    if not scope.tables_before:
+        return operations
+    renamed = Scope(tables_before=dict(scope.tables_before), has_new_names=True)
+    return join_readings(operations, _read_all(sections, renamed, has_rollout=has_rollout))
+
+
+def _read_all(sections: tuple[OperationSection, ...], scope: Scope, *, has_rollout: bool) -> tuple[Operation, ...]:
     found: list[Operation] = []
     for number, section in enumerate(sections):
         options = OperationOptions(
@@ -97,10 +129,12 @@ def _read_sections(sections: tuple[OperationSection, ...], *, has_rollout: bool)
         except PlanError as error:
             raise PlanError(f"operations[{number}]: {error.title}", error.hint) from None
     try:
-        combined = combine_type_changes(*combine_type_renames(combine_renames(_finish(found))))
+        combined = combine_type_changes(
+            *combine_type_renames(combine_renames(_finish(found, OperationOptions(has_rollout))))
+        )
     except PlanError as error:
         raise PlanError(f"operations: {error.title}", error.hint) from None
-    return _after_fills(repeat_fills(list(combined)))
+    return _keep_keys(_after_fills(repeat_fills(list(combined))))
 
 
 def _uses_down(operation: Operation) -> bool:
@@ -126,17 +160,50 @@ def _after_fills(operations: list[Operation]) -> tuple[Operation, ...]:
         )
         tables = {table for table, _ in filled}
         is_late = any(each.repaired_in for each in violations) and not any(step.fill for step in operation.steps)
+        unique = next((n for n, step in enumerate(operation.steps) if _needs_rows(step, tables)), len(operation.steps))
         steps = tuple(
             replace(step, phase=Phase.BACKFILL)
-            if _needs_rows(step, tables) and not is_late
+            if number >= unique and step.phase is Phase.EXPAND and not is_late  # the index, and its constraint
             # Without a rollout too: the constraint would refuse updates of rows that have no value yet.
             else replace(step, phase=Phase.CONTRACT)
             if is_late and step.phase is Phase.EXPAND
             else step
-            for step in operation.steps
+            for number, step in enumerate(operation.steps)
         )
         marked.append(replace(operation, violations=violations, steps=steps))
     return tuple(marked)
+
+
+_HOLDS_KEY = {"table column", "table constraint"}
+
+
+def _keep_keys(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
+    """A constraint, or a column with one, that is dropped after rows of its table are filled: the batches may need its
+    key, so it stays until they are done, and so do NOT NULL, which a key requires, and what may be referenced by it.
+    No new version runs before."""
+    filled: set[str] = set()
+    is_late = False
+    found = []
+    for operation in operations:
+        table = _altered_table(operation)
+        is_loosened = any(each.kind in _HOLDS_KEY for each in operation.drops) or any(
+            step.not_null is not None for step in operation.steps
+        )
+        is_late |= is_loosened and table in filled
+        if is_late and is_loosened:
+            operation = replace(operation, steps=tuple(map(_after_rows, operation.steps)))  # noqa: PLW2901
+        filled |= {
+            same_table(step.fill.table)
+            for step in operation.steps
+            if step.phase is Phase.BACKFILL and step.fill is not None and not step.fill.statement
+        }
+        found.append(operation)
+    return tuple(found)
+
+
+def _altered_table(operation: Operation) -> str:
+    """The table of an ALTER TABLE, as :func:`same_table`."""
+    return same_table(name_sql(operation.on.schema, operation.on.name)) if operation.on is not None else ""
 
 
 def _needs_rows(step: OperationStep, filled: set[str]) -> bool:
@@ -170,6 +237,19 @@ def find_step(plan: BaseOperationsPlan, number: int) -> OperationStep:
     return _all_steps(plan)[number]
 
 
+def dropped_indexes(plan: BaseOperationsPlan) -> frozenset[str]:
+    """The names of indexes that the operations build and drop again, by themselves or with their constraint."""
+    names: set[str] = set()
+    for operation in plan_operations(plan):
+        for step in operation.steps:
+            if step.mode is StepMode.DROP_INDEX:
+                names.add(step.index)
+            elif step.mode is StepMode.BUILD_INDEX or step.renames is not None:
+                names.discard(step.renames[1] if step.renames is not None else step.index)
+        names |= {each.names[-1] for each in operation.drops if each.kind == "table constraint"}
+    return frozenset(names)
+
+
 def _all_steps(plan: BaseOperationsPlan) -> list[OperationStep]:
     return [step for operation in plan_operations(plan) for step in operation.steps]
 
@@ -183,7 +263,7 @@ def read_operations(sql: str, options: OperationOptions) -> tuple[Operation, ...
     Raises:
         PlanError: a statement cannot be executed online, or not be undone.
     """
-    return _finish(_read_text(sql, options))
+    return _finish(_read_text(sql, options), options)
 
 
 def _read_text(sql: str, options: OperationOptions) -> list[Operation]:
@@ -191,13 +271,25 @@ def _read_text(sql: str, options: OperationOptions) -> list[Operation]:
         statements = split_statements(sql)
         trees = [parse_sql(statement).stmts for statement in statements]
     except SqlSyntaxError as error:
+        if (found := find_placeholder(sql, error)) is not None:
+            raise refuse_placeholder(found[0]) from None
         raise PlanError(f"PostgreSQL cannot read it: {error.reason}", "correct the SQL") from None
+    if (placeholder := find_placeholder(sql)) is not None:
+        raise refuse_placeholder(placeholder[0])
     nodes = [(each.stmt, text) for text, found in zip(statements, trees, strict=True) for each in found]
     if options.undo is not None:
+        options = replace(options, undo=resolve_undo(options.undo, options.scope))
         nodes = _without_transactions(nodes, options)
         if nodes and not (len(nodes) == 1 and nodes[0][0].WhichOneof("node") in _ROW_CHANGES):
+            nodes = [resolve_table_names(node, text, options.scope) for node, text in nodes]
             phase = options.phase or _own_phase(nodes, options)
-            return [read_own_statements(tuple(text for _, text in nodes), replace(options, phase=phase))]
+            own = read_own_statements(tuple(text for _, text in nodes), replace(options, phase=phase))
+            required = tuple(
+                require_unreferenced(node.truncate_stmt, options.scope)
+                for node, _ in nodes
+                if node.HasField("truncate_stmt") and phase is not Phase.CLEANUP
+            )
+            return [replace(own, requirements=required)]
     return [operation for node, text in nodes for operation in _read_statement(node, text, options)]
 
 
@@ -235,13 +327,14 @@ def _without_transactions(nodes: list[tuple[Any, str]], options: OperationOption
     return kept
 
 
-def _finish(operations: list[Operation]) -> tuple[Operation, ...]:
+def _finish(operations: list[Operation], options: OperationOptions) -> tuple[Operation, ...]:
     """What only the whole migration shows: an object that is dropped and created again; two indexes of one name.
 
     Raises:
         PlanError: two indexes would get the same name.
     """
-    merged = repeat_overtaken(drop_with_table(merge_replacements(operations)))
+    merged = make_room(repeat_overtaken(drop_with_table(merge_replacements(drop_cascaded(operations, options)))))
+    require_named_columns(merged)
     seen: set[tuple[str, str]] = set()
     for step in (step for operation in merged for step in operation.steps if step.mode is StepMode.BUILD_INDEX):
         key = (step.table.rpartition(".")[0], step.index)
@@ -252,7 +345,7 @@ def _finish(operations: list[Operation]) -> tuple[Operation, ...]:
 
 
 def _read_statement(node: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
-    node, text = resolve_type_names(node, text, options.scope)
+    node, text = resolve_table_names(*resolve_type_names(node, text, options.scope), options.scope)
     kind = node.WhichOneof("node")
     statement = getattr(node, kind)
     settings = tuple(options.scope.settings.values())
@@ -266,7 +359,11 @@ def _read_statement(node: Any, text: str, options: OperationOptions) -> tuple[Op
     if kind in ("alter_table_stmt", "rename_stmt") and _has_late_rows(statement, options.scope):
         operations = tuple(replace(each, steps=tuple(map(_after_rows, each.steps))) for each in operations)
     if kind == "alter_table_stmt" or (kind == "rename_stmt" and isinstance(operations[0], RenameOperation)):
-        operations = tuple(replace(each, on=options.scope.relation_key(statement.relation)) for each in operations)
+        key, schema = options.scope.relation_key(statement.relation), statement.relation.schemaname
+        operations = tuple(
+            replace(each, on=key, schema=schema) if isinstance(each, RenameOperation) else replace(each, on=key)
+            for each in operations
+        )
     if not settings:
         return operations
     return tuple(

@@ -70,12 +70,16 @@ class ReliedObjectsOfPlan:
     Attributes:
         tables: as SQL, each with the settings under which its name is looked up.
         triggers: names.
+        views: as SQL.
+        functions: names.
     """
 
     intervals: tuple[ReliedInterval, ...]
     indexes: tuple[BuiltIndexes, ...]
     tables: tuple[tuple[str, tuple[str, ...]], ...]
     triggers: tuple[str, ...]
+    views: tuple[str, ...]
+    functions: tuple[str, ...]
 
 
 def relied_objects(plan: BaseOperationsPlan) -> ReliedObjectsOfPlan:
@@ -113,6 +117,8 @@ def _collect(steps: tuple[tuple[str, OperationStep], ...]) -> ReliedObjectsOfPla
         tuple(BuiltIndexes(each.name, each.step.table, tuple(each.changes)) for each in indexes),
         tuple(tables),
         tuple(dict.fromkeys(each.name for each in made.values() if each.kind is ReliedKind.TRIGGER)),
+        tuple(each.table for each in made.values() if each.kind is ReliedKind.VIEW),
+        tuple(each.name for each in made.values() if each.kind is ReliedKind.FUNCTION),
     )
 
 

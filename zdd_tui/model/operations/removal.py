@@ -1,28 +1,33 @@
 """DROP: archived in contract under another name where PostgreSQL can rename the object, and dropped in cleanup.
 
 CASCADE is read as plain DROP: before the start zdd looks what depends on the object, and refuses where the migration
-does not drop that by name. Nothing is dropped that the statement does not name.
+does not drop that by name, or create it again. Nothing is dropped that the migration does not name.
 """
 
 # ruff: noqa: S608  names are quoted by the parser's own rules
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.addresses import NamedObject, name_object
 from zdd_tui.model.operations.base import (
+    ObjectAddress,
     Operation,
     OperationOptions,
     OperationStep,
     RemovedKind,
     RemovedObject,
+    Requirement,
     old_object_name,
+    relation_sql,
     shorten,
 )
 from zdd_tui.model.operations.generated import block
 from zdd_tui.model.operations.indexes import read_drop_index
-from zdd_tui.model.operations.replacements import removed_key
+from zdd_tui.model.operations.replacements import any_of_name, removed_key
+from zdd_tui.model.operations.scope import Novelty, Scope
 from zdd_tui.model.operations.statements import read_own_statement
 from zdd_tui.model.operations.triggers import (
     event_trigger_state_query,
@@ -31,7 +36,7 @@ from zdd_tui.model.operations.triggers import (
     trigger_states_query,
 )
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.sql import enum_name, name_sql, quote_literal
+from zdd_tui.model.sql import enum_name, name_sql, node_class, parse_sql, quote_literal, walk
 
 _RENAMED = {
     "OBJECT_VIEW": "VIEW",
@@ -66,6 +71,13 @@ _KEPT = {
 }
 """Objects that stay as they are until cleanup."""
 
+_ROUTINES = {
+    "OBJECT_FUNCTION": "p.prokind IN ('f', 'w')",
+    "OBJECT_PROCEDURE": "p.prokind = 'p'",
+    "OBJECT_ROUTINE": "true",
+}
+"""With the condition over pg_proc p."""
+
 _PARTS = {"OBJECT_TRIGGER": "TRIGGER", "OBJECT_RULE": "RULE", "OBJECT_POLICY": "POLICY"}
 
 
@@ -78,7 +90,7 @@ def read_drop(statement: Any, text: str, options: OperationOptions) -> tuple[Ope
     kind, is_optional = enum_name(statement, "remove_type"), statement.missing_ok
     operations: list[Operation] = []
     for node in statement.objects:
-        given = name_object(kind, node, options.scope)
+        given = _find_routine(name_object(kind, node, options.scope), options.scope)
         if given.key is not None and options.scope.is_new(given.key):
             operations.append(_drop_new(given, is_optional=is_optional))
             continue
@@ -102,10 +114,36 @@ def read_drop(statement: Any, text: str, options: OperationOptions) -> tuple[Ope
             operation = replace(operation, drops=(given.address,))
         on = given.key if kind in _PARTS else None
         operation = replace(operation, archives=removed_key(given, options.scope), on=on)
-        if kind == "OBJECT_TYPE" and given.key is not None:
-            options.scope.removed_types.add(given.key)
+        _note_removed(given, options.scope)
         operations.append(operation)
     return tuple(_drop_together(operations) if len(operations) > 1 and kind in _RENAMED else operations)
+
+
+def _note_removed(given: NamedObject, scope: Scope) -> None:
+    if given.kind == "OBJECT_TYPE" and given.key is not None:
+        scope.removed_types.add(given.key)
+    elif given.kind == "OBJECT_VIEW":
+        scope.removed_views.append(name_sql(*given.names))
+
+
+def _find_routine(given: NamedObject, scope: Scope) -> NamedObject:
+    """A function that is named without its arguments is the one of its name: PostgreSQL refuses several."""
+    if given.address is not None or given.kind not in _ROUTINES or given.key is None:
+        return given
+    *schema, name = given.names
+    place = (
+        f"p.pronamespace = to_regnamespace({quote_literal(name_sql(*schema))})"
+        if schema
+        else "pg_function_is_visible(p.oid)"
+    )
+    query = (
+        "SELECT 'pg_proc'::regclass::oid AS classid, p.oid AS objid, 0 AS objsubid FROM pg_proc p"
+        f" WHERE p.proname = {quote_literal(name)} AND {place} AND {_ROUTINES[given.kind]}"
+    )
+    one = any_of_name(given.key)
+    own = (each for each, found in scope.created.items() if found is Novelty.NEW and any_of_name(each) == one)
+    key = next(own, one)
+    return replace(given, address=ObjectAddress("function", given.names, query=query), key=key)
 
 
 def _drop_together(operations: list[Operation]) -> list[Operation]:
@@ -177,15 +215,11 @@ def _archive(given: NamedObject, text: str, options: OperationOptions, *, is_opt
     archive, restore, drop = archive_sql(given, is_optional=is_optional)
     word, name = _split_word(given)
     label = f"{word.lower()}{name}"
-    only_if = ""
-    if is_optional and given.address is None:
-        only_if = f"SELECT to_regproc({quote_literal(name)}) IS NOT NULL"
     step = OperationStep(
         options.last_phase,
         f"archive {label}",
         (archive,),
         (restore,),
-        only_if=only_if,
         only_if_exists=given.address if is_optional else None,
     )
     kind = _USED_AS.get(given.kind)
@@ -262,4 +296,82 @@ def read_drop_owned(_statement: Any, text: str, _options: OperationOptions) -> t
     """
     raise PlanError(
         f"{shorten(text)}: it does not name what it changes", "name each object: DROP … or ALTER … OWNER TO"
+    )
+
+
+def drop_cascaded(operations: Sequence[Operation], options: OperationOptions) -> list[Operation]:
+    """The operations, with a DROP of each view and trigger that the migration creates after a CASCADE that drops it.
+
+    They come before the first CASCADE: what depends on an object is dropped before it.
+    """
+    first = next((n for n, each in enumerate(operations) if each.drops and _is_cascade(each.text)), None)
+    if first is None:
+        return list(operations)
+    known = {each.creates for each in operations[:first]}
+    cascades: list[Operation] = []
+    dropped: list[Operation] = []
+    for each in operations[first:]:
+        if each.drops and _is_cascade(each.text):
+            cascades.append(each)
+        known.add(each.archives)
+        if each.creates is not None and each.creates not in known and (found := _named_again(each)) is not None:
+            dropped.insert(0, _drop_again(found, each, cascades, options))
+        known.add(each.creates)
+    return [*operations[:first], *dropped, *operations[first:]]
+
+
+def _is_cascade(text: str) -> bool:
+    nodes = (node for node in walk(parse_sql(text)) if node_class(node) in ("DropStmt", "AlterTableCmd"))
+    return any(enum_name(node, "behavior") == "DROP_CASCADE" for node in nodes)
+
+
+def _named_again(creation: Operation) -> tuple[str, str, str] | None:
+    """Of a view or trigger that is created: its DROP, the catalog that it is in, and a query of its OID."""
+    statement = parse_sql(creation.text).stmts[0].stmt
+    if statement.HasField("create_trig_stmt"):
+        trigger = statement.create_trig_stmt
+        table, name = relation_sql(trigger.relation), trigger.trigname
+        oid = (
+            f"SELECT oid FROM pg_trigger WHERE tgrelid = to_regclass({quote_literal(table)})"
+            f" AND tgname = {quote_literal(name)}"
+        )
+        return f"DROP TRIGGER IF EXISTS {name_sql(name)} ON {table}", "pg_trigger", oid
+    if statement.HasField("view_stmt"):
+        word, view = "VIEW", statement.view_stmt.view
+    elif enum_name(statement.create_table_as_stmt, "objtype") == "OBJECT_MATVIEW":
+        word, view = "MATERIALIZED VIEW", statement.create_table_as_stmt.into.rel
+    else:
+        return None
+    name = relation_sql(view)
+    return f"DROP {word} IF EXISTS {name}", "pg_class", f"SELECT to_regclass({quote_literal(name)})::oid AS oid"
+
+
+def _drop_again(
+    named: tuple[str, str, str], creation: Operation, cascades: Sequence[Operation], options: OperationOptions
+) -> Operation:
+    """The DROP of an object that a new one replaces: CASCADE has dropped it, or the new one could not be created."""
+    text, catalog, oid = named
+    (operation,) = read_drop(parse_sql(text).stmts[0].stmt.drop_stmt, text, replace(options, scope=Scope()))
+    gone = " UNION ALL ".join(f"SELECT * FROM {each.sql} AS found" for one in cascades for each in one.drops)
+    what = f"{creation.summary}: it exists already, and nothing that the migration drops by CASCADE has it"
+    query = f"""
+WITH RECURSIVE gone (classid, objid, objsubid) AS (
+  SELECT * FROM ({gone}) AS dropped
+  UNION
+  SELECT CASE WHEN r.oid IS NULL THEN d.classid ELSE 'pg_class'::regclass END, coalesce(r.ev_class, d.objid),
+         CASE WHEN r.oid IS NULL THEN d.objsubid ELSE 0 END
+  FROM gone g JOIN pg_depend d ON d.refclassid = g.classid AND d.refobjid = g.objid
+   AND (g.objsubid = 0 OR d.refobjsubid = g.objsubid)
+  LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+)
+SELECT {quote_literal(what)} FROM ({oid}) AS named WHERE named.oid IS NOT NULL
+  AND NOT EXISTS (SELECT FROM gone WHERE classid = {quote_literal(catalog)}::regclass AND objid = named.oid)
+"""
+    return replace(
+        operation,
+        steps=tuple(replace(step, settings=creation.settings) for step in operation.steps),
+        settings=creation.settings,
+        archives=creation.creates,
+        on=creation.on,
+        requirements=(Requirement(query, "drop it by name before, or give the new one another name"),),
     )

@@ -4,7 +4,7 @@ pg_stat_statements counts calls without the time of the last one, so its counts 
 it is taken when the last pod of the old version is gone, or when the gate is evaluated first.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -12,9 +12,9 @@ from zdd_tui.model.counting import count_noun
 from zdd_tui.model.operations.base import RemovedKind, RemovedObject
 from zdd_tui.model.operations.registry import plan_operations
 from zdd_tui.model.operations.scope import ObjectKey
-from zdd_tui.model.operations.statement_uses import RemovedTarget, Use, find_use
+from zdd_tui.model.operations.statement_uses import RemovedTarget, Use, can_read, find_use
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.plan.base import AcceptedLoss
+from zdd_tui.model.plan.base import AcceptedLoss, Plan
 from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.sql import redact_query
 
@@ -43,6 +43,18 @@ def accept_every_use(plan: BaseOperationsPlan, reason: str) -> tuple[AcceptedLos
     """Entries of ``accept:`` for a database that only zdd uses."""
     labels = dict.fromkeys(each.label for each in removed_objects(plan))
     return tuple(AcceptedLoss(what=label, reason=reason) for label in labels)
+
+
+def old_side(plan: Plan) -> tuple[RemovedObject, ...]:
+    """What contract of a change takes away: columns, or a table."""
+    table = plan.change.table
+    names = (table.schema_, table.name)
+    if plan.change.into is not None:
+        return (RemovedObject(RemovedKind.RELATION, names, f"table {table}", Phase.CONTRACT),)
+    return tuple(
+        RemovedObject(RemovedKind.COLUMN, (*names, column), f"column {table}.{column}", Phase.CONTRACT)
+        for column in plan.change.down
+    )
 
 
 def replaced_routines(plan: BaseOperationsPlan) -> tuple[ObjectKey, ...]:
@@ -104,12 +116,14 @@ class StatementCount:
 
     Attributes:
         key: user, database and statement, as the function that resets its count wants them.
+        first_at: when its count began, seconds since 1970; 0 before PostgreSQL 17, which does not record it.
     """
 
     key: tuple[int, int, int]
     role: str
     query: str
     calls: int
+    first_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +137,7 @@ class UseFacts:
         schema: of pg_stat_statements.
         reset_at: when its counts began; seconds since 1970.
         discarded: how often it has discarded statements.
-        unavailable: what cannot be seen, and how it could be.
+        unavailable: what cannot be seen, each with its fix.
     """
 
     at: float
@@ -133,7 +147,7 @@ class UseFacts:
     schema: str = ""
     reset_at: float = 0.0
     discarded: int = 0
-    unavailable: tuple[str, ...] = ()
+    unavailable: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +209,18 @@ def _key_text(key: tuple[int, int, int]) -> str:
 # --- findings
 
 
+def names_object(query: str, objects: Iterable[ResolvedObject]) -> bool:
+    """Whether a statement names one of the objects, or may: it cannot be read, or there are several tables of the name.
+
+    ``SELECT *`` names no column: it survives the removal, and which columns the client uses is not seen here.
+    """
+    return any(
+        use is Use.YES or (use is Use.MAYBE and (each.target.kind is RemovedKind.RELATION or not can_read(query)))
+        for each in objects
+        if (use := find_use(query, each.target))
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class UseFindings:
     """What is known about the uses of removed objects.
@@ -221,7 +247,7 @@ def find_uses(
     used: list[str] = []
     unknown: list[str] = []
     with_reason: list[str] = []
-    invisible = list(facts.unavailable)
+    invisible = [f"{what}: {fix}" for what, fix in facts.unavailable]
     if facts.discarded > baseline.discarded:
         invisible.append("pg_stat_statements has discarded statements since the baseline: raise pg_stat_statements.max")
     for each in objects:

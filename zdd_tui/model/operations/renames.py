@@ -63,7 +63,7 @@ def read_rename_column(statement: Any, text: str, scope: Scope) -> Operation:
     a, b = name_sql(old), name_sql(new)
     archived = name_sql(prefixed_column("zdd_old_", table, new))
     function = function_name("rename", key, old)
-    trigger = name_sql(derived_name(f"{FIRST_TRIGGER}zdd_rename", statement.relation.relname, old))
+    trigger = name_sql(derived_name(f"{FIRST_TRIGGER}zdd_rename", key.name, old))
     what = f"{table}.{a} to {b}"
     # Of a domain the new column has the base type: both sides get the type that is common to them.
     is_different = differs(f"CASE WHEN true THEN {a} ELSE {b} END", f"CASE WHEN true THEN {b} ELSE {a} END")
@@ -76,6 +76,7 @@ def read_rename_column(statement: Any, text: str, scope: Scope) -> Operation:
             f"add column {table}.{b} and keep it equal to {a}",
             (lock, _add_column(table, old, new, function, trigger)),
             (
+                lock,
                 f"DROP TRIGGER {trigger} ON {table}",
                 f"DROP FUNCTION {function_sql(function)}()",
                 f"ALTER TABLE {table} DROP COLUMN {b}",
@@ -122,6 +123,7 @@ def read_rename_column(statement: Any, text: str, scope: Scope) -> Operation:
             Phase.CLEANUP,
             f"drop {table}.{archived} and its trigger",
             (
+                lock,
                 f"DROP TRIGGER {trigger} ON {table}",
                 f"DROP FUNCTION {function_sql(function)}()",
                 f"ALTER TABLE {table} DROP COLUMN {archived}",

@@ -50,6 +50,11 @@ class Scope:
         type_names: the name that a type has until contract, by the one that the migration has given to it.
         moved_types: types whose name another one may take in contract, by the name until then.
         removed_types: types that the migration drops.
+        tables_before: by the name that the migration gives to a table, the one that it has before.
+        renamed_tables: those of these names that the migration has given up to here.
+        has_new_names: statements are read with the names that the tables have at the end.
+        written_names: of renamed tables in the present statement, by schema and name of this reading.
+        removed_indexes, removed_views: indexes and plain views that the migration drops, each as SQL.
     """
 
     settings: dict[str, str] = field(default_factory=dict)
@@ -70,6 +75,12 @@ class Scope:
     type_names: dict[ObjectKey, ObjectKey] = field(default_factory=dict)
     moved_types: set[ObjectKey] = field(default_factory=set)
     removed_types: set[ObjectKey] = field(default_factory=set)
+    tables_before: dict[ObjectKey, ObjectKey] = field(default_factory=dict)
+    renamed_tables: set[ObjectKey] = field(default_factory=set)
+    has_new_names: bool = False
+    written_names: dict[tuple[str, str], str] = field(default_factory=dict)
+    removed_indexes: list[str] = field(default_factory=list)
+    removed_views: list[str] = field(default_factory=list)
     _index_names: dict[str, set[str]] = field(default_factory=dict)
 
     def relation_key(self, relation: Any) -> ObjectKey:
@@ -77,15 +88,38 @@ class Scope:
         Args:
             relation: a RangeVar.
         """
-        return ObjectKey("relation", relation.schemaname or self.schema, relation.relname)
+        key = self.written_relation_key(relation)
+        return self.tables_before.get(key, key)
 
     def key(self, space: str, names: Iterable[str]) -> ObjectKey:
-        """
+        """The key of an object; a table that the migration renames has one key, whatever its name.
+
         Args:
             names: with or without a schema.
         """
+        key = self.written_key(space, names)
+        return self.tables_before.get(key, key)
+
+    def written_key(self, space: str, names: Iterable[str]) -> ObjectKey:
+        """The key of a name, as it is written."""
         parts = list(names)
         return ObjectKey(space, parts[-2] if len(parts) > 1 else self.schema, parts[-1])
+
+    def written_relation_key(self, relation: Any) -> ObjectKey:
+        """
+        Args:
+            relation: a RangeVar.
+        """
+        return ObjectKey("relation", relation.schemaname or self.schema, relation.relname)
+
+    def written_name(self, relation: Any) -> str:
+        """The name of a table in the present statement as the migration has it, after which objects are named.
+
+        Args:
+            relation: a RangeVar.
+        """
+        name: str = relation.relname
+        return self.written_names.get((relation.schemaname, name), name)
 
     def create(self, key: ObjectKey, *, is_optional: bool = False) -> None:
         """Notes an object that the migration creates."""

@@ -65,6 +65,11 @@ def find_use(sql: str, target: RemovedTarget) -> Use:
     return min(use, Use.MAYBE) if names.is_export else use
 
 
+def can_read(sql: str) -> bool:
+    """Whether the parser reads a statement; it does not where the text is cut off."""
+    return _read_names(sql) is not None
+
+
 def _find_use(names: "_Names", target: RemovedTarget) -> Use:
     match target.kind:
         case RemovedKind.RELATION | RemovedKind.SEQUENCE:

@@ -7,8 +7,11 @@ from typing import Any
 
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.base import (
+    ObjectAddress,
     Operation,
     OperationStep,
+    ReliedKind,
+    ReliedObject,
     RemovedKind,
     RemovedObject,
     RenameOperation,
@@ -16,18 +19,32 @@ from zdd_tui.model.operations.base import (
     relation_sql,
 )
 from zdd_tui.model.operations.generated import block
+from zdd_tui.model.operations.scope import Scope
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import name_sql, quote_literal
 
 
-def read_rename_table(statement: Any, text: str) -> Operation:
-    """A table under a new name, with a view under the other one."""
+def read_rename_table(statement: Any, text: str, scope: Scope) -> Operation:
+    """A table under a new name, with a view under the other one.
+
+    Raises:
+        PlanError: the migration gives it two names.
+    """
     relation = statement.relation
-    old, new = relation_sql(relation), name_sql(*filter(None, (relation.schemaname, statement.newname)))
+    old, names = relation_sql(relation), (*relation_names(relation)[:-1], statement.newname)
+    new = name_sql(*names)
     _refuse_if_exists(statement, text)
+    key = scope.relation_key(relation)
+    after = replace(key, name=statement.newname)
+    if any(before == key and name != after for name, before in scope.tables_before.items()):
+        raise PlanError(
+            f"{' '.join(text.split())}: the migration renames the table twice", "write one rename, to the last name"
+        )
+    scope.tables_before[after] = key
+    scope.renamed_tables.add(after)
     forth = f"ALTER TABLE {old} RENAME TO {name_sql(statement.newname)}"
     back = f"ALTER TABLE {new} RENAME TO {name_sql(relation.relname)}"
-    return _move_table(text, relation, new, forth, back, (relation.relname, statement.newname))
+    return _move_table(text, relation, names, forth, back, (relation.relname, statement.newname))
 
 
 def read_move_table(statement: Any, text: str) -> Operation:
@@ -42,10 +59,10 @@ def read_move_table(statement: Any, text: str) -> Operation:
             f"{' '.join(text.split())}: it does not say in which schema the table is now", "write schema.table"
         )
     _refuse_if_exists(statement, text)
-    old, new = relation_sql(relation), name_sql(statement.newschema, relation.relname)
+    old, names = relation_sql(relation), (statement.newschema, relation.relname)
     forth = f"ALTER TABLE {old} SET SCHEMA {name_sql(statement.newschema)}"
-    back = f"ALTER TABLE {new} SET SCHEMA {name_sql(relation.schemaname)}"
-    return _move_table(text, relation, new, forth, back, (relation.relname,))
+    back = f"ALTER TABLE {name_sql(*names)} SET SCHEMA {name_sql(relation.schemaname)}"
+    return _move_table(text, relation, names, forth, back, (relation.relname,))
 
 
 def _refuse_if_exists(statement: Any, text: str) -> None:
@@ -53,22 +70,26 @@ def _refuse_if_exists(statement: Any, text: str) -> None:
         raise PlanError(f"{' '.join(text.split())}: IF EXISTS is not supported for a rename", "leave it out")
 
 
-def _move_table(text: str, relation: Any, new: str, forth: str, back: str, tables: tuple[str, ...]) -> Operation:
+def _move_table(
+    text: str, relation: Any, new_names: tuple[str, ...], forth: str, back: str, tables: tuple[str, ...]
+) -> Operation:
     """Both names work from expand to cleanup: one is the table, the other one a view that PostgreSQL writes through.
 
     Args:
         forth: the statement that moves the table.
         back: the statement that moves it back.
         relation: the old name.
+        new_names: the new one, dotted.
         tables: the names without a schema.
     """
-    old = relation_sql(relation)
+    old, new = relation_sql(relation), name_sql(*new_names)
     steps = (
         OperationStep(
             Phase.EXPAND,
             f"create view {new} over table {old}",
             (_create_view(new, old),),
             (f"DROP VIEW {new}",),
+            keeps=(ReliedObject(ReliedKind.VIEW, new, tables[-1]),),
         ),
         OperationStep(
             Phase.CONTRACT,
@@ -76,6 +97,7 @@ def _move_table(text: str, relation: Any, new: str, forth: str, back: str, table
             # The view first: a writer through it locks it before the table.
             (f"DROP VIEW {new}", forth, _create_view(old, new)),
             (f"DROP VIEW {old}", back, _create_view(new, old)),
+            keeps=(ReliedObject(ReliedKind.VIEW, old, tables[0]),),
         ),
         OperationStep(Phase.CLEANUP, f"drop view {old}", (f"DROP VIEW {old}",)),
     )
@@ -83,7 +105,9 @@ def _move_table(text: str, relation: Any, new: str, forth: str, back: str, table
     summary = f"rename table {old} to {new}"
     # The name is a view from contract on.
     removed = RemovedObject(RemovedKind.RELATION, relation_names(relation), f"table {old}", Phase.CLEANUP)
-    return RenameOperation(text, summary, known, removes=(removed,), tables=tables, moved=(old, new))
+    # What depends on a column that the migration drops is not the view, whichever of the two it is.
+    views = tuple(ObjectAddress("view", each) for each in (relation_names(relation), new_names))
+    return RenameOperation(text, summary, known, removes=(removed,), drops=views, tables=tables, moved=(old, new))
 
 
 def _create_view(view: str, table: str) -> str:

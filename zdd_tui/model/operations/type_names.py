@@ -228,7 +228,28 @@ def _with_new_type(
     violation = _count_lacking_values(
         change, labels[key], key, names.get(key, key.name), is_array=bool(type_name.array_bounds)
     )
-    return replace(operation, changes=(change,), violations=(*operation.violations, violation))
+    note = _note_new_values(change, labels[key])
+    return replace(
+        operation,
+        changes=(change,),
+        violations=(*operation.violations, violation),
+        notes=(*operation.notes, note),
+    )
+
+
+def _note_new_values(change: TypeChange, labels: Sequence[str]) -> str:
+    """What becomes of values that the old type lacks, as a query of one text."""
+    text = (
+        f" of {change.label}: the old type lacks it; while a row holds one, a rollback from after contract is refused,"
+        " before anything changes: such rows get another value first, by UPDATE"
+    )
+    return f"""SELECT string_agg(quote_literal(label), ', ') || {quote_literal(text)}
+FROM unnest(ARRAY[{", ".join(map(quote_literal, labels))}]) AS label
+WHERE NOT EXISTS (
+    SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_enum e ON e.enumtypid IN (t.oid, t.typelem)
+    WHERE a.attrelid = to_regclass({quote_literal(change.table)}) AND a.attname = {quote_literal(change.column)}
+      AND e.enumlabel = label)
+HAVING count(*) > 0"""
 
 
 def _count_lacking_values(

@@ -23,6 +23,7 @@ class ConditionKind(StrEnum):
     ROWS_VISIBLE = "rows-visible"
     OBJECT = "object"
     OBJECT_TRIGGER = "object-trigger"
+    OBJECT_DEFINITION = "object-definition"
 
 
 class ConditionStatus(StrEnum):

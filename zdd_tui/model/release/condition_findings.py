@@ -1,5 +1,6 @@
 """Evaluates standing conditions: what was observed against what is allowed. Pure; None means that it holds."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -186,11 +187,13 @@ class TriggerFacts:
 
     Attributes:
         enabled: as ``pg_trigger.tgenabled``: O and A fire in the application's sessions, R and D do not.
+        digest: of the definitions of the trigger and of its function.
     """
 
     name: str
     table: str
     enabled: str
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,14 +201,17 @@ class SchemaObject:
     """A column, index or constraint that a release relies on, as it was when the release began to.
 
     Attributes:
-        kind: ``column``, ``index`` or ``constraint``; of operations also ``table`` and ``trigger``.
+        kind: ``column``, ``index`` or ``constraint``; of operations also ``table``, ``trigger``, ``view``,
+            ``function`` and ``helpers``.
         key: what identifies it while it is renamed: relation and number of a column; of others its qualified name.
-        shape: what must not change: the type of a column, a digest of the definition of others. Of a trigger, its
-            function's definition and its own, as a list in JSON. Empty of an object that its step has removed.
+        shape: what must not change: the type of a column; two digests of others, of the columns and of the
+            expressions. Of a trigger, its function's definition and its own, as a list in JSON; of a view or function
+            the statements that create it; of helpers what they are. Empty of an object that its step has removed.
         is_valid: an index is valid and ready, a constraint is validated.
         is_old: a column of the old side, which the release itself archives.
         since: of an operation's object: the step after which it was so.
         condition: its name, of an operation's object.
+        digest: of a trigger, view or function; empty where an older version of zdd has noted it.
     """
 
     kind: str
@@ -217,6 +223,7 @@ class SchemaObject:
     is_old: bool = False
     since: str = ""
     condition: str = ""
+    digest: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -237,6 +244,7 @@ class DatabaseFacts:
         hidden_tables: tables of which this role may not see every row.
         details: of the steps, by name.
         names: qualified names of the tables that operations name.
+        definitions: digests of the views and functions of operations, by kind and name.
     """
 
     triggers: tuple[TriggerFacts, ...]
@@ -245,6 +253,7 @@ class DatabaseFacts:
     hidden_tables: tuple[str, ...]
     details: Mapping[str, Mapping[str, Any]]
     names: Mapping[str, str] = field(default_factory=dict)
+    definitions: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_disabled_trigger(condition: Condition, facts: DatabaseFacts) -> ConditionFinding | None:
@@ -299,7 +308,7 @@ def find_changed_schema(
             wrong.append(f"{label} is missing")
         elif found.name not in (expected.name, archived.get(expected.name) if expected.is_old else expected.name):
             wrong.append(f"{label} was renamed to {found.name}")
-        elif found.shape != expected.shape:
+        elif not _has_shape(found, expected):
             what = f"is {found.shape} now, it was {expected.shape}" if expected.kind == "column" else "was changed"
             wrong.append(f"{label} {what}")
         elif expected.is_valid and not found.is_valid:
@@ -313,12 +322,22 @@ def find_changed_schema(
     )
 
 
+def _has_shape(found: SchemaObject, expected: SchemaObject) -> bool:
+    """An earlier zdd stored the first of the two digests of an index or constraint alone."""
+    if expected.kind in ("index", "constraint") and " " not in expected.shape:
+        return found.shape.partition(" ")[0] == expected.shape
+    return found.shape == expected.shape
+
+
 def find_object(condition: Condition, facts: DatabaseFacts) -> SchemaObject | None:
     """An operation's object as the catalog has it now."""
     kind, _, _ = condition.name.partition(" ")
     table = facts.names.get(condition.table, "")
     if kind == "table":
         return SchemaObject(kind, table, condition.subject, table, "exists") if table else None
+    if kind == "helpers":
+        own = [each.to_json() for each in facts.objects if each.table == table and _is_helper(each, condition)]
+        return SchemaObject(kind, table, condition.subject, table, json.dumps(own))
     for each in facts.objects:
         if each.kind != kind:
             continue
@@ -345,15 +364,66 @@ def find_changed_object(
     if expected.kind == "table":
         is_there = find_object(condition, facts) is not None
         return None if is_there else ConditionFinding(f"{condition.name} is missing", hint=hint)
-    found = find_changed_schema([expected], facts, archived={}, old_side_needed=True)
+    is_list = expected.kind == "helpers"
+    objects = [SchemaObject.from_json(each) for each in json.loads(expected.shape)] if is_list else [expected]
+    found = find_changed_schema(objects, facts, archived={}, old_side_needed=True)
     return None if found is None else replace(found, hint=hint)
 
 
-def find_stopped_trigger(condition: Condition, facts: DatabaseFacts) -> ConditionFinding | None:
-    """An operation's trigger that is missing or does not fire in every session."""
+def _is_helper(found: SchemaObject, condition: Condition) -> bool:
+    return found.kind in ("constraint", "index") and found.name.startswith(condition.subject)
+
+
+def definition_key(condition: Condition, table: str) -> str:
+    """The key of :attr:`DatabaseFacts.definitions`.
+
+    Args:
+        table: of a view, its qualified name, unquoted.
+    """
+    kind = condition.name.partition(" ")[0]
+    return f"{kind} {table if kind == 'view' else condition.subject}"
+
+
+def find_changed_definition(
+    condition: Condition, expected: SchemaObject | None, facts: DatabaseFacts
+) -> ConditionFinding | None:
+    """A view or function of the release that is missing or was replaced.
+
+    Args:
+        expected: as it was after the step that made it; None where it was missing already.
+    """
+    found = facts.definitions.get(definition_key(condition, facts.names.get(condition.table, "")))
+    if expected is not None and found == expected.digest:
+        return None
+    if expected is None:
+        hint = f"create it in psql as {condition.since} has made it; the release continues then{ROLLBACK_IN_HINT}"
+        return ConditionFinding(f"{condition.name} is missing", hint=hint)
+    what = "is missing" if found is None else "was replaced"
+    return ConditionFinding(f"{condition.name} {what}", hint=_DEFINITION_HINT)
+
+
+_DEFINITION_HINT = (
+    "find who changes it, then zdd status PLAN; the agent creates it again, unless another object depends on what is"
+    f" there now: drop that then{ROLLBACK_IN_HINT}"
+)
+
+
+def find_stopped_trigger(
+    condition: Condition, expected: SchemaObject | None, facts: DatabaseFacts
+) -> ConditionFinding | None:
+    """An operation's trigger that is missing, does not fire in every session, or does something else.
+
+    Args:
+        expected: as it was after the step that made it.
+    """
     table = facts.names.get(condition.table, "")
     there = tuple(each for each in facts.triggers if each.table.replace('"', "") == table)
-    return find_disabled_trigger(condition, replace(facts, triggers=there))
+    if (found := find_disabled_trigger(condition, replace(facts, triggers=there))) is not None:
+        return found
+    digest = expected.digest if expected is not None else ""
+    if not digest or any(each.name == condition.subject and each.digest == digest for each in there):
+        return None
+    return ConditionFinding(f"trigger {condition.subject} on {table} or its function was replaced", hint=_TRIGGER_HINT)
 
 
 def find_row_security(facts: DatabaseFacts) -> ConditionFinding | None:

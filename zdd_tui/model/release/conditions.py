@@ -12,6 +12,7 @@ from zdd_tui.model.ddl.names import lock_order_name, sync_name
 from zdd_tui.model.ddl.witness import expected_triggers
 from zdd_tui.model.flag import OFF, ON, FlagValue, parse_flag
 from zdd_tui.model.operations.base import ReliedKind
+from zdd_tui.model.operations.generated import FUNCTION_SCHEMA
 from zdd_tui.model.operations.relied_objects import (
     BuiltIndexes,
     ReliedChange,
@@ -156,13 +157,20 @@ def _relied_object(interval: ReliedInterval, steps: _Steps) -> Condition | None:
     if not made or not last:
         return None
     first, is_trigger = interval.first, interval.first.kind is ReliedKind.TRIGGER
-    label = first.table if first.kind is ReliedKind.TABLE else plain_name(first.table, first.name)
+    kinds = {
+        ReliedKind.TRIGGER: ConditionKind.OBJECT_TRIGGER,
+        ReliedKind.VIEW: ConditionKind.OBJECT_DEFINITION,
+        ReliedKind.FUNCTION: ConditionKind.OBJECT_DEFINITION,
+    }
+    whole = (ReliedKind.TABLE, ReliedKind.VIEW, ReliedKind.HELPERS)
+    place = FUNCTION_SCHEMA if first.kind is ReliedKind.FUNCTION else first.table
+    label = first.table if first.kind in whole else plain_name(place, first.name)
     return Condition(
         f"trigger {first.name} of {first.table}" if is_trigger else f"{first.kind} {label}",
-        ConditionKind.OBJECT_TRIGGER if is_trigger else ConditionKind.OBJECT,
+        kinds.get(first.kind, ConditionKind.OBJECT),
         first.name,
         ALWAYS_ENABLED if is_trigger else (),
-        affects_rows=is_trigger,
+        affects_rows=is_trigger or first.kind is ReliedKind.FUNCTION,
         table=first.table,
         since=last,
         may_be_gone=may_be_gone(interval.changes, last),

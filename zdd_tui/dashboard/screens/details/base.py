@@ -320,29 +320,32 @@ class DetailScreen(ActionScreen[None], HasPage):
         stale = source.is_stale(context.now, limit)
         text = "not read yet" if age is None else f"{format_source_age(age, stale=stale)} old"
         right: Line = (*self.place_line(board, context), (text, TextStyle.WARN if stale else TextStyle.DIM))
-        record = board.release.value
-        stop: Line = ()
-        if record is not None and record.release.breach is not None and board.activity(context.now).is_active:
-            stop = (
-                ("  ", TextStyle.NORMAL),
-                (f"✗ STOPPED: {sanitize(record.release.breach.title)}", TextStyle.BAD),
-            )
+        stop = self.stop_line(board, context)
         room = cells - line_width(right) - 1
         crumbs = self.crumb_line(board, room - line_width(stop))
         return justify(clip((*crumbs, *stop), room), right, cells)
+
+    def stop_line(self, board: DashboardState, context: RenderContext) -> Line:
+        """What stops the release, for the first line of every screen; empty while every standing condition holds."""
+        record = board.release.value
+        if record is None or record.release.breach is None or not board.activity(context.now).is_active:
+            return ()
+        text = f"✗ STOPPED: {sanitize(record.release.breach.title)}"
+        return ("  ", TextStyle.NORMAL), (text, TextStyle.BAD)
 
     def short_heading(self, board: DashboardState, cells: int) -> str:
         """The heading where it does not fit; it may be wider than `cells` all the same."""
         return self.heading(board)
 
     def status_title(self, board: DashboardState, context: RenderContext, cells: int, status: Line) -> Line:
-        """A title with a state of the page's own in place of an age. The heading is cut first."""
-        place = self.place_line(board, context)
-        room = cells - line_width(status) - line_width(place) - 3
+        """A title with a state of the page's own in place of an age. The heading is cut first, then the state."""
+        place, stop = self.place_line(board, context), self.stop_line(board, context)
+        room = cells - line_width(stop) - line_width(status) - line_width(place) - 3
         crumbs = self.crumb_line(board, room)
         if line_width(crumbs) > room:
             crumbs = ((sanitize(self.short_heading(board, room)), TextStyle.STRONG),)
-        return justify((*crumbs, ("  ", TextStyle.NORMAL), *status), place, cells)
+        left = clip((*crumbs, *stop, ("  ", TextStyle.NORMAL), *status), cells - line_width(place) - 1)
+        return justify(left, place, cells)
 
     @staticmethod
     def place_line(board: DashboardState, context: RenderContext) -> Line:

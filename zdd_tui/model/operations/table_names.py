@@ -111,7 +111,8 @@ class _Statement:
             return PlanError(
                 f"{shorten(self.text)}: the migration has renamed {old} to {new}, and running code uses the name {old}"
                 " until contract",
-                f"name the table {new}; another object gets the name {old} in a release of its own, after this one",
+                f"write {new} for the renamed table; another object gets the name {old} in a release of its own, after"
+                " this one",
             )
         return PlanError(
             f"{shorten(self.text)}: the migration renames {old} to {new}, and the name is another object's before",

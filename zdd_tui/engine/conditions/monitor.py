@@ -319,6 +319,7 @@ class ConditionMonitor:
                 await asyncio.sleep(OBJECT_RECHECK_DELAY)
                 await self._database.read()
             required = self._list_required()
+            await self._save_baseline(required)  # what a step has just made is in this reading for the first time
             evaluated = {each.name: self._evaluate(each, unknown_after) for each in required}
         breaches = [
             (each, evaluation[1])

@@ -90,7 +90,7 @@ def _move_table(
             f"create view {new} over table {old}",
             (_create_view(new, old),),
             (f"DROP VIEW {new}",),
-            keeps=(ReliedObject(ReliedKind.VIEW, new, tables[-1]),),
+            keeps=(ReliedObject(ReliedKind.VIEW, new, tables[-1], reads=old),),
         ),
         OperationStep(
             Phase.CONTRACT,
@@ -98,7 +98,7 @@ def _move_table(
             # The view first: a writer through it locks it before the table.
             (f"DROP VIEW {new}", forth, _create_view(old, new)),
             (f"DROP VIEW {old}", back, _create_view(new, old)),
-            keeps=(ReliedObject(ReliedKind.VIEW, old, tables[0]),),
+            keeps=(ReliedObject(ReliedKind.VIEW, old, tables[0], reads=new),),
         ),
         OperationStep(Phase.CLEANUP, f"drop view {old}", (f"DROP VIEW {old}",)),
     )

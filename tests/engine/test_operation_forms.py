@@ -15,10 +15,11 @@ from tests.support.operations import (
     plan_of,
     run_phases,
 )
+from zdd_tui.backends.postgres.operations import find_dependents
 from zdd_tui.checks.operations import check_operation_rows
 from zdd_tui.engine.steps.operations import CheckRows, RunOperation
 from zdd_tui.model.errors import PlanError, StepFailed
-from zdd_tui.model.operations.registry import numbered_steps, plan_operations
+from zdd_tui.model.operations.registry import dropped_indexes, numbered_steps, plan_operations
 from zdd_tui.model.phase import Phase
 from zdd_tui.testbed.servers import PostgresServer
 
@@ -571,6 +572,28 @@ async def test_what_would_stop_in_the_middle_is_refused_before_the_start(
     with pytest.raises(StepFailed, match=REFUSED_BEFORE_THE_START[migration]):
         async with open_context(plan_of(pg_dsn, migration)) as ctx:
             await CheckRows().run(ctx, handle(0))
+
+
+async def test_a_view_that_has_been_archived_does_not_keep_a_dropped_column(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute("CREATE TABLE pages (id int, title text); CREATE VIEW titles AS SELECT title FROM pages")
+    plan = plan_of(pg_dsn, "DROP VIEW titles; ALTER TABLE pages DROP title; CREATE VIEW titles AS SELECT id FROM pages")
+    async with open_context(plan) as ctx:
+        await run_phases(ctx, plan, [Phase.EXPAND])
+        assert await find_dependents(db, plan_operations(plan), lambda _: True) == []
+        await db.execute("CREATE VIEW another AS SELECT title FROM pages")
+        (found,) = await find_dependents(db, plan_operations(plan), lambda _: True)
+        assert "another" in found
+
+
+def test_indexes_that_are_built_and_dropped_again_are_no_longer_expected() -> None:
+    plan = plan_of(
+        "postgresql://localhost/x",
+        "ALTER TABLE a ADD CONSTRAINT gone UNIQUE (n), ADD CONSTRAINT kept UNIQUE (m); CREATE INDEX i ON a (n)",
+        "ALTER TABLE a DROP CONSTRAINT gone; DROP INDEX i; DROP INDEX other; CREATE INDEX other ON a (m)",
+    )
+    assert dropped_indexes(plan) == {"gone", "i"}
 
 
 async def test_a_materialized_view_can_be_refreshed_while_it_is_replaced(pg_dsn: str, db: asyncpg.Connection) -> None:

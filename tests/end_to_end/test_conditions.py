@@ -25,6 +25,8 @@ from zdd_tui.model.release.state import CommandKind, ReleaseState
 
 STOP_SECONDS = 5.0
 """The budget is 2 s; a test machine that does much else gets more."""
+FROZEN_STOP_SECONDS = 4.0
+"""As STOP_SECONDS, but less than the 5 s that a system which does not respond gets."""
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -177,6 +179,34 @@ async def test_case_a3_a_lost_flag_is_restored_and_audited(tmp_path: Path) -> No
         await assert_both_sides_agree(env)
 
 
+@pytest.mark.slow
+async def test_a_cluster_that_does_not_respond_delays_no_breach_of_a_flag(tmp_path: Path) -> None:
+    async with start_release(tmp_path, "expand", "dual-write") as (env, _store, driver), connect_redis(env) as client:
+        cluster, write = env.processes["cluster"], (await client.keys("ff:*write*"))[0]
+        cluster.send_signal(signal.SIGSTOP)
+        try:
+            # To decide it, the agent reads every system; the cluster gets 5 s.
+            advance = asyncio.create_task(driver.send_command(CommandKind.ADVANCE))
+            await asyncio.sleep(0.5)
+            await client.delete(write)
+            record, seconds = await wait_for_breach(driver, "flag ")
+            print(f"noticed after {seconds:.2f} s")
+            assert seconds < FROZEN_STOP_SECONDS
+            assert record.release.state is ReleaseState.WAITING
+            answer = await advance
+            assert answer.status == "refused"
+            await driver.wait_until(lambda record: not any(each.status.stops_progress for each in record.release.unmet))
+            assert await client.get(write) == "true"
+            # What the release relies on in the cluster is still unknown.
+            answer = await driver.send_command(CommandKind.ADVANCE)
+            assert answer.status == "refused"
+            assert "cannot be checked" in answer.outcome
+        finally:
+            cluster.send_signal(signal.SIGCONT)
+        await wait_until_met(driver)
+        await driver.wait_for_phase("dual-write")
+
+
 @pytest.mark.parametrize(
     ("kind", "mode", "trigger"),
     [("table", "trigger", "fwd"), ("column", "application", "wor")],
@@ -191,7 +221,13 @@ async def test_a_disabled_or_dropped_trigger_is_restored_and_no_row_is_wrong(
         _store,
         driver,
     ):
-        for statement in (f'ALTER TABLE users DISABLE TRIGGER "{name}"', f'DROP TRIGGER "{name}" ON users'):
+        function = name.removesuffix("r") if trigger == "wor" else name
+        replaced = f'CREATE OR REPLACE FUNCTION zdd."{function}"() RETURNS trigger LANGUAGE plpgsql AS'
+        for statement in (
+            f'ALTER TABLE users DISABLE TRIGGER "{name}"',
+            f'DROP TRIGGER "{name}" ON users',
+            f"{replaced} 'BEGIN RETURN new; END'",
+        ):
             before = len(audit(await driver.read_record(), "holds again"))
             # What V1 would write meanwhile, unseen: the new side of this row stays as it was.
             also = "UPDATE users SET first_name = first_name || 'x' WHERE id = 1"

@@ -1,7 +1,7 @@
 """Restores what belongs to the release: its flags and its triggers. Every write is fenced."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from zdd_tui.backends.postgres.condition_queries import read_definition, read_trigger_definition
 from zdd_tui.backends.postgres.ddl import LadderSettings, run_ddl
@@ -63,8 +63,11 @@ async def restore_trigger(ctx: Context, condition: Condition) -> bool:
     return True
 
 
-async def restore_operation_trigger(ctx: Context, expected: SchemaObject) -> None:
+async def restore_operation_trigger(ctx: Context, expected: SchemaObject, before: Sequence[str] = ()) -> None:
     """Creates an operation's trigger and its function again as they were, and enables it.
+
+    Args:
+        before: statements on the trigger that is there.
 
     Raises:
         StaleEpoch, StepFailed: as :func:`restore_trigger`.
@@ -72,7 +75,7 @@ async def restore_operation_trigger(ctx: Context, expected: SchemaObject) -> Non
     function, trigger, enable = json.loads(expected.shape)
     async with ctx.read_connection() as conn:
         _, shape = await read_trigger_definition(conn, expected.table, expected.name)
-    statements = [function]
+    statements = [*(before if shape else ()), function]
     if shape and json.loads(shape)[1] != trigger:
         schema, _, table = expected.table.partition(".")
         table = quote_qualified(schema, table)
@@ -84,6 +87,17 @@ async def restore_operation_trigger(ctx: Context, expected: SchemaObject) -> Non
     elif not shape:
         statements.append(trigger)
     await _run(ctx, (*statements, enable))
+
+
+async def restore_replaced_trigger(ctx: Context, expected: SchemaObject) -> None:
+    """As :func:`restore_operation_trigger`, for a trigger of a ``change:``.
+
+    It is disabled and enabled in one transaction. That waits for the writers that may have used another function, and
+    whoever asks whether the trigger was in force all the time sees that it was not (:func:`read_trigger_continuity`).
+    """
+    schema, _, table = expected.table.partition(".")
+    disable = f"ALTER TABLE {quote_qualified(schema, table)} DISABLE TRIGGER {quote_identifier(expected.name)}"
+    await restore_operation_trigger(ctx, expected, before=(disable,))
 
 
 async def restore_definition(ctx: Context, expected: SchemaObject, key: str) -> bool:

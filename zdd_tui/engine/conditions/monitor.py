@@ -2,6 +2,8 @@
 
 A breach stops progress before anything is awaited. It is then confirmed in the store, what belongs to the release is
 restored, and when the condition holds again the release continues with what must be verified again.
+
+Each system is read and checked by itself, so that one that does not respond delays only its own conditions.
 """
 
 import asyncio
@@ -21,11 +23,19 @@ from zdd_tui.backends.postgres.gate_queries import read_newest_key, snapshot_mar
 from zdd_tui.backends.redis_changes import find_flag_writer
 from zdd_tui.backends.store.conditions import load_baseline, save_baseline, save_conditions
 from zdd_tui.engine.conditions.comparison import RowComparison, describe_written_rows
-from zdd_tui.engine.conditions.operations import KINDS, OperationObjects, describe_missed_rows
-from zdd_tui.engine.conditions.sources import DatabaseSource, FlagSource, KubernetesSource, SourceState
+from zdd_tui.engine.conditions.operations import KINDS, MadeObjects, describe_missed_rows
+from zdd_tui.engine.conditions.sources import (
+    DatabaseSource,
+    FlagSource,
+    KubernetesSource,
+    SourceState,
+    System,
+    system_of,
+)
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.restore import restore_flag, restore_trigger
 from zdd_tui.engine.runner import ReleaseHolder
+from zdd_tui.model.ddl.names import witness_functions
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import BackendError, StaleEpoch, StepFailed
 from zdd_tui.model.plan.base import Plan
@@ -82,6 +92,9 @@ ROWS_AGREE = "rows agree"
 """The reading of a comparison that found rows which differ."""
 
 
+_NOTED = (*KINDS, ConditionKind.TRIGGER)
+"""What is compared with how the release has made it."""
+
 _RESTORED = (
     ConditionKind.FLAG,
     ConditionKind.TRIGGER,
@@ -108,8 +121,9 @@ Evaluation = tuple[ConditionStatus, ConditionFinding | None]
 class ConditionMonitor:
     """Watches the conditions of one release.
 
-    Locks are taken in this order: `_check_lock` for a whole check, then `step_lock`, then the lock of `holder`. What
-    holds one of the later locks must not call :meth:`refresh`.
+    Locks are taken in this order: that of a system for a whole check of its conditions, `_record_lock` while something
+    is recorded or restored, `step_lock`, the lock of `holder`. What holds one of the later locks must not call
+    :meth:`refresh`. A breach stops progress before `_record_lock` is acquired.
 
     Args:
         step_lock: held while a step is chosen and while a command changes the release.
@@ -135,19 +149,26 @@ class ConditionMonitor:
         self._stop_step = stop_step
         self._wait_for_step = wait_for_step
         self._on_change = on_change
-        self._changed = asyncio.Event()
-        self._check_lock = asyncio.Lock()
+        systems = [System.POSTGRESQL]
+        systems += [System.KUBERNETES] if ctx.cluster_client is not None else []
+        systems += [System.REDIS] if ctx.flag_store is not None else []
+        self._changed = {system: asyncio.Event() for system in systems}
+        self._check_locks = {system: asyncio.Lock() for system in systems}
+        self._record_lock = asyncio.Lock()
+        self._is_loaded = asyncio.Event()
         self._readings: dict[str, ConditionReading] = {}
         self._required: dict[str, _Required] = {}
         self._breached_at: dict[str, float] = {}
         self._wait_until: dict[str, float] = {}
         self._baseline: list[SchemaObject] = []
         self._missing: list[str] = []
-        self._cluster = KubernetesSource(ctx, self._changed.set) if ctx.cluster_client is not None else None
-        self._flags = FlagSource(ctx, self._changed.set) if ctx.flag_store is not None else None
-        self._database = DatabaseSource(ctx, self._changed.set)
-        self._objects = OperationObjects(ctx, ())
-        self._comparison = RowComparison(ctx, self._compare_all, self._changed.set)
+        self._cluster = (
+            KubernetesSource(ctx, self._changed[System.KUBERNETES].set) if System.KUBERNETES in systems else None
+        )
+        self._flags = FlagSource(ctx, self._changed[System.REDIS].set) if System.REDIS in systems else None
+        self._database = DatabaseSource(ctx, self._changed[System.POSTGRESQL].set)
+        self._objects = MadeObjects(ctx, ())
+        self._comparison = RowComparison(ctx, self._compare_all, self._changed[System.POSTGRESQL].set)
 
     async def run(self) -> None:
         """Watches until cancelled.
@@ -156,17 +177,18 @@ class ConditionMonitor:
             StaleEpoch, DatabaseUnavailable: nothing can be recorded any more.
         """
         record = await self._ctx.store.read()
-        async with self._check_lock:
-            self._readings = {reading.name: reading for reading in record.conditions}
-            async with self._ctx.read_connection() as conn:
-                self._baseline = await load_baseline(conn, self._ctx.store.release_id)
-            self._objects = OperationObjects(self._ctx, self._baseline)
+        self._readings = {reading.name: reading for reading in record.conditions}
+        async with self._ctx.read_connection() as conn:
+            stored = await load_baseline(conn, self._ctx.store.release_id)
+        self._baseline = [each for each in stored if not each.condition]
+        self._objects = MadeObjects(self._ctx, stored)
+        self._is_loaded.set()
         tasks = [asyncio.create_task(self._database.run())]
         if self._cluster is not None:
             tasks.append(asyncio.create_task(self._cluster.run()))
         if self._flags is not None:
             tasks.append(asyncio.create_task(self._flags.run()))
-        tasks.append(asyncio.create_task(self._check_loop()))
+        tasks += [asyncio.create_task(self._check_loop(system)) for system in self._changed]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -180,22 +202,29 @@ class ConditionMonitor:
         for task in done:
             task.result()
 
-    async def _check_loop(self) -> None:
+    async def _check_loop(self, system: System) -> None:
+        changed = self._changed[system]
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(CHECK_INTERVAL):
-                    await self._changed.wait()
-            self._changed.clear()
-            async with self._check_lock:
-                await self._check()
+                    await changed.wait()
+            changed.clear()
+            async with self._check_locks[system]:
+                await self._check(system)
             await asyncio.sleep(MIN_INTERVAL)
 
     async def refresh(self) -> None:
         """Reads every system now and checks, so that an old reading neither opens nor refuses a command."""
-        async with self._check_lock:
-            required = self._list_required()
-            await asyncio.gather(self._database.read(), self._read_again(required))
-            await self._check(unknown_after=0.0)
+        await self._is_loaded.wait()
+        await asyncio.gather(*map(self._refresh_system, self._check_locks))
+
+    async def _refresh_system(self, system: System) -> None:
+        async with self._check_locks[system]:
+            if system is System.POSTGRESQL:
+                await self._database.read()
+            else:
+                await self._read_again(self._list_required(system))
+            await self._check(system, unknown_after=0.0)
 
     # --- evaluation ------------------------------------------------------------------------------------------------
 
@@ -203,8 +232,8 @@ class ConditionMonitor:
         facts = self._database.facts.value
         return facts.details if facts else {}
 
-    def _list_required(self) -> list[Condition]:
-        """The conditions now; notes since when each of them is required."""
+    def _list_required(self, system: System | None = None) -> list[Condition]:
+        """The conditions now, of one system or of all; notes since when each of them is required."""
         now = time.monotonic()
         required = required_conditions(self._ctx.plan, self._holder.release, self._details())
         known = self._required
@@ -216,7 +245,7 @@ class ConditionMonitor:
             )
             for condition in required
         }
-        return list(required)
+        return [each for each in required if system in (None, system_of(each.kind))]
 
     def _observation(self, condition: Condition) -> SourceState[object]:
         observation: object
@@ -280,7 +309,7 @@ class ConditionMonitor:
         assert facts is not None
         match condition.kind:
             case ConditionKind.TRIGGER:
-                return find_disabled_trigger(condition, facts)
+                return find_disabled_trigger(condition, facts, self._objects.expected(condition))
             case ConditionKind.SCHEMA:
                 assert self._database.relied is not None
                 return find_changed_schema(
@@ -301,37 +330,44 @@ class ConditionMonitor:
     def _has_effect(self, step: str) -> bool:
         return self._holder.release.status(step).has_effect
 
-    async def _check(self, unknown_after: float = UNKNOWN_AFTER) -> None:
-        """One check of every condition; call it with `_check_lock` held.
+    async def _check(self, system: System, unknown_after: float = UNKNOWN_AFTER) -> None:
+        """One check of every condition of a system; call it with its lock held. Only a record waits for other systems.
 
         Args:
             unknown_after: seconds without its source until a condition is unknown.
         """
-        required = self._list_required()
-        await self._save_baseline(required)
-        evaluated = {each.name: self._evaluate(each, unknown_after) for each in required}
-        suspects = [each for each in required if self._is_new_breach(each.name, evaluated[each.name])]
+        if system is System.POSTGRESQL:
+            async with self._record_lock:
+                await self._save_baseline(self._list_required(system))
+        suspects = self._find_new_breaches(system, unknown_after)
+        breaches = []
         if suspects:
             # A watch may be behind our own step: only what a direct reading shows is a breach.
-            await self._read_again(suspects)
+            await self._read_again(list(suspects))
             if any(each.kind in KINDS for each in suspects):
                 # A step of ours may just have changed the object, and its record follows.
                 await asyncio.sleep(OBJECT_RECHECK_DELAY)
                 await self._database.read()
-            required = self._list_required()
-            await self._save_baseline(required)  # what a step has just made is in this reading for the first time
+            if system is System.POSTGRESQL:
+                async with self._record_lock:  # what a step has just made is in this reading for the first time
+                    await self._save_baseline(self._list_required(system))
+            breaches = list(self._find_new_breaches(system, unknown_after).items())
+            self._stop_progress(breaches)
+        async with self._record_lock:
+            await self._record_breaches(breaches)
+            await self._restore_breached(self._list_required(system))
+            required = self._list_required(system)
             evaluated = {each.name: self._evaluate(each, unknown_after) for each in required}
-        breaches = [
-            (each, evaluation[1])
-            for each in required
-            if (evaluation := evaluated[each.name]) is not None
+            await self._update_others(required, evaluated)
+
+    def _find_new_breaches(self, system: System, unknown_after: float) -> dict[Condition, ConditionFinding]:
+        return {
+            each: evaluation[1]
+            for each in self._list_required(system)
+            if (evaluation := self._evaluate(each, unknown_after)) is not None
             and evaluation[1] is not None
             and self._is_new_breach(each.name, evaluation)
-        ]
-        if breaches:
-            await self._handle_breaches(breaches)
-        await self._restore_breached(required)
-        await self._update_others(required, evaluated)
+        }
 
     def _is_new_breach(self, name: str, evaluation: Evaluation | None) -> bool:
         known = self._readings.get(name)
@@ -360,9 +396,10 @@ class ConditionMonitor:
         facts, relied = self._database.facts, self._database.relied
         if facts.value is not None:
             made = [
-                each for each in required if each.kind in KINDS and facts.began_at >= self._required[each.name].since
+                each for each in required if each.kind in _NOTED and facts.began_at >= self._required[each.name].since
             ]
-            await self._objects.note(made, facts.value)
+            if await self._objects.note(made, facts.value):
+                await save_baseline(self._ctx.store, [*self._baseline, *self._objects.noted])
         entry = next((self._required[each.name] for each in required if each.kind is ConditionKind.SCHEMA), None)
         if entry is None or facts.value is None or relied is None or facts.began_at < entry.since:
             return
@@ -376,7 +413,7 @@ class ConditionMonitor:
         fresh = select_baseline(relied, facts.value, with_indexes=with_indexes)
         known = {(each.kind, each.key) for each in self._baseline}
         self._baseline += [each for each in fresh if (each.kind, each.key) not in known]
-        await save_baseline(self._ctx.store, self._baseline)
+        await save_baseline(self._ctx.store, [*self._baseline, *self._objects.noted])
 
     def _has_built_indexes(self) -> bool:
         release = self._holder.release
@@ -389,13 +426,21 @@ class ConditionMonitor:
         self._readings[reading.name] = reading
         self._holder.set_unmet(unmet_readings(self._readings.values()))
 
-    async def _handle_breaches(self, breaches: list[tuple[Condition, ConditionFinding]]) -> None:
+    def _stop_progress(self, breaches: list[tuple[Condition, ConditionFinding]]) -> None:
+        if not breaches:
+            return
         for condition, finding in breaches:
             self._set(_breach_reading(condition, finding))
             self._breached_at.setdefault(condition.name, time.monotonic())
             self._wait_until.pop(condition.name, None)
         self._stop_step()
         self._comparison.stop()
+
+    async def _record_breaches(self, breaches: list[tuple[Condition, ConditionFinding]]) -> None:
+        # The release may have gone on meanwhile to where nothing relies on it.
+        breaches = [each for each in breaches if self._readings[each[0].name].status is ConditionStatus.BREACHED]
+        if not breaches:
+            return
         for condition, finding in breaches:
             if not finding.who:
                 self._set(replace(self._readings[condition.name], who=await self._identify(condition)))
@@ -447,7 +492,7 @@ class ConditionMonitor:
                 words = [each.rpartition(".")[2] for each in (condition.subject, condition.table) if each]
                 if isinstance(self._ctx.plan, Plan):
                     change = self._ctx.plan.change
-                    words += [change.table.name, change.target_table.name]
+                    words += [change.table.name, change.target_table.name, *witness_functions(self._ctx.plan)]
                 async with self._ctx.read_connection() as conn:
                     return await find_schema_changer(conn, words)
         except (TimeoutError, BackendError, *CONNECTION_ERRORS):
@@ -479,13 +524,15 @@ class ConditionMonitor:
                         assert self._database.facts.value is not None, "the breach was found in it"
                         restored = await self._objects.restore(condition, self._database.facts.value)
                     else:
+                        assert self._database.facts.value is not None, "the breach was found in it"
                         restored = await restore_trigger(self._ctx, condition)
+                        restored = restored or await self._objects.restore(condition, self._database.facts.value)
             except StaleEpoch:
                 raise
             except (TimeoutError, BackendError, StepFailed) as error:
                 self._ctx.log(f"{condition.name} could not be restored yet: {error or type(error).__name__}")
                 return False
-        self._changed.set()
+        self._changed[system_of(condition.kind)].set()
         return restored
 
     # --- everything else -------------------------------------------------------------------------------------------
@@ -495,6 +542,9 @@ class ConditionMonitor:
         events: list[NewEvent] = []
         for condition in required:
             evaluation = evaluated.get(condition.name)
+            if self._is_new_breach(condition.name, evaluation):
+                self._changed[system_of(condition.kind)].set()  # it is confirmed first
+                continue
             reading = await self._next_reading(condition, evaluation) if evaluation is not None else None
             if reading is not None:
                 events += self._transition_events(self._readings.get(condition.name), reading)

@@ -1,4 +1,4 @@
-"""What the operations of a plan rely on: their objects as they were made, and the rows that a trigger has missed."""
+"""What the release has made: objects of operations and triggers as they were, and rows that a trigger has missed."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -8,9 +8,8 @@ import asyncpg
 from zdd_tui.backends.postgres.condition_queries import read_definition, read_trigger_definition
 from zdd_tui.backends.postgres.connection import is_session_lost
 from zdd_tui.backends.postgres.ddl import execute_ddl
-from zdd_tui.backends.store.conditions import save_baseline
 from zdd_tui.engine.context import Context
-from zdd_tui.engine.restore import restore_definition, restore_operation_trigger
+from zdd_tui.engine.restore import restore_definition, restore_operation_trigger, restore_replaced_trigger
 from zdd_tui.model.counting import count_up_to
 from zdd_tui.model.operations.base import MAX_VIOLATIONS
 from zdd_tui.model.operations.relied_objects import relied_objects
@@ -29,8 +28,8 @@ from zdd_tui.model.release.condition_findings import (
 KINDS = (ConditionKind.OBJECT, ConditionKind.OBJECT_TRIGGER, ConditionKind.OBJECT_DEFINITION)
 
 
-class OperationObjects:
-    """The objects of operations as they were after the step that has made or changed them.
+class MadeObjects:
+    """Objects of operations, and triggers of a ``change:``, as they were after the step that has made or changed them.
 
     Args:
         baseline: as stored.
@@ -38,7 +37,11 @@ class OperationObjects:
 
     def __init__(self, ctx: Context, baseline: Iterable[SchemaObject]) -> None:
         self._ctx = ctx
-        self._known = {each.condition: each for each in baseline}
+        self._known = {each.condition: each for each in baseline if each.condition}
+
+    @property
+    def noted(self) -> list[SchemaObject]:
+        return list(self._known.values())
 
     def expected(self, condition: Condition) -> SchemaObject | None:
         """The object as it was; None before :meth:`note`, or where it was missing then."""
@@ -48,15 +51,16 @@ class OperationObjects:
     def is_noted(self, condition: Condition) -> bool:
         return self.expected(condition) is not None
 
-    async def note(self, conditions: Iterable[Condition], facts: DatabaseFacts) -> None:
-        """Notes the objects as they are, from a reading that began after their steps had ended."""
-        fresh = []
+    async def note(self, conditions: Iterable[Condition], facts: DatabaseFacts) -> bool:
+        """Notes the objects as they are, from a reading that began after their steps had ended; whether it did."""
+        is_new = False
         for condition in conditions:
-            if not self.is_noted(condition) and (found := await self._read(condition, facts)) is not None:
+            if not condition.since or self.is_noted(condition):
+                continue
+            if (found := await self._read(condition, facts)) is not None:
                 self._known[condition.name] = found
-                fresh.append(found)
-        if fresh:
-            await save_baseline(self._ctx.store, list(self._known.values()))
+                is_new = True
+        return is_new
 
     async def _read(self, condition: Condition, facts: DatabaseFacts) -> SchemaObject | None:
         kind, table = condition.name.partition(" ")[0], facts.names.get(condition.table, "")
@@ -66,7 +70,10 @@ class OperationObjects:
                 return replace(found, since=condition.since, condition=condition.name)
         else:
             async with self._ctx.read_connection() as conn:
-                if condition.kind is ConditionKind.OBJECT_TRIGGER:
+                if condition.kind is ConditionKind.TRIGGER:
+                    there = (each.table for each in facts.triggers if each.name == condition.subject)
+                    table = next(there, "").replace('"', "")
+                if condition.kind in (ConditionKind.TRIGGER, ConditionKind.OBJECT_TRIGGER):
                     digest, shape = await read_trigger_definition(conn, table, condition.subject)
                 else:
                     digest, shape = await read_definition(conn, definition_key(condition, table))
@@ -97,6 +104,9 @@ class OperationObjects:
             return False
         if condition.kind is ConditionKind.OBJECT_TRIGGER:
             await restore_operation_trigger(self._ctx, expected)
+            return True
+        if condition.kind is ConditionKind.TRIGGER:
+            await restore_replaced_trigger(self._ctx, expected)
             return True
         # Of a view that is gone no name is known: the one from before.
         key = definition_key(condition, facts.names.get(condition.table) or expected.table)

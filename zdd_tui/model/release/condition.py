@@ -53,7 +53,8 @@ class Condition:
             to others, or nothing is to be written.
         affects_rows: while it did not hold, rows may have been written on one side only.
         table: of an operation's object, as SQL.
-        since: of an operation's object: the step after which it is as it must be; another step is another condition.
+        since: of an operation's object, or a trigger: the step after which it is as it must be; another step is another
+            condition. Empty while a step may be changing the trigger or its function.
         may_be_gone: that step may have removed it.
         differing: of an operation's trigger: the condition, as SQL, of rows that it has not kept equal.
     """

@@ -210,7 +210,7 @@ class SchemaObject:
         is_valid: an index is valid and ready, a constraint is validated.
         is_old: a column of the old side, which the release itself archives.
         since: of an operation's object: the step after which it was so.
-        condition: its name, of an operation's object.
+        condition: its name, of an operation's object or a trigger.
         digest: of a trigger, view or function; empty where an older version of zdd has noted it.
     """
 
@@ -256,8 +256,14 @@ class DatabaseFacts:
     definitions: Mapping[str, str] = field(default_factory=dict)
 
 
-def find_disabled_trigger(condition: Condition, facts: DatabaseFacts) -> ConditionFinding | None:
-    """A trigger that is missing, disabled, or does not fire in sessions of some role."""
+def find_disabled_trigger(
+    condition: Condition, facts: DatabaseFacts, expected: SchemaObject | None = None
+) -> ConditionFinding | None:
+    """A trigger that is missing, disabled, does not fire in sessions of some role, or does something else.
+
+    Args:
+        expected: as it was after the step that made or changed it; None before that is noted.
+    """
     found = next((trigger for trigger in facts.triggers if trigger.name == condition.subject), None)
     if found is None:
         return ConditionFinding(f"trigger {condition.subject} is missing", hint=_TRIGGER_HINT)
@@ -274,6 +280,10 @@ def find_disabled_trigger(condition: Condition, facts: DatabaseFacts) -> Conditi
             " does not fire there",
             hint="reset it in psql: ALTER ROLE, ALTER DATABASE or ALTER SYSTEM with RESET session_replication_role,"
             " then end the sessions that still have it",
+        )
+    if expected is not None and expected.digest not in ("", found.digest):
+        return ConditionFinding(
+            f"trigger {condition.subject} on {found.table} or its function was replaced", hint=_TRIGGER_HINT
         )
     return None
 
@@ -418,12 +428,7 @@ def find_stopped_trigger(
     """
     table = facts.names.get(condition.table, "")
     there = tuple(each for each in facts.triggers if each.table.replace('"', "") == table)
-    if (found := find_disabled_trigger(condition, replace(facts, triggers=there))) is not None:
-        return found
-    digest = expected.digest if expected is not None else ""
-    if not digest or any(each.name == condition.subject and each.digest == digest for each in there):
-        return None
-    return ConditionFinding(f"trigger {condition.subject} on {table} or its function was replaced", hint=_TRIGGER_HINT)
+    return find_disabled_trigger(condition, replace(facts, triggers=there), expected)
 
 
 def find_row_security(facts: DatabaseFacts) -> ConditionFinding | None:

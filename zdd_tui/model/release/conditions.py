@@ -120,7 +120,8 @@ def _expand_contract(plan: Plan, steps: _Steps) -> Iterable[Condition | None]:
     yield _pods(plan, steps, rollouts)
     yield from _expand_contract_flags(plan, steps)
     for name, states in (*_sync_triggers(plan, steps), *_witness_triggers(plan, steps)):
-        yield Condition(f"trigger {name}", ConditionKind.TRIGGER, name, states, affects_rows=True)
+        since = _last_function_change(plan, steps, name)
+        yield Condition(f"trigger {name}", ConditionKind.TRIGGER, name, states, affects_rows=True, since=since)
     if steps.is_done("expand-schema"):
         yield Condition(NEW_SCHEMA, ConditionKind.SCHEMA, affects_rows=True)
     if steps.is_done("lint-ddl") and not steps.is_done("drop-archive"):
@@ -225,6 +226,23 @@ def _sync_triggers(plan: Plan, steps: _Steps) -> Iterable[tuple[str, tuple[str, 
         yield sync_name(plan, "reverse"), ENABLED
         if plan.change.kind == "table":
             yield lock_order_name(plan), ENABLED
+
+
+def _last_function_change(plan: Plan, steps: _Steps, trigger: str) -> str:
+    """The last step that has made or changed a trigger or its function; empty while one may be changing it."""
+    reverse = ("sync-reverse", "archive-old-side")
+    changes = {
+        sync_name(plan, "forward"): ("sync-forward", *reverse),
+        sync_name(plan, "reverse"): reverse,
+        lock_order_name(plan): reverse,
+    }
+    last = ""
+    for step in changes.get(trigger, ("create-witness", "extend-witness", "archive-old-side")):
+        if steps.is_done(step):
+            last = step
+        elif steps.has_effect(step):
+            return ""
+    return last
 
 
 def rollback_triggers(plan: Plan, release: Release) -> tuple[Condition, ...]:

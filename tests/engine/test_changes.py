@@ -80,6 +80,11 @@ MIGRATIONS = {
         CREATE INDEX notes_kind_n ON public.notes (sort, n); COMMENT ON COLUMN notes.content IS 'text';
         ALTER TABLE notes ADD CONSTRAINT sorted CHECK (sort <> ''); CREATE UNIQUE INDEX notes_n_kind ON notes (n, sort);
     """,
+    "a name of a table, and a type under it": """
+        ALTER TABLE teams RENAME TO groups; ALTER TABLE groups ALTER id TYPE bigint;
+        ALTER TABLE notes RENAME TO messages;
+        ALTER TABLE messages ALTER team TYPE bigint, ALTER COLUMN kind TYPE varchar(20);
+    """,
     "a type and NOT NULL": "ALTER TABLE notes ALTER price SET NOT NULL; ALTER TABLE notes ALTER price TYPE float8",
     "identities": """
         ALTER TABLE notes ALTER id DROP IDENTITY;
@@ -336,15 +341,19 @@ async def test_both_versions_write_a_renamed_column_in_every_phase(
 
 
 @pytest.mark.parametrize("undo", [False, True])
+@pytest.mark.parametrize(
+    ("change", "column"),
+    [("ALTER TABLE u RENAME a TO b", "b"), ("ALTER TABLE u ALTER a TYPE varchar(40)", "a")],
+)
 async def test_both_versions_write_a_renamed_table_whose_columns_change_in_every_phase(
-    undo: bool, pg_dsn: str, db: asyncpg.Connection
+    change: str, column: str, undo: bool, pg_dsn: str, db: asyncpg.Connection
 ) -> None:
     await db.execute("""
         CREATE TABLE t (id bigserial PRIMARY KEY, a text, spare int NOT NULL DEFAULT 3); CREATE INDEX ON t (a);
         INSERT INTO t (a) SELECT 'r' || i FROM generate_series(1, 2000) i""")
-    sql = """
-        ALTER TABLE t RENAME TO u; ALTER TABLE u RENAME a TO b; ALTER TABLE u ADD COLUMN n int DEFAULT 5 NOT NULL;
-        UPDATE u SET n = coalesce(length(u.b), 0); ALTER TABLE u DROP COLUMN spare;
+    sql = f"""
+        ALTER TABLE t RENAME TO u; {change}; ALTER TABLE u ADD COLUMN n int DEFAULT 5 NOT NULL;
+        UPDATE u SET n = coalesce(length(u.{column}), 0); ALTER TABLE u DROP COLUMN spare;
         ALTER TABLE u ADD CONSTRAINT small CHECK (n < 9); CREATE INDEX ON u (n)"""
     plan = plan_of(pg_dsn, sql, backfill={"batch_rows": 100})
     writers, handles = Writers(pg_dsn), []
@@ -352,9 +361,9 @@ async def test_both_versions_write_a_renamed_table_whose_columns_change_in_every
     async with open_context(plan) as ctx:
         async with writers.running("t", "a", value):
             handles += await run_phases(ctx, plan, [Phase.EXPAND, Phase.BACKFILL])
-            async with writers.running("u", "b", value):
+            async with writers.running("u", column, value):
                 await writers.wait_for_writes(writers.writes + 100)  # cutover: both versions write
-        async with writers.running("u", "b", value):
+        async with writers.running("u", column, value):
             handles += await run_phases(ctx, plan, [Phase.CONTRACT])
             await writers.wait_for_writes(writers.writes + 50)
             if undo:
@@ -363,13 +372,14 @@ async def test_both_versions_write_a_renamed_table_whose_columns_change_in_every
                 await run_phases(ctx, plan, [Phase.CLEANUP])
                 await writers.wait_for_writes(writers.writes + 50)
         if undo:
-            async with writers.running("t", "a", value), writers.running("u", "b", value):
+            async with writers.running("t", "a", value), writers.running("u", column, value):
                 await writers.wait_for_writes(writers.writes + 50)
-            assert await db.fetchval("SELECT count(*) FROM t WHERE a IS DISTINCT FROM b") == 0
-    found = {row["id"]: row["b"] for row in await db.fetch("SELECT id, b FROM u")}
+            other = "b" if column == "b" else "zdd_new_a"
+            assert await db.fetchval(f"SELECT count(*) FROM t WHERE a IS DISTINCT FROM {other}") == 0
+    found = {row["id"]: row[1] for row in await db.fetch(f"SELECT id, {column} FROM u")}
     assert {key: found[key] for key in writers.rows} == writers.rows
     assert sum(1 for value in found.values() if value and value.startswith("r")) == 2000
-    assert await db.fetchval("SELECT count(*) FROM u WHERE id <= 2000 AND n <> length(b)") == 0
+    assert await db.fetchval(f"SELECT count(*) FROM u WHERE id <= 2000 AND n <> length({column})") == 0
 
 
 def phase_of(plan: OperationsPlan, each: StepHandle) -> Phase:
@@ -484,7 +494,17 @@ async def test_a_rollback_does_not_lose_what_the_old_type_cannot_hold(pg_dsn: st
     ("ALTER TABLE t RENAME a TO b; ALTER TABLE t ALTER b SET DEFAULT 3", "two forms exist until contract"),
     ("ALTER TABLE t RENAME a TO b; ALTER TABLE t ALTER b TYPE bigint", "two forms exist until contract"),
     ("ALTER TABLE t RENAME a TO b; ALTER TABLE t RENAME TO u", "two forms exist until contract"),
-    ("ALTER TABLE t RENAME TO u; ALTER TABLE u ALTER b TYPE bigint", "two forms exist until contract"),
+    ("ALTER TABLE t ALTER b TYPE bigint; ALTER TABLE t RENAME TO u", "two forms exist until contract"),
+    ("ALTER TABLE t RENAME TO u; ALTER TABLE u RENAME TO v", "renames the table twice"),
+    ("ALTER TABLE t RENAME TO u; ALTER TABLE w RENAME TO t", "running code uses the name t"),
+    ("ALTER TABLE t RENAME TO u; CREATE TABLE t (id int)", "running code uses the name t"),
+    ("DROP TABLE IF EXISTS u; ALTER TABLE t RENAME TO u", "is another object's before"),
+    ("ALTER TABLE t RENAME TO u; DROP TABLE IF EXISTS public.t", "running code uses the name t"),
+    ("ALTER TABLE t RENAME TO u; DROP TABLE u", "drops the table, too"),
+    ("ALTER TABLE t RENAME TO u; ALTER INDEX i RENAME TO t", "running code uses the name t"),
+    ("ALTER TABLE t RENAME TO u; ALTER TABLE u ADD b oid DEFAULT 'u'::regclass", "in a string"),
+    ("ALTER TABLE t RENAME TO u; CREATE VIEW v AS SELECT u.a FROM u, w AS t", "another item of the query"),
+    ("ALTER TABLE t RENAME TO u; CREATE TABLE w (r u)", "the type of the renamed table's rows"),
     ("ALTER TABLE t RENAME TO u; ALTER TABLE u RENAME a TO b; ALTER TABLE u ADD a int", "the column and adds it"),
     ("CREATE INDEX i ON s.t (a); ALTER TABLE s.t SET SCHEMA u", "two forms exist until contract"),
     ("ALTER TABLE t RENAME a TO " + "b" * 60, "too long"),

@@ -1,5 +1,6 @@
 """What real migration directories hold: each form done as the plain migration does it, and undone from every phase."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import asyncpg
@@ -14,10 +15,11 @@ from tests.support.operations import (
     plan_of,
     run_phases,
 )
+from zdd_tui.backends.postgres.operations import find_dependents
 from zdd_tui.checks.operations import check_operation_rows
 from zdd_tui.engine.steps.operations import CheckRows, RunOperation
 from zdd_tui.model.errors import PlanError, StepFailed
-from zdd_tui.model.operations.registry import plan_operations
+from zdd_tui.model.operations.registry import dropped_indexes, numbered_steps, plan_operations
 from zdd_tui.model.phase import Phase
 from zdd_tui.testbed.servers import PostgresServer
 
@@ -75,6 +77,33 @@ FORMS: dict[str, tuple[str, Any]] = {
         DROP INDEX caches_key; ALTER TABLE caches ALTER COLUMN version TYPE jsonb USING version::jsonb;
         CREATE UNIQUE INDEX caches_uniq ON caches (config, md5(version::text));
         CREATE UNIQUE INDEX one_row ON unused ((TRUE));
+        """,
+    ),
+    "views around a change of a type": (
+        """
+        CREATE TABLE pages (id int PRIMARY KEY, title varchar(20), config text);
+        CREATE VIEW titles AS SELECT id, title FROM pages; CREATE VIEW configs AS SELECT id, config FROM pages;
+        CREATE VIEW of_titles AS SELECT title FROM titles; GRANT SELECT ON titles TO pg_monitor;
+        INSERT INTO pages SELECT i, 't' || i, '{"n": ' || i || '}' FROM generate_series(1, 30) i;
+        """,
+        """
+        DROP VIEW of_titles; DROP VIEW titles; DROP VIEW IF EXISTS configs;
+        ALTER TABLE pages ALTER title TYPE varchar(40), ALTER config TYPE jsonb USING config::jsonb;
+        CREATE VIEW titles AS SELECT title, id FROM pages; CREATE VIEW of_titles AS SELECT title FROM titles;
+        CREATE VIEW configs AS SELECT id, config, config::text AS plain FROM pages;
+        CREATE OR REPLACE VIEW others AS SELECT * FROM configs;
+        GRANT SELECT ON configs TO pg_monitor; COMMENT ON VIEW titles IS 'x'; COMMENT ON COLUMN titles.title IS 'y';
+        """,
+    ),
+    "an index of a dropped column, and one of its name": (
+        """
+        CREATE TABLE sessions (id int PRIMARY KEY, team int, worker int, note text, UNIQUE (team, worker));
+        CREATE INDEX sessions_note ON sessions (lower(note));
+        """,
+        """
+        ALTER TABLE sessions DROP COLUMN team, DROP COLUMN note;
+        CREATE UNIQUE INDEX sessions_team_worker_key ON sessions (worker);
+        CREATE INDEX sessions_note ON sessions (worker, id);
         """,
     ),
     "what CASCADE drops, and the migration creates again": (
@@ -503,3 +532,103 @@ async def test_a_new_partition_that_holds_rows_stays(pg_dsn: str, db: asyncpg.Co
         await db.execute("INSERT INTO par VALUES (1)")
         await RunOperation().undo(ctx, step)
     assert await db.fetchval("SELECT count(*) FROM par") == 1
+
+
+@pytest.mark.parametrize(
+    ("view", "reason"),
+    [
+        ("VIEW v AS SELECT p.id FROM (SELECT * FROM pages) AS p", r"\* shows every column"),
+        ("MATERIALIZED VIEW v AS SELECT title FROM pages", "would be computed again"),
+    ],
+)
+def test_a_view_that_cannot_change_with_a_type_is_refused(view: str, reason: str) -> None:
+    change = "ALTER TABLE pages ALTER title TYPE jsonb USING title::jsonb"
+    with pytest.raises(PlanError, match=reason):
+        plan_operations(plan_of("postgresql://localhost/x", change, f"CREATE {view}"))
+    if "*" in view:
+        with pytest.raises(PlanError, match=reason):
+            plan_operations(plan_of("postgresql://localhost/x", "ALTER TABLE pages DROP title", f"CREATE {view}"))
+    others = "CREATE VIEW v AS SELECT count(*) FROM pages; CREATE MATERIALIZED VIEW w AS SELECT * FROM v"
+    assert plan_operations(plan_of("postgresql://localhost/x", change, others))
+
+
+REFUSED_BEFORE_THE_START = {
+    "ALTER TABLE pages ALTER title TYPE text": "column title of pages is used by view titles",
+    "DROP VIEW titles; ALTER TABLE pages ALTER title TYPE varchar(5)": "is used by materialized view stored",
+    "DROP VIEW base CASCADE; CREATE VIEW base AS SELECT 1 AS one; CREATE VIEW titles AS SELECT 1 AS one": "titles: it"
+    " exists already, and nothing that the migration drops by CASCADE has it",
+    "DROP FUNCTION missing; CREATE FUNCTION missing() RETURNS int LANGUAGE sql RETURN 1": "missing does not exist",
+}
+
+
+@pytest.mark.parametrize("migration", REFUSED_BEFORE_THE_START)
+async def test_what_would_stop_in_the_middle_is_refused_before_the_start(
+    pg_dsn: str, db: asyncpg.Connection, migration: str
+) -> None:
+    await db.execute(
+        "CREATE TABLE pages (id int PRIMARY KEY, title varchar(20)); CREATE VIEW titles AS SELECT title FROM pages;"
+        "CREATE MATERIALIZED VIEW stored AS SELECT title FROM titles; CREATE VIEW base AS SELECT id FROM pages"
+    )
+    with pytest.raises(StepFailed, match=REFUSED_BEFORE_THE_START[migration]):
+        async with open_context(plan_of(pg_dsn, migration)) as ctx:
+            await CheckRows().run(ctx, handle(0))
+
+
+async def test_a_view_that_has_been_archived_does_not_keep_a_dropped_column(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute("CREATE TABLE pages (id int, title text); CREATE VIEW titles AS SELECT title FROM pages")
+    plan = plan_of(pg_dsn, "DROP VIEW titles; ALTER TABLE pages DROP title; CREATE VIEW titles AS SELECT id FROM pages")
+    async with open_context(plan) as ctx:
+        await run_phases(ctx, plan, [Phase.EXPAND])
+        assert await find_dependents(db, plan_operations(plan), lambda _: True) == []
+        await db.execute("CREATE VIEW another AS SELECT title FROM pages")
+        (found,) = await find_dependents(db, plan_operations(plan), lambda _: True)
+        assert "another" in found
+
+
+def test_indexes_that_are_built_and_dropped_again_are_no_longer_expected() -> None:
+    plan = plan_of(
+        "postgresql://localhost/x",
+        "ALTER TABLE a ADD CONSTRAINT gone UNIQUE (n), ADD CONSTRAINT kept UNIQUE (m); CREATE INDEX i ON a (n)",
+        "ALTER TABLE a DROP CONSTRAINT gone; DROP INDEX i; DROP INDEX other; CREATE INDEX other ON a (m)",
+    )
+    assert dropped_indexes(plan) == {"gone", "i"}
+
+
+async def test_a_materialized_view_can_be_refreshed_while_it_is_replaced(pg_dsn: str, db: asyncpg.Connection) -> None:
+    """As by triggers of running code: every step leaves one with a unique index, and is undone likewise."""
+    await db.execute(
+        "CREATE TABLE pages (id int PRIMARY KEY); INSERT INTO pages VALUES (1);"
+        "CREATE MATERIALIZED VIEW stored AS SELECT id FROM pages; CREATE UNIQUE INDEX stored_id ON stored (id)"
+    )
+    plan = plan_of(
+        pg_dsn,
+        "DROP MATERIALIZED VIEW stored; CREATE MATERIALIZED VIEW stored AS SELECT id, 2 AS n FROM pages",
+        "CREATE UNIQUE INDEX stored_id ON stored (id)",
+    )
+
+    async def refresh() -> None:
+        await db.execute("REFRESH MATERIALIZED VIEW CONCURRENTLY stored")
+        assert await db.fetchval("SELECT id FROM stored") == 1
+
+    async with open_context(plan) as ctx:
+        handles = [handle(number) for number, _ in numbered_steps(plan, Phase.EXPAND)]
+        for each in handles:
+            await RunOperation().run(ctx, each)
+            await refresh()
+        assert await db.fetchval("SELECT n FROM stored") == 2
+        for each in reversed(handles):
+            await RunOperation().undo(ctx, each)
+            await refresh()
+
+
+@pytest.mark.parametrize("before", ["DROP TABLE children", "ALTER TABLE children DROP CONSTRAINT c"])
+async def test_a_truncated_table_is_referenced_until_cleanup(pg_dsn: str, db: asyncpg.Connection, before: str) -> None:
+    await db.execute(
+        "CREATE TABLE parents (id int PRIMARY KEY); CREATE TABLE children (id int CONSTRAINT c REFERENCES parents)"
+    )
+    reason = "TRUNCATE of parents: children references it"
+    async with open_context(plan_of(pg_dsn, before, {"sql": "TRUNCATE parents", "undo": []})) as ctx:
+        with pytest.raises(StepFailed, match=reason) if before.startswith("DROP") else nullcontext():
+            await CheckRows().run(ctx, handle(0))

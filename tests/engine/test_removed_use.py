@@ -99,6 +99,24 @@ async def test_a_session_that_reads_a_removed_column_keeps_the_gate_shut_until_i
         assert verdict is Verdict.FAIL, "idle in transaction"
 
 
+async def test_a_removed_column_may_be_used_under_either_name_of_its_table(
+    watched: asyncpg.Connection, pg_dsn: str
+) -> None:
+    plan = plan_of(pg_dsn, "ALTER TABLE notes RENAME TO messages; ALTER TABLE messages DROP legacy", **NO_SOAK)
+    async with open_context(plan) as ctx, client_session(pg_dsn) as psql:
+        for number, _ in numbered_steps(plan, Phase.EXPAND):
+            await RunOperation().run(ctx, handle(number))
+        for table in ("notes", "messages"):
+            assert (await evaluate(ctx))[0] is Verdict.PASS
+            await psql.fetch(f"SELECT legacy FROM {table}")
+            await psql.fetch("SELECT 1")
+            verdict, reason = await evaluate(ctx)
+            assert verdict is Verdict.FAIL
+            assert reason.startswith("column notes.legacy is used by")
+            assert f"SELECT legacy FROM {table}" in reason
+            await watched.execute(f"SELECT monitoring.{reset_of(reason)}")
+
+
 async def test_a_whole_row_may_be_a_use_and_the_plan_may_accept_it(watched: asyncpg.Connection, pg_dsn: str) -> None:
     drop = "ALTER TABLE notes DROP COLUMN legacy"
     accepted = {"accept": [{"what": "column notes.legacy", "reason": "V2 reads it by position"}]}

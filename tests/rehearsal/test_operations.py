@@ -37,6 +37,9 @@ ALTER TABLE shop.note ALTER COLUMN team SET NOT NULL, ADD CONSTRAINT short CHECK
 CREATE INDEX ON shop.note (lower(body));
 ALTER TYPE shop.mood ADD VALUE 'cross';
 GRANT SELECT ON shop.note TO shop_reader;
+ALTER TABLE shop.team RENAME TO crew;
+ALTER TABLE shop.crew ADD COLUMN lead int REFERENCES shop.crew, ADD CHECK (crew.id > 0);
+CREATE INDEX ON shop.crew (lead);
 """
 
 PARTITION = {

@@ -103,7 +103,7 @@ async def test_a_click_on_a_title_sorts_then_turns_then_restores() -> None:
 
 async def test_detail_screens_lead_to_each_other_and_back_to_the_main_screen() -> None:
     app = app_of("guard-backfill")
-    async with app.run_test(size=(120, 36)) as pilot:
+    async with app.run_test(size=(160, 36)) as pilot:
         await pilot.press("1", "enter", "l")
         await pilot.pause()
         assert len(app.screen_stack) == 3

@@ -355,9 +355,9 @@ class ConditionMonitor:
                 # A step of ours may just have changed the object, and its record follows.
                 await asyncio.sleep(OBJECT_RECHECK_DELAY)
                 await self._database.read()
-                self._list_required()
-                await self._save_baseline(list(suspects))  # one that is only not noted yet is no breach
-            self._list_required()
+            required = self._list_required(system)
+            if system is System.POSTGRESQL:
+                await self._save_baseline(required)  # what a step has just made is in this reading for the first time
             breaches = list(self._find_new_breaches(suspects, unknown_after).items())
             self._stop_progress(breaches)
         async with self._record_lock:

@@ -141,12 +141,14 @@ class ReliedObject:
     Attributes:
         table: as SQL.
         differing: of a trigger: the condition, as SQL, of rows that were written while it did not fire.
+        reads: of a view: what it reads, as SQL; its definition has the names of the columns there.
     """
 
     kind: ReliedKind
     table: str
     name: str
     differing: str = ""
+    reads: str = ""
 
 
 @dataclass(frozen=True, slots=True)

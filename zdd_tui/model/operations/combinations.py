@@ -77,12 +77,11 @@ def _check_beside_table_rename(rename: RenameOperation, other: Operation, *, is_
         PlanError: the view would not show what the statement makes, or the name is in code that is not read.
     """
     reason = f"{rename.summary}: {other.summary} is about it too, and two forms exist until contract"
-    if other.on == rename.on and isinstance(other, RenameOperation) and other.columns and not is_later:
-        raise PlanError(reason, "write it after the rename of the table, with the new name")
-    if other.on == rename.on and (
-        isinstance(other, TypeOperation) or (isinstance(other, RenameOperation) and not other.columns)
-    ):
+    if other.on == rename.on and isinstance(other, RenameOperation) and not other.columns:
         raise PlanError(reason, "write it in a release of its own")
+    if other.on == rename.on and isinstance(other, RenameOperation | TypeOperation) and not is_later:
+        # In contract the view would write the column that is archived.
+        raise PlanError(reason, "write it after the rename of the table, with the new name")
     is_ready = is_later and all(step.phase in (Phase.CONTRACT, Phase.CLEANUP) for step in other.steps)
     if not is_ready and _mentions(other, rename.tables) and _is_code(other):
         raise PlanError(reason, "write it after the rename, with phase: contract, where the table has its new name")

@@ -144,7 +144,7 @@ def _rename_view(statement: Any, text: str, options: OperationOptions) -> Operat
         (text, f"CREATE VIEW {old_sql} AS SELECT * FROM {new_sql}", f"DO $zdd$ {body} $zdd$"),
         (f"DROP VIEW {old_sql}", _inverse(statement)),
         is_replacement=True,
-        keeps=(ReliedObject(ReliedKind.VIEW, old_sql, statement.relation.relname),),
+        keeps=(ReliedObject(ReliedKind.VIEW, old_sql, statement.relation.relname, reads=new_sql),),
     )
     if not options.has_rollout:
         return Operation(text, shorten(text), (OperationStep(Phase.EXPAND, shorten(text), (text,), both.undo[1:]),))

@@ -93,7 +93,7 @@ def refuse_temporary(text: str) -> PlanError:
     """The reason against temporary objects."""
     return PlanError(
         f"{shorten(text)}: a temporary object ends with its session, and every step has a session of its own",
-        "write what needs it as one statement (WITH …), or use an ordinary table",
+        "write all statements that use it as one operation with undo:, or as one statement, or use an ordinary table",
     )
 
 

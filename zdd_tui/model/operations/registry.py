@@ -51,10 +51,17 @@ from zdd_tui.model.operations.removal import (
     read_drop_user_mapping,
 )
 from zdd_tui.model.operations.repairs import add_repairs, repeat_fills
-from zdd_tui.model.operations.replacements import created_key, drop_with_table, merge_replacements, repeat_overtaken
+from zdd_tui.model.operations.replacements import (
+    created_key,
+    drop_with_table,
+    make_room,
+    merge_replacements,
+    repeat_overtaken,
+    require_named_columns,
+)
 from zdd_tui.model.operations.rights import RIGHT_READERS
 from zdd_tui.model.operations.routines import ROUTINE_READERS
-from zdd_tui.model.operations.rows import ROW_READERS, rows_phase
+from zdd_tui.model.operations.rows import ROW_READERS, require_unreferenced, rows_phase
 from zdd_tui.model.operations.scope import Scope
 from zdd_tui.model.operations.session import SESSION_READERS
 from zdd_tui.model.operations.settings import SETTING_READERS
@@ -96,10 +103,10 @@ def plan_operations(plan: BaseOperationsPlan) -> tuple[Operation, ...]:
 def _read_sections(sections: tuple[OperationSection, ...], *, has_rollout: bool) -> tuple[Operation, ...]:
     scope = Scope()
     operations = _read_all(sections, scope, has_rollout=has_rollout)
-    if not scope.tables_before:
-        return operations
-    renamed = Scope(tables_before=dict(scope.tables_before), has_new_names=True)
-    return join_readings(operations, _read_all(sections, renamed, has_rollout=has_rollout))
+    if scope.tables_before:
+        renamed = Scope(tables_before=dict(scope.tables_before), has_new_names=True)
+        operations = join_readings(operations, _read_all(sections, renamed, has_rollout=has_rollout))
+    return make_room(operations)
 
 
 def _read_all(sections: tuple[OperationSection, ...], scope: Scope, *, has_rollout: bool) -> tuple[Operation, ...]:
@@ -276,7 +283,13 @@ def _read_text(sql: str, options: OperationOptions) -> list[Operation]:
         if nodes and not (len(nodes) == 1 and nodes[0][0].WhichOneof("node") in _ROW_CHANGES):
             nodes = [resolve_table_names(node, text, options.scope) for node, text in nodes]
             phase = options.phase or _own_phase(nodes, options)
-            return [read_own_statements(tuple(text for _, text in nodes), replace(options, phase=phase))]
+            own = read_own_statements(tuple(text for _, text in nodes), replace(options, phase=phase))
+            required = tuple(
+                require_unreferenced(node.truncate_stmt, options.scope)
+                for node, _ in nodes
+                if node.HasField("truncate_stmt") and phase is not Phase.CLEANUP
+            )
+            return [replace(own, requirements=required)]
     return [operation for node, text in nodes for operation in _read_statement(node, text, options)]
 
 
@@ -321,6 +334,7 @@ def _finish(operations: list[Operation], options: OperationOptions) -> tuple[Ope
         PlanError: two indexes would get the same name.
     """
     merged = repeat_overtaken(drop_with_table(merge_replacements(drop_cascaded(operations, options))))
+    require_named_columns(merged)
     seen: set[tuple[str, str]] = set()
     for step in (step for operation in merged for step in operation.steps if step.mode is StepMode.BUILD_INDEX):
         key = (step.table.rpartition(".")[0], step.index)

@@ -101,8 +101,12 @@ def _collect(steps: tuple[tuple[str, OperationStep], ...]) -> ReliedObjectsOfPla
         words = _words(step)
         declared = {(each.kind, each.table, each.name): each for each in _declared(step)}
         for key, changes in intervals.items():
-            if key not in declared and (_names(_last_name(key[1]), words) or _renames_types(step)):
+            if key in declared:
+                continue
+            if _names(_last_name(key[1]), words) or _renames_types(step):
                 changes.append(ReliedChange(name, None, may_remove=_names(key[2], words) or _may_change_names(step)))
+            elif (reads := made[key].reads) and _names(_last_name(reads), words):
+                changes.append(ReliedChange(name, None, may_remove=False))
         for key, each in declared.items():
             intervals.setdefault(key, []).append(ReliedChange(name, each))
             made.setdefault(key, each)

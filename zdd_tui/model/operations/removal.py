@@ -114,10 +114,16 @@ def read_drop(statement: Any, text: str, options: OperationOptions) -> tuple[Ope
             operation = replace(operation, drops=(given.address,))
         on = given.key if kind in _PARTS else None
         operation = replace(operation, archives=removed_key(given, options.scope), on=on)
-        if kind == "OBJECT_TYPE" and given.key is not None:
-            options.scope.removed_types.add(given.key)
+        _note_removed(given, options.scope)
         operations.append(operation)
     return tuple(_drop_together(operations) if len(operations) > 1 and kind in _RENAMED else operations)
+
+
+def _note_removed(given: NamedObject, scope: Scope) -> None:
+    if given.kind == "OBJECT_TYPE" and given.key is not None:
+        scope.removed_types.add(given.key)
+    elif given.kind == "OBJECT_VIEW":
+        scope.removed_views.append(name_sql(*given.names))
 
 
 def _find_routine(given: NamedObject, scope: Scope) -> NamedObject:

@@ -2,6 +2,7 @@
 
 # ruff: noqa: S608  names are quoted by the parser's own rules, values are literals
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -19,10 +20,11 @@ from zdd_tui.model.operations.base import (
     old_object_name,
 )
 from zdd_tui.model.operations.generated import block
+from zdd_tui.model.operations.indexes import choose_index_name
 from zdd_tui.model.operations.scope import ObjectKey, Scope, input_types, routine_name
 from zdd_tui.model.operations.triggers import trigger_states_query
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.sql import deparse, name_sql, parse_sql, quote_literal, string_values
+from zdd_tui.model.sql import deparse, name_sql, node_class, parse_sql, quote_literal, string_values, walk
 
 _PARTS = {"OBJECT_TRIGGER": "trigger", "OBJECT_RULE": "rule", "OBJECT_POLICY": "policy"}
 
@@ -87,10 +89,16 @@ def merge_replacements(operations: list[Operation]) -> tuple[Operation, ...]:
     """
     result: list[Operation] = []
     removed: dict[ObjectKey, int] = {}
+    stored: int | None = None
     for operation in operations:
+        if stored is not None and (indexed := _with_index(result[stored], operation)) is not None:
+            result[stored] = indexed
+            continue
+        stored = None
         position = removed.pop(operation.creates, None) if operation.creates is not None else None
         if position is not None:
             result[position], operation = _merge(result[position], operation)  # noqa: PLW2901
+            stored = len(result) if operation.summary.startswith("create materialized view") else None
         elif operation.creates is not None and (position := removed.get(any_of_name(operation.creates))) is not None:
             result[position], operation = _separate_overload(result[position], operation)  # noqa: PLW2901
         if operation.archives is not None:
@@ -108,6 +116,85 @@ def drop_with_table(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
         else each
         for each in operations
     )
+
+
+def require_named_columns(operations: tuple[Operation, ...]) -> None:
+    """
+    Raises:
+        PlanError: a view that the migration creates would show, by *, a column that it drops: it exists until cleanup.
+    """
+    dropped = [each.names for one in operations for each in one.drops if each.kind == "table column"]
+    for each in operations if dropped else ():
+        if each.creates is None or not shows_all_columns(each):
+            continue
+        words = set(re.findall(r"\w+", each.text))
+        for *_, table, column in dropped:
+            if table in words:
+                raise PlanError(
+                    f"{each.summary}: * shows every column, and {name_sql(table, column)}, which the migration drops,"
+                    " exists until cleanup",
+                    "name the columns of the view, or create it in a release after this one",
+                )
+
+
+def shows_all_columns(operation: Operation) -> bool:
+    """Whether it creates a view with ``*``."""
+    if re.match(r"create (or replace )?(materialized )?view ", operation.summary) is None:
+        return False
+    return any(node_class(node) == "A_Star" for node in walk(parse_sql(operation.text)))
+
+
+def make_room(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
+    """The operations, where an index gets the name of one that goes with a column which the migration drops before.
+
+    That one exists until cleanup; it gets another name before the new one is built.
+    """
+    dropped: dict[ObjectKey, list[str]] = {}
+    result = []
+    for operation in operations:
+        if operation.on is not None:
+            names = dropped.setdefault(operation.on, [])
+            names += [each.names[-1] for each in operation.drops if each.kind == "table column"]
+        steps = [
+            each
+            for step in operation.steps
+            for each in (_room_for(step, dropped) if step.mode is StepMode.BUILD_INDEX else (step,))
+        ]
+        result.append(replace(operation, steps=tuple(steps)))
+    return tuple(result)
+
+
+def _room_for(build: OperationStep, dropped: dict[ObjectKey, list[str]]) -> tuple[OperationStep, ...]:
+    """The step that builds an index, after the one that renames the index of dropped columns."""
+    relation = parse_sql(build.statements[0]).stmts[0].stmt.index_stmt.relation
+    schema = [relation.schemaname] if relation.schemaname else []
+    columns = [
+        column
+        for table, names in dropped.items()
+        if table.name == relation.relname and (not schema or schema == [table.schema])
+        for column in names
+    ]
+    if not columns:
+        return (build,)
+    old = old_object_name(build.index)
+    there, archived = (name_sql(*schema, each) for each in (build.index, old))
+    listed = ", ".join(quote_literal(name) for each in columns for name in (each, old_object_name(each)))
+    found = (
+        "SELECT EXISTS (SELECT FROM pg_index x JOIN pg_attribute a ON a.attrelid = x.indrelid AND NOT a.attisdropped"
+        f" WHERE x.indexrelid = to_regclass({quote_literal(there)}) AND x.indrelid = to_regclass("
+        f"{quote_literal(build.table)}) AND a.attname IN ({listed}) AND (a.attnum = ANY (x.indkey::int2[]) OR EXISTS ("
+        "SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = x.indexrelid"
+        " AND d.refobjid = x.indrelid AND d.refobjsubid = a.attnum)))"
+    )
+    room = OperationStep(
+        build.phase,
+        f"index {build.index} of dropped columns makes room",
+        (f"ALTER INDEX {there} RENAME TO {name_sql(old)}",),
+        (f"ALTER INDEX {archived} RENAME TO {name_sql(build.index)}",),
+        only_if=found,
+        settings=build.settings,
+    )
+    return (room, build)
 
 
 def repeat_overtaken(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
@@ -151,7 +238,8 @@ def _merge(removal: Operation, creation: Operation) -> tuple[Operation, Operatio
     if word == "trigger" and removal.archives is not None:
         archive, rest = _archive_trigger(removal, archive)
     if word == "materialized":
-        archive = _with_indexes(archive)
+        steps = _build_view_beside(replace(_with_indexes(archive), phase=Phase.EXPAND), first)
+        return replace(removal, steps=tuple(rest), removes=()), replace(creation, steps=(*steps, *creation.steps[1:]))
     step = replace(
         first,
         label=f"replace {first.label.removeprefix('create ')}",
@@ -243,6 +331,60 @@ def _archive_trigger(removal: Operation, archive: OperationStep) -> tuple[Operat
     )
     drop = f"DROP TRIGGER IF EXISTS {name_sql(old)} ON {table}"
     return step, [OperationStep(Phase.CLEANUP, removal.summary, (drop,), settings=archive.settings)]
+
+
+_NEW = "zdd_new_"
+
+
+def _build_view_beside(archive: OperationStep, create: OperationStep) -> tuple[OperationStep, OperationStep]:
+    """The new materialized view is computed under another name: nobody waits for it. Then the two change names."""
+    tree = parse_sql(create.statements[0])
+    relation = tree.stmts[0].stmt.create_table_as_stmt.into.rel
+    schema, name = ([relation.schemaname] if relation.schemaname else []), relation.relname
+    relation.relname = fit_name(_NEW, name)
+    there, own = name_sql(*schema, relation.relname), name_sql(*schema, name)
+    build = replace(
+        create,
+        label=f"{create.label}, beside the old one",
+        statements=(deparse(tree),),
+        undo=(f"DROP MATERIALIZED VIEW IF EXISTS {there}",),
+        created=None,
+    )
+    swap = OperationStep(
+        Phase.EXPAND,
+        f"replace {create.label.removeprefix('create ')}",
+        (f"ALTER MATERIALIZED VIEW {there} RENAME TO {name_sql(name)}",),
+        (f"ALTER MATERIALIZED VIEW {own} RENAME TO {name_sql(relation.relname)}",),
+        settings=create.settings,
+        before=archive,
+        is_replacement=True,
+    )
+    return build, swap
+
+
+def _with_index(view: Operation, operation: Operation) -> Operation | None:
+    """A materialized view that is built beside the old one, with an index that the migration creates right after it.
+
+    So a REFRESH … CONCURRENTLY of running code, which needs a unique index, finds one at every moment.
+    """
+    if len(operation.steps) != 1 or view.creates is None:
+        return None
+    tree = parse_sql(operation.text)
+    index = tree.stmts[0].stmt.index_stmt
+    schema = [index.relation.schemaname] if index.relation.schemaname else []
+    if index.relation.relname != view.creates.name or schema not in ([], [view.creates.schema]):
+        return None
+    name = index.idxname or choose_index_name(index)
+    new, index.relation.relname, index.concurrent = fit_name(_NEW, name), fit_name(_NEW, view.creates.name), False
+    index.idxname = new
+    *steps, swap = view.steps
+    build = replace(operation.steps[0], statements=(deparse(tree),), undo=())
+    swap = replace(
+        swap,
+        statements=(*swap.statements, f"ALTER INDEX {name_sql(*schema, new)} RENAME TO {name_sql(name)}"),
+        undo=(f"ALTER INDEX {name_sql(*schema, name)} RENAME TO {name_sql(new)}", *swap.undo),
+    )
+    return replace(view, steps=(*steps, build, swap))
 
 
 def _with_indexes(archive: OperationStep) -> OperationStep:

@@ -54,7 +54,7 @@ class Scope:
         renamed_tables: those of these names that the migration has given up to here.
         has_new_names: statements are read with the names that the tables have at the end.
         written_names: of renamed tables in the present statement, by schema and name of this reading.
-        removed_indexes: indexes that the migration drops, each as SQL.
+        removed_indexes, removed_views: indexes and plain views that the migration drops, each as SQL.
     """
 
     settings: dict[str, str] = field(default_factory=dict)
@@ -80,6 +80,7 @@ class Scope:
     has_new_names: bool = False
     written_names: dict[tuple[str, str], str] = field(default_factory=dict)
     removed_indexes: list[str] = field(default_factory=list)
+    removed_views: list[str] = field(default_factory=list)
     _index_names: dict[str, set[str]] = field(default_factory=dict)
 
     def relation_key(self, relation: Any) -> ObjectKey:

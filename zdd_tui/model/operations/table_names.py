@@ -111,7 +111,8 @@ class _Statement:
             return PlanError(
                 f"{shorten(self.text)}: the migration has renamed {old} to {new}, and running code uses the name {old}"
                 " until contract",
-                f"name the table {new}; another object gets the name {old} in a release of its own, after this one",
+                f"write {new} for the renamed table; another object gets the name {old} in a release of its own, after"
+                " this one",
             )
         return PlanError(
             f"{shorten(self.text)}: the migration renames {old} to {new}, and the name is another object's before",
@@ -292,10 +293,18 @@ def join_readings(before: Sequence[Operation], after: Sequence[Operation]) -> tu
     Args:
         before: as read with the names before the renames.
         after: the same operations, with the names after.
+
+    Raises:
+        PlanError: an operation would be another one under the new names.
     """
     first = next(n for n, each in enumerate(before) if _renames_in_contract(each))
     joined = []
     for number, (old, new) in enumerate(zip(before, after, strict=True)):
+        if (len(old.steps), len(old.removes)) != (len(new.steps), len(new.removes)):
+            raise PlanError(
+                f"{old.summary}: not the same work under the old and the new name of the table",
+                "write it in a release of its own, after the rename",
+            )
         steps = tuple(
             replace(theirs, phase=ours.phase)
             if ours.phase is Phase.CLEANUP or (ours.phase is Phase.CONTRACT and number > first)

@@ -38,7 +38,8 @@ def read_rename_table(statement: Any, text: str, scope: Scope) -> Operation:
     after = replace(key, name=statement.newname)
     if any(before == key and name != after for name, before in scope.tables_before.items()):
         raise PlanError(
-            f"{' '.join(text.split())}: the migration renames the table twice", "write one rename, to the last name"
+            f"{' '.join(text.split())}: the migration renames the table twice",
+            "write one rename, to the last name; or release what is before this one first",
         )
     scope.tables_before[after] = key
     scope.renamed_tables.add(after)
@@ -89,7 +90,7 @@ def _move_table(
             f"create view {new} over table {old}",
             (_create_view(new, old),),
             (f"DROP VIEW {new}",),
-            keeps=(ReliedObject(ReliedKind.VIEW, new, tables[-1]),),
+            keeps=(ReliedObject(ReliedKind.VIEW, new, tables[-1], reads=old),),
         ),
         OperationStep(
             Phase.CONTRACT,
@@ -97,7 +98,7 @@ def _move_table(
             # The view first: a writer through it locks it before the table.
             (f"DROP VIEW {new}", forth, _create_view(old, new)),
             (f"DROP VIEW {old}", back, _create_view(new, old)),
-            keeps=(ReliedObject(ReliedKind.VIEW, old, tables[0]),),
+            keeps=(ReliedObject(ReliedKind.VIEW, old, tables[0], reads=new),),
         ),
         OperationStep(Phase.CLEANUP, f"drop view {old}", (f"DROP VIEW {old}",)),
     )

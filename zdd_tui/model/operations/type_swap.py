@@ -4,10 +4,13 @@ Everything is read from the catalog in the transaction that changes it, so that 
 The copy of an index or constraint is named ``zdd_next_`` and the OID of its original.
 """
 
+# ruff: noqa: S608  names are quoted by the parser's own rules, values are literals
+
 from collections.abc import Iterable
 from typing import TypeAlias
 
 from zdd_tui.model.operations.generated import block
+from zdd_tui.model.operations.rights import recreated_rights_query
 from zdd_tui.model.sql import quote_literal
 
 ColumnNames: TypeAlias = tuple[str, str, bool]
@@ -15,6 +18,7 @@ ColumnNames: TypeAlias = tuple[str, str, bool]
 
 _PROPERTIES = """
   zdd_table := {table}::regclass;
+  zdd_views := {views};
   EXECUTE format('CREATE TEMP TABLE zdd_probe (LIKE %s INCLUDING ALL)', zdd_table);
   FOR zdd_one IN SELECT i.indexrelid::regclass AS name FROM pg_index i WHERE i.indrelid = 'pg_temp.zdd_probe'::regclass
     AND split_part(pg_get_indexdef(i.indexrelid), 'zdd_probe USING ', 2) IN (
@@ -53,7 +57,9 @@ _PROPERTIES = """
   WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = zdd_table AND d.refobjsubid = zdd_column.attnum
     AND c.relkind IS DISTINCT FROM 'i' AND c.relkind IS DISTINCT FROM 'S'
     AND NOT coalesce(k.contype IN ('c', 'f', 'n') OR k.contype IN ('p', 'u') AND NOT k.condeferrable, false)
-    AND v.adnum IS DISTINCT FROM zdd_column.attnum;
+    AND v.adnum IS DISTINCT FROM zdd_column.attnum
+    AND NOT EXISTS (SELECT FROM pg_rewrite w WHERE d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid
+                    AND w.ev_class = ANY (zdd_views));
   IF zdd_text IS NOT NULL THEN
     RAISE EXCEPTION 'column % is used by: %', {column}, zdd_text
       USING HINT = 'drop them in a release before, and create them again in one after it';
@@ -80,18 +86,76 @@ _PROPERTIES = """
 """
 
 
-def copy_properties(table: str, column: str, new: str, on_probe: str, removed_indexes: Iterable[str]) -> str:
+def copy_properties(
+    table: str, column: str, new: str, on_probe: str, removed_indexes: Iterable[str], removed_views: Iterable[str]
+) -> str:
     """Refuses what the plain statement would refuse and what cannot be swapped; copies comment, rights and statistics.
 
     Args:
         on_probe: the plain statement, on ``pg_temp.zdd_probe``.
-        removed_indexes: those that the migration drops before, as SQL: they are there until contract.
+        removed_indexes, removed_views: those that the migration drops before, as SQL: they are still there.
     """
     values = {"table": table, "column": column, "new": new, "on_probe": on_probe}
     body = _PROPERTIES.replace("{removed}", f"ARRAY[{', '.join(map(quote_literal, removed_indexes))}]::text[]")
+    body = body.replace("{views}", oids_sql(removed_views))
     for name, value in values.items():
         body = body.replace("{" + name + "}", quote_literal(value))
-    return block(body, "  zdd_table regclass;\n  zdd_column pg_attribute;\n  zdd_text text;\n  zdd_one record;\n")
+    return block(
+        body,
+        "  zdd_table regclass;\n  zdd_column pg_attribute;\n  zdd_text text;\n  zdd_one record;\n  zdd_views oid[];\n",
+    )
+
+
+def oids_sql(names: Iterable[str]) -> str:
+    """An array of the relations that there are.
+
+    Args:
+        names: as SQL.
+    """
+    return f"ARRAY[{', '.join(f'to_regclass({quote_literal(name)})::oid' for name in names)}]::oid[]"
+
+
+def used_by_views_query(table: str, column: str, removed_views: Iterable[str]) -> str:
+    """What uses a column as a view does, for :class:`zdd_tui.model.operations.base.Requirement`.
+
+    A plain view that the migration drops is created again when the columns swap; a materialized one would be computed
+    under a lock.
+    """
+    what = quote_literal(f"column {column} of {table}")
+    return f"""
+WITH RECURSIVE used (oid) AS (
+  SELECT r.ev_class FROM pg_depend d JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+  JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+  WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = to_regclass({quote_literal(table)})
+    AND a.attname = {quote_literal(column)}
+  UNION
+  SELECT r.ev_class FROM used u JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = u.oid
+  JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+)
+SELECT {what} || CASE c.relkind WHEN 'm' THEN ' is used by materialized view ' ELSE ' is used by view ' END
+  || c.oid::regclass
+FROM used u JOIN pg_class c USING (oid) WHERE c.relkind = 'm' OR c.oid <> ALL ({oids_sql(removed_views)})
+ORDER BY 1"""
+
+
+def recreate_views(views: Iterable[tuple[str, str]], only_if: str) -> tuple[str, ...]:
+    """Creates the migration's views again, on the columns that have the names now; with their rights and comments.
+
+    Args:
+        views: name as SQL and CREATE VIEW of each.
+        only_if: a condition, as SQL.
+    """
+    found = list(views)
+    if not found:
+        return ()
+    rights = ", ".join(f"({recreated_rights_query('VIEW', quote_literal(name))})" for name, _ in found)
+    drops = [f"DROP VIEW {name}" for name, _ in reversed(found)]
+    each = "\n".join(f"    EXECUTE {quote_literal(sql)};" for sql in (*drops, *(sql for _, sql in found)))
+    body = (
+        f"  IF {only_if} THEN\n    zdd_rights := concat_ws(' ', {rights});\n{each}\n"
+        "    IF zdd_rights <> '' THEN EXECUTE zdd_rights; END IF;\n  END IF;\n"
+    )
+    return (block(body, "  zdd_rights text;\n"),)
 
 
 # --- the columns of a swap

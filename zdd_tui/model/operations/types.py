@@ -9,6 +9,7 @@ goes the same way in the other direction.
 
 # ruff: noqa: S608  names are quoted by the parser's own rules, expressions are those of the statement
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +23,7 @@ from zdd_tui.model.operations.base import (
     OperationStep,
     ReliedKind,
     ReliedObject,
+    Requirement,
     StepMode,
     Violation,
     column_exists,
@@ -37,13 +39,16 @@ from zdd_tui.model.operations.generated import (
     function_sql,
     prefixed_column,
 )
+from zdd_tui.model.operations.replacements import shows_all_columns
 from zdd_tui.model.operations.scope import ObjectKey
 from zdd_tui.model.operations.type_swap import (
     ColumnNames,
     add_constraints,
     copy_properties,
     drop_constraints,
+    recreate_views,
     swap_columns,
+    used_by_views_query,
     validate_constraints,
 )
 from zdd_tui.model.phase import Phase
@@ -53,6 +58,7 @@ from zdd_tui.model.sql import (
     name_sql,
     node_class,
     parse_expression,
+    parse_sql,
     quote_literal,
     single_command_sql,
     string_values,
@@ -77,7 +83,7 @@ class TypeChange:
         up: the expression that computes the new value, over the columns of the row.
         down: the expression that computes the old value; empty for an assignment.
         is_default_dropped: the migration drops the default before.
-        removed_indexes: those that the migration drops before, as SQL.
+        removed_indexes, removed_views: those that the migration drops before, as SQL.
         default: the statement that gives the new column a default of its own; empty where it gets that of the old one.
         swapped: the change with the names that the types have after the swap; None where they are the same.
     """
@@ -92,6 +98,7 @@ class TypeChange:
     down: str
     is_default_dropped: bool = False
     removed_indexes: tuple[str, ...] = ()
+    removed_views: tuple[str, ...] = ()
     default: str = ""
     swapped: "TypeChange | None" = None
 
@@ -172,6 +179,7 @@ def read_column_type(alter: Any, command: Any, text: str, options: OperationOpti
         _unqualified(down) if (down := options.down_of(column)) else "",
         (options.scope.relation_key(alter.relation), column) in options.scope.dropped_defaults,
         tuple(options.scope.removed_indexes),
+        tuple(options.scope.removed_views),
     )
     is_direct = NEVER if using or collation else is_direct_query(table, column, definition.type_name)
     first = _expand_steps(change, is_direct)
@@ -182,7 +190,12 @@ def read_column_type(alter: Any, command: Any, text: str, options: OperationOpti
         _cleanup(change),
     )
     summary = f"change the type of {change.label} to {change.type}"
-    return (TypeOperation(text, summary, _with_known_locks(steps), changes=(change,)),)
+    required = Requirement(
+        used_by_views_query(table, column, change.removed_views),
+        "where it is a plain view, DROP VIEW before and CREATE VIEW after, in this migration; else drop it in a release"
+        " before, and create it again in one after it",
+    )
+    return (TypeOperation(text, summary, _with_known_locks(steps), requirements=(required,), changes=(change,)),)
 
 
 def _with_known_locks(steps: Iterable[OperationStep]) -> tuple[OperationStep, ...]:
@@ -205,13 +218,25 @@ def combine_type_changes(operations: Iterable[Operation], types: TypeSwap) -> tu
 
     A foreign key may point from one changed column to another one: both need their copy first, and swap together.
 
+    Views that the migration creates after the first change are made for the columns of before; they are created again
+    when the columns swap.
+
     Raises:
-        PlanError: they do not belong to the same settings of the session.
+        PlanError: they do not belong to the same settings of the session; or a view is made for them that is
+            materialized, or shows every column.
     """
     found = list(operations)
     numbers = [number for number, each in enumerate(found) if isinstance(each, TypeOperation)]
     changes = [change for number in numbers for change in found[number].changes]  # type: ignore[attr-defined]
-    if len({found[number].settings for number in numbers}) > 1:
+    created = [each for each in found[numbers[0] :] if each.creates is not None] if numbers else []
+    views = [(each, view) for each in created if (view := _created_view(each))]
+    _require_plain_views(created, changes)
+    if types.forward and any(NEW in each.text for each, _ in views):
+        raise PlanError(
+            f"{views[0][0].summary}: it names a type whose name changes in contract",
+            "create it in a release of its own",
+        )
+    if len({found[number].settings for number in numbers} | {each.settings for each, _ in views}) > 1:
         raise PlanError(
             "columns change their types under different settings of the session, and all of them swap in one step",
             "write the ALTER TABLE statements without a SET between them, with the names of the schemas",
@@ -219,7 +244,8 @@ def combine_type_changes(operations: Iterable[Operation], types: TypeSwap) -> tu
     for number in numbers:
         each = found[number]
         kept = [step for step in each.steps if step.phase is not Phase.CONTRACT]
-        combined = _contract_steps(changes, types) if number == numbers[-1] else ()
+        again = [(view, each.text) for each, view in views]
+        combined = _contract_steps(changes, types, again) if number == numbers[-1] else ()
         own = [replace(step, settings=each.settings) for step in _with_known_locks(combined)]
         place = next(index for index, step in enumerate(kept) if step.phase is Phase.CLEANUP)
         found[number] = replace(
@@ -228,6 +254,40 @@ def combine_type_changes(operations: Iterable[Operation], types: TypeSwap) -> tu
             rollback_losses=tuple(map(_rollback_loss, each.changes)),  # type: ignore[attr-defined]
         )
     return tuple(found)
+
+
+def _created_view(operation: Operation) -> str:
+    """The name of a plain view that is created, as SQL; empty for anything else."""
+    statement = parse_sql(operation.text).stmts[0].stmt
+    return relation_sql(statement.view_stmt.view) if statement.HasField("view_stmt") else ""
+
+
+def _require_plain_views(created: Iterable[Operation], changes: Sequence[TypeChange]) -> None:
+    """
+    Raises:
+        PlanError: a view would show the second column, too; or, materialized, be computed again under a lock.
+    """
+    for each in created:
+        if (view := _VIEW.match(each.summary)) is None:
+            continue
+        words = set(re.findall(r"\w+", each.text))
+        has_star = shows_all_columns(each)
+        used = [one for one in changes if one.key.name in words and (has_star or one.column in words)]
+        if used and has_star:
+            raise PlanError(
+                f"{each.summary}: * shows every column, and {used[0].label}, whose type changes, has a second one until"
+                " cleanup",
+                "name the columns of the view, or create it in a release after this one",
+            )
+        if used and view[1]:
+            raise PlanError(
+                f"{each.summary}: it reads {used[0].label}, whose type changes in contract, and would be computed again"
+                " under a lock",
+                "create it in a release after this one",
+            )
+
+
+_VIEW = re.compile(r"create (?:or replace )?(materialized )?view ")
 
 
 # --- phases
@@ -250,7 +310,9 @@ def _expand_steps(change: TypeChange, is_direct: str) -> tuple[OperationStep, ..
             (
                 f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE",
                 f"ALTER TABLE {table} ADD COLUMN {new} {change.type}{collate}",
-                copy_properties(table, change.column, change.new, _on_probe(change), change.removed_indexes),
+                copy_properties(
+                    table, change.column, change.new, _on_probe(change), change.removed_indexes, change.removed_views
+                ),
                 _forward(change),
                 f"CREATE TRIGGER {change.trigger} BEFORE INSERT OR UPDATE ON {table}"
                 f" FOR EACH ROW EXECUTE FUNCTION {function_sql(change.function)}()",
@@ -299,11 +361,18 @@ def _backfill_steps(change: TypeChange) -> tuple[OperationStep, ...]:
     )
 
 
-def _contract_steps(changes: Sequence[TypeChange], types: TypeSwap) -> tuple[OperationStep, ...]:
+def _contract_steps(
+    changes: Sequence[TypeChange], types: TypeSwap, views: Sequence[tuple[str, str]] = ()
+) -> tuple[OperationStep, ...]:
     """Indexes and constraints for the new columns, the swap, and what a rollback needs to prepare before it swaps back.
 
     Steps with ``is_reversed`` do nothing; their undo is the preparation, in the opposite order.
+
+    Args:
+        views: name as SQL and CREATE VIEW of each that is made for the columns.
     """
+    swapped = recreate_views(views, " OR ".join(f"({column_exists(each.table, each.old)})" for each in changes))
+    swapped_back = recreate_views(views, " OR ".join(f"({column_exists(each.table, each.new)})" for each in changes))
     names = [change.names for change in changes]
     columns = ", ".join(change.label for change in changes)
     tables = dict.fromkeys(change.table for change in changes)
@@ -373,8 +442,9 @@ def _contract_steps(changes: Sequence[TypeChange], types: TypeSwap) -> tuple[Ope
             f"swap {columns} for the columns of the new type",
             swap_columns(names, NEW, OLD),
             *types.forward,
+            *swapped,
             *reverse,
-            undo=(*types.back, swap_columns(names, OLD, NEW), *lenient),
+            undo=(*types.back, swap_columns(names, OLD, NEW), *swapped_back, *lenient),
             keeps=[
                 ReliedObject(ReliedKind.TRIGGER, each.table, each.trigger_name, _unkept_condition(each.after))
                 for each in changes

@@ -45,6 +45,7 @@ async def freeze_process(env: Environment, pid: int, seconds: float) -> AsyncIte
         os.kill(pid, signal.SIGCONT)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_a_release_outlives_its_backends(tmp_path: Path) -> None:
     async with start_production(tmp_path, rows=8000, max_rows_per_second=1600) as (env, store):

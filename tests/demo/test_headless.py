@@ -55,10 +55,9 @@ async def test_a_schema_release_is_paused_and_its_agent_killed_in_the_backfill(t
     assert "rollback         from cutover in " in text
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    ("fault", "rule"), [("errors", "errors"), pytest.param("crash-loop", "restarts", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("fault", "rule"), [("errors", "errors"), ("crash-loop", "restarts")])
 async def test_the_guard_rolls_a_broken_version_back_without_a_command(fault: str, rule: str, tmp_path: Path) -> None:
     report, text = await run_small(tmp_path, fault=fault)
     assert report["ok"], report

@@ -18,10 +18,16 @@ PHASES = ("expand", "dual-write", "backfill", "cutover", "contract")
 @pytest.mark.parametrize(
     ("kind", "mode", "phases", "more"),
     [
-        # From the other phases of this kind: test_cli_release.py, the view below, and the ramp.
+        # From the other phases of this kind: test_cli_release.py, the view below, and the seeds of tests/chaos.
         ("column", "application", ("expand", "backfill"), ""),
         pytest.param("column", "application", PHASES, "", marks=pytest.mark.slow),
-        ("column", "trigger", PHASES[-2:-1], "cutover: {ramp: [30, 70], hold: 500ms}"),
+        pytest.param(
+            "column",
+            "trigger",
+            PHASES[-2:-1],
+            "cutover: {ramp: [30, 70], hold: 500ms}",
+            marks=pytest.mark.slow,
+        ),
         pytest.param("table", "trigger", PHASES, "", marks=pytest.mark.slow),
         pytest.param("table", "application", PHASES[-1:], "", marks=pytest.mark.slow),
     ],

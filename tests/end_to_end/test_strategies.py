@@ -83,7 +83,10 @@ def _note(record: ReleaseRecord, name: str) -> str:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("strategy", "by"), [("rolling", ""), ("canary", "replicas"), ("canary", "flag")])
+@pytest.mark.parametrize(
+    ("strategy", "by"),
+    [("rolling", ""), ("canary", "replicas"), pytest.param("canary", "flag", marks=pytest.mark.slow)],
+)
 async def test_a_whole_release_leaves_only_the_new_image(strategy: str, by: str, tmp_path: Path) -> None:
     async with start_production(tmp_path, strategy=strategy, canary_by=by, name=f"users-{strategy}") as (env, store):
         before = await read_environment_state(env)

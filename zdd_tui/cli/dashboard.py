@@ -86,16 +86,21 @@ def run_dashboard(
             keys=keys,
             column_choice=ColumnChoice(column_file()),
         )
-        code = app.run()
-        if app.unsent_text:
-            sys.stderr.write(f"zdd: {app.unsent_text}\n")
-        return code
+        return _run(app)
     finally:
         fleet.stop()
         if recorder is not None:
             recorder.close()
             if recorder.error:
                 sys.stderr.write(f"zdd: the recording is incomplete: {recorder.error}\n")
+
+
+def _run(app: ZddApp) -> int:
+    """Runs the application, however it ends; what was not sent is said on standard error."""
+    code = app.run()
+    if app.unsent_text:
+        sys.stderr.write(f"zdd: {app.unsent_text}\n")
+    return code
 
 
 def run_fleet(
@@ -120,7 +125,7 @@ def run_fleet(
             keys=keys,
             column_choice=ColumnChoice(column_file()),
         )
-        return app.run()
+        return _run(app)
     finally:
         fleet.stop()
 

@@ -248,7 +248,7 @@ def _gate_to_dict(gate: GateReading, now: float) -> dict[str, Any]:
 
 
 def _wait_to_dict(record: ReleaseRecord) -> dict[str, Any] | None:
-    wait = find_wait(record, record.now)
+    wait = None if has_no_agent(record.lease) else find_wait(record, record.now)
     if wait is None:
         return None
     return {
@@ -335,7 +335,8 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
         lines.insert(0, f"✗ GUARD: {record.cause}")
     lines[:0] = _condition_lines(release)
     lines += _rollback_lines(record)
-    if (wait := find_wait(record, record.now)) is not None and (wait.is_overdue or record.owner):
+    wait = None if has_no_agent(record.lease) else find_wait(record, record.now)
+    if wait is not None and (wait.is_overdue or record.owner):
         lines.append(f"  {'✗ LATE: ' if wait.is_overdue else ''}{wait.description}")
     errors = release.error.splitlines()
     lines += [f"  ✗ {part}" for part in errors[:1]] + [f"    {part.strip()}" for part in errors[1:]]

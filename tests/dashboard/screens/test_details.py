@@ -139,6 +139,17 @@ async def test_without_a_session_enter_is_not_offered() -> None:
         assert "Enter" not in screen_text(app).splitlines()[-1]
 
 
+async def test_no_visible_session_is_no_proof_where_some_are_hidden_from_the_role() -> None:
+    app, source, screen = opened("activity")
+    source.answers[ActivityQuery] = replace(ANSWERS[ActivityQuery], sessions=(), hidden=3)
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await app.push_screen(screen())
+        await pilot.pause()
+        text = screen_text(app)
+        assert "? none is visible, but 3 sessions may block zdd unseen" in text
+        assert "✔ no session" not in text
+
+
 @pytest.mark.parametrize("name", SCREENS)
 async def test_no_text_field_takes_text_without_a_bound(name: str) -> None:
     app, _, screen = opened(name)

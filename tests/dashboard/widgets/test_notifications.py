@@ -72,6 +72,13 @@ def test_a_wait_over_its_limit_is_reported_when_the_limit_is_exceeded() -> None:
     assert "".join(part for part, _tone in second) == "  ✗ LATE: waiting for a person for 10m11s, limit 10m00s"
 
 
+def test_without_an_agent_no_approval_is_asked_for_and_nothing_is_late() -> None:
+    record = BOARDS["open"].release.value
+    assert record is not None
+    lost = replace(BOARDS["open"], release=Observed(replace(record, lease=None, wait_limit=1.0), MONOTONIC))
+    assert set(attention_items(lost, MOMENT) or {}) == {"agent"}
+
+
 def test_an_overdue_pod_is_one_condition() -> None:
     def board(*late: str, seconds: float = 0.0) -> DashboardState:
         pods = [replace(make_pod(name, "1", PodState.OVERDUE), seconds_left=-seconds) for name in late]

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.support import states
+from zdd_tui.model.release.claims import Activity
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import Actor, ReleaseRecord, RollbackStart, StepRecord
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
@@ -43,6 +44,14 @@ def test_the_wait_for_the_owner_starts_when_all_gates_pass() -> None:
         NOW - 7100,
     )
     assert summarize_release(record(), NOW).notes == (f"✗ LATE: {wait.description}",)
+
+
+def test_without_an_agent_nothing_is_late() -> None:
+    """Its gates are unknown then, and not for as long as they had passed before."""
+    gone = Activity(is_active=False, is_known=True, idle_seconds=60.0)
+    summary = summarize_release(record(), NOW, activity=gone)
+    assert "LATE" not in " ".join(summary.notes)
+    assert "no agent for" in summary.text
 
 
 def test_a_wait_within_its_limit_is_shown_and_not_overdue() -> None:

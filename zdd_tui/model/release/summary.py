@@ -89,7 +89,7 @@ def summarize_release(
         summary = replace(summary, next_action=action)
     if record.release.breach is not None:
         return _summarize_breach(record, record.release.breach, summary)
-    wait = find_wait(record, now) if activity.is_known else None
+    wait = find_wait(record, now) if activity.is_active else None  # without an agent its gates are unknown
     if wait is not None and (
         wait.is_overdue
         or (record.owner and summary.state_label == AWAITING_APPROVAL and now - wait.since >= SHOW_WAIT_AFTER_SECONDS)

@@ -32,6 +32,7 @@ from zdd_tui.model.activity import (
     must_terminate,
     why_no_stop,
 )
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
 
 _STYLES = {
@@ -129,6 +130,9 @@ class SessionsPane(TablePane[ListedSession, float]):
             self.screen.dismiss()
 
     def empty_line(self, board: DashboardState) -> Line:
+        if self._hidden:
+            text = f"? none is visible, but {count_noun(self._hidden, 'session')} may block zdd unseen"
+            return ((text, TextStyle.WARN),)
         return (("✔ no session blocks zdd or waits for it, and no transaction is open for long", TextStyle.GOOD),)
 
 

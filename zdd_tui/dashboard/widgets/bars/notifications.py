@@ -23,7 +23,7 @@ def attention_items(board: DashboardState, context: RenderContext) -> dict[str, 
     if record is None or now is None or board.release.is_stale(context.now, RELEASE_STALE_SECONDS):
         return None
     items: dict[str, str] = {}
-    release = record.release
+    release, activity = record.release, board.activity(context.now)
     summary = summarize_release(record, now)
     for reading in guard_readings(board, now):
         if reading.action_taken and not release.state.has_ended:
@@ -31,15 +31,15 @@ def attention_items(board: DashboardState, context: RenderContext) -> dict[str, 
                 f"the guard acted ({reading.action_taken}): {reading.reason}"
             )
     if release.breach is not None:
-        if board.activity(context.now).is_active:
+        if activity.is_active:
             items[f"stopped {release.breach.name}"] = f"stopped: {release.breach.title}"
     elif summary.severity is Severity.ERROR:
         items[f"{release.state} {release.phase}"] = f"{summary.state_label.lower()} {summary.text}"
-    elif summary.state_label == AWAITING_APPROVAL:
+    elif summary.state_label == AWAITING_APPROVAL and activity.is_active:
         items[f"waiting {release.phase}"] = f"{summary.text}; approval is needed"
-    if (wait := find_wait(record, now)) is not None and wait.is_overdue:
+    if activity.is_active and (wait := find_wait(record, now)) is not None and wait.is_overdue:
         items[f"late {wait.since:.0f}"] = wait.description
-    if not release.state.has_ended and not board.activity(context.now).is_active:
+    if not release.state.has_ended and not activity.is_active:
         items["agent"] = "no agent is running the release"
     return items | _lost_sources(board, context) | _overdue_pods(board)
 

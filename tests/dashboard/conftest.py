@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from rich.cells import cell_len
+from textual.notifications import Notification
 from textual.pilot import Pilot
 
 from tests.support.screen_text import screen_text
@@ -43,8 +44,13 @@ def same_as_before() -> Callable[[str, str], None]:
 
 
 @pytest.fixture
-def same_in_all_sizes(same_as_before: Callable[[str, str], None]) -> SameInAllSizes:
-    """Resizes a screen to each size and compares it with its files; no line may be wider than the screen."""
+def same_in_all_sizes(same_as_before: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch) -> SameInAllSizes:
+    """Resizes a screen to each size and compares it with its files; no line may be wider than the screen.
+
+    Notifications stay meanwhile, however long a busy machine takes.
+    """
+    monkeypatch.setattr(Notification, "time_left", 600.0)
+    monkeypatch.setattr(Notification, "has_expired", False)
 
     async def compare(pilot: Pilot[Any], name: str) -> None:
         for width, height in SIZES:

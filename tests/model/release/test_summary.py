@@ -54,6 +54,25 @@ def test_without_an_agent_nothing_is_late() -> None:
     assert "no agent for" in summary.text
 
 
+@pytest.mark.parametrize(
+    ("state", "paused", "wanted"),
+    [
+        (ReleaseState.RUNNING, False, ""),
+        (ReleaseState.RUNNING, True, "; it is paused, too: p resumes, R rolls back"),
+        (ReleaseState.FAILED, False, "; it is failed, too: a retries the failed step"),
+    ],
+)
+def test_a_stopped_release_that_is_paused_or_failed_says_what_a_person_must_do(
+    state: ReleaseState, paused: bool, wanted: str
+) -> None:
+    stopped = states.dashboard_situations()["stopped"].release.value
+    assert stopped is not None
+    made = replace(stopped, release=replace(stopped.release, state=state, paused=paused))
+    action = summarize_release(made, made.now).next_action
+    assert wanted in action
+    assert ("too:" in action) is bool(wanted)
+
+
 def test_a_wait_within_its_limit_is_shown_and_not_overdue() -> None:
     wait = find_wait(record(since=60.0), NOW)
     assert wait is not None

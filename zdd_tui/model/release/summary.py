@@ -88,7 +88,8 @@ def summarize_release(
         action = f"{{next-region}} opens region {following_region}, the one after this; {summary.next_action}"
         summary = replace(summary, next_action=action)
     if record.release.breach is not None:
-        return _summarize_breach(record, record.release.breach, summary)
+        following = summary.next_action.format_map(keys or default_keys())
+        return _summarize_breach(record, record.release.breach, replace(summary, next_action=following))
     wait = find_wait(record, now) if activity.is_active else None  # without an agent its gates are unknown
     if wait is not None and (
         wait.is_overdue
@@ -135,12 +136,13 @@ def _summarize_inactivity(record: ReleaseRecord, summary: ReleaseSummary, activi
 
 
 def _summarize_breach(record: ReleaseRecord, breach: ConditionReading, summary: ReleaseSummary) -> ReleaseSummary:
-    """Progress is stopped. What was done before stays below the cause; the next action is what ends the breach."""
+    """Progress is stopped. What was done before stays below the cause; the next action is what ends the breach, and
+    what a person must do besides: a release that is paused or failed does not go on by itself."""
     others = [reading.title for reading in record.release.unmet if reading is not breach]
-    if breach.status is ConditionStatus.RECHECKING:
-        action = CONTINUES_AUTOMATICALLY
-    else:
-        action = f"Fix: {breach.hint}" if breach.hint else CONTINUES_AUTOMATICALLY
+    parts = [f"Fix: {breach.hint}"] if breach.hint and breach.status is not ConditionStatus.RECHECKING else []
+    if record.release.paused or record.release.state is ReleaseState.FAILED:
+        parts += [f"it is {'paused' if record.release.paused else 'failed'}, too: {summary.next_action}"]
+    action = "; ".join(parts) or CONTINUES_AUTOMATICALLY
     return replace(
         summary,
         severity=Severity.ERROR,

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
+from typing import TypeVar
 
 from zdd_tui.backends.postgres.catalog import read_catalog
-from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS, Pool, Row, connect, translate_error
+from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS, Connection, Pool, Row, connect, translate_error
 from zdd_tui.backends.postgres.operations import count_rollback_losses
 from zdd_tui.backends.postgres.recent_writes import count_new_side_only
 from zdd_tui.model.errors import ZddError
@@ -14,6 +16,8 @@ from zdd_tui.model.operations.registry import plan_operations
 from zdd_tui.model.plan.base import BasePlan, Plan
 from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.rollback import NewSideCount, PastRollback, RehearsedRollback, RollbackHistory
+
+T = TypeVar("T")
 
 COUNT_SECONDS = 3.0
 """Seconds that the rows are counted for: an operator waits for the answer, or confirms without it."""
@@ -61,25 +65,20 @@ async def read_rollback_history(pool: Pool, release_id: int, plan: BasePlan) -> 
 
 async def _count_losses(plan: BaseOperationsPlan) -> tuple[tuple[str, ...] | None, str]:
     """Rows with values that a rollback of operations could not keep, or why that is not known."""
-    dsn = plan.database.dsn.get_secret_value()
     try:
         operations = await asyncio.to_thread(plan_operations, plan)  # it loads the parser
-        if not any(each.rollback_losses for each in operations):
-            return (), ""
-        connection = await connect(
-            dsn, application_name="zdd dashboard", timeout=COUNT_SECONDS, default_transaction_read_only="on"
-        )
-        try:
-            counted = await count_rollback_losses(connection, operations, seconds=COUNT_SECONDS)
-        finally:
-            connection.terminate()
     except ZddError as error:
         return None, error.title
-    except CONNECTION_ERRORS as error:
-        return None, translate_error(error, dsn, timeout=COUNT_SECONDS).title
-    if counted.uncounted and not counted.found:
-        return None, "; ".join(counted.uncounted)
-    return counted.found, ""
+    if not any(each.rollback_losses for each in operations):
+        return (), ""
+
+    async def count(connection: Connection) -> tuple[tuple[str, ...] | None, str]:
+        counted = await count_rollback_losses(connection, operations, seconds=COUNT_SECONDS)
+        if counted.uncounted and not counted.found:
+            return None, "; ".join(counted.uncounted)
+        return counted.found, ""
+
+    return await _count(plan, count)
 
 
 def _parse_rehearsal(row: Row) -> RehearsedRollback:
@@ -97,19 +96,30 @@ async def _count_rows(pool: Pool, release_id: int, plan: BasePlan) -> tuple[NewS
     since = await pool.fetchval(_VERIFIED_SINCE, release_id)
     if not isinstance(plan, Plan) or since is None:
         return None, ""
+
+    async def count(connection: Connection) -> tuple[NewSideCount | None, str]:
+        async with asyncio.timeout(COUNT_SECONDS):  # it may wait behind DDL of another session
+            catalog = await read_catalog(connection, plan)
+        if catalog.new is None:
+            return None, "the new side does not exist"
+        return await count_new_side_only(
+            lambda: nullcontext(connection), plan, catalog, since, seconds=COUNT_SECONDS
+        ), ""
+
+    return await _count(plan, count)
+
+
+async def _count(
+    plan: BasePlan, count: Callable[[Connection], Awaitable[tuple[T | None, str]]]
+) -> tuple[T | None, str]:
+    """What is counted on a read-only connection of its own, or why there is no count."""
     dsn = plan.database.dsn.get_secret_value()
     try:
         connection = await connect(
             dsn, application_name="zdd dashboard", timeout=COUNT_SECONDS, default_transaction_read_only="on"
         )
         try:
-            async with asyncio.timeout(COUNT_SECONDS):  # it may wait behind DDL of another session
-                catalog = await read_catalog(connection, plan)
-            if catalog.new is None:
-                return None, "the new side does not exist"
-            return await count_new_side_only(
-                lambda: nullcontext(connection), plan, catalog, since, seconds=COUNT_SECONDS
-            ), ""
+            return await count(connection)
         finally:
             connection.terminate()
     except ZddError as error:

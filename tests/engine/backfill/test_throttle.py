@@ -1,8 +1,6 @@
 """Each signal that makes the backfill wait, on a real PostgreSQL: when it is active, and with which numbers."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import asyncpg
 
@@ -14,6 +12,7 @@ from tests.support.schema_change import (
     open_leased_store,
     run_expand,
 )
+from tests.support.sessions import client_session
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.engine.backfill.runner import BackfillRunner
 from zdd_tui.engine.backfill.throttle import (
@@ -29,15 +28,6 @@ from zdd_tui.model.ddl.jobs import ChangeJob
 from zdd_tui.model.plan.base import Backfill
 
 TABLES = ("public.users",)
-
-
-@asynccontextmanager
-async def session(dsn: str, name: str = "reader") -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(dsn, server_settings={"application_name": name})
-    try:
-        yield connection
-    finally:
-        connection.terminate()
 
 
 async def read_signal(
@@ -56,7 +46,7 @@ async def test_lock_waits_of_other_sessions_are_detected_until_they_end(db: asyn
     await db.execute(USERS)
     await insert_rows(db, 3)
     signal, limits = LockWaitSignal(TABLES), Backfill(max_lock_wait=0.05)
-    async with session(pg_dsn) as holder, session(pg_dsn) as waiter, session(pg_dsn) as other:
+    async with client_session(pg_dsn) as holder, client_session(pg_dsn) as waiter, client_session(pg_dsn) as other:
         await other.execute("CREATE TABLE elsewhere (id int)")
         await other.execute("BEGIN; LOCK TABLE elsewhere")
         assert await signal.read(db, limits, 0.0) == ""
@@ -81,13 +71,13 @@ async def test_lock_waits_of_other_sessions_are_detected_until_they_end(db: asyn
 
 
 async def wait_for_lock_wait(dsn: str, statement: str) -> None:
-    async with session(dsn) as connection:
+    async with client_session(dsn) as connection:
         await connection.execute(statement)
 
 
 async def test_the_oldest_snapshot_is_named(db: asyncpg.Connection, pg_dsn: str) -> None:
     signal, limits = OldestSnapshotSignal(), Backfill(max_snapshot_age=0.05)
-    async with session(pg_dsn, "a report") as reader:
+    async with client_session(pg_dsn, "a report") as reader:
         await reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
         pid = await reader.fetchval("SELECT pg_backend_pid()")
         text = await read_signal(signal, db, limits, "a report")
@@ -117,7 +107,7 @@ async def test_a_vacuum_delays_the_backfill_for_a_limited_time(db: asyncpg.Conne
     await insert_rows(db, 30_000)
     await db.execute("DELETE FROM users WHERE id % 3 = 0")
     signal = VacuumSignal(TABLES)
-    async with session(pg_dsn) as cleaner:
+    async with client_session(pg_dsn) as cleaner:
         await cleaner.execute("SET vacuum_cost_delay = 100; SET vacuum_cost_limit = 1")
         cleans = asyncio.create_task(cleaner.execute("VACUUM users"))
         text = await read_signal(signal, db, Backfill(), "vacuum of users", now=100.0)

@@ -98,6 +98,7 @@ def show_dashboard(*, with_charts: bool = False) -> None:
     from zdd_tui.dashboard.state import Observed
     from zdd_tui.model.activity import ActivityQuery, DatabaseActivity, Session
     from zdd_tui.model.queries import LogLine, LogView, MetricHistory, MetricHistoryQuery, MetricPoint
+    from zdd_tui.model.release.records import ReleaseRecord
     from zdd_tui.model.workload.pod import PodState
 
     clock = SystemClock()
@@ -137,6 +138,15 @@ def show_dashboard(*, with_charts: bool = False) -> None:
         lines = (*tail.current.lines[-200:], line)
         tail.current = LogView(lines, tail.current.total + 1, state="following")
 
+    def stored(seconds: float) -> ReleaseRecord:
+        """The release so many seconds later, with verdicts that an agent has renewed meanwhile."""
+        return replace(
+            record,
+            now=record.now + seconds,
+            gates={name: replace(each, observed_at=each.observed_at + seconds) for name, each in record.gates.items()},
+            guard=tuple(replace(each, observed_at=each.observed_at + seconds) for each in record.guard),
+        )
+
     def change(number: int) -> None:
         at = number % VISIBLE
         pods[at] = replace(pods[at], restarts=number // VISIBLE % 100)
@@ -145,7 +155,7 @@ def show_dashboard(*, with_charts: bool = False) -> None:
         now = clock.monotonic()
         board = replace(source.current, workload=Observed(workload(pods, ready=PODS), now))
         if number % STORE_EVERY == 0:
-            board = replace(board, release=Observed(replace(record, now=record.now + now - began), now))
+            board = replace(board, release=Observed(stored(now - began), now))
             if with_charts:
                 source.answers[MetricHistoryQuery] = history(record.now + now - began)
         if number % CHANGES_A_SECOND == 0:

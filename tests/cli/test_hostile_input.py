@@ -359,7 +359,7 @@ def test_streams_locale_and_home(here: Path) -> None:
     started = {
         script: subprocess.Popen(
             ["/bin/bash", "-o", "pipefail", "-c", script],
-            env={**os.environ, **homes}, cwd=here,
+            env={**os.environ, **homes, "PYTHONUNBUFFERED": ""}, cwd=here,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
         for script in scripts

@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without ✔ must not lose the output
     with guard_streams():
-        return _run_verb(build_parser().parse_args(add_default_verb(sys.argv[1:] if argv is None else argv)))
+        return _run_verb(sys.argv[1:] if argv is None else argv)
 
 
 def add_default_verb(argv: Sequence[str]) -> list[str]:
@@ -85,9 +85,10 @@ def add_default_verb(argv: Sequence[str]) -> list[str]:
     return ["fleet", *argv] if is_fleet else list(argv)
 
 
-def _run_verb(arguments: argparse.Namespace) -> int:
-    verb: CommandHandler = arguments.verb
+def _run_verb(argv: Sequence[str]) -> int:
     try:
+        arguments = _parse(argv)
+        verb: CommandHandler = arguments.verb
         if getattr(arguments, "takes_plan", False):
             _fill_plan_from_environment(arguments)
         code = verb(arguments)
@@ -109,6 +110,14 @@ def _run_verb(arguments: argparse.Namespace) -> int:
         print(f"zdd: the output cannot be written: {error.strerror}", file=sys.stderr)
         print("  Fix: make room where it is written, or write it elsewhere", file=sys.stderr)
         return ZddError.exit_code
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    try:
+        return build_parser().parse_args(add_default_verb(argv))
+    except SystemExit:  # after --help or --version
+        sys.stdout.flush()
+        raise
 
 
 def _discard_output() -> None:

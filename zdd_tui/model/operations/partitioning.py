@@ -42,7 +42,7 @@ from zdd_tui.model.operations.partition_swap import (
 from zdd_tui.model.operations.scope import Scope
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import PartitionSection
-from zdd_tui.model.sql import SqlSyntaxError, deparse, find_placeholder, name_sql, parse_sql, refuse_placeholder
+from zdd_tui.model.sql import SqlSyntaxError, deparse, name_sql, parse_sql, refuse_placeholder
 
 _BEFORE_18 = "SELECT current_setting('server_version_num')::int < 180000"
 
@@ -310,12 +310,10 @@ def _parse_part(pattern: str, text: str, field: str) -> Any:
 def _parse_given(text: str, what: str) -> Any:
     try:
         tree = parse_sql(text)
-        if (found := find_placeholder(text)) is not None:
-            raise refuse_placeholder(found[0])
-        return tree
     except SqlSyntaxError as error:
-        if (found := find_placeholder(text, error)) is not None:
-            raise refuse_placeholder(found[0]) from None
+        refuse_placeholder(text, error)
         raise PlanError(
             f"partition: {shorten(what)}: {error.reason}", "see `partition:` in docs/operations.md"
         ) from None
+    refuse_placeholder(text)
+    return tree

@@ -77,7 +77,6 @@ from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationSection, 
 from zdd_tui.model.sql import (
     SqlSyntaxError,
     enum_name,
-    find_placeholder,
     name_sql,
     parse_sql,
     quote_literal,
@@ -271,11 +270,9 @@ def _read_text(sql: str, options: OperationOptions) -> list[Operation]:
         statements = split_statements(sql)
         trees = [parse_sql(statement).stmts for statement in statements]
     except SqlSyntaxError as error:
-        if (found := find_placeholder(sql, error)) is not None:
-            raise refuse_placeholder(found[0]) from None
+        refuse_placeholder(sql, error)
         raise PlanError(f"PostgreSQL cannot read it: {error.reason}", "correct the SQL") from None
-    if (placeholder := find_placeholder(sql)) is not None:
-        raise refuse_placeholder(placeholder[0])
+    refuse_placeholder(sql)
     nodes = [(each.stmt, text) for text, found in zip(statements, trees, strict=True) for each in found]
     if options.undo is not None:
         options = replace(options, undo=resolve_undo(options.undo, options.scope))

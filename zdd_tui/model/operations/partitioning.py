@@ -21,7 +21,7 @@ from zdd_tui.model.operations.base import (
     relation_sql,
     shorten,
 )
-from zdd_tui.model.operations.generated import HELPER_PREFIX, function_sql, prefixed_column
+from zdd_tui.model.operations.generated import HELPER_PREFIX, NEW_PREFIX, function_sql, prefixed_column
 from zdd_tui.model.operations.partition_swap import (
     Partition,
     Partitioning,
@@ -234,7 +234,7 @@ def _parse(section: PartitionSection, scope: Scope) -> Partitioning:
     return Partitioning(
         table,
         scope.relation_key(relation),
-        prefixed_column("zdd_new_", table, name),
+        prefixed_column(NEW_PREFIX, table, name),
         prefixed_column("zdd_old_", table, name),
         by,
         columns,

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
+from zdd_tui.model.operations.addresses import RELATION_KINDS
 from zdd_tui.model.operations.alterations import ALTERATION_READERS, read_composite_attribute
 from zdd_tui.model.operations.base import (
     Operation,
@@ -379,14 +380,11 @@ def _after_rows(step: OperationStep) -> OperationStep:
     return replace(step, phase=Phase.BACKFILL) if step.phase is Phase.EXPAND else step
 
 
-_ALTERED = {"OBJECT_TABLE", "OBJECT_VIEW", "OBJECT_MATVIEW", "OBJECT_SEQUENCE", "OBJECT_INDEX", "OBJECT_FOREIGN_TABLE"}
-
-
 def _read_alter_table(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     objtype = enum_name(statement, "objtype")
     if objtype == "OBJECT_TYPE":
         return read_composite_attribute(statement, text, options)
-    if objtype not in _ALTERED:
+    if objtype not in RELATION_KINDS:
         return (read_own_statement(text, options),)
     operations: list[Operation] = []
     for each in statement.cmds:

@@ -19,7 +19,7 @@ from zdd_tui.model.operations.base import (
     fit_name,
     old_object_name,
 )
-from zdd_tui.model.operations.generated import block
+from zdd_tui.model.operations.generated import NEW_PREFIX, block
 from zdd_tui.model.operations.indexes import choose_index_name
 from zdd_tui.model.operations.scope import ObjectKey, Scope, input_types, routine_name
 from zdd_tui.model.operations.triggers import trigger_states_query
@@ -333,15 +333,12 @@ def _archive_trigger(removal: Operation, archive: OperationStep) -> tuple[Operat
     return step, [OperationStep(Phase.CLEANUP, removal.summary, (drop,), settings=archive.settings)]
 
 
-_NEW = "zdd_new_"
-
-
 def _build_view_beside(archive: OperationStep, create: OperationStep) -> tuple[OperationStep, OperationStep]:
     """The new materialized view is computed under another name: nobody waits for it. Then the two change names."""
     tree = parse_sql(create.statements[0])
     relation = tree.stmts[0].stmt.create_table_as_stmt.into.rel
     schema, name = ([relation.schemaname] if relation.schemaname else []), relation.relname
-    relation.relname = fit_name(_NEW, name)
+    relation.relname = fit_name(NEW_PREFIX, name)
     there, own = name_sql(*schema, relation.relname), name_sql(*schema, name)
     build = replace(
         create,
@@ -375,8 +372,8 @@ def _with_index(view: Operation, operation: Operation) -> Operation | None:
     if index.relation.relname != view.creates.name or schema not in ([], [view.creates.schema]):
         return None
     name = index.idxname or choose_index_name(index)
-    new, index.relation.relname, index.concurrent = fit_name(_NEW, name), fit_name(_NEW, view.creates.name), False
-    index.idxname = new
+    new = index.idxname = fit_name(NEW_PREFIX, name)
+    index.relation.relname, index.concurrent = fit_name(NEW_PREFIX, view.creates.name), False
     *steps, swap = view.steps
     build = replace(operation.steps[0], statements=(deparse(tree),), undo=())
     swap = replace(
@@ -413,7 +410,7 @@ def _build_beside(removal: Operation, creation: Operation) -> Operation:
     """The new index is built under another name; it gets its own when the old one is gone."""
     build, *others = creation.steps
     drop = removal.steps[0]
-    new = fit_name("zdd_new_", build.index)
+    new = fit_name(NEW_PREFIX, build.index)
     tree = parse_sql(build.statements[0])
     tree.stmts[0].stmt.index_stmt.idxname = new
     schema = build.table.rpartition(".")[0]

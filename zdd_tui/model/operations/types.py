@@ -33,6 +33,7 @@ from zdd_tui.model.operations.base import (
 from zdd_tui.model.operations.direct_types import NEVER, is_direct_query, narrow_again
 from zdd_tui.model.operations.generated import (
     HELPER_PREFIX,
+    NEW_PREFIX,
     derived_name,
     differs,
     function_name,
@@ -67,7 +68,7 @@ from zdd_tui.model.sql import (
     with_record,
 )
 
-NEW, OLD = "zdd_new_", "zdd_old_"
+NEW, OLD = NEW_PREFIX, "zdd_old_"
 _LAST_TRIGGER = "~"
 """Ours fires after all others of its event, which may change the column."""
 

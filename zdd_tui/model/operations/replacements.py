@@ -23,8 +23,9 @@ from zdd_tui.model.operations.generated import NEW_PREFIX, block
 from zdd_tui.model.operations.indexes import choose_index_name
 from zdd_tui.model.operations.scope import ObjectKey, Scope, input_types, routine_name
 from zdd_tui.model.operations.triggers import trigger_states_query
+from zdd_tui.model.operations.views import refuse_all_columns, shows_all_columns
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.sql import deparse, name_sql, node_class, parse_sql, quote_literal, string_values, walk
+from zdd_tui.model.sql import deparse, name_sql, parse_sql, quote_literal, string_values
 
 _PARTS = {"OBJECT_TRIGGER": "trigger", "OBJECT_RULE": "rule", "OBJECT_POLICY": "policy"}
 
@@ -130,18 +131,8 @@ def require_named_columns(operations: tuple[Operation, ...]) -> None:
         words = set(re.findall(r"\w+", each.text))
         for *_, table, column in dropped:
             if table in words:
-                raise PlanError(
-                    f"{each.summary}: * shows every column, and {name_sql(table, column)}, which the migration drops,"
-                    " exists until cleanup",
-                    "name the columns of the view, or create it in a release after this one",
-                )
-
-
-def shows_all_columns(operation: Operation) -> bool:
-    """Whether it creates a view with ``*``."""
-    if re.match(r"create (or replace )?(materialized )?view ", operation.summary) is None:
-        return False
-    return any(node_class(node) == "A_Star" for node in walk(parse_sql(operation.text)))
+                reason = f"{name_sql(table, column)}, which the migration drops, exists until cleanup"
+                raise refuse_all_columns(each, reason)
 
 
 def make_room(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:

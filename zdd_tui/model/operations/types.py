@@ -40,7 +40,6 @@ from zdd_tui.model.operations.generated import (
     function_sql,
     prefixed_column,
 )
-from zdd_tui.model.operations.replacements import shows_all_columns
 from zdd_tui.model.operations.scope import ObjectKey
 from zdd_tui.model.operations.type_swap import (
     ColumnNames,
@@ -52,6 +51,7 @@ from zdd_tui.model.operations.type_swap import (
     used_by_views_query,
     validate_constraints,
 )
+from zdd_tui.model.operations.views import VIEW, refuse_all_columns, shows_all_columns
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import (
     dollar_quoted,
@@ -269,26 +269,19 @@ def _require_plain_views(created: Iterable[Operation], changes: Sequence[TypeCha
         PlanError: a view would show the second column, too; or, materialized, be computed again under a lock.
     """
     for each in created:
-        if (view := _VIEW.match(each.summary)) is None:
+        if (view := VIEW.match(each.summary)) is None:
             continue
         words = set(re.findall(r"\w+", each.text))
         has_star = shows_all_columns(each)
         used = [one for one in changes if one.key.name in words and (has_star or one.column in words)]
         if used and has_star:
-            raise PlanError(
-                f"{each.summary}: * shows every column, and {used[0].label}, whose type changes, has a second one until"
-                " cleanup",
-                "name the columns of the view, or create it in a release after this one",
-            )
+            raise refuse_all_columns(each, f"{used[0].label}, whose type changes, has a second one until cleanup")
         if used and view[1]:
             raise PlanError(
                 f"{each.summary}: it reads {used[0].label}, whose type changes in contract, and would be computed again"
                 " under a lock",
                 "create it in a release after this one",
             )
-
-
-_VIEW = re.compile(r"create (?:or replace )?(materialized )?view ")
 
 
 # --- phases

@@ -232,9 +232,10 @@ def combine_type_changes(operations: Iterable[Operation], types: TypeSwap) -> tu
     created = [each for each in found[numbers[0] :] if each.creates is not None] if numbers else []
     views = [(each, view) for each in created if (view := _created_view(each))]
     _require_plain_views(created, changes)
-    if types.forward and any(NEW in each.text for each, _ in views):
+    naming = next((each for each, _ in views if NEW in each.text), None)
+    if types.forward and naming is not None:
         raise PlanError(
-            f"{views[0][0].summary}: it names a type whose name changes in contract",
+            f"{naming.summary}: it names a type whose name changes in contract",
             "create it in a release of its own",
         )
     if len({found[number].settings for number in numbers} | {each.settings for each, _ in views}) > 1:

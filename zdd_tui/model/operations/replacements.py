@@ -18,6 +18,7 @@ from zdd_tui.model.operations.base import (
     default_topic,
     fit_name,
     old_object_name,
+    relation_names,
 )
 from zdd_tui.model.operations.generated import NEW_PREFIX, block
 from zdd_tui.model.operations.indexes import choose_index_name
@@ -158,7 +159,7 @@ def make_room(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
 def _room_for(build: OperationStep, dropped: dict[ObjectKey, list[str]]) -> tuple[OperationStep, ...]:
     """The step that builds an index, after the one that renames the index of dropped columns."""
     relation = parse_sql(build.statements[0]).stmts[0].stmt.index_stmt.relation
-    schema = [relation.schemaname] if relation.schemaname else []
+    *schema, _ = relation_names(relation)
     columns = [
         column
         for table, names in dropped.items()
@@ -328,7 +329,7 @@ def _build_view_beside(archive: OperationStep, create: OperationStep) -> tuple[O
     """The new materialized view is computed under another name: nobody waits for it. Then the two change names."""
     tree = parse_sql(create.statements[0])
     relation = tree.stmts[0].stmt.create_table_as_stmt.into.rel
-    schema, name = ([relation.schemaname] if relation.schemaname else []), relation.relname
+    *schema, name = relation_names(relation)
     relation.relname = fit_name(NEW_PREFIX, name)
     there, own = name_sql(*schema, relation.relname), name_sql(*schema, name)
     build = replace(

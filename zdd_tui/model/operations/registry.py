@@ -244,8 +244,10 @@ def dropped_indexes(plan: BaseOperationsPlan) -> frozenset[str]:
         for step in operation.steps:
             if step.mode is StepMode.DROP_INDEX:
                 names.add(step.index)
-            elif step.mode is StepMode.BUILD_INDEX or step.renames is not None:
-                names.discard(step.renames[1] if step.renames is not None else step.index)
+            elif step.renames is not None:
+                names.discard(step.renames[1])
+            elif step.mode is StepMode.BUILD_INDEX:
+                names.discard(step.index)
         names |= {each.names[-1] for each in operation.drops if each.kind == "table constraint"}
     return frozenset(names)
 

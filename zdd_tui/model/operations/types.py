@@ -243,10 +243,10 @@ def combine_type_changes(operations: Iterable[Operation], types: TypeSwap) -> tu
             "columns change their types under different settings of the session, and all of them swap in one step",
             "write the ALTER TABLE statements without a SET between them, with the names of the schemas",
         )
+    again = [(view, each.text) for each, view in views]
     for number in numbers:
         each = found[number]
         kept = [step for step in each.steps if step.phase is not Phase.CONTRACT]
-        again = [(view, each.text) for each, view in views]
         combined = _contract_steps(changes, types, again) if number == numbers[-1] else ()
         own = [replace(step, settings=each.settings) for step in _with_known_locks(combined)]
         place = next(index for index, step in enumerate(kept) if step.phase is Phase.CLEANUP)

@@ -129,10 +129,6 @@ async def run_plainly(dsn: str, statements: Sequence[str]) -> None:
         await conn.close()
 
 
-def read_statements(text: str) -> tuple[str, ...]:
-    return tuple(split_statements(text))
-
-
 def _is_transaction_control(statement: str) -> bool:
     return all(each.stmt.HasField("transaction_stmt") for each in parse_sql(statement).stmts)
 
@@ -165,7 +161,7 @@ async def run_file(databases: Databases, name: str, text: str) -> FileResult:
     """Runs one file on both databases."""
     began = time.monotonic()
     try:
-        statements = read_statements(text)
+        statements = tuple(split_statements(text))
     except SqlSyntaxError as error:
         return FileResult(name, "broken", reasons=[f"PostgreSQL cannot read it: {error.reason}"])
     counted = tuple(each for each in statements if not _is_transaction_control(each))
@@ -182,13 +178,12 @@ async def run_file(databases: Databases, name: str, text: str) -> FileResult:
         result.outcome = "refused"
     elif counted:
         await _run_by_zdd(databases, result, read.operations)
-    is_same_order = result.outcome == "done"
-    if result.outcome == "done":
-        differences, has_moved = await databases.compare()
-        is_same_order = not has_moved
+    must_copy = result.outcome != "done"
+    if not must_copy:
+        differences, must_copy = await databases.compare()
         if differences:
             result.outcome, result.reasons = "wrong", list(differences)
-    if not is_same_order:
+    if must_copy:
         await databases.copy()
     result.seconds = time.monotonic() - began
     return result

@@ -144,6 +144,10 @@ async def test_a_column_that_keeps_the_old_enum_is_named_before_the_start(pg_dsn
         ),
         (RENAMED_FIRST + "ALTER TABLE other ADD CHECK (role <> 'user'::\"Role\")", "gets its name in the same phase"),
         (RENAMED_FIRST + "ALTER TYPE \"Role\" ADD VALUE 'x'", 'has given the name "Role" to another type'),
+        (
+            RENAMED_FIRST + 'CREATE VIEW a AS SELECT n FROM "Member"; CREATE VIEW b AS SELECT role::"Role" FROM other',
+            "create view b: it names a type whose name changes in contract",
+        ),
     ],
 )
 def test_what_needs_the_new_enum_before_contract_is_refused(sql: str | list[Any], reason: str) -> None:

@@ -180,19 +180,28 @@ def find_placeholder(text: str, error: SqlSyntaxError | None = None) -> tuple[st
     return None
 
 
-def refuse_placeholder(placeholder: str, file: str = "") -> PlanError:
+def refuse_placeholder(text: str, error: SqlSyntaxError | None = None, file: str = "") -> None:
     """
     Args:
-        file: the file that holds it; empty for a plan.
+        error: as for :func:`find_placeholder`.
+        file: the file that holds the text; empty for a plan.
+
+    Raises:
+        PlanError: the text holds a placeholder; names its line in the file.
     """
-    text = f"{placeholder} is a placeholder of a template, and no SQL"
+    if (found := find_placeholder(text, error)) is None:
+        return
+    placeholder, offset = found
+    title = f"{placeholder} is a placeholder of a template, and no SQL"
     if not file:
-        return PlanError(text, "write its value in its place")
+        raise PlanError(title, "write its value in its place") from None
+    line = text.count("\n", 0, offset) + 1
     pattern = re.sub(r"([][.*^$/\\])", r"\\\1", placeholder)
     script = f"s/{pattern}/VALUE/g"
-    return PlanError(
-        text, f"fill it in: sed {shlex.quote(script)} {shlex.quote(file)} > filled.sql; name that file then"
-    )
+    raise PlanError(
+        f"{file}:{line}: {title}",
+        f"fill it in: sed {shlex.quote(script)} {shlex.quote(file)} > filled.sql; name that file then",
+    ) from None
 
 
 def fold_name(token: Token) -> str:

@@ -17,7 +17,6 @@ from zdd_tui.model.sql import (
     called_functions,
     enum_name,
     expression_sql,
-    find_placeholder,
     is_serial,
     may_be_volatile,
     node_class,
@@ -267,15 +266,13 @@ def read_migration(text: str, source: str, scope: NameScope | None = None) -> tu
     try:
         text, tree = _parse_script(text)
     except SqlSyntaxError as error:
-        if (found := find_placeholder(text, error)) is not None:
-            raise _refuse_template(text, source, *found) from None
+        refuse_placeholder(text, error, source)
         line = text.count("\n", 0, error.offset) + 1
         raise PlanError(
             f"{source}:{line}: PostgreSQL cannot read it: {error.reason}",
             "write plain SQL for PostgreSQL, without psql's \\commands and COPY data",
         ) from None
-    if (found := find_placeholder(text)) is not None:
-        raise _refuse_template(text, source, *found)
+    refuse_placeholder(text, file=source)
     raw = text.encode(errors="replace")
     names = _NameResolver(scope or NameScope())
     starts = [token.start for token in tokens(text) if token.kind not in ("comment", "semicolon")]
@@ -290,12 +287,6 @@ def read_migration(text: str, source: str, scope: NameScope | None = None) -> tu
     if not statements:
         raise PlanError(f"{source}: there is no SQL statement in it", "name the migration's file")
     return tuple(statements)
-
-
-def _refuse_template(text: str, source: str, placeholder: str, offset: int) -> PlanError:
-    line = text.count("\n", 0, offset) + 1
-    refusal = refuse_placeholder(placeholder, source)
-    return PlanError(f"{source}:{line}: {refusal.title}", refusal.hint)
 
 
 def mark_new_tables(statements: tuple[Statement, ...]) -> tuple[Statement, ...]:

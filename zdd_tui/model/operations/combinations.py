@@ -46,18 +46,19 @@ def combine_renames(operations: Sequence[Operation]) -> tuple[Operation, ...]:
 
 def _place_table_renames(operations: Sequence[Operation]) -> tuple[Operation, ...]:
     """The operations, where each phase of a table's rename runs when it has to."""
-    moves = [each for each in operations if isinstance(each, RenameOperation) and each.moved]
-    renames = {n: each for n, each in enumerate(operations) if each in moves and each.is_table_rename}
+    moves = {n: each for n, each in enumerate(operations) if isinstance(each, RenameOperation) and each.moved}
+    renames = {n: each for n, each in moves.items() if each.is_table_rename}
+    first = min(renames, default=-1)
     views: dict[int, list[Operation]] = {}
     for number, rename in renames.items():
         later = (n for n, each in enumerate(operations) if n > number and each.on == rename.on)
         views.setdefault(max(later, default=number), []).append(_only(rename, Phase.EXPAND))
-    placed = [_only(each, Phase.CLEANUP) for each in moves]  # the view goes before the columns that it shows
+    placed = [_only(each, Phase.CLEANUP) for each in moves.values()]  # the view goes before the columns that it shows
     for number, operation in enumerate(operations):
-        if number == min(renames, default=-1):
+        if number == first:
             placed += [_only(each, Phase.CONTRACT) for each in renames.values()]
         if number not in renames:
-            placed.append(_only(operation, Phase.EXPAND, Phase.CONTRACT) if operation in moves else operation)
+            placed.append(_only(operation, Phase.EXPAND, Phase.CONTRACT) if number in moves else operation)
         placed += views.get(number, [])
     return tuple(placed)
 

@@ -7,7 +7,13 @@ from zdd_tui.model.operations.scope import ObjectKey
 from zdd_tui.model.sql import MAX_IDENTIFIER_BYTES, dollar_quoted, name_sql
 
 HELPER_PREFIX = "zdd_next_"
-"""The name of an index or constraint that takes the place of another one begins so; the OID of that follows."""
+"""The name of an index or constraint that takes the place of another one begins so; the OID of that follows.
+
+The SQL of ``type_swap`` and ``partition_swap`` has it as a literal.
+"""
+
+NEW_PREFIX = "zdd_new_"
+"""The name of what takes the name of another object later begins so, until then."""
 
 FUNCTION_SCHEMA = "zdd"
 """Where functions of triggers are. The roles of the application need no right to call them."""

@@ -15,6 +15,7 @@ from zdd_tui.model.operations.base import (
     relation_sql,
     shorten,
 )
+from zdd_tui.model.operations.generated import NEW_PREFIX
 from zdd_tui.model.operations.scope import ObjectKey
 from zdd_tui.model.operations.statements import read_own_statement
 from zdd_tui.model.phase import Phase
@@ -57,7 +58,7 @@ def _read_successor(statement: Any, text: str, options: OperationOptions) -> tup
     key = scope.key("type", string_values(statement.type_name))
     (kind,) = (tree.stmts[0].stmt.WhichOneof("node"),)
     *schema, last = getattr(tree.stmts[0].stmt, kind).type_name
-    names = (*string_values(schema), fit_name("zdd_new_", key.name))
+    names = (*string_values(schema), fit_name(NEW_PREFIX, key.name))
     last.string.sval = names[-1]
     scope.type_names[key] = replace(key, name=names[-1])
     scope.create(scope.type_names[key])

@@ -18,10 +18,11 @@ from zdd_tui.model.operations.base import (
     RenameOperation,
     Requirement,
     StepMode,
+    relation_names,
     relation_sql,
     shorten,
 )
-from zdd_tui.model.operations.generated import HELPER_PREFIX, function_sql, prefixed_column
+from zdd_tui.model.operations.generated import HELPER_PREFIX, NEW_PREFIX, function_sql, prefixed_column
 from zdd_tui.model.operations.partition_swap import (
     Partition,
     Partitioning,
@@ -42,7 +43,7 @@ from zdd_tui.model.operations.partition_swap import (
 from zdd_tui.model.operations.scope import Scope
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import PartitionSection
-from zdd_tui.model.sql import SqlSyntaxError, deparse, find_placeholder, name_sql, parse_sql, refuse_placeholder
+from zdd_tui.model.sql import SqlSyntaxError, deparse, name_sql, parse_sql, refuse_placeholder
 
 _BEFORE_18 = "SELECT current_setting('server_version_num')::int < 180000"
 
@@ -53,11 +54,12 @@ def read_partition(section: PartitionSection, options: OperationOptions) -> Rena
     Raises:
         PlanError: the section is no SQL of PostgreSQL, or the partition key holds an expression.
     """
-    change, relation = _parse(section, options.scope), _parse_table(section.table)
+    relation = _parse_table(section.table)
+    change = _parse(section, relation, options.scope)
     table = change.table
     if options.scope.is_new(options.scope.relation_key(relation)):
         raise PlanError(f"partition: the migration itself creates {table}", "create it with PARTITION BY")
-    schema = [relation.schemaname] if relation.schemaname else []
+    *schema, _ = relation_names(relation)
     new = name_sql(*schema, change.new)
     summary = f"partition {table} by {change.by}"
     steps = (*_expand_steps(change, new), *_backfill_steps(change, new), *_contract_steps(change, schema))
@@ -87,10 +89,10 @@ def read_partition(section: PartitionSection, options: OperationOptions) -> Rena
 
 def partition_plainly(section: PartitionSection) -> tuple[str, ...]:
     """The steps one after the other, each a script, for a copy of the schema without clients; the table's rows go."""
-    options = OperationOptions()
-    steps = [each for each in read_partition(section, options).steps if each.statements and not each.only_if]
+    operation = read_partition(section, OperationOptions())
+    steps = [each for each in operation.steps if each.statements and not each.only_if]
     return (
-        f"TRUNCATE {_parse(section, options.scope).table} CASCADE",
+        f"TRUNCATE {relation_sql(_parse_table(section.table))} CASCADE",
         *("; ".join(step.statements) for step in steps if step.mode is StepMode.TRANSACTION),
     )
 
@@ -227,14 +229,13 @@ def _key_index_steps(change: Partitioning) -> tuple[OperationStep, ...]:
     )
 
 
-def _parse(section: PartitionSection, scope: Scope) -> Partitioning:
-    relation = _parse_table(section.table)
+def _parse(section: PartitionSection, relation: Any, scope: Scope) -> Partitioning:
     table, name = relation_sql(relation), relation.relname
     by, columns = _parse_key(section.by)
     return Partitioning(
         table,
         scope.relation_key(relation),
-        prefixed_column("zdd_new_", table, name),
+        prefixed_column(NEW_PREFIX, table, name),
         prefixed_column("zdd_old_", table, name),
         by,
         columns,
@@ -310,12 +311,10 @@ def _parse_part(pattern: str, text: str, field: str) -> Any:
 def _parse_given(text: str, what: str) -> Any:
     try:
         tree = parse_sql(text)
-        if (found := find_placeholder(text)) is not None:
-            raise refuse_placeholder(found[0])
-        return tree
     except SqlSyntaxError as error:
-        if (found := find_placeholder(text, error)) is not None:
-            raise refuse_placeholder(found[0]) from None
+        refuse_placeholder(text, error)
         raise PlanError(
             f"partition: {shorten(what)}: {error.reason}", "see `partition:` in docs/operations.md"
         ) from None
+    refuse_placeholder(text)
+    return tree

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
+from zdd_tui.model.operations.addresses import RELATION_KINDS
 from zdd_tui.model.operations.alterations import ALTERATION_READERS, read_composite_attribute
 from zdd_tui.model.operations.base import (
     Operation,
@@ -77,7 +78,6 @@ from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationSection, 
 from zdd_tui.model.sql import (
     SqlSyntaxError,
     enum_name,
-    find_placeholder,
     name_sql,
     parse_sql,
     quote_literal,
@@ -244,8 +244,10 @@ def dropped_indexes(plan: BaseOperationsPlan) -> frozenset[str]:
         for step in operation.steps:
             if step.mode is StepMode.DROP_INDEX:
                 names.add(step.index)
-            elif step.mode is StepMode.BUILD_INDEX or step.renames is not None:
-                names.discard(step.renames[1] if step.renames is not None else step.index)
+            elif step.renames is not None:
+                names.discard(step.renames[1])
+            elif step.mode is StepMode.BUILD_INDEX:
+                names.discard(step.index)
         names |= {each.names[-1] for each in operation.drops if each.kind == "table constraint"}
     return frozenset(names)
 
@@ -271,11 +273,9 @@ def _read_text(sql: str, options: OperationOptions) -> list[Operation]:
         statements = split_statements(sql)
         trees = [parse_sql(statement).stmts for statement in statements]
     except SqlSyntaxError as error:
-        if (found := find_placeholder(sql, error)) is not None:
-            raise refuse_placeholder(found[0]) from None
+        refuse_placeholder(sql, error)
         raise PlanError(f"PostgreSQL cannot read it: {error.reason}", "correct the SQL") from None
-    if (placeholder := find_placeholder(sql)) is not None:
-        raise refuse_placeholder(placeholder[0])
+    refuse_placeholder(sql)
     nodes = [(each.stmt, text) for text, found in zip(statements, trees, strict=True) for each in found]
     if options.undo is not None:
         options = replace(options, undo=resolve_undo(options.undo, options.scope))
@@ -382,14 +382,11 @@ def _after_rows(step: OperationStep) -> OperationStep:
     return replace(step, phase=Phase.BACKFILL) if step.phase is Phase.EXPAND else step
 
 
-_ALTERED = {"OBJECT_TABLE", "OBJECT_VIEW", "OBJECT_MATVIEW", "OBJECT_SEQUENCE", "OBJECT_INDEX", "OBJECT_FOREIGN_TABLE"}
-
-
 def _read_alter_table(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     objtype = enum_name(statement, "objtype")
     if objtype == "OBJECT_TYPE":
         return read_composite_attribute(statement, text, options)
-    if objtype not in _ALTERED:
+    if objtype not in RELATION_KINDS:
         return (read_own_statement(text, options),)
     operations: list[Operation] = []
     for each in statement.cmds:

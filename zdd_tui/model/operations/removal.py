@@ -321,6 +321,8 @@ def drop_cascaded(operations: Sequence[Operation], options: OperationOptions) ->
 
 
 def _is_cascade(text: str) -> bool:
+    if "cascade" not in text.lower():  # most texts are not parsed once more
+        return False
     nodes = (node for node in walk(parse_sql(text)) if node_class(node) in ("DropStmt", "AlterTableCmd"))
     return any(enum_name(node, "behavior") == "DROP_CASCADE" for node in nodes)
 

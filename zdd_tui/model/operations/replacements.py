@@ -18,13 +18,15 @@ from zdd_tui.model.operations.base import (
     default_topic,
     fit_name,
     old_object_name,
+    relation_names,
 )
-from zdd_tui.model.operations.generated import block
+from zdd_tui.model.operations.generated import NEW_PREFIX, block
 from zdd_tui.model.operations.indexes import choose_index_name
 from zdd_tui.model.operations.scope import ObjectKey, Scope, input_types, routine_name
 from zdd_tui.model.operations.triggers import trigger_states_query
+from zdd_tui.model.operations.views import refuse_all_columns, shows_all_columns
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.sql import deparse, name_sql, node_class, parse_sql, quote_literal, string_values, walk
+from zdd_tui.model.sql import deparse, name_sql, parse_sql, quote_literal, string_values
 
 _PARTS = {"OBJECT_TRIGGER": "trigger", "OBJECT_RULE": "rule", "OBJECT_POLICY": "policy"}
 
@@ -130,18 +132,8 @@ def require_named_columns(operations: tuple[Operation, ...]) -> None:
         words = set(re.findall(r"\w+", each.text))
         for *_, table, column in dropped:
             if table in words:
-                raise PlanError(
-                    f"{each.summary}: * shows every column, and {name_sql(table, column)}, which the migration drops,"
-                    " exists until cleanup",
-                    "name the columns of the view, or create it in a release after this one",
-                )
-
-
-def shows_all_columns(operation: Operation) -> bool:
-    """Whether it creates a view with ``*``."""
-    if re.match(r"create (or replace )?(materialized )?view ", operation.summary) is None:
-        return False
-    return any(node_class(node) == "A_Star" for node in walk(parse_sql(operation.text)))
+                reason = f"{name_sql(table, column)}, which the migration drops, exists until cleanup"
+                raise refuse_all_columns(each, reason)
 
 
 def make_room(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
@@ -167,7 +159,7 @@ def make_room(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
 def _room_for(build: OperationStep, dropped: dict[ObjectKey, list[str]]) -> tuple[OperationStep, ...]:
     """The step that builds an index, after the one that renames the index of dropped columns."""
     relation = parse_sql(build.statements[0]).stmts[0].stmt.index_stmt.relation
-    schema = [relation.schemaname] if relation.schemaname else []
+    *schema, _ = relation_names(relation)
     columns = [
         column
         for table, names in dropped.items()
@@ -333,15 +325,12 @@ def _archive_trigger(removal: Operation, archive: OperationStep) -> tuple[Operat
     return step, [OperationStep(Phase.CLEANUP, removal.summary, (drop,), settings=archive.settings)]
 
 
-_NEW = "zdd_new_"
-
-
 def _build_view_beside(archive: OperationStep, create: OperationStep) -> tuple[OperationStep, OperationStep]:
     """The new materialized view is computed under another name: nobody waits for it. Then the two change names."""
     tree = parse_sql(create.statements[0])
     relation = tree.stmts[0].stmt.create_table_as_stmt.into.rel
-    schema, name = ([relation.schemaname] if relation.schemaname else []), relation.relname
-    relation.relname = fit_name(_NEW, name)
+    *schema, name = relation_names(relation)
+    relation.relname = fit_name(NEW_PREFIX, name)
     there, own = name_sql(*schema, relation.relname), name_sql(*schema, name)
     build = replace(
         create,
@@ -375,8 +364,8 @@ def _with_index(view: Operation, operation: Operation) -> Operation | None:
     if index.relation.relname != view.creates.name or schema not in ([], [view.creates.schema]):
         return None
     name = index.idxname or choose_index_name(index)
-    new, index.relation.relname, index.concurrent = fit_name(_NEW, name), fit_name(_NEW, view.creates.name), False
-    index.idxname = new
+    new = index.idxname = fit_name(NEW_PREFIX, name)
+    index.relation.relname, index.concurrent = fit_name(NEW_PREFIX, view.creates.name), False
     *steps, swap = view.steps
     build = replace(operation.steps[0], statements=(deparse(tree),), undo=())
     swap = replace(
@@ -413,7 +402,7 @@ def _build_beside(removal: Operation, creation: Operation) -> Operation:
     """The new index is built under another name; it gets its own when the old one is gone."""
     build, *others = creation.steps
     drop = removal.steps[0]
-    new = fit_name("zdd_new_", build.index)
+    new = fit_name(NEW_PREFIX, build.index)
     tree = parse_sql(build.statements[0])
     tree.stmts[0].stmt.index_stmt.idxname = new
     schema = build.table.rpartition(".")[0]

@@ -53,7 +53,6 @@ class Scope:
         tables_before: by the name that the migration gives to a table, the one that it has before.
         renamed_tables: those of these names that the migration has given up to here.
         has_new_names: statements are read with the names that the tables have at the end.
-        written_names: of renamed tables in the present statement, by schema and name of this reading.
         removed_indexes, removed_views: indexes and plain views that the migration drops, each as SQL.
     """
 
@@ -78,7 +77,6 @@ class Scope:
     tables_before: dict[ObjectKey, ObjectKey] = field(default_factory=dict)
     renamed_tables: set[ObjectKey] = field(default_factory=set)
     has_new_names: bool = False
-    written_names: dict[tuple[str, str], str] = field(default_factory=dict)
     removed_indexes: list[str] = field(default_factory=list)
     removed_views: list[str] = field(default_factory=list)
     _index_names: dict[str, set[str]] = field(default_factory=dict)
@@ -113,13 +111,21 @@ class Scope:
         return ObjectKey("relation", relation.schemaname or self.schema, relation.relname)
 
     def written_name(self, relation: Any) -> str:
-        """The name of a table in the present statement as the migration has it, after which objects are named.
+        """The name that a table has at this place of the migration, after which objects are named.
 
         Args:
-            relation: a RangeVar.
+            relation: a RangeVar, with the name of this reading.
         """
-        name: str = relation.relname
-        return self.written_names.get((relation.schemaname, name), name)
+        if (pair := self.renamed_table(self.written_relation_key(relation))) is None:
+            name: str = relation.relname
+            return name
+        before, after = pair
+        return (after if after in self.renamed_tables else before).name
+
+    def renamed_table(self, key: ObjectKey) -> tuple[ObjectKey, ObjectKey] | None:
+        """The keys before and after of the table that the migration renames, of which ``key`` is one."""
+        pairs = ((before, after) for after, before in self.tables_before.items())
+        return next((pair for pair in pairs if key in pair), None)
 
     def create(self, key: ObjectKey, *, is_optional: bool = False) -> None:
         """Notes an object that the migration creates."""

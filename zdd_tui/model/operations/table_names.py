@@ -25,7 +25,6 @@ def resolve_table_names(node: Any, text: str, scope: Scope) -> tuple[Any, str]:
     Raises:
         PlanError: it needs a name that another object has until contract, or it is not clear what it names.
     """
-    scope.written_names.clear()
     if not scope.tables_before:
         return node, text
     tree = parse_sql(text)
@@ -44,7 +43,6 @@ def resolve_undo(statements: Sequence[str], scope: Scope) -> tuple[str, ...]:
         tree = parse_sql(text)
         is_changed = _Statement(text, scope, is_undo=True).resolve(tree)
         resolved.append(deparse(tree) if is_changed else text)
-    scope.written_names.clear()
     return tuple(resolved)
 
 
@@ -96,18 +94,16 @@ class _Statement:
         Raises:
             PlanError: the name belongs to another object until contract, or does after it.
         """
-        for after, before in self.scope.tables_before.items():
-            if key not in (after, before):
-                continue
-            is_done = after in self.scope.renamed_tables
-            if key != (after if is_done else before) and not self.is_undo:
-                raise self._refuse(before, after, is_done=is_done)
-            return (after if self.scope.has_new_names else before).name
-        return None
+        if (pair := self.scope.renamed_table(key)) is None:
+            return None
+        before, after = pair
+        if key != (after if after in self.scope.renamed_tables else before) and not self.is_undo:
+            raise self._refuse(before, after)
+        return (after if self.scope.has_new_names else before).name
 
-    def _refuse(self, before: ObjectKey, after: ObjectKey, *, is_done: bool) -> PlanError:
+    def _refuse(self, before: ObjectKey, after: ObjectKey) -> PlanError:
         old, new = name_sql(before.name), name_sql(after.name)
-        if is_done:
+        if after in self.scope.renamed_tables:
             return PlanError(
                 f"{shorten(self.text)}: the migration has renamed {old} to {new}, and running code uses the name {old}"
                 " until contract",
@@ -128,7 +124,6 @@ class _Statement:
             return
         relation.relname = name
         self.is_changed = True
-        self.scope.written_names[relation.schemaname, name] = written
         if not relation.HasField("alias"):
             self.renamed[written] = name
 
@@ -198,11 +193,8 @@ class _Statement:
     def _refuse_taken(self, name: str, schema: str) -> None:
         """Another object cannot get a name that a table, or the view of its other name, has until cleanup."""
         key = ObjectKey("relation", schema or self.scope.schema, name)
-        if self.is_undo:
-            return
-        for after, before in self.scope.tables_before.items():
-            if key in (after, before):
-                raise self._refuse(before, after, is_done=after in self.scope.renamed_tables)
+        if not self.is_undo and (pair := self.scope.renamed_table(key)) is not None:
+            raise self._refuse(*pair)
 
     def _refuse_text(self, arguments: Iterable[Any]) -> None:
         """A name in a string, as in to_regclass('a'), would be that of the view until contract."""
@@ -210,7 +202,8 @@ class _Statement:
         for after in self.scope.renamed_tables:
             schemas = ((), (after.schema,))
             names = (after.name, self.scope.tables_before[after].name)
-            forms = {join(each) for each in ((*s, n) for s in schemas for n in names) for join in (_plain, _sql)}
+            qualified = ((*schema, name) for schema in schemas for name in names)
+            forms = {form for each in qualified for form in (".".join(each), name_sql(*each))}
             if found := texts & forms:
                 raise PlanError(
                     f"{shorten(self.text)}: it names the table in a string, '{sorted(found)[0]}', and until contract"
@@ -243,7 +236,8 @@ class _Statement:
     def _name_after_table(self, tree: Any) -> None:
         """What PostgreSQL itself would name after the table gets the name that the plain statement gives it."""
         alter = tree.stmts[0].stmt.alter_table_stmt
-        written = self.scope.written_name(alter.relation)
+        # Not the scope's: a statement of undo: may use either name.
+        written: str = parse_sql(self.text).stmts[0].stmt.alter_table_stmt.relation.relname
         if not tree.stmts[0].stmt.HasField("alter_table_stmt") or written == alter.relation.relname:
             return
         for command in (each.alter_table_cmd for each in alter.cmds):
@@ -277,14 +271,6 @@ _READERS: Mapping[str, Callable[[_Statement, Any], None]] = {
     "TypeCast": _Statement._check_cast,
     "TypeName": _Statement._resolve_type,
 }
-
-
-def _plain(names: Sequence[str]) -> str:
-    return ".".join(names)
-
-
-def _sql(names: Sequence[str]) -> str:
-    return name_sql(*names)
 
 
 def join_readings(before: Sequence[Operation], after: Sequence[Operation]) -> tuple[Operation, ...]:

@@ -95,11 +95,17 @@ def copy_properties(
         on_probe: the plain statement, on ``pg_temp.zdd_probe``.
         removed_indexes, removed_views: those that the migration drops before, as SQL: they are still there.
     """
-    values = {"table": table, "column": column, "new": new, "on_probe": on_probe}
-    body = _PROPERTIES.replace("{removed}", f"ARRAY[{', '.join(map(quote_literal, removed_indexes))}]::text[]")
-    body = body.replace("{views}", oids_sql(removed_views))
+    values = {
+        "removed": f"ARRAY[{', '.join(map(quote_literal, removed_indexes))}]::text[]",
+        "views": oids_sql(removed_views),
+        "table": quote_literal(table),
+        "column": quote_literal(column),
+        "new": quote_literal(new),
+        "on_probe": quote_literal(on_probe),
+    }
+    body = _PROPERTIES
     for name, value in values.items():
-        body = body.replace("{" + name + "}", quote_literal(value))
+        body = body.replace("{" + name + "}", value)
     return block(
         body,
         "  zdd_table regclass;\n  zdd_column pg_attribute;\n  zdd_text text;\n  zdd_one record;\n  zdd_views oid[];\n",

@@ -33,13 +33,13 @@ from zdd_tui.model.operations.base import (
 from zdd_tui.model.operations.direct_types import NEVER, is_direct_query, narrow_again
 from zdd_tui.model.operations.generated import (
     HELPER_PREFIX,
+    NEW_PREFIX,
     derived_name,
     differs,
     function_name,
     function_sql,
     prefixed_column,
 )
-from zdd_tui.model.operations.replacements import shows_all_columns
 from zdd_tui.model.operations.scope import ObjectKey
 from zdd_tui.model.operations.type_swap import (
     ColumnNames,
@@ -51,6 +51,7 @@ from zdd_tui.model.operations.type_swap import (
     used_by_views_query,
     validate_constraints,
 )
+from zdd_tui.model.operations.views import VIEW, refuse_all_columns, shows_all_columns
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import (
     dollar_quoted,
@@ -67,7 +68,7 @@ from zdd_tui.model.sql import (
     with_record,
 )
 
-NEW, OLD = "zdd_new_", "zdd_old_"
+NEW, OLD = NEW_PREFIX, "zdd_old_"
 _LAST_TRIGGER = "~"
 """Ours fires after all others of its event, which may change the column."""
 
@@ -231,9 +232,10 @@ def combine_type_changes(operations: Iterable[Operation], types: TypeSwap) -> tu
     created = [each for each in found[numbers[0] :] if each.creates is not None] if numbers else []
     views = [(each, view) for each in created if (view := _created_view(each))]
     _require_plain_views(created, changes)
-    if types.forward and any(NEW in each.text for each, _ in views):
+    naming = next((each for each, _ in views if NEW in each.text), None)
+    if types.forward and naming is not None:
         raise PlanError(
-            f"{views[0][0].summary}: it names a type whose name changes in contract",
+            f"{naming.summary}: it names a type whose name changes in contract",
             "create it in a release of its own",
         )
     if len({found[number].settings for number in numbers} | {each.settings for each, _ in views}) > 1:
@@ -241,10 +243,10 @@ def combine_type_changes(operations: Iterable[Operation], types: TypeSwap) -> tu
             "columns change their types under different settings of the session, and all of them swap in one step",
             "write the ALTER TABLE statements without a SET between them, with the names of the schemas",
         )
+    again = [(view, each.text) for each, view in views]
     for number in numbers:
         each = found[number]
         kept = [step for step in each.steps if step.phase is not Phase.CONTRACT]
-        again = [(view, each.text) for each, view in views]
         combined = _contract_steps(changes, types, again) if number == numbers[-1] else ()
         own = [replace(step, settings=each.settings) for step in _with_known_locks(combined)]
         place = next(index for index, step in enumerate(kept) if step.phase is Phase.CLEANUP)
@@ -268,26 +270,19 @@ def _require_plain_views(created: Iterable[Operation], changes: Sequence[TypeCha
         PlanError: a view would show the second column, too; or, materialized, be computed again under a lock.
     """
     for each in created:
-        if (view := _VIEW.match(each.summary)) is None:
+        if (view := VIEW.match(each.summary)) is None:
             continue
         words = set(re.findall(r"\w+", each.text))
         has_star = shows_all_columns(each)
         used = [one for one in changes if one.key.name in words and (has_star or one.column in words)]
         if used and has_star:
-            raise PlanError(
-                f"{each.summary}: * shows every column, and {used[0].label}, whose type changes, has a second one until"
-                " cleanup",
-                "name the columns of the view, or create it in a release after this one",
-            )
+            raise refuse_all_columns(each, f"{used[0].label}, whose type changes, has a second one until cleanup")
         if used and view[1]:
             raise PlanError(
                 f"{each.summary}: it reads {used[0].label}, whose type changes in contract, and would be computed again"
                 " under a lock",
                 "create it in a release after this one",
             )
-
-
-_VIEW = re.compile(r"create (?:or replace )?(materialized )?view ")
 
 
 # --- phases

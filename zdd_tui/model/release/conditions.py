@@ -152,23 +152,27 @@ def _last_change(changes: Iterable[ReliedChange], steps: _Steps) -> str | None:
     return last
 
 
+_KINDS = {
+    ReliedKind.TRIGGER: ConditionKind.OBJECT_TRIGGER,
+    ReliedKind.VIEW: ConditionKind.OBJECT_DEFINITION,
+    ReliedKind.FUNCTION: ConditionKind.OBJECT_DEFINITION,
+}
+"""How an object is checked, where it is not enough that it exists."""
+
+_NAMED_BY_TABLE = (ReliedKind.TABLE, ReliedKind.VIEW, ReliedKind.HELPERS)
+
+
 def _relied_object(interval: ReliedInterval, steps: _Steps) -> Condition | None:
     made = [each.made for each in interval.changes if each.made is not None and _has_run(steps, each.step)]
     last = _last_change(interval.changes, steps)
     if not made or not last:
         return None
     first, is_trigger = interval.first, interval.first.kind is ReliedKind.TRIGGER
-    kinds = {
-        ReliedKind.TRIGGER: ConditionKind.OBJECT_TRIGGER,
-        ReliedKind.VIEW: ConditionKind.OBJECT_DEFINITION,
-        ReliedKind.FUNCTION: ConditionKind.OBJECT_DEFINITION,
-    }
-    whole = (ReliedKind.TABLE, ReliedKind.VIEW, ReliedKind.HELPERS)
     place = FUNCTION_SCHEMA if first.kind is ReliedKind.FUNCTION else first.table
-    label = first.table if first.kind in whole else plain_name(place, first.name)
+    label = first.table if first.kind in _NAMED_BY_TABLE else plain_name(place, first.name)
     return Condition(
         f"trigger {first.name} of {first.table}" if is_trigger else f"{first.kind} {label}",
-        kinds.get(first.kind, ConditionKind.OBJECT),
+        _KINDS.get(first.kind, ConditionKind.OBJECT),
         first.name,
         ALWAYS_ENABLED if is_trigger else (),
         affects_rows=is_trigger or first.kind is ReliedKind.FUNCTION,

@@ -81,6 +81,7 @@ def summarize_release(
         activity: whether an agent is known to work on it.
         following_region: the region that is released after this one, once this one is done; else empty.
     """
+    labels = keys or default_keys()
     record = withdraw_verdicts(record, activity, now)
     summary = _summarize_state(record, activity.worked_until(now))
     summary = _summarize_inactivity(record, summary, activity)
@@ -88,7 +89,7 @@ def summarize_release(
         action = f"{{next-region}} opens region {following_region}, the one after this; {summary.next_action}"
         summary = replace(summary, next_action=action)
     if record.release.breach is not None:
-        following = summary.next_action.format_map(keys or default_keys())
+        following = summary.next_action.format_map(labels)
         return _summarize_breach(record, record.release.breach, replace(summary, next_action=following))
     wait = find_wait(record, now) if activity.is_active else None  # without an agent its gates are unknown
     if wait is not None and (
@@ -97,7 +98,7 @@ def summarize_release(
     ):
         late = "✗ LATE: " if wait.is_overdue else ""
         summary = replace(summary, notes=(f"{late}{wait.description}", *summary.notes))
-    summary = replace(summary, next_action=summary.next_action.format_map(keys or default_keys()))
+    summary = replace(summary, next_action=summary.next_action.format_map(labels))
     release = record.release
     if record.cause and (release.state.is_rolling_back or release.paused):
         return replace(summary, cause=f"guard: {record.cause}")

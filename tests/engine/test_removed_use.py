@@ -313,3 +313,16 @@ async def test_a_reading_that_does_not_end_is_not_begun_again_at_once(watched: a
                     await evaluate(ctx, fresh=False)
         assert await evaluate(ctx, fresh=False) == (Verdict.UNKNOWN, "no result in time; the next reading follows")
         assert (await evaluate(ctx))[0] is Verdict.PASS
+
+
+async def test_a_reading_that_the_server_refuses_is_tried_again_and_leaves_no_older_verdict(
+    watched: asyncpg.Connection, pg_dsn: str
+) -> None:
+    async with open_context(plan_of(pg_dsn, "DROP TABLE unused", **NO_SOAK)) as ctx:
+        assert (await evaluate(ctx))[0] is Verdict.PASS
+        await watched.execute("ALTER TABLE zdd.baseline RENAME TO elsewhere")
+        for fresh in (True, False, False):
+            with pytest.raises(asyncpg.UndefinedTableError, match="baseline"):
+                await evaluate(ctx, fresh=fresh)
+        await watched.execute("ALTER TABLE zdd.elsewhere RENAME TO baseline")
+        assert (await evaluate(ctx, fresh=False))[0] is Verdict.PASS

@@ -93,3 +93,7 @@ class CachedReading(Generic[T]):
             seconds: from now, where the reading has ended, to the next one.
         """
         self.value, self.key, self.read_at, self.due_at = value, key, began_at, time.monotonic() + seconds
+
+    def expire(self) -> None:
+        """Makes the next reading due now."""
+        self.due_at = 0.0

@@ -89,12 +89,8 @@ def plan_directory(arguments: argparse.Namespace, *, has_rollout: bool) -> Plann
         f"{tool.name}: {len(names)} pending in {place}: {list_first(names)}",
         *(f"note: {note}" for note in notes),
     )
-    return PlannedMigration(operations, PurePath(names[-1]).stem, tuple(map(_one_line, origin)))
-
-
-def _one_line(text: str) -> str:
-    """A text for a comment of the plan, which a name from the database must not end."""
-    return replace_unprintable(text)
+    # Comments of the plan: a name from the database must not end one.
+    return PlannedMigration(operations, PurePath(names[-1]).stem, tuple(map(replace_unprintable, origin)))
 
 
 def _locate(arguments: argparse.Namespace) -> list[_Location]:

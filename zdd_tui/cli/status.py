@@ -30,7 +30,13 @@ from zdd_tui.model.release.records import (
 )
 from zdd_tui.model.release.regions import require_same_region
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus, closed_gates, current_readings
-from zdd_tui.model.release.summary import CONTINUES_AUTOMATICALLY, describe_rollback, find_wait, has_no_agent
+from zdd_tui.model.release.summary import (
+    CONTINUES_AUTOMATICALLY,
+    WaitStatus,
+    describe_rollback,
+    find_wait,
+    has_no_agent,
+)
 from zdd_tui.model.release.witness import WitnessRecord, describe_replaced, describe_writers
 from zdd_tui.model.tuning import describe_tuning
 
@@ -247,8 +253,12 @@ def _gate_to_dict(gate: GateReading, now: float) -> dict[str, Any]:
     return {"name": gate.name, "verdict": str(gate.verdict), "reason": gate.reason, "age": round(gate.age(now), 1)}
 
 
+def _current_wait(record: ReleaseRecord) -> WaitStatus | None:
+    return None if has_no_agent(record.lease) else find_wait(record, record.now)
+
+
 def _wait_to_dict(record: ReleaseRecord) -> dict[str, Any] | None:
-    wait = None if has_no_agent(record.lease) else find_wait(record, record.now)
+    wait = _current_wait(record)
     if wait is None:
         return None
     return {
@@ -335,7 +345,7 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
         lines.insert(0, f"✗ GUARD: {record.cause}")
     lines[:0] = _condition_lines(release)
     lines += _rollback_lines(record)
-    wait = None if has_no_agent(record.lease) else find_wait(record, record.now)
+    wait = _current_wait(record)
     if wait is not None and (wait.is_overdue or record.owner):
         lines.append(f"  {'✗ LATE: ' if wait.is_overdue else ''}{wait.description}")
     errors = release.error.splitlines()

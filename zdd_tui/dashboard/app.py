@@ -200,8 +200,9 @@ class ZddApp(App[int]):
         return not isinstance(self._source, NoRelease)
 
     @property
-    def _is_fleet_shown(self) -> bool:
-        return self._fleet_screen is not None and self.screen_stack[0] is self._fleet_screen
+    def _shown_fleet(self) -> FleetScreen | None:
+        screen = self._fleet_screen
+        return screen if screen is not None and self.screen_stack[0] is screen else None
 
     def _make_fleet_screen(self) -> FleetScreen:
         assert self._fleet is not None
@@ -210,11 +211,11 @@ class ZddApp(App[int]):
 
     def _on_fleet_changed(self) -> None:
         """As for a new state of the release, and only while the list is shown."""
-        if self.is_running and self._is_fleet_shown:
+        if self.is_running and self._shown_fleet is not None:
             self._on_state_changed()
 
     async def on_fleet_requested(self, message: FleetRequested) -> None:
-        if self._fleet is None or self._is_fleet_shown:
+        if self._fleet is None or self._shown_fleet is not None:
             return
         if self._fleet_screen is None:
             self.add_mode(self._fleet_mode, self._make_fleet_screen)
@@ -252,8 +253,8 @@ class ZddApp(App[int]):
         title, hint = (error.title, error.hint) if isinstance(error, ZddError) else (type(error).__name__, "")
         text = f"{title}. Fix: {hint}" if hint else title
         text += "; nothing is rolled back" if wants_rollback else ""
-        if self._is_fleet_shown and self._fleet_screen is not None:
-            self._fleet_screen.show_message(f"✗ {text}")
+        if (fleet := self._shown_fleet) is not None:
+            fleet.show_message(f"✗ {text}")
         else:
             self.notify(text, markup=False, timeout=10)
 
@@ -265,8 +266,8 @@ class ZddApp(App[int]):
             text = "rollback opens with the release, once it is there"
         else:
             text = f"{action.label} refused: another release is being opened"
-        if self._is_fleet_shown and self._fleet_screen is not None:
-            self._fleet_screen.show_message(text, TextStyle.WARN)
+        if (fleet := self._shown_fleet) is not None:
+            fleet.show_message(text, TextStyle.WARN)
         else:
             self.notify(text, markup=False, timeout=5)
 
@@ -332,8 +333,8 @@ class ZddApp(App[int]):
             self._next_paint = None
         if not self.is_running:
             return  # the screens are being removed
-        if self._is_fleet_shown and self._fleet_screen is not None:
-            self._repaint_fleet(self._fleet_screen)
+        if (fleet := self._shown_fleet) is not None:
+            self._repaint_fleet(fleet)
             return
         state, context = self._source.state(), self.render_context()
         now = time.monotonic()  # the clock of a recording can go back
@@ -413,9 +414,9 @@ class ZddApp(App[int]):
         action = find_action(action_id)
         if action.mutating and self._opening is not None:
             self._run_while_opening(action)
-        elif action_id == "rollback" and self._is_fleet_shown and self._fleet_screen is not None:
+        elif action_id == "rollback" and (fleet := self._shown_fleet) is not None:
             key = self.action_controller.keys[action_id]
-            self._fleet_screen.show_message(f"open the release first; {key} rolls it back there", TextStyle.WARN)
+            fleet.show_message(f"open the release first; {key} rolls it back there", TextStyle.WARN)
         else:
             self.action_controller.run_action(action_id)
 

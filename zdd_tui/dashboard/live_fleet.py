@@ -8,7 +8,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -101,7 +101,8 @@ class LiveFleet:
         self._opened = opened
         self.colours: Mapping[str, str] = {}
         self._fleet = Fleet()
-        self._states: list[_DatabaseState] = []
+        self._states: dict[str, _DatabaseState] = {}
+        """By the databases' names, which are different."""
         self._callbacks: list[Callable[[], None]] = []
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -117,7 +118,8 @@ class LiveFleet:
         return self._fleet
 
     def answered_at(self, database: str) -> float | None:
-        return next((state.answered_at for state in self._states if state.database.name == database), None)
+        state = self._states.get(database)
+        return state.answered_at if state is not None else None
 
     def subscribe(self, callback: Callable[[], None]) -> None:
         self._callbacks.append(callback)
@@ -191,11 +193,12 @@ class LiveFleet:
             self._set_databases()
         self._publish()
         # Its own ones: the task of a list that is shown again begins before this one has ended.
-        readers = [FleetReader(state.database) for state in self._states]
+        states = list(self._states.values())
+        readers = [FleetReader(state.database) for state in states]
         slots = asyncio.Semaphore(MAX_CONCURRENT_READS)
         try:
             async with asyncio.TaskGroup() as group:
-                for number, (state, reader) in enumerate(zip(self._states, readers, strict=True)):
+                for number, (state, reader) in enumerate(zip(states, readers, strict=True)):
                     group.create_task(self._read_database(state, reader, slots, number * START_PAUSE_SECONDS))
         finally:
             for reader in readers:
@@ -206,10 +209,11 @@ class LiveFleet:
             settings = self._load_settings()
         except ZddError as error:
             # The list of a dashboard that was started on a plan: its configuration is a row too.
-            self._states = [_DatabaseState(FleetDatabase("config.toml", "", error=error.title, hint=error.hint))]
+            databases: Iterable[FleetDatabase] = [FleetDatabase("config.toml", "", error=error.title, hint=error.hint)]
         else:
-            self._states = [_DatabaseState(database) for database in join_databases(settings.databases)]
+            databases = join_databases(settings.databases)
             self.colours = settings.colours
+        self._states = {database.name: _DatabaseState(database) for database in databases}
 
     async def _read_database(
         self, state: _DatabaseState, reader: "FleetReader", slots: asyncio.Semaphore, start_after: float
@@ -249,7 +253,7 @@ class LiveFleet:
 
     def _publish(self) -> None:
         self._is_publishing = False
-        states = self._states
+        states = self._states.values()
         unanswered = sum(state.error is not None for state in states)
         pending = sum(state.error is None and not state.rows for state in states)
         rows = [row for state in states for row in state.shown]
@@ -264,7 +268,7 @@ class LiveFleet:
     async def _open_release(self, row: FleetRow, request: int) -> StateSource:
         from zdd_tui.backends.store.fleet import FleetReader  # noqa: PLC0415  # slow: when needed
 
-        state = next((each for each in self._states if each.database.name == row.database), None)
+        state = self._states.get(row.database)
         if row.release_id is None or state is None:
             raise ZddError(f"{row.database} has no release to open", row.hint)
         reader = FleetReader(state.database)

@@ -271,11 +271,12 @@ class LeaseSession:
                 await self._monitor.refresh()
                 await self._evaluate_gates(fresh=True)  # a reading that is only old must not refuse the command
                 await self._require_checked_plan(command)
-            # Before the lock: a cluster that does not respond must not delay the record of a breach elsewhere.
+            # Before the lock: a slow cluster or a count of rows must not delay the record of a breach elsewhere.
             await require_same_objects(self._ctx.cluster_client, stored)
+            if command.kind is CommandKind.ROLLBACK:
+                await require_kept_rows(self._ctx)
             async with self._step_lock:
                 if command.kind is CommandKind.ROLLBACK:
-                    await require_kept_rows(self._ctx)
                     await self._stop_step_for_rollback(command)
                 await self._apply_command(stored, command)
         except Refused as refusal:

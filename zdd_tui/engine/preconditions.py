@@ -65,7 +65,9 @@ async def require_kept_rows(ctx: Context) -> None:
     Raises:
         Refused: rows have values that it could not keep.
     """
-    operations = plan_operations(ctx.plan) if isinstance(ctx.plan, BaseOperationsPlan) else ()
+    if not isinstance(ctx.plan, BaseOperationsPlan):
+        return
+    operations = await asyncio.to_thread(plan_operations, ctx.plan)  # parsing takes time: the lease is renewed
     if not any(each.rollback_losses for each in operations):
         return
     async with ctx.read_connection() as conn:

@@ -127,10 +127,7 @@ async def find_rows_without_old_side(
     # V3 deletes rows too, and the witness of the old table does not see that.
     only_recent = ctx.expand_contract_plan.change.kind == "column"
     result = await compare_since_verification(ctx, record, only_recent=only_recent, on_progress=on_progress)
-    await move_all_records(ctx)
-    keys: list[Key] = [each.key for each in result.differing]
-    async with ctx.read_connection() as conn:
-        sides = await store.read_open_sides(conn, ctx.store.release_id, keys)
+    sides = await _read_open_sides(ctx, result.differing)
     continuity = await check_continuity(ctx, record)
     lost = [
         each
@@ -165,10 +162,15 @@ async def find_rows_without_new_side(
 async def _without_new_side_alone(ctx: Context, differing: tuple[Disagreement, ...]) -> tuple[Disagreement, ...]:
     if not differing:
         return ()
+    sides = await _read_open_sides(ctx, differing)
+    return tuple(each for each in differing if sides.get(each.key) != frozenset({"new"}))
+
+
+async def _read_open_sides(ctx: Context, differing: tuple[Disagreement, ...]) -> dict[Key, frozenset[str]]:
+    """Which sides of the rows were written alone, by all records until now."""
     await move_all_records(ctx)
     async with ctx.read_connection() as conn:
-        sides = await store.read_open_sides(conn, ctx.store.release_id, [each.key for each in differing])
-    return tuple(each for each in differing if sides.get(each.key) != frozenset({"new"}))
+        return await store.read_open_sides(conn, ctx.store.release_id, [each.key for each in differing])
 
 
 async def _find_v3_marker(ctx: Context, record: ReleaseRecord) -> str | None:

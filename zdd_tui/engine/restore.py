@@ -77,8 +77,7 @@ async def restore_operation_trigger(ctx: Context, expected: SchemaObject, before
         _, shape = await read_trigger_definition(conn, expected.table, expected.name)
     statements = [*(before if shape else ()), function]
     if shape and json.loads(shape)[1] != trigger:
-        schema, _, table = expected.table.partition(".")
-        table = quote_qualified(schema, table)
+        table = _quote_plain(expected.table)
         statements += [
             f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE",
             f"DROP TRIGGER {quote_identifier(expected.name)} ON {table}",
@@ -95,8 +94,7 @@ async def restore_replaced_trigger(ctx: Context, expected: SchemaObject) -> None
     It is disabled and enabled in one transaction. That waits for the writers that may have used another function, and
     whoever asks whether the trigger was in force all the time sees that it was not (:func:`read_trigger_continuity`).
     """
-    schema, _, table = expected.table.partition(".")
-    disable = f"ALTER TABLE {quote_qualified(schema, table)} DISABLE TRIGGER {quote_identifier(expected.name)}"
+    disable = f"ALTER TABLE {_quote_plain(expected.table)} DISABLE TRIGGER {quote_identifier(expected.name)}"
     await restore_operation_trigger(ctx, expected, before=(disable,))
 
 
@@ -115,10 +113,15 @@ async def restore_definition(ctx: Context, expected: SchemaObject, key: str) -> 
         return False
     statements = [each for each in json.loads(expected.shape) if each]
     if digest and expected.kind == "view":
-        schema, _, view = key.partition(" ")[2].partition(".")
-        statements.insert(0, f"DROP VIEW {quote_qualified(schema, view)}")
+        statements.insert(0, f"DROP VIEW {_quote_plain(key.partition(' ')[2])}")
     await _run(ctx, statements)
     return True
+
+
+def _quote_plain(name: str) -> str:
+    """``schema.name``, which is no SQL, as SQL."""
+    schema, _, own = name.partition(".")
+    return quote_qualified(schema, own)
 
 
 async def _run(ctx: Context, statements: Iterable[str]) -> None:

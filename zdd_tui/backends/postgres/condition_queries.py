@@ -15,7 +15,7 @@ from zdd_tui.model.ddl.lint import created_objects, down_source_columns, up_sour
 from zdd_tui.model.ddl.names import archived_name
 from zdd_tui.model.operations.relied_objects import ReliedObjectsOfPlan
 from zdd_tui.model.plan.base import Plan
-from zdd_tui.model.release.condition_findings import DatabaseFacts, SchemaObject, TriggerFacts
+from zdd_tui.model.release.condition_findings import DatabaseFacts, SchemaObject, TriggerFacts, plain_name
 from zdd_tui.model.sql import quote_qualified
 
 RECENT_SECONDS = 15.0
@@ -141,7 +141,7 @@ async def read_operation_facts(conn: Connection, release_id: int, relied: Relied
     indexed = [names[each.table] for each in relied.indexes if each.table in names]
     family = [row["name"] for row in await conn.fetch(_DESCENDANTS, indexed)] if indexed else []
     facts = await _read_facts(conn, release_id, {*names.values(), *family}, relied.triggers, with_expressions=False)
-    plain = {name: _plain(qualified) for name, qualified in names.items()}
+    plain = {name: plain_name(qualified) for name, qualified in names.items()}
     definitions = {}
     if relied.functions or relied.views:
         views = [plain[each] for each in relied.views if each in plain]
@@ -266,15 +266,15 @@ async def _read_facts(
         await conn.execute("SET LOCAL search_path = pg_catalog")  # types and names then read the same for every role
         raw = json.loads(await conn.fetchval(_FACTS, release_id, list(tables), list(triggers)))
     objects = [
-        SchemaObject("column", f"{oid}.{number}", name, _plain(table), shape)
+        SchemaObject("column", f"{oid}.{number}", name, plain_name(table), shape)
         for oid, number, name, table, shape in raw["columns"]
     ]
     objects += [
-        SchemaObject("constraint", f"{table}.{name}", name, _plain(table), shape(*digests), valid)
+        SchemaObject("constraint", f"{table}.{name}", name, plain_name(table), shape(*digests), valid)
         for name, table, valid, *digests in raw["constraints"]
     ]
     objects += [
-        SchemaObject("index", name, _plain(name).rpartition(".")[2], _plain(table), shape(*digests), valid)
+        SchemaObject("index", name, plain_name(name).rpartition(".")[2], plain_name(table), shape(*digests), valid)
         for name, table, valid, *digests in raw["indexes"]
     ]
     return DatabaseFacts(
@@ -292,9 +292,9 @@ def select_baseline(relied: ReliedObjects, facts: DatabaseFacts, *, with_indexes
     Args:
         with_indexes: the plan's indexes are built.
     """
-    old, new = _plain(relied.old_table), _plain(relied.new_table)
-    own_tables = {_plain(table) for table in relied.own_tables}
-    indexes = {_plain(name) for name in relied.indexes} if with_indexes else set()
+    old, new = plain_name(relied.old_table), plain_name(relied.new_table)
+    own_tables = {plain_name(table) for table in relied.own_tables}
+    indexes = {plain_name(name) for name in relied.indexes} if with_indexes else set()
     chosen = []
     for each in facts.objects:
         if each.kind == "column":
@@ -306,14 +306,14 @@ def select_baseline(relied: ReliedObjects, facts: DatabaseFacts, *, with_indexes
         elif each.kind == "constraint":
             if each.table in own_tables or (each.table == old and each.name in relied.constraints):
                 chosen.append(each)
-        elif each.table in own_tables or _plain(each.key) in indexes:
+        elif each.table in own_tables or plain_name(each.key) in indexes:
             chosen.append(each)
     return chosen
 
 
 def find_missing(relied: ReliedObjects, facts: DatabaseFacts, *, with_indexes: bool) -> list[str]:
     """The objects that the release relies on and that do not exist: somebody was faster than the first reading."""
-    old, new = _plain(relied.old_table), _plain(relied.new_table)
+    old, new = plain_name(relied.old_table), plain_name(relied.new_table)
     present = {(each.kind, each.table, each.name) for each in facts.objects}
     wanted = [("column", new, name) for name in relied.new_columns]
     wanted += [("column", old, name) for name in relied.old_columns]
@@ -322,15 +322,17 @@ def find_missing(relied: ReliedObjects, facts: DatabaseFacts, *, with_indexes: b
         f"{kind} {name} of {table} is missing" for kind, table, name in wanted if (kind, table, name) not in present
     ]
     if with_indexes:
-        indexes = {_plain(each.key) for each in facts.objects if each.kind == "index"}
-        missing += [f"index {_plain(name)} is missing" for name in relied.indexes if _plain(name) not in indexes]
+        indexes = {plain_name(each.key) for each in facts.objects if each.kind == "index"}
+        missing += [
+            f"index {plain_name(name)} is missing" for name in relied.indexes if plain_name(name) not in indexes
+        ]
     return missing
 
 
 def has_planned_indexes(relied: ReliedObjects, baseline: Iterable[SchemaObject]) -> bool:
     """Whether a baseline was taken after the plan's indexes were built. A new table has others from the start."""
-    noted = {_plain(each.key) for each in baseline if each.kind == "index"}
-    return {_plain(name) for name in relied.indexes} <= noted
+    noted = {plain_name(each.key) for each in baseline if each.kind == "index"}
+    return {plain_name(name) for name in relied.indexes} <= noted
 
 
 async def find_schema_changer(conn: Connection, words: Sequence[str]) -> str:
@@ -346,7 +348,3 @@ async def find_schema_changer(conn: Connection, words: Sequence[str]) -> str:
     if await conn.fetchval(_HIDDEN_QUERIES):
         return "by whom is unknown: the agent's role may not see the statements of other roles"
     return "by whom is unknown: PostgreSQL does not record it, and no session's last statement names it"
-
-
-def _plain(quoted: str) -> str:
-    return quoted.replace('"', "")

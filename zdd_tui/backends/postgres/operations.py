@@ -46,6 +46,21 @@ async def with_settings(conn: Connection, step: OperationStep) -> AsyncIterator[
         yield
 
 
+@asynccontextmanager
+async def _reading(conn: Connection, operation: Operation, seconds: float | None = None) -> AsyncIterator[None]:
+    """A transaction that only reads, in which names are looked up as the migration says.
+
+    Args:
+        seconds: until a statement is cancelled; None for the server's own limit.
+    """
+    async with conn.transaction(readonly=True):
+        if seconds is not None:
+            await conn.execute(f"SET LOCAL statement_timeout = {max(1, round(seconds * 1000))}")
+        for setting in operation.settings:
+            await conn.execute(setting)
+        yield
+
+
 def in_settings(step: OperationStep, statements: tuple[str, ...]) -> tuple[str, ...]:
     """The statements of a transaction in which names are looked up as the migration says."""
     return (*step.settings, *statements, "RESET ROLE") if step.settings else statements
@@ -299,9 +314,7 @@ async def read_notes(conn: Connection, operations: Iterable[Operation]) -> list[
     found = []
     for operation in operations:
         if operation.notes:
-            async with conn.transaction(readonly=True):
-                for setting in operation.settings:
-                    await conn.execute(setting)
+            async with _reading(conn, operation):
                 for query in operation.notes:
                     found += [f"note: {row[0]}" for row in await _read_problems(conn, query)]
     return found
@@ -363,10 +376,7 @@ async def _count(
     seconds: float = MAX_COUNT_SECONDS,
 ) -> int | None:
     try:
-        async with conn.transaction(readonly=True):
-            await conn.execute(f"SET LOCAL statement_timeout = {max(1, round(seconds * 1000))}")
-            for setting in operation.settings:
-                await conn.execute(setting)
+        async with _reading(conn, operation, seconds):
             query = violation.query if isinstance(violation, Violation) else await _orphans_query(conn, violation)
             return int(await conn.fetchval(query) or 0) if query else 0
     except _NO_SUCH_OBJECT:
@@ -384,10 +394,7 @@ async def _read_sample(
     if not (isinstance(violation, Violation) and violation.sample):
         return ""
     try:
-        async with conn.transaction(readonly=True):
-            await conn.execute(f"SET LOCAL statement_timeout = {round(seconds * 1000)}")
-            for setting in operation.settings:
-                await conn.execute(setting)
+        async with _reading(conn, operation, seconds):
             return f" ({await conn.fetchval(violation.sample)})"
     except asyncpg.QueryCanceledError:
         return ""

@@ -34,7 +34,7 @@ SELECT c.oid::int8, n.nspname::text, c.relname::text,
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)
 """
 
-_INDEX_FACTS = """,
+_INDEX_FACTS = """
 family AS (SELECT oid FROM start UNION SELECT i.inhrelid FROM family f JOIN pg_inherits i ON i.inhparent = f.oid)
 SELECT n.nspname::text AS schema, t.relname::text AS name, i.indisunique AS is_unique,
   (SELECT coalesce(array_agg(a.attname::text), '{}') FROM unnest(i.indkey[0:i.indnkeyatts - 1]) AS k (number)
@@ -45,15 +45,16 @@ SELECT n.nspname::text AS schema, t.relname::text AS name, i.indisunique AS is_u
 FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace
 WHERE i.indexrelid = (SELECT oid FROM start)
 """
+"""The rest of a statement that begins with the CTE ``start`` of the index's oid."""
 
 _INDEX = f"""
-WITH RECURSIVE start AS (SELECT to_regclass($1)::oid AS oid){_INDEX_FACTS}
+WITH RECURSIVE start AS (SELECT to_regclass($1)::oid AS oid),{_INDEX_FACTS}
 """
 
 _CONSTRAINT = f"""
 WITH RECURSIVE start AS (
   SELECT conindid AS oid FROM pg_constraint
-  WHERE conrelid = to_regclass($1) AND conname = $2 AND contype IN ('p', 'u', 'x')){_INDEX_FACTS}
+  WHERE conrelid = to_regclass($1) AND conname = $2 AND contype IN ('p', 'u', 'x')),{_INDEX_FACTS}
 """
 
 _ROUTINE = """

@@ -208,19 +208,15 @@ class ConfirmScreen(ConfirmDialog):
 
     def _take_reading(self, board: DashboardState, context: RenderContext) -> None:
         """Takes what was not read yet when the dialog was opened; what was read then stays what is confirmed."""
-        expected = board.build_precondition()
-        if expected is None or (self.expected is not None and not _has_more(expected, self.expected)):
-            if self.expected is None:
-                self._last_shown = board, context
-                self._draw()  # why it is not read yet
+        before, expected = self.expected, board.build_precondition()
+        if before is not None and (expected is None or not _has_more(expected, before)):
             return
-        is_first, self.expected = self.expected is None, expected
-        self._last_shown = board, context
-        if is_first:
+        self.expected, self._last_shown = expected, (board, context)
+        if before is None and expected is not None:
             self._refusal = disabled_reason(board, context, self.kind)
             self._request_history()
             self.call_after_refresh(self._set_ready)
-        self._draw()
+        self._draw()  # also without a reading: why there is none
 
     def _find_conflict(self, board: DashboardState, context: RenderContext) -> str:
         if self._refusal:

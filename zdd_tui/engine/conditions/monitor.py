@@ -24,14 +24,7 @@ from zdd_tui.backends.redis_changes import find_flag_writer
 from zdd_tui.backends.store.conditions import load_baseline, save_baseline, save_conditions
 from zdd_tui.engine.conditions.comparison import RowComparison, describe_written_rows
 from zdd_tui.engine.conditions.operations import KINDS, MadeObjects, describe_missed_rows
-from zdd_tui.engine.conditions.sources import (
-    DatabaseSource,
-    FlagSource,
-    KubernetesSource,
-    SourceState,
-    System,
-    system_of,
-)
+from zdd_tui.engine.conditions.sources import DatabaseSource, FlagSource, KubernetesSource, SourceState
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.restore import restore_flag, restore_trigger
 from zdd_tui.engine.runner import ReleaseHolder
@@ -48,7 +41,9 @@ from zdd_tui.model.release.condition import (
     ConditionKind,
     ConditionReading,
     ConditionStatus,
+    System,
     recheck_reading,
+    system_of,
     unmet_readings,
 )
 from zdd_tui.model.release.condition_findings import (
@@ -268,9 +263,9 @@ class ConditionMonitor:
 
     def _evaluate(self, condition: Condition, unknown_after: float) -> Evaluation | None:
         """None: the facts are not new enough, or the release has gone on; the last status stays."""
-        observation, now = self._observation(condition), time.monotonic()
         if not self._is_required(condition):
             return None
+        observation, now = self._observation(condition), time.monotonic()
         if observation.error:
             if now - observation.failed_at < unknown_after:
                 return None
@@ -532,13 +527,12 @@ class ConditionMonitor:
                 async with asyncio.timeout(RESTORE_TIMEOUT):
                     if condition.kind is ConditionKind.FLAG:
                         restored = await restore_flag(self._ctx, condition)
-                    elif condition.kind in KINDS:
-                        assert self._database.facts.value is not None, "the breach was found in it"
-                        restored = await self._objects.restore(condition, self._database.facts.value)
                     else:
-                        assert self._database.facts.value is not None, "the breach was found in it"
-                        restored = await restore_trigger(self._ctx, condition)
-                        restored = restored or await self._objects.restore(condition, self._database.facts.value)
+                        facts = self._database.facts.value
+                        assert facts is not None, "the breach was found in it"
+                        is_trigger = condition.kind is ConditionKind.TRIGGER
+                        restored = is_trigger and await restore_trigger(self._ctx, condition)
+                        restored = restored or await self._objects.restore(condition, facts)
             except StaleEpoch:
                 raise
             except (TimeoutError, BackendError, StepFailed) as error:

@@ -23,6 +23,7 @@ from zdd_tui.model.release.condition_findings import (
     find_changed_object,
     find_object,
     find_stopped_trigger,
+    plain_name,
 )
 
 KINDS = (ConditionKind.OBJECT, ConditionKind.OBJECT_TRIGGER, ConditionKind.OBJECT_DEFINITION)
@@ -72,7 +73,7 @@ class MadeObjects:
             async with self._ctx.read_connection() as conn:
                 if condition.kind is ConditionKind.TRIGGER:
                     there = (each.table for each in facts.triggers if each.name == condition.subject)
-                    table = next(there, "").replace('"', "")
+                    table = plain_name(next(there, ""))
                 if condition.kind in (ConditionKind.TRIGGER, ConditionKind.OBJECT_TRIGGER):
                     digest, shape = await read_trigger_definition(conn, table, condition.subject)
                 else:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from enum import Enum, auto
 from http import HTTPStatus
 from typing import Generic, TypeVar
 
@@ -27,7 +26,6 @@ from zdd_tui.model.operations.relied_objects import ReliedObjectsOfPlan, relied_
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.plan.strategies import BlueGreenPlan
-from zdd_tui.model.release.condition import ConditionKind
 from zdd_tui.model.release.condition_findings import DatabaseFacts, DeploymentFacts
 from zdd_tui.model.workload.second_deployment import ServiceView, project_service
 
@@ -38,24 +36,6 @@ READ_INTERVAL = 1.0
 
 READ_TIMEOUT = 5.0
 """Seconds for one reading of a system."""
-
-
-class System(Enum):
-    """What is read by itself: one that does not respond delays no condition of another."""
-
-    POSTGRESQL = auto()
-    KUBERNETES = auto()
-    REDIS = auto()
-
-
-def system_of(kind: ConditionKind) -> System:
-    """Where conditions of that kind are observed."""
-    match kind:
-        case ConditionKind.IMAGE | ConditionKind.PODS | ConditionKind.WEIGHT | ConditionKind.SELECTOR:
-            return System.KUBERNETES
-        case ConditionKind.FLAG:
-            return System.REDIS
-    return System.POSTGRESQL
 
 
 @dataclass(slots=True)

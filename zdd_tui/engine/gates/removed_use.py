@@ -47,12 +47,15 @@ async def evaluate_removed_unused(ctx: Context, record: ReleaseRecord) -> GateRe
     max_age = plan.gates.max_age + READ_INTERVAL
     if (known := ctx.removed_use.get(key, max_age)) is not None:
         return known
-    began_at, seconds = time.monotonic(), READ_INTERVAL
-    result = Verdict.UNKNOWN, "no result in time; the next reading follows"  # where the reading is cancelled
+    ctx.removed_use.expire()  # what was known before must not come back where this reading fails
+    began_at = time.monotonic()
     try:
         result, seconds = await _read_result(ctx, plan, since, Phase(following.name))
-    finally:
-        ctx.removed_use.put(key, result, began_at, min(seconds, READ_INTERVAL))
+    except asyncio.CancelledError:
+        late = Verdict.UNKNOWN, "no result in time; the next reading follows"
+        ctx.removed_use.put(key, late, began_at, READ_INTERVAL)
+        raise
+    ctx.removed_use.put(key, result, began_at, min(seconds, READ_INTERVAL))
     report_age(0.0, max_age)
     return result
 

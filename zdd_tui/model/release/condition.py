@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 
 from zdd_tui.model.errors import HINT_PREFIX
 
@@ -24,6 +24,24 @@ class ConditionKind(StrEnum):
     OBJECT = "object"
     OBJECT_TRIGGER = "object-trigger"
     OBJECT_DEFINITION = "object-definition"
+
+
+class System(Enum):
+    """What is read by itself: one that does not respond delays no condition of another."""
+
+    POSTGRESQL = auto()
+    KUBERNETES = auto()
+    REDIS = auto()
+
+
+def system_of(kind: ConditionKind) -> System:
+    """Where conditions of that kind are observed."""
+    match kind:
+        case ConditionKind.IMAGE | ConditionKind.PODS | ConditionKind.WEIGHT | ConditionKind.SELECTOR:
+            return System.KUBERNETES
+        case ConditionKind.FLAG:
+            return System.REDIS
+    return System.POSTGRESQL
 
 
 class ConditionStatus(StrEnum):

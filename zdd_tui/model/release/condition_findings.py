@@ -256,6 +256,11 @@ class DatabaseFacts:
     definitions: Mapping[str, str] = field(default_factory=dict)
 
 
+def plain_name(sql: str) -> str:
+    """A name of SQL without its quotation marks, as tables are named in facts and findings."""
+    return sql.replace('"', "")
+
+
 def find_disabled_trigger(
     condition: Condition, facts: DatabaseFacts, expected: SchemaObject | None = None
 ) -> ConditionFinding | None:
@@ -351,7 +356,7 @@ def find_object(condition: Condition, facts: DatabaseFacts) -> SchemaObject | No
     for each in facts.objects:
         if each.kind != kind:
             continue
-        if kind == "index" and each.key.replace('"', "") == condition.subject:
+        if kind == "index" and plain_name(each.key) == condition.subject:
             return each
         if kind != "index" and (each.table, each.name) == (table, condition.subject):
             return each
@@ -427,7 +432,7 @@ def find_stopped_trigger(
         expected: as it was after the step that made it.
     """
     table = facts.names.get(condition.table, "")
-    there = tuple(each for each in facts.triggers if each.table.replace('"', "") == table)
+    there = tuple(each for each in facts.triggers if plain_name(each.table) == table)
     return find_disabled_trigger(condition, replace(facts, triggers=there), expected)
 
 

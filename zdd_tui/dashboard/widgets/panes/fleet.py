@@ -49,10 +49,14 @@ class FleetCellContext(NamedTuple):
         at = None if row.release_id is None or row.has_ended else self.answered_at(row.database)
         return None if at is None else max(0.0, self.wall - at)
 
+    def silence(self, row: FleetRow) -> float | None:
+        """As :meth:`data_age`, once the reading is old; None before."""
+        age = self.data_age(row)
+        return None if age is None or is_current(age) else age
+
     def is_old(self, row: FleetRow) -> bool:
         """Its values were so, and need not be so now."""
-        age = self.data_age(row)
-        return row.is_last_known or (age is not None and not is_current(age))
+        return row.is_last_known or self.silence(row) is not None
 
 
 _NORMAL = TextStyle.NORMAL
@@ -371,8 +375,8 @@ def _since_text(row: FleetRow, context: FleetCellContext) -> str:
 
 def _waits_text(row: FleetRow, context: FleetCellContext) -> str:
     """Whom or what it waits for; of an old row when it was read comes first."""
-    age = context.data_age(row)
-    read = f"{format_age(age)} ago" if age is not None and not is_current(age) else ""
+    silence = context.silence(row)
+    read = "" if silence is None else f"{format_age(silence)} ago"
     return ": ".join(filter(None, (read, row.waits_for)))
 
 

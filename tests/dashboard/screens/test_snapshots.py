@@ -41,6 +41,7 @@ DIALOGS = {
     "backfill-alone": ("backfill", "tab tab z"),
     "guard-alone": ("guard-backfill", "tab tab tab z"),
     "events-alone": ("backfill", "tab tab tab tab z"),
+    "columns": ("gates", "tab c down space down down"),
     "details": ("failed", "e"),
     "details-stale": ("stale", "e"),
     "details-guard": ("guard-backwards", "e"),

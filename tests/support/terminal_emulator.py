@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import signal
 import struct
 import subprocess
 import termios
@@ -12,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import pyte
 
-TIMEOUT = 90.0
+TIMEOUT = 10.0
 """Seconds that anything may take on a machine that does much else."""
 
 
@@ -59,6 +60,12 @@ class Emulator:
     def press(self, keys: str) -> None:
         """Types; what a key sends stands in the text, such as a carriage return for Enter."""
         os.write(self.master, keys.encode())
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Gives the terminal another size, and tells the program, which has no controlling terminal."""
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self._screen.resize(rows, columns)
+        self.process.send_signal(signal.SIGWINCH)
 
     async def type_all(self, keys: str) -> None:
         """Types more than the terminal takes at once."""

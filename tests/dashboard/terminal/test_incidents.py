@@ -148,7 +148,7 @@ async def show_moving_rules(desk: Desk) -> None:
         ("1 fail", errors(verdict=Verdict.FAIL, value=0.9, action_taken="rollback")),
     ):
         desk.show(changed(start, guard=(reading,)))
-        titles.add(guard_rows(await desk.terminal.wait_for(f"4:guard · {heading}", "RULE"))[0])
+        titles.add(guard_rows(await desk.terminal.wait_for(f"4:guard · {heading}", "RULE", "AGE  │"))[0])
     assert len(titles) == 1, titles
 
 
@@ -157,10 +157,13 @@ async def show_more_rules_than_fit(desk: Desk) -> None:
     readings = tuple(errors(rule=f"rule-{number}") for number in range(9))
     start = with_rules(guard_situations()["guard-backfill"], *(each.rule for each in readings))
     desk.show(changed(start, guard=readings))
-    text = await desk.terminal.wait_for("4:guard · all 9 pass", "rule-0")
-    visible = sum("rule-" in row for row in guard_rows(text))
-    assert 0 < visible < 9
-    assert f" {9 - visible} hidden" in text
+    await desk.terminal.wait_for("4:guard · all 9 pass", "hidden")
+
+    def counts_the_hidden(text: str) -> bool:
+        visible = sum("rule-" in row for row in guard_rows(text))
+        return 0 < visible < 9 and f" {9 - visible} hidden" in text
+
+    await desk.terminal.wait_until(counts_the_hidden, "9 rules, the hidden ones counted")
 
 
 async def test_messages_end_with_their_cause_and_scrolled_events_return(tmp_path: Path) -> None:

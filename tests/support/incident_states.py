@@ -236,7 +236,11 @@ def _stopped_paused() -> DashboardState:
 def _region_not_started() -> DashboardState:
     """The second region has V1's pods, and its database has no release of the plan."""
     plan = replace(
-        PLAN, region="us 2/2", region_names=("eu", "us"), database="zdd@db-us.shop:5432/shop", agent_command="zdd agent x"
+        PLAN,
+        region="us 2/2",
+        region_names=("eu", "us"),
+        database="zdd@db-us.shop:5432/shop",
+        agent_command="zdd agent x",
     )
     absent = "db-us.shop:5432/shop has no release users-full-name"
     pods = [pod(f"5c9b8d7f6c-{tail}", "1", PodState.SERVING) for tail in ("aaaaa", "bbbbb", "ccccc", "ddddd")]

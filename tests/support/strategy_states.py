@@ -359,7 +359,11 @@ MIGRATION = (
 def _operations() -> DashboardState:
     """A migration without a rollout: one table is filled, the second one is being filled, the third one waits."""
     plan = replace(
-        plan_of("expand-contract", "orders-public-id"), target="schema only", cluster="", has_workload=False, new_image=""
+        plan_of("expand-contract", "orders-public-id"),
+        target="schema only",
+        cluster="",
+        has_workload=False,
+        new_image="",
     )
     strategy = build_operations(
         SchemaPlan.model_validate(

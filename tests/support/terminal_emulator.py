@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import pyte
 
-TIMEOUT = 10.0
+TIMEOUT = 90.0
 """Seconds that anything may take on a machine that does much else."""
 
 

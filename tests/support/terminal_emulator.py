@@ -24,6 +24,8 @@ class Emulator:
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
         self._read_available = asyncio.Event()
+        self._is_closed = False
+        """No more output can come."""
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         unsized = {name: value for name, value in env.items() if name not in ("COLUMNS", "LINES")}
@@ -54,6 +56,7 @@ class Emulator:
         if data:
             self._stream.feed(data)
         else:
+            self._is_closed = True
             asyncio.get_running_loop().remove_reader(self.master)
         self._read_available.set()
 
@@ -89,6 +92,7 @@ class Emulator:
         try:
             async with asyncio.timeout(seconds):
                 while not is_reached(text := self.text):
+                    assert not self._is_closed, f"the program has ended without: {description}\n{self.text}"
                     self._read_available.clear()
                     await self._read_available.wait()
         except TimeoutError:

@@ -48,7 +48,7 @@ async def test_the_tour_leads_through_a_release_by_the_keys_that_it_names(tmp_pa
         await look_at(terminal, "G", "gates of expand")
         await advance(terminal, "dual-write", "users-api:2")
         await terminal.wait_for("TOUR 3 of 6", "Dual-write rolls out version 2")
-            await advance(terminal, "backfill", "UPDATE")
+        await advance(terminal, "backfill", "UPDATE")
         await terminal.wait_for("TOUR 4 of 6", "p pauses it")
         terminal.press("p")
         await terminal.wait_for("‖ PAUSED", "✔ Paused")

@@ -1,0 +1,45 @@
+"""When an application under test has nothing left to do, read from its event loop.
+
+Textual's pilot guesses it from the process's CPU: it sleeps 20 ms until one such time used less than 1 ms, twice for
+each key. That is most of the time of a test of a screen, and on a busy machine a process that gets no CPU looks idle.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import textual.app
+import textual.pilot
+
+SOON = 0.02
+"""Seconds within which a timer counts as work to do, as long as Textual's pilot waits."""
+
+
+async def wait_for_idle(min_sleep: float = 0.0, max_sleep: float = 1.0) -> None:
+    """Waits until no callback of the loop is ready, and no timer is due soon.
+
+    Args:
+        min_sleep: not used; it is Textual's.
+        max_sleep: seconds after which it returns in any case.
+    """
+    loop: Any = asyncio.get_running_loop()
+    end = loop.time() + max_sleep
+    while (now := loop.time()) < end:
+        await asyncio.sleep(0)
+        if loop._ready:
+            continue
+        due = min((timer.when() for timer in loop._scheduled if not timer.cancelled()), default=end)
+        if due > now + SOON:
+            return
+        await asyncio.sleep(max(0.0, due - now))
+
+
+@contextmanager
+def idle_by_loop() -> Iterator[None]:
+    """The pilot waits so."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(textual.pilot, "wait_for_idle", wait_for_idle)
+        patch.setattr(textual.app, "wait_for_idle", wait_for_idle)
+        yield

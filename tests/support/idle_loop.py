@@ -15,17 +15,14 @@ import textual.pilot
 
 SOON = 0.02
 """Seconds within which a timer counts as work to do, as long as Textual's pilot waits."""
+LONGEST_WAIT = 10.0
+"""Seconds. Textual's second is too short for a key and its effect on a machine that does much else."""
 
 
-async def wait_for_idle(min_sleep: float = 0.0, max_sleep: float = 1.0) -> None:
-    """Waits until no callback of the loop is ready, and no timer is due soon.
-
-    Args:
-        min_sleep: not used; it is Textual's.
-        max_sleep: seconds after which it returns in any case.
-    """
+async def wait_for_idle(_min_sleep: float = 0.0, _max_sleep: float = 0.0) -> None:
+    """Waits until no callback of the loop is ready, and no timer is due soon. The arguments are Textual's."""
     loop: Any = asyncio.get_running_loop()
-    end = loop.time() + max_sleep
+    end = loop.time() + LONGEST_WAIT
     while (now := loop.time()) < end:
         await asyncio.sleep(0)
         if loop._ready:

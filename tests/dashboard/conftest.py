@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from textual.notifications import Notification
 from textual.pilot import Pilot
 
-from tests.support.idle_loop import idle_by_loop
+from tests.support.quick_screens import quick_screens
 from tests.support.screen_text import screen_text
 from zdd_tui.dashboard.terminal.ascii import ASCII_REPLACEMENTS, to_ascii
 
@@ -25,8 +25,8 @@ IN_ASCII = "-80x24"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _pilot_reads_the_loop() -> Iterator[None]:
-    with idle_by_loop():
+def _quick_screens() -> Iterator[None]:
+    with quick_screens():
         yield
 
 

@@ -1,17 +1,20 @@
-"""When an application under test has nothing left to do, read from its event loop.
+"""Tests of screens wait no longer than the application works, and parse a style sheet once.
 
-Textual's pilot guesses it from the process's CPU: it sleeps 20 ms until one such time used less than 1 ms, twice for
-each key. That is most of the time of a test of a screen, and on a busy machine a process that gets no CPU looks idle.
+Textual's pilot guesses from the process's CPU when an application has nothing left to do: it sleeps 20 ms until one
+such time used less than 1 ms, twice for each key. That is most of the time of a test of a screen, and on a busy machine
+a process that gets no CPU looks idle. Here it is read from the event loop.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import textual.app
 import textual.pilot
+from textual.css.model import RuleSet
+from textual.css.stylesheet import Stylesheet
 
 SOON = 0.02
 """Seconds within which a timer counts as work to do, as long as Textual's pilot waits."""
@@ -33,10 +36,23 @@ async def wait_for_idle(_min_sleep: float = 0.0, _max_sleep: float = 0.0) -> Non
         await asyncio.sleep(max(0.0, due - now))
 
 
+def share_rules(parse: Callable[..., list[RuleSet]]) -> Callable[..., list[RuleSet]]:
+    """As each style sheet does by itself for its own rules."""
+    parsed: dict[Any, list[RuleSet]] = {}
+
+    def parse_once(sheet: Stylesheet, css: str, **options: Any) -> list[RuleSet]:
+        key = (css, frozenset(sheet._variables.items()), frozenset(options.items()))
+        if key not in parsed:
+            parsed[key] = parse(sheet, css, **options)
+        return parsed[key]
+
+    return parse_once
+
+
 @contextmanager
-def idle_by_loop() -> Iterator[None]:
-    """The pilot waits so."""
+def quick_screens() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(textual.pilot, "wait_for_idle", wait_for_idle)
         patch.setattr(textual.app, "wait_for_idle", wait_for_idle)
+        patch.setattr(Stylesheet, "_parse_rules", share_rules(Stylesheet._parse_rules))
         yield

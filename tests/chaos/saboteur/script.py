@@ -65,7 +65,6 @@ class Size:
 
 SIZES = {
     "short": Size(300, 20, (1, 2), 75, replicas=1, soaks=(200, 400)),
-    "dense": Size(300, 20, (3, 4), 110, replicas=1, soaks=(200, 400)),
     "long": Size(1500, 40, (2, 5), 180, replicas=2, soaks=(200, 1000, 2000)),
 }
 

@@ -149,8 +149,8 @@ async def read_past_gates(terminal: Emulator) -> None:
         ("21-40 of", "every serving pod is V2"),
         ("41-60 of", "no writer writes only"),  # it was checked in each phase since
     ):
-        text = await terminal.wait_for(page, gate, "Tab this phase")
-        assert re.search(rf"✔ passed  {gate}.* checked at \d\d:\d\d:\d\d, ", text), text
+        past = re.compile(rf"(?s)✔ passed  {gate}[^\n]* checked at \d\d:\d\d:\d\d, .*Tab this phase.*{page}")
+        text = await terminal.wait_until(lambda text, past=past: bool(past.search(text)), past.pattern)
         assert "no record" not in text
         terminal.press("\x1b[6~")  # Page down
     terminal.press("q")
@@ -186,16 +186,21 @@ def require_reason(env: Environment) -> Environment:
     return env
 
 
+def one_line(text: str) -> str:
+    """A text of the screen wherever its lines are broken."""
+    return " ".join(text.split())
+
+
 async def read_the_same_answer_as_on_the_command_line(terminal: Emulator, env: Environment) -> None:
     """Why a release that has ended takes no command, and what begins another."""
     terminal.press("a")
-    refused = await terminal.wait_for("advance refused: ")
+    answer = f"release {NAME} has ended: it is rolled back (to begin another: zdd agent --new PLAN)"
+    await terminal.wait_until(lambda text: f"advance refused: {answer}" in one_line(text), answer)
     argv = [sys.executable, "-m", "zdd_tui", "advance", str(env.plan_file)]
     process = await asyncio.create_subprocess_exec(*argv, env=env.environ, stderr=asyncio.subprocess.PIPE)
     text = (await process.communicate())[1].decode()
-    for answer in (refused, text):
-        assert f"release {NAME} has ended: it is rolled back" in answer
-        assert "to begin another: zdd agent --new" in " ".join(answer.split())
+    assert f"release {NAME} has ended: it is rolled back" in text
+    assert f"to begin another: zdd agent --new {env.plan_file}" in text
 
 
 @pytest.mark.timeout(600)
@@ -215,15 +220,20 @@ async def test_a_rollback_by_keys(tmp_path: Path) -> None:
         began = time.monotonic()
         terminal.press(ENTER)
         await wait_until_running(terminal, "rollback")
-        done = await terminal.wait_for("◀ ROLLED BACK", "every step is undone", "agent not needed", without="STALE")
+        headline = re.compile(r"every step is undone, in ([\d.]+)s, triggered by (\S+).*: orders fail")
+        done = await terminal.wait_until(
+            lambda text: bool(headline.search(one_line(text))) and "agent not needed" in text and "STALE" not in text,
+            headline.pattern,
+        )
+        assert "◀ ROLLED BACK" in done
         assert "R rollback" not in done
         record = await read_record(store)
         assert record.finished_at is not None
-        headline = re.search(r"every step is undone, in ([\d.]+)s, triggered by (\S+): orders\s+fail", done)
-        assert headline is not None, done
+        found = headline.search(one_line(done))
+        assert found is not None
         # Its own duration, which is shorter than the release's.
-        assert float(headline[1]) < min(time.monotonic() - began, record.finished_at - record.created_at), done
-        assert headline[2].startswith(str(this_actor())), done
+        assert float(found[1]) < min(time.monotonic() - began, record.finished_at - record.created_at), done
+        assert found[2].startswith(str(this_actor())), done
         await read_the_same_answer_as_on_the_command_line(terminal, env)
         terminal.press("q")
         assert await terminal.wait_for_exit() == 0

@@ -9,13 +9,13 @@ from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, 
 from zdd_tui.dashboard.screens.details.log import LogScreen, log_line, log_status_line
 from zdd_tui.dashboard.screens.details.yaml import YamlScreen
 from zdd_tui.dashboard.state import Clock, DashboardState, RenderContext, StateSource
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, fit, format_age, sanitize, truncate
-from zdd_tui.dashboard.widgets.panes.pod_rows import POD_GLYPHS
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, dim, fit, format_age, sanitize, truncate
+from zdd_tui.dashboard.widgets.panes.pod_rows import POD_GLYPHS, cluster_time, is_old
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.json_access import JsonObject, get_bool, get_number, get_object, get_objects, get_text
 from zdd_tui.model.json_access import get_timestamp as seconds_of
 from zdd_tui.model.queries import LogQuery, LogTail, ObjectDetail, ObjectQuery
-from zdd_tui.model.release.claims import uncounted_seconds
+from zdd_tui.model.release.claims import format_silence, uncounted_seconds
 from zdd_tui.model.workload.rollout import EventView
 
 LOG_TAIL_LINES = 200
@@ -77,17 +77,23 @@ class PodScreen(DetailScreen):
 
 def pod_board_lines(board: DashboardState, name: str, context: RenderContext, formatter: TextFormatter) -> list[Line]:
     """A pod by the dashboard's state, while there is no result of the API."""
-    for snapshot in board.workloads:
-        stopped = uncounted_seconds(board.workload.age(context.now) or 0.0)
-        now = context.wall - stopped + snapshot.clock_skew
-        for pod in (*snapshot.pods, *snapshot.gone):
-            if pod.name == name:
-                glyph, style = POD_GLYPHS[pod.state]
-                age = "" if pod.created_at is None else f"  {format_age(now - pod.created_at)} old"
-                lines: list[Line] = [(), ((f"{glyph} {pod.state}", style), (age, TextStyle.NORMAL))]
-                lines += formatter(f"image {pod.image}  node {pod.node or '-'}  {count_noun(pod.restarts, 'restart')}")
-                return lines + (formatter(pod.reason, TextStyle.WARN) if pod.reason else [])
-    return []
+    watch = board.watch_of_pod(name)
+    pods = (*watch.value.pods, *watch.value.gone) if watch.value is not None else ()
+    pod = next((each for each in pods if each.name == name), None)
+    if pod is None:
+        return []
+    glyph, style = POD_GLYPHS[pod.state]
+    age = "" if pod.created_at is None else f"  {format_age(cluster_time(watch, context) - pod.created_at)} old"
+    lines: list[Line] = [(), ((f"{glyph} {pod.state}", style), (age, TextStyle.NORMAL))]
+    lines += formatter(f"image {pod.image}  node {pod.node or '-'}  {count_noun(pod.restarts, 'restart')}")
+    lines += formatter(pod.reason, TextStyle.WARN) if pod.reason else []
+    if is_old(watch, context.now):
+        silent = format_silence(watch.age(context.now) or 0.0)
+        lines = [
+            *map(dim, lines),
+            *formatter(f"as of {silent} ago: Kubernetes has not responded since", TextStyle.WARN),
+        ]
+    return lines
 
 
 def pod_lines(detail: ObjectDetail, now: float, formatter: TextFormatter) -> list[Line]:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from textual.binding import Binding, BindingType
 
 from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, TextFormatter
-from zdd_tui.dashboard.screens.details.log import LogScreen, log_line, log_status_line
+from zdd_tui.dashboard.screens.details.log import LogNews, LogScreen, log_line, log_status_line
 from zdd_tui.dashboard.screens.details.yaml import YamlScreen
 from zdd_tui.dashboard.state import Clock, DashboardState, RenderContext, StateSource
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, dim, fit, format_age, sanitize, truncate
@@ -40,6 +40,7 @@ class PodScreen(DetailScreen):
         self._pod = pod
         self._query = self.add_query(ObjectQuery("Pod", pod), f"pod {pod}")
         self._tail: LogTail | None = None
+        self._news = LogNews()
 
     def on_mount(self) -> None:
         self._tail = self._source.follow_log(LogQuery(self._pod, tail=LOG_TAIL_LINES))
@@ -63,7 +64,9 @@ class PodScreen(DetailScreen):
             lines += pod_lines(detail, now, formatter)
         if self._tail is not None:
             view = self._tail.snapshot()
-            lines += [(), formatter.clip((("log  ", TextStyle.DIM), *log_status_line(view)))]
+            self._news.observe(view.total, context.now)
+            status = log_status_line(view, self._news.silence(board.watch_of_pod(self._pod), context.now))
+            lines += [(), formatter.clip((("log  ", TextStyle.DIM), *status))]
             lines += formatter(f"✗ {view.error}", TextStyle.WARN) if view.error else []
             lines += [formatter.clip(log_line(line, context.clock)) for line in view.lines[-SHOWN_LOG_LINES:]]
         return lines + (pod_event_lines(detail, context.clock, formatter) if detail else [])

@@ -177,6 +177,11 @@ async def test_a_session_in_the_way_is_stopped_in_two_keys_and_cancelled_before_
         assert "SELECT pg_terminate_backend(4123)" in asked, "it is idle: there is no statement to cancel"
         assert "JOIN orders o" in asked
         assert source.stopped_sessions == []
+        assert "This was so" not in asked
+        clock.seconds += 12
+        app.repaint()
+        await pilot.pause()
+        assert "This was so 12s ago, when the session was listed" in screen_text(app)
         assert "✔ terminate sent to pid 4123" in await press("enter")
         assert source.stopped_sessions == [StopRequest(4123, "s1", True)]
         assert "SELECT pg_cancel_backend(4305)" in await press("down", "enter")

@@ -353,7 +353,7 @@ class Extent:
         Rows count once there are more than twice as many: they may grow with every reading.
         """
         parts = []
-        new = [line for line in self.lines if line not in seen.lines]
+        new = self._new_lines(seen)
         steps = [line.partition(":")[0] for line in new if not line.startswith(" ")]
         if steps:
             parts.append(f"{count_noun(len(steps), 'more step')}: {', '.join(steps)}")
@@ -365,7 +365,11 @@ class Extent:
     def including(self, seen: "Extent") -> "Extent":
         """Both, as far as it is new to an operator who has seen the other one."""
         grown = {what: self.rows[what] for what in self._grown_rows(seen)}
-        return Extent((*seen.lines, *(line for line in self.lines if line not in seen.lines)), {**seen.rows, **grown})
+        return Extent((*seen.lines, *self._new_lines(seen)), {**seen.rows, **grown})
+
+    def _new_lines(self, seen: "Extent") -> list[str]:
+        known = set(seen.lines)  # there may be hundreds, in each paint
+        return [line for line in self.lines if line not in known]
 
     def _grown_rows(self, seen: "Extent") -> list[str]:
         return [what for what, count in self.rows.items() if count > 2 * seen.rows.get(what, 0)]

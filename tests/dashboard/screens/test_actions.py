@@ -484,7 +484,7 @@ async def test_what_is_added_to_a_rollback_is_not_confirmed_unseen(
         await desk.press("enter")
         assert not desk.source.sent_commands
         said = " ".join(desk.screen.replace("┃", " ").split())
-        assert f"Enter was not taken: this has just changed: {growth}" in said
+        assert f"Enter was not taken, because this is new: {growth}" in said
         desk.clock.seconds += UNSEEN_SECONDS
         await desk.set_board(changed)
         assert "Enter confirm" in desk.screen

@@ -275,7 +275,7 @@ class ConfirmScreen(ConfirmDialog):
         if isinstance(self.app, ShowsNewestState):
             self.app.show_newest(self)  # a reading that is not on screen yet
         if self.is_ready and not self._conflict and self._is_unseen:
-            self._error = f"Enter was not taken: this has just changed: {self._growth}"
+            self._error = f"Enter was not taken, because this is new: {self._growth}"
             self._draw()
         else:
             super().action_yes()

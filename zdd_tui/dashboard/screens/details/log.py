@@ -110,8 +110,8 @@ class LogScreen(DetailScreen):
         status = log_status_line(newest, silence)
         if not self._is_following:
             dropped = f", {newest.dropped:,} dropped" if newest.dropped else ""
-            stopped = f"‖ not following, {newest.total - self._shown.total:,} newer{dropped}"
-            status = ((", ".join(filter(None, (stopped, silence))), TextStyle.WARN),)
+            stopped = f"not following, {newest.total - self._shown.total:,} newer{dropped}"
+            status = ((f"‖ {', '.join(filter(None, (silence, stopped)))}", TextStyle.WARN),)
         return self.status_title(board, context, cells, status)
 
     def page_dependencies(self, board: DashboardState) -> tuple[object, ...]:
@@ -180,7 +180,7 @@ class LogNews:
             self._total, self._heard_at = total, now
 
     def silence(self, watch: Observed[WorkloadSnapshot], now: float) -> str:
-        """``no response from Kubernetes for 12s``; empty while the watch of the pod or the log itself has had news.
+        """``no response for 12s from Kubernetes``; empty while the watch of the pod or the log itself has had news.
 
         Args:
             now: monotonic seconds.
@@ -189,7 +189,7 @@ class LogNews:
         seconds = None if age is None else min(age, now - self._heard_at)
         if seconds is None or seconds <= PODS_STALE_SECONDS:
             return ""
-        return f"no response from Kubernetes for {format_silence(seconds)}"
+        return f"no response for {format_silence(seconds)} from Kubernetes"  # a narrow title ends behind the age
 
 
 def log_status_line(view: LogView, silence: str) -> Line:

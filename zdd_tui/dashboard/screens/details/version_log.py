@@ -157,7 +157,7 @@ class VersionLogScreen(DetailScreen):
         silence = self._silence(board, context.now)
         state = ("▶ following", TextStyle.RUNNING)
         if not self._is_following:
-            state = (", ".join(filter(None, ("‖ not following", silence))), TextStyle.WARN)
+            state = (f"‖ {', '.join(filter(None, (silence, 'not following')))}", TextStyle.WARN)
         elif silence:
             state = (f"? {silence}", TextStyle.WARN)
         return self.status_title(board, context, cells, (state, (f"  {', '.join(parts)}", TextStyle.NORMAL)))

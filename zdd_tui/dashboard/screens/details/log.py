@@ -75,6 +75,7 @@ class LogScreen(DetailScreen):
         self._close()
         self._tail = self._source.follow_log(self._query)
         self._shown = self._tail.snapshot()
+        self._news.observe(self._shown.total, self._get_context().now)
 
     def _close(self) -> None:
         if self._tail is not None:
@@ -171,13 +172,14 @@ class LogNews:
         self._heard_at = float("-inf")
 
     def observe(self, total: int, now: float) -> None:
-        """Takes the number of lines that were received.
+        """Takes the number of lines that were received; of another container it starts anew.
 
         Args:
             now: monotonic seconds.
         """
-        if total != self._total:
-            self._total, self._heard_at = total, now
+        if total > self._total:
+            self._heard_at = now
+        self._total = total
 
     def silence(self, watch: Observed[WorkloadSnapshot], now: float) -> str:
         """``no response for 12s from Kubernetes``; empty while the watch of the pod or the log itself has had news.

@@ -206,8 +206,9 @@ class TablePane(Pane, Generic[R, C]):
         if self._focused:
             self._store.move_cursor(self._store.cursor_index)  # visible, and on the first row where there was none
         shown, fitted = self._store.shown, self._fitted
+        current = board.current_sources(context.now)
         drawn = self._cached_lines_for(
-            (int(context.now), uncertain, each, room, [(one.key, wide) for one, wide in fitted])
+            (int(context.now), current, uncertain, each, room, [(one.key, wide) for one, wide in fitted])
         )
 
         def make(at: int) -> Line:

@@ -240,9 +240,8 @@ class ConfirmScreen(ConfirmDialog):
             return f"{self.kind} refused: {self._refusal}. Esc closes"
         expected = board.build_precondition()
         if self.expected is not None and expected != self.expected:
-            is_rollback = self.kind is CommandKind.ROLLBACK
-            if expected is None or not is_rollback or not _has_more(expected, self.expected):
-                return "State changed since you confirmed: press Esc and review"
+            if expected is None or not _has_more(expected, self.expected):
+                return "State changed since this dialog was opened: press Esc and review"
         return super()._find_conflict(board, context)
 
     def _extent(self, board: DashboardState) -> Extent:

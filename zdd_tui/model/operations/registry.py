@@ -58,7 +58,6 @@ from zdd_tui.model.operations.replacements import (
     make_room,
     merge_replacements,
     repeat_overtaken,
-    require_named_columns,
 )
 from zdd_tui.model.operations.rights import RIGHT_READERS
 from zdd_tui.model.operations.routines import ROUTINE_READERS
@@ -72,6 +71,7 @@ from zdd_tui.model.operations.tables import TABLE_COMMANDS, read_create_table, r
 from zdd_tui.model.operations.triggers import TRIGGER_COMMANDS, TRIGGER_READERS
 from zdd_tui.model.operations.type_names import combine_type_renames, resolve_type_names
 from zdd_tui.model.operations.types import TypeOperation, combine_type_changes, read_column_type
+from zdd_tui.model.operations.view_columns import name_columns
 from zdd_tui.model.operations.views import VIEW_READERS
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationSection, OperationsPlan
@@ -333,8 +333,7 @@ def _finish(operations: list[Operation], options: OperationOptions) -> tuple[Ope
     Raises:
         PlanError: two indexes would get the same name.
     """
-    merged = repeat_overtaken(drop_with_table(merge_replacements(drop_cascaded(operations, options))))
-    require_named_columns(merged)
+    merged = name_columns(repeat_overtaken(drop_with_table(merge_replacements(drop_cascaded(operations, options)))))
     seen: set[tuple[str, str]] = set()
     for step in (step for operation in merged for step in operation.steps if step.mode is StepMode.BUILD_INDEX):
         key = (step.table.rpartition(".")[0], step.index)

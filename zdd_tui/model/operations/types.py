@@ -51,7 +51,7 @@ from zdd_tui.model.operations.type_swap import (
     used_by_views_query,
     validate_constraints,
 )
-from zdd_tui.model.operations.views import VIEW, refuse_all_columns, shows_all_columns
+from zdd_tui.model.operations.views import VIEW
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import (
     dollar_quoted,
@@ -223,8 +223,7 @@ def combine_type_changes(operations: Iterable[Operation], types: TypeSwap) -> tu
     when the columns swap.
 
     Raises:
-        PlanError: they do not belong to the same settings of the session; or a view is made for them that is
-            materialized, or shows every column.
+        PlanError: they do not belong to the same settings of the session; or a materialized view is made for them.
     """
     found = list(operations)
     numbers = [number for number, each in enumerate(found) if isinstance(each, TypeOperation)]
@@ -243,7 +242,7 @@ def combine_type_changes(operations: Iterable[Operation], types: TypeSwap) -> tu
             "columns change their types under different settings of the session, and all of them swap in one step",
             "write the ALTER TABLE statements without a SET between them, with the names of the schemas",
         )
-    again = [(view, each.text) for each, view in views]
+    again = [(view, each.steps[0].statements[0]) for each, view in views]
     for number in numbers:
         each = found[number]
         kept = [step for step in each.steps if step.phase is not Phase.CONTRACT]
@@ -267,17 +266,13 @@ def _created_view(operation: Operation) -> str:
 def _require_plain_views(created: Iterable[Operation], changes: Sequence[TypeChange]) -> None:
     """
     Raises:
-        PlanError: a view would show the second column, too; or, materialized, be computed again under a lock.
+        PlanError: a materialized view would be computed again under a lock.
     """
     for each in created:
-        if (view := VIEW.match(each.summary)) is None:
+        if (view := VIEW.match(each.summary)) is None or not view[1]:
             continue
         words = set(re.findall(r"\w+", each.text))
-        has_star = shows_all_columns(each)
-        used = [one for one in changes if one.key.name in words and (has_star or one.column in words)]
-        if used and has_star:
-            raise refuse_all_columns(each, f"{used[0].label}, whose type changes, has a second one until cleanup")
-        if used and view[1]:
+        if used := [one for one in changes if one.key.name in words and one.column in words]:
             raise PlanError(
                 f"{each.summary}: it reads {used[0].label}, whose type changes in contract, and would be computed again"
                 " under a lock",

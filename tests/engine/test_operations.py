@@ -166,6 +166,17 @@ def test_what_cannot_be_done_online_is_refused_with_a_way_out(sql: str, reason: 
     assert refused.value.hint
 
 
+def test_a_block_that_may_add_a_foreign_key_to_a_key_of_contract_runs_after_it() -> None:
+    block = "DO $$ BEGIN ALTER TABLE b ADD FOREIGN KEY (c) REFERENCES {}(c); END $$"
+    for parent, phase in (('"a"', Phase.CONTRACT), ("other", Phase.EXPAND)):
+        plan = plan_of(
+            "postgresql://localhost/x",
+            "CREATE TABLE IF NOT EXISTS a (c int); CREATE UNIQUE INDEX ON a (c)",
+            {"sql": block.format(parent), "undo": []},
+        )
+        assert [step.phase for step in plan_operations(plan)[-1].steps] == [phase]
+
+
 def test_down_without_a_change_of_a_type_is_refused() -> None:
     """It was accepted, and used by nothing."""
     with pytest.raises(PlanError, match="down: no ALTER COLUMN TYPE and no DROP COLUMN") as refused:

@@ -1,5 +1,6 @@
 """From SQL to operations: the reader of each kind of statement."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -303,6 +304,8 @@ _OF_ROWS = {"insert_stmt", "update_stmt", "delete_stmt", "merge_stmt", "select_s
 def _own_phase(nodes: list[tuple[Any, str]], options: OperationOptions) -> Phase:
     """Where statements of the team's own run, as one, if the plan does not say it."""
     scope = options.scope
+    if any(_may_refer_to_late_key(text, scope) for _, text in nodes):
+        return options.last_phase
     statements = [
         getattr(node, kind) for node, kind in ((each, each.WhichOneof("node")) for each, _ in nodes) if kind in _OF_ROWS
     ]
@@ -310,6 +313,12 @@ def _own_phase(nodes: list[tuple[Any, str]], options: OperationOptions) -> Phase
         return Phase.EXPAND
     scope.late |= {scope.relation_key(each.relation) for each in statements if hasattr(each, "relation")}
     return Phase.BACKFILL
+
+
+def _may_refer_to_late_key(text: str, scope: Scope) -> bool:
+    """Whether a block, whose statements only the server knows, may add a foreign key to a key of contract."""
+    words = set(re.findall(r"\w+", text))
+    return "REFERENCES" in text.upper() and any(key.name in words for key, _ in scope.deferred_keys)
 
 
 def _without_transactions(nodes: list[tuple[Any, str]], options: OperationOptions) -> list[tuple[Any, str]]:

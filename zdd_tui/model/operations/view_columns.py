@@ -115,19 +115,21 @@ def _changed_tables(operations: Iterable[Operation]) -> Iterator[tuple[ObjectKey
                 reason = f"{name_sql(table, name)}, which the migration drops, exists until cleanup"
                 assert operation.on is not None
                 tables.setdefault(operation.on, _Columns(reason)).hidden |= {name, old_object_name(name)}
+        if operation.on in tables:
+            tables[operation.on].hidden -= set(_added_columns(operation))  # again
     yield from tables.items()
 
 
 def _hide_later(columns: _Columns, key: ObjectKey, operations: Iterable[Operation]) -> _Columns:
     """Without the columns that the migration adds after the view: it may be created again when they exist."""
-    later = set()
-    for operation in operations:
-        if operation.on == key:
-            for command in parse_sql(operation.text).stmts[0].stmt.alter_table_stmt.cmds:
-                if enum_name(command.alter_table_cmd, "subtype") == "AT_AddColumn":
-                    name = getattr(command.alter_table_cmd, "def").column_def.colname
-                    later |= {name, NEW_PREFIX + name}
-    return replace(columns, hidden=columns.hidden | later)
+    later = {name for each in operations if each.on == key for name in _added_columns(each)}
+    return replace(columns, hidden=columns.hidden | later | {NEW_PREFIX + name for name in later})
+
+
+def _added_columns(operation: Operation) -> Iterator[str]:
+    for command in parse_sql(operation.text).stmts[0].stmt.alter_table_stmt.cmds:
+        if enum_name(command.alter_table_cmd, "subtype") == "AT_AddColumn":
+            yield getattr(command.alter_table_cmd, "def").column_def.colname
 
 
 @dataclass(slots=True)

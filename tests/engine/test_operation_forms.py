@@ -93,6 +93,7 @@ FORMS: dict[str, tuple[str, Any]] = {
         CREATE VIEW configs AS SELECT id, config, config::text AS plain FROM pages;
         CREATE OR REPLACE VIEW others AS SELECT * FROM configs;
         GRANT SELECT ON configs TO pg_monitor; COMMENT ON VIEW titles IS 'x'; COMMENT ON COLUMN titles.title IS 'y';
+        CREATE VIEW counted AS SELECT count(*) AS n FROM pages; CREATE MATERIALIZED VIEW kept AS SELECT n FROM counted;
         """,
     ),
     "views that show every column, around changes of types and removed columns": (
@@ -646,13 +647,14 @@ async def test_a_new_partition_that_holds_rows_stays(pg_dsn: str, db: asyncpg.Co
         ("VIEW v AS SELECT row_to_json(ROW(p.*)) FROM pages AS p", r"\* shows every column"),
         ("VIEW v AS SELECT * FROM pages AS p (a)", r"\* shows every column"),
         ("MATERIALIZED VIEW v AS SELECT title FROM pages", "would be computed again"),
+        ("VIEW w AS SELECT * FROM pages; CREATE MATERIALIZED VIEW v AS SELECT id FROM w", "would be computed again"),
     ],
 )
 def test_a_view_that_cannot_change_with_a_type_is_refused(view: str, reason: str) -> None:
     change = "ALTER TABLE pages ALTER title TYPE jsonb USING title::jsonb"
     with pytest.raises(PlanError, match=reason):
         plan_operations(plan_of("postgresql://localhost/x", change, f"CREATE {view}"))
-    if "*" in view:
+    if "shows" in reason:
         with pytest.raises(PlanError, match=reason):
             plan_operations(plan_of("postgresql://localhost/x", "ALTER TABLE pages DROP title", f"CREATE {view}"))
     others = "CREATE VIEW v AS SELECT count(*) FROM pages; CREATE MATERIALIZED VIEW w AS SELECT * FROM v"

@@ -5,9 +5,7 @@ gives it each value that is written to the old one, as far as its type holds it:
 plain statement is kept, too. In contract the two change names; then the trigger keeps the old one, for a rollback.
 """
 
-from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.base import (
@@ -32,7 +30,7 @@ from zdd_tui.model.operations.generated import (
 from zdd_tui.model.operations.scope import ObjectKey
 from zdd_tui.model.operations.types import TypeOperation
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.sql import deparse, enum_name, name_sql, parse_sql, walk
+from zdd_tui.model.sql import deparse, enum_name, name_sql, parse_sql, read_names
 
 
 def replace_column(removal: Operation, creation: Operation) -> tuple[Operation, Operation]:
@@ -146,11 +144,5 @@ def run_after_swap(operation: Operation, table: ObjectKey, column: str) -> Opera
 
 def _names_column(operation: Operation, table: ObjectKey, column: str) -> bool:
     """Whether a statement names the column, or shows it by ``*``."""
-    nodes = list(walk(parse_sql(operation.text)))
-    names = {value for node in nodes for value in _texts(node)}
-    has_star = any(node.DESCRIPTOR.name == "A_Star" for node in nodes)
-    return (table.name in names or operation.on == table) and (column in names or has_star)
-
-
-def _texts(node: Any) -> Iterable[str]:
-    return (value for _, value in node.ListFields() if isinstance(value, str))
+    names = read_names(operation.text)
+    return (table.name in names or operation.on == table) and not names.isdisjoint((column, "*"))

@@ -476,6 +476,12 @@ def test_what_would_harm_is_refused_with_a_way_out(sql: str, reason: str) -> Non
         ("", "ALTER TABLE notes DROP COLUMN body", "view note_bodies would be dropped with it"),
         ("", "DROP FUNCTION touch() CASCADE", "trigger notes_touch on table notes would be dropped with it"),
         ("CREATE VIEW d AS SELECT * FROM note_bodies", "DROP VIEW note_bodies CASCADE", "view d would be dropped"),
+        (
+            "",
+            "ALTER TABLE notes DROP body, ADD body int NOT NULL",
+            r"notes\.body is NULL, and it has no default: 50 rows",
+        ),
+        ("", "ALTER TABLE notes DROP IF EXISTS x, ADD x int", r"notes\.x does not exist, and the migration drops it"),
         ("CREATE SCHEMA s", "DROP SCHEMA IF EXISTS s; CREATE SCHEMA s", "schema s exists, and the migration replaces"),
         (
             "ALTER TABLE notes ADD CHECK (n > -7)",

@@ -14,7 +14,9 @@ from zdd_tui.model.operations.base import (
     ReliedKind,
     ReliedObject,
     RenameOperation,
+    Requirement,
     StepMode,
+    column_exists,
     old_object_name,
     relation_sql,
 )
@@ -30,7 +32,7 @@ from zdd_tui.model.operations.generated import (
 from zdd_tui.model.operations.scope import ObjectKey
 from zdd_tui.model.operations.types import TypeOperation
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.sql import deparse, enum_name, name_sql, parse_sql, read_names
+from zdd_tui.model.sql import deparse, enum_name, name_sql, parse_sql, quote_literal, read_names
 
 
 def replace_column(removal: Operation, creation: Operation) -> tuple[Operation, Operation]:
@@ -87,11 +89,15 @@ def replace_column(removal: Operation, creation: Operation) -> tuple[Operation, 
         are_locks_known=True,
         keeps=(keeps,),
     )
+    missing = f"{what} does not exist, and the migration drops it and adds it again"
+    required = Requirement(
+        f"SELECT {quote_literal(missing)} WHERE NOT ({column_exists(table, name)})", "leave its DROP COLUMN out"
+    )
     *relaxing, _, drop = removal.steps
     gone = replace(drop, statements=(lock, *drop_trigger, *drop.statements), are_locks_known=True)
     return (
         replace(removal, steps=(*relaxing, gone), removes=()),  # its name stays in use: it is that of the new one
-        replace(creation, steps=(beside, swap, *others)),
+        replace(creation, steps=(beside, swap, *others), requirements=(*creation.requirements, required)),
     )
 
 

@@ -146,7 +146,8 @@ def _require_value(
         f"SELECT count(*)::int FROM (SELECT FROM {table} AS zdd_row"
         f" WHERE to_jsonb(zdd_row) ->> {quote_literal(name)} IS NULL LIMIT {MAX_VIOLATIONS}) AS violating"
     )
-    what = f"{violation.what}, and it has no default; repair: {name_sql(column)} of the operation gives rows a value"
+    repair = f"; repair: {name_sql(column)} of the operation gives rows a value" if name == column else ""
+    what = f"{violation.what}, and it has no default{repair}"
     return replace(operation, violations=(replace(violation, what=what, query=query),))
 
 

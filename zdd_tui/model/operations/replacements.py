@@ -2,7 +2,7 @@
 
 # ruff: noqa: S608  names are quoted by the parser's own rules, values are literals
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from zdd_tui.model.operations.base import (
     ObjectAddress,
     Operation,
     OperationStep,
+    RemovedObject,
     Requirement,
     StepMode,
     TypeRename,
@@ -259,13 +260,20 @@ def _merge(removal: Operation, creation: Operation) -> tuple[Operation, Operatio
     else:
         label = f"replace {first.label.removeprefix('create ')}"
         steps = (replace(first, label=label, before=archive, is_replacement=True),)
-    # What a table holds is not in the new one, so that running code must not use it any more. Any other name stays in
-    # use: it is that of the new object.
-    removes = (replace(each, phase=Phase.EXPAND) for each in removal.removes if word in ("table", "sequence"))
     return (
-        replace(removal, steps=tuple(rest), removes=tuple(removes)),
+        replace(removal, steps=tuple(rest), removes=tuple(_removed_by(removal, word))),
         replace(creation, steps=(*steps, *creation.steps[1:])),
     )
+
+
+def _removed_by(removal: Operation, word: str) -> Iterator[RemovedObject]:
+    """What running code must not use any more. A name stays in use: it is that of the new object."""
+    for each in removal.removes:
+        if word in ("table", "sequence"):  # what it holds is not in the new one
+            yield replace(each, phase=Phase.EXPAND)
+        elif word == "index":  # of another table
+            *schema, name = each.names
+            yield replace(each, names=(*schema, old_object_name(name)))
 
 
 def _archive(removal: Operation, word: str) -> tuple[OperationStep, list[OperationStep]]:

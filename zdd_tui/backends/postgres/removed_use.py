@@ -110,8 +110,8 @@ async def _resolve(conn: Connection, removed: RemovedObject) -> ResolvedObject |
             row = await conn.fetchrow(_RELATION, name_sql(*names))
             if row is None:
                 return None
-            # Who reads a view of it uses it, too; a view of a renamed table stays.
-            views = _pairs(row["views"]) if removed.phase is not Phase.CLEANUP else frozenset[tuple[str, str]]()
+            # In expand views have not been replaced yet: who reads one of it uses it, too.
+            views = _pairs(row["views"]) if removed.phase is Phase.EXPAND else frozenset[tuple[str, str]]()
             target = RemovedTarget(kind, frozenset({(row[1], row[2])}) | views, others=_pairs(row["others"]))
             return ResolvedObject(removed, target, (row[0],) if kind is RemovedKind.SEQUENCE else ())
         case RemovedKind.INDEX | RemovedKind.CONSTRAINT:

@@ -478,8 +478,8 @@ def test_what_would_harm_is_refused_with_a_way_out(sql: str, reason: str) -> Non
         ("CREATE VIEW d AS SELECT * FROM note_bodies", "DROP VIEW note_bodies CASCADE", "view d would be dropped"),
         (
             "",
-            "ALTER TABLE notes DROP body, ADD body int NOT NULL",
-            r"notes\.body is NULL, and it has no default: 50 rows",
+            "ALTER TABLE notes DROP legacy, ADD legacy int NOT NULL",
+            r"notes\.legacy is NULL, and it has no default: 50 rows",
         ),
         ("", "ALTER TABLE notes DROP IF EXISTS x, ADD x int", r"notes\.x does not exist, and the migration drops it"),
         ("CREATE SCHEMA s", "DROP SCHEMA IF EXISTS s; CREATE SCHEMA s", "schema s exists, and the migration replaces"),

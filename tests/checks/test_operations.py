@@ -90,3 +90,19 @@ async def test_what_will_keep_the_gate_of_a_removal_shut_is_told_before_the_star
     wrong = plan_of(pg_dsn, drop, accept=[{"what": "column t.c", "reason": "a typing error"}])
     with pytest.raises(PlanError, match=r"column t\.c is nothing whose use"):
         await check_operation_rows(db, wrong)
+
+
+async def test_objects_that_take_the_place_of_others_harm_nobody(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(
+        TABLES
+        + "CREATE TABLE old (id serial CONSTRAINT old_key PRIMARY KEY); CREATE VIEW all_items AS SELECT * FROM items"
+    )
+    plan = plan_of(
+        pg_dsn,
+        "DROP TABLE old; CREATE TABLE old (id serial, CONSTRAINT old_key PRIMARY KEY (id))",
+        "DROP VIEW all_items; ALTER TABLE items ALTER n TYPE bigint; CREATE VIEW all_items AS SELECT * FROM items",
+        "ALTER TABLE log DROP kind, ADD kind int NOT NULL DEFAULT 3; CREATE INDEX log_kind ON log (kind)",
+    )
+    await check_operation_rows(db, plan)
+    lines = await check_operation_locks(plan, lock_measurement())
+    assert not [line for line in lines if line.startswith("note: ")]

@@ -93,6 +93,66 @@ FORMS: dict[str, tuple[str, Any]] = {
         CREATE VIEW configs AS SELECT id, config, config::text AS plain FROM pages;
         CREATE OR REPLACE VIEW others AS SELECT * FROM configs;
         GRANT SELECT ON configs TO pg_monitor; COMMENT ON VIEW titles IS 'x'; COMMENT ON COLUMN titles.title IS 'y';
+        CREATE VIEW counted AS SELECT count(*) AS n FROM pages; CREATE MATERIALIZED VIEW kept AS SELECT n FROM counted;
+        """,
+    ),
+    "views that show every column, around changes of types and removed columns": (
+        """
+        CREATE TABLE pages (id int PRIMARY KEY, "Odd" int, legacy int, title varchar(20), config text);
+        CREATE TABLE authors (id int, title text, page int); CREATE VIEW all_pages AS SELECT * FROM pages;
+        CREATE VIEW of_all AS SELECT * FROM all_pages; CREATE VIEW wide AS SELECT id FROM authors;
+        INSERT INTO pages SELECT i, i, i, 't' || i, '{"n": ' || i || '}' FROM generate_series(1, 30) i;
+        """,
+        """
+        DROP VIEW of_all; DROP VIEW all_pages; DROP VIEW wide;
+        ALTER TABLE pages ALTER title TYPE varchar(40), ALTER config TYPE jsonb USING config::jsonb;
+        ALTER TABLE pages DROP legacy, ADD COLUMN added int;
+        CREATE VIEW all_pages AS SELECT * FROM pages; CREATE VIEW of_all AS SELECT *, 1 AS one FROM all_pages;
+        CREATE VIEW wide AS SELECT a.*, p.config AS c, q.* FROM authors a
+          LEFT JOIN (SELECT p.*, count(*) OVER () AS n FROM pages p, LATERAL (SELECT a.* FROM authors a) x) p USING (id)
+          JOIN LATERAL (SELECT pages.title AS t FROM public.pages UNION SELECT title FROM authors) q ON true;
+        CREATE VIEW "both" (a, b, c, d, e, f) AS WITH pages AS (SELECT 1 AS one) SELECT * FROM pages, public.pages p;
+        ALTER TABLE pages ADD COLUMN last int; COMMENT ON VIEW all_pages IS 'x';
+        """,
+    ),
+    "columns that are dropped and added again": (
+        """
+        CREATE TYPE color AS ENUM ('red', 'blue'); CREATE INDEX notes_code_index ON notes (code, n);
+        CREATE TABLE empty (id int PRIMARY KEY, a int UNIQUE, b text NOT NULL); DROP VIEW note_bodies;
+        """,
+        """
+        ALTER TABLE notes DROP COLUMN legacy, ADD COLUMN legacy color NOT NULL DEFAULT 'blue';
+        ALTER TABLE notes DROP body, DROP IF EXISTS code, ADD IF NOT EXISTS code int UNIQUE REFERENCES teams;
+        ALTER TABLE notes ADD COLUMN body int CHECK (body > 0);
+        CREATE INDEX notes_code_index ON notes (code); COMMENT ON COLUMN notes.legacy IS 'x';
+        ALTER TABLE notes ALTER body SET DEFAULT 3; GRANT SELECT (legacy) ON notes TO pg_monitor;
+        ALTER TABLE empty DROP COLUMN a; ALTER TABLE empty ADD COLUMN a text NOT NULL, DROP COLUMN b;
+        """,
+    ),
+    "another table under the name of one that nobody uses": (
+        """
+        CREATE TABLE logs (
+          id serial PRIMARY KEY, n int GENERATED ALWAYS AS IDENTITY UNIQUE, note text, CONSTRAINT logs_id CHECK (id > 0)
+        );
+        CREATE INDEX logs_note ON logs (note); CREATE STATISTICS logs_statistics ON id, note FROM logs;
+        CREATE VIEW of_logs AS SELECT id FROM logs; CREATE TABLE of_log (log int REFERENCES logs);
+        INSERT INTO logs (note) SELECT i FROM generate_series(1, 9) i;
+        CREATE MATERIALIZED VIEW stored AS SELECT 1 AS n; CREATE UNIQUE INDEX stored_n ON stored (n);
+        CREATE TABLE parts (id int) PARTITION BY RANGE (id);
+        CREATE TABLE part PARTITION OF parts FOR VALUES FROM (0) TO (9); INSERT INTO part VALUES (1);
+        """,
+        """
+        ALTER TABLE of_log DROP CONSTRAINT of_log_log_fkey; DROP VIEW of_logs; DROP TABLE logs, part;
+        CREATE TABLE logs (id serial PRIMARY KEY, note text, CONSTRAINT logs_n_key UNIQUE (note));
+        CREATE INDEX logs_note ON logs (note, id); CREATE STATISTICS logs_statistics ON note, id FROM logs;
+        CREATE VIEW of_logs AS SELECT id, note FROM logs; COMMENT ON TABLE logs IS 'new';
+        ALTER TABLE of_log ADD FOREIGN KEY (log) REFERENCES logs; INSERT INTO logs (note) VALUES ('x');
+        CREATE TABLE part (LIKE parts INCLUDING ALL);
+        CREATE TABLE new (id int CONSTRAINT new_key PRIMARY KEY); DROP TABLE IF EXISTS unused;
+        ALTER TABLE new RENAME TO unused; DROP SEQUENCE old_sequence; CREATE SEQUENCE old_sequence INCREMENT 2;
+        DROP TABLE IF EXISTS nothing; CREATE TABLE IF NOT EXISTS nothing (id int);
+        DROP MATERIALIZED VIEW stored; CREATE TABLE stored (n int); CREATE UNIQUE INDEX stored_n ON stored (n);
+        DROP INDEX notes_kind; CREATE TABLE kinds (kind kind); CREATE INDEX notes_kind ON kinds (kind);
         """,
     ),
     "an index of a dropped column, and one of its name": (
@@ -371,10 +431,23 @@ async def test_every_form_is_done_as_the_plain_migration_does_it_and_undone(
         ("CREATE TEMP TABLE x (a int)", "ends with its session"),
         ("COPY teams FROM stdin", "the rows of COPY are no SQL"),
         ("TRUNCATE teams", "nothing brings the rows back"),
-        ("ALTER TABLE notes DROP COLUMN body, ADD COLUMN body int", "drops the column and adds it again"),
+        ("ALTER TABLE notes DROP body, ADD body serial", "adds it again with values that are computed for each row"),
+        (
+            "ALTER TABLE notes DROP n, ADD n int; CREATE TRIGGER t AFTER UPDATE OF n ON notes EXECUTE FUNCTION g()",
+            "its name is that of the old column",
+        ),
+        ("ALTER TABLE notes DROP body, ADD body int; CREATE VIEW v AS SELECT * FROM notes", "create view v: the migr"),
+        (
+            "ALTER TABLE notes DROP body, ADD body int; ALTER TABLE notes RENAME body TO b",
+            "notes.body and adds it again",
+        ),
         ("ALTER TABLE notes RENAME body TO b; ALTER TABLE notes ADD body int", "renames the column and adds it again"),
         ("ALTER TABLE notes DROP n; ALTER TABLE notes RENAME code TO n", "another column has the name n before"),
-        ("DROP TABLE teams; CREATE TABLE teams (a int)", "creates another one, and running code uses both"),
+        ("DROP SCHEMA s; CREATE SCHEMA s", "creates another one, and running code uses both"),
+        (
+            "ALTER TABLE unused DROP id; DROP TABLE unused; CREATE TABLE unused (a int)",
+            "drop column unused.id: the migration drops the table after it, and another one has its name",
+        ),
         ("ALTER TABLE notes SET UNLOGGED", "rewrites the whole table"),
         ("VACUUM FULL notes", "under a lock that blocks reads and writes"),
         ("SELECT my_function()", "calls functions, which may change anything"),
@@ -403,7 +476,13 @@ def test_what_would_harm_is_refused_with_a_way_out(sql: str, reason: str) -> Non
         ("", "ALTER TABLE notes DROP COLUMN body", "view note_bodies would be dropped with it"),
         ("", "DROP FUNCTION touch() CASCADE", "trigger notes_touch on table notes would be dropped with it"),
         ("CREATE VIEW d AS SELECT * FROM note_bodies", "DROP VIEW note_bodies CASCADE", "view d would be dropped"),
-        ("", "DROP TABLE IF EXISTS unused; CREATE TABLE unused (a int)", "table unused exists, and the migration"),
+        (
+            "",
+            "ALTER TABLE notes DROP legacy, ADD legacy int NOT NULL",
+            r"notes\.legacy is NULL, and it has no default: 50 rows",
+        ),
+        ("", "ALTER TABLE notes DROP IF EXISTS x, ADD x int", r"notes\.x does not exist, and the migration drops it"),
+        ("CREATE SCHEMA s", "DROP SCHEMA IF EXISTS s; CREATE SCHEMA s", "schema s exists, and the migration replaces"),
         (
             "ALTER TABLE notes ADD CHECK (n > -7)",
             "ALTER TABLE notes ADD CHECK (n > 0)",
@@ -524,6 +603,39 @@ async def test_without_down_a_rollback_says_which_rows_have_no_value(
     assert dump(pg, pg_dsn) == before
 
 
+async def test_a_column_that_is_dropped_and_added_again_gets_what_is_written_meanwhile(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute(
+        "CREATE TYPE kind AS ENUM ('web', 'app'); CREATE TABLE surveys (id int PRIMARY KEY, kind text NOT NULL, n int);"
+        "INSERT INTO surveys VALUES (1, 'app'), (2, 'app'), (3, 'app')"
+    )
+    plan = plan_of(pg_dsn, "ALTER TABLE surveys DROP kind, ADD kind kind NOT NULL DEFAULT 'web'")
+
+    async def kinds() -> dict[int, str]:
+        return dict(await db.fetch("SELECT id, kind::text FROM surveys"))
+
+    async with open_context(plan) as ctx:
+        expand = await run_phases(ctx, plan, [Phase.EXPAND])
+        await db.execute("UPDATE surveys SET kind = 'other' WHERE id = 1; UPDATE surveys SET n = 1 WHERE id = 2")
+        await db.execute(
+            "INSERT INTO surveys VALUES (4, 'app'), (5, 'other'); UPDATE surveys SET kind = 'web' WHERE id = 4"
+        )
+        await db.execute("UPDATE surveys SET kind = 'app' WHERE id = 4")
+        assert await kinds() == {1: "other", 2: "app", 3: "app", 4: "app", 5: "other"}, "the old column"
+        contract = await run_phases(ctx, plan, [Phase.CONTRACT])
+        assert await kinds() == {1: "web", 2: "web", 3: "web", 4: "app", 5: "web"}, (
+            "nothing of before, as far as it fits"
+        )
+        await db.execute("INSERT INTO surveys (id, kind) VALUES (6, 'app'); INSERT INTO surveys (id) VALUES (7)")
+        await db.execute("UPDATE surveys SET kind = 'app' WHERE id = 1; UPDATE surveys SET n = 2 WHERE id = 2")
+        for each in reversed([*expand, *contract]):
+            await RunOperation().undo(ctx, each)
+    assert await kinds() == {1: "app", 2: "app", 3: "app", 4: "app", 5: "other", 6: "app", 7: "web"}
+    with pytest.raises(asyncpg.NotNullViolationError):
+        await db.execute("INSERT INTO surveys (id) VALUES (8)")
+
+
 async def test_a_new_partition_that_holds_rows_stays(pg_dsn: str, db: asyncpg.Connection) -> None:
     await db.execute("CREATE TABLE par (id int) PARTITION BY RANGE (id)")
     plan = plan_of(pg_dsn, "CREATE TABLE par1 PARTITION OF par FOR VALUES FROM (0) TO (9)")
@@ -537,15 +649,18 @@ async def test_a_new_partition_that_holds_rows_stays(pg_dsn: str, db: asyncpg.Co
 @pytest.mark.parametrize(
     ("view", "reason"),
     [
-        ("VIEW v AS SELECT p.id FROM (SELECT * FROM pages) AS p", r"\* shows every column"),
+        ("VIEW v AS SELECT p.id FROM (SELECT * FROM pages JOIN pages o USING (id)) AS p", r"\* shows every column"),
+        ("VIEW v AS SELECT row_to_json(ROW(p.*)) FROM pages AS p", r"\* shows every column"),
+        ("VIEW v AS SELECT * FROM pages AS p (a)", r"\* shows every column"),
         ("MATERIALIZED VIEW v AS SELECT title FROM pages", "would be computed again"),
+        ("VIEW w AS SELECT * FROM pages; CREATE MATERIALIZED VIEW v AS SELECT id FROM w", "would be computed again"),
     ],
 )
 def test_a_view_that_cannot_change_with_a_type_is_refused(view: str, reason: str) -> None:
     change = "ALTER TABLE pages ALTER title TYPE jsonb USING title::jsonb"
     with pytest.raises(PlanError, match=reason):
         plan_operations(plan_of("postgresql://localhost/x", change, f"CREATE {view}"))
-    if "*" in view:
+    if "shows" in reason:
         with pytest.raises(PlanError, match=reason):
             plan_operations(plan_of("postgresql://localhost/x", "ALTER TABLE pages DROP title", f"CREATE {view}"))
     others = "CREATE VIEW v AS SELECT count(*) FROM pages; CREATE MATERIALIZED VIEW w AS SELECT * FROM v"
@@ -585,6 +700,26 @@ async def test_a_view_that_has_been_archived_does_not_keep_a_dropped_column(
         await db.execute("CREATE VIEW another AS SELECT title FROM pages")
         (found,) = await find_dependents(db, plan_operations(plan), lambda _: True)
         assert "another" in found
+
+
+async def test_every_column_of_a_view_keeps_its_place_while_types_change(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute("CREATE TABLE pages (id int, title text, n int); INSERT INTO pages VALUES (1, '2', 3)")
+    plan = plan_of(
+        pg_dsn,
+        "ALTER TABLE pages ALTER title TYPE int USING title::int; CREATE VIEW v AS SELECT pages.*, 4 AS m FROM pages",
+    )
+    shown = []
+    async with open_context(plan) as ctx:
+        await run_phases(ctx, plan, [Phase.EXPAND, Phase.BACKFILL])
+        shown.append(await db.fetchrow("SELECT * FROM v"))
+        contract = await run_phases(ctx, plan, [Phase.CONTRACT])
+        shown.append(await db.fetchrow("SELECT * FROM v"))
+        for each in reversed(contract):
+            await RunOperation().undo(ctx, each)
+        shown.append(await db.fetchrow("SELECT * FROM v"))
+    assert [list(row.items()) for row in shown if row] == [
+        [("id", 1), ("title", title), ("n", 3), ("m", 4)] for title in ("2", 2, "2")
+    ]
 
 
 def test_indexes_that_are_built_and_dropped_again_are_no_longer_expected() -> None:

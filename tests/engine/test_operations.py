@@ -6,7 +6,7 @@ The judge is pg_dump, which shares no code with the product.
 import asyncpg
 import pytest
 
-from tests.support.operations import SCHEMA, assert_done_and_undone, handle, open_context, plan_of, run_phases
+from tests.support.operations import SCHEMA, assert_done_and_undone, dump, handle, open_context, plan_of, run_phases
 from zdd_tui.engine.steps.operations import CheckRows, RunOperation
 from zdd_tui.model.errors import PlanError, StepFailed
 from zdd_tui.model.operations.registry import plan_operations
@@ -164,6 +164,38 @@ def test_what_cannot_be_done_online_is_refused_with_a_way_out(sql: str, reason: 
         plan_operations(plan_of("postgresql://x", sql))
     assert refused.value.title.startswith("operations")
     assert refused.value.hint
+
+
+async def test_without_a_rollout_a_column_is_archived_before_the_new_one_of_its_name(
+    pg: PostgresServer, pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute(SCHEMA)
+    sql = (
+        "ALTER TABLE notes DROP legacy, ADD legacy int NOT NULL DEFAULT 3, ADD COLUMN last int;"
+        "CREATE VIEW shown AS SELECT * FROM notes"
+    )
+    plan = SchemaPlan.model_validate({"name": "notes", "database": {"dsn": pg_dsn}, "operations": [sql]})
+    before = dump(pg, pg_dsn)
+    async with open_context(plan) as ctx:  # type: ignore[arg-type]
+        for each in reversed(await run_phases(ctx, plan, [Phase.EXPAND])):  # type: ignore[arg-type]
+            await RunOperation().undo(ctx, each)
+        assert dump(pg, pg_dsn) == before
+        await run_phases(ctx, plan, [Phase.EXPAND, Phase.CLEANUP])  # type: ignore[arg-type]
+    row = await db.fetchrow("SELECT * FROM shown LIMIT 1")
+    assert row is not None
+    assert list(row.keys())[-3:] == ["code", "legacy", "last"]
+    assert row["legacy"] == 3
+
+
+def test_a_block_that_may_add_a_foreign_key_to_a_key_of_contract_runs_after_it() -> None:
+    block = "DO $$ BEGIN ALTER TABLE b ADD FOREIGN KEY (c) REFERENCES {}(c); END $$"
+    for parent, phase in (('"a"', Phase.CONTRACT), ("other", Phase.EXPAND)):
+        plan = plan_of(
+            "postgresql://localhost/x",
+            "CREATE TABLE IF NOT EXISTS a (c int); CREATE UNIQUE INDEX ON a (c)",
+            {"sql": block.format(parent), "undo": []},
+        )
+        assert [step.phase for step in plan_operations(plan)[-1].steps] == [phase]
 
 
 def test_down_without_a_change_of_a_type_is_refused() -> None:

@@ -262,6 +262,26 @@ async def test_a_unique_constraint_that_running_code_needs_is_not_dropped_in_exp
         assert reason.startswith("constraint notes_code of notes is used by")
 
 
+async def test_a_table_that_running_code_uses_is_not_replaced_by_another_one_of_its_name(
+    watched: asyncpg.Connection, pg_dsn: str
+) -> None:
+    await watched.execute("CREATE VIEW of_unused AS SELECT id FROM unused")
+    replaced = "DROP TABLE unused; CREATE TABLE unused (id text)"
+    again = "CREATE VIEW of_unused AS SELECT id FROM unused"
+    plan = plan_of(pg_dsn, f"DROP VIEW of_unused; {replaced}; {again}", **NO_SOAK)
+    async with open_context(plan) as ctx, client_session(pg_dsn) as app:
+        assert (await evaluate(ctx, phase="", done=()))[0] is Verdict.PASS
+        await app.execute("SELECT id FROM of_unused")
+        verdict, reason = await evaluate(ctx, phase="", done=())
+        assert verdict is Verdict.FAIL
+        assert reason.startswith("table unused is used by")
+    await watched.execute("CREATE FUNCTION count_unused() RETURNS int LANGUAGE sql AS 'SELECT 1 FROM unused'")
+    async with open_context(plan.model_copy(update={"name": "other"})) as ctx:
+        verdict, reason = await evaluate(ctx, phase="", done=())
+        assert verdict is Verdict.UNKNOWN
+        assert "the body of function count_unused() names it" in reason
+
+
 async def test_the_old_name_of_a_table_works_until_cleanup(watched: asyncpg.Connection, pg_dsn: str) -> None:
     plan = plan_of(pg_dsn, "ALTER TABLE notes RENAME TO messages", **NO_SOAK)
     async with open_context(plan) as ctx, client_session(pg_dsn) as psql:

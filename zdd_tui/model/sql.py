@@ -328,6 +328,13 @@ def node_class(node: Any) -> str:
     return str(node.DESCRIPTOR.name)
 
 
+def read_names(text: str) -> set[str]:
+    """What stands as text in the parse tree of a script, the names of tables and columns among them; ``*`` for all."""
+    nodes = list(walk(parse_sql(text)))
+    stars = {"*" for node in nodes if node_class(node) == "A_Star"}
+    return stars | {value for node in nodes for _, value in node.ListFields() if isinstance(value, str)}
+
+
 def enum_name(node: Any, field: str) -> str:
     """The name of an enumeration's value, such as ``AT_AddColumn`` of ``subtype``."""
     return str(node.DESCRIPTOR.fields_by_name[field].enum_type.values_by_number[getattr(node, field)].name)

@@ -12,6 +12,7 @@ from zdd_tui.model.operations.base import RemovedKind, RemovedObject
 from zdd_tui.model.operations.removed_use import ResolvedObject
 from zdd_tui.model.operations.scope import ObjectKey
 from zdd_tui.model.operations.statement_uses import RemovedTarget, may_be_named_in
+from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import name_sql
 
 _TABLE = f"""
@@ -26,11 +27,20 @@ FROM family JOIN pg_class c ON c.oid = family.oid JOIN pg_namespace n ON n.oid =
 """
 
 _RELATION = """
+WITH RECURSIVE readers (oid) AS (
+  SELECT r.ev_class FROM pg_depend d JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+  WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = to_regclass($1) AND r.ev_class <> d.refobjid
+  UNION
+  SELECT r.ev_class FROM readers u JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = u.oid
+  JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+)
 SELECT c.oid::int8, n.nspname::text, c.relname::text,
   (SELECT array_agg(ARRAY[on_.nspname::text, o.relname::text])
    FROM pg_class o JOIN pg_namespace on_ ON on_.oid = o.relnamespace
    WHERE o.relname = c.relname AND o.oid <> c.oid AND o.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
-     AND on_.nspname !~ '^pg_') AS others
+     AND on_.nspname !~ '^pg_') AS others,
+  (SELECT array_agg(ARRAY[vn.nspname::text, v.relname::text])
+   FROM readers JOIN pg_class v USING (oid) JOIN pg_namespace vn ON vn.oid = v.relnamespace) AS views
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)
 """
 
@@ -100,7 +110,9 @@ async def _resolve(conn: Connection, removed: RemovedObject) -> ResolvedObject |
             row = await conn.fetchrow(_RELATION, name_sql(*names))
             if row is None:
                 return None
-            target = RemovedTarget(kind, frozenset({(row[1], row[2])}), others=_pairs(row["others"]))
+            # In expand views have not been replaced yet: who reads one of it uses it, too.
+            views = _pairs(row["views"]) if removed.phase is Phase.EXPAND else frozenset[tuple[str, str]]()
+            target = RemovedTarget(kind, frozenset({(row[1], row[2])}) | views, others=_pairs(row["others"]))
             return ResolvedObject(removed, target, (row[0],) if kind is RemovedKind.SEQUENCE else ())
         case RemovedKind.INDEX | RemovedKind.CONSTRAINT:
             return await _resolve_index(conn, removed)

@@ -232,7 +232,8 @@ class OperationStep:
     def _readable(self, sql: str) -> tuple[str, ...]:
         """A statement for people: of a block of ours only its length."""
         lines = tuple(sql.splitlines())
-        is_block = self.are_locks_known and len(lines) > 1 and sql.startswith(("DO ", "CREATE OR REPLACE FUNCTION"))
+        begin = ("DO ", "CREATE OR REPLACE FUNCTION") if self.are_locks_known else "DO $zdd$"
+        is_block = len(lines) > 1 and sql.startswith(begin)
         return (f"{lines[0].split('$zdd')[0].strip()} … ({len(lines)} lines: {self.label})",) if is_block else lines
 
     @property

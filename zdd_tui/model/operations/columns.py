@@ -25,6 +25,9 @@ from zdd_tui.model.operations.base import (
 )
 from zdd_tui.model.operations.computed_columns import add_computed_column, is_computed
 from zdd_tui.model.operations.constraints import add_table_constraint, restore_constraints_query, set_not_null_steps
+from zdd_tui.model.operations.generated import NEW_PREFIX, prefixed_column
+from zdd_tui.model.operations.indexes import make_object_name
+from zdd_tui.model.operations.scope import part_key
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import (
     dollar_quoted,
@@ -65,38 +68,53 @@ def read_add_column(alter: Any, command: Any, text: str, options: OperationOptio
         and not kind.startswith("CONSTR_ATTR_")
         and not (is_required and kind == "CONSTR_NOTNULL")
     ]
+    scope, key = options.scope, options.scope.relation_key(alter.relation)
+    is_replaced = options.has_rollout and (key, column.colname) in scope.dropped_columns
+    for each in (node.constraint for node in kept if is_replaced):
+        if enum_name(each, "contype") == "CONSTR_NOTNULL" and not each.conname:
+            # PostgreSQL 18 keeps the name; before, it has no meaning.
+            each.conname = make_object_name(scope.written_name(alter.relation), column.colname, "not_null")
     separate = _with_attributes(column.constraints)
     del column.constraints[:]
     column.constraints.extend(kept)
-    scope, key = options.scope, options.scope.relation_key(alter.relation)
-    if (key, column.colname) in scope.dropped_columns | scope.renamed_columns:
-        is_dropped = (key, column.colname) in scope.dropped_columns
+    if (key, column.colname) in scope.renamed_columns:
         raise PlanError(
-            f"{what}: the migration {'drops' if is_dropped else 'renames'} the column and adds it again, and running"
-            " code uses both",
-            "add it under another name, or change its type with change:"
-            if is_dropped
-            else "rename it in this release and add the new column in the next one, when no running code takes it for"
+            f"{what}: the migration renames the column and adds it again, and running code uses both",
+            "rename it in this release and add the new column in the next one, when no running code takes it for"
             " the old one; or add it under another name",
         )
-    is_optional = command.alter_table_cmd.missing_ok
-    if not is_optional:
+    if is_replaced and (is_computed(column) or "CONSTR_GENERATED" in parts):
+        raise PlanError(
+            f"{what}: the migration drops the column and adds it again with values that are computed for each row, and"
+            " until contract its name is that of the old one",
+            "add it under another name, or with a default that is the same for all rows",
+        )
+    is_optional = command.alter_table_cmd.missing_ok and not is_replaced
+    if not is_optional and not is_replaced:
         scope.added_columns.add((key, column.colname))
     if is_computed(column):
         others = [add_table_constraint(alter.relation, each, text, options, column=column.colname) for each in separate]
         found = [add_computed_column(alter, command, text, options), *others]
         return tuple(_require_absent(table, column.colname, found) if is_optional else found)
     drop = f"ALTER TABLE {table} DROP COLUMN {name_sql(column.colname)}"
-    if default is None and not {"CONSTR_GENERATED", "CONSTR_IDENTITY"} & parts.keys() and not is_optional:
+    if (
+        default is None
+        and not {"CONSTR_GENERATED", "CONSTR_IDENTITY"} & parts.keys()
+        and not (is_optional or is_replaced)
+    ):
         scope.new_columns.add((key, column.colname))
     only_if = f"SELECT NOT ({column_exists(table, column.colname)})" if is_optional else ""
     step = OperationStep(
         Phase.EXPAND, f"add column {what}", (single_command_sql(alter, command),), undo=(drop,), only_if=only_if
     )
-    added = Operation(text, step.label, (step,))
+    added = Operation(
+        text, step.label, (step,), creates=part_key("column", key, column.colname) if is_replaced else None
+    )
     others = [add_table_constraint(alter.relation, each, text, options, column=column.colname) for each in separate]
     if is_required:
-        others.insert(0, _require_value(alter.relation, column.colname, parts["CONSTR_NOTNULL"], text, options))
+        beside = prefixed_column(NEW_PREFIX, table, column.colname) if is_replaced else column.colname
+        required = _require_value(alter.relation, column.colname, parts["CONSTR_NOTNULL"], text, options, beside)
+        others.insert(0, required)
     return (added, *(_require_absent(table, column.colname, others) if is_optional else others))
 
 
@@ -110,10 +128,15 @@ def _require_absent(table: str, column: str, operations: list[Operation]) -> lis
     return [replace(each, requirements=(*each.requirements, *required)) for each in operations]
 
 
-def _require_value(relation: Any, column: str, constraint: Any, text: str, options: OperationOptions) -> Operation:
+def _require_value(
+    relation: Any, column: str, constraint: Any, text: str, options: OperationOptions, name: str
+) -> Operation:
     """NOT NULL of a new column without a default, in contract: older versions insert rows without it.
 
     As by the plain statement the table must be empty; or ``repair:`` gives its rows a value.
+
+    Args:
+        name: of the column until then.
     """
     operation = set_not_null_steps(relation, column, text, options, constraint)
     table, violation = relation_sql(relation), operation.violations[0]
@@ -121,9 +144,10 @@ def _require_value(relation: Any, column: str, constraint: Any, text: str, optio
     # Before expand there is no such column.
     query = (
         f"SELECT count(*)::int FROM (SELECT FROM {table} AS zdd_row"
-        f" WHERE to_jsonb(zdd_row) ->> {quote_literal(column)} IS NULL LIMIT {MAX_VIOLATIONS}) AS violating"
+        f" WHERE to_jsonb(zdd_row) ->> {quote_literal(name)} IS NULL LIMIT {MAX_VIOLATIONS}) AS violating"
     )
-    what = f"{violation.what}, and it has no default; repair: {name_sql(column)} of the operation gives rows a value"
+    repair = f"; repair: {name_sql(column)} of the operation gives rows a value" if name == column else ""
+    what = f"{violation.what}, and it has no default{repair}"
     return replace(operation, violations=(replace(violation, what=what, query=query),))
 
 
@@ -189,7 +213,10 @@ def read_drop_column(alter: Any, command: Any, text: str, options: OperationOpti
     ]
     dropped = ObjectAddress("table column", (*relation_names(alter.relation), given.name))
     removed = RemovedObject(RemovedKind.COLUMN, dropped.names, f"column {what}", options.last_phase)
-    return (Operation(text, f"drop column {what}", tuple(steps), removes=(removed,), drops=(dropped,)),)
+    archives = part_key("column", key, given.name)
+    return (
+        Operation(text, f"drop column {what}", tuple(steps), removes=(removed,), drops=(dropped,), archives=archives),
+    )
 
 
 def _refuses_null(table: str, column: str) -> str:

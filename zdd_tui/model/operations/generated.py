@@ -76,6 +76,16 @@ def function_sql(name: str) -> str:
     return name_sql(FUNCTION_SCHEMA, name)
 
 
+def trigger_function(name: str, code: str) -> str:
+    """The function of a trigger that fires before a row is written.
+
+    Args:
+        code: statements of PL/pgSQL.
+    """
+    body = dollar_quoted(f"\nBEGIN\n{code}\n  RETURN NEW;\nEND\n")
+    return f"CREATE OR REPLACE FUNCTION {function_sql(name)}() RETURNS trigger LANGUAGE plpgsql AS {body}"
+
+
 def differs(left: str, right: str) -> str:
     """A condition that two values of one type differ, for every type: also of those without an operator ``=``.
 

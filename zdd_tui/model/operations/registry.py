@@ -1,5 +1,6 @@
 """From SQL to operations: the reader of each kind of statement."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -58,7 +59,6 @@ from zdd_tui.model.operations.replacements import (
     make_room,
     merge_replacements,
     repeat_overtaken,
-    require_named_columns,
 )
 from zdd_tui.model.operations.rights import RIGHT_READERS
 from zdd_tui.model.operations.routines import ROUTINE_READERS
@@ -72,6 +72,7 @@ from zdd_tui.model.operations.tables import TABLE_COMMANDS, read_create_table, r
 from zdd_tui.model.operations.triggers import TRIGGER_COMMANDS, TRIGGER_READERS
 from zdd_tui.model.operations.type_names import combine_type_renames, resolve_type_names
 from zdd_tui.model.operations.types import TypeOperation, combine_type_changes, read_column_type
+from zdd_tui.model.operations.view_columns import name_columns
 from zdd_tui.model.operations.views import VIEW_READERS
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationSection, OperationsPlan
@@ -303,6 +304,8 @@ _OF_ROWS = {"insert_stmt", "update_stmt", "delete_stmt", "merge_stmt", "select_s
 def _own_phase(nodes: list[tuple[Any, str]], options: OperationOptions) -> Phase:
     """Where statements of the team's own run, as one, if the plan does not say it."""
     scope = options.scope
+    if any(_may_refer_to_late_key(text, scope) for _, text in nodes):
+        return options.last_phase
     statements = [
         getattr(node, kind) for node, kind in ((each, each.WhichOneof("node")) for each, _ in nodes) if kind in _OF_ROWS
     ]
@@ -310,6 +313,12 @@ def _own_phase(nodes: list[tuple[Any, str]], options: OperationOptions) -> Phase
         return Phase.EXPAND
     scope.late |= {scope.relation_key(each.relation) for each in statements if hasattr(each, "relation")}
     return Phase.BACKFILL
+
+
+def _may_refer_to_late_key(text: str, scope: Scope) -> bool:
+    """Whether a block, whose statements only the server knows, may add a foreign key to a key of contract."""
+    words = set(re.findall(r"\w+", text))
+    return "REFERENCES" in text.upper() and any(key.name in words for key, _ in scope.deferred_keys)
 
 
 def _without_transactions(nodes: list[tuple[Any, str]], options: OperationOptions) -> list[tuple[Any, str]]:
@@ -333,8 +342,7 @@ def _finish(operations: list[Operation], options: OperationOptions) -> tuple[Ope
     Raises:
         PlanError: two indexes would get the same name.
     """
-    merged = repeat_overtaken(drop_with_table(merge_replacements(drop_cascaded(operations, options))))
-    require_named_columns(merged)
+    merged = name_columns(repeat_overtaken(drop_with_table(merge_replacements(drop_cascaded(operations, options)))))
     seen: set[tuple[str, str]] = set()
     for step in (step for operation in merged for step in operation.steps if step.mode is StepMode.BUILD_INDEX):
         key = (step.table.rpartition(".")[0], step.index)

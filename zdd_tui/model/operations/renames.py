@@ -33,10 +33,11 @@ from zdd_tui.model.operations.generated import (
     function_name,
     function_sql,
     prefixed_column,
+    trigger_function,
 )
 from zdd_tui.model.operations.scope import Scope
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.sql import dollar_quoted, name_sql, quote_literal
+from zdd_tui.model.sql import name_sql, quote_literal
 
 FIRST_TRIGGER = "!"
 """Triggers of one event fire in the order of their names: ours first, so that the others read both columns alike."""
@@ -69,7 +70,7 @@ def read_rename_column(statement: Any, text: str, scope: Scope) -> Operation:
     is_different = differs(f"CASE WHEN true THEN {a} ELSE {b} END", f"CASE WHEN true THEN {b} ELSE {a} END")
     differing = f"SELECT FROM {table} WHERE {is_different}"
     lock = f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"
-    keep_archived = _function(function, f"  NEW.{archived} := NEW.{b};")
+    keep_archived = trigger_function(function, f"  NEW.{archived} := NEW.{b};")
     steps = (
         OperationStep(
             Phase.EXPAND,
@@ -153,11 +154,6 @@ def _definition(function: str) -> str:
     return f"SELECT pg_get_functiondef(to_regproc({quote_literal(function_sql(function))}))"
 
 
-def _function(name: str, code: str) -> str:
-    body = dollar_quoted(f"\nBEGIN\n{code}\n  RETURN NEW;\nEND\n")
-    return f"CREATE OR REPLACE FUNCTION {function_sql(name)}() RETURNS trigger LANGUAGE plpgsql AS {body}"
-
-
 def _sync_code(a: str, b: str) -> str:
     """Both columns get what the statement has written.
 
@@ -191,7 +187,7 @@ COLUMN_VARIABLES = '  zdd_table regclass;\n  zdd_kind "char";\n  zdd_column pg_a
 
 def _add_column(table: str, old: str, new: str, function: str, trigger: str) -> str:
     literal, column, b = quote_literal(table), quote_literal(old), name_sql(new)
-    code = quote_literal(_function(function, _sync_code(name_sql(old), b)))
+    code = quote_literal(trigger_function(function, _sync_code(name_sql(old), b)))
     word = quote_literal(rf"\m{_regex(old)}\M")
     create = f"CREATE TRIGGER %I BEFORE INSERT OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION {function_sql(function)}()"
     in_code = quote_literal(_field_regex(old))

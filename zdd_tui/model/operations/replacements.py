@@ -2,16 +2,18 @@
 
 # ruff: noqa: S608  names are quoted by the parser's own rules, values are literals
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.addresses import NamedObject
 from zdd_tui.model.operations.base import (
+    MissingParents,
+    ObjectAddress,
     Operation,
     OperationStep,
+    RemovedObject,
     Requirement,
     StepMode,
     TypeRename,
@@ -19,38 +21,46 @@ from zdd_tui.model.operations.base import (
     fit_name,
     old_object_name,
     relation_names,
+    same_table,
 )
+from zdd_tui.model.operations.column_replacements import replace_column, run_after_swap
 from zdd_tui.model.operations.generated import NEW_PREFIX, block
 from zdd_tui.model.operations.indexes import choose_index_name
-from zdd_tui.model.operations.scope import ObjectKey, Scope, input_types, routine_name
+from zdd_tui.model.operations.scope import ObjectKey, Scope, input_types, part_key, routine_name
 from zdd_tui.model.operations.triggers import trigger_states_query
-from zdd_tui.model.operations.views import refuse_all_columns, shows_all_columns
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.sql import deparse, name_sql, parse_sql, quote_literal, string_values
+from zdd_tui.model.sql import deparse, enum_name, name_sql, parse_sql, quote_literal, string_values
 
 _PARTS = {"OBJECT_TRIGGER": "trigger", "OBJECT_RULE": "rule", "OBJECT_POLICY": "policy"}
 
 
-def _relation(field: str) -> Callable[[Any, Scope], ObjectKey]:
+_Reader = Callable[[Any, Scope], ObjectKey | None]
+
+
+def _relation(field: str) -> _Reader:
     return lambda statement, scope: scope.relation_key(getattr(statement, field))
 
 
-def _type(field: str) -> Callable[[Any, Scope], ObjectKey]:
+def _type(field: str) -> _Reader:
     return lambda statement, scope: scope.key("type", string_values(getattr(statement, field)))
 
 
-def _part(space: str, relation: str, name: str) -> Callable[[Any, Scope], ObjectKey]:
+def _part(space: str, relation: str, name: str) -> _Reader:
     def read(statement: Any, scope: Scope) -> ObjectKey:
-        return _part_key(space, scope.relation_key(getattr(statement, relation)), getattr(statement, name))
+        return part_key(space, scope.relation_key(getattr(statement, relation)), getattr(statement, name))
 
     return read
 
 
-def _part_key(space: str, table: ObjectKey, name: str) -> ObjectKey:
-    return ObjectKey(space, f"{table.schema}.{table.name}", name)
+def _renamed_table(statement: Any, scope: Scope) -> ObjectKey | None:
+    """A new table may get the name of one that the migration drops."""
+    if enum_name(statement, "rename_type") != "OBJECT_TABLE":
+        return None
+    key = scope.relation_key(statement.relation)
+    return replace(key, name=statement.newname) if scope.is_new(key) else None
 
 
-_CREATED: dict[str, Callable[[Any, Scope], ObjectKey]] = {
+_CREATED: dict[str, _Reader] = {
     "composite_type_stmt": lambda statement, scope: replace(scope.relation_key(statement.typevar), space="type"),
     "create_domain_stmt": _type("domainname"),
     "create_enum_stmt": _type("type_name"),
@@ -66,6 +76,7 @@ _CREATED: dict[str, Callable[[Any, Scope], ObjectKey]] = {
     "create_table_as_stmt": lambda statement, scope: scope.relation_key(statement.into.rel),
     "create_trig_stmt": _part("trigger", "relation", "trigname"),
     "index_stmt": lambda statement, scope: replace(scope.relation_key(statement.relation), name=statement.idxname),
+    "rename_stmt": _renamed_table,
     "rule_stmt": _part("rule", "relation", "rulename"),
     "view_stmt": _relation("view"),
 }
@@ -79,7 +90,7 @@ def created_key(kind: str, statement: Any, scope: Scope) -> ObjectKey | None:
 def removed_key(given: NamedObject, scope: Scope) -> ObjectKey | None:
     """The same for the object of a DROP."""
     if given.kind in _PARTS:
-        return _part_key(_PARTS[given.kind], scope.key("relation", given.names[:-1]), given.names[-1])
+        return part_key(_PARTS[given.kind], scope.key("relation", given.names[:-1]), given.names[-1])
     return given.key
 
 
@@ -91,22 +102,58 @@ def merge_replacements(operations: list[Operation]) -> tuple[Operation, ...]:
     """
     result: list[Operation] = []
     removed: dict[ObjectKey, int] = {}
+    replaced: set[str] = set()
+    columns: list[tuple[ObjectKey, str]] = []
     stored: int | None = None
     for operation in operations:
+        for table, column in columns:
+            operation = run_after_swap(operation, table, column)  # noqa: PLW2901
         if stored is not None and (indexed := _with_index(result[stored], operation)) is not None:
             result[stored] = indexed
             continue
         stored = None
         position = removed.pop(operation.creates, None) if operation.creates is not None else None
         if position is not None:
+            _require_no_later_step(result, position)
+            replaced |= {same_table(name_sql(*each.names)) for each in result[position].drops if each.kind == "table"}
             result[position], operation = _merge(result[position], operation)  # noqa: PLW2901
             stored = len(result) if operation.summary.startswith("create materialized view") else None
+            if operation.on is not None and operation.creates is not None and operation.creates.space == "column":
+                columns.append((operation.on, operation.creates.name))
         elif operation.creates is not None and (position := removed.get(any_of_name(operation.creates))) is not None:
             result[position], operation = _separate_overload(result[position], operation)  # noqa: PLW2901
         if operation.archives is not None:
             removed[operation.archives] = len(result)
-        result.append(operation)
+        result.append(_count_in_new_table(operation, replaced))
     return tuple(each for each in result if each.steps or each.requirements or isinstance(each, TypeRename))
+
+
+def _count_in_new_table(operation: Operation, replaced: set[str]) -> Operation:
+    """Rows without a parent are counted in the new table, not in the one that has its name before."""
+    return replace(
+        operation,
+        violations=tuple(
+            replace(each, repaired_in=each.repaired_in or Phase.BACKFILL)
+            if isinstance(each, MissingParents) and same_table(each.parent) in replaced
+            else each
+            for each in operation.violations
+        ),
+    )
+
+
+def _require_no_later_step(operations: list[Operation], position: int) -> None:
+    """
+    Raises:
+        PlanError: a statement before the DROP of a table would change the one that has its name by then.
+    """
+    removal = operations[position]
+    for each in operations[:position]:
+        if each.on == removal.archives and any(step.phase is not Phase.EXPAND for step in each.steps):
+            raise PlanError(
+                f"{each.summary}: the migration drops the table after it, and another one has its name by the time it"
+                " runs",
+                "leave it out: it goes with the table",
+            )
 
 
 def drop_with_table(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
@@ -118,22 +165,6 @@ def drop_with_table(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
         else each
         for each in operations
     )
-
-
-def require_named_columns(operations: tuple[Operation, ...]) -> None:
-    """
-    Raises:
-        PlanError: a view that the migration creates would show, by *, a column that it drops: it exists until cleanup.
-    """
-    dropped = [each.names for one in operations for each in one.drops if each.kind == "table column"]
-    for each in operations if dropped else ():
-        if each.creates is None or not shows_all_columns(each):
-            continue
-        words = set(re.findall(r"\w+", each.text))
-        for *_, table, column in dropped:
-            if table in words:
-                reason = f"{name_sql(table, column)}, which the migration drops, exists until cleanup"
-                raise refuse_all_columns(each, reason)
 
 
 def make_room(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
@@ -219,27 +250,51 @@ def _merge(removal: Operation, creation: Operation) -> tuple[Operation, Operatio
     if first.mode is StepMode.BUILD_INDEX:
         return replace(removal, steps=(), removes=()), _build_beside(removal, creation)
     word = removal.summary.removeprefix("drop ").partition(" ")[0]
-    if word in ("table", "schema", "sequence", "extension"):
+    if word == "column":
+        return replace_column(removal, creation)
+    if word in ("schema", "extension"):
         return _require_absent(removal, word), creation
+    archive, rest = _archive(removal, word)
+    if word == "materialized" and first.label.startswith("create materialized view"):
+        steps: tuple[OperationStep, ...] = _build_view_beside(archive, first)
+    else:
+        label = f"replace {first.label.removeprefix('create ')}"
+        steps = (replace(first, label=label, before=archive, is_replacement=True),)
+    return (
+        replace(removal, steps=tuple(rest), removes=tuple(_removed_by(removal, word))),
+        replace(creation, steps=(*steps, *creation.steps[1:])),
+    )
+
+
+def _removed_by(removal: Operation, word: str) -> Iterator[RemovedObject]:
+    """What running code must not use any more. A name stays in use: it is that of the new object."""
+    for each in removal.removes:
+        if word in ("table", "sequence"):  # what it holds is not in the new one
+            yield replace(each, phase=Phase.EXPAND)
+        elif word == "index":  # of another table
+            *schema, name = each.names
+            yield replace(each, names=(*schema, old_object_name(name)))
+
+
+def _archive(removal: Operation, word: str) -> tuple[OperationStep, list[OperationStep]]:
+    """The step of expand that gives an object another name, and what follows it in later phases.
+
+    Raises:
+        PlanError: it cannot have another one.
+    """
     archive, *rest = removal.steps
     if archive.phase is Phase.CLEANUP:
         raise PlanError(
             f"{removal.summary}: the migration creates it again, and it cannot have another name meanwhile",
             "make one operation of the two statements, with undo: of your own",
         )
-    if word == "trigger" and removal.archives is not None:
+    if word == "index":
+        archive, rest = _archive_index(archive)
+    elif word == "trigger" and removal.archives is not None:
         archive, rest = _archive_trigger(removal, archive)
-    if word == "materialized":
-        steps = _build_view_beside(replace(_with_indexes(archive), phase=Phase.EXPAND), first)
-        return replace(removal, steps=tuple(rest), removes=()), replace(creation, steps=(*steps, *creation.steps[1:]))
-    step = replace(
-        first,
-        label=f"replace {first.label.removeprefix('create ')}",
-        before=replace(archive, phase=Phase.EXPAND),
-        is_replacement=True,
-    )
-    # Its name stays in use: it is that of the new object.
-    return replace(removal, steps=tuple(rest), removes=()), replace(creation, steps=(step, *creation.steps[1:]))
+    elif word in ("table", "materialized", "sequence"):
+        archive = _with_own_names(archive, removal.drops[0])
+    return replace(archive, phase=Phase.EXPAND), rest
 
 
 def any_of_name(key: ObjectKey) -> ObjectKey:
@@ -287,7 +342,7 @@ def _separate_overload(removal: Operation, creation: Operation) -> tuple[Operati
 
 
 def _require_absent(removal: Operation, word: str) -> Operation:
-    """``DROP TABLE IF EXISTS a; CREATE TABLE a``: as in a first migration, where there is none.
+    """``DROP SCHEMA IF EXISTS a; CREATE SCHEMA a``: as in a first migration, where there is none.
 
     Raises:
         PlanError: there is one.
@@ -300,12 +355,26 @@ def _require_absent(removal: Operation, word: str) -> Operation:
         f"to_regnamespace({quote_literal(name_sql(*address.names))})"
         if word == "schema"
         else f"(SELECT oid FROM pg_extension WHERE extname = {quote_literal(address.names[0])})"
-        if word == "extension"
-        else f"to_regclass({quote_literal(name_sql(*address.names))})"
     )
     text = f"{word} {name_sql(*address.names)} exists, and the migration replaces it by another one"
     required = Requirement(f"SELECT {quote_literal(text)} WHERE {found} IS NOT NULL", hint)
     return replace(removal, steps=(), drops=(), removes=(), requirements=(*removal.requirements, required))
+
+
+def _archive_index(drop: OperationStep) -> tuple[OperationStep, list[OperationStep]]:
+    """Renamed, where a table of the migration gets an index of its name; dropped as any other index."""
+    schema, old = (drop.schema,) if drop.schema else (), old_object_name(drop.index)
+    there, archived = (name_sql(*schema, each) for each in (drop.index, old))
+    rename = OperationStep(
+        Phase.EXPAND,
+        f"archive index {there}",
+        (f"ALTER INDEX {there} RENAME TO {name_sql(old)}",),
+        (f"ALTER INDEX {archived} RENAME TO {name_sql(drop.index)}",),
+        only_if=f"SELECT to_regclass({quote_literal(there)}) IS NOT NULL" if drop.is_optional else "",
+        settings=drop.settings,
+    )
+    sql = f"{drop.statements[0].removesuffix(there)}{archived}"
+    return rename, [replace(drop, statements=(sql,), index=old)]
 
 
 def _archive_trigger(removal: Operation, archive: OperationStep) -> tuple[OperationStep, list[OperationStep]]:
@@ -376,26 +445,38 @@ def _with_index(view: Operation, operation: Operation) -> Operation | None:
     return replace(view, steps=(*steps, build, swap))
 
 
-def _with_indexes(archive: OperationStep) -> OperationStep:
-    """The indexes of a materialized view make room for those of the new one."""
-    rename = archive.statements[0]
-    name = rename.removeprefix("ALTER MATERIALIZED VIEW ").rpartition(" RENAME TO ")[0]
-    literal = quote_literal(name)
-    short = (
-        "left('zdd_old_' || i.relname, 54)"
-        " || CASE WHEN length('zdd_old_' || i.relname) > 54 THEN '_' || left(md5(i.relname), 8) ELSE '' END"
-    )
-    body = (
-        "DECLARE r record; BEGIN FOR r IN SELECT i.oid::regclass AS name, " + short + " AS old FROM pg_index x"
-        f" JOIN pg_class i ON i.oid = x.indexrelid WHERE x.indrelid = {literal}::regclass"
-        " LOOP EXECUTE format('ALTER INDEX %s RENAME TO %I', r.name, r.old); END LOOP; END"
-    )
-    back = (
-        f"SELECT format('ALTER INDEX %s.%I RENAME TO %I', quote_ident(n.nspname), {short}, i.relname)"
-        f" FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_namespace n ON n.oid = i.relnamespace"
-        f" WHERE x.indrelid = to_regclass({literal})"
-    )
-    return replace(archive, statements=(f"DO $zdd$ {body} $zdd$", *archive.statements), undo_query=back)
+_OWN_NAMES = """
+FROM (
+  SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'INDEX' END, c.relname, c.relnamespace::regnamespace
+  FROM pg_class c WHERE c.oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = {relation})
+    OR c.relkind = 'S' AND EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid
+      AND refclassid = classid AND refobjid = {relation} AND deptype IN ('a', 'i'))
+  UNION ALL SELECT 'STATISTICS', stxname, stxnamespace::regnamespace FROM pg_statistic_ext WHERE stxrelid = {relation}
+  UNION ALL SELECT 'CONSTRAINT', conname, NULL FROM pg_constraint
+  WHERE conrelid = {relation} AND contype IN ('c', 'f', 'n')
+) AS own (kind, name, schema), LATERAL (
+  SELECT left('zdd_old_' || name, 54) || CASE WHEN length(name) > 46 THEN '_' || left(md5(name), 8) ELSE '' END
+) AS archived (old), LATERAL (
+  SELECT CASE kind WHEN 'CONSTRAINT' THEN format('ALTER TABLE %s RENAME CONSTRAINT %I TO %I', {names})
+    ELSE format('ALTER %s %s.%I RENAME TO %I', kind, schema, {own}) END
+) AS renamed (sql)
+"""
+"""The statements that rename what belongs to a relation. PostgreSQL keeps the names of constraints apart, too, where it
+chooses them."""
+
+
+def _with_own_names(archive: OperationStep, removed: ObjectAddress) -> OperationStep:
+    """What belongs to a table or materialized view makes room for what belongs to the new one."""
+    *schema, name = removed.names
+    there, archived = (quote_literal(name_sql(*schema, each)) for each in (name, old_object_name(name)))
+    found = _OWN_NAMES.replace("{relation}", f"to_regclass({there})")
+    forth = found.replace("{names}", f"{there}, name, old").replace("{own}", "name, old")
+    back = found.replace("{names}", f"{archived}, old, name").replace("{own}", "old, name")
+    body = f"  EXECUTE coalesce((SELECT string_agg(sql, '; ') {forth}), 'SELECT');"
+    undo_query = f"SELECT sql {back}"
+    if archive.undo_query:
+        undo_query += f" UNION ALL {archive.undo_query}"
+    return replace(archive, statements=(block(body), *archive.statements), undo_query=undo_query)
 
 
 def _build_beside(removal: Operation, creation: Operation) -> Operation:

@@ -28,6 +28,11 @@ class ObjectKey:
     name: str
 
 
+def part_key(space: str, table: ObjectKey, name: str) -> ObjectKey:
+    """The key of a column, trigger, rule or policy: its name is unique in its table."""
+    return ObjectKey(space, f"{table.schema}.{table.name}", name)
+
+
 @dataclass(slots=True)
 class Scope:
     """Follows a migration from statement to statement.

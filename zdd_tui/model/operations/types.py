@@ -9,7 +9,6 @@ goes the same way in the other direction.
 
 # ruff: noqa: S608  names are quoted by the parser's own rules, expressions are those of the statement
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -51,7 +50,7 @@ from zdd_tui.model.operations.type_swap import (
     used_by_views_query,
     validate_constraints,
 )
-from zdd_tui.model.operations.views import VIEW, refuse_all_columns, shows_all_columns
+from zdd_tui.model.operations.views import VIEW
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import (
     dollar_quoted,
@@ -61,6 +60,7 @@ from zdd_tui.model.sql import (
     parse_expression,
     parse_sql,
     quote_literal,
+    read_names,
     single_command_sql,
     string_values,
     type_sql,
@@ -219,31 +219,28 @@ def combine_type_changes(operations: Iterable[Operation], types: TypeSwap) -> tu
 
     A foreign key may point from one changed column to another one: both need their copy first, and swap together.
 
-    Views that the migration creates after the first change are made for the columns of before; they are created again
-    when the columns swap.
+    Views of the columns that the migration creates after the first change are made for those of before. They are
+    created again when the columns swap.
 
     Raises:
-        PlanError: they do not belong to the same settings of the session; or a view is made for them that is
-            materialized, or shows every column.
+        PlanError: they do not belong to the same settings of the session; or a materialized view is made for them.
     """
     found = list(operations)
     numbers = [number for number, each in enumerate(found) if isinstance(each, TypeOperation)]
     changes = [change for number in numbers for change in found[number].changes]  # type: ignore[attr-defined]
-    created = [each for each in found[numbers[0] :] if each.creates is not None] if numbers else []
-    views = [(each, view) for each in created if (view := _created_view(each))]
-    _require_plain_views(created, changes)
-    naming = next((each for each, _ in views if NEW in each.text), None)
+    views = _views_of(changes, found[numbers[0] :] if numbers else ())
+    naming = next((each for each in views if NEW in each.text), None)
     if types.forward and naming is not None:
         raise PlanError(
             f"{naming.summary}: it names a type whose name changes in contract",
             "create it in a release of its own",
         )
-    if len({found[number].settings for number in numbers} | {each.settings for each, _ in views}) > 1:
+    if len({found[number].settings for number in numbers} | {each.settings for each in views}) > 1:
         raise PlanError(
             "columns change their types under different settings of the session, and all of them swap in one step",
             "write the ALTER TABLE statements without a SET between them, with the names of the schemas",
         )
-    again = [(view, each.text) for each, view in views]
+    again = [(_created_view(each), each.steps[0].statements[0]) for each in views]
     for number in numbers:
         each = found[number]
         kept = [step for step in each.steps if step.phase is not Phase.CONTRACT]
@@ -259,30 +256,32 @@ def combine_type_changes(operations: Iterable[Operation], types: TypeSwap) -> tu
 
 
 def _created_view(operation: Operation) -> str:
-    """The name of a plain view that is created, as SQL; empty for anything else."""
-    statement = parse_sql(operation.text).stmts[0].stmt
-    return relation_sql(statement.view_stmt.view) if statement.HasField("view_stmt") else ""
+    """The name of a plain view that is created, as SQL."""
+    return relation_sql(parse_sql(operation.text).stmts[0].stmt.view_stmt.view)
 
 
-def _require_plain_views(created: Iterable[Operation], changes: Sequence[TypeChange]) -> None:
-    """
+def _views_of(changes: Sequence[TypeChange], created: Iterable[Operation]) -> tuple[Operation, ...]:
+    """The views that read a changed column, or another one of these views.
+
     Raises:
-        PlanError: a view would show the second column, too; or, materialized, be computed again under a lock.
+        PlanError: one is materialized, and would be computed again under a lock.
     """
+    found: dict[str, Operation] = {}
     for each in created:
-        if (view := VIEW.match(each.summary)) is None:
+        if each.creates is None or (view := VIEW.match(each.summary)) is None:
             continue
-        words = set(re.findall(r"\w+", each.text))
-        has_star = shows_all_columns(each)
-        used = [one for one in changes if one.key.name in words and (has_star or one.column in words)]
-        if used and has_star:
-            raise refuse_all_columns(each, f"{used[0].label}, whose type changes, has a second one until cleanup")
-        if used and view[1]:
+        names = read_names(each.text)
+        used = [one for one in changes if one.key.name in names and not names.isdisjoint((one.column, "*"))]
+        if not used and names.isdisjoint(found):
+            continue
+        if view[1]:
             raise PlanError(
-                f"{each.summary}: it reads {used[0].label}, whose type changes in contract, and would be computed again"
-                " under a lock",
+                f"{each.summary}: it reads {(used or changes)[0].label}, whose type changes in contract, and would be"
+                " computed again under a lock",
                 "create it in a release after this one",
             )
+        found[each.creates.name] = each
+    return tuple(found.values())
 
 
 # --- phases

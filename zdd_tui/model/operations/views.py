@@ -13,7 +13,7 @@ from zdd_tui.model.operations.rights import recreated_rights_query
 from zdd_tui.model.operations.scope import Scope, read_tables
 from zdd_tui.model.operations.statements import UndoRequired
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.sql import enum_name, node_class, parse_sql, quote_literal, walk
+from zdd_tui.model.sql import enum_name, quote_literal
 
 VIEW = re.compile(r"create (?:or replace )?(materialized )?view ")
 """What the summary of an operation that creates a view begins with."""
@@ -68,24 +68,6 @@ def _read_table_as(statement: Any, text: str, options: OperationOptions) -> tupl
     kind = "materialized view" if is_view else "table"
     exists = relation_address(kind, relation) if is_optional else None
     return create_object(kind.upper(), relation_sql(relation), text, exists=exists)
-
-
-def shows_all_columns(operation: Operation) -> bool:
-    """Whether it creates a view with ``*``."""
-    if VIEW.match(operation.summary) is None:
-        return False
-    return any(node_class(node) == "A_Star" for node in walk(parse_sql(operation.text)))
-
-
-def refuse_all_columns(operation: Operation, reason: str) -> PlanError:
-    """
-    Args:
-        reason: which column of the view's ``*`` would stand in its way, and until when.
-    """
-    return PlanError(
-        f"{operation.summary}: * shows every column, and {reason}",
-        "name the columns of the view, or create it in a release after this one",
-    )
 
 
 def used_tables(query: Any, scope: Scope) -> tuple[str, ...]:

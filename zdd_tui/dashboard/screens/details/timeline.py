@@ -14,7 +14,7 @@ from zdd_tui.model.duration import format_duration
 from zdd_tui.model.queries import AuditLog
 from zdd_tui.model.release.claims import ACTIVE, Activity, Progress, ProgressState, assess_progress
 from zdd_tui.model.release.records import Event, ReleaseRecord
-from zdd_tui.model.release.state import CommandKind, StepStatus
+from zdd_tui.model.release.state import CommandKind, ReleaseState, StepStatus
 from zdd_tui.model.release.timeline import PhaseSpan, StepAttempt, build_timeline
 
 WIDE_FROM = 100
@@ -111,8 +111,9 @@ def timeline_lines(
         if previous_end is not None and span.started_at - previous_end >= 1:
             waited = format_duration(span.started_at - previous_end)
             lines.append(((f"{'':9}waited {waited} for gates and approval", TextStyle.DIM),))
-        held_up = progress.state is ProgressState.STOPPED and span is spans[-1]
-        lines += [(), _phase_line(span, record.created_at, end, context, formatter, progress, is_held_up=held_up)]
+        has_steps_left = span is spans[-1] and record.release.state is ReleaseState.RUNNING
+        is_open = span.ended_at is None or (has_steps_left and not progress.moves)
+        lines += [(), _phase_line(span, record.created_at, end, context, formatter, progress, is_open=is_open)]
         for item in span.items:
             if isinstance(item, StepAttempt):
                 lines += _attempt_lines(item, record, until, context, formatter, activity)
@@ -141,17 +142,16 @@ def _phase_line(
     formatter: TextFormatter,
     progress: Progress,
     *,
-    is_held_up: bool,
+    is_open: bool,
 ) -> Line:
     """
     Args:
-        is_held_up: its step was stopped by a breach and has not started again.
+        is_open: a step of it runs, or would run if nothing held the release.
     """
     duration = (span.ended_at or end) - span.started_at
     offset = f"+{format_duration(max(0.0, span.started_at - first))}"
     is_rollback = span.name == "rollback"
     name = "before start" if span.name == "before" else span.name
-    is_open = span.ended_at is None or is_held_up
     glyph = "◀" if is_rollback else "■"
     if is_open and not (is_rollback and progress.moves):
         glyph = progress.glyph

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from zdd_tui.dashboard.state import DashboardState, RenderContext
+from zdd_tui.dashboard.state import DashboardState, Observed, RenderContext
 from zdd_tui.dashboard.widgets.diagrams.schema import draw_box, schema_diagram_lines
 from zdd_tui.dashboard.widgets.diagrams.sources import aged_lines, flag_sources, pod_sources, read_flag_percent
 from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS, describe_step_status
@@ -121,14 +121,15 @@ def _blue_green_diagram(board: DashboardState, record: ReleaseRecord, context: R
 
 def _deployment_boxes(board: DashboardState, cells: int) -> list[Line]:
     """A box for each Deployment, below the arrow of the requests."""
-    sides, snapshots = board.plan.deployment_roles, (board.workload.value, board.second_workload.value)
+    sides, sources = board.plan.deployment_roles, (board.workload, board.second_workload)
     second = f"{sides[1][1]}-"
     room = (cells - 3) // 2
     boxes = []
-    for number, ((colour, name), snapshot) in enumerate(zip(sides, snapshots, strict=False)):
-        pods = [pod for pod in snapshot.pods if pod.name.startswith(second) is (number == 1)] if snapshot else []
-        boxes.append(_deployment_box(colour, name, snapshot, pods, room))
-    serving = [sum(pod.state is PodState.SERVING for pod in snapshot.pods) if snapshot else 0 for snapshot in snapshots]
+    for number, ((colour, name), source) in enumerate(zip(sides, sources, strict=False)):
+        pods = source.value.pods if source.value else ()
+        own = [pod for pod in pods if pod.name.startswith(second) is (number == 1)]
+        boxes.append(_deployment_box(colour, name, source, own, room))
+    serving = [sum(pod.state is PodState.SERVING for pod in workload.pods) for workload in board.workloads]
     lines: list[Line] = [_traffic_arrow(boxes[0][1], boxes[1][1], room, sum(serving) > 0)]
     height = max(len(box) for box, _ in boxes)
     for at in range(height):
@@ -138,15 +139,15 @@ def _deployment_boxes(board: DashboardState, cells: int) -> list[Line]:
 
 
 def _deployment_box(
-    colour: str, name: str, snapshot: WorkloadSnapshot | None, pods: Sequence[Pod], room: int
+    colour: str, name: str, source: Observed[WorkloadSnapshot], pods: Sequence[Pod], room: int
 ) -> tuple[list[Line], bool]:
     """A box for one Deployment, and whether it has traffic."""
     serving = sum(pod.state is PodState.SERVING for pod in pods)
     ready = sum(pod.state in (PodState.SERVING, PodState.WARMING) for pod in pods)
-    view = snapshot.deployment if snapshot else None
+    view = source.value.deployment if source.value else None
     body: list[tuple[str, TextStyle]] = [(f"{colour.upper()}  {sanitize(name)}", TextStyle.STRONG)]
     if view is None:
-        text = "○ not found" if snapshot else "? not read yet"
+        text = "? not read yet" if source.observed_at is None else "○ not found"
         return draw_box([*body, (text, TextStyle.DIM)], room), False
     body += [(sanitize(image), TextStyle.DIM) for image in sorted({pod.image for pod in pods})]
     body.append((f"{ready} of {view.desired} pods ready", TextStyle.NORMAL))
@@ -183,14 +184,14 @@ def _canary_diagram(board: DashboardState, record: ReleaseRecord, context: Rende
     # With flags the new image is rolled out first, so the last weight must be reached too.
     promoted = any(record.release.status(step.name) is StepStatus.DONE for step in promotion) and weight == last
     share = 100 if promoted else weight
-    lines = [share_bar("weight that the release has set", share, cells)]
+    lines = [share_bar("new image, set by the release", share, cells)]
     if (real := read_canary_weight(board, context.now)) is not None:
         lines += wrap(f"real {real.real_text} of {real.of}", cells)
     lines += [(), (("weights", TextStyle.DIM),)]
     lines += [_step_line(step, record, activity, cells) for step in (*weights, *promotion)]
     pods = [pod for workload in board.workloads for pod in workload.pods]
     old, new = _split_by_image(board, list({pod.uid: pod for pod in pods}.values()))
-    rows = [*_pod_row("old", old, cells), *_pod_row("new", new, cells)]
+    rows = [*_pod_row("old", old, cells), *_pod_row("new", new, cells)] if board.workloads else []
     lines += [(), *aged_lines(rows, pod_sources(board), context.now, cells), ()]
     return [
         *lines,

@@ -275,6 +275,7 @@ class World:
             status=states.get(self.state.state, "running"),
             rows_done=self.rows_done,
             rows_total=2_000_000,
+            verified_rows=5,
             updated_at=EPOCH + self.copied_at - MONOTONIC,
         )
         names = [gate.name for phase in self.state.strategy.phases for gate in phase.gates]
@@ -415,7 +416,7 @@ class World:
         steps = "\n".join(f"{row.glyph} {row.text} {row.label} {row.note}" for row in build_step_rows(record, activity))
         audit = AuditLog(self.seen_audit)
         drawn = timeline_lines(
-            record, audit, now, context, TextFormatter(100, is_wrapped=True), gates=False, activity=activity
+            record, audit, now, context, TextFormatter(99, is_wrapped=True), gates=False, activity=activity
         )
         timeline = plain(*drawn[1:])  # its first line has the age of the release
         topologies = [diagram_lines(board, context, 100) for board in self._boards(seen)]
@@ -729,7 +730,7 @@ def test_no_line_claims_what_the_record_does_not_support(story: list[tuple[tuple
                     world.is_cancelled = True
                     world.record_event("condition", f"breach: {BREACH.text}")
                 if action == "breach" or world.state.unmet:
-                    world.state = replace(world.state, unmet=(replace(BREACH, status=status),))
+                    world.state = replace(world.state, unmet=(replace(BREACH, status=status, since=world.server_now),))
             case "hold again":
                 world.state = replace(world.state, unmet=())
             case "fail":

@@ -14,7 +14,7 @@ from zdd_tui.model.duration import format_duration
 from zdd_tui.model.queries import AuditLog
 from zdd_tui.model.release.claims import ACTIVE, Activity, Progress, ProgressState, assess_progress
 from zdd_tui.model.release.records import Event, ReleaseRecord
-from zdd_tui.model.release.state import CommandKind, ReleaseState, StepStatus
+from zdd_tui.model.release.state import CommandKind, Release, ReleaseState, StepStatus
 from zdd_tui.model.release.timeline import PhaseSpan, StepAttempt, build_timeline
 
 WIDE_FROM = 100
@@ -92,7 +92,7 @@ def timeline_lines(
         activity: whether an agent is known to work. No duration is counted on of what does not move.
     """
     progress = assess_progress(record.release, activity)
-    until = _moved_until(audit_log.events, progress, activity, now)
+    until = _moved_until(record.release, audit_log.events, progress, activity, now)
     spans = build_timeline(record.release.strategy, audit_log.events, include_gates=gates)
     end = record.finished_at or until
     lines: list[Line] = []
@@ -126,8 +126,12 @@ def timeline_lines(
     return lines
 
 
-def _moved_until(events: Sequence[Event], progress: Progress, activity: Activity, now: float) -> float:
+def _moved_until(
+    release: Release, events: Sequence[Event], progress: Progress, activity: Activity, now: float
+) -> float:
     """When the release was last known to move: until then durations of running work are counted."""
+    if progress.state is ProgressState.STOPPED and release.breach is not None:
+        return min(now, release.breach.since or now)
     if progress.state is not ProgressState.PAUSED:
         return activity.worked_until(now)
     pauses = [each.at for each in events if each.kind == "command" and each.message.startswith(CommandKind.PAUSE)]

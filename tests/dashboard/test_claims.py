@@ -109,7 +109,7 @@ COUNTS = re.compile(r"\(\d+[hms][\dms]*\)")
 """Seconds of a step that count on."""
 
 OF_PODS = re.compile(r"\d serving|pods ready|requests ▼|rollout: |pods serving")
-OF_FLAGS = re.compile(r"shadow reads|users served|reads: |flag on|flag unknown")
+OF_FLAGS = re.compile(r"shadow reads|users served|reads: |flag on|flag \?")
 """Lines of a topology that are made of pods, and of flags."""
 
 JUDGED = re.compile(r"✔ pass\b|✔ backfill-complete|all [0-9]+ pass|passes|all gates pass|AWAITING APPROVAL")

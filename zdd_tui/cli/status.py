@@ -409,8 +409,8 @@ def _step_lines(record: ReleaseRecord, activity: Activity) -> list[str]:
         note = f": {step.note}" if step.note else ""
         if progress.moves:
             lines.append(f"  … {'undoing' if is_undo else 'running'} {step.name}{note}")
-        elif progress.state in _HELD and not activity.description:
-            lines.append(f"  {progress.glyph} {progress.state} in {step.name}{note}")
+        elif progress.state in (ProgressState.STOPPED, ProgressState.PAUSED):
+            lines.append(f"  {progress.glyph} {step.name}: {progress.reason}")
         else:
             verb, why = "undo of " if is_undo else "", f"; {progress.reason}" if progress.reason else ""
             lines.append(f"  ? {verb}{step.name} has started and not ended{why}")

@@ -36,7 +36,7 @@ _EVENT_STYLES = {
 }
 _ENDINGS = {
     "cut off": "  interrupted: the agent was lost",
-    "breached": "  stopped by a breach",
+    "breached": "  stopped: breach",
     "stopped": "  stopped by the rollback",
 }
 

@@ -187,7 +187,7 @@ def describe_new_users(board: DashboardState, release: Release) -> tuple[str, st
     elif _is_step_done(release, "write-flag-on"):
         percent = read_flag_percent(board, "write", was_set=True) if board.plan.has_flags else 100
         if percent != 0:
-            writers.append("V2 (flag unknown)" if percent is None else f"V2 (flag {FlagValue(percent)})")
+            writers.append("V2 (flag ?)" if percent is None else f"V2 (flag {FlagValue(percent)})")
     if _is_step_done(release, "sync-forward") and not _is_step_done(release, "rollout-v3"):
         writers.append("trigger")
     return " + ".join(writers) or "none", _format_share(_read_share(board, release))

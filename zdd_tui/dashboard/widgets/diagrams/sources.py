@@ -42,12 +42,13 @@ def aged_lines(lines: Sequence[Line], sources: Sequence[NamedSource], now: float
     old = [(name, source) for name, source in sources if not is_current(source.age(now), source.error)]
     if not old:
         return list(lines)
-    text = ", ".join(_describe_age(name, source.age(now)) for name, source in old)
+    text = ", ".join(_describe_age(name, source, now) for name, source in old)
     return [*wrap(f"? {text}", cells, TextStyle.WARN), *map(dim, lines)]
 
 
-def _describe_age(name: str, age: float | None) -> str:
-    return f"{name} not read yet" if age is None else f"{name} STALE {format_age(age)}"
+def _describe_age(name: str, source: Observed[object], now: float) -> str:
+    age, error = source.age(now), f" ({source.error})" if source.error else ""
+    return f"{name} not read yet{error}" if age is None else f"{name} STALE {format_age(age)}{error}"
 
 
 def read_flag_percent(board: DashboardState, role: str, *, was_set: bool) -> int | None:

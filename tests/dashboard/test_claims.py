@@ -269,7 +269,7 @@ class World:
                 self.shown = replace(self.shown, workload=Observed(workload(SERVING), self.now))
 
     def _record(self) -> ReleaseRecord:
-        found = record(self.state, lease=Lease(4, "agent", "bastion", 1, self.now - self.renewed_at, 3.0))
+        found = record(self.state, note="500 rows", lease=Lease(4, "agent", "bastion", 1, self.now - self.renewed_at, 3.0))
         states = {ReleaseState.WAITING: "done", ReleaseState.ROLLED_BACK: "cancelled"}
         done = backfill(
             status=states.get(self.state.state, "running"),
@@ -362,6 +362,8 @@ class World:
                 r"no agent for|No agent is running|state not known for", said
             ), text
             assert "STOPPED" not in text, f"as if it were so now:\n{text}"
+            is_silent = self.now - self.heard_at[POSTGRESQL] > FRESH
+            assert not (is_silent and re.search(r"STALLED|stalled|✗ (dual-write|backfill|cutover)", text.split("sources")[0])), text
             told = [line for line in text.splitlines() if BREACH.text in line]
             assert all("last: breached" in line for line in told), "\n".join(told)
         elif is_held(seen):
@@ -432,7 +434,7 @@ class World:
             word = "✗ stopped" if seen.breach is not None else "‖ paused"
             assert word in steps, steps
             assert word[0] in timeline, timeline
-            assert f"{word[0]} backfill" in shown["0"], shown["0"]
+            assert f"{word[0]} {seen.strategy.phases[seen.phase].name}" in shown["0"], shown["0"]
         said = ((seen, self.seen_audit), timeline if works and is_held(seen) else "")
         is_same = said[1] and said[0] == self.held_text[0]
         assert not is_same or said == self.held_text, f"counts on:\n{self.held_text[1]}\n{timeline}"

@@ -111,7 +111,8 @@ def timeline_lines(
         if previous_end is not None and span.started_at - previous_end >= 1:
             waited = format_duration(span.started_at - previous_end)
             lines.append(((f"{'':9}waited {waited} for gates and approval", TextStyle.DIM),))
-        has_steps_left = span is spans[-1] and record.release.state is ReleaseState.RUNNING
+        phase = record.release.current_phase if record.release.state is ReleaseState.RUNNING else None
+        has_steps_left = span is spans[-1] and phase is not None and phase.name == span.name
         is_open = span.ended_at is None or (has_steps_left and not progress.moves)
         lines += [(), _phase_line(span, record.created_at, end, context, formatter, progress, is_open=is_open)]
         for item in span.items:

@@ -101,7 +101,7 @@ ROWS_MOVE = re.compile(r"\d/s |ETA|▶ verifying|\d a second")
 MOVES_IN_STATUS = re.compile(r"… (running|undoing) |a second|[▶◀] |No action needed")
 
 HELD_BUT_MOVES = re.compile(
-    r"(?<!─)▶|◀ [a-z]|\d/s |ETA|running +move|running step|running for|… (running|undoing) |\d a second|^soak: "
+    r"(?m)(?<!─)▶|◀ [a-z]|\d/s |ETA|running +move|running step|running for|… (running|undoing) |\d a second|^soak: "
 )
 """What is untrue of a release that an agent holds: stopped by a breach, paused or failed."""
 
@@ -448,6 +448,8 @@ class World:
         """What is drawn of a source that is silent is greyed, and its age is told; what is not known is no share."""
         for lines in topologies:
             text = plain(*lines)
+            if self.now - self.heard_at[POSTGRESQL] > FRESH:
+                assert f"release STALE {format_age(self.now - self.heard_at[POSTGRESQL])}" in text, text
             for system, pattern in ((KUBERNETES, OF_PODS), (REDIS, OF_FLAGS)):
                 found = [line for line in lines if pattern.search(plain(line))]
                 if self.now - self.heard_at[system] > FRESH and found:

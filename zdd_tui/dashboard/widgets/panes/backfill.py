@@ -205,12 +205,12 @@ def backfill_lines(
     return [*lines, *([(reason,)] if progress.reason else []), (("throttle: ?", TextStyle.DIM),), *last]
 
 
-def _fill_line(fill: FillProgress, cells: int, release: Progress) -> Line:
+def _fill_line(fill: FillProgress, cells: int, overall: Progress) -> Line:
     """``▶ fill users.token     45% 1.2k/~3k``: the step, and how far it is."""
     progress = fill.progress
     glyph, style = _STATES.get(progress.status, ("?", TextStyle.WARN)) if progress else ("○", TextStyle.DIM)
-    if progress is not None and progress.status in ("running", "paused") and not release.moves:
-        glyph, style = progress_glyph(release)
+    if progress is not None and progress.status in ("running", "paused") and not overall.moves:
+        glyph, style = progress_glyph(overall)
     if progress is None or progress.status == "prepared":
         amount = f"~{format_count(progress.rows_total)} rows" if progress else f"in {fill.phase}"
     else:

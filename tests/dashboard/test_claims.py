@@ -431,12 +431,14 @@ class World:
             for name, text in shown.items():
                 claimed = HELD_BUT_MOVES.search(text)
                 assert claimed is None, f"{name}: {claimed.group(0)!r} although nothing is known to move:\n{text}"
+        assert self.now - self.copied_at <= FRESH or "━▶" not in shown["0"], f"without a batch:\n{shown['0']}"
         if seen.state is ReleaseState.ROLLING_BACK:
             assert "▶ running" not in steps, f"in a rollback:\n{steps}"
         if works and is_held(seen) and StepStatus.STARTED in seen.statuses:
             word = "✗ stopped" if seen.breach is not None else "‖ paused"
             assert word in steps, steps
             assert word[0] in timeline, timeline
+            assert seen.breach is None or "stopped: breach" in timeline, timeline
             assert f"{word[0]} {seen.strategy.phases[seen.phase].name}" in shown["0"], shown["0"]
         said = ((seen, self.seen_audit), timeline if works and is_held(seen) else "")
         is_same = said[1] and self.held_text[1] and said[0] == self.held_text[0]

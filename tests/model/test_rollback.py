@@ -12,6 +12,7 @@ from zdd_tui.model.release.strategies import build_rolling
 from zdd_tui.model.release.strategy import build_expand_contract
 from zdd_tui.model.release.witness import WitnessRecord
 from zdd_tui.model.rollback import (
+    Extent,
     FactTone,
     NewSideCount,
     PastRollback,
@@ -163,3 +164,25 @@ def test_how_long_it_took() -> None:
     assert "REHEARSED: failed 1m00s ago" in text(
         describe_duration(soaking, RollbackHistory(RehearsedRollback(EPOCH - 60, False, 1.0)), EPOCH)
     )
+
+
+def test_rows_say_when_they_were_counted_once_that_is_old() -> None:
+    history = RollbackHistory(count=NewSideCount(120, 3, True))
+    soaking = record(until("soak"))
+    fresh, old = (text(describe_loss(CHANGE, soaking, history, age)) for age in (2.0, 41.5))
+    assert "counted" not in fresh
+    assert "cannot give back (counted 41s ago)" in old
+    refused = text(describe_loss(None, soaking, RollbackHistory(losses=("3 rows of users.age",)), 41.5))
+    assert "3 rows of users.age (counted 41s ago)" in refused
+
+
+def test_more_is_what_nobody_has_seen_and_rows_that_have_doubled() -> None:
+    seen = Extent(("undo soak: wait", "  SET x"), {"rows that differ": 10})
+    assert seen.growth_since(seen) == ""
+    assert Extent((), {}).growth_since(seen) == ""
+    assert Extent(seen.lines, {"rows that differ": 20}).growth_since(seen) == ""
+    more = Extent(("undo read-ramp: 50", "  SET y", *seen.lines), {"rows that differ": 1021, "rows lost": 2})
+    assert more.growth_since(seen) == "1 more step: undo read-ramp; rows that differ: 1,021; rows lost: 2"
+    assert Extent((*seen.lines, "  SET y")).growth_since(seen) == "other statements"
+    # What has been seen stays so while it falls away and comes back.
+    assert more.growth_since(Extent((), {}).including(more.including(seen))) == ""

@@ -6,6 +6,7 @@ from tests.support.states import (
     ANA,
     EPOCH,
     MONOTONIC,
+    PLAN,
     backfill,
     board,
     dashboard_situations,
@@ -57,6 +58,8 @@ def incident_situations() -> dict[str, DashboardState]:
         "backfill-idle": _changed(
             dashboard_situations()["backfill"], backfill=backfill(throttle="replica lag 6.1 s", updated_at=EPOCH - 14)
         ),
+        "stopped-paused": _stopped_paused(),
+        "region-not-started": _region_not_started(),
     }
 
 
@@ -221,6 +224,32 @@ def _late_approval() -> DashboardState:
     made = dashboard_situations()["open"]
     gates = {name: replace(reading, since=EPOCH - 9000) for name, reading in _record_of(made).gates.items()}
     return _changed(made, gates=gates, owner="ana", wait_limit=3600.0)
+
+
+def _stopped_paused() -> DashboardState:
+    """The backfill is paused by an operator; then a GitOps controller sets the image back."""
+    made = dashboard_situations()["paused"]
+    breach = _record_of(dashboard_situations()["stopped"]).release.unmet
+    return _changed(made, release=replace(_record_of(made).release, unmet=breach))
+
+
+def _region_not_started() -> DashboardState:
+    """The second region has V1's pods, and its database has no release of the plan."""
+    plan = replace(
+        PLAN,
+        region="us 2/2",
+        region_names=("eu", "us"),
+        database="zdd@db-us.shop:5432/shop",
+        agent_command="zdd agent x",
+    )
+    absent = "db-us.shop:5432/shop has no release users-full-name"
+    pods = [pod(f"5c9b8d7f6c-{tail}", "1", PodState.SERVING) for tail in ("aaaaa", "bbbbb", "ccccc", "ddddd")]
+    return replace(
+        board(None, workload=Observed(workload(pods), MONOTONIC)),
+        plan=plan,
+        release=Observed(None, MONOTONIC, absent, "start it with zdd open PLAN or zdd agent PLAN"),
+        previews={},
+    )
 
 
 def _backfill_trouble() -> DashboardState:

@@ -20,16 +20,19 @@ from tests.support.states import (
 from zdd_tui.dashboard.state import DashboardState, Observed, PlanView
 from zdd_tui.model.flag import OFF, ON, FlagValue
 from zdd_tui.model.phase import Phase
+from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.plan.guard import GuardAction, MetricUnit
+from zdd_tui.model.plan.operations import SchemaPlan
 from zdd_tui.model.plan.strategies import CanaryPlan, DarkLaunchPlan
 from zdd_tui.model.release.gate import Verdict
-from zdd_tui.model.release.records import Actor, GuardReading
+from zdd_tui.model.release.records import Actor, GuardReading, combine_backfills
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
 from zdd_tui.model.release.strategies import (
     add_guard_gate,
     build_blue_green,
     build_canary,
     build_dark_launch,
+    build_operations,
     build_rolling,
 )
 from zdd_tui.model.release.strategy import Strategy
@@ -156,6 +159,7 @@ def guard_situations() -> dict[str, DashboardState]:
         "blue-green": _blue_green(),
         "dark-launch": _dark_launch(),
         "dark-mismatch": _dark_mismatch(),
+        "operations": _operations(),
     }
     return made
 
@@ -340,6 +344,72 @@ def _blue_green() -> DashboardState:
             pods_of("users-api-green", NEW, PodState.SERVING, OTHER, created_at=EPOCH - 80), MONOTONIC
         ),
     )
+
+
+MIGRATION = (
+    "ALTER TABLE users ADD COLUMN token uuid NOT NULL DEFAULT gen_random_uuid()",
+    "ALTER TABLE orders ADD COLUMN public_id uuid NOT NULL DEFAULT gen_random_uuid()",
+    {"sql": "UPDATE orders SET currency = 'EUR' WHERE currency IS NULL", "undo": []},
+    "CREATE INDEX orders_by_customer ON orders (customer_id, created_at)",
+    "ALTER TABLE orders ADD CONSTRAINT orders_total_check CHECK (total >= 0)",
+    "ALTER TABLE users DROP COLUMN legacy_token",
+)
+
+
+def _operations() -> DashboardState:
+    """A migration without a rollout: one table is filled, the second one is being filled, the third one waits."""
+    plan = replace(
+        plan_of("expand-contract", "orders-public-id"),
+        target="schema only",
+        cluster="",
+        has_workload=False,
+        new_image="",
+    )
+    strategy = build_operations(
+        SchemaPlan.model_validate(
+            {"name": plan.name, "database": {"dsn": "postgresql:///x"}, "operations": list(MIGRATION)}
+        )
+    )
+    made = of_strategy(strategy, plan, ReleaseState.RUNNING, "backfill", done=False)
+    rec = made.release.value
+    assert rec is not None
+    names = [step.name for step in strategy.steps if step.registry_key == "fill-rows"]
+    fills = (
+        backfill(status="done", rows_total=310_000, rows_done=310_000, job=names[0], rate=0.0),
+        backfill(rows_total=1_200_000, rows_done=420_000, job=names[1], failed_rows=1),
+        backfill(status="prepared", rows_total=80_000, rows_done=0, job=names[2], rate=0.0),
+    )
+    running = next(at for at, step in enumerate(strategy.steps) if step.name == names[1])
+    statuses = tuple(
+        StepStatus.DONE if at < running else StepStatus.STARTED if at == running else StepStatus.PENDING
+        for at in range(len(strategy.steps))
+    )
+    steps = tuple(
+        replace(
+            step,
+            status=status,
+            started_at=EPOCH - 90 + 8 * at if status is not StepStatus.PENDING else None,
+            ended_at=EPOCH - 83 + 8 * at if status is StepStatus.DONE else None,
+        )
+        for at, (step, status) in enumerate(zip(rec.steps, statuses, strict=True))
+    )
+    changed = replace(
+        rec,
+        release=replace(rec.release, statuses=statuses),
+        steps=steps,
+        fills=fills,
+        backfill=combine_backfills(fills),
+        plan_limits=Backfill(),
+        gates=dict(
+            [
+                gate("removed-unused", Verdict.PASS, "nobody has used users.legacy_token for 1h00m", age=95.0),
+                gate("no-waiters", Verdict.PASS, "No blocked sessions", age=20.0),
+                gate("fills-complete", Verdict.FAIL, "1 row failed; see zdd.failed_row"),
+                gate("operations-valid", Verdict.PENDING, "5 of 7 steps to run: fill orders.public_id"),
+            ]
+        ),
+    )
+    return replace(made, release=Observed(changed, MONOTONIC), workload=Observed())
 
 
 def _dark_mismatch() -> DashboardState:

@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import signal
 import struct
 import subprocess
 import termios
@@ -23,6 +24,8 @@ class Emulator:
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
         self._read_available = asyncio.Event()
+        self._is_closed = False
+        """No more output can come."""
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         unsized = {name: value for name, value in env.items() if name not in ("COLUMNS", "LINES")}
@@ -53,12 +56,19 @@ class Emulator:
         if data:
             self._stream.feed(data)
         else:
+            self._is_closed = True
             asyncio.get_running_loop().remove_reader(self.master)
         self._read_available.set()
 
     def press(self, keys: str) -> None:
         """Types; what a key sends stands in the text, such as a carriage return for Enter."""
         os.write(self.master, keys.encode())
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Gives the terminal another size, and tells the program, which has no controlling terminal."""
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self._screen.resize(rows, columns)
+        self.process.send_signal(signal.SIGWINCH)
 
     async def type_all(self, keys: str) -> None:
         """Types more than the terminal takes at once."""
@@ -82,6 +92,7 @@ class Emulator:
         try:
             async with asyncio.timeout(seconds):
                 while not is_reached(text := self.text):
+                    assert not self._is_closed, f"the program has ended without: {description}\n{self.text}"
                     self._read_available.clear()
                     await self._read_available.wait()
         except TimeoutError:

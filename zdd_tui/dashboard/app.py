@@ -61,8 +61,8 @@ ATTENTION_INTERVAL = 0.5
 """Seconds between two checks for notifications."""
 
 
-EXPIRY_MARGIN = 0.02
-"""Seconds by which the paint for a source that is no longer current comes after that."""
+EXPIRY_MARGIN = 0.005
+"""Seconds by which the paint for a source that is no longer current comes after that: a loss is shown within three."""
 
 
 _LEAVE_KEYS = ("ctrl+c", "ctrl+q")

@@ -4,7 +4,7 @@
 machine unless documented otherwise.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
@@ -17,6 +17,7 @@ from zdd_tui.model.production_lock import UNLOCK_SECONDS, UNRESTRICTED, Producti
 from zdd_tui.model.queries import ChangeView, LogQuery, LogTail, LogView, Query, RuleView
 from zdd_tui.model.release.claims import (
     FRESH_SECONDS,
+    RECONNECT_SECONDS,
     Activity,
     SourceHealth,
     SourceName,
@@ -25,6 +26,8 @@ from zdd_tui.model.release.claims import (
     assess_agent,
     assess_queried_metrics,
     assess_source,
+    metrics_answered_at,
+    metrics_limit,
     required_sources,
 )
 from zdd_tui.model.release.delivery import Delivery
@@ -188,6 +191,17 @@ class DashboardState:
         return [source.value for source in (self.workload, self.second_workload) if source.value is not None]
 
     @property
+    def pod_watches(self) -> tuple[Observed[WorkloadSnapshot], ...]:
+        """What watches the pods: of the first Deployment, and of the second one of a canary or blue/green release."""
+        return (self.workload, self.second_workload)[: max(1, len(self.plan.deployment_roles))]
+
+    def watch_of_pod(self, name: str) -> Observed[WorkloadSnapshot]:
+        """The watch by which a pod is known; of an unknown pod that of the first Deployment."""
+        second = self.second_workload.value
+        is_of_second = second is not None and any(pod.name == name for pod in (*second.pods, *second.gone))
+        return self.second_workload if is_of_second else self.workload
+
+    @property
     def has_backfill(self) -> bool:
         """Whether the release writes rows in batches; of operations only the stored strategy says it."""
         record = self.release.value
@@ -217,22 +231,34 @@ class DashboardState:
         if self.plan.has_flags:
             found.append(assess(SourceName.REDIS, self.flags))
         if self.plan.has_workload:
-            workloads = (self.workload, self.second_workload)[: max(1, len(self.plan.deployment_roles))]
-            each = [assess(SourceName.KUBERNETES, workload) for workload in workloads]
+            each = [assess(SourceName.KUBERNETES, watch) for watch in self.pod_watches]
             found.append(max(each, key=lambda health: (health.status is not SourceStatus.FRESH, health.age or 0.0)))
         server_now = self.server_now(now)
         if self.plan.queried_rules and record is not None and server_now is not None:
             found.append(assess_queried_metrics(record, self.plan.queried_rules, server_now, activity))
         return (*found, assess_agent(record, activity))
 
+    def _current_until(self) -> Iterator[float]:
+        """Until when each source that was read, and the agent, counts as current, in monotonic seconds."""
+        for source in (self.release, self.flags, self.workload, self.second_workload):
+            if source.observed_at is not None:
+                yield source.observed_at + (RECONNECT_SECONDS if source.error else FRESH_SECONDS)
+        record, read_at = self.release.value, self.release.observed_at
+        if record is None or read_at is None:
+            return
+        if record.lease is not None:
+            yield read_at + record.lease.ttl - record.lease.age
+        rules = self.plan.queried_rules
+        if rules and (answered_at := metrics_answered_at(record, rules)) is not None:
+            yield read_at + answered_at - record.now + metrics_limit(record, rules)
+
     def seconds_until_expiry(self, now: float) -> float | None:
         """Seconds until the next source, or the agent, stops being current; None where none is."""
-        sources = (self.release, self.flags, self.workload, self.second_workload)
-        ends = [source.observed_at + FRESH_SECONDS for source in sources if source.observed_at is not None]
-        lease = self.release.value.lease if self.release.value is not None else None
-        if lease is not None and self.release.observed_at is not None:
-            ends.append(self.release.observed_at + lease.ttl - lease.age)
-        return min((end - now for end in ends if end >= now), default=None)
+        return min((end - now for end in self._current_until() if end >= now), default=None)
+
+    def current_sources(self, now: float) -> tuple[bool, ...]:
+        """Which of them are current: when this changes, everything that was drawn with the state is outdated."""
+        return tuple(end >= now for end in self._current_until())
 
     def lost_sources(self, now: float) -> tuple[SourceHealth, ...]:
         """The lost sources on which the release relies now."""

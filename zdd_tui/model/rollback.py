@@ -10,6 +10,7 @@ from enum import StrEnum
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.queries import ChangeView, Query
+from zdd_tui.model.release.claims import is_current
 from zdd_tui.model.release.records import BackfillRecord, ReleaseRecord
 from zdd_tui.model.release.state import Release, StepStatus, steps_to_undo
 
@@ -132,6 +133,7 @@ def describe_rollback_facts(
     traffic: Traffic,
     history: RollbackHistory | None,
     now: float,
+    history_age: float = 0.0,
 ) -> tuple[RollbackFact, ...]:
     """Everything that the confirmation of a rollback shows above the steps to undo, on screen and in the shell.
 
@@ -139,10 +141,11 @@ def describe_rollback_facts(
         change: None for a strategy without a schema change.
         history: None while it is being read.
         now: seconds since the epoch, by the database's clock.
+        history_age: seconds since the history was read.
     """
     return (
         *describe_traffic(strategy, record.release, traffic),
-        *describe_loss(change, record, history),
+        *describe_loss(change, record, history, history_age),
         *describe_duration(record.release, history, now),
     )
 
@@ -232,15 +235,17 @@ def _has_effect(release: Release, step: str) -> bool:
 
 
 def describe_loss(
-    change: ChangeView | None, record: ReleaseRecord, history: RollbackHistory | None
+    change: ChangeView | None, record: ReleaseRecord, history: RollbackHistory | None, history_age: float = 0.0
 ) -> tuple[RollbackFact, ...]:
     """Which data of the application a rollback drops.
 
     Args:
         change: None for a strategy without a schema change.
         history: None while it is being read.
+        history_age: seconds since it was read: rows are counted once, because counting takes seconds.
     """
     release = record.release
+    counted = "" if is_current(history_age) else f" (counted {format_duration(float(int(history_age)))} ago)"
     if change is None and release.strategy.name == "expand-contract":
         return (
             RollbackFact(
@@ -248,7 +253,7 @@ def describe_loss(
                 "the new side. How many values only it holds cannot be determined for this plan",
                 FactTone.WARNING,
             ),
-            *_describe_operation_losses(history),
+            *_describe_operation_losses(history, counted),
         )
     if change is None:
         return (
@@ -264,7 +269,7 @@ def describe_loss(
             )
         )
     else:
-        facts.append(_describe_count(history))
+        facts.append(_describe_count(history, counted))
         if history is not None and history.count is not None and history.count.other_columns:
             names = ", ".join(history.count.other_columns)
             facts.append(
@@ -281,7 +286,7 @@ def describe_loss(
     return tuple(facts)
 
 
-def _describe_operation_losses(history: RollbackHistory | None) -> tuple[RollbackFact, ...]:
+def _describe_operation_losses(history: RollbackHistory | None, counted: str) -> tuple[RollbackFact, ...]:
     """What stops the rollback of operations: values of a new type that the old one cannot hold."""
     if history is None or (history.losses is None and not history.count_error):
         return ()
@@ -289,7 +294,8 @@ def _describe_operation_losses(history: RollbackHistory | None) -> tuple[Rollbac
         text = f"whether rows hold values that the old types lack is not known: {history.count_error}"
         return (RollbackFact("", f"{text}; the rollback compares first", FactTone.WARNING),)
     return tuple(
-        RollbackFact("REFUSED", f"the rollback cannot keep them: {each}", FactTone.LOSS) for each in history.losses
+        RollbackFact("REFUSED", f"the rollback cannot keep them: {each}{counted}", FactTone.LOSS)
+        for each in history.losses
     )
 
 
@@ -306,7 +312,7 @@ def _describe_copied(backfill: BackfillRecord | None) -> str:
     return f"with {count_noun(backfill.rows_done, 'copied row')} (the old side has them too)"
 
 
-def _describe_count(history: RollbackHistory | None) -> RollbackFact:
+def _describe_count(history: RollbackHistory | None, counted: str) -> RollbackFact:
     what = "a value that the old side cannot give back"
     if history is None:
         return RollbackFact("", f"counting the rows with {what} …")
@@ -317,13 +323,69 @@ def _describe_count(history: RollbackHistory | None) -> RollbackFact:
     scope = "rows" if count.is_whole else "rows written since the verification"
     hold = "holds" if count.lost == 1 else "hold"
     if not count.is_complete:
-        found = f"at least {count.lost:,} of {count.compared:,} compared {scope} {hold} {what}"
+        found = f"at least {count.lost:,} of {count.compared:,} compared {scope} {hold} {what}{counted}"
         return RollbackFact(
             "", f"{found}; the rest was not counted in time", FactTone.LOSS if count.lost else FactTone.WARNING
         )
     if not count.lost:
-        return RollbackFact("", f"none of {count.compared:,} {scope} holds {what}")
-    return RollbackFact("", f"{count.lost:,} of {count.compared:,} {scope} {hold} {what}", FactTone.LOSS)
+        return RollbackFact("", f"none of {count.compared:,} {scope} holds {what}{counted}")
+    return RollbackFact("", f"{count.lost:,} of {count.compared:,} {scope} {hold} {what}{counted}", FactTone.LOSS)
+
+
+# --- what becomes worse ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What a confirmed command would run and lose.
+
+    Attributes:
+        lines: what would run, with the statements of each step indented below it.
+        rows: number of rows that differ, are lost or stop a rollback, by what they are.
+    """
+
+    lines: tuple[str, ...]
+    rows: Mapping[str, int] = field(default_factory=dict)
+
+    def growth_since(self, seen: "Extent") -> str:
+        """What it adds to what was seen: ``1 more step: undo soak``; empty where it adds nothing.
+
+        Rows count once there are more than twice as many: they may grow with every reading.
+        """
+        parts = []
+        new = self._new_lines(seen)
+        steps = [line.partition(":")[0] for line in new if not line.startswith(" ")]
+        if steps:
+            parts.append(f"{count_noun(len(steps), 'more step')}: {', '.join(steps)}")
+        elif new:
+            parts.append("other statements")
+        parts += [f"{what}: {self.rows[what]:,}" for what in self._grown_rows(seen)]
+        return "; ".join(parts)
+
+    def including(self, seen: "Extent") -> "Extent":
+        """Both, as far as it is new to an operator who has seen the other one."""
+        grown = {what: self.rows[what] for what in self._grown_rows(seen)}
+        return Extent((*seen.lines, *self._new_lines(seen)), {**seen.rows, **grown})
+
+    def _new_lines(self, seen: "Extent") -> list[str]:
+        known = set(seen.lines)  # there may be hundreds, in each paint
+        return [line for line in self.lines if line not in known]
+
+    def _grown_rows(self, seen: "Extent") -> list[str]:
+        return [what for what, count in self.rows.items() if count > 2 * seen.rows.get(what, 0)]
+
+
+def rollback_rows(
+    change: ChangeView | None, record: ReleaseRecord, history: RollbackHistory | None
+) -> Mapping[str, int]:
+    """The rows of an :class:`Extent`: those of :func:`describe_loss`, as far as they are counted."""
+    if change is None:
+        losses = (history.losses if history is not None else None) or ()
+        return {"kinds of values that the rollback cannot keep": len(losses)}
+    rows = {"rows that differ after a write of one side": record.witness.open_rows}
+    if history is not None and history.count is not None and record.release.status("verify-rows") is StepStatus.DONE:
+        rows["rows with a value that the old side cannot give back"] = history.count.lost
+    return rows
 
 
 # --- how long it takes ----------------------------------------------------------------------------------------------

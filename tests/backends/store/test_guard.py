@@ -13,7 +13,7 @@ from zdd_tui.model.errors import StaleEpoch
 from zdd_tui.model.guard.decisions import GuardDecision
 from zdd_tui.model.plan.guard import GuardAction, MetricUnit
 from zdd_tui.model.release.gate import Verdict
-from zdd_tui.model.release.records import CommandRequest, GuardReading
+from zdd_tui.model.release.records import CommandRequest, GuardReading, MetricsProbe
 from zdd_tui.model.release.state import CommandKind, ReleaseState
 
 READING = GuardReading(
@@ -41,6 +41,24 @@ async def start_release(
     assert agent is not None
     await agent.save(replace((await store.read_release(release_id)).release, state=state, phase=0))
     return agent
+
+
+async def test_a_failed_probe_keeps_the_time_of_the_last_response(pg_dsn: str) -> None:
+    async with open_store(pg_dsn) as (store, release_id), await start_release(store, release_id, pg_dsn) as agent:
+
+        async def probe(error: str) -> MetricsProbe:
+            await guard_store.save_probe(agent, error)
+            found = (await store.read_release(release_id)).metrics_probe
+            assert found is not None
+            assert found.error == error
+            return found
+
+        assert (await probe("refused")).answered_at is None, "it has never responded"
+        assert await guard_store.load_snapshot(agent)
+        answered = (await probe("")).answered_at
+        assert answered is not None
+        assert (await probe("no response within 5 s")).answered_at == answered
+        assert ((await probe("")).answered_at or 0.0) > answered
 
 
 async def test_readings_are_read_as_written(pg_dsn: str) -> None:

@@ -1,5 +1,6 @@
 """Actions: lock, rollback from every screen, reasons, tuning, palette, keymap, progress of commands."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -7,14 +8,17 @@ import pytest
 from textual import events
 from textual.widgets import Input
 
+from tests.dashboard.screens.detail_answers import ROLLBACK_HISTORY, soaking_board
 from tests.dashboard.screens.test_keys import AppDriver
-from tests.support.states import board, dashboard_situations, record, release
+from tests.support.states import MONOTONIC, board, dashboard_situations, record, release
 from zdd_tui.dashboard.keymap import DashboardKeys, build_dashboard_keys, known_bindings, resolve_keymap
 from zdd_tui.dashboard.screens.actions import text_to_copy
-from zdd_tui.dashboard.state import DashboardState, Observed
+from zdd_tui.dashboard.screens.confirm import UNSEEN_SECONDS
+from zdd_tui.dashboard.state import DashboardState, FlagView, Observed
 from zdd_tui.dashboard.widgets.text_field import MAX_TEXT_LENGTH
 from zdd_tui.model.actions import ACTIONS
 from zdd_tui.model.agent_start import AgentStart
+from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import CommandKind, ReleaseState
 from zdd_tui.model.rollback import RollbackQuery
@@ -101,7 +105,7 @@ async def test_an_unlock_that_expires_between_two_paints_confirms_nothing() -> N
         desk.clock.seconds += 901
         await desk.press("enter")
         assert not desk.source.sent_commands
-        assert "the unlock expired" in desk.screen
+        assert "The unlock expired" in desk.screen
 
 
 async def test_rollback_of_locked_production_requires_the_environment() -> None:
@@ -419,6 +423,116 @@ async def test_an_unlock_that_expires_while_a_rollback_waits_for_the_reading_con
         assert "The unlock expired" in desk.screen
         await desk.press("enter")
         assert not desk.source.sent_commands
+
+
+SOAKING = soaking_board()
+
+
+def soaking(lines: Sequence[str], *, differ: int = 0, read: int = 100, seconds: float = MONOTONIC) -> DashboardState:
+    """A release in staging whose reads move, by a reading at that time."""
+    value = SOAKING.release.value
+    assert value is not None
+    flags = Observed((FlagView("users_full_name_read", "read", FlagValue(read)),), seconds)
+    witness = replace(value.witness, open_rows=differ)
+    return replace(
+        SOAKING,
+        plan=replace(SOAKING.plan, environment="staging"),
+        release=Observed(replace(value, witness=witness, now=value.now + seconds - MONOTONIC), seconds),
+        workload=replace(SOAKING.workload, observed_at=seconds),
+        flags=flags,
+        previews={CommandKind.ROLLBACK: tuple(lines)},
+    )
+
+
+async def test_the_facts_of_a_rollback_follow_the_readings_and_what_is_shown_is_sent() -> None:
+    async with AppDriver(soaking(["undo soak: wait"], read=25)) as desk:
+        assert "about 44% of reads are from the new side" in await desk.press("R")
+        desk.clock.seconds += 20.0
+        await desk.set_board(soaking(["undo soak: wait"], read=50, seconds=desk.clock.seconds))
+        assert "about 62% of reads are from the new side" in desk.screen
+        assert "changed while this is open" not in desk.screen, "nothing more is undone or lost"
+        await desk.set_board(soaking(["undo soak: wait", "undo rollout-v3: roll back"], seconds=desk.clock.seconds))
+        assert "changed while this is open: 1 more step: undo rollout-v3" in desk.screen
+        desk.clock.seconds += 20.0
+        await desk.set_board(desk.source.current)
+        assert "as of 20s ago: the database has not responded since" in desk.screen
+        await desk.press("enter")
+        (sent,) = desk.source.sent_commands
+        assert sent.targets == ("undo soak: wait", "undo rollout-v3: roll back")
+
+
+@pytest.mark.parametrize(
+    ("lines", "differ", "growth"),
+    [
+        (["undo soak: wait", "undo rollout-v3: roll back"], 0, "1 more step: undo rollout-v3"),
+        (["undo soak: wait"], 412, "rows that differ after a write of one side: 412"),
+        (["undo soak: wait", "  UPDATE users"], 0, "other statements"),
+    ],
+)
+@pytest.mark.parametrize("is_painted", [True, False])
+async def test_what_is_added_to_a_rollback_is_not_confirmed_unseen(
+    lines: list[str], differ: int, growth: str, is_painted: bool
+) -> None:
+    async with AppDriver(soaking(["undo soak: wait"])) as desk:
+        assert "Enter confirm" in await desk.press("R")
+        changed = soaking(lines, differ=differ)
+        if is_painted:
+            await desk.set_board(changed)
+            assert "Enter confirm" not in desk.screen, "it would not be taken"
+        else:
+            desk.source.current = changed  # read, and not painted yet
+        await desk.press("enter")
+        assert not desk.source.sent_commands
+        said = " ".join(desk.screen.replace("┃", " ").split())
+        assert f"Enter was not taken, because this is new: {growth}" in said
+        desk.clock.seconds += UNSEEN_SECONDS
+        await desk.set_board(changed)
+        assert "Enter confirm" in desk.screen
+        await desk.press("enter")
+        (sent,) = desk.source.sent_commands
+        assert sent.targets == tuple(lines)
+
+
+async def test_what_falls_away_and_rows_that_grow_slowly_delay_no_rollback() -> None:
+    async with AppDriver(soaking(["undo soak: wait", "undo expand: drop"], differ=100)) as desk:
+        await desk.press("R")
+        for differ in range(110, 200, 10):
+            await desk.set_board(soaking(["undo soak: wait"], differ=differ))
+            assert "Enter confirm" in desk.screen
+        await desk.set_board(soaking(["undo soak: wait"], differ=201))
+        assert "Enter confirm" not in desk.screen, "twice as many as were seen at first"
+        desk.clock.seconds += UNSEEN_SECONDS
+        await desk.set_board(soaking(["undo soak: wait"], differ=0))
+        await desk.press("enter")
+        assert [sent.targets for sent in desk.source.sent_commands] == [("undo soak: wait",)]
+
+
+async def test_rows_that_a_rollback_loses_are_shown_before_it_is_confirmed_and_say_when_they_were_counted() -> None:
+    desk = AppDriver(soaking(["undo soak: wait"]))
+    desk.source.answers[RollbackQuery] = ROLLBACK_HISTORY
+    async with desk:
+        await desk.press("R")
+        await desk.press("enter")
+        assert not desk.source.sent_commands
+        assert "rows with a value that the old side cannot give back: 3" in " ".join(
+            desk.screen.replace("┃", " ").split()
+        )
+        desk.clock.seconds += 40.0
+        await desk.set_board(soaking(["undo soak: wait"], seconds=desk.clock.seconds))
+        assert "(counted 40s ago)" in desk.screen
+        await desk.press("enter")
+        assert len(desk.source.sent_commands) == 1
+
+
+async def test_the_dialog_that_starts_an_agent_counts_on() -> None:
+    async with AppDriver(without_agent()) as desk:
+        before = await desk.press("A")
+        desk.clock.seconds += 3600.0
+        release = replace(desk.source.current.release, observed_at=desk.clock.seconds)
+        await desk.set_board(replace(desk.source.current, release=release))
+        desk.clock.seconds += 2.0
+        await desk.set_board(desk.source.current)
+        assert desk.screen != before
 
 
 async def test_a_paste_stays_small_and_runs_no_action() -> None:

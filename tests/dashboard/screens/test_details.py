@@ -1,6 +1,7 @@
 """Detail screens: their snapshots at every size, their keys, and hostile results."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
@@ -177,6 +178,11 @@ async def test_a_session_in_the_way_is_stopped_in_two_keys_and_cancelled_before_
         assert "SELECT pg_terminate_backend(4123)" in asked, "it is idle: there is no statement to cancel"
         assert "JOIN orders o" in asked
         assert source.stopped_sessions == []
+        assert "This was so" not in asked
+        clock.seconds += 12
+        app.repaint()
+        await pilot.pause()
+        assert "This was so 12s ago, when the session was listed" in screen_text(app)
         assert "✔ terminate sent to pid 4123" in await press("enter")
         assert source.stopped_sessions == [StopRequest(4123, "s1", True)]
         assert "SELECT pg_cancel_backend(4305)" in await press("down", "enter")
@@ -219,6 +225,47 @@ async def test_the_logs_of_a_version_are_filtered_and_follow_new_pods() -> None:
         await press("escape")
         assert len(app.screen_stack) == 1
     assert all(tail.closed for tail in source.tails)
+
+
+@pytest.mark.parametrize("name", ["log", "logs", "pod"])
+async def test_a_log_is_not_said_to_be_followed_while_kubernetes_does_not_respond(name: str) -> None:
+    clock = FixedClock()
+    app, source, screen = opened(name, clock=clock)
+    state = with_change(SITUATIONS["open"])  # the phase relies on no Deployment
+    source.set_board(state)
+    silent = "? no response for "
+    async with app.run_test(size=(120, 36), notifications=True, tooltips=True) as pilot:
+        await app.push_screen(screen())
+        await until(pilot, lambda: "▶ following" in screen_text(app))
+
+        async def shown_after(seconds: float) -> str:
+            clock.seconds += seconds
+            current = {each: replace(getattr(state, each), observed_at=clock.seconds) for each in ("release", "flags")}
+            source.set_board(replace(state, **current))
+            app.repaint()
+            await pilot.pause()
+            return screen_text(app)
+
+        assert "▶ following" in await shown_after(1.5)
+        text = await shown_after(10.0)
+        assert re.search(r"\? no response for 1\ds from Kubernetes", text), (
+            "seconds since the later one of the last reading and the last line"
+        )
+        assert "▶ following" not in text
+        assert "lost: K8s" not in text
+        if name != "pod":
+            assert "s from Kubernetes, not following" in await press_and_show(pilot, app, "f")
+            await pilot.press("f")
+        for tail in source.tails:
+            tail.current = replace(LOG, total=LOG.total + 1)
+        await until(pilot, lambda: "▶ following" in screen_text(app))
+        assert silent not in screen_text(app), "it has a new line"
+
+
+async def press_and_show(pilot: Pilot[Any], app: ZddApp, *keys: str) -> str:
+    await pilot.press(*keys)
+    await pilot.pause()
+    return screen_text(app)
 
 
 async def test_escape_closes_a_screen_and_its_logs() -> None:

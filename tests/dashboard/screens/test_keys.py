@@ -13,7 +13,7 @@ from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.keymap import DashboardKeys
 from zdd_tui.dashboard.screens.dialog import PageView
 from zdd_tui.dashboard.screens.release import ReleaseScreen
-from zdd_tui.dashboard.state import DashboardState, RenderContext
+from zdd_tui.dashboard.state import DashboardState, Observed, RenderContext
 from zdd_tui.model.errors import DatabaseError
 from zdd_tui.model.release.state import CommandKind, Precondition, ReleaseState
 
@@ -130,11 +130,22 @@ async def test_a_command_that_the_rules_refuse_is_not_sent() -> None:
         assert not desk.source.sent_commands
 
 
+async def test_a_deployment_that_is_read_after_the_dialog_was_opened_is_no_change_of_the_state() -> None:
+    ready = dashboard_situations()["open"]
+    async with AppDriver(replace(ready, workload=Observed())) as desk:
+        await desk.press("a")
+        await desk.set_board(ready)
+        assert "State changed" not in desk.screen
+        await desk.press("enter")
+        (sent,) = desk.source.sent_commands
+        assert sent.expected == ready.build_precondition(), "with the Deployment that is on screen"
+
+
 async def test_a_state_that_changed_behind_the_dialog_is_not_confirmed() -> None:
     async with AppDriver("open") as desk:
         await desk.press("a")
         await desk.set_board(dashboard_situations()["backfill"])
-        assert "State changed since you confirmed" in desk.screen
+        assert "State changed since this dialog was opened" in desk.screen
         await desk.press("enter")
         assert not desk.source.sent_commands
         await desk.press("escape")

@@ -11,6 +11,7 @@ from tests.support.screen_text import screen_text
 from tests.support.states import MONOTONIC, FixedClock, FixedSource, dashboard_situations, metric_history
 from tests.support.strategy_states import guard_situations
 from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.screens.confirm import UNSEEN_SECONDS
 from zdd_tui.dashboard.terminal.display_options import DisplayOptions
 from zdd_tui.model.agent_start import AgentStart
 from zdd_tui.model.queries import MetricHistoryQuery
@@ -41,6 +42,7 @@ DIALOGS = {
     "backfill-alone": ("backfill", "tab tab z"),
     "guard-alone": ("guard-backfill", "tab tab tab z"),
     "events-alone": ("backfill", "tab tab tab tab z"),
+    "columns": ("gates", "tab c down space down down"),
     "details": ("failed", "e"),
     "details-stale": ("stale", "e"),
     "details-guard": ("guard-backwards", "e"),
@@ -62,6 +64,10 @@ async def test_picture(picture: str, same_in_all_sizes: SameInAllSizes) -> None:
         await pilot.pause()
         if keys:
             await pilot.press(*keys.split())
+            await pilot.pause()
+        if picture == "confirm-rollback-facts":  # Enter is shown once the counted rows can have been read
+            clock.seconds += UNSEEN_SECONDS
+            app.repaint()
             await pilot.pause()
         await same_in_all_sizes(pilot, picture)
 

@@ -130,9 +130,9 @@ def test_a_guard_with_many_rules_leaves_no_place_for_the_gates() -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", BOARDS)
-def test_no_pod_is_hidden_while_events_have_blank_lines(name: str, size: str) -> None:
+def test_no_pod_and_no_step_is_hidden_while_events_have_blank_lines(name: str, size: str) -> None:
     requested, found = placed(BOARDS[name], size)
-    hidden = requested.pods + BORDER_ROWS - found["pods"].height
+    hidden = requested.pods + BORDER_ROWS - found[requested.main].height
     blank = found["events"].height - BORDER_ROWS - requested.events
     assert hidden <= 0 or blank <= 0 or found["events"].height <= 8
 

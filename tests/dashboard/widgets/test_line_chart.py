@@ -24,6 +24,7 @@ from zdd_tui.dashboard.widgets.panes.guard import rule_ages
 from zdd_tui.model.backfill import RateHistory
 from zdd_tui.model.plan.guard import MetricUnit
 from zdd_tui.model.queries import MetricHistory, MetricPoint, RuleView
+from zdd_tui.model.release.claims import FRESH_SECONDS
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import BackfillRecord, GuardReading, Lease, MetricsProbe
 from zdd_tui.model.release.state import ReleaseState
@@ -223,3 +224,9 @@ def test_values_of_the_guard_are_old_once_their_source_is_lost_however_rarely_it
         assert board.release.value is not None
         ages = rule_ages(board, MONOTONIC)
         assert {ages.is_old(reading) for reading in board.release.value.guard} == {is_old}
+
+
+def test_the_loss_of_the_metrics_server_has_a_paint_of_its_own() -> None:
+    silent = evaluated(60.0, 50.0)  # its last response was a second ago, all else is current for longer
+    assert silent.seconds_until_expiry(MONOTONIC) == pytest.approx(FRESH_SECONDS - 1.0)
+    assert silent.current_sources(MONOTONIC + 1.9) != silent.current_sources(MONOTONIC + 2.1)

@@ -1,6 +1,7 @@
 """Keys of the panes: focus, maximised pane, and actions."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from textual import events
@@ -10,7 +11,7 @@ from tests.dashboard.screens.test_keys import AppDriver
 from tests.dashboard.widgets.test_layout import many
 from tests.support.incident_states import incident_situations
 from tests.support.screen_text import screen_text
-from tests.support.states import FixedClock, FixedSource, dashboard_situations, metric_history
+from tests.support.states import MONOTONIC, FixedClock, FixedSource, dashboard_situations, metric_history
 from tests.support.strategy_states import guard_situations
 from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.screens.dialog import PageView
@@ -18,6 +19,7 @@ from zdd_tui.dashboard.widgets.bars.footer import shorten_keys
 from zdd_tui.dashboard.widgets.drawing.line import TextStyle
 from zdd_tui.dashboard.widgets.panes.charts import ChartPane
 from zdd_tui.dashboard.widgets.panes.pane import Pane
+from zdd_tui.dashboard.widgets.panes.pods import PodPane
 from zdd_tui.model.actions import ACTIONS
 from zdd_tui.model.queries import MetricHistoryQuery
 
@@ -245,3 +247,55 @@ async def test_both_flags_are_visible_while_redis_does_not_answer_in_cutover() -
         shown = screen_text(app)
         assert "write ● on" in shown
         assert "read  ◐ 25%" in shown
+
+
+def pane_colours(pane: Pane, wanted: str) -> set[TextStyle]:
+    """The styles of the rows with a text; there must be some."""
+    lines = [line for line in pane.all_lines() if wanted in "".join(text for text, _ in line)]
+    assert lines, pane.plain_text()
+    return {style for line in lines for text, style in line if text.strip()}
+
+
+@pytest.mark.parametrize(
+    ("situation", "silent", "row"),
+    [
+        ("canary", "second_workload", "canary new"),
+        ("canary", "workload", "stable old"),
+        ("blue-green", "second_workload", "green "),
+    ],
+)
+async def test_pods_of_a_deployment_whose_watch_alone_is_silent_are_as_old_as_that(
+    situation: str, silent: str, row: str
+) -> None:
+    start = BOARDS[situation]
+    side, other = row.split(maxsplit=1)[0], start.plan.deployment_roles[silent == "workload"][0]
+    async with AppDriver(start) as desk:
+        pane = desk.app.screen.query_one(PodPane)
+        current = {"release", "workload", "second_workload", "flags"} - {silent}
+        assert pane_colours(pane, row) != {TextStyle.DIM}
+        desk.clock.seconds += 10.0
+        alive = {name: replace(getattr(start, name), observed_at=desk.clock.seconds) for name in current}
+        await desk.set_board(replace(start, **alive))
+        assert f"1:pods {side} STALE 11s" in desk.screen
+        assert pane.has_class("-stale")
+        assert pane_colours(pane, row) == {TextStyle.DIM}
+        assert pane_colours(pane, f"{other} ") != {TextStyle.DIM}
+        ages = pane.cell_context(desk.source.current, desk.app.render_context())
+        assert abs(ages.clocks[0] - ages.clocks[1]) == 8.0, "its clock stops three seconds after the last reading"
+        await desk.set_board(replace(start, **alive | {silent: replace(getattr(start, silent), observed_at=1011.0)}))
+        assert "STALE" not in desk.screen
+        assert pane_colours(pane, row) != {TextStyle.DIM}
+
+
+async def test_a_loss_is_drawn_when_the_age_is_reached_and_not_at_the_next_second() -> None:
+    async with AppDriver("gates") as desk:
+        pane = desk.app.screen.query_one(PodPane)
+        desk.clock.seconds = MONOTONIC + 3.0
+        await desk.set_board(desk.source.current)
+        assert "✔ Kubernetes <3s" in desk.screen
+        assert pane_colours(pane, "Serving") != {TextStyle.DIM}
+        desk.clock.seconds += 0.05
+        await desk.set_board(desk.source.current)
+        assert "✗ Kubernetes 3s" in desk.screen
+        assert "pods STALE 3s" in desk.screen
+        assert pane_colours(pane, "Serving") == {TextStyle.DIM}

@@ -37,7 +37,7 @@ from zdd_tui.dashboard.widgets.panes.guard import (
 )
 from zdd_tui.dashboard.widgets.panes.layout import request_layout
 from zdd_tui.dashboard.widgets.panes.pod_rows import build_pod_rows, measure_widths, sorted_pod_rows
-from zdd_tui.dashboard.widgets.panes.pods import deployments_heading, drain_lines, pod_columns, pod_notes
+from zdd_tui.dashboard.widgets.panes.pods import PodAges, deployments_heading, drain_lines, pod_columns, pod_notes
 from zdd_tui.model.actions import default_keys
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.release.gate import Verdict
@@ -73,7 +73,7 @@ def board_pods(made: DashboardState, now: float, cells: int) -> list[Line]:
     """Notes and rows of the pane."""
     rows = sorted_pod_rows(made)
     fitted = fit_columns(pod_columns(measure_widths(rows)), cells)
-    return [*pod_notes(made, cells), *[row_line(fitted, row, now) for row in rows]]
+    return [*pod_notes(made, MONOTONIC, cells), *[row_line(fitted, row, PodAges((now, now))) for row in rows]]
 
 
 def of_record(made: DashboardState, **changes: object) -> DashboardState:

@@ -23,7 +23,7 @@ from zdd_tui.dashboard.widgets.panes.columns import (
 from zdd_tui.dashboard.widgets.panes.filter import MAX_LENGTH, FilterError, FilterLine, parse_filter
 from zdd_tui.dashboard.widgets.panes.flags import days_left, flag_columns
 from zdd_tui.dashboard.widgets.panes.pod_rows import PodRow, PodRowCache, measure_widths, sorted_pod_rows
-from zdd_tui.dashboard.widgets.panes.pods import pod_columns, pod_notes
+from zdd_tui.dashboard.widgets.panes.pods import PodAges, pod_columns, pod_notes
 from zdd_tui.dashboard.widgets.panes.rows import RowStore, sort_rows
 from zdd_tui.model.flag import ON
 from zdd_tui.model.release.records import FailedRow
@@ -118,6 +118,7 @@ def test_a_term_and_its_negation_split_the_rows(typed: str) -> None:
 
 # --- columns --------------------------------------------------------------------------------------------------
 
+AGES = PodAges((EPOCH,))
 PODS = [
     PodRow(pod("6d4f9c7b5d-x7k2p", "2", PodState.DRAINING, seconds_left=18.0), "", "2"),
     PodRow(pod("6d4f9c7b5d-q2pzz", "2", PodState.STARTING, restarts=5, reason="CrashLoopBackOff"), "", "2"),
@@ -132,7 +133,7 @@ def test_columns_fit_and_the_node_is_dropped_first(cells: int) -> None:
     assert {"pod", "version", "state", "drain"} <= set(shown)
     order = ["age", "restarts", "node"]
     assert [key for key in order if key in shown] == order[: len(shown) - 4]
-    lines = [title_line(fitted), *[row_line(fitted, row, EPOCH) for row in PODS]]
+    lines = [title_line(fitted), *[row_line(fitted, row, AGES) for row in PODS]]
     assert len({line_width(line) for line in lines}) == 1
     if cells >= 37:
         assert line_width(lines[0]) <= cells
@@ -153,7 +154,7 @@ def test_columns_take_the_room_by_weight() -> None:
 
 
 def test_a_problem_replaces_the_state_and_keeps_the_other_columns() -> None:
-    message = text(row_line(fit_columns(pod_columns(measure_widths(PODS)), 90), PODS[1], EPOCH))
+    message = text(row_line(fit_columns(pod_columns(measure_widths(PODS)), 90), PODS[1], AGES))
     assert "○ CrashLoopBackOff×5" in message
     assert "12m" in message
     assert "node-1" in message
@@ -164,10 +165,10 @@ def test_a_pod_that_lost_its_readiness_names_the_probe_and_is_no_rollout() -> No
     lost = PodRow(pod("6d4f9c7b5d-m4t8c", "2", PodState.NOT_READY, reason=reason), "", "2")
     for with_restarts in (True, False):
         columns = fit_columns(pod_columns(measure_widths([lost]), with_restarts=with_restarts), 44)
-        assert "✗ Not ready HTTP 503" in text(row_line(columns, lost, EPOCH))
+        assert "✗ Not ready HTTP 503" in text(row_line(columns, lost, AGES))
     status = RolloutStatus(False, False, "1 of 4 pods not ready any more", is_degraded=True)
     shown = board(None, workload=Observed(replace(workload([lost.pod]), rollout=status), 1.0))
-    assert [text(line) for line in pod_notes(shown, 60)] == ["✗ 1 of 4 pods not ready any more"]
+    assert [text(line) for line in pod_notes(shown, 1.0, 60)] == ["✗ 1 of 4 pods not ready any more"]
 
 
 @pytest.mark.parametrize("cells", [40, 44, 60, 90])
@@ -176,15 +177,15 @@ def test_e10_a_count_of_restarts_is_whole_in_every_width(cells: int, reason: str
     ill = PodRow(pod("6d4f9c7b5d-m4t8c", "2", PodState.STARTING, restarts=600, reason=reason), "", "2")
     for with_restarts in (True, False):
         columns = fit_columns(pod_columns(measure_widths([ill]), with_restarts=with_restarts), cells)
-        assert "×600" in text(row_line(columns, ill, EPOCH))
+        assert "×600" in text(row_line(columns, ill, AGES))
 
 
 def test_restarts_are_beside_the_state_where_their_column_does_not_fit() -> None:
     serving = PodRow(pod("6d4f9c7b5d-m4t8c", "2", PodState.SERVING, restarts=2), "", "2")
     draining = PodRow(pod("6d4f9c7b5d-x7k2p", "2", PodState.DRAINING, restarts=2, seconds_left=18.0), "", "2")
     columns = fit_columns(pod_columns(measure_widths([serving, draining]), with_restarts=False), 44)
-    assert "● Serving 2 restarts" in text(row_line(columns, serving, EPOCH))
-    assert "▽ Draining   18s 12m" in text(row_line(columns, draining, EPOCH))
+    assert "● Serving 2 restarts" in text(row_line(columns, serving, AGES))
+    assert "▽ Draining   18s 12m" in text(row_line(columns, draining, AGES))
 
 
 def test_the_title_of_the_sorted_column_is_marked() -> None:
@@ -207,7 +208,7 @@ def test_versions_and_nodes_are_cut_where_they_are_alike() -> None:
     pods = incident_situations()["long-names"]
     rows = sorted_pod_rows(pods)
     fitted = fit_columns(pod_columns(measure_widths(rows)), 66)
-    shown = {text(row_line(fitted, row, EPOCH)) for row in rows}
+    shown = {text(row_line(fitted, row, AGES)) for row in rows}
     assert any("…3-rc.14 " in line for line in shown)
     assert any("…24-rc.1 " in line for line in shown)
     assert not any("compute.internal" in line for line in shown)

@@ -98,6 +98,7 @@ def test_the_summary_counts_what_needs_somebody() -> None:
     assert total == "7 releases, 8 databases"
     assert needs[-2:] == ("1 not responding", "1 connecting")
     assert needs[0].endswith("broken")
+    assert summarize_fleet(fixed_fleet(), is_history=True) == ("3 ended releases, 8 databases", needs)
 
 
 def test_a_row_for_scripts_has_ages_and_no_clock() -> None:

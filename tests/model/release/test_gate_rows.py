@@ -64,7 +64,9 @@ def rows_of(made: ReleaseRecord) -> dict[str, GateRow]:
 def test_every_gate_of_every_phase_has_its_row_in_the_order_of_phases(name: str) -> None:
     made = BOARDS[name].release.value
     assert made is not None
-    wanted = [(phase.name, gate.name) for phase in made.release.strategy.phases for gate in phase.gates]
+    strategy = made.release.strategy
+    wanted = [(BEFORE_FIRST_PHASE, gate.name) for gate in strategy.entry]
+    wanted += [(phase.name, gate.name) for phase in strategy.phases for gate in phase.gates]
     rows = build_gate_rows(made, EPOCH)
     assert [(row.phase, row.gate.name) for row in rows] == wanted
     assert [row.number for row in rows] == list(range(len(wanted)))

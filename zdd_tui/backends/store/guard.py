@@ -45,6 +45,14 @@ ON CONFLICT (release_id, part) DO UPDATE SET
     epoch = excluded.epoch, body = excluded.body, saved_at = clock_timestamp()
 """
 
+# A failure keeps the time of the last response: how long the server has been silent is what screens show.
+_SAVE_PROBE = """
+INSERT INTO zdd.guard_snapshot AS before (release_id, epoch, part, body, saved_at)
+VALUES ($1, $2, $3, $4, CASE WHEN $4 = ''::bytea THEN clock_timestamp() ELSE 'epoch' END)
+ON CONFLICT (release_id, part) DO UPDATE SET
+    epoch = excluded.epoch, body = excluded.body, saved_at = greatest(excluded.saved_at, before.saved_at)
+"""
+
 _LOAD_SNAPSHOT = """
 SELECT part, body, extract(epoch FROM clock_timestamp() - saved_at)::float8 AS since
 FROM zdd.guard_snapshot WHERE release_id = $1
@@ -86,7 +94,7 @@ PROBE_PART = "prometheus"
 
 
 async def save_probe(store: AgentStore, error: str) -> None:
-    """Writes that the metrics server was probed, with the server's time.
+    """Writes that the metrics server was probed, and when it last responded, by the database's clock.
 
     Args:
         error: empty where it has answered.
@@ -97,7 +105,7 @@ async def save_probe(store: AgentStore, error: str) -> None:
     """
     async with store.fenced() as connection:
         await connection.execute(
-            _SAVE_SNAPSHOT, store.release_id, store.epoch, PROBE_PART, strip_nul(error).encode("utf-8", "replace")
+            _SAVE_PROBE, store.release_id, store.epoch, PROBE_PART, strip_nul(error).encode("utf-8", "replace")
         )
 
 

@@ -196,7 +196,8 @@ def _parse_rollback(row: Mapping[str, Any] | None) -> RollbackStart | None:
 
 
 def _parse_probe(row: Mapping[str, Any] | None) -> MetricsProbe | None:
-    return None if row is None else MetricsProbe(finite(row["at"], 0.0), row["error"])
+    """The epoch is stored for a server that has never responded."""
+    return None if row is None else MetricsProbe(finite(row["at"], 0.0) or None, row["error"])
 
 
 def _parse_condition(row: Mapping[str, Any]) -> ConditionReading:

@@ -57,7 +57,8 @@ class ColumnScreen(Dialog[frozenset[str]]):
             return (*mark, ("[x] ", TextStyle.DIM), (f"{column.title}  always shown", TextStyle.DIM))
         is_hidden = column.key in self._hidden
         box = ("[ ] ", TextStyle.NORMAL) if is_hidden else ("[x] ", TextStyle.STRONG)
-        return (*mark, box, (column.title, TextStyle.NORMAL))
+        room: Line = () if is_hidden or column.has_room else (("  no room in the table now", TextStyle.DIM),)
+        return (*mark, box, (column.title, TextStyle.NORMAL), *room)
 
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         keys = (("↑ ↓", "select"), ("Space", "show or hide"), ("a", "all"), ("Enter", "keep"), ("Esc", "cancel"))

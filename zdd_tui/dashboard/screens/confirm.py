@@ -10,13 +10,15 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import Input
 
+from zdd_tui.dashboard.screens.base import ShowsNewestState
 from zdd_tui.dashboard.screens.dialog import Dialog, KeyHints, PageView, target_lines, text_field
 from zdd_tui.dashboard.screens.rollback_facts import rollback_fact_lines
-from zdd_tui.dashboard.state import DashboardState, PlanView, RenderContext
+from zdd_tui.dashboard.state import DashboardState, Observed, PlanView, RenderContext
 from zdd_tui.dashboard.widgets.bars.footer import disabled_reason
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, error_lines, sanitize, wrap
 from zdd_tui.model.actions import Action
 from zdd_tui.model.duration import format_duration
+from zdd_tui.model.release.claims import format_silence, is_current
 from zdd_tui.model.release.state import (
     CommandKind,
     Precondition,
@@ -26,7 +28,12 @@ from zdd_tui.model.release.state import (
     requires_name,
     steps_to_undo,
 )
-from zdd_tui.model.rollback import RollbackHistory
+from zdd_tui.model.rollback import Extent, RollbackHistory, rollback_rows
+
+UNSEEN_SECONDS = 0.5
+"""Seconds for which Enter does not confirm what has just been added: nobody can have read it."""
+
+TIMER_MARGIN = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +124,11 @@ class ConfirmDialog(Dialog[ConfirmResult]):
         return key == "enter" or (active is not None and active.binding.id == "confirm.yes")
 
     def show(self, board: DashboardState, context: RenderContext) -> None:
-        """Keeps the page as opened; shows a conflict with the new state."""
-        conflict = self._find_conflict(board, context)
-        if conflict != self._conflict:
-            self._conflict = conflict
+        """Follows the state; where that contradicts what is confirmed, it shows the conflict and keeps the page."""
+        before, self._conflict = self._conflict, self._find_conflict(board, context)
+        if not self._conflict:
+            self._last_shown = board, context
+        if not self._conflict or self._conflict != before:
             self._draw()
 
     def _find_conflict(self, board: DashboardState, context: RenderContext) -> str:
@@ -157,9 +165,11 @@ class ConfirmDialog(Dialog[ConfirmResult]):
 
 
 class ConfirmScreen(ConfirmDialog):
-    """The confirmation of a command: exactly what will run.
+    """The confirmation of a command: exactly what will run, by the newest reading.
 
-    That of a rollback may be opened before the first reading of the release: it waits for it, and Enter with it.
+    That of a rollback may be opened before the first reading of the release: it waits for it, and Enter with it. Enter
+    does not work either while something that a reading has added, a step or a loss, is on screen for too short a time
+    to be seen; pressed then, it is said not to have been taken.
 
     Args:
         fetch_history: of a rollback, requests what is known about earlier ones; shown when it arrives.
@@ -178,7 +188,12 @@ class ConfirmScreen(ConfirmDialog):
         """What is confirmed; None before the first reading."""
         self._refusal = ""
         self._fetch_history = fetch_history
-        self._history: RollbackHistory | None = None
+        self._history: Observed[RollbackHistory] = Observed()
+        self._seen = self._extent(board)
+        self._growth, self._grown_at = "", float("-inf")
+        """What a reading has added to what the operator has seen, and when."""
+        self._change = ""
+        """The same, without what was only not counted yet."""
 
     @property
     def board(self) -> DashboardState:
@@ -194,44 +209,98 @@ class ConfirmScreen(ConfirmDialog):
             self._fetch_history().add_done_callback(lambda done: self.post_message(HistoryRead(done)))
 
     def on_history_read(self, message: HistoryRead) -> None:
-        self._history = message.history
+        self._history = Observed(message.history, self._now)
+        self._note_growth()
         self._draw()
 
     def _set_ready(self) -> None:
         if self.expected is not None:
             super()._set_ready()
 
+    # --- a state that changes ----------------------------------------------------------------------------------------
+
     def show(self, board: DashboardState, context: RenderContext) -> None:
-        if self.kind is CommandKind.ROLLBACK:
+        if not self._find_conflict(board, context):
             self._take_reading(board, context)
         super().show(board, context)
 
     def _take_reading(self, board: DashboardState, context: RenderContext) -> None:
-        """Takes what was not read yet when the dialog was opened; what was read then stays what is confirmed."""
-        before, expected = self.expected, board.build_precondition()
-        if before is not None and (expected is None or not _has_more(expected, before)):
-            return
-        self.expected, self._last_shown = expected, (board, context)
-        if before is None and expected is not None:
+        """Takes what was not read yet when the dialog was opened, and what is new since."""
+        is_first, self.expected = self.expected is None, board.build_precondition()
+        self._last_shown = board, context
+        if is_first and self.expected is not None:
+            self._seen = self._extent(board)
             self._refusal = disabled_reason(board, context, self.kind)
             self._request_history()
             self.call_after_refresh(self._set_ready)
-        self._draw()  # also without a reading: why there is none
+        self._change = self._note_growth() or self._change
 
     def _find_conflict(self, board: DashboardState, context: RenderContext) -> str:
         if self._refusal:
             return f"{self.kind} refused: {self._refusal}. Esc closes"
-        if board.build_precondition() != self.expected:
-            return "State changed since you confirmed: press Esc and review"
+        expected = board.build_precondition()
+        if self.expected is not None and expected != self.expected:
+            if expected is None or not _has_more(expected, self.expected):
+                return "State changed since this dialog was opened: press Esc and review"
         return super()._find_conflict(board, context)
+
+    def _extent(self, board: DashboardState) -> Extent:
+        record = board.release.value
+        if record is None:
+            return Extent(())
+        lines = board.previews.get(self.kind) or tuple(label for label, _ in _steps(record.release, self.kind))
+        if self.kind is not CommandKind.ROLLBACK:
+            return Extent(lines)
+        return Extent(lines, rollback_rows(board.plan.change, record, self._history.value))
+
+    def _note_growth(self) -> str:
+        """Holds Enter back for a moment where there is more to confirm than the operator can have seen; says what."""
+        extent = self._extent(self.board)
+        if growth := extent.growth_since(self._seen):
+            self._growth, self._grown_at, self._error = growth, self._now, ""
+            self.set_timer(UNSEEN_SECONDS + TIMER_MARGIN, self._draw)  # then Enter is shown again
+        self._seen = extent.including(self._seen)
+        return growth
+
+    @property
+    def _now(self) -> float:
+        return self._last_shown[1].clock.monotonic()
+
+    @property
+    def _is_unseen(self) -> bool:
+        return self._now - self._grown_at < UNSEEN_SECONDS
+
+    def action_yes(self) -> None:
+        if isinstance(self.app, ShowsNewestState):
+            self.app.show_newest(self)  # a reading that is not on screen yet
+        if self.is_ready and not self._conflict and self._is_unseen:
+            self._error = f"Enter was not taken, because this is new: {self._growth}"
+            self._draw()
+        else:
+            super().action_yes()
+
+    # --- drawing -----------------------------------------------------------------------------------------------------
 
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         if self.expected is None:
             return _unread_lines(board, cells)
         facts: list[Line] = []
+        age = board.release.age(context.now)
+        if age is not None and not is_current(age, board.release.error):
+            text = f"as of {format_silence(age)} ago: the database has not responded since"
+            facts += [*wrap(text, cells, TextStyle.WARN), ()]
         if self.kind is CommandKind.ROLLBACK:
-            facts = rollback_fact_lines(board, context, self._history, cells)
+            facts += rollback_fact_lines(board, context, self._history, cells)
         return confirm_lines(board, self.kind, cells, self.query_one(PageView).content_size.height, facts)
+
+    def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+        if self._conflict:
+            return super().key_hints(board, context, cells)
+        verb = "confirm" if self.is_ready and not self._is_unseen else ""
+        lines = _typing_hints(self._fields, verb, self._error, cells)
+        if self._change and not self._error:
+            lines = [*wrap(f"changed while this is open: {self._change}", cells, TextStyle.WARN)[:2], *lines]
+        return lines
 
 
 def _has_more(expected: Precondition, before: Precondition) -> bool:

@@ -56,7 +56,8 @@ class FleetHeader(_FleetLine):
     """What there is, and what needs a person."""
 
     def lines(self, state: DashboardState, context: RenderContext, cells: int) -> list[Line]:
-        total, needs = summarize_fleet(self.fleet_screen.source.fleet())
+        screen = self.fleet_screen
+        total, needs = summarize_fleet(screen.source.fleet(), is_history=screen.has_history)
         left: Line = (("zdd ", TextStyle.DIM), ("fleet", TextStyle.STRONG))
         right = join((((text, TextStyle.WARN),) for text in needs), _GAP)
         longer: Line = (*left, _GAP, (total, TextStyle.NORMAL))
@@ -158,6 +159,11 @@ class FleetScreen(PaintedScreen[None]):
     @property
     def selected_row(self) -> FleetRow | None:
         return self._pane.selected_row
+
+    @property
+    def has_history(self) -> bool:
+        """The releases that have ended are listed."""
+        return self._pane.has_history
 
     def key_hints(self) -> list[tuple[str, str]]:
         """Keys and their effects, the most important ones first."""

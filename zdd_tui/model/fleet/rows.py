@@ -451,8 +451,12 @@ def _build_missing_region_row(row: FleetRow, region: str, *, is_complete: bool) 
     )  # fmt: skip
 
 
-def summarize_fleet(fleet: Fleet) -> tuple[str, tuple[str, ...]]:
-    """One line: what there is, and what needs somebody, the most urgent first; empty where nothing does."""
+def summarize_fleet(fleet: Fleet, *, is_history: bool = False) -> tuple[str, tuple[str, ...]]:
+    """One line: what there is, and what needs somebody, the most urgent first; empty where nothing does.
+
+    Args:
+        is_history: the releases that have ended are listed.
+    """
     active = [row for row in fleet.rows if row.release_id is not None and not row.has_ended]
     broken = sum(row.urgency is Urgency.BROKEN for row in active)
     needed = sum(row.urgency is Urgency.NEEDS_PERSON for row in active)
@@ -465,7 +469,8 @@ def summarize_fleet(fleet: Fleet) -> tuple[str, tuple[str, ...]]:
         needs.append(f"{fleet.unanswered} not responding")
     if fleet.pending:
         needs.append(f"{fleet.pending} connecting")
-    return f"{count_noun(len(active), 'release')}, {count_noun(fleet.databases, 'database')}", tuple(needs)
+    total = count_noun(len(fleet.ended), "ended release") if is_history else count_noun(len(active), "release")
+    return f"{total}, {count_noun(fleet.databases, 'database')}", tuple(needs)
 
 
 def summarize_history(rows: Sequence[FleetRow]) -> str:

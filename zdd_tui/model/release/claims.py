@@ -5,7 +5,7 @@ ending at some time, screens and `zdd status` ask here: whether a source still a
 work, and whether what it does moves. The rules hold for a snapshot and a time; nothing here reads a clock.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -364,11 +364,27 @@ def required_sources(record: ReleaseRecord) -> frozenset[SourceName]:
     return frozenset(required)
 
 
+def metrics_answered_at(record: ReleaseRecord, rules: Collection[str]) -> float | None:
+    """When the metrics server last responded, by the readings of the rules that query it and by the agent's probes: in
+    seconds since the epoch, by the database's clock; None where it never did."""
+    readings = [reading for reading in record.guard if reading.rule in rules]
+    known = [reading.observed_at for reading in readings if reading.verdict is not Verdict.UNKNOWN]
+    probe = record.metrics_probe
+    known += [probe.answered_at] if probe is not None and probe.answered_at is not None else []
+    return max(known, default=None)
+
+
+def metrics_limit(record: ReleaseRecord, rules: Mapping[str, float]) -> float:
+    """Seconds after a response within which the metrics server counts as current: a probe is repeated all the time,
+    and the agent of an earlier version does not probe."""
+    return FRESH_SECONDS if record.metrics_probe is not None else overdue_after(max(rules.values(), default=0.0))
+
+
 def assess_queried_metrics(
     record: ReleaseRecord, rules: Mapping[str, float], now: float, activity: Activity
 ) -> SourceHealth:
     """The metrics server, which the agent queries: known by the readings of its rules, and by the agent's probes where
-    rules are evaluated rarely.
+    rules are evaluated rarely. A probe that has failed is a loss at once.
 
     Args:
         rules: names of the rules that query it, with the seconds between two evaluations.
@@ -377,19 +393,16 @@ def assess_queried_metrics(
     name, is_required = SourceName.PROMETHEUS, SourceName.PROMETHEUS in required_sources(record)
     if record.release.state.has_ended:
         return SourceHealth(name, SourceStatus.NOT_NEEDED)
-    readings = [reading for reading in record.guard if reading.rule in rules]
-    known = [reading.observed_at for reading in readings if reading.verdict is not Verdict.UNKNOWN]
-    probe = record.metrics_probe
-    known += [probe.at] if probe is not None and not probe.error else []
-    age = max(0.0, now - max(known)) if known else None
+    answered_at, probe = metrics_answered_at(record, rules), record.metrics_probe
+    age = None if answered_at is None else max(0.0, now - answered_at)
     if not activity.is_active:
         return SourceHealth(name, SourceStatus.UNKNOWN, age, "the agent reads it", is_required=is_required)
-    # The agent of an earlier version does not probe.
-    limit = FRESH_SECONDS if probe is not None else overdue_after(max(rules.values(), default=0.0))
-    if is_current(age, limit=limit):
+    error = probe.error if probe is not None else ""
+    if not error and is_current(age, limit=metrics_limit(record, rules)):
         return SourceHealth(name, SourceStatus.FRESH, age, is_required=is_required)
-    error = (probe.error if probe is not None else "") or next(
-        (reading.reason for reading in readings if reading.verdict is Verdict.UNKNOWN), ""
+    error = error or next(
+        (reading.reason for reading in record.guard if reading.rule in rules and reading.verdict is Verdict.UNKNOWN),
+        "",
     )
     status = SourceStatus.LOST if age is not None or error else SourceStatus.UNKNOWN
     return SourceHealth(name, status, age, error, is_required=is_required)

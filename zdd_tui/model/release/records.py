@@ -391,11 +391,12 @@ class MetricsProbe:
     """The newest probe of the metrics server, which the agent makes between the evaluations of the guard's rules.
 
     Attributes:
-        at: seconds since the epoch, by the database's clock.
-        error: empty where the server has answered.
+        answered_at: when the server last responded to a probe, in seconds since the epoch by the database's clock; None
+            where it never did.
+        error: why the newest probe failed; empty where the server has responded.
     """
 
-    at: float = field(compare=False)
+    answered_at: float | None = field(compare=False)
     error: str = ""
 
 

@@ -34,6 +34,7 @@ from zdd_tui.model.activity import (
 )
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
+from zdd_tui.model.release.claims import FRESH_SECONDS, format_silence
 
 _STYLES = {
     SessionRelation.BLOCKS_AGENT: TextStyle.BAD,
@@ -224,7 +225,8 @@ class ActivityScreen(DetailScreen):
             if result is not None:
                 self._stop(StopRequest(session.pid, session.started, terminate, result.reason))
 
-        self.app.push_screen(StopSessionScreen(board, context, message.row, terminate=terminate), decided)
+        read_at = self._query.result.observed_at or context.now
+        self.app.push_screen(StopSessionScreen(board, context, message.row, read_at, terminate=terminate), decided)
 
     def _stop(self, request: StopRequest) -> None:
         self._source.stop_session(request).add_done_callback(
@@ -250,14 +252,20 @@ class ActivityScreen(DetailScreen):
 
 
 class StopSessionScreen(ConfirmDialog):
-    """The confirmation: which session, what it does, and what stopping it means."""
+    """The confirmation: which session, what it did when it was listed, and what stopping it means.
 
-    def __init__(self, board: DashboardState, context: RenderContext, row: ListedSession, *, terminate: bool) -> None:
+    Args:
+        read_at: when it was listed, in monotonic seconds.
+    """
+
+    def __init__(
+        self, board: DashboardState, context: RenderContext, row: ListedSession, read_at: float, *, terminate: bool
+    ) -> None:
         fields = list(lock_fields(board, context))
         if board.plan.is_production:
             fields.append(ConfirmField("reason", "reason for the audit (optional)"))
         super().__init__(board, context, STOP_SESSION, tuple(fields))
-        self._row = row
+        self._row, self._read_at = row, read_at
         self._terminate = terminate
 
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
@@ -277,6 +285,9 @@ class StopSessionScreen(ConfirmDialog):
         )
         if self._row.blocks:
             lines += wrap(f"waiting for it: pid {', '.join(map(str, self._row.blocks))}", cells)
+        age = context.now - self._read_at
+        if age > ActivityScreen.refresh_interval + FRESH_SECONDS:
+            lines += wrap(f"This was so {format_silence(age)} ago, when the session was listed.", cells, TextStyle.WARN)
         return [*lines, (), *wrap(session.query or "its statement is hidden from this role", cells, TextStyle.DIM)]
 
 

@@ -20,6 +20,8 @@ from zdd_tui.dashboard.widgets.drawing.line import (
 )
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.queries import LogLine, LogQuery, LogTail, LogView
+from zdd_tui.model.release.claims import format_silence
+from zdd_tui.model.workload.rollout import WorkloadSnapshot
 
 REFRESH_INTERVAL = 0.5
 """Seconds between two updates of the page: nobody reads faster, and lines that scroll are sent again."""
@@ -50,6 +52,7 @@ class LogScreen(DetailScreen):
         self._shown = LogView()
         self._is_following = True
         self._shows_times = True
+        self._news = LogNews()
 
     def on_mount(self) -> None:
         self._open()
@@ -72,6 +75,7 @@ class LogScreen(DetailScreen):
         self._close()
         self._tail = self._source.follow_log(self._query)
         self._shown = self._tail.snapshot()
+        self._news.observe(self._shown.total, self._get_context().now)
 
     def _close(self) -> None:
         if self._tail is not None:
@@ -83,6 +87,7 @@ class LogScreen(DetailScreen):
         if self._tail is None or not self.is_in_front or (terminal is not None and terminal.is_behind):
             return  # nobody sees it, or the terminal does not read
         view = self._tail.snapshot()
+        self._news.observe(view.total, self._get_context().now)
         if self._is_following and view is not self._shown:
             self._shown = view
             self.redraw()
@@ -100,16 +105,14 @@ class LogScreen(DetailScreen):
     def _kind(self) -> str:
         return "previous log of " if self._query.previous else "log of "
 
-    def age_source(self, board: DashboardState) -> tuple[Observed[object], float]:
-        return board.workload, PODS_STALE_SECONDS
-
     def title_line(self, board: DashboardState, context: RenderContext, cells: int) -> Line:
         newest = self._tail.snapshot() if self._tail is not None else self._shown
-        status = log_status_line(newest)
+        silence = self._news.silence(board.watch_of_pod(self._query.pod), context.now)
+        status = log_status_line(newest, silence)
         if not self._is_following:
             dropped = f", {newest.dropped:,} dropped" if newest.dropped else ""
-            stopped = f"‖ not following, {newest.total - self._shown.total:,} newer{dropped}"
-            status = ((stopped, TextStyle.WARN),)
+            stopped = f"not following, {newest.total - self._shown.total:,} newer{dropped}"
+            status = ((f"‖ {', '.join(filter(None, (silence, stopped)))}", TextStyle.WARN),)
         return self.status_title(board, context, cells, status)
 
     def page_dependencies(self, board: DashboardState) -> tuple[object, ...]:
@@ -161,12 +164,49 @@ class LogScreen(DetailScreen):
         self.redraw()
 
 
-def log_status_line(view: LogView) -> Line:
-    """``▶ following  204 dropped of 1,204 lines``: what is missing comes first, because a narrow title ends there."""
+class LogNews:
+    """When a log last had new lines: a log without any may be quiet, or may not be read any more."""
+
+    def __init__(self) -> None:
+        self._total = 0
+        self._heard_at = float("-inf")
+
+    def observe(self, total: int, now: float) -> None:
+        """Takes the number of lines that were received; of another container it starts anew.
+
+        Args:
+            now: monotonic seconds.
+        """
+        if total > self._total:
+            self._heard_at = now
+        self._total = total
+
+    def silence(self, watch: Observed[WorkloadSnapshot], now: float) -> str:
+        """``no response for 12s from Kubernetes``; empty while the watch of the pod or the log itself has had news.
+
+        Args:
+            now: monotonic seconds.
+        """
+        age = watch.age(now)
+        seconds = None if age is None else min(age, now - self._heard_at)
+        if seconds is None or seconds <= PODS_STALE_SECONDS:
+            return ""
+        return f"no response for {format_silence(seconds)} from Kubernetes"  # a narrow title ends behind the age
+
+
+def log_status_line(view: LogView, silence: str) -> Line:
+    """``▶ following  204 dropped of 1,204 lines``: what is missing comes first, because a narrow title ends there.
+
+    Args:
+        silence: why nobody knows whether it is followed; empty where it is.
+    """
     glyph, style = _STATES[view.state]
+    state: str = view.state
+    if silence and view.state in ("connecting", "following"):
+        glyph, state, style = "?", silence, TextStyle.WARN
     dropped: Line = ((f"{view.dropped:,} dropped of ", TextStyle.WARN),) if view.dropped else ()
     return (
-        (f"{glyph} {view.state}  ", style),
+        (f"{glyph} {state}  ", style),
         *dropped,
         (count_noun(view.total, "line"), TextStyle.NORMAL),
     )

@@ -6,16 +6,16 @@ from typing import Any, ClassVar
 from textual.binding import Binding, BindingType
 
 from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, TextFormatter
-from zdd_tui.dashboard.screens.details.log import LogScreen, log_line, log_status_line
+from zdd_tui.dashboard.screens.details.log import LogNews, LogScreen, log_line, log_status_line
 from zdd_tui.dashboard.screens.details.yaml import YamlScreen
 from zdd_tui.dashboard.state import Clock, DashboardState, RenderContext, StateSource
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, fit, format_age, sanitize, truncate
-from zdd_tui.dashboard.widgets.panes.pod_rows import POD_GLYPHS
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, dim, fit, format_age, sanitize, truncate
+from zdd_tui.dashboard.widgets.panes.pod_rows import POD_GLYPHS, cluster_time, is_old
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.json_access import JsonObject, get_bool, get_number, get_object, get_objects, get_text
 from zdd_tui.model.json_access import get_timestamp as seconds_of
 from zdd_tui.model.queries import LogQuery, LogTail, ObjectDetail, ObjectQuery
-from zdd_tui.model.release.claims import uncounted_seconds
+from zdd_tui.model.release.claims import format_silence, uncounted_seconds
 from zdd_tui.model.workload.rollout import EventView
 
 LOG_TAIL_LINES = 200
@@ -40,6 +40,7 @@ class PodScreen(DetailScreen):
         self._pod = pod
         self._query = self.add_query(ObjectQuery("Pod", pod), f"pod {pod}")
         self._tail: LogTail | None = None
+        self._news = LogNews()
 
     def on_mount(self) -> None:
         self._tail = self._source.follow_log(LogQuery(self._pod, tail=LOG_TAIL_LINES))
@@ -63,7 +64,9 @@ class PodScreen(DetailScreen):
             lines += pod_lines(detail, now, formatter)
         if self._tail is not None:
             view = self._tail.snapshot()
-            lines += [(), formatter.clip((("log  ", TextStyle.DIM), *log_status_line(view)))]
+            self._news.observe(view.total, context.now)
+            status = log_status_line(view, self._news.silence(board.watch_of_pod(self._pod), context.now))
+            lines += [(), formatter.clip((("log  ", TextStyle.DIM), *status))]
             lines += formatter(f"✗ {view.error}", TextStyle.WARN) if view.error else []
             lines += [formatter.clip(log_line(line, context.clock)) for line in view.lines[-SHOWN_LOG_LINES:]]
         return lines + (pod_event_lines(detail, context.clock, formatter) if detail else [])
@@ -77,17 +80,23 @@ class PodScreen(DetailScreen):
 
 def pod_board_lines(board: DashboardState, name: str, context: RenderContext, formatter: TextFormatter) -> list[Line]:
     """A pod by the dashboard's state, while there is no result of the API."""
-    for snapshot in board.workloads:
-        stopped = uncounted_seconds(board.workload.age(context.now) or 0.0)
-        now = context.wall - stopped + snapshot.clock_skew
-        for pod in (*snapshot.pods, *snapshot.gone):
-            if pod.name == name:
-                glyph, style = POD_GLYPHS[pod.state]
-                age = "" if pod.created_at is None else f"  {format_age(now - pod.created_at)} old"
-                lines: list[Line] = [(), ((f"{glyph} {pod.state}", style), (age, TextStyle.NORMAL))]
-                lines += formatter(f"image {pod.image}  node {pod.node or '-'}  {count_noun(pod.restarts, 'restart')}")
-                return lines + (formatter(pod.reason, TextStyle.WARN) if pod.reason else [])
-    return []
+    watch = board.watch_of_pod(name)
+    pods = (*watch.value.pods, *watch.value.gone) if watch.value is not None else ()
+    pod = next((each for each in pods if each.name == name), None)
+    if pod is None:
+        return []
+    glyph, style = POD_GLYPHS[pod.state]
+    age = "" if pod.created_at is None else f"  {format_age(cluster_time(watch, context) - pod.created_at)} old"
+    lines: list[Line] = [(), ((f"{glyph} {pod.state}", style), (age, TextStyle.NORMAL))]
+    lines += formatter(f"image {pod.image}  node {pod.node or '-'}  {count_noun(pod.restarts, 'restart')}")
+    lines += formatter(pod.reason, TextStyle.WARN) if pod.reason else []
+    if is_old(watch, context.now):
+        silent = format_silence(watch.age(context.now) or 0.0)
+        lines = [
+            *map(dim, lines),
+            *formatter(f"as of {silent} ago: Kubernetes has not responded since", TextStyle.WARN),
+        ]
+    return lines
 
 
 def pod_lines(detail: ObjectDetail, now: float, formatter: TextFormatter) -> list[Line]:

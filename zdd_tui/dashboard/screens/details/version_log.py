@@ -7,9 +7,9 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Input
 
 from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, TextFormatter
-from zdd_tui.dashboard.screens.details.log import REFRESH_INTERVAL, SLOW_REFRESH_INTERVAL
+from zdd_tui.dashboard.screens.details.log import REFRESH_INTERVAL, SLOW_REFRESH_INTERVAL, LogNews
 from zdd_tui.dashboard.screens.dialog import FollowingStopped, PageView
-from zdd_tui.dashboard.state import PODS_STALE_SECONDS, Clock, DashboardState, Observed, RenderContext, StateSource
+from zdd_tui.dashboard.state import PODS_STALE_SECONDS, Clock, DashboardState, RenderContext, StateSource
 from zdd_tui.dashboard.terminal.display_options import DisplayOptions
 from zdd_tui.dashboard.widgets.drawing.line import LazyLines, Line, TextStyle, fit, sanitize
 from zdd_tui.dashboard.widgets.panes.pod_rows import build_pod_rows
@@ -50,6 +50,7 @@ class VersionLogScreen(DetailScreen):
         self._is_following = True
         self._left_out = 0
         self._tails: dict[str, LogTail] = {}
+        self._news: dict[str, LogNews] = {}
         self._log = MergedLog()
         self._shown: list[PodLine] = []
         self._styles: dict[str, TextStyle] = {}
@@ -100,7 +101,7 @@ class VersionLogScreen(DetailScreen):
     def _close_tails(self) -> None:
         for tail in self._tails.values():
             tail.close()
-        self._tails = {}
+        self._tails, self._news = {}, {}
 
     def _reopen(self) -> None:
         self._close_tails()
@@ -115,7 +116,11 @@ class VersionLogScreen(DetailScreen):
         if not self.is_in_front or (terminal is not None and terminal.is_behind):
             return  # nobody sees it, or the terminal does not read
         self._follow_pods()
-        has_new = self._log.update({name: tail.snapshot() for name, tail in self._tails.items()})
+        views = {name: tail.snapshot() for name, tail in self._tails.items()}
+        now = self._get_context().now
+        for name, view in views.items():
+            self._news.setdefault(name, LogNews()).observe(view.total, now)
+        has_new = self._log.update(views)
         if has_new and self._is_following:
             self._show_lines()
         elif has_new:
@@ -134,8 +139,12 @@ class VersionLogScreen(DetailScreen):
         version = self._version if self._version == ALL_VERSIONS else f"version {self._version}"
         return f"logs of {version}"
 
-    def age_source(self, board: DashboardState) -> tuple[Observed[object], float]:
-        return board.workload, PODS_STALE_SECONDS
+    def _silence(self, board: DashboardState, now: float) -> str:
+        """Why nobody knows whether the logs are followed; empty where each of them is."""
+        if not any(watch.is_stale(now, PODS_STALE_SECONDS) for watch in board.pod_watches):
+            return ""
+        each = (news.silence(board.watch_of_pod(name), now) for name, news in self._news.items())
+        return next(filter(None, each), "")
 
     def title_line(self, board: DashboardState, context: RenderContext, cells: int) -> Line:
         parts = ["errors only"] if self._errors_only else []  # first, because it hides lines
@@ -145,7 +154,12 @@ class VersionLogScreen(DetailScreen):
         parts += [dropped + count_noun(self._log.total, "line")]
         parts += [count_noun(len(self._tails), "pod")]
         parts += [f"{self._left_out} pods not followed"] if self._left_out else []
-        state = ("▶ following", TextStyle.RUNNING) if self._is_following else ("‖ not following", TextStyle.WARN)
+        silence = self._silence(board, context.now)
+        state = ("▶ following", TextStyle.RUNNING)
+        if not self._is_following:
+            state = (f"‖ {', '.join(filter(None, (silence, 'not following')))}", TextStyle.WARN)
+        elif silence:
+            state = (f"? {silence}", TextStyle.WARN)
         return self.status_title(board, context, cells, (state, (f"  {', '.join(parts)}", TextStyle.NORMAL)))
 
     def page_dependencies(self, board: DashboardState) -> tuple[object, ...]:

@@ -105,7 +105,7 @@ class LineView(ScrollView, CachedWidget, can_focus=False):
         self._follows_end = False
         self._is_drawn = False
         self._last_shown: tuple[DashboardState, RenderContext] | None = None
-        self._last_inputs: tuple[tuple[object, ...], int, ProductionLock] | None = None
+        self._last_inputs: tuple[tuple[object, ...], int, tuple[bool, ...], ProductionLock] | None = None
         self._resolved_styles: dict[TextStyle, Style] = {}
         self._strips: dict[int, Strip] = {}
         self._cached_content_size: tuple[Size, Size] | None = None
@@ -113,7 +113,8 @@ class LineView(ScrollView, CachedWidget, can_focus=False):
     def dependencies(self, state: DashboardState) -> tuple[object, ...]:
         """The parts of a state that the lines are made of; empty if they depend on more.
 
-        While none of them changes, the lines are made again only once a second, for the ages in them.
+        While none of them changes, the lines are made again only once a second, for the ages in them, and when a source
+        stops being current.
         """
         return ()
 
@@ -148,7 +149,8 @@ class LineView(ScrollView, CachedWidget, can_focus=False):
 
     def _is_unchanged(self, state: DashboardState, context: RenderContext) -> bool:
         before = self._last_inputs
-        self._last_inputs = self.dependencies(state), int(context.now), context.production_lock
+        current = state.current_sources(context.now)
+        self._last_inputs = self.dependencies(state), int(context.now), current, context.production_lock
         return bool(self._last_inputs[0]) and self._last_inputs == before
 
     def invalidate(self) -> None:

@@ -49,6 +49,9 @@ _STATES = {
 _RATES_FROM = 40
 """Width in cells from which the rates have a line of their own: a narrower one only repeats the one beside the rate."""
 
+_MIN_FILL_LABEL = 12
+"""Width in cells below which a fill's label does not say which table it is: its rows are left out then."""
+
 _SPARKLINE_WIDTH = 12
 """Maximum width in cells of the rate's history, beside the rate."""
 
@@ -216,6 +219,8 @@ def _fill_line(fill: FillProgress, cells: int, overall: Progress) -> Line:
     else:
         amount = f"{done_percent(progress)}% {format_count(progress.rows_done)}/{_rows_text(progress)}"
     failed = f" ✗ {progress.failed_rows} failed" if progress and progress.failed_rows else ""
+    if failed and cells - len(amount) - len(failed) - 1 < _MIN_FILL_LABEL:
+        amount = f"{done_percent(progress)}%"
     label = truncate(f"{glyph} {sanitize(fill.label)}", max(4, cells - len(amount) - len(failed) - 1))
     bold = TextStyle.STRONG if fill.is_current else TextStyle.NORMAL
     return justify(

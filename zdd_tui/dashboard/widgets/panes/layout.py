@@ -6,6 +6,8 @@ Lines are those inside a pane's border; rows and columns are cells of the screen
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from rich.cells import cell_len
+
 from zdd_tui.dashboard.state import DashboardState
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.release.fills import list_fills
@@ -38,6 +40,9 @@ _EVENTS_BESIDE_COLUMNS = 160
 
 _MAX_POD_COLUMNS = 104
 """Width that shows a pod with long names completely, with its node and its problem."""
+
+_STEP_COLUMNS_BESIDE_LABEL = 46
+"""Width of a step's phase, status, duration and a short note, with the frame."""
 
 GATE_PANE_ROWS = 50
 """Height of the screen from which the gates may have a pane in the layout; the lines above the panes show the current
@@ -77,7 +82,7 @@ class LayoutRequest:
     Attributes:
         is_guard_compact: the guard has one line per rule.
         pods: lines that would show every pod; of a plan without a Deployment, every step.
-        pod_columns: width that would show every pod completely.
+        pod_columns: width that would show every pod completely; of a plan without a Deployment, every step.
         events: lines that would show every event, approximately.
         gates: they get only what the other panes leave.
         charts: a part of the events' place is theirs.
@@ -151,7 +156,7 @@ def request_layout(
         # Titles, and a rollout that is under way.
         pods=(max(pod_count(board), max_pods) if plan.has_workload else _step_count(board)) + 2,
         events=-(-events // _EVENT_COUNT_STEP) * _EVENT_COUNT_STEP,
-        pod_columns=pod_columns,
+        pod_columns=pod_columns if plan.has_workload else _step_columns(board),
         charts=with_charts and guard and not low,
     )
     return replace(requested, gates=_gates_request(board)) if _has_room_for_gates(requested, rows) else requested
@@ -168,6 +173,13 @@ def pod_count(board: DashboardState) -> int:
 def _step_count(board: DashboardState) -> int:
     record = board.release.value
     return len(record.release.strategy.steps) if record is not None else 0
+
+
+def _step_columns(board: DashboardState) -> int:
+    """Width that shows every step completely."""
+    record = board.release.value
+    steps = record.release.strategy.steps if record is not None else ()
+    return max((cell_len(step.label) for step in steps), default=0) + _STEP_COLUMNS_BESIDE_LABEL
 
 
 def _backfill_request(board: DashboardState) -> PaneRequest:

@@ -133,17 +133,21 @@ class Pane(LineView, can_focus=True):
         """Seconds after which the source is stale now."""
         return self.stale_after
 
-    def draw(self, board: DashboardState, context: RenderContext) -> None:
-        super().draw(board, context)
+    def stale_text(self, board: DashboardState, context: RenderContext) -> str:
+        """``STALE 12s`` once the source is too old, for title and frame; else empty."""
         source = self.source(board)
         age = source.age(context.now)
         stale = source.value is not None and source.is_stale(context.now, self.stale_limit(board, context))
-        if self.has_class("-stale") is not stale:
-            self.set_class(stale, "-stale")
-        text = f" STALE {format_age(age)}" if stale and age is not None else ""
+        return f"STALE {format_age(age)}" if stale and age is not None else ""
+
+    def draw(self, board: DashboardState, context: RenderContext) -> None:
+        super().draw(board, context)
+        stale = self.stale_text(board, context)
+        if self.has_class("-stale") is not bool(stale):
+            self.set_class(bool(stale), "-stale")
         heading = self.heading(board, context)
         name = name_with_key(self.pane_name, context.key_names, self.focused_as)
-        self._update_title(f"{name}{text}{f' · {heading}' if heading else ''}")
+        self._update_title(f"{name}{stale and f' {stale}'}{f' · {heading}' if heading else ''}")
 
     def __init__(self) -> None:
         super().__init__()

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from itertools import compress
 from operator import is_not
 
-from zdd_tui.dashboard.state import DashboardState, PlanView
+from zdd_tui.dashboard.state import PODS_STALE_SECONDS, DashboardState, Observed, PlanView, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import TextStyle
+from zdd_tui.model.release.claims import uncounted_seconds
 from zdd_tui.model.workload.pod import Pod, PodState
 from zdd_tui.model.workload.rollout import WorkloadSnapshot
 
@@ -36,12 +37,14 @@ class PodRow:
         deployment_label: label of its Deployment where there are two, else empty.
         version: short form of the version.
         is_standby: of blue/green: ready without traffic, as intended.
+        watch: place of the watch that knows it, in :attr:`DashboardState.pod_watches`.
     """
 
     pod: Pod
     deployment_label: str
     version: str
     is_standby: bool = False
+    watch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,21 @@ class ColumnWidths:
             max(self.reason, len(pod.reason)),
             max(self.version, len(row.version)),
         )
+
+
+def is_old(watch: Observed[WorkloadSnapshot], now: float) -> bool:
+    """What a watch knows was so, and need not be so now.
+
+    Args:
+        now: monotonic seconds.
+    """
+    return bool(watch.error) or watch.is_stale(now, PODS_STALE_SECONDS)
+
+
+def cluster_time(watch: Observed[WorkloadSnapshot], context: RenderContext) -> float:
+    """The cluster's clock in seconds since the epoch; it stops where the watch confirms nothing."""
+    stopped = uncounted_seconds(watch.age(context.now) or 0.0)
+    return context.wall - stopped + (watch.value.clock_skew if watch.value is not None else 0.0)
 
 
 def node_label(pod: Pod) -> str:
@@ -149,11 +167,13 @@ def sorted_pod_rows(board: DashboardState) -> list[PodRow]:
     plan, snapshots = board.plan, board.workloads
     sides = [side for side, _ in plan.deployment_roles] or [""]
     is_complete = [plan.is_blue_green and each.rollout is not None and each.rollout.done for each in snapshots]
+    second = board.second_workload.value if plan.deployment_roles else None
+    of_second = {pod.uid for pod in (*second.pods, *second.gone)} if second is not None else set()
     rows: list[PodRow] = []
     for pod, number in build_pod_rows(plan, snapshots):
         # A ready pod without traffic has the state Warming; once the rollout is done it is on standby.
         is_standby = pod.state is PodState.WARMING and number < len(is_complete) and is_complete[number]
-        rows.append(PodRow(pod, sides[number], _version(plan, pod), is_standby))
+        rows.append(PodRow(pod, sides[number], _version(plan, pod), is_standby, int(pod.uid in of_second)))
     return rows
 
 

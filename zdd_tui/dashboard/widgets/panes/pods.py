@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import NamedTuple
 
 from zdd_tui.dashboard.state import PODS_STALE_SECONDS, DashboardState, Observed, PlanView, RenderContext
-from zdd_tui.dashboard.widgets.drawing.line import Line, Span, TextStyle, format_age, join, line_width, truncate
+from zdd_tui.dashboard.widgets.drawing.line import Line, Span, TextStyle, dim, format_age, join, line_width, truncate
 from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.pod_rows import (
     POD_GLYPHS,
@@ -13,11 +14,12 @@ from zdd_tui.dashboard.widgets.panes.pod_rows import (
     ColumnWidths,
     PodRow,
     PodRowCache,
+    cluster_time,
+    is_old,
     node_label,
 )
 from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.counting import count_noun
-from zdd_tui.model.release.claims import uncounted_seconds
 from zdd_tui.model.workload.drain import DatabaseSessions, VersionDrain, summarize_drain
 from zdd_tui.model.workload.pod import Pod, PodState
 from zdd_tui.model.workload.rollout import WorkloadSnapshot
@@ -37,7 +39,22 @@ _RESTARTS_FROM = 50
 """Width in cells at which all columns but the node fit, without a side."""
 
 
-class PodPane(TablePane[PodRow, float]):
+class PodAges(NamedTuple):
+    """What cells need besides the row.
+
+    Attributes:
+        clocks: of each watch the time by the cluster's clock, in seconds since the epoch; it stops with the watch.
+        old: places of the watches whose pods were so, and need not be so now.
+    """
+
+    clocks: tuple[float, ...]
+    old: frozenset[int] = frozenset()
+
+
+PodColumn = PaneColumn[PodRow, PodAges]
+
+
+class PodPane(TablePane[PodRow, PodAges]):
     """One row per pod, the most urgent first; above them what a rollout waits for."""
 
     pane_name = "pods"
@@ -78,14 +95,35 @@ class PodPane(TablePane[PodRow, float]):
         self._pods.update(board)
         return pods_width(self._pods.widths)
 
-    def columns(self, board: DashboardState, rows: Sequence[PodRow], cells: int) -> Sequence[PaneColumn[PodRow, float]]:
+    def is_uncertain(self, board: DashboardState, context: RenderContext) -> bool:
+        """Every pod may be out of date; where one watch alone is silent, its own pods are dimmed one by one."""
+        return all(is_old(watch, context.now) for watch in board.pod_watches if watch.value is not None)
+
+    def is_row_old(self, row: PodRow, cell_context: PodAges) -> bool:
+        return row.watch in cell_context.old
+
+    def stale_text(self, board: DashboardState, context: RenderContext) -> str:
+        """Names the Deployment where the other one is current."""
+        sides = [side for side, _ in board.plan.deployment_roles] or [""]
+        known = [pair for pair in zip(sides, board.pod_watches, strict=True) if pair[1].value is not None]
+        limit = self.stale_after
+        stale = [(side, watch.age(context.now) or 0.0) for side, watch in known if watch.is_stale(context.now, limit)]
+        if not stale:
+            return ""
+        text = f"STALE {format_age(max(age for _, age in stale))}"
+        return text if len(stale) == len(known) else f"{stale[0][0]} {text}"
+
+    def columns(self, board: DashboardState, rows: Sequence[PodRow], cells: int) -> Sequence[PodColumn]:
         widths = self._pods.widths
         needed = _RESTARTS_FROM + (1 + widths.side if widths.side else 0)
         return pod_columns(widths, with_restarts=cells >= needed)
 
-    def cell_context(self, board: DashboardState, context: RenderContext) -> float:
-        stopped = uncounted_seconds(board.workload.age(context.now) or 0.0)
-        return context.wall - stopped + (board.workload.value.clock_skew if board.workload.value else 0.0)
+    def cell_context(self, board: DashboardState, context: RenderContext) -> PodAges:
+        watches = board.pod_watches
+        return PodAges(
+            tuple(cluster_time(watch, context) for watch in watches),
+            frozenset(at for at, watch in enumerate(watches) if watch.value is not None and is_old(watch, context.now)),
+        )
 
     def identity(self, row: PodRow) -> str:
         return row.pod.uid
@@ -98,8 +136,10 @@ class PodPane(TablePane[PodRow, float]):
 
     def notes(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         is_stale = board.sessions.is_stale(context.now, SESSIONS_STALE_SECONDS)
-        drain = self._summarize_drain(None if is_stale else board.sessions.value)
-        return [*drain_lines(drain, cells), *pod_notes(board, cells, is_current=not self.is_uncertain(board, context))]
+        drain = drain_lines(self._summarize_drain(None if is_stale else board.sessions.value), cells)
+        if self.cell_context(board, context).old:
+            drain = [dim(line) for line in drain]  # a version may have pods of both Deployments
+        return [*drain, *pod_notes(board, context.now, cells)]
 
     def _summarize_drain(self, sessions: DatabaseSessions | None) -> tuple[VersionDrain, ...]:
         """Computed only when a pod has changed its state: there may be thousands."""
@@ -153,40 +193,42 @@ def drain_lines(drain: Sequence[VersionDrain], cells: int) -> list[Line]:
     return [((truncate(text, cells), style),) for text, (_, style) in zip(texts, spans, strict=True)]
 
 
-def pod_notes(board: DashboardState, cells: int, *, is_current: bool = True) -> list[Line]:
+def pod_notes(board: DashboardState, now: float, cells: int) -> list[Line]:
     """A line for the second Deployment's error, and one for each rollout in progress.
 
     Args:
-        is_current: the cluster confirms that they are in progress.
+        now: monotonic seconds.
     """
-    plan, second, snapshots = board.plan, board.second_workload, board.workloads
+    plan, second = board.plan, board.second_workload
     sides = [side for side, _ in plan.deployment_roles] or [""]
     lines: list[Line] = []
     if second.error and plan.deployment_roles:
         lines.append(((truncate(f"✗ {sides[1]}: {second.error}", cells), TextStyle.BAD),))
-    for snapshot, side in zip(snapshots, sides, strict=False):
-        rollout = snapshot.rollout
-        if rollout is not None and not rollout.done:
-            is_bad = rollout.failed or rollout.is_degraded
-            moving = ("▶", TextStyle.RUNNING) if is_current else ("?", TextStyle.WARN)
-            glyph, style = ("✗", TextStyle.BAD) if is_bad else moving
-            what = "" if rollout.is_degraded else "rollout"
-            which = side if len(snapshots) > 1 else ""
-            head = " ".join(part for part in (glyph, what, which) if part)
-            lines.append(((truncate(f"{head}{' ' if head == glyph else ': '}{rollout.message}", cells), style),))
+    for watch, side in zip(board.pod_watches, sides, strict=True):
+        rollout = watch.value.rollout if watch.value is not None else None
+        if rollout is None or rollout.done:
+            continue
+        is_bad = rollout.failed or rollout.is_degraded
+        moving = ("?", TextStyle.WARN) if is_old(watch, now) else ("▶", TextStyle.RUNNING)
+        glyph, style = ("✗", TextStyle.BAD) if is_bad else moving
+        what = "" if rollout.is_degraded else "rollout"
+        which = side if len(board.workloads) > 1 else ""
+        head = " ".join(part for part in (glyph, what, which) if part)
+        line: Line = ((truncate(f"{head}{' ' if head == glyph else ': '}{rollout.message}", cells), style),)
+        lines.append(dim(line) if is_old(watch, now) else line)
     return lines
 
 
 @lru_cache(maxsize=8)
-def pod_columns(widths: ColumnWidths, *, with_restarts: bool = True) -> Sequence[PaneColumn[PodRow, float]]:
-    """The columns for pods with texts of these lengths. The cell context is the time by the cluster's clock.
+def pod_columns(widths: ColumnWidths, *, with_restarts: bool = True) -> Sequence[PodColumn]:
+    """The columns for pods with texts of these lengths.
 
     Args:
         with_restarts: the column of restarts fits; else restarts are shown beside the state.
     """
     longest, side, node = widths.name, widths.side, widths.node
     reason = widths.reason + 6 if widths.reason else 0
-    columns: list[PaneColumn[PodRow, float]] = [
+    columns: list[PodColumn] = [
         PaneColumn("pod", "POD", lambda row, _: row.pod.name, 12, longest, keep_end=True, style=_name_style, weight=20,
                find=lambda row: row.pod.name),
         PaneColumn("side", "SIDE", lambda row, _: row.deployment_label, side, find=lambda row: row.deployment_label),
@@ -216,11 +258,11 @@ def pod_columns(widths: ColumnWidths, *, with_restarts: bool = True) -> Sequence
     return [column for column in columns if not empty.get(column.key)]
 
 
-def _name_style(row: PodRow, _now: float) -> TextStyle:
+def _name_style(row: PodRow, _ages: PodAges) -> TextStyle:
     return TextStyle.DIM if row.pod.state is PodState.GONE else TextStyle.NORMAL
 
 
-def _version_style(row: PodRow, _now: float) -> TextStyle:
+def _version_style(row: PodRow, _ages: PodAges) -> TextStyle:
     return TextStyle.STRONG if row.version == "new" else TextStyle.NORMAL
 
 
@@ -232,7 +274,7 @@ def _state_cell(row: PodRow) -> tuple[str, str, TextStyle]:
     return glyph, row.pod.state.value, style
 
 
-def _problem_text(row: PodRow, _now: float) -> Span | None:
+def _problem_text(row: PodRow, _ages: PodAges) -> Span | None:
     pod = row.pod
     if not pod.reason:
         return None
@@ -241,11 +283,11 @@ def _problem_text(row: PodRow, _now: float) -> Span | None:
     return f"{_state_cell(row)[0]} {pod.reason}{f'×{pod.restarts}' if pod.restarts else ''}", TextStyle.BAD
 
 
-def _problem_or_restarts(row: PodRow, now: float) -> Span | None:
+def _problem_or_restarts(row: PodRow, ages: PodAges) -> Span | None:
     """Restarts give way to a running drain, which is more urgent."""
     count, is_draining = row.pod.restarts, row.pod.seconds_left is not None
     if row.pod.reason or not count or is_draining:
-        return _problem_text(row, now)
+        return _problem_text(row, ages)
     return f"{' '.join(_state_cell(row)[:2])} {count_noun(count, 'restart')}", TextStyle.WARN
 
 
@@ -254,11 +296,11 @@ def _start_sort_key(row: PodRow) -> float | None:
     return None if row.pod.created_at is None else -row.pod.created_at
 
 
-def _age(row: PodRow, now: float) -> str:
+def _age(row: PodRow, ages: PodAges) -> str:
     """In three cells: weeks from 100 days on."""
     if row.pod.created_at is None:
         return ""
-    seconds = now - row.pod.created_at
+    seconds = ages.clocks[row.watch] - row.pod.created_at
     return format_age(seconds) if seconds < 100 * _DAY else f"{int(seconds / (7 * _DAY))}w"
 
 

@@ -40,11 +40,17 @@ _MARGIN_CELLS = 2
 
 @dataclass(frozen=True, slots=True)
 class ChoosableColumn:
-    """A column of which the operator may choose whether it is shown; a fixed one always is."""
+    """A column of which the operator may choose whether it is shown.
+
+    Attributes:
+        is_fixed: it is always shown.
+        has_room: the table is wide enough for it; unknown, and True, where it is hidden.
+    """
 
     key: str
     title: str
     is_fixed: bool
+    has_room: bool
 
 
 class ColumnsRequested(Message):
@@ -200,8 +206,9 @@ class TablePane(Pane, Generic[R, C]):
         if self._focused:
             self._store.move_cursor(self._store.cursor_index)  # visible, and on the first row where there was none
         shown, fitted = self._store.shown, self._fitted
+        current = board.current_sources(context.now)
         drawn = self._cached_lines_for(
-            (int(context.now), uncertain, each, room, [(one.key, wide) for one, wide in fitted])
+            (int(context.now), current, uncertain, each, room, [(one.key, wide) for one, wide in fitted])
         )
 
         def make(at: int) -> Line:
@@ -423,8 +430,9 @@ class TablePane(Pane, Generic[R, C]):
 
     def choosable_columns(self) -> list[ChoosableColumn]:
         """Every column that has a title, in order."""
+        with_room = {column.key for column, _ in self._fitted} | self.hidden_columns
         return [
-            ChoosableColumn(column.key, column.title, column.key in self.fixed_columns)
+            ChoosableColumn(column.key, column.title, column.key in self.fixed_columns, column.key in with_room)
             for column in self._columns
             if column.title
         ]

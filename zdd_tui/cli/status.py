@@ -15,7 +15,17 @@ from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import HINT_PREFIX, DatabaseError, PlanError
 from zdd_tui.model.plan.file import LoadedPlan
-from zdd_tui.model.release.claims import Activity, assess_activity, count_verdicts, format_silence, is_current
+from zdd_tui.model.release.claims import (
+    Activity,
+    ProgressState,
+    assess_activity,
+    assess_backfill,
+    assess_progress,
+    count_verdicts,
+    describe_step_note,
+    format_silence,
+    is_current,
+)
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.fills import FillProgress, list_fills
 from zdd_tui.model.release.gate import GateReading, Verdict
@@ -48,6 +58,9 @@ VERDICT_GLYPHS = {
     Verdict.UNKNOWN: "?",
 }
 WIDTH = 80
+_HELD = (ProgressState.STOPPED, ProgressState.PAUSED, ProgressState.STALLED)
+"""What holds a release besides its own state."""
+
 RECHECK_SECONDS = 1.0
 """Seconds after which a wait reads again although no change was notified: gates become stale without one."""
 
@@ -145,6 +158,8 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
     state         planned, running, waiting, failed, rolling-back, rollback-failed, rolled-back or done
     phase         the current one, null before the first; ``next_phase`` null after the last
     paused        true or false; ``error`` why it is failed, else null
+    progress      whether it moves: running only where an agent works and nothing holds it; else stopped (a standing
+                  condition does not hold), stalled (no agent), paused, waiting, failed, not started or done
     agent         that holds the lease: holder, host, pid, epoch, age (seconds); null when none does
     queued        commands that are stored and not answered: kind, actor, age (seconds), late (true once a command has
                   waited so long that it takes effect only in the phase that was confirmed)
@@ -159,12 +174,12 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
     guard         of every rule: rule, verdict, reason, unit (ratio, seconds, count, number), value, baseline and
                   limit (or null), samples, action, action_taken (rollback, pause, alert or null), age (seconds)
     steps         all, in order: name, status (pending, started, done, failed, undoing, undo-failed, undone),
-                  note (what it does now) and error, or null
+                  note (what it does now, or did last) and error, or null
     backfill      null before it; status, rows_done, rows_total (an estimate until done), rows_per_second (0 where
-                  no batch was committed for 3 seconds), throttle (the active signal, or null), failed_rows,
-                  verified_rows, mismatches (null before the first verification), seconds (from the first batch to the
-                  last, waits included; null until all rows are copied), waits (seconds by reason: paused, or a
-                  throttle)
+                  no batch was committed for 3 seconds, and where nothing moves), throttle (the active signal, or null),
+                  failed_rows, verified_rows, mismatches (null before the first verification), seconds (from the first
+                  batch to the last, waits included; null until all rows are copied), waits (seconds by reason: paused,
+                  or a throttle)
     fills         of every table that operations fill, in their order: name and label of the step, phase, current
                   (true for the one that runs), and ``progress`` as ``backfill``, null before its upper bound is
                   fixed; ``backfill`` is then the sum
@@ -194,6 +209,7 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
         "phase": release.current_phase.name if release.current_phase else None,
         "next_phase": release.next_phase.name if release.next_phase else None,
         "paused": release.paused,
+        "progress": assess_progress(release, activity).state.value,
         "error": release.error or None,
         "cause": record.cause or None,
         "rollback": None if record.rollback is None else _rollback_to_dict(record.rollback),
@@ -205,11 +221,16 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
         "gates": [_gate_to_dict(gate, record.now) for gate in current_readings(release, record.gates, record.now)],
         "guard": [_guard_to_dict(reading.as_of(record.now), record.now) for reading in record.guard],
         "steps": [
-            {"name": step.name, "status": str(step.status), "note": step.note or None, "error": step.error or None}
+            {
+                "name": step.name,
+                "status": str(step.status),
+                "note": describe_step_note(step, assess_progress(release, activity, step.status)) or None,
+                "error": step.error or None,
+            }
             for step in record.steps
         ],
-        "backfill": None if backfill is None else _backfill_to_dict(backfill, activity, record.now),
-        "fills": [_fill_to_dict(fill, activity, record.now) for fill in list_fills(record)],
+        "backfill": None if backfill is None else _backfill_to_dict(backfill, record, activity),
+        "fills": [_fill_to_dict(fill, record, activity) for fill in list_fills(record)],
         "witness": _witness_to_dict(record.witness),
         "limits": None if record.limits is None else record.limits.model_dump(),
         "tuned": None
@@ -286,14 +307,16 @@ def _guard_to_dict(reading: GuardReading, now: float) -> dict[str, Any]:
     }
 
 
-def _backfill_to_dict(backfill: BackfillRecord, activity: Activity, now: float) -> dict[str, Any]:
-    moves = activity.is_active and is_current(backfill.idle_seconds(now))
+def _backfill_to_dict(backfill: BackfillRecord, record: ReleaseRecord, activity: Activity) -> dict[str, Any]:
+    moves = assess_backfill(record.release, activity, backfill).moves
     return {
         "status": backfill.status,
         "rows_done": backfill.rows_done,
         "rows_total": backfill.rows_total,
-        "rows_per_second": round(backfill.rate, 1) if moves else 0.0,
-        "throttle": (backfill.throttle or None) if activity.is_active else None,
+        "rows_per_second": (
+            round(backfill.rate, 1) if moves and is_current(backfill.idle_seconds(record.now)) else 0.0
+        ),
+        "throttle": (backfill.throttle or None) if moves else None,
         "failed_rows": backfill.failed_rows,
         "verified_rows": backfill.verified_rows,
         "mismatches": backfill.mismatches,
@@ -302,13 +325,13 @@ def _backfill_to_dict(backfill: BackfillRecord, activity: Activity, now: float) 
     }
 
 
-def _fill_to_dict(fill: FillProgress, activity: Activity, now: float) -> dict[str, Any]:
+def _fill_to_dict(fill: FillProgress, record: ReleaseRecord, activity: Activity) -> dict[str, Any]:
     return {
         "name": fill.name,
         "label": fill.label,
         "phase": fill.phase,
         "current": fill.is_current,
-        "progress": None if fill.progress is None else _backfill_to_dict(fill.progress, activity, now),
+        "progress": None if fill.progress is None else _backfill_to_dict(fill.progress, record, activity),
     }
 
 
@@ -340,7 +363,10 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
     release = record.release
     place = f" in {release.current_phase.name}" if release.current_phase and not release.state.has_ended else ""
     where = f"{record.environment}, region {record.region}" if record.region else record.environment
-    lines = [f"{release.name}: {release.state}{place}{', PAUSED' if release.paused else ''} ({where})"]
+    activity = assess_activity(record.lease, 0.0)
+    progress = assess_progress(release, activity).state
+    held = f", {progress.upper()}" if progress in _HELD else ""
+    lines = [f"{release.name}: {release.state}{place}{held} ({where})"]
     if record.cause:
         lines.insert(0, f"✗ GUARD: {record.cause}")
     lines[:0] = _condition_lines(release)
@@ -350,16 +376,15 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
         lines.append(f"  {'✗ LATE: ' if wait.is_overdue else ''}{wait.description}")
     errors = release.error.splitlines()
     lines += [f"  ✗ {part}" for part in errors[:1]] + [f"    {part.strip()}" for part in errors[1:]]
-    lines.append("  " + "  ".join(_stepper(record)))
+    lines.append("  " + "  ".join(_stepper(record, activity)))
     if not release.state.has_ended and not release.state.is_rolling_back:
         for gate in current_readings(release, record.gates, record.now):
             age = f" ({format_duration(gate.age(record.now))} ago)" if gate.name in record.gates else ""
             lines.append(f"  {VERDICT_GLYPHS[gate.verdict]} gate {gate.name}: {gate.verdict}, {gate.reason}{age}")
-    activity = assess_activity(record.lease, 0.0)
     lines += _step_lines(record, activity)
     if record.backfill is not None:
-        lines.append(f"  {_backfill_line(record.backfill, activity, record.now)}")
-        lines += [f"    {_fill_line(fill, activity, record.now)}" for fill in list_fills(record)]
+        lines.append(f"  {_backfill_line(record.backfill, record, activity)}")
+        lines += [f"    {_fill_line(fill, record, activity)}" for fill in list_fills(record)]
     lines += _witness_lines(record.witness)
     if record.plan_limits is not None and (changed := describe_tuning(record.plan_limits, record.tuning)):
         lines.append(f"  tuned: {', '.join(changed)}")
@@ -374,17 +399,21 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
 
 
 def _step_lines(record: ReleaseRecord, activity: Activity) -> list[str]:
-    """The steps that have started and not ended; running only while an agent works."""
+    """The steps that have started and not ended; running only where the release moves."""
     lines = []
     for step in record.steps:
-        if step.status in (StepStatus.STARTED, StepStatus.UNDOING):
-            note = f": {step.note}" if step.note else ""
-            if activity.is_active:
-                verb = "undoing" if step.status is StepStatus.UNDOING else "running"
-                lines.append(f"  … {verb} {step.name}{note}")
-            else:
-                verb = "undo of " if step.status is StepStatus.UNDOING else ""
-                lines.append(f"  ? {verb}{step.name} has started and not ended; {activity.description}")
+        if step.status not in (StepStatus.STARTED, StepStatus.UNDOING):
+            continue
+        is_undo = step.status is StepStatus.UNDOING
+        progress = assess_progress(record.release, activity, step.status)
+        note = f": {step.note}" if step.note else ""
+        if progress.moves:
+            lines.append(f"  … {'undoing' if is_undo else 'running'} {step.name}{note}")
+        elif progress.state in (ProgressState.STOPPED, ProgressState.PAUSED):
+            lines.append(f"  {progress.glyph} {step.name}: {progress.reason}")
+        else:
+            verb, why = "undo of " if is_undo else "", f"; {progress.reason}" if progress.reason else ""
+            lines.append(f"  ? {verb}{step.name} has started and not ended{why}")
     return lines
 
 
@@ -403,17 +432,12 @@ def _condition_lines(release: Release) -> list[str]:
     return lines
 
 
-def _stepper(record: ReleaseRecord) -> list[str]:
+def _stepper(record: ReleaseRecord, activity: Activity) -> list[str]:
     release = record.release
     if release.state is ReleaseState.ROLLED_BACK:
         return [f"○ {phase.name}" for phase in release.strategy.phases]
-    is_active = assess_activity(record.lease, 0.0).is_active
-    current = {
-        ReleaseState.FAILED: "✗",
-        ReleaseState.ROLLBACK_FAILED: "✗",
-        ReleaseState.ROLLING_BACK: "◀" if is_active else "?",
-        ReleaseState.WAITING: "✔",
-    }.get(release.state, "▶" if is_active else "?")
+    progress = assess_progress(release, activity)
+    current = "◀" if progress.moves and release.state is ReleaseState.ROLLING_BACK else progress.glyph
     glyphs = []
     for index, phase in enumerate(release.strategy.phases):
         is_complete = release.state is ReleaseState.DONE or index < release.phase
@@ -421,17 +445,18 @@ def _stepper(record: ReleaseRecord) -> list[str]:
     return glyphs
 
 
-def _backfill_line(backfill: BackfillRecord, activity: Activity, now: float) -> str:
-    stalled = backfill.status == "running" and not activity.is_active
-    status = "stalled" if stalled else backfill.status
+def _backfill_line(backfill: BackfillRecord, record: ReleaseRecord, activity: Activity) -> str:
+    progress = assess_backfill(record.release, activity, backfill)
+    is_held = backfill.status == "running" and not progress.moves
+    status = progress.state.value if is_held else backfill.status
     text = f"backfill {status}: {backfill.rows_done:,} of {count_noun(backfill.rows_total, 'row')}"
-    if stalled:
-        text += f", {activity.description}"
-    elif backfill.status == "running" and not is_current(idle := backfill.idle_seconds(now)):
+    if is_held:
+        text += f", {activity.description}" if activity.description else ""
+    elif backfill.status == "running" and not is_current(idle := backfill.idle_seconds(record.now)):
         text += f", no batch for {format_silence(idle)}"
     elif backfill.status == "running":
         text += f", {backfill.rate:,.0f} a second"
-    if backfill.throttle and activity.is_active:
+    if backfill.throttle and progress.moves:
         text += f", slowed by {backfill.throttle}"
     if backfill.failed_rows:
         text += f", {backfill.failed_rows:,} failed"
@@ -441,14 +466,14 @@ def _backfill_line(backfill: BackfillRecord, activity: Activity, now: float) -> 
     return f"{text}, {count_noun(backfill.mismatches or 0, 'mismatch', 'mismatches')}" if is_compared else text
 
 
-def _fill_line(fill: FillProgress, activity: Activity, now: float) -> str:
+def _fill_line(fill: FillProgress, record: ReleaseRecord, activity: Activity) -> str:
     """``▶ fill users.token: 1,200 of 3,000 rows, 90 a second``; the sum is in the line above."""
     if fill.progress is None:
         return f"○ {fill.label}: waits for phase {fill.phase}"
     glyph = {"done": "✔", "cancelled": "◁"}.get(fill.progress.status, "○")
     if fill.is_current:
-        glyph = "▶" if activity.is_active else "?"
-    return f"{glyph} {fill.label}: {_backfill_line(fill.progress, activity, now).removeprefix('backfill ')}"
+        glyph = assess_backfill(record.release, activity, fill.progress).glyph
+    return f"{glyph} {fill.label}: {_backfill_line(fill.progress, record, activity).removeprefix('backfill ')}"
 
 
 def _agent_lines(record: ReleaseRecord) -> list[str]:

@@ -653,7 +653,7 @@ async def test_an_advance_is_followed_until_its_gates_pass() -> None:
         assert "▶ advance running step 2 of 2 of dual-write: turn the write flag on" in desk.screen
         waiting = replace(dashboard_situations()["open"], release=dashboard_situations()["gates"].release)
         await desk.set_board(waiting)
-        assert "▶ advance cutover has run; gates pending: serving-v3, no-older-pod" in desk.screen
+        assert "◆ advance: cutover has run; gates pending: serving-v3, no-older-pod" in desk.screen
         await desk.set_board(dashboard_situations()["open"])
         assert "✔ Advance completed: expand has run, all gates pass" in desk.screen
         desk.clock.seconds += 11

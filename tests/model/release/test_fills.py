@@ -12,7 +12,7 @@ from zdd_tui.dashboard.widgets.drawing.line import line_width
 from zdd_tui.dashboard.widgets.panes.backfill import backfill_lines
 from zdd_tui.model.errors import Refused
 from zdd_tui.model.plan.base import Backfill
-from zdd_tui.model.release.claims import ACTIVE, Activity
+from zdd_tui.model.release.claims import PROGRESS_GLYPHS, Progress, ProgressState
 from zdd_tui.model.release.fills import list_fills
 from zdd_tui.model.release.records import BackfillRecord, ReleaseRecord, combine_backfills
 from zdd_tui.model.release.state import Command, CommandKind, Release, ReleaseState, StepStatus, apply_command
@@ -79,9 +79,11 @@ def test_every_fill_has_a_line_with_its_progress() -> None:
         "○ repair rows: items.code is NULL ~900 rows",
         "○ repair rows: items.code is NULL in contract",
     ]
-    unknown = Activity(is_active=False, is_known=False, idle_seconds=None)
-    stalled = ["".join(text for text, _ in line) for line in backfill_lines(None, 60, fills=fills, activity=unknown)]
-    assert stalled[2].startswith("? fill orders.token")
+    for held in (ProgressState.UNKNOWN, ProgressState.STOPPED, ProgressState.PAUSED, ProgressState.STALLED):
+        lines = backfill_lines(filling().backfill, 60, fills=fills, progress=Progress(held))
+        assert f"{PROGRESS_GLYPHS[held]} fill orders.token" in "\n".join(
+            "".join(text for text, _ in each) for each in lines
+        )
 
 
 def test_the_status_names_every_fill() -> None:
@@ -103,4 +105,3 @@ def test_limits_can_be_changed_until_the_last_phase_that_fills() -> None:
         assert apply_command(in_phase(phase), command, {}, EPOCH).tuning == tuning
     with pytest.raises(Refused, match="the backfill is complete"):
         apply_command(in_phase("cleanup"), command, {}, EPOCH)
-    assert ACTIVE.is_active

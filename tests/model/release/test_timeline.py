@@ -43,6 +43,20 @@ def test_a_failed_and_a_cut_off_run_are_separate_attempts() -> None:
     assert (expand.name, expand.started_at, expand.ended_at) == ("expand", 1, 10)
 
 
+def test_a_breach_ends_the_attempt_that_it_stops() -> None:
+    (expand,) = make_audit_log(
+        (1, "step", "run lint-ddl begins: lint"),
+        (4, "condition", "breach: Deployment users-api has image 1"),
+        (8, "condition", "holds again after 4s: image users-api"),
+        (8, "step", "run lint-ddl begins: lint"),
+    )
+    first, second = attempt_names(expand)
+    assert (first.outcome, first.ended_at) == ("breached", 4)
+    assert (second.outcome, second.number, second.ended_at) == ("running", 2, None)
+    back = make_audit_log((1, "step", "revert lint-ddl begins"), (4, "condition", "breach: a trigger is missing"))
+    assert [each.outcome for each in attempt_names(back[0])] == ["running"]
+
+
 def test_phases_follow_each_other_and_a_rollback_is_one_span() -> None:
     expand, dual, back = make_audit_log(
         (1, "step", "run expand-schema begins: x"),

@@ -8,7 +8,7 @@ from zdd_tui.dashboard.screens.dialog import FollowingDialog, key_hints_line
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.bars.command_progress import CommandProgress, command_progress_lines
 from zdd_tui.dashboard.widgets.bars.health import health_style, health_text
-from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS, describe_step_note, describe_step_status
+from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS, describe_step_status
 from zdd_tui.dashboard.widgets.drawing.line import (
     Line,
     TextStyle,
@@ -20,9 +20,10 @@ from zdd_tui.dashboard.widgets.drawing.line import (
 )
 from zdd_tui.dashboard.widgets.panes.events import event_line
 from zdd_tui.dashboard.widgets.panes.guard import guard_readings
-from zdd_tui.model.release.claims import Activity, SourceName
+from zdd_tui.model.release.claims import Activity, SourceName, assess_progress, describe_step_note
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import ReleaseRecord, StepRecord
+from zdd_tui.model.release.state import Release
 from zdd_tui.model.release.summary import list_current_gates, summarize_release
 
 
@@ -103,16 +104,19 @@ def _guard_lines(board: DashboardState, now: float, cells: int) -> list[Line]:
 
 def _step_lines(record: ReleaseRecord, activity: Activity, cells: int) -> list[Line]:
     labels = {spec.name: spec.label for spec in record.release.strategy.steps}
+    release = record.release
     lines = [
-        line for step in record.steps for line in _step_line(step, labels.get(step.name, step.name), activity, cells)
+        line
+        for step in record.steps
+        for line in _step_line(release, step, labels.get(step.name, step.name), activity, cells)
     ]
     return [(("steps", TextStyle.DIM),), *lines, ()] if lines else []
 
 
-def _step_line(step: StepRecord, label: str, activity: Activity, cells: int) -> list[Line]:
-    glyph, style, text = describe_step_status(step.status, activity)
+def _step_line(release: Release, step: StepRecord, label: str, activity: Activity, cells: int) -> list[Line]:
+    glyph, style, text = describe_step_status(release, step.status, activity)
     lines: list[Line] = [((f"{glyph} ", style), (f"{text:<12} ", TextStyle.NORMAL), (label, TextStyle.NORMAL))]
-    note = describe_step_note(step, activity)
+    note = describe_step_note(step, assess_progress(release, activity, step.status))
     lines += wrap(note, cells, TextStyle.DIM, indent="    ") if note else []
     lines += wrap(f"✗ {step.error}", cells, TextStyle.BAD, indent="    ") if step.error else []
     return lines

@@ -36,6 +36,7 @@ from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.plan.strategies import CanaryPlan
 from zdd_tui.model.release.condition import (
     ROLLBACK_IN_HINT,
+    STOPPED_NOTE,
     Condition,
     ConditionFinding,
     ConditionKind,
@@ -98,7 +99,6 @@ _RESTORED = (
 )
 """What the agent restores: the release's own."""
 
-STOPPED_NOTE = "stopped until every condition holds"
 COMPARING = "the rows of both sides are compared again"
 
 

@@ -1,8 +1,8 @@
 """What may be claimed from a reading some time after it was taken.
 
 A reading proves what was so when it was taken, not what is so now. Before anything is shown as current, running or
-ending at some time, screens and `zdd status` ask here: whether a source still answers, and whether an agent is known to
-work. The rules hold for a snapshot and a time; nothing here reads a clock.
+ending at some time, screens and `zdd status` ask here: whether a source still answers, whether an agent is known to
+work, and whether what it does moves. The rules hold for a snapshot and a time; nothing here reads a clock.
 """
 
 from collections.abc import Collection, Mapping
@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from zdd_tui.model.duration import format_duration
+from zdd_tui.model.release.condition import STOPPED_NOTE
 from zdd_tui.model.release.gate import GateReading, Verdict
-from zdd_tui.model.release.records import GuardReading, Lease, ReleaseRecord
-from zdd_tui.model.release.state import ReleaseState
+from zdd_tui.model.release.records import BackfillRecord, GuardReading, Lease, ReleaseRecord, StepRecord
+from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
 
 FRESH_SECONDS = 3.0
 """Seconds after the last confirmation of a source within which its values count as current. A source that answers is
@@ -121,8 +122,8 @@ class Activity:
     """Whether an agent is known to work on a release.
 
     Attributes:
-        is_active: an agent holds the lease, by a reading that counts as current. Only then may anything that an agent
-            does be shown as moving: rates, remaining times, running steps, the progress of commands.
+        is_active: an agent holds the lease, by a reading that counts as current. Without it nothing that an agent does
+            moves; whether it does with it, :func:`assess_progress` says.
         is_known: the reading counts as current; without it nobody knows whether an agent works.
         idle_seconds: since an agent was last known to work; None where there never was one.
     """
@@ -206,6 +207,139 @@ def assess_agent(record: ReleaseRecord | None, activity: Activity) -> SourceHeal
     if record.release.state.has_ended:
         return SourceHealth(SourceName.AGENT, SourceStatus.NOT_NEEDED)
     return SourceHealth(SourceName.AGENT, SourceStatus.LOST, age, is_required=True)
+
+
+# --- what moves ------------------------------------------------------------------------------------------------------
+
+
+class ProgressState(StrEnum):
+    """Whether something that an agent does moves, and what holds it where it does not."""
+
+    NOT_STARTED = "not started"
+    MOVING = "running"
+    STOPPED = "stopped"
+    """A standing condition does not hold: no step runs until it does."""
+    PAUSED = "paused"
+    WAITING = "waiting"
+    """For its gates and an approval; of a step that was running when a rollback started: for its undo."""
+    STALLED = "stalled"
+    """No agent runs the release."""
+    UNKNOWN = "unknown"
+    """The database is silent, so nobody knows whether an agent works."""
+    FAILED = "failed"
+    DONE = "done"
+
+
+PROGRESS_GLYPHS: Mapping[ProgressState, str] = {
+    ProgressState.NOT_STARTED: "○",
+    ProgressState.MOVING: "▶",
+    ProgressState.STOPPED: "✗",
+    ProgressState.PAUSED: "‖",
+    ProgressState.WAITING: "◆",
+    ProgressState.STALLED: "✗",
+    ProgressState.UNKNOWN: "?",
+    ProgressState.FAILED: "✗",
+    ProgressState.DONE: "✔",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Whether something moves.
+
+    Attributes:
+        reason: what holds it, such as ``no agent for 13s``; empty where nothing does.
+    """
+
+    state: ProgressState
+    reason: str = ""
+
+    @property
+    def moves(self) -> bool:
+        """Only then is it shown with ``▶``, seconds that count, a rate or a remaining time."""
+        return self.state is ProgressState.MOVING
+
+    @property
+    def glyph(self) -> str:
+        return PROGRESS_GLYPHS[self.state]
+
+
+MOVING = Progress(ProgressState.MOVING)
+
+_SETTLED = {
+    StepStatus.PENDING: ProgressState.NOT_STARTED,
+    StepStatus.DONE: ProgressState.DONE,
+    StepStatus.FAILED: ProgressState.FAILED,
+    StepStatus.UNDO_FAILED: ProgressState.FAILED,
+    StepStatus.UNDONE: ProgressState.NOT_STARTED,
+}
+"""Of a step on which nobody works, whatever the release does."""
+
+
+def assess_progress(release: Release, activity: Activity, step: StepStatus | None = None) -> Progress:
+    """Whether the release, or a step of it, moves. The one rule for every screen and for `zdd status`.
+
+    Args:
+        activity: whether an agent is known to work on it.
+        step: status of a step, or of a part of one; None for the current phase.
+    """
+    if step in _SETTLED:
+        return Progress(_SETTLED[step])
+    state = _hold_state(release, activity)
+    runs_backwards = release.state is ReleaseState.ROLLING_BACK
+    if step is not None and state is ProgressState.DONE:
+        state = ProgressState.UNKNOWN  # the record contradicts itself
+    elif step is StepStatus.STARTED and runs_backwards and state is ProgressState.MOVING:
+        state = ProgressState.WAITING
+    match state:
+        case ProgressState.STALLED | ProgressState.UNKNOWN:
+            return Progress(state, activity.description)
+        case ProgressState.STOPPED:
+            return Progress(state, STOPPED_NOTE)
+        case ProgressState.PAUSED:
+            return Progress(state, "paused")
+    return Progress(state)
+
+
+def is_stopped(release: Release, activity: Activity) -> bool:
+    """Whether a standing condition that does not hold stops it now."""
+    return assess_progress(release, activity).state is ProgressState.STOPPED
+
+
+def _hold_state(release: Release, activity: Activity) -> ProgressState:
+    """The first of what holds a release; ``moving`` where nothing does."""
+    state = release.state
+    if state.has_ended:
+        return ProgressState.DONE
+    if not activity.is_known:
+        return ProgressState.UNKNOWN
+    if release.breach is not None and activity.is_active:
+        return ProgressState.STOPPED
+    if state in (ReleaseState.FAILED, ReleaseState.ROLLBACK_FAILED):
+        return ProgressState.FAILED
+    if release.paused:
+        return ProgressState.PAUSED
+    if state is ReleaseState.PLANNED:
+        return ProgressState.NOT_STARTED
+    if not activity.is_active:
+        return ProgressState.STALLED
+    return ProgressState.WAITING if state is ReleaseState.WAITING else ProgressState.MOVING
+
+
+def assess_backfill(release: Release, activity: Activity, backfill: BackfillRecord) -> Progress:
+    """Whether rows are written, or verified once all are. A rate holds only while batches are committed, too."""
+    if backfill.status in ("prepared", "cancelled"):
+        return Progress(ProgressState.NOT_STARTED)
+    found = assess_progress(release, activity, StepStatus.STARTED)
+    if backfill.status == "paused" and found.moves:
+        return Progress(ProgressState.PAUSED, "paused")
+    return found
+
+
+def describe_step_note(step: StepRecord, progress: Progress) -> str:
+    """What a step does now, or what was said of it last where nobody is known to work on it."""
+    is_last = step.note and progress.state in (ProgressState.STALLED, ProgressState.UNKNOWN)
+    return f"last: {step.note}; {progress.reason}" if is_last else step.note
 
 
 # --- what a phase relies on ------------------------------------------------------------------------------------------

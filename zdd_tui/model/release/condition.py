@@ -9,6 +9,9 @@ from zdd_tui.model.errors import HINT_PREFIX
 ROLLBACK_IN_HINT = ", or: zdd rollback PLAN"
 """End of a hint where the release can also be rolled back. A screen names its key instead."""
 
+STOPPED_NOTE = "stopped until every condition holds"
+"""Of a step that a breach has stopped."""
+
 
 class ConditionKind(StrEnum):
     """What a condition is about, and so where it is observed."""

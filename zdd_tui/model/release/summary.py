@@ -9,6 +9,9 @@ from zdd_tui.model.duration import format_duration
 from zdd_tui.model.release.claims import (
     ACTIVE,
     Activity,
+    Progress,
+    ProgressState,
+    assess_progress,
     count_verdicts,
     format_silence,
     is_current,
@@ -83,12 +86,13 @@ def summarize_release(
     """
     labels = keys or default_keys()
     record = withdraw_verdicts(record, activity, now)
-    summary = _summarize_state(record, activity.worked_until(now))
-    summary = _summarize_inactivity(record, summary, activity)
+    progress = assess_progress(record.release, activity)
+    summary = _summarize_state(record, activity.worked_until(now), progress)
+    summary = _summarize_inactivity(record, summary, activity, progress)
     if following_region and record.release.state is ReleaseState.DONE:
         action = f"{{next-region}} opens region {following_region}, the one after this; {summary.next_action}"
         summary = replace(summary, next_action=action)
-    if record.release.breach is not None:
+    if progress.state is ProgressState.STOPPED and record.release.breach is not None:
         following = summary.next_action.format_map(labels)
         return _summarize_breach(record, record.release.breach, replace(summary, next_action=following))
     wait = find_wait(record, now) if activity.is_active else None  # without an agent its gates are unknown
@@ -105,11 +109,9 @@ def summarize_release(
     return summary
 
 
-_STALLING_LABELS = ("RUNNING", "ROLLING BACK", "WAITING FOR GATES", "WAITING")
-"""States in which only an agent brings the release on."""
-
-
-def _summarize_inactivity(record: ReleaseRecord, summary: ReleaseSummary, activity: Activity) -> ReleaseSummary:
+def _summarize_inactivity(
+    record: ReleaseRecord, summary: ReleaseSummary, activity: Activity, progress: Progress
+) -> ReleaseSummary:
     """Where no agent is known to work, nothing is said to move, and the text says since when."""
     release = record.release
     if activity.is_active or release.state.has_ended:
@@ -120,7 +122,7 @@ def _summarize_inactivity(record: ReleaseRecord, summary: ReleaseSummary, activi
         notes = tuple(f"last: {note}" for note in notes)  # of the step that was running
     notes = (*(reading.title for reading in release.unmet), *notes)
     next_action = "" if summary.next_action == CONTINUES_AUTOMATICALLY else summary.next_action
-    if not activity.is_known:
+    if progress.state is ProgressState.UNKNOWN:
         label = f"LAST KNOWN: {summary.state_label}"
         return replace(
             summary,
@@ -131,7 +133,7 @@ def _summarize_inactivity(record: ReleaseRecord, summary: ReleaseSummary, activi
             notes=notes,
             next_action=next_action,
         )
-    if summary.state_label in _STALLING_LABELS:
+    if progress.state is ProgressState.STALLED:
         return ReleaseSummary(Severity.ERROR, "✗", "STALLED", text, notes, next_action)
     return replace(summary, notes=notes, next_action=next_action)
 
@@ -155,13 +157,13 @@ def _summarize_breach(record: ReleaseRecord, breach: ConditionReading, summary: 
     )
 
 
-def _summarize_state(record: ReleaseRecord, now: float) -> ReleaseSummary:
+def _summarize_state(record: ReleaseRecord, now: float, progress: Progress) -> ReleaseSummary:
     release = record.release
     match release.state:
         case ReleaseState.PLANNED:
             return _summarize_planned(record, now)
         case ReleaseState.RUNNING:
-            return _summarize_running(record, now)
+            return _summarize_running(record, now, progress)
         case ReleaseState.WAITING:
             return _summarize_waiting(record, now)
         case ReleaseState.FAILED:
@@ -196,7 +198,7 @@ def _summarize_planned(record: ReleaseRecord, now: float) -> ReleaseSummary:
     )
 
 
-def _summarize_running(record: ReleaseRecord, now: float) -> ReleaseSummary:
+def _summarize_running(record: ReleaseRecord, now: float, progress: Progress) -> ReleaseSummary:
     release = record.release
     phase = release.current_phase
     assert phase is not None
@@ -207,7 +209,7 @@ def _summarize_running(record: ReleaseRecord, now: float) -> ReleaseSummary:
     notes = (step.note,) if step and step.note else ()
     if release.paused:
         return ReleaseSummary(Severity.PAUSED, "‖", "PAUSED", text, notes, _next_action(record, now))
-    if step is not None and step.status is StepStatus.STARTED:
+    if step is not None and step.status is StepStatus.STARTED and progress.state is not ProgressState.STOPPED:
         text += _format_elapsed(step, now)
     return ReleaseSummary(Severity.WORKING, "▶", "RUNNING", text, notes, _next_action(record, now))
 

@@ -16,9 +16,12 @@ _STEP = re.compile(r"(run|revert) (\S+) (begins|done|failed)(?:: (.*))?", re.DOT
 
 _ROUTINE_VERDICTS = tuple(f": {verdict}" for verdict in Verdict if verdict is not Verdict.FAIL)
 
-AttemptOutcome = Literal["running", "done", "failed", "cut off", "stopped"]
-"""Cut off: the agent was lost or a standing condition broken, and the step started again. Stopped: a rollback started
-in the middle of it."""
+_BREACH = "breach: "
+"""How the audit's message of a standing condition begins that stops the running step."""
+
+AttemptOutcome = Literal["running", "done", "failed", "cut off", "breached", "stopped"]
+"""Cut off: the agent was lost, and the step started again. Breached: a standing condition did not hold, and the agent
+stopped it. Stopped: a rollback started in the middle of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,9 @@ def build_timeline(
     attempts: dict[tuple[str, bool], int] = {}
     for event in events:
         match = _STEP.fullmatch(event.message) if event.kind in ("step", "error") else None
+        if event.kind == "condition" and event.message.startswith(_BREACH):
+            for other in [each for each in running if not each[1]]:
+                _finish_attempt(running, other, event.at, "breached")
         if match is None or match[2] not in phases:
             if event.kind != "phase" and (include_gates or not _is_routine(event)):
                 _current_span(spans, "before", event.at).items.append(event)

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, TextFormatter
 from zdd_tui.dashboard.state import DashboardState, Observed, RenderContext, StateSource
+from zdd_tui.dashboard.widgets.drawing.glyphs import progress_glyph
 from zdd_tui.dashboard.widgets.drawing.line import (
     Line,
     TextStyle,
@@ -17,12 +18,17 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     wrap,
 )
 from zdd_tui.dashboard.widgets.drawing.line_chart import ChartLines, draw_line_chart
-from zdd_tui.dashboard.widgets.panes.backfill import FailedRowsPane, backfill_lines
+from zdd_tui.dashboard.widgets.panes.backfill import (
+    FailedRowsPane,
+    backfill_lines,
+    backfill_progress,
+    idle_seconds,
+)
 from zdd_tui.model.backfill import RateHistory, max_rate
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.plan.registry import strategy_title
 from zdd_tui.model.queries import BackfillDetail, BackfillQuery, RangeView
-from zdd_tui.model.release.claims import ACTIVE, FRESH_SECONDS, Activity, is_current
+from zdd_tui.model.release.claims import FRESH_SECONDS, MOVING, Progress, is_current
 from zdd_tui.model.release.fills import list_fills
 from zdd_tui.model.release.records import BackfillRecord
 
@@ -91,12 +97,12 @@ class BackfillScreen(DetailScreen):
             return wrap(f"a {strategy_title(board.plan.strategy)} release has no backfill", formatter.cells)
         record = board.release.value
         state = record.backfill if record else None
-        activity, now = board.activity(context.now), board.server_now(context.now)
+        progress, now = backfill_progress(board, context), board.server_now(context.now)
         ceiling = max_rate(record.limits if record else None)
         fills = list_fills(record) if record else ()
-        idle = state.idle_seconds(now) if state is not None and now is not None else 0.0
+        idle = idle_seconds(board, context)
         lines = [
-            *backfill_lines(state, formatter.cells, activity=activity, ceiling=ceiling, fills=fills, idle=idle),
+            *backfill_lines(state, formatter.cells, progress=progress, ceiling=ceiling, fills=fills, idle=idle),
             *_batch_lines(state, context, formatter),
             (),
         ]
@@ -105,7 +111,7 @@ class BackfillScreen(DetailScreen):
         lines += self.query_error_lines(self._query, formatter)
         if self._query.value is None:
             return lines
-        return lines + backfill_detail_lines(self._query.value, formatter, activity)
+        return lines + backfill_detail_lines(self._query.value, formatter, progress)
 
 
 def rate_chart_lines(rates: RateHistory, now: float, cells: int) -> list[Line]:
@@ -138,10 +144,10 @@ def _batch_lines(state: BackfillRecord | None, context: RenderContext, formatter
     return lines
 
 
-def backfill_detail_lines(detail: BackfillDetail, formatter: TextFormatter, activity: Activity = ACTIVE) -> list[Line]:
+def backfill_detail_lines(detail: BackfillDetail, formatter: TextFormatter, progress: Progress = MOVING) -> list[Line]:
     """Ranges, limits, mismatches, SQL and its query plan."""
     lines: list[Line] = [(("ranges", TextStyle.DIM),)]
-    lines += [line for each in detail.ranges for line in _range_lines(each, formatter, activity)]
+    lines += [line for each in detail.ranges for line in _range_lines(each, formatter, progress)]
     lines += [] if detail.ranges else [(("none yet", TextStyle.DIM),)]
     if detail.limits:
         limits = ", ".join(f"{name} {value}" for name, value in sorted(detail.limits.items()))
@@ -159,10 +165,8 @@ def backfill_detail_lines(detail: BackfillDetail, formatter: TextFormatter, acti
     return lines + [line for text in detail.query_plan for line in formatter(text, _plan_line_style(text))]
 
 
-def _range_lines(range_view: RangeView, formatter: TextFormatter, activity: Activity) -> list[Line]:
-    glyph, style = ("▶", TextStyle.RUNNING) if range_view.cursor else ("○", TextStyle.DIM)
-    if range_view.cursor and not activity.is_active:
-        glyph, style = "?", TextStyle.WARN
+def _range_lines(range_view: RangeView, formatter: TextFormatter, progress: Progress) -> list[Line]:
+    glyph, style = progress_glyph(progress) if range_view.cursor else ("○", TextStyle.DIM)
     if range_view.done:
         glyph, style = "✔", TextStyle.GOOD
     place = f"({_key_text(range_view.lo, 'start')} … {_key_text(range_view.hi, 'end')}]"

@@ -38,7 +38,7 @@ from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.dashboard.widgets.text_field import TextField
 from zdd_tui.model.actions import ACTIONS
 from zdd_tui.model.queries import AuditLog, AuditLogQuery, Query
-from zdd_tui.model.release.claims import FRESH_SECONDS
+from zdd_tui.model.release.claims import FRESH_SECONDS, is_stopped
 from zdd_tui.model.release.records import ReleaseRecord
 
 T = TypeVar("T")
@@ -328,9 +328,10 @@ class DetailScreen(ActionScreen[None], HasPage):
     def stop_line(self, board: DashboardState, context: RenderContext) -> Line:
         """What stops the release, for the first line of every screen; empty while every standing condition holds."""
         record = board.release.value
-        if record is None or record.release.breach is None or not board.activity(context.now).is_active:
+        breach = record.release.breach if record is not None else None
+        if record is None or breach is None or not is_stopped(record.release, board.activity(context.now)):
             return ()
-        text = f"✗ STOPPED: {sanitize(record.release.breach.title)}"
+        text = f"✗ STOPPED: {sanitize(breach.title)}"
         return ("  ", TextStyle.NORMAL), (text, TextStyle.BAD)
 
     def short_heading(self, board: DashboardState, cells: int) -> str:

@@ -6,6 +6,7 @@ from typing import ClassVar
 from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, TextFormatter
 from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, Observed, RenderContext, StateSource
 from zdd_tui.dashboard.widgets.diagrams.shadow import shadow_sample_lines
+from zdd_tui.dashboard.widgets.diagrams.sources import oldest_source
 from zdd_tui.dashboard.widgets.diagrams.strategy import diagram_lines
 from zdd_tui.dashboard.widgets.drawing.line import Line
 from zdd_tui.model.plan.registry import strategy_title
@@ -27,7 +28,7 @@ class DiagramScreen(DetailScreen):
         return f"topology ({strategy_title(board.plan.strategy)})"
 
     def age_source(self, board: DashboardState) -> tuple[Observed[object], float]:
-        return board.release, RELEASE_STALE_SECONDS
+        return oldest_source(board, self._get_context().now), RELEASE_STALE_SECONDS
 
     def body(self, board: DashboardState, context: RenderContext, formatter: TextFormatter) -> Sequence[Line]:
         query = self._samples

@@ -7,12 +7,14 @@ from textual.binding import Binding, BindingType
 
 from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, TextFormatter
 from zdd_tui.dashboard.state import DashboardState, RenderContext, StateSource
+from zdd_tui.dashboard.widgets.drawing.glyphs import describe_step_status
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, fit, line_width, sanitize
 from zdd_tui.dashboard.widgets.panes.events import event_line
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.queries import AuditLog
-from zdd_tui.model.release.claims import ACTIVE, Activity
+from zdd_tui.model.release.claims import ACTIVE, Activity, Progress, ProgressState, assess_progress
 from zdd_tui.model.release.records import Event, ReleaseRecord
+from zdd_tui.model.release.state import CommandKind, Release, ReleaseState, StepStatus
 from zdd_tui.model.release.timeline import PhaseSpan, StepAttempt, build_timeline
 
 WIDE_FROM = 100
@@ -21,10 +23,10 @@ WIDE_FROM = 100
 BAR_WIDTH = 36
 
 _OUTCOMES = {
-    "running": ("▶", TextStyle.RUNNING),
     "done": ("✔", TextStyle.GOOD),
     "failed": ("✗", TextStyle.BAD),
     "cut off": ("~", TextStyle.WARN),
+    "breached": ("✗", TextStyle.BAD),
     "stopped": ("◁", TextStyle.WARN),
 }
 _EVENT_STYLES = {
@@ -32,7 +34,11 @@ _EVENT_STYLES = {
     **dict.fromkeys(("lease", "gate", "release"), TextStyle.DIM),
     "guard": TextStyle.WARN,
 }
-_ENDINGS = {"cut off": "  interrupted: the agent was lost", "stopped": "  stopped by the rollback"}
+_ENDINGS = {
+    "cut off": "  interrupted: the agent was lost",
+    "breached": "  stopped: breach",
+    "stopped": "  stopped by the rollback",
+}
 
 
 class TimelineScreen(DetailScreen):
@@ -83,9 +89,10 @@ def timeline_lines(
     Args:
         now: seconds since the epoch, by the database's clock.
         gates: verdicts of gates and guard were included.
-        activity: whether an agent is known to work; without one no duration of running work is counted on.
+        activity: whether an agent is known to work. No duration is counted on of what does not move.
     """
-    until = activity.worked_until(now)
+    progress = assess_progress(record.release, activity)
+    until = _moved_until(record.release, audit_log.events, progress, activity, now)
     spans = build_timeline(record.release.strategy, audit_log.events, include_gates=gates)
     end = record.finished_at or until
     lines: list[Line] = []
@@ -104,7 +111,10 @@ def timeline_lines(
         if previous_end is not None and span.started_at - previous_end >= 1:
             waited = format_duration(span.started_at - previous_end)
             lines.append(((f"{'':9}waited {waited} for gates and approval", TextStyle.DIM),))
-        lines += [(), _phase_line(span, record.created_at, end, context, formatter, activity)]
+        phase = record.release.current_phase if record.release.state is ReleaseState.RUNNING else None
+        has_steps_left = span is spans[-1] and phase is not None and phase.name == span.name
+        is_open = span.ended_at is None or (has_steps_left and not progress.moves)
+        lines += [(), _phase_line(span, record.created_at, end, context, formatter, progress, is_open=is_open)]
         for item in span.items:
             if isinstance(item, StepAttempt):
                 lines += _attempt_lines(item, record, until, context, formatter, activity)
@@ -117,17 +127,41 @@ def timeline_lines(
     return lines
 
 
+def _moved_until(
+    release: Release, events: Sequence[Event], progress: Progress, activity: Activity, now: float
+) -> float:
+    """When the release was last known to move: until then durations of running work are counted."""
+    if progress.state is ProgressState.STOPPED and release.breach is not None:
+        return min(now, release.breach.since or now)
+    if progress.state is not ProgressState.PAUSED:
+        return activity.worked_until(now)
+    pauses = [each.at for each in events if each.kind == "command" and each.message.startswith(CommandKind.PAUSE)]
+    return max(pauses, default=events[0].at if events else now)
+
+
 def _phase_line(
-    span: PhaseSpan, first: float, end: float, context: RenderContext, formatter: TextFormatter, activity: Activity
+    span: PhaseSpan,
+    first: float,
+    end: float,
+    context: RenderContext,
+    formatter: TextFormatter,
+    progress: Progress,
+    *,
+    is_open: bool,
 ) -> Line:
+    """
+    Args:
+        is_open: a step of it runs, or would run if nothing held the release.
+    """
     duration = (span.ended_at or end) - span.started_at
     offset = f"+{format_duration(max(0.0, span.started_at - first))}"
     is_rollback = span.name == "rollback"
     name = "before start" if span.name == "before" else span.name
-    is_open = span.ended_at is None
-    glyph = "?" if is_open and not activity.is_active else "◀" if is_rollback else "▶" if is_open else "■"
-    verb = "duration" if not is_open else "running for" if activity.is_active else "ran for"
-    ending = f"; {activity.description}" if is_open and not activity.is_active else ""
+    glyph = "◀" if is_rollback else "■"
+    if is_open and not (is_rollback and progress.moves):
+        glyph = progress.glyph
+    verb = "duration" if not is_open else "running for" if progress.moves else "ran for"
+    ending = f"; {progress.reason}" if is_open and progress.reason else ""
     head: Line = (
         (f"{context.clock.time_of_day(span.started_at)} ", TextStyle.DIM),
         (f"{glyph} {fit(name, 12)} ", TextStyle.ROLLED_BACK if is_rollback else TextStyle.STRONG),
@@ -160,9 +194,11 @@ def _attempt_lines(
     formatter: TextFormatter,
     activity: Activity,
 ) -> list[Line]:
-    glyph, style = _OUTCOMES[attempt.outcome]
-    if attempt.outcome == "running" and not activity.is_active:
-        glyph, style = "?", TextStyle.WARN
+    if attempt.outcome == "running":
+        status = StepStatus.UNDOING if attempt.is_undo else StepStatus.STARTED
+        glyph, style, _ = describe_step_status(record.release, status, activity)
+    else:
+        glyph, style = _OUTCOMES[attempt.outcome]
     duration = format_duration(
         (attempt.ended_at if attempt.ended_at is not None else record.finished_at or now) - attempt.started_at
     )

@@ -4,9 +4,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from zdd_tui.dashboard.state import DashboardState, RenderContext
+from zdd_tui.dashboard.widgets.drawing.glyphs import progress_glyph
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, wrap
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
-from zdd_tui.model.release.claims import FRESH_SECONDS, count_verdicts
+from zdd_tui.model.release.claims import FRESH_SECONDS, MOVING, ProgressState, assess_progress, count_verdicts
 from zdd_tui.model.release.delivery import RETRY_SECONDS, DeliveryStatus
 from zdd_tui.model.release.next_commands import explain_refusal
 from zdd_tui.model.release.records import ReleaseRecord, StoredCommand
@@ -205,8 +206,7 @@ class CommandProgress:
             return CommandStage.SUCCEEDED, f"Advance completed: {phase.name} has run, all gates pass"
         done = sum(release.status(step.name) is StepStatus.DONE for step in phase.steps)
         at = min(done, len(phase.steps) - 1)
-        place = f"step {at + 1} of {len(phase.steps)} of {phase.name}: {phase.steps[at].label}"
-        return CommandStage.RUNNING, f"{'paused at' if release.paused else 'running'} {place}"
+        return CommandStage.RUNNING, f"step {at + 1} of {len(phase.steps)} of {phase.name}: {phase.steps[at].label}"
 
     def _rollback_stage(self, release: Release) -> tuple[CommandStage, str]:
         if release.state is ReleaseState.ROLLED_BACK:
@@ -217,7 +217,7 @@ class CommandProgress:
             return self.stage, self.text
         left = sum(status.has_effect for status in release.statuses)
         total = left + sum(status is StepStatus.UNDONE for status in release.statuses)
-        return CommandStage.RUNNING, f"reverting step {min(total, total - left + 1)} of {total}, newest first"
+        return CommandStage.RUNNING, f"step {min(total, total - left + 1)} of {total}, newest first"
 
 
 def command_progress_lines(
@@ -234,11 +234,10 @@ def command_progress_lines(
             return _queued_lines(progress, board, context, cells)
         case CommandStage.ACCEPTED if activity.is_active:
             return wrap(f"… {kind} accepted by the agent{f': {text}' if text else ''}", cells, TextStyle.RUNNING)
-        case CommandStage.RUNNING if activity.is_active:
-            return wrap(f"▶ {kind} {text}", cells, TextStyle.RUNNING)
-        case CommandStage.ACCEPTED | CommandStage.RUNNING:
-            last = "accepted by an agent" if progress.stage is CommandStage.ACCEPTED else f"was {text}"
-            return wrap(f"? {kind} {last}; {activity.description}", cells, TextStyle.WARN)
+        case CommandStage.ACCEPTED:
+            return wrap(f"? {kind} accepted by an agent; {activity.description}", cells, TextStyle.WARN)
+        case CommandStage.RUNNING:
+            return _running_lines(progress, board, context, cells)
         case CommandStage.SUCCEEDED | CommandStage.CANCELLED if is_old:
             return []
         case CommandStage.SUCCEEDED:
@@ -247,6 +246,22 @@ def command_progress_lines(
             return wrap(f"‖ {text}", cells, TextStyle.WARN)
         case _:
             return wrap(f"✗ {kind} {text}", cells, TextStyle.BAD)
+
+
+def _running_lines(progress: CommandProgress, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+    """What the agent does for it, or what holds the release."""
+    kind, record, activity = progress.kind, board.release.value, board.activity(context.now)
+    moves = MOVING if record is None else assess_progress(record.release, activity)
+    doing = "reverting" if kind is CommandKind.ROLLBACK else "running"
+    verb = {ProgressState.STOPPED: "stopped at", ProgressState.PAUSED: "paused at"}.get(moves.state, f"was {doing}")
+    glyph, style = progress_glyph(moves)
+    if activity.description:
+        glyph, style = "?", TextStyle.WARN
+    if record is not None and record.release.state is ReleaseState.WAITING:
+        head = f"{glyph} {kind}:"  # no step runs
+    else:
+        head = f"{glyph} {kind} {doing if moves.moves else verb}"
+    return wrap("; ".join(filter(None, (f"{head} {progress.text}", activity.description))), cells, style)
 
 
 def _sending_lines(progress: CommandProgress, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:

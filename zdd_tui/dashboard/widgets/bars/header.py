@@ -12,6 +12,7 @@ from zdd_tui.dashboard.widgets.drawing.line import (
 from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
 from zdd_tui.dashboard.widgets.panes.traffic import read_canary_weight
 from zdd_tui.model.plan.registry import strategy_title
+from zdd_tui.model.release.claims import is_stopped
 
 _GAP = ("  ", TextStyle.NORMAL)
 WEIGHT_TOLERANCE = 5.0
@@ -53,7 +54,7 @@ def header_line(board: DashboardState, context: RenderContext, cells: int) -> Li
         style = TextStyle.WARN if weight.real is None or weight.differs(WEIGHT_TOLERANCE) else TextStyle.NORMAL
         weights = (((weight.text, style),), ((weight.short_text, style),))
     record = board.release.value
-    if record is not None and record.release.breach is not None and board.activity(context.now).is_active:
+    if record is not None and is_stopped(record.release, board.activity(context.now)):
         right = ((" ✗ STOPPED ", TextStyle.ALARM), *((_GAP, *right) if right else ()))
     layouts: list[tuple[Line, ...]] = [
         *((name, strategy, environment, text, target) for text in weights),

@@ -1,15 +1,12 @@
 """The phases in order, with the current one marked."""
 
 from zdd_tui.dashboard.state import DashboardState, RenderContext
+from zdd_tui.dashboard.widgets.drawing.glyphs import phase_glyph
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, join, line_width
 from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
 from zdd_tui.dashboard.widgets.panes.backfill import done_percent
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.release.claims import ACTIVE, Activity
-from zdd_tui.model.release.state import Release, ReleaseState
-
-_MOVING_GLYPHS = ("▶", "◀")
-"""Say that an agent works on the phase."""
 
 
 class Stepper(ReleaseView):
@@ -28,9 +25,7 @@ def stepper_line(board: DashboardState, cells: int, activity: Activity = ACTIVE)
     release = record.release
     items: list[Line] = []
     for index, phase in enumerate(release.strategy.phases):
-        glyph, style = _phase_glyph(release, index)
-        if glyph in _MOVING_GLYPHS and not activity.is_active:
-            glyph, style = ("✗", TextStyle.BAD) if activity.is_known else ("?", TextStyle.WARN)
+        glyph, style = phase_glyph(release, index, activity)
         label = phase.name
         if phase.name == Phase.BACKFILL and index == release.phase and not release.state.is_rolling_back:
             percent = done_percent(record.backfill)
@@ -76,27 +71,3 @@ def _phase_group(name: str) -> str:
     """``shadow`` for ``shadow-25``; empty for a phase without a share."""
     head, _, tail = name.rpartition("-")
     return head if tail.isdigit() else ""
-
-
-def _phase_glyph(release: Release, index: int) -> tuple[str, TextStyle]:
-    """Glyph and style of one phase."""
-    if release.state is ReleaseState.DONE:
-        return "✔", TextStyle.GOOD
-    if release.state is ReleaseState.ROLLED_BACK:
-        return ("◁" if index <= release.phase else "○"), TextStyle.DIM
-    if release.state.is_rolling_back:
-        steps = release.strategy.phases[index].steps
-        has_effect = [release.status(step.name).has_effect for step in steps]
-        if not any(has_effect):
-            return ("◁" if index <= release.phase else "○"), TextStyle.DIM
-        later = (step for phase in release.strategy.phases[index + 1 :] for step in phase.steps)
-        if any(release.status(step.name).has_effect for step in later):
-            return "✔", TextStyle.NORMAL
-        return ("✗", TextStyle.BAD) if release.state is ReleaseState.ROLLBACK_FAILED else ("◀", TextStyle.WARN)
-    if index != release.phase:
-        return ("✔", TextStyle.GOOD) if index < release.phase else ("○", TextStyle.DIM)
-    if release.state is ReleaseState.FAILED:
-        return "✗", TextStyle.BAD
-    if release.paused:
-        return "‖", TextStyle.WARN
-    return ("◆", TextStyle.WARN) if release.state is ReleaseState.WAITING else ("▶", TextStyle.RUNNING)

@@ -3,11 +3,16 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from zdd_tui.dashboard.state import DashboardState
+from zdd_tui.dashboard.state import DashboardState, RenderContext
+from zdd_tui.dashboard.widgets.diagrams.sources import aged_lines, flag_sources, pod_sources, read_flag_percent
+from zdd_tui.dashboard.widgets.drawing.glyphs import phase_glyph, progress_glyph
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, fit, sanitize, wrap
 from zdd_tui.dashboard.widgets.panes.backfill import done_percent
+from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.queries import ChangeView
+from zdd_tui.model.release.claims import Activity, assess_backfill, is_current
+from zdd_tui.model.release.condition import ConditionStatus
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import Release, StepStatus
 from zdd_tui.model.workload.pod import PodState
@@ -29,14 +34,21 @@ _ROLES_BY_PHASE = {
 """After each phase: who writes and who reads the old side, who writes and who reads the new side."""
 
 
-def schema_diagram_lines(board: DashboardState, record: ReleaseRecord, cells: int) -> list[Line]:
+def schema_diagram_lines(
+    board: DashboardState, record: ReleaseRecord, context: RenderContext, cells: int
+) -> list[Line]:
     """Boxes for both sides as they are now, then a table of the roles after each phase."""
-    release, change = record.release, board.plan.change
+    release, change, activity = record.release, board.plan.change, board.activity(context.now)
     lines: list[Line] = []
     if change is not None:
-        lines += [*_side_boxes(board, record, change, cells), ()]
-    lines += [_versions(board, cells), ()]
-    lines += _table(release, change)
+        server_now = board.server_now(context.now) or record.now
+        lines += _side_boxes(record, change, _data_movement(record, activity, server_now), cells)
+        # After the rollout of V3 no flag is read any more.
+        flags = () if _is_step_done(release, "rollout-v3") else flag_sources(board)
+        lines += [*aged_lines(_side_users(board, release, cells), flags, context.now, cells), ()]
+    if board.plan.has_workload:
+        lines += [*aged_lines([_versions(board, cells)], pod_sources(board), context.now, cells), ()]
+    lines += _table(release, change, activity)
     if change is not None:
         lines += [(), (("each side is computed from the other", TextStyle.DIM),)]
         for name, expression in (*change.new_columns, *change.old_columns):
@@ -44,13 +56,13 @@ def schema_diagram_lines(board: DashboardState, record: ReleaseRecord, cells: in
     return lines
 
 
-def _side_boxes(board: DashboardState, record: ReleaseRecord, change: ChangeView, cells: int) -> list[Line]:
+def _side_boxes(
+    record: ReleaseRecord, change: ChangeView, arrows: Sequence[tuple[str, TextStyle]], cells: int
+) -> list[Line]:
     room = (cells - _ARROW_WIDTH) // 2
     release = record.release
     old = _side_box("OLD SIDE", change.old_table, change.old_columns, describe_old_state(release), room)
     new = _side_box("NEW SIDE", change.new_table, change.new_columns, describe_new_state(release), room)
-    uses = [describe_old_users(board, release), describe_new_users(board, release)]
-    arrows = _data_movement(record)
     height = max(len(old), len(new), 3 + len(arrows))
     lines: list[Line] = []
     for at in range(height):
@@ -58,6 +70,14 @@ def _side_boxes(board: DashboardState, record: ReleaseRecord, change: ChangeView
         left = old[at] if at < len(old) else ((" " * room, TextStyle.NORMAL),)
         right = new[at] if at < len(new) else ()
         lines.append((*left, (f"{arrow[0]:^{_ARROW_WIDTH}}", arrow[1]), *right))
+    return [clip(line, cells) for line in lines]
+
+
+def _side_users(board: DashboardState, release: Release, cells: int) -> list[Line]:
+    """Who writes and who reads each side, below its box."""
+    room = (cells - _ARROW_WIDTH) // 2
+    uses = [describe_old_users(board, release), describe_new_users(board, release)]
+    lines: list[Line] = []
     for word, of_sides in zip(("writes:", "reads: "), zip(*uses, strict=True), strict=True):
         texts = (fit(f"{word} {each}", room) for each in of_sides)
         lines.append((((" " * _ARROW_WIDTH).join(texts), TextStyle.NORMAL),))
@@ -83,22 +103,48 @@ def draw_box(body: Sequence[tuple[str, TextStyle]], room: int) -> list[Line]:
     return [*lines, ((f"╰{'─' * (inside + 2)}╯", TextStyle.DIM),)]
 
 
-def _data_movement(record: ReleaseRecord) -> list[tuple[str, TextStyle]]:
-    """The arrows for triggers and backfill that move data now."""
+def _data_movement(record: ReleaseRecord, activity: Activity, now: float) -> list[tuple[str, TextStyle]]:
+    """The arrows for triggers and backfill. What does not move now has no head, but says why.
+
+    Args:
+        now: seconds since the epoch, by the database's clock.
+    """
     release = record.release
     arrows: list[tuple[str, TextStyle]] = []
     if _is_step_done(release, "sync-forward") and not _is_step_done(release, "rollout-v3"):
-        arrows.append(("── trigger ─▶", TextStyle.RUNNING))
+        arrows.append(_trigger_arrow("── trigger ─▶", "── trigger {}", release, "_fwd", activity))
     state = record.backfill
     percent = done_percent(state)
     moves = state is not None and state.status != "cancelled" and not _is_step_done(release, "archive-old-side")
     if moves and state is not None and percent is not None:
-        done = state.status == "done"
+        progress = assess_backfill(release, activity, state)
+        glyph, style = ("✔", TextStyle.GOOD) if state.status == "done" else progress_glyph(progress)
+        if progress.moves and state.status == "running":
+            glyph, style = ("▶", style) if is_current(state.idle_seconds(now)) else ("", TextStyle.WARN)
         arrows.append(("backfill", TextStyle.DIM))
-        arrows.append((f"━━ {percent}% ━━▶", TextStyle.GOOD if done else TextStyle.RUNNING))
+        arrows.append((f"━━ {percent}% ━━{glyph}", style))
     if _is_step_done(release, "sync-reverse") and not _is_step_done(release, "archive-old-side"):
-        arrows.append(("◀─ trigger ──", TextStyle.RUNNING))
+        arrows.append(_trigger_arrow("◀─ trigger ──", "{} trigger ──", release, "_rev", activity))
     return arrows
+
+
+def _trigger_arrow(
+    arrow: str, without_head: str, release: Release, suffix: str, activity: Activity
+) -> tuple[str, TextStyle]:
+    """A trigger that a step has installed. It needs no agent; that it is still there only an agent says.
+
+    Args:
+        suffix: of its name.
+    """
+    if not activity.is_active:
+        return without_head.format("?"), TextStyle.DIM
+    unmet = (each for each in release.unmet if each.name.startswith("trigger ") and each.name.endswith(suffix))
+    match next((each.status for each in unmet), None):
+        case ConditionStatus.BREACHED:
+            return without_head.format("✗"), TextStyle.BAD
+        case ConditionStatus.UNKNOWN:
+            return without_head.format("?"), TextStyle.WARN
+    return arrow, TextStyle.RUNNING
 
 
 _EXISTS, _ARCHIVED, _DROPPED, _NOT_CREATED = "exists", "archived", "dropped", "not created yet"
@@ -120,38 +166,46 @@ def describe_new_state(release: Release) -> str:
 
 
 def describe_old_users(board: DashboardState, release: Release) -> tuple[str, str]:
-    """Current writers and readers of the old side."""
+    """Current writers and readers of the old side, as far as they are known."""
     if describe_old_state(release) != _EXISTS:
         return "none", "none"
     only_new = _is_step_done(release, "rollout-v3")
     writers = [] if only_new else ["application"]
     if _is_step_done(release, "sync-reverse"):
         writers.append("trigger")
-    share = 0 if only_new else 100 - _read_share(board, release)
-    return " + ".join(writers) or "none", f"{share}%" if share else "none"
+    new = _read_share(board, release)
+    return " + ".join(writers) or "none", _format_share(None if new is None else 100 - new)
 
 
 def describe_new_users(board: DashboardState, release: Release) -> tuple[str, str]:
-    """Current writers and readers of the new side."""
+    """Current writers and readers of the new side, as far as they are known."""
     if describe_new_state(release) != _EXISTS:
         return "none", "none"
     writers = []
     if _is_step_done(release, "rollout-v3"):
         writers.append("application")
     elif _is_step_done(release, "write-flag-on"):
-        writers.append("V2 (flag on)")
+        percent = read_flag_percent(board, "write", was_set=True) if board.plan.has_flags else 100
+        if percent != 0:
+            writers.append("V2 (flag ?)" if percent is None else f"V2 (flag {FlagValue(percent)})")
     if _is_step_done(release, "sync-forward") and not _is_step_done(release, "rollout-v3"):
         writers.append("trigger")
-    share = 100 if _is_step_done(release, "rollout-v3") else _read_share(board, release)
-    return " + ".join(writers) or "none", f"{share}%" if share else "none"
+    return " + ".join(writers) or "none", _format_share(_read_share(board, release))
 
 
-def _read_share(board: DashboardState, release: Release) -> int:
-    """Percent of reads from the new side: by the flag where it is known, else by the completed steps."""
-    flag = next((each for each in board.flags.value or () if each.role == "read"), None)
-    if flag is not None and flag.value is not None:
-        return flag.value.percent
-    return 100 if _is_step_done(release, "read-flag-on") else 0
+def _format_share(percent: int | None) -> str:
+    return "unknown" if percent is None else f"{percent}%" if percent else "none"
+
+
+def _read_share(board: DashboardState, release: Release) -> int | None:
+    """Percent of reads from the new side: by the flag until V3 is rolled out, which reads nothing else; None where the
+    flag is not known."""
+    if _is_step_done(release, "rollout-v3"):
+        return 100
+    if not board.plan.has_flags:
+        return 100 if _is_step_done(release, "read-flag-on") else 0
+    was_set = any(step.moves_reads and release.status(step.name).has_effect for step in release.strategy.steps)
+    return read_flag_percent(board, "read", was_set=was_set)
 
 
 def _is_step_done(release: Release, step: str) -> bool:
@@ -171,7 +225,7 @@ def _versions(board: DashboardState, cells: int) -> Line:
     return clip((("pods  ", TextStyle.DIM), (sanitize(text) or "none", TextStyle.NORMAL)), cells)
 
 
-def _table(release: Release, change: ChangeView | None) -> list[Line]:
+def _table(release: Release, change: ChangeView | None, activity: Activity) -> list[Line]:
     head = f"  {'AFTER':<12}{'OLD WRITTEN':<13}{'OLD READ':<10}{'NEW WRITTEN':<13}NEW READ"
     lines: list[Line] = [((head, TextStyle.DIM),)]
     trigger = change is not None and change.writes_by_trigger
@@ -181,16 +235,7 @@ def _table(release: Release, change: ChangeView | None) -> list[Line]:
         old_written, old_read, new_written, new_read = _ROLES_BY_PHASE[Phase(phase.name)]
         if trigger and phase.name in (Phase.EXPAND, Phase.DUAL_WRITE, Phase.BACKFILL):
             new_written = "trigger"
-        glyph, style = _phase_glyph(release, number)
+        glyph, style = phase_glyph(release, number, activity)
         row = f"{phase.name:<12}{old_written:<13}{old_read:<10}{new_written:<13}{new_read}"
         lines.append(((f"{glyph} ", style), (row, TextStyle.STRONG if number == release.phase else TextStyle.NORMAL)))
     return lines
-
-
-def _phase_glyph(release: Release, number: int) -> tuple[str, TextStyle]:
-    statuses = [release.status(step.name) for step in release.strategy.phases[number].steps]
-    if any(status in (StepStatus.UNDONE, StepStatus.UNDOING) for status in statuses):
-        return "◁", TextStyle.WARN
-    if statuses and all(status is StepStatus.DONE for status in statuses):
-        return "✔", TextStyle.GOOD
-    return ("▶", TextStyle.RUNNING) if number == release.phase else ("○", TextStyle.DIM)

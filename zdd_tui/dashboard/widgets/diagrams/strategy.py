@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 
-from zdd_tui.dashboard.state import DashboardState, RenderContext
+from zdd_tui.dashboard.state import DashboardState, Observed, RenderContext
 from zdd_tui.dashboard.widgets.diagrams.schema import draw_box, schema_diagram_lines
+from zdd_tui.dashboard.widgets.diagrams.sources import aged_lines, flag_sources, pod_sources, read_flag_percent
 from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS, describe_step_status
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, sanitize, truncate, wrap
 from zdd_tui.dashboard.widgets.panes.pod_rows import POD_GLYPHS
+from zdd_tui.dashboard.widgets.panes.traffic import read_canary_weight
 from zdd_tui.model.counting import count_noun
-from zdd_tui.model.release.claims import Activity, count_verdicts
+from zdd_tui.model.release.claims import Activity, assess_progress, withdraw_verdicts
 from zdd_tui.model.release.records import ReleaseRecord, StepRecord
 from zdd_tui.model.release.state import Release, StepStatus
 from zdd_tui.model.release.strategy import StepSpec
@@ -32,16 +34,19 @@ def diagram_lines(
     activity = board.activity(context.now)
     summary = summarize_release(record, now, activity=activity)
     lines = [*wrap(f"{summary.glyph} {summary.state_label}  {summary.text}", cells, TextStyle.STRONG), ()]
+    record = withdraw_verdicts(record, activity, now)
     match board.plan.strategy:
         case "expand-contract":
-            return lines + schema_diagram_lines(board, record, cells)
+            drawn = schema_diagram_lines(board, record, context, cells)
         case "blue-green":
-            return lines + _blue_green_diagram(board, record, now, activity, cells)
+            drawn = _blue_green_diagram(board, record, context, cells)
         case "canary":
-            return lines + _canary_diagram(board, record, now, activity, cells)
+            drawn = _canary_diagram(board, record, context, cells)
         case "dark-launch":
-            return lines + _dark_launch_diagram(board, record, now, activity, cells, samples)
-    return lines + _rolling_diagram(board, record, now, activity, cells)
+            drawn = _dark_launch_diagram(board, record, context, cells, samples)
+        case _:
+            drawn = _rolling_diagram(board, record, context, cells)
+    return lines + aged_lines(drawn, [("release", board.release)], context.now, cells)
 
 
 # --- rolling ---------------------------------------------------------------------------------------------------------
@@ -50,9 +55,8 @@ def diagram_lines(
 _ROLLING_GATES = ("capacity-kept", "serving-new", "no-older-pod", "guard")
 
 
-def _rolling_diagram(
-    board: DashboardState, record: ReleaseRecord, now: float, activity: Activity, cells: int
-) -> list[Line]:
+def _rolling_diagram(board: DashboardState, record: ReleaseRecord, context: RenderContext, cells: int) -> list[Line]:
+    activity, now = board.activity(context.now), board.server_now(context.now) or record.now
     moving = [step for step in record.release.strategy.steps if step.registry_key in ("rollout-new", "soak")]
     steps: list[Line] = [
         (),
@@ -60,7 +64,7 @@ def _rolling_diagram(
         *(_step_line(step, record, activity, cells) for step in moving),
     ]
     output = [(), *_gate_reason_lines(record, _ROLLING_GATES, now, cells), *_soak_lines(record, activity, cells)]
-    return [*_pods_diagram(board, cells), *steps, *output]
+    return [*aged_lines(_pods_diagram(board, cells), pod_sources(board), context.now, cells), *steps, *output]
 
 
 def _pods_diagram(board: DashboardState, cells: int) -> list[Line]:
@@ -105,39 +109,46 @@ def _split_by_image(board: DashboardState, pods: Sequence[Pod]) -> tuple[list[Po
 _BLUE_GREEN_GATES = ("smoke-passed", "serving-green", "green-healthy", "stable-ready", "guard")
 
 
-def _blue_green_diagram(
-    board: DashboardState, record: ReleaseRecord, now: float, activity: Activity, cells: int
-) -> list[Line]:
+def _blue_green_diagram(board: DashboardState, record: ReleaseRecord, context: RenderContext, cells: int) -> list[Line]:
     sides = board.plan.deployment_roles
     if len(sides) < 2:
-        return _rolling_diagram(board, record, now, activity, cells)
-    snapshots = (board.workload.value, board.second_workload.value)
+        return _rolling_diagram(board, record, context, cells)
+    activity, now = board.activity(context.now), board.server_now(context.now) or record.now
+    boxes = aged_lines(_deployment_boxes(board, cells), pod_sources(board), context.now, cells)
+    output = _gate_reason_lines(record, _BLUE_GREEN_GATES, now, cells)
+    return [*boxes, (), *_soak_lines(record, activity, cells), *_switch_lines(record, activity, cells), (), *output]
+
+
+def _deployment_boxes(board: DashboardState, cells: int) -> list[Line]:
+    """A box for each Deployment, below the arrow of the requests."""
+    sides, sources = board.plan.deployment_roles, (board.workload, board.second_workload)
     second = f"{sides[1][1]}-"
     room = (cells - 3) // 2
     boxes = []
-    for number, ((colour, name), snapshot) in enumerate(zip(sides, snapshots, strict=False)):
-        pods = [pod for pod in snapshot.pods if pod.name.startswith(second) is (number == 1)] if snapshot else []
-        boxes.append(_deployment_box(colour, name, snapshot, pods, room))
-    serving = [sum(pod.state is PodState.SERVING for pod in snapshot.pods) if snapshot else 0 for snapshot in snapshots]
+    for number, ((colour, name), source) in enumerate(zip(sides, sources, strict=False)):
+        pods = source.value.pods if source.value else ()
+        own = [pod for pod in pods if pod.name.startswith(second) is (number == 1)]
+        boxes.append(_deployment_box(colour, name, source, own, room))
+    serving = [sum(pod.state is PodState.SERVING for pod in workload.pods) for workload in board.workloads]
     lines: list[Line] = [_traffic_arrow(boxes[0][1], boxes[1][1], room, sum(serving) > 0)]
     height = max(len(box) for box, _ in boxes)
     for at in range(height):
         pair = [box[at] if at < len(box) else ((" " * room, TextStyle.NORMAL),) for box, _ in boxes]
         lines.append((*pair[0], ("   ", TextStyle.NORMAL), *pair[1]))
-    output = _gate_reason_lines(record, _BLUE_GREEN_GATES, now, cells)
-    return [*lines, (), *_soak_lines(record, activity, cells), *_switch_lines(record, activity, cells), (), *output]
+    return lines
 
 
 def _deployment_box(
-    colour: str, name: str, snapshot: WorkloadSnapshot | None, pods: Sequence[Pod], room: int
+    colour: str, name: str, source: Observed[WorkloadSnapshot], pods: Sequence[Pod], room: int
 ) -> tuple[list[Line], bool]:
     """A box for one Deployment, and whether it has traffic."""
     serving = sum(pod.state is PodState.SERVING for pod in pods)
     ready = sum(pod.state in (PodState.SERVING, PodState.WARMING) for pod in pods)
-    view = snapshot.deployment if snapshot else None
+    view = source.value.deployment if source.value else None
     body: list[tuple[str, TextStyle]] = [(f"{colour.upper()}  {sanitize(name)}", TextStyle.STRONG)]
     if view is None:
-        return draw_box([*body, ("○ not found", TextStyle.DIM)], room), False
+        text = "? not read yet" if source.observed_at is None else "○ not found"
+        return draw_box([*body, (text, TextStyle.DIM)], room), False
     body += [(sanitize(image), TextStyle.DIM) for image in sorted({pod.image for pod in pods})]
     body.append((f"{ready} of {view.desired} pods ready", TextStyle.NORMAL))
     if serving:
@@ -164,9 +175,8 @@ def _traffic_arrow(left: bool, right: bool, room: int, known: bool) -> Line:
 # --- canary and dark launch ------------------------------------------------------------------------------------------
 
 
-def _canary_diagram(
-    board: DashboardState, record: ReleaseRecord, now: float, activity: Activity, cells: int
-) -> list[Line]:
+def _canary_diagram(board: DashboardState, record: ReleaseRecord, context: RenderContext, cells: int) -> list[Line]:
+    activity, now = board.activity(context.now), board.server_now(context.now) or record.now
     weights = _steps(record.release, "set-weight")
     weight = _reached_share(record.release, weights)
     promotion = _steps(record.release, "rollout-new")
@@ -174,11 +184,15 @@ def _canary_diagram(
     # With flags the new image is rolled out first, so the last weight must be reached too.
     promoted = any(record.release.status(step.name) is StepStatus.DONE for step in promotion) and weight == last
     share = 100 if promoted else weight
-    lines = [share_bar("new image", share, cells), (), (("weights", TextStyle.DIM),)]
+    lines = [share_bar("new image, set by the release", share, cells)]
+    if (real := read_canary_weight(board, context.now)) is not None:
+        lines += wrap(f"real {real.real_text} of {real.of}", cells)
+    lines += [(), (("weights", TextStyle.DIM),)]
     lines += [_step_line(step, record, activity, cells) for step in (*weights, *promotion)]
     pods = [pod for workload in board.workloads for pod in workload.pods]
     old, new = _split_by_image(board, list({pod.uid: pod for pod in pods}.values()))
-    lines += [(), *_pod_row("old", old, cells), *_pod_row("new", new, cells), ()]
+    rows = [*_pod_row("old", old, cells), *_pod_row("new", new, cells)] if board.workloads else []
+    lines += [(), *aged_lines(rows, pod_sources(board), context.now, cells), ()]
     return [
         *lines,
         *_gate_reason_lines(record, ("weight-held", "pods-healthy", "guard"), now, cells),
@@ -187,14 +201,21 @@ def _canary_diagram(
 
 
 def _dark_launch_diagram(
-    board: DashboardState, record: ReleaseRecord, now: float, activity: Activity, cells: int, samples: Sequence[Line]
+    board: DashboardState, record: ReleaseRecord, context: RenderContext, cells: int, samples: Sequence[Line]
 ) -> list[Line]:
     """Comparison results above the shares that follow."""
-    values = {flag.role: flag.value.percent if flag.value else 0 for flag in board.flags.value or ()}
+    activity, now = board.activity(context.now), board.server_now(context.now) or record.now
     shadows, ramps = _steps(record.release, "set-shadow"), _steps(record.release, "set-read")
+    shadow, read = (
+        read_flag_percent(board, role, was_set=any(record.release.status(step.name).has_effect for step in steps))
+        for role, steps in (("shadow", shadows), ("read", ramps))
+    )
+    bars = [
+        share_bar("shadow reads (compared, not served)", shadow, cells),
+        share_bar("users served by the new path", read, cells),
+    ]
     lines = [
-        share_bar("shadow reads (compared, not served)", values.get("shadow", 0), cells),
-        share_bar("users served by the new path", values.get("read", 0), cells),
+        *aged_lines(bars, flag_sources(board), context.now, cells),
         (),
         (("comparison results since the phase started", TextStyle.DIM),),
         *_gate_reason_lines(record, ("shadow-agrees", "shadow-fast"), now, cells),
@@ -205,9 +226,12 @@ def _dark_launch_diagram(
     return lines + [_step_line(step, record, activity, cells) for step in (*shadows, *ramps)]
 
 
-def share_bar(name: str, percent: int, cells: int) -> Line:
-    """``██████░░░░ 25% new image``."""
+def share_bar(name: str, percent: int | None, cells: int) -> Line:
+    """``██████░░░░ 25% new image``; without a bar where the share is not known."""
     room = 20 if cells < 100 else 40
+    if percent is None:
+        unknown = (f"{'unknown':<{room}}    ? ", TextStyle.WARN)
+        return (unknown, (truncate(name, max(4, cells - room - 6)), TextStyle.NORMAL))
     full = max(1, room * percent // 100) if percent else 0
     return (
         ("█" * full, TextStyle.GOOD),
@@ -227,8 +251,7 @@ def _reached_share(release: Release, steps: Sequence[StepSpec]) -> int:
 
 
 def _step_line(step: StepSpec, record: ReleaseRecord, activity: Activity, cells: int) -> Line:
-    status = record.release.status(step.name)
-    glyph, style, text = describe_step_status(status, activity)
+    glyph, style, text = describe_step_status(record.release, record.release.status(step.name), activity)
     return (
         (f"{glyph} ", style),
         (truncate(step.label, cells - 14), TextStyle.NORMAL),
@@ -239,9 +262,8 @@ def _step_line(step: StepSpec, record: ReleaseRecord, activity: Activity, cells:
 def _gate_reason_lines(record: ReleaseRecord, names: Sequence[str], now: float, cells: int) -> list[Line]:
     """Verdicts and reasons of gates."""
     lines: list[Line] = []
-    gates = count_verdicts(record, now).gates
     for name in names:
-        reading = gates.get(name)
+        reading = record.gates.get(name)
         if reading is None:
             continue
         shown = reading if record.release.state.has_ended else reading.as_of(now)
@@ -255,9 +277,11 @@ def _soak_lines(record: ReleaseRecord, activity: Activity, cells: int) -> list[L
     step = _running_step(record, "soak")
     if step is None:
         return []
-    if not activity.is_active:
-        return wrap(f"soak, last: {step.note or 'started'}; {activity.description}", cells, TextStyle.WARN)
-    return wrap(f"soak: {step.note or 'started'}", cells, TextStyle.RUNNING)
+    progress = assess_progress(record.release, activity, step.status)
+    if progress.moves:
+        return wrap(f"soak: {step.note or 'started'}", cells, TextStyle.RUNNING)
+    last = f"last: {step.note or 'started'}"
+    return wrap(f"soak, {'; '.join(filter(None, (last, progress.reason)))}", cells, TextStyle.WARN)
 
 
 def _running_step(record: ReleaseRecord, key: str) -> StepRecord | None:

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 
 from zdd_tui.dashboard.widgets.drawing.line import TextStyle
-from zdd_tui.model.release.claims import Activity
+from zdd_tui.model.release.claims import Activity, Progress, ProgressState, assess_progress
 from zdd_tui.model.release.gate import Verdict
-from zdd_tui.model.release.records import StepRecord
-from zdd_tui.model.release.state import StepStatus
+from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
 from zdd_tui.model.release.summary import Severity
 
 VERDICT_GLYPHS: Mapping[Verdict, tuple[str, TextStyle]] = {
@@ -41,17 +40,54 @@ STEP_GLYPHS: Mapping[StepStatus, tuple[str, TextStyle]] = {
 }
 
 
-def describe_step_status(status: StepStatus, activity: Activity) -> tuple[str, TextStyle, str]:
-    """Glyph, style and text: ``running``, ``done``, ``undo failed``; a step on which nobody is known to work has only
-    started."""
-    if status in (StepStatus.STARTED, StepStatus.UNDOING) and not activity.is_active:
-        return "?", TextStyle.WARN, "started" if status is StepStatus.STARTED else "undo started"
-    text = "running" if status is StepStatus.STARTED else status.value.replace("_", " ").replace("-", " ")
-    return *STEP_GLYPHS[status], text
+PROGRESS_STYLES: Mapping[ProgressState, TextStyle] = {
+    ProgressState.NOT_STARTED: TextStyle.DIM,
+    ProgressState.MOVING: TextStyle.RUNNING,
+    ProgressState.STOPPED: TextStyle.BAD,
+    ProgressState.PAUSED: TextStyle.WARN,
+    ProgressState.WAITING: TextStyle.WARN,
+    ProgressState.STALLED: TextStyle.BAD,
+    ProgressState.UNKNOWN: TextStyle.WARN,
+    ProgressState.FAILED: TextStyle.BAD,
+    ProgressState.DONE: TextStyle.GOOD,
+}
 
 
-def describe_step_note(step: StepRecord, activity: Activity) -> str:
-    """What the step does now, or what a dead agent said of it last."""
-    is_open = step.status in (StepStatus.STARTED, StepStatus.UNDOING)
-    is_last = bool(step.note) and is_open and not activity.is_active
-    return f"last: {step.note}; {activity.description}" if is_last else step.note
+def progress_glyph(progress: Progress) -> tuple[str, TextStyle]:
+    """Glyph and style; backwards it is ``◀`` that moves, which the caller draws."""
+    return progress.glyph, PROGRESS_STYLES[progress.state]
+
+
+def describe_step_status(release: Release, status: StepStatus, activity: Activity) -> tuple[str, TextStyle, str]:
+    """Glyph, style and text of a step: ``running``, ``done``, ``paused``, ``undo failed``; one on which nobody is known
+    to work has only started."""
+    is_undo = status is StepStatus.UNDOING
+    if status is not StepStatus.STARTED and not is_undo:
+        return *STEP_GLYPHS[status], status.value.replace("-", " ")
+    progress = assess_progress(release, activity, status)
+    if progress.moves:
+        return *STEP_GLYPHS[status], "undoing" if is_undo else "running"
+    if progress.state in (ProgressState.STOPPED, ProgressState.PAUSED):
+        return *progress_glyph(progress), progress.state.value
+    return "?", TextStyle.WARN, "undo started" if is_undo else "started"
+
+
+def phase_glyph(release: Release, index: int, activity: Activity) -> tuple[str, TextStyle]:
+    """Glyph and style of one phase."""
+    if release.state is ReleaseState.DONE:
+        return "✔", TextStyle.GOOD
+    if release.state is ReleaseState.ROLLED_BACK:
+        return ("◁" if index <= release.phase else "○"), TextStyle.DIM
+    progress = assess_progress(release, activity)
+    if release.state.is_rolling_back:
+        steps = release.strategy.phases[index].steps
+        has_effect = [release.status(step.name).has_effect for step in steps]
+        if not any(has_effect):
+            return ("◁" if index <= release.phase else "○"), TextStyle.DIM
+        later = (step for phase in release.strategy.phases[index + 1 :] for step in phase.steps)
+        if any(release.status(step.name).has_effect for step in later):
+            return "✔", TextStyle.NORMAL
+        return ("◀", TextStyle.WARN) if progress.moves else progress_glyph(progress)
+    if index != release.phase:
+        return ("✔", TextStyle.GOOD) if index < release.phase else ("○", TextStyle.DIM)
+    return progress_glyph(progress)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from zdd_tui.dashboard.state import Clock, DashboardState, Observed, RenderContext
 from zdd_tui.dashboard.widgets.drawing.chart import sparkline
+from zdd_tui.dashboard.widgets.drawing.glyphs import PROGRESS_STYLES, progress_glyph
 from zdd_tui.dashboard.widgets.drawing.line import (
     Line,
     Span,
@@ -24,7 +25,14 @@ from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.backfill import EtaEstimator, estimate_eta, format_eta, max_rate
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
-from zdd_tui.model.release.claims import ACTIVE, Activity, format_silence, is_current
+from zdd_tui.model.release.claims import (
+    MOVING,
+    Progress,
+    ProgressState,
+    assess_backfill,
+    format_silence,
+    is_current,
+)
 from zdd_tui.model.release.fills import FillProgress, list_fills
 from zdd_tui.model.release.records import BackfillRecord, FailedRow
 from zdd_tui.model.release.witness import MAX_SHOWN_WRITERS, WitnessRecord
@@ -62,7 +70,7 @@ class BackfillPane(Pane):
         record, error = board.release.value, board.release.error
         if record is None:
             return error, None, self.is_maximised
-        seen = (record.backfill, record.witness, record.tuning, record.plan_limits, record.lease)
+        seen = (record.backfill, record.witness, record.release, record.plan_limits, record.lease)
         return error, seen, list_fills(record), self.is_maximised
 
     def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
@@ -75,7 +83,6 @@ class BackfillPane(Pane):
         workers = record.limits.workers if record.limits is not None else 1
         tuned = tuple(describe_tuning(record.plan_limits, record.tuning)) if record.plan_limits else ()
         strip = rates if self.shows_history else ()
-        activity = board.activity(context.now)
         lines = backfill_lines(
             backfill,
             cells,
@@ -83,10 +90,10 @@ class BackfillPane(Pane):
             eta_from=rates,
             workers=workers,
             tuned=tuned,
-            activity=activity,
+            progress=backfill_progress(board, context),
             ceiling=max_rate(record.limits),
             fills=list_fills(record),
-            idle=_idle_seconds(board, context),
+            idle=idle_seconds(board, context),
         )
         writers = writer_lines(record.witness, cells)
         # Rows that differ now, or may be lost, come first, because somebody must act; writers of the past come last.
@@ -100,7 +107,16 @@ class BackfillPane(Pane):
         self.post_message(RowSelected(self.pane_name, "", search=True))
 
 
-def _idle_seconds(board: DashboardState, context: RenderContext) -> float:
+def backfill_progress(board: DashboardState, context: RenderContext) -> Progress:
+    """Whether rows are written now."""
+    record = board.release.value
+    if record is None or record.backfill is None:
+        return Progress(ProgressState.NOT_STARTED)
+    return assess_backfill(record.release, board.activity(context.now), record.backfill)
+
+
+def idle_seconds(board: DashboardState, context: RenderContext) -> float:
+    """Seconds since the backfill has written something; 0 where it is not known."""
     record, now = board.release.value, board.server_now(context.now)
     return record.backfill.idle_seconds(now) if record and record.backfill and now is not None else 0.0
 
@@ -138,7 +154,7 @@ def backfill_lines(
     eta_from: Sequence[float] = (),
     workers: int = 1,
     tuned: Sequence[str] = (),
-    activity: Activity = ACTIVE,
+    progress: Progress = MOVING,
     ceiling: float = math.inf,
     fills: Sequence[FillProgress] = (),
     idle: float = 0.0,
@@ -150,20 +166,19 @@ def backfill_lines(
         eta_from: the same, for the time left.
         workers: number of concurrent batches.
         tuned: limits changed while it runs; shown instead of the throttle where there is none.
-        activity: whether an agent is known to work; without one nothing is said to move.
+        progress: whether rows are written now; without that there is no rate and no time left.
         ceiling: rows per second that the limits allow, for the time left.
         fills: one after the other; ``backfill`` is their sum.
         idle: seconds since something was written last; rate and time left hold only while that goes on.
     """
     percent = done_percent(backfill)
     if backfill is None or percent is None:
-        return [(("○ not started", TextStyle.DIM),), *(_fill_line(fill, cells, activity) for fill in fills)]
+        return [(("○ not started", TextStyle.DIM),), *(_fill_line(fill, cells, progress) for fill in fills)]
     glyph, style = _STATES.get(backfill.status, ("?", TextStyle.WARN))
-    word, moves = backfill.status, activity.is_active or backfill.status in ("done", "cancelled")
-    if not moves and backfill.status == "running":
-        glyph, style, word = (
-            ("✗", TextStyle.BAD, "stalled") if activity.is_known else ("?", TextStyle.WARN, "was running")
-        )
+    word = backfill.status
+    if not progress.moves and word == "running":
+        glyph, style = progress_glyph(progress)
+        word = "was running" if progress.state is ProgressState.UNKNOWN else progress.state.value
     room = max(4, cells - 5)
     full = room * percent // 100
     rows: Line = (
@@ -179,29 +194,26 @@ def backfill_lines(
     else:
         lines += [rows, (failed,)] if backfill.failed_rows else [rows]
     # Fills have no verification: the end of each one is that no row is left.
-    last = [_fill_line(fill, cells, activity) for fill in fills] or [_verification_line(backfill, activity, idle)]
+    last = [_fill_line(fill, cells, progress) for fill in fills] or [_verification_line(backfill, progress, idle)]
     if backfill.status == "cancelled":
         return [*lines, *last]
     if backfill.status == "done":
         return [*lines, *_end_lines(backfill, cells), *last]
     batch = f"batch {backfill.batch_rows}" + (f"×{workers}" if workers > 1 else "")
-    lines += [
-        _rate_line(
-            backfill, cells, rates, _format_time_left(backfill, eta_from, ceiling), (batch, TextStyle.NORMAL), idle
-        )
-        if moves
-        else _idle_line(activity, cells),
-        _throttle_line(backfill, tuned, cells) if moves else (("throttle: ?", TextStyle.DIM),),
-    ]
-    return lines + last
+    if progress.state in (ProgressState.MOVING, ProgressState.PAUSED, ProgressState.NOT_STARTED):
+        time_left = _format_time_left(backfill, eta_from, ceiling) if progress.moves else ""
+        lines.append(_rate_line(backfill, cells, rates, time_left, (batch, TextStyle.NORMAL), idle))
+        return [*lines, _throttle_line(backfill, tuned, cells), *last]
+    reason = (truncate(progress.reason, cells), PROGRESS_STYLES[progress.state])
+    return [*lines, *([(reason,)] if progress.reason else []), (("throttle: ?", TextStyle.DIM),), *last]
 
 
-def _fill_line(fill: FillProgress, cells: int, activity: Activity) -> Line:
+def _fill_line(fill: FillProgress, cells: int, overall: Progress) -> Line:
     """``▶ fill users.token     45% 1.2k/~3k``: the step, and how far it is."""
     progress = fill.progress
     glyph, style = _STATES.get(progress.status, ("?", TextStyle.WARN)) if progress else ("○", TextStyle.DIM)
-    if progress is not None and progress.status in ("running", "paused") and not activity.is_active:
-        glyph, style = ("✗", TextStyle.BAD) if activity.is_known else ("?", TextStyle.WARN)
+    if progress is not None and progress.status in ("running", "paused") and not overall.moves:
+        glyph, style = progress_glyph(overall)
     if progress is None or progress.status == "prepared":
         amount = f"~{format_count(progress.rows_total)} rows" if progress else f"in {fill.phase}"
     else:
@@ -272,8 +284,12 @@ def _format_time_left(backfill: BackfillRecord, rates: Sequence[float], ceiling:
 def _rate_line(
     backfill: BackfillRecord, cells: int, rates: Sequence[float], time_left: str, batch: Span, idle: float
 ) -> Line:
-    """Rate, its history, time left, size of the next batch; without batches, since when."""
-    if backfill.status != "running":
+    """Rate, its history, time left, size of the next batch; without batches, since when.
+
+    Args:
+        time_left: empty where no batches are committed.
+    """
+    if backfill.status != "running" or not time_left:
         return (batch,)
     if not is_current(idle):
         return ((f"no batch for {format_silence(idle)} ", TextStyle.WARN), batch)
@@ -287,12 +303,7 @@ def _rate_line(
     return (rate, *strip, eta, batch)
 
 
-def _idle_line(activity: Activity, cells: int) -> Line:
-    """In place of rate and time left: since when nobody is known to work."""
-    return ((truncate(activity.description, cells), TextStyle.BAD if activity.is_known else TextStyle.WARN),)
-
-
-def _verification_line(backfill: BackfillRecord, activity: Activity, idle: float) -> Line:
+def _verification_line(backfill: BackfillRecord, progress: Progress, idle: float) -> Line:
     if backfill.status == "cancelled":
         return (("○ not verified: the copy is undone", TextStyle.DIM),)
     if backfill.mismatches:
@@ -300,8 +311,9 @@ def _verification_line(backfill: BackfillRecord, activity: Activity, idle: float
     rows = format_count(backfill.verified_rows)
     if backfill.verified:
         return ((f"✔ verified {rows}, 0 mismatches", TextStyle.GOOD),)
-    if backfill.verified_rows and not activity.is_active:
-        return ((f"? verified {rows} so far", TextStyle.WARN),)
+    if backfill.verified_rows and not progress.moves:
+        glyph, style = progress_glyph(progress)
+        return ((f"{glyph} verified {rows} so far", style),)
     if backfill.verified_rows and not is_current(idle):
         return ((f"? verified {rows} so far, nothing for {format_silence(idle)}", TextStyle.WARN),)
     if backfill.verified_rows:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 from zdd_tui.dashboard.state import DashboardState, RenderContext
-from zdd_tui.dashboard.widgets.drawing.glyphs import describe_step_note, describe_step_status
+from zdd_tui.dashboard.widgets.drawing.glyphs import describe_step_status
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, sanitize
 from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.duration import format_duration
+from zdd_tui.model.release.claims import Activity, assess_progress, describe_step_note
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import StepStatus
 
@@ -51,7 +52,7 @@ class StepPane(TablePane[StepRow, float]):
 
     def dependencies(self, board: DashboardState) -> tuple[object, ...]:
         record = board.release.value
-        return board.release.error, (record.steps, record.release) if record else None, self.is_maximised
+        return board.release.error, (record.steps, record.release, record.lease) if record else None, self.is_maximised
 
     def heading(self, board: DashboardState, context: RenderContext) -> str:
         record = board.release.value
@@ -64,7 +65,7 @@ class StepPane(TablePane[StepRow, float]):
         record = board.release.value
         if record is None:
             return ()
-        rows = [self._reuse_row(row) for row in _build_rows(record, board, context)]
+        rows = [self._reuse_row(row) for row in build_step_rows(record, board.activity(context.now))]
         self._known = {row.name: row for row in rows}
         return rows
 
@@ -90,19 +91,21 @@ class StepPane(TablePane[StepRow, float]):
         return (("the release has no steps", TextStyle.DIM),)
 
 
-def _build_rows(record: ReleaseRecord, board: DashboardState, context: RenderContext) -> Sequence[StepRow]:
-    activity = board.activity(context.now)
+def build_step_rows(record: ReleaseRecord, activity: Activity) -> Sequence[StepRow]:
+    """All steps, in the order of the release."""
+    release = record.release
     stored = {step.name: step for step in record.steps}
-    specs = [(phase.name, spec) for phase in record.release.strategy.phases for spec in phase.steps]
+    specs = [(phase.name, spec) for phase in release.strategy.phases for spec in phase.steps]
     rows = []
     for number, (phase, spec) in enumerate(specs):
         step = stored.get(spec.name)
-        status = record.release.status(spec.name)
-        glyph, style, text = describe_step_status(status, activity)
+        status = release.status(spec.name)
+        glyph, style, text = describe_step_status(release, status, activity)
         seconds = None
         if step is not None and step.started_at is not None and step.ended_at is not None:
             seconds = max(0.0, step.ended_at - step.started_at)
-        note = (step.error or describe_step_note(step, activity)) if step is not None else ""
+        progress = assess_progress(release, activity, status)
+        note = (step.error or describe_step_note(step, progress)) if step is not None else ""
         rows.append(StepRow(number, phase, spec.name, spec.label, status, note, seconds, glyph, style, text))
     return rows
 

@@ -239,9 +239,8 @@ class ConfirmScreen(ConfirmDialog):
         if self._refusal:
             return f"{self.kind} refused: {self._refusal}. Esc closes"
         expected = board.build_precondition()
-        if self.expected is not None and expected != self.expected:
-            if expected is None or not _has_more(expected, self.expected):
-                return "State changed since this dialog was opened: press Esc and review"
+        if self.expected not in (None, expected) and not _has_more(expected, self.expected):
+            return "State changed since this dialog was opened: press Esc and review"
         return super()._find_conflict(board, context)
 
     def _extent(self, board: DashboardState) -> Extent:
@@ -303,8 +302,10 @@ class ConfirmScreen(ConfirmDialog):
         return lines
 
 
-def _has_more(expected: Precondition, before: Precondition) -> bool:
+def _has_more(expected: Precondition | None, before: Precondition | None) -> bool:
     """Whether a Deployment was read meanwhile, and nothing else is different."""
+    if expected is None or before is None:
+        return False
     is_same = replace(expected, objects=before.objects) == before
     return is_same and set(expected.objects) > set(before.objects)
 

@@ -10,20 +10,16 @@ import pytest
 
 from tests.cluster import planes
 from tests.end_to_end.test_conditions import (
+    assert_both_sides_agree_archived,
     finish,
+    set_image_back_after_the_backfill,
+    set_image_back_before_the_backfill,
     start_release,
-    test_a_breach_before_the_backfill_lets_the_sample_of_recent_rows_start_again,
-    test_case_a2_an_image_that_is_set_back_stops_the_release_and_names_the_manager,
 )
 from tests.support.release import assert_both_sides_agree, assert_no_failures
 from zdd_tui.demo import environment
 from zdd_tui.demo.environment import Environment
 from zdd_tui.model.release.state import ReleaseState
-
-__all__ = [
-    "test_a_breach_before_the_backfill_lets_the_sample_of_recent_rows_start_again",
-    "test_case_a2_an_image_that_is_set_back_stops_the_release_and_names_the_manager",
-]
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -67,4 +63,20 @@ async def test_back_from_cutover(tmp_path: Path) -> None:
     async with start_release(tmp_path, "expand", "dual-write", "backfill", "cutover") as (env, _store, driver):
         await driver.roll_back()
         assert (await driver.read_record()).release.state is ReleaseState.ROLLED_BACK
+        await assert_no_failures(env)
+
+
+async def test_a_breach_before_the_backfill_lets_the_sample_of_recent_rows_start_again(tmp_path: Path) -> None:
+    async with start_release(tmp_path, "expand", "dual-write") as (env, _store, driver):
+        await set_image_back_before_the_backfill(env, driver)
+        await finish(driver, "backfill")
+        await assert_both_sides_agree(env)
+        await assert_no_failures(env)
+
+
+async def test_case_a2_an_image_that_is_set_back_stops_the_release_and_names_the_manager(tmp_path: Path) -> None:
+    async with start_release(tmp_path, "expand", "dual-write", "backfill") as (env, _store, driver):
+        await set_image_back_after_the_backfill(env, driver)
+        await finish(driver, "cutover", "contract")
+        await assert_both_sides_agree_archived(env)
         await assert_no_failures(env)

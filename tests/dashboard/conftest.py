@@ -1,7 +1,7 @@
 """Snapshots as text, one file for each screen and size; and one in ASCII of every snapshot at 80x24."""
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from textual.notifications import Notification
 from textual.pilot import Pilot
 
+from tests.support.quick_screens import quick_screens
 from tests.support.screen_text import screen_text
 from zdd_tui.dashboard.terminal.ascii import ASCII_REPLACEMENTS, to_ascii
 
@@ -21,6 +22,12 @@ SameInAllSizes = Callable[[Pilot[Any], str], Awaitable[None]]
 
 IN_ASCII = "-80x24"
 """The end of the name of a snapshot that has another one in ASCII."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_screens() -> Iterator[None]:
+    with quick_screens():
+        yield
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.release import forked_programs
 from zdd_tui.demo.environment import DemoOptions
 from zdd_tui.demo.run import as_text, run_headless_scenario
 from zdd_tui.demo.scenarios import choose_scenario
@@ -13,8 +14,9 @@ from zdd_tui.demo.scenarios import choose_scenario
 
 async def run_small(folder: Path, **options: Any) -> tuple[dict[str, Any], str]:
     """The report of a scenario, as JSON and as text."""
-    chosen = replace(DemoOptions(rows=2000, rate=60, soak="500ms", is_fast=True, has_guard=True), **options)
-    report = await run_headless_scenario(folder, chosen)
+    chosen = replace(DemoOptions(rows=2000, rate=40, soak="500ms", is_fast=True, has_guard=True), **options)
+    with forked_programs():
+        report = await run_headless_scenario(folder, chosen)
     return report, as_text(report, choose_scenario(chosen))
 
 

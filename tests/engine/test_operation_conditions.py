@@ -2,14 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager, suppress
+from functools import partial
 from itertools import count
 from typing import Any
 
 import asyncpg
 import pytest
 
+from tests.conftest import create_database
 from tests.support.operations import SCHEMA
 from tests.support.schema_change import ACTOR
 from tests.support.sessions import client_session
@@ -20,6 +22,7 @@ from zdd_tui.model.plan.operations import SchemaPlan
 from zdd_tui.model.release.condition import ConditionStatus
 from zdd_tui.model.release.records import CommandRequest, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import CommandKind, ReleaseState, closed_gates
+from zdd_tui.testbed.servers import PostgresServer
 
 STOP_SECONDS = 5.0
 """The budget is 2 s; a test machine that does much else gets more."""
@@ -117,7 +120,7 @@ def is_met(record: ReleaseRecord) -> bool:
     return not record.release.unmet
 
 
-async def test_a_dropped_index_a_changed_type_and_a_lost_constraint_stop_the_release(
+async def a_dropped_index_a_changed_type_and_a_lost_constraint_stop_the_release(
     pg_dsn: str, db: asyncpg.Connection
 ) -> None:
     await db.execute(SCHEMA)
@@ -161,7 +164,7 @@ async def test_a_dropped_index_a_changed_type_and_a_lost_constraint_stop_the_rel
         await release.wait(lambda record: record.release.state is ReleaseState.DONE)
 
 
-async def test_what_the_release_itself_changes_is_no_breach(pg_dsn: str, db: asyncpg.Connection) -> None:
+async def what_the_release_itself_changes_is_no_breach(pg_dsn: str, db: asyncpg.Connection) -> None:
     await db.execute(SCHEMA + "DROP STATISTICS notes_statistics; CREATE EXTENSION pg_stat_statements")
     await db.execute("SELECT pg_stat_statements_reset()")
     await db.execute("CREATE TABLE tickets (id int); ALTER TABLE teams ADD COLUMN old int NOT NULL DEFAULT 1")
@@ -196,8 +199,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-async def test_a_trigger_is_restored_and_the_rows_that_it_missed_are_found(
+async def a_trigger_is_restored_and_the_rows_that_it_missed_are_found(
     case: str, pg_dsn: str, db: asyncpg.Connection
 ) -> None:
     operation, trigger, old, new, archived, value = CASES[case]
@@ -274,7 +276,7 @@ async def restored(release: Release, text: str) -> None:
     assert any(text in event.reason for event in ends), record.events
 
 
-async def test_the_function_of_a_trigger_and_the_trigger_itself_are_restored_when_they_are_replaced(
+async def the_function_of_a_trigger_and_the_trigger_itself_are_restored_when_they_are_replaced(
     pg_dsn: str, db: asyncpg.Connection
 ) -> None:
     await db.execute(SCHEMA)
@@ -302,7 +304,7 @@ async def test_the_function_of_a_trigger_and_the_trigger_itself_are_restored_whe
         assert await db.fetchval("SELECT count(*) FROM notes WHERE body IS DISTINCT FROM content") == 0
 
 
-async def test_the_view_under_the_other_name_of_a_table_is_created_again_unless_another_view_depends_on_what_is_there(
+async def the_view_under_the_other_name_of_a_table_is_created_again_unless_another_view_depends_on_what_is_there(
     pg_dsn: str, db: asyncpg.Connection
 ) -> None:
     await db.execute(SCHEMA + "GRANT SELECT ON teams TO pg_monitor")
@@ -337,7 +339,7 @@ async def test_the_view_under_the_other_name_of_a_table_is_created_again_unless_
         await release.wait(lambda record: record.release.state is ReleaseState.DONE)
 
 
-async def test_the_second_table_of_partition_and_its_functions_are_watched(pg_dsn: str, db: asyncpg.Connection) -> None:
+async def the_second_table_of_partition_and_its_functions_are_watched(pg_dsn: str, db: asyncpg.Connection) -> None:
     await db.execute(
         "CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT i, i FROM generate_series(1, 9) i"
     )
@@ -375,3 +377,42 @@ async def test_the_second_table_of_partition_and_its_functions_are_watched(pg_ds
         record = await release.wait(lambda record: record.release.state is ReleaseState.DONE)
     assert await db.fetchval("SELECT count(*) FROM t_0") == 9
     assert record.release.error == ""
+
+
+Scenario = Callable[[str, asyncpg.Connection], Awaitable[None]]
+
+SCENARIOS: dict[str, tuple[Scenario, ...]] = {
+    "objects": (
+        a_dropped_index_a_changed_type_and_a_lost_constraint_stop_the_release,
+        what_the_release_itself_changes_is_no_breach,
+        the_view_under_the_other_name_of_a_table_is_created_again_unless_another_view_depends_on_what_is_there,
+        the_second_table_of_partition_and_its_functions_are_watched,
+    ),
+    "triggers": (
+        partial(a_trigger_is_restored_and_the_rows_that_it_missed_are_found, "rename"),
+        partial(a_trigger_is_restored_and_the_rows_that_it_missed_are_found, "type"),
+        the_function_of_a_trigger_and_the_trigger_itself_are_restored_when_they_are_replaced,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_standing_conditions(name: str, pg: PostgresServer, migrated_template: str) -> None:
+    """The agents wait most of the time: they run side by side, each with a database of its own."""
+
+    async def run(scenario: Scenario, dsn: str) -> None:
+        db = await asyncpg.connect(dsn)
+        try:
+            await scenario(dsn, db)
+        finally:
+            await db.close()
+
+    async def run_all(dsns: list[str]) -> list[Exception]:
+        results = await asyncio.gather(*map(run, SCENARIOS[name], dsns), return_exceptions=True)
+        return [result for result in results if isinstance(result, Exception)]
+
+    with ExitStack() as stack:
+        dsns = [stack.enter_context(create_database(pg, migrated_template)) for _ in SCENARIOS[name]]
+        failures = asyncio.run(run_all(dsns))
+    if failures:
+        raise ExceptionGroup(name, failures)

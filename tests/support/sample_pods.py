@@ -14,9 +14,10 @@ import aiohttp
 import pytest
 import redis.asyncio
 
+from tests.support.warm_python import WarmProcess, spawn_warm
 from zdd_tui.demo.data import create_schema
 from zdd_tui.service.flags import parse_percent
-from zdd_tui.testbed.processes import free_port, spawn, stop
+from zdd_tui.testbed.processes import free_port, stop
 
 
 @dataclass
@@ -24,7 +25,7 @@ class SamplePod:
     """One process of the sample application."""
 
     url: str
-    process: "Popen[bytes]"
+    process: "WarmProcess | Popen[bytes]"
     log: Path
     http: aiohttp.ClientSession
 
@@ -73,7 +74,7 @@ async def start_pod(pg_dsn: str, redis_url: str, tmp_path: Path) -> AsyncIterato
             }
             with log.open("wb") as out:
                 command = [sys.executable, "-m", "zdd_tui.demo.sample"]
-                process = spawn(command, log=out, env=os.environ | settings | env)
+                process = spawn_warm(command, log=out, env=os.environ | settings | env, death_signal=signal.SIGKILL)
             pod = SamplePod(f"http://127.0.0.1:{port}", process, log, http)
             pods.append(pod)
             if env.get("WAIT", "yes") == "yes":

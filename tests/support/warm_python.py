@@ -183,7 +183,16 @@ def main() -> None:
 
 def _import_everything() -> None:
     """All that the programs import, sooner or later, but for the screens."""
-    for package in ("cli", "engine", "checks", "backends", "testbed.cluster", "testbed.kubelet", "demo.load"):
+    for package in (
+        "cli",
+        "engine",
+        "checks",
+        "backends",
+        "testbed.cluster",
+        "testbed.kubelet",
+        "demo.load",
+        "demo.sample",
+    ):
         parent = importlib.import_module(f"{PACKAGE}.{package}")
         for module in pkgutil.walk_packages(parent.__path__, f"{parent.__name__}."):
             if not module.name.endswith(("__main__", "cli.dashboard", "kubelet.zygote")):

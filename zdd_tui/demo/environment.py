@@ -23,6 +23,8 @@ from zdd_tui.demo import manifests
 from zdd_tui.demo.data import create_schema, enable_statement_stats, insert_seed_rows
 from zdd_tui.demo.plan import (
     EXPAND_CONTRACT,
+    FAST_FLAG_STALENESS,
+    FLAG_STALENESS,
     GUARD_YAML,
     LENIENT_GUARD_YAML,
     ChangeKind,
@@ -53,8 +55,8 @@ class DemoOptions:
         rows: seeded rows of the table.
         rate: requests per second of the load.
         kind, mode, max_rows_per_second: of an expand/contract release; None is no limit of the backfill.
-        is_fast: two pods that count as available at once and drain in a second, instead of four that take one second
-            and two; for tests.
+        is_fast: two pods that count as available at once, drain in a second and see a flag within half a second,
+            instead of four that take one second, two, and one; for tests.
         canary_by: what sets a canary's weight: ``replicas``, ``flag`` or ``gateway``.
         has_guard: the plan has a guard, and versions above 1 can be broken: see :attr:`Environment.fault_file`.
         is_guard_lenient: the guard's limits tolerate a slow machine, and missing data is no reason to roll back.
@@ -105,7 +107,14 @@ class DemoOptions:
             text = migration_plan_yaml(self.migration, name=self.name, soak=self.soak, max_rows_per_second=limit)
         elif self.changes_schema:
             limit = self.max_rows_per_second
-            text = plan_yaml(self.kind, self.mode, name=self.name, soak=self.soak, max_rows_per_second=limit)
+            text = plan_yaml(
+                self.kind,
+                self.mode,
+                name=self.name,
+                soak=self.soak,
+                max_rows_per_second=limit,
+                is_fast=self.is_fast,
+            )
         else:
             text = strategy_plan_yaml(
                 self.strategy,
@@ -304,6 +313,7 @@ async def _deploy(env: Environment) -> None:
         dual_write=options.mode,
         replicas=2 if options.is_fast else 4,
         drain=1 if options.is_fast else 2,
+        flag_staleness=FAST_FLAG_STALENESS if options.is_fast else FLAG_STALENESS,
         fault_file=str(env.fault_file) if options.has_guard else "",
         requires_flags=options.changes_schema,
     )

@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from zdd_tui.demo.plan import ChangeKind, DualWriteMode
+from zdd_tui.demo.plan import FLAG_STALENESS, ChangeKind, DualWriteMode
 
 NAME = "users-api"
 CONTAINER = "app"
@@ -24,6 +24,7 @@ def deployment_manifest(
     version: int = 1,
     replicas: int = 4,
     drain: int = 2,
+    flag_staleness: str = FLAG_STALENESS,
     namespace: str = "default",
     fault_file: str = "",
     requires_flags: bool = False,
@@ -32,6 +33,7 @@ def deployment_manifest(
     Args:
         dsn, redis_url: with their passwords, in plain env, which only a demo may do. In production: secretKeyRef.
         drain: seconds of preStop, and as many of serving late requests after it.
+        flag_staleness: ``flags.max_staleness`` of the plan.
         fault_file: file in which versions above 1 read the name of a fault; empty for none.
         requires_flags: version 2 is not ready while one of its flags is missing.
     """
@@ -45,6 +47,7 @@ def deployment_manifest(
         "ZDD_FLAG_READ": "users_full_name_read",
         # preStop has already waited for the routers; together they stay well inside the grace period.
         "DRAIN_SECONDS": str(drain),
+        "FLAG_STALENESS": flag_staleness,
         "INJECT_FILE": fault_file,
         "ZDD_FLAGS_REQUIRED": "1" if requires_flags else "",
     }

@@ -13,6 +13,9 @@ DualWriteMode = Literal["application", "trigger"]
 
 EXPAND_CONTRACT = "expand-contract"
 
+FLAG_STALENESS, FAST_FLAG_STALENESS = "1s", "500ms"
+"""How long a pod may use a flag's value after it was changed, and the same in tests."""
+
 _HEAD = """\
 # The demo's release. Every key is explained in {reference}.
 name: {name}
@@ -50,7 +53,7 @@ flags:
   read: users_full_name_read
   owner: you
   expires: {expires}
-
+{staleness}
 change:
   table: public.users
   dual_write: {mode}
@@ -116,16 +119,19 @@ def plan_yaml(
     name: str = "users-full-name",
     soak: str = "5s",
     max_rows_per_second: int | None = None,
+    is_fast: bool = False,
 ) -> str:
     """The plan of an expand/contract release as YAML; secrets stay in the environment.
 
     Args:
         max_rows_per_second: limit of the backfill; None for no limit.
+        is_fast: pods see flags sooner.
     """
+    staleness = f"  max_staleness: {FAST_FLAG_STALENESS}\n" if is_fast else ""
     limit = f"  max_rows_per_second: {max_rows_per_second}\n" if max_rows_per_second else ""
     return (
         _HEAD.format(reference="config/plan.example.yaml", name=name, strategy=EXPAND_CONTRACT, images=_CHANGE_IMAGES)
-        + _CHANGE.format(expires=flags_expiry_date(), mode=mode)
+        + _CHANGE.format(expires=flags_expiry_date(), mode=mode, staleness=staleness)
         + (_COLUMN_CHANGE if kind == "column" else _TABLE_CHANGE)
         + f"\nbackfill:\n  batch_rows: 1000\n{limit}"
         + _GATES.format(soak=soak)
@@ -156,7 +162,7 @@ canary:
     key: users_sql_name_read
     owner: you
     expires: {expires}
-"""
+{staleness}"""
 
 _CANARY_BY_GATEWAY = """
 canary:
@@ -181,7 +187,7 @@ flags:
   read: users_sql_name_read
   owner: you
   expires: {expires}
-
+{staleness}
 dark:
   path: users_name
   shadow: [{shadow}]
@@ -229,9 +235,11 @@ def strategy_plan_yaml(
     elif strategy == "canary" and canary_by == "gateway":
         section = _CANARY_BY_GATEWAY
     weights = _FAST_WEIGHTS if is_fast else _NORMAL_WEIGHTS
+    indent = "    " if strategy == "canary" else "  "
+    staleness = f"{indent}max_staleness: {FAST_FLAG_STALENESS}\n" if is_fast else ""
     return (
         _HEAD.format(reference="config/examples/", name=name, strategy=strategy, images=f"  image: {image}")
-        + section.format(**weights, expires=flags_expiry_date())
+        + section.format(**weights, expires=flags_expiry_date(), staleness=staleness)
         + _GATES.format(soak=soak)
     )
 

@@ -5,5 +5,6 @@ A seed decides all of it: the kind of release, what is done to it and when, and 
 :mod:`tests.chaos.saboteur.oracle` compares the rows with that log, and the schema with the one from before. The oracle
 imports nothing of zdd.
 
-``make chaos SEEDS=200`` runs many seeds, ``make chaos SEED=17`` repeats one; ``test_seeds.py`` runs short ones.
+``make chaos SEEDS=200`` runs many seeds, ``make chaos SEED=17`` repeats one; ``test_seeds.py`` runs some on a
+small table.
 """

@@ -17,6 +17,7 @@ from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.demo import environment as demo
 from zdd_tui.demo import manifests
 from zdd_tui.demo.environment import DemoOptions, Environment
+from zdd_tui.demo.plan import FAST_FLAG_STALENESS
 from zdd_tui.model.errors import ClusterError
 from zdd_tui.testbed.servers import postgres_server, redis_server
 
@@ -151,6 +152,7 @@ class Production:
             dual_write=mode,  # type: ignore[arg-type]
             replicas=replicas,
             drain=0,
+            flag_staleness=FAST_FLAG_STALENESS,
         )
         manifest["spec"]["minReadySeconds"] = 0
         manifest["spec"]["template"]["spec"]["containers"][0]["lifecycle"] = {

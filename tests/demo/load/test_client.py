@@ -16,11 +16,12 @@ import pytest
 
 from tests.demo.sample.test_versions import BACKFILL, EXPAND, READ, UP, WRITE
 from tests.support.sample_pods import SetFlags, StartPod
+from tests.support.warm_python import spawn_warm
 from zdd_tui.demo.data import insert_seed_rows, seed_name
 from zdd_tui.demo.load.client import HttpClient, RequestFailed
 from zdd_tui.demo.load.endpoints import Address, Endpoints, routable_addresses
 from zdd_tui.model.workload.pod import EndpointFacts
-from zdd_tui.testbed.processes import spawn, stop
+from zdd_tui.testbed.processes import stop
 
 ROWS = 300
 
@@ -60,7 +61,7 @@ async def start_load(tmp_path: Path) -> AsyncIterator[StartLoad]:
         argv = [sys.executable, "-m", "zdd_tui.demo.load", "--endpoints", ",".join(endpoints), "--out", str(out)]
         argv += ["--rate", str(rate), "--rows", str(rows), "--seed", "7"]
         with (tmp_path / "load.log").open("wb") as log:
-            load = LoadProcess(out, spawn(argv, log=log, env=os.environ))
+            load = LoadProcess(out, spawn_warm(argv, log=log, env=os.environ, death_signal=signal.SIGKILL))
         loads.append(load)
         return load
 

@@ -241,8 +241,8 @@ async def test_the_next_agent_continues_the_evaluation(
 ) -> None:
     """Half of `for` had passed before the agent was killed: the next one needs only the other half."""
     monkeypatch.setattr(history, "HISTORY_SPACING", 0.0)
-    slow = {"name": "errors", "metric": "error-rate", "limit": "5%", "window": "20s", "min_samples": 60, "for": "3s"}
-    crashes = {"name": "crashes", "metric": "restarts", "limit": 2, "window": "20s", "action": "alert"}
+    slow = {"name": "errors", "metric": "error-rate", "limit": "5%", "window": "8s", "min_samples": 60, "for": "3s"}
+    crashes = {"name": "crashes", "metric": "restarts", "limit": 2, "window": "8s", "action": "alert"}
     async with make_scenario(tmp_path, pg_dsn, slow, crashes) as here:
         loop = await here.start_loop()
         here.pods[2].failing = True

@@ -75,7 +75,12 @@ def _make_dual_users(settings: Settings) -> "tuple[FlagClient, UserStore]":
     from zdd_tui.service.flags import FlagClient  # noqa: PLC0415
 
     keys = [settings.write_flag, settings.read_flag]
-    flags = FlagClient(settings.redis_url, keys, optional=() if settings.requires_flags else keys)
+    flags = FlagClient(
+        settings.redis_url,
+        keys,
+        max_staleness=settings.flag_staleness,
+        optional=() if settings.requires_flags else keys,
+    )
     by_trigger = settings.dual_write == "trigger"
     dual = DualWrite(flags, write_key=None if by_trigger else settings.write_flag, read_key=settings.read_flag)
     new = NewTableUsers() if settings.kind == "table" else NewColumnUsers()
@@ -89,7 +94,12 @@ def _make_shadowed_reads(settings: Settings, database: ConnectionPool) -> "tuple
     from zdd_tui.service.flags import FlagClient  # noqa: PLC0415
 
     # The shadow flag is deleted at the end of the release; without it nothing is compared.
-    flags = FlagClient(settings.redis_url, [settings.shadow_flag, settings.dark_flag], optional=[settings.shadow_flag])
+    flags = FlagClient(
+        settings.redis_url,
+        [settings.shadow_flag, settings.dark_flag],
+        max_staleness=settings.flag_staleness,
+        optional=[settings.shadow_flag],
+    )
     return flags, ShadowedReads(flags, database, settings)
 
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
-from zdd_tui.demo.plan import ChangeKind, DualWriteMode
+from zdd_tui.demo.plan import FLAG_STALENESS, ChangeKind, DualWriteMode
+from zdd_tui.model.duration import parse_duration
 from zdd_tui.model.errors import ZddError
 
 
@@ -16,6 +17,7 @@ class Settings:
         version: 1 to 5, the tag of the image.
         shadow_flag, dark_flag: of versions 4 and 5: share of requests compared, share of users on the new path.
         drain_seconds: how long requests are still served after SIGTERM.
+        flag_staleness: seconds that a flag's value may be used after it was changed.
         requires_flags: version 2 is not ready while a flag is missing: its release changes the schema. Else it does
             what version 1 does while its flags are unset.
     """
@@ -34,6 +36,7 @@ class Settings:
     pod: str
     image: str
     drain_seconds: float
+    flag_staleness: float = 1.0
     requires_flags: bool = False
 
     @classmethod
@@ -60,6 +63,7 @@ class Settings:
             pod=env.get("POD_NAME", "users-api"),
             image=image,
             drain_seconds=float(env.get("DRAIN_SECONDS", "2")),
+            flag_staleness=parse_duration(env.get("FLAG_STALENESS", FLAG_STALENESS)),
             requires_flags=env.get("ZDD_FLAGS_REQUIRED", "") == "1",
         )
 

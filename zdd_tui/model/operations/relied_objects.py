@@ -206,7 +206,7 @@ def _made_by_alter(alter: Any) -> Iterator[ReliedObject]:
             yield ReliedObject(ReliedKind.CONSTRAINT, table, definition.constraint.conname)
 
 
-def plain_name(table: str, name: str = "") -> str:
+def label_object(table: str, name: str = "") -> str:
     """The name of an object on screen and in errors: ``public.events``, ``public.events.kind``."""
     return f"{table}.{name_sql(name)}" if name else table
 

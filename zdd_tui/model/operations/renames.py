@@ -235,8 +235,8 @@ def _add_column(table: str, old: str, new: str, function: str, trigger: str) -> 
     SELECT FROM regexp_matches(zdd_default, '([[:alnum:]_]+)"?\(', 'g') AS called
     JOIN pg_proc ON proname = called[1] WHERE provolatile = 'v');
   IF zdd_is_volatile AND NOT zdd_column.attnotnull THEN
-    RAISE EXCEPTION 'column % may be NULL and has a default that differs each time: an INSERT of NULL could not be told'
-      ' from one that does not name the column', {column};
+    RAISE EXCEPTION 'column % may be NULL and has a default that differs each time: an INSERT of NULL could not be'
+      ' distinguished from one that does not name the column', {column};
   END IF;
   zdd_text := format_type(zdd_type, zdd_typmod);
   EXECUTE format('ALTER TABLE %s ADD COLUMN %I %s %s', zdd_table, {quote_literal(new)}, zdd_text,

@@ -17,8 +17,8 @@ from zdd_tui.model.operations.relied_objects import (
     BuiltIndexes,
     ReliedChange,
     ReliedInterval,
+    label_object,
     may_be_gone,
-    plain_name,
     relied_objects,
 )
 from zdd_tui.model.plan.base import BasePlan, Plan, WorkloadPlan
@@ -169,7 +169,7 @@ def _relied_object(interval: ReliedInterval, steps: _Steps) -> Condition | None:
         return None
     first, is_trigger = interval.first, interval.first.kind is ReliedKind.TRIGGER
     place = FUNCTION_SCHEMA if first.kind is ReliedKind.FUNCTION else first.table
-    label = first.table if first.kind in _NAMED_BY_TABLE else plain_name(place, first.name)
+    label = first.table if first.kind in _NAMED_BY_TABLE else label_object(place, first.name)
     return Condition(
         f"trigger {first.name} of {first.table}" if is_trigger else f"{first.kind} {label}",
         _KINDS.get(first.kind, ConditionKind.OBJECT),

@@ -88,7 +88,7 @@ GATE_DESCRIPTIONS: Mapping[str, GateDescription] = {
         "PostgreSQL",
         "pg_stat_statements and pg_stat_activity, parsed; scans of indexes; bodies of functions; pg_depend: since the"
         " old version left, or since the gate was first evaluated",
-        "nobody has used what the next phase removes for gates.soak, or `accept:` names what cannot be seen",
+        "no session has used what the next phase removes for gates.soak, or `accept:` names what cannot be seen",
     ),
     "fills-complete": GateDescription(
         "the store",

@@ -77,6 +77,19 @@ def dump(pg: PostgresServer, dsn: str) -> list[str]:
     return [line for line in text.splitlines() if line and not line.startswith("--")]
 
 
+def sort_columns(lines: list[str]) -> list[str]:
+    """A dump in which the columns of a table have no order: a column of another type is at the end of the table."""
+    tables: list[list[str]] = []
+    inside = False
+    for line in lines:
+        if inside and not line.startswith(")"):
+            tables[-1].append(line.rstrip(","))
+        else:
+            tables.append([line])
+        inside = line.startswith("CREATE TABLE") or (inside and not line.startswith(")"))
+    return [line for table in tables for line in (table[0], *sorted(table[1:]))]
+
+
 async def assert_done_and_undone(
     pg: PostgresServer,
     dsn: str,

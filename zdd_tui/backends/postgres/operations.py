@@ -140,20 +140,23 @@ WHERE attrelid = to_regclass($1) AND attname = ANY ($2) AND NOT attisdropped
 """
 
 
-async def index_copies(conn: Connection, table: str, copies: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+async def index_copies(
+    conn: Connection, table: str, copies: Iterable[tuple[str, str]], prefix: str
+) -> list[tuple[str, str]]:
     """The indexes of the old columns on the new ones: name and statement of each.
 
     A constraint that is checked at the end of a transaction gets an index that is not unique.
 
     Args:
         copies: pairs of columns' names; those whose new column does not exist are left out.
+        prefix: of the names; the OID of the original follows.
     """
     pairs = list(copies)
     found = {row[0] for row in await conn.fetch(_PRESENT_COLUMNS, table, [new for _, new in pairs])}
     columns = {old: new for old, new in pairs if new in found}
     copied = []
     for row in await conn.fetch(_INDEXES_OF_COLUMNS, table, list(columns)):
-        name = f"zdd_next_{row['oid']}"
+        name = f"{prefix}{row['oid']}"
         copied.append((name, copied_index(row["definition"], columns, name, is_unique=row["is_immediate"])))
     return copied
 

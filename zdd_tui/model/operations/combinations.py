@@ -7,7 +7,9 @@ from dataclasses import replace
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.base import Operation, OperationStep, RenameOperation, StepMode
 from zdd_tui.model.operations.indexes import copied_index
+from zdd_tui.model.operations.scope import ObjectKey
 from zdd_tui.model.operations.types import TypeOperation
+from zdd_tui.model.operations.views import reads_unnamed_columns
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import name_sql, parse_sql
 
@@ -41,7 +43,35 @@ def combine_renames(operations: Sequence[Operation]) -> tuple[Operation, ...]:
                 _check_beside_table_rename(rename, other, is_later=position > number)
             elif _is_about(rename, other, is_later=position > number):
                 found[position] = _adapt(rename, other, is_later=position > number)
-    return _place_table_renames(found)
+    return _place_table_renames(_copy_indexes_together(found))
+
+
+def _copy_indexes_together(operations: Sequence[Operation]) -> tuple[Operation, ...]:
+    """An index of several renamed columns is copied once, for all of them: a version uses either old or new names.
+
+    The last rename of a table does it, when all columns are filled.
+    """
+    pairs: dict[ObjectKey | None, list[tuple[str, str]]] = {}
+    last: dict[ObjectKey | None, int] = {}
+    for number, each in enumerate(operations):
+        if isinstance(each, RenameOperation) and each.columns:
+            old, new = each.columns
+            pairs.setdefault(each.on, []).append((old, new))
+            last[each.on] = number
+    found = list(operations)
+    for number, each in enumerate(operations):
+        if isinstance(each, RenameOperation) and each.columns and len(pairs[each.on]) > 1:
+            others = [step for step in each.steps if step.mode is not StepMode.COPY_INDEXES]
+            together = [_copy_columns(step, pairs[each.on]) for step in each.steps]
+            found[number] = replace(each, steps=tuple(together if number == last[each.on] else others))
+    return tuple(found)
+
+
+def _copy_columns(step: OperationStep, pairs: Sequence[tuple[str, str]]) -> OperationStep:
+    if step.mode is not StepMode.COPY_INDEXES:
+        return step
+    olds, news = (", ".join(map(name_sql, names)) for names in zip(*pairs, strict=True))
+    return replace(step, copies=tuple(pairs), label=f"build the indexes of {step.table} ({olds}) for {news}")
 
 
 def _place_table_renames(operations: Sequence[Operation]) -> tuple[Operation, ...]:
@@ -102,7 +132,7 @@ def _is_about(rename: RenameOperation, other: Operation, *, is_later: bool) -> b
     if isinstance(other, TypeOperation):
         return any(change.column in rename.columns for change in other.changes)
     if is_later and re.search(r"\bview\b", other.summary) and other.creates is not None:
-        return True  # it shows both columns, also by *
+        return _mentions(other, rename.columns) or reads_unnamed_columns(other)
     if other.summary.startswith("create table"):
         return is_later and any(_refers_to(other, table, rename.columns[1]) for table in rename.tables)
     is_early = any(step.phase in _BEFORE_CONTRACT for step in other.steps)

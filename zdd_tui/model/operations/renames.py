@@ -27,6 +27,7 @@ from zdd_tui.model.operations.base import (
     relation_sql,
 )
 from zdd_tui.model.operations.generated import (
+    RENAMED_PREFIX,
     block,
     derived_name,
     differs,
@@ -101,6 +102,7 @@ def read_rename_column(statement: Any, text: str, scope: Scope) -> Operation:
             mode=StepMode.COPY_INDEXES,
             table=table,
             copies=((old, new),),
+            copy_prefix=RENAMED_PREFIX,
         ),
         OperationStep(Phase.BACKFILL, f"analyze {table}.{b}", (f"ANALYZE {table} ({b})",)),
         OperationStep(

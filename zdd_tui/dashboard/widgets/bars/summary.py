@@ -178,7 +178,7 @@ def _no_record_lines(board: DashboardState, context: RenderContext, cells: int) 
     source = board.release
     if not source.error:
         return wrap(f"… connecting to PostgreSQL {board.plan.database}", cells, TextStyle.DIM)
-    if source.age(context.now) is None or source.is_stale(context.now, RELEASE_STALE_SECONDS):
+    if not board.is_not_started or source.is_stale(context.now, RELEASE_STALE_SECONDS):
         return error_lines(source.error, source.hint, cells)
     where = f" in region {board.plan.region.split(' ')[0]}" if board.plan.region else ""
     text = f"✗ NOT STARTED{where}: {source.error}, and no agent is running. {_agent_hint(board, context)}"

@@ -188,7 +188,7 @@ class TablePane(Pane, Generic[R, C]):
         if source.value is None:
             self._store.update(())
             self._has_titles = False
-            self._header_lines = unread_source_lines(source, room)
+            self._header_lines = unread_source_lines(board, source, room)
             return LazyLines(self._header_lines, 0, self._header_lines.__getitem__)
         rows, cell_context = self.rows(board, context), self.cell_context(board, context)
         columns = self.columns(board, rows, room)

@@ -129,17 +129,21 @@ class Databases:
             await run_plainly(self.plain, [statement])
         await self.copy()
 
-    async def copy(self) -> None:
-        """Makes the database of zdd anew from the plain one."""
-        await self._admin("DROP DATABASE IF EXISTS by_zdd WITH (FORCE)", "CREATE DATABASE by_zdd TEMPLATE plainly")
+    async def copy(self, source: str = "plainly") -> None:
+        """Makes the database of zdd anew from the plain one, or from another one."""
+        await self._admin("DROP DATABASE IF EXISTS by_zdd WITH (FORCE)", f"CREATE DATABASE by_zdd TEMPLATE {source}")
         async with await Store.open(self.zdd) as store:
             await store.migrate()
 
     async def save(self) -> None:
-        """Keeps the plain database for :meth:`restore`, and for the second plain run."""
+        """Keeps the plain database as it is before a file, for what needs it later."""
         await self._admin(
             "DROP DATABASE IF EXISTS plainly_again WITH (FORCE)", "CREATE DATABASE plainly_again TEMPLATE plainly"
         )
+
+    async def copy_saved(self) -> None:
+        """Makes the database of zdd anew as it was before the file."""
+        await self.copy("plainly_again")
 
     async def restore(self) -> None:
         """The plain database as it was saved, but without generated rows, in all databases."""
@@ -307,7 +311,7 @@ async def run_file(databases: Databases, name: str, text: str, options: argparse
     read = read_plan(counted)
     executed = len(counted) - len(read.refusals)
     result = FileResult(name, "done", len(counted), executed, read.by_hand, reasons=read.refusals)
-    if error := await _run_plain_side(databases, result, statements, options.rows):
+    if error := await _run_plain_side(databases, result, statements, options):
         result.outcome, result.reasons = "broken", [error]
         await databases.copy()
         return result
@@ -328,14 +332,17 @@ async def run_file(databases: Databases, name: str, text: str, options: argparse
     return result
 
 
-async def _run_plain_side(databases: Databases, result: FileResult, statements: Sequence[str], rows: int) -> str:
+async def _run_plain_side(
+    databases: Databases, result: FileResult, statements: Sequence[str], options: argparse.Namespace
+) -> str:
     """Runs the plain statements, on generated rows where they succeed there; the error of one that fails."""
-    if rows:
-        result.rows = await databases.fill(rows)
-        await databases.save()
+    if options.rows:
+        result.rows = await databases.fill(options.rows)
         await databases.copy()
+    if options.rows or options.roll_back:
+        await databases.save()
     error = await _find_error(databases, statements)
-    if error and rows:
+    if error and options.rows:
         result.rows = 0
         await databases.restore()
         error = await _find_error(databases, statements)
@@ -402,6 +409,8 @@ async def _run_by_zdd(
             if differences:
                 result.outcome, result.reasons = "wrong", [f"after a rollback: {each}" for each in differences]
                 return
+            if result.by_hand:  # its undo is "nothing" here
+                await databases.copy_saved()
         async with _open_walk(databases, loaded, plan, metrics) as walk:
             for phase in walk.holder.release.strategy.phases:
                 await walk.run_phase(phase.name)

@@ -257,7 +257,7 @@ async def _find_addresses(conn: Connection, operations: Iterable[Operation]) -> 
 def _with_archived(address: ObjectAddress) -> tuple[ObjectAddress, ...]:
     """An object by its name, and by the one that it has once it is archived."""
     *schema, name = address.names
-    is_archived = address.kind in ("view", "materialized view", "function") and not address.query
+    is_archived = address.kind in ("view", "materialized view", "function", "trigger") and not address.query
     return (address, replace(address, names=(*schema, old_object_name(name)))) if is_archived else (address,)
 
 

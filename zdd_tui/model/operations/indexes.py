@@ -46,7 +46,7 @@ def read_create_index(statement: Any, text: str, options: OperationOptions) -> t
     is_old_unique = statement.unique and not is_only_new_columns(scope, key, statement)
     phase = options.last_phase if is_old_unique else Phase.EXPAND
     if phase is Phase.CONTRACT:
-        scope.deferred.add(name)
+        scope.deferred.add((key, name))
         scope.deferred_keys.add((key, tuple(each.index_elem.name for each in statement.index_params)))
     step = build_index_step(phase, statement, name)
     violations = (count_duplicates(statement),) if is_old_unique and not statement.if_not_exists else ()

@@ -180,10 +180,11 @@ _HOLDS_KEY = {"table column", "table constraint"}
 def _keep_keys(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
     """A constraint, or a column with one, that is dropped after rows of its table are filled: the batches may need its
     key, so it stays until they are done, and so do NOT NULL, which a key requires, and what may be referenced by it.
-    No new version runs before."""
+    No new version runs before. Batches that come later have their bounds from the start of the phase, by that key."""
     filled: set[str] = set()
     is_late = False
-    found = []
+    found: list[Operation] = []
+    kept: list[int] = []
     for operation in operations:
         table = _altered_table(operation)
         is_loosened = any(each.kind in _HOLDS_KEY for each in operation.drops) or any(
@@ -192,13 +193,35 @@ def _keep_keys(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
         is_late |= is_loosened and table in filled
         if is_late and is_loosened:
             operation = replace(operation, steps=tuple(map(_after_rows, operation.steps)))  # noqa: PLW2901
-        filled |= {
-            same_table(step.fill.table)
-            for step in operation.steps
-            if step.phase is Phase.BACKFILL and step.fill is not None and not step.fill.statement
-        }
+            kept.append(len(found))
+        filled |= {same_table(step.fill.table) for step in operation.steps if step.fill is not None and _is_batched(step)}
         found.append(operation)
+    for number in kept:
+        _move_behind_batches(found, number)
     return tuple(found)
+
+
+def _is_batched(step: OperationStep) -> bool:
+    return step.phase is Phase.BACKFILL and step.fill is not None and not step.fill.statement
+
+
+def _move_behind_batches(operations: list[Operation], number: int) -> None:
+    """Steps of phase backfill of one operation run after the last batches of its table."""
+    operation = operations[number]
+    table = _altered_table(operation)
+    places = [
+        (other, place)
+        for other, each in enumerate(operations[number + 1 :], number + 1)
+        for place, step in enumerate(each.steps, 1)
+        if step.fill is not None and _is_batched(step) and same_table(step.fill.table) == table
+    ]
+    if places:
+        other, place = places[-1]
+        moved = tuple(step for step in operation.steps if step.phase is Phase.BACKFILL)
+        kept = tuple(step for step in operation.steps if step.phase is not Phase.BACKFILL)
+        operations[number] = replace(operation, steps=kept)
+        steps = operations[other].steps
+        operations[other] = replace(operations[other], steps=(*steps[:place], *moved, *steps[place:]))
 
 
 def _altered_table(operation: Operation) -> str:

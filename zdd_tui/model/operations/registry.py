@@ -46,6 +46,7 @@ from zdd_tui.model.operations.objects import OBJECT_READERS
 from zdd_tui.model.operations.partitioning import read_partition
 from zdd_tui.model.operations.removal import (
     drop_cascaded,
+    drop_tables_together,
     read_drop,
     read_drop_owned,
     read_drop_role,
@@ -61,7 +62,7 @@ from zdd_tui.model.operations.replacements import (
     require_named_columns,
 )
 from zdd_tui.model.operations.rights import RIGHT_READERS
-from zdd_tui.model.operations.routines import ROUTINE_READERS
+from zdd_tui.model.operations.routines import ROUTINE_READERS, name_arguments
 from zdd_tui.model.operations.rows import ROW_READERS, require_unreferenced, rows_phase
 from zdd_tui.model.operations.scope import Scope
 from zdd_tui.model.operations.session import SESSION_READERS
@@ -194,7 +195,8 @@ def _keep_keys(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
         if is_late and is_loosened:
             operation = replace(operation, steps=tuple(map(_after_rows, operation.steps)))  # noqa: PLW2901
             kept.append(len(found))
-        filled |= {same_table(step.fill.table) for step in operation.steps if step.fill is not None and _is_batched(step)}
+        fills = (step.fill for step in operation.steps if step.fill is not None and _is_batched(step))
+        filled |= {same_table(each.table) for each in fills}
         found.append(operation)
     for number in kept:
         _move_behind_batches(found, number)
@@ -356,7 +358,9 @@ def _finish(operations: list[Operation], options: OperationOptions) -> tuple[Ope
     Raises:
         PlanError: two indexes would get the same name.
     """
-    merged = repeat_overtaken(drop_with_table(merge_replacements(drop_cascaded(operations, options))))
+    merged = drop_tables_together(
+        repeat_overtaken(drop_with_table(merge_replacements(drop_cascaded(operations, options))))
+    )
     require_named_columns(merged)
     seen: set[tuple[str, str]] = set()
     for step in (step for operation in merged for step in operation.steps if step.mode is StepMode.BUILD_INDEX):
@@ -369,6 +373,7 @@ def _finish(operations: list[Operation], options: OperationOptions) -> tuple[Ope
 
 def _read_statement(node: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     node, text = resolve_table_names(*resolve_type_names(node, text, options.scope), options.scope)
+    node, text = name_arguments(node, text, options.scope)
     kind = node.WhichOneof("node")
     statement = getattr(node, kind)
     settings = tuple(options.scope.settings.values())

@@ -51,6 +51,7 @@ class Scope:
         type_names: the name that a type has until contract, by the one that the migration has given to it.
         moved_types: types whose name another one may take in contract, by the name until then.
         removed_types: types that the migration drops.
+        checked_domains: new domains with constraints.
         tables_before: by the name that the migration gives to a table, the one that it has before.
         renamed_tables: those of these names that the migration has given up to here.
         has_new_names: statements are read with the names that the tables have at the end.
@@ -75,6 +76,7 @@ class Scope:
     type_names: dict[ObjectKey, ObjectKey] = field(default_factory=dict)
     moved_types: set[ObjectKey] = field(default_factory=set)
     removed_types: set[ObjectKey] = field(default_factory=set)
+    checked_domains: set[ObjectKey] = field(default_factory=set)
     tables_before: dict[ObjectKey, ObjectKey] = field(default_factory=dict)
     renamed_tables: set[ObjectKey] = field(default_factory=set)
     has_new_names: bool = False

@@ -42,8 +42,11 @@ from zdd_tui.model.operations.generated import (
 )
 from zdd_tui.model.operations.scope import ObjectKey
 from zdd_tui.model.operations.type_swap import (
+    DOMAIN_HINT,
     ColumnNames,
     add_constraints,
+    checked_domain,
+    checked_domain_query,
     copy_properties,
     drop_constraints,
     recreate_views,
@@ -51,7 +54,7 @@ from zdd_tui.model.operations.type_swap import (
     used_by_views_query,
     validate_constraints,
 )
-from zdd_tui.model.operations.views import VIEW, refuse_all_columns, shows_all_columns
+from zdd_tui.model.operations.views import VIEW, created_view, refuse_all_columns, shows_all_columns
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import (
     dollar_quoted,
@@ -59,7 +62,6 @@ from zdd_tui.model.sql import (
     name_sql,
     node_class,
     parse_expression,
-    parse_sql,
     quote_literal,
     single_command_sql,
     string_values,
@@ -182,6 +184,8 @@ def read_column_type(alter: Any, command: Any, text: str, options: OperationOpti
         tuple(options.scope.removed_indexes),
         tuple(options.scope.removed_views),
     )
+    if options.scope.key("type", string_values(definition.type_name.names)) in options.scope.checked_domains:
+        raise PlanError(f"{change.label}: {checked_domain(change.type)}", DOMAIN_HINT)
     is_direct = NEVER if using or collation else is_direct_query(table, column, definition.type_name)
     first = _expand_steps(change, is_direct)
     steps = (
@@ -196,7 +200,8 @@ def read_column_type(alter: Any, command: Any, text: str, options: OperationOpti
         "where it is a plain view, DROP VIEW before and CREATE VIEW after, in this migration; else drop it in a release"
         " before, and create it again in one after it",
     )
-    return (TypeOperation(text, summary, _with_known_locks(steps), requirements=(required,), changes=(change,)),)
+    domain = Requirement(checked_domain_query(change.type), DOMAIN_HINT)
+    return (TypeOperation(text, summary, _with_known_locks(steps), requirements=(required, domain), changes=(change,)),)
 
 
 def _with_known_locks(steps: Iterable[OperationStep]) -> tuple[OperationStep, ...]:
@@ -230,7 +235,7 @@ def combine_type_changes(operations: Iterable[Operation], types: TypeSwap) -> tu
     numbers = [number for number, each in enumerate(found) if isinstance(each, TypeOperation)]
     changes = [change for number in numbers for change in found[number].changes]  # type: ignore[attr-defined]
     created = [each for each in found[numbers[0] :] if each.creates is not None] if numbers else []
-    views = [(each, view) for each in created if (view := _created_view(each))]
+    views = [(each, view) for each in created if (view := created_view(each))]
     _require_plain_views(created, changes)
     naming = next((each for each, _ in views if NEW in each.text), None)
     if types.forward and naming is not None:
@@ -256,12 +261,6 @@ def combine_type_changes(operations: Iterable[Operation], types: TypeSwap) -> tu
             rollback_losses=tuple(map(_rollback_loss, each.changes)),  # type: ignore[attr-defined]
         )
     return tuple(found)
-
-
-def _created_view(operation: Operation) -> str:
-    """The name of a plain view that is created, as SQL; empty for anything else."""
-    statement = parse_sql(operation.text).stmts[0].stmt
-    return relation_sql(statement.view_stmt.view) if statement.HasField("view_stmt") else ""
 
 
 def _require_plain_views(created: Iterable[Operation], changes: Sequence[TypeChange]) -> None:

@@ -95,6 +95,10 @@ FORMS: dict[str, tuple[str, Any]] = {
         "ALTER TABLE g DROP CONSTRAINT fk, ADD CONSTRAINT fk FOREIGN KEY (a) REFERENCES e ON DELETE CASCADE;"
         "ALTER TABLE f DROP CONSTRAINT fk; ALTER TABLE e DROP CONSTRAINT ab",
     ),
+    "an index that a foreign key needed": (
+        "CREATE UNIQUE INDEX tn ON teams (name); CREATE TABLE c (t text CONSTRAINT by_name REFERENCES teams (name))",
+        "ALTER TABLE c DROP CONSTRAINT by_name; DROP INDEX tn",
+    ),
     "tables that refer to each other": (
         "CREATE TABLE ta (id int PRIMARY KEY); CREATE TABLE tb (id int PRIMARY KEY REFERENCES ta)",
         "DROP TABLE IF EXISTS ta CASCADE; DROP TABLE IF EXISTS tb CASCADE; DROP TABLE IF EXISTS tc CASCADE",
@@ -450,6 +454,11 @@ def test_what_would_harm_is_refused_with_a_way_out(sql: str, reason: str) -> Non
         ("", "DROP FUNCTION touch() CASCADE", "trigger notes_touch on table notes would be dropped with it"),
         ("CREATE VIEW d AS SELECT * FROM note_bodies", "DROP VIEW note_bodies CASCADE", "view d would be dropped"),
         ("", "DROP TABLE IF EXISTS unused; CREATE TABLE unused (a int)", "table unused exists, and the migration"),
+        (
+            "CREATE UNIQUE INDEX tn ON teams (name); CREATE TABLE c (t text CONSTRAINT named REFERENCES teams (name))",
+            "DROP INDEX tn CASCADE",
+            "foreign key named of c would be dropped with it",
+        ),
         (
             "CREATE DOMAIN positive AS int CHECK (value > 0); CREATE DOMAIN more AS positive",
             "ALTER TABLE notes ALTER n TYPE more",

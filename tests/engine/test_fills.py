@@ -492,6 +492,15 @@ async def test_a_table_that_was_empty_may_get_its_first_rows_meanwhile(pg_dsn: s
     assert await db.fetchval("SELECT n FROM parts") == 1
 
 
+async def test_a_fill_finds_no_row_where_the_migration_has_deleted_all(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(TABLES)
+    plan = plan_of(pg_dsn, undoable("DELETE FROM items"), undoable("UPDATE items SET n = 5"), backfill=SMALL)
+    async with open_context(plan) as ctx:
+        await fill_prepared(ctx, plan)
+        assert [each.status for each in (await ctx.store.read()).fills] == ["done", "done"]
+    assert await db.fetchval("SELECT count(*) FROM items") == 0
+
+
 async def test_a_key_that_is_dropped_between_two_fills_stays_until_both_are_done(
     pg_dsn: str, db: asyncpg.Connection
 ) -> None:

@@ -71,17 +71,24 @@ FORMS: dict[str, tuple[str, Any]] = {
         "CREATE TABLE d (id int PRIMARY KEY, at timestamptz); INSERT INTO d SELECT 1, now()",
         "CREATE DOMAIN moment AS timestamptz DEFAULT now(); ALTER TABLE d ALTER at TYPE moment",
     ),
-    "a renamed column with views and functions": (
+    "a renamed column with views, functions and triggers": (
         """
         CREATE DOMAIN key AS text CHECK (value <> ''); CREATE TABLE sites (id int PRIMARY KEY, owner key, town text);
         INSERT INTO sites SELECT i, 'o' || i, 't' FROM generate_series(1, 30) i;
         CREATE VIEW owners AS SELECT owner, town FROM sites;
+        CREATE FUNCTION unchanged() RETURNS trigger LANGUAGE plpgsql AS
+          'BEGIN IF to_jsonb(new) -> tg_argv[0] <> to_jsonb(old) -> tg_argv[0] THEN RAISE EXCEPTION ''changed''; END IF;
+           RETURN new; END';
+        CREATE TRIGGER kept BEFORE UPDATE ON sites FOR EACH ROW EXECUTE FUNCTION unchanged('owner');
         CREATE FUNCTION owned() RETURNS trigger LANGUAGE plpgsql AS
           'BEGIN IF new.owner IS NULL THEN RAISE EXCEPTION ''no owner''; END IF; RETURN new; END';
         CREATE TRIGGER owned BEFORE INSERT ON sites FOR EACH ROW EXECUTE FUNCTION owned();
         """,
         """
-        ALTER TABLE sites RENAME owner TO company; ALTER TABLE sites RENAME town TO city;
+        ALTER TABLE sites RENAME owner TO company; ALTER TABLE sites RENAME town TO city; DROP TRIGGER kept ON sites;
+        CREATE TRIGGER kept BEFORE UPDATE ON sites FOR EACH ROW EXECUTE FUNCTION unchanged('company');
+        CREATE TRIGGER named BEFORE UPDATE OF city ON sites FOR EACH ROW WHEN (new.city <> old.city)
+          EXECUTE FUNCTION unchanged('id');
         CREATE OR REPLACE FUNCTION owned() RETURNS trigger LANGUAGE plpgsql AS
           'BEGIN IF new.company IS NULL THEN RAISE EXCEPTION ''no company''; END IF; RETURN new; END';
         DROP VIEW owners; CREATE VIEW owners AS SELECT id, company, city FROM sites; COMMENT ON VIEW owners IS 'shown';

@@ -7,7 +7,7 @@ from dataclasses import replace
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.base import Operation, OperationStep, RenameOperation, StepMode
 from zdd_tui.model.operations.indexes import copied_index
-from zdd_tui.model.operations.renames import REPLACED_FUNCTIONS
+from zdd_tui.model.operations.renames import REPLACED_FUNCTIONS, REPLACED_TRIGGERS
 from zdd_tui.model.operations.type_swap import recreate_views
 from zdd_tui.model.operations.types import TypeOperation
 from zdd_tui.model.operations.views import VIEW, created_view, shows_all_columns
@@ -23,7 +23,7 @@ def combine_renames(operations: Sequence[Operation]) -> tuple[Operation, ...]:
     Of a renamed column: a fill may use the new name, which exists from expand on, and so may a function. An index is
     built on the original column, which has the old name until contract: phase backfill copies it to the new name as it
     does with every other index. Constraints and comments wait for contract, where the original has the new name. A view
-    reads the second column, and is created again in contract.
+    reads the second column, and is created again in contract; a trigger that names the column comes there.
 
     Of a renamed table: the view is made after everything that the migration adds to the table, and contract renames
     all tables at the place of the first rename, so that what comes after it finds every table under its new name.
@@ -35,23 +35,33 @@ def combine_renames(operations: Sequence[Operation]) -> tuple[Operation, ...]:
     found = list(operations)
     renames = [(number, each) for number, each in enumerate(operations) if isinstance(each, RenameOperation)]
     columns = [number for number, each in renames if each.columns]
-    is_shown = False
     for number, rename in renames:
         for position, other in enumerate(found):
             is_later = position > number
-            if position == number:
+            if position == number or (is_later and _is_made_in_contract(rename, other, renames)):
                 continue
             if rename.is_table_rename:
                 _check_beside_table_rename(rename, other, is_later=is_later)
-            elif is_later and _is_view_of(rename, other):
-                is_shown = True
             elif _is_about(rename, other, is_later=is_later):
                 found[position] = _adapt(rename, other, is_later=is_later)
+    late = [(number, n) for number, each in renames for n in range(number + 1, len(found)) if each.columns]
+    late = [(number, n) for number, n in late if _is_made_in_contract(operations[number], operations[n], renames)]
+    triggers = {n: number for number, n in late if not created_view(found[n])}
     for number in columns:
-        found[number] = _without_replaced(found[number], found[number + 1 :])
-    if is_shown:
+        own = [found[n] for n, of in triggers.items() if of == number]
+        found[number] = _without_replaced(found[number], found[number + 1 :], own)
+    if len(late) > len(triggers):
         _create_views_again(found, columns)
+    for n, number in triggers.items():
+        found[number], found[n] = _swap_trigger(found[number], found[n])
     return _place_table_renames(found)
+
+
+def _is_made_in_contract(rename: Operation, other: Operation, renames: Sequence[tuple[int, RenameOperation]]) -> bool:
+    """Whether it creates a view or a trigger of a renamed column, in the transaction that swaps the names."""
+    if not isinstance(rename, RenameOperation):
+        return False
+    return _is_view_of(rename, other) or _is_trigger_of(rename, other, renames)
 
 
 def _refuse_dropped_tables(operations: Sequence[Operation]) -> None:
@@ -73,12 +83,41 @@ def _is_view_of(rename: RenameOperation, other: Operation) -> bool:
     return _mentions_table(other, rename) and _mentions(other, rename.columns[1:])
 
 
-def _without_replaced(rename: Operation, later: Sequence[Operation]) -> Operation:
-    """The rename of a column, which functions of triggers do not forbid that the migration replaces after it."""
+def _is_trigger_of(rename: RenameOperation, other: Operation, renames: Sequence[tuple[int, RenameOperation]]) -> bool:
+    """Whether it creates a trigger of the table, in one step, that names one renamed column by its new name."""
+    table, key = rename.on, other.creates
+    if table is None or key is None or key.space != "trigger" or key.schema != f"{table.schema}.{table.name}":
+        return False
+    named = [each for _, each in renames if each.columns and each.on == table and _mentions(other, each.columns[1:])]
+    return named == [rename] and [step.phase for step in other.steps] == [Phase.EXPAND]
+
+
+def _swap_trigger(rename: Operation, trigger: Operation) -> tuple[Operation, Operation]:
+    """The trigger takes its place, and that of the one that it replaces, in the transaction that swaps the names.
+
+    Until then the old one finds the old name, and no trigger refuses that rows get a value under the new one.
+    """
+    (step,) = trigger.steps
+
+    def swap(own: OperationStep) -> OperationStep:
+        before = replace(step.before, phase=Phase.CONTRACT, before=own) if step.before is not None else own
+        label, keeps = f"{own.label}, and {step.label}", (*own.keeps, *step.keeps)
+        return replace(step, phase=Phase.CONTRACT, label=label, before=before, keeps=keeps, are_locks_known=True)
+
+    steps = tuple(swap(each) if each.phase is Phase.CONTRACT else each for each in rename.steps)
+    return replace(rename, steps=steps), replace(trigger, steps=())
+
+
+def _without_replaced(rename: Operation, later: Sequence[Operation], triggers: Sequence[Operation]) -> Operation:
+    """The rename of a column, which triggers and their functions do not forbid that the migration replaces after it."""
     created = [each.creates.name for each in later if each.creates is not None and each.creates.space == "routine"]
     names = ", ".join(quote_literal(name) for name in sorted({name.partition("(")[0] for name in created}))
+    own = ", ".join(quote_literal(each.creates.name) for each in triggers if each.creates is not None)
     add, *others = rename.steps
-    statements = (each.replace(REPLACED_FUNCTIONS, f"ARRAY[{names}]::text[]") for each in add.statements)
+    statements = (
+        each.replace(REPLACED_FUNCTIONS, f"ARRAY[{names}]::text[]").replace(REPLACED_TRIGGERS, f"ARRAY[{own}]::name[]")
+        for each in add.statements
+    )
     return replace(rename, steps=(replace(add, statements=tuple(statements)), *others))
 
 

@@ -42,8 +42,8 @@ FIRST_TRIGGER = "!"
 """Triggers of one event fire in the order of their names: ours first, so that the others read both columns alike."""
 
 
-REPLACED_FUNCTIONS = "'{}'::text[]"
-"""In the statement that adds the column: the functions that the migration itself replaces after it."""
+REPLACED_TRIGGERS, REPLACED_FUNCTIONS = "'{}'::name[]", "'{}'::text[]"
+"""In the statement that adds the column: what the migration itself replaces after it."""
 
 
 def read_rename_column(statement: Any, text: str, scope: Scope) -> Operation:
@@ -219,7 +219,7 @@ def _add_column(table: str, old: str, new: str, function: str, trigger: str) -> 
   WHERE tgrelid = zdd_table AND NOT tgisinternal AND (
     zdd_column.attnum = ANY (tgattr::int2[]) OR encode(tgargs, 'escape') ~ {word}
     OR tgtype & 2 = 2 AND prosrc ~* {in_code})
-    AND tgenabled <> 'D' AND NOT proname = ANY ({REPLACED_FUNCTIONS});
+    AND tgenabled <> 'D' AND NOT tgname = ANY ({REPLACED_TRIGGERS}) AND NOT proname = ANY ({REPLACED_FUNCTIONS});
   IF zdd_text IS NOT NULL THEN
     RAISE EXCEPTION 'column % is named by trigger %, which knows only one of the two names', {column}, zdd_text;
   END IF;

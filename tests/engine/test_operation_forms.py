@@ -641,12 +641,17 @@ async def test_what_would_stop_in_the_middle_is_refused_before_the_start(
             await CheckRows().run(ctx, handle(0))
 
 
-async def test_a_trigger_that_has_been_archived_does_not_keep_its_function(pg_dsn: str, db: asyncpg.Connection) -> None:
+async def test_a_trigger_that_has_been_archived_does_not_keep_its_function_nor_does_one_of_the_new_function(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
     await db.execute(SCHEMA)
     plan = plan_of(
         pg_dsn,
         "DROP TRIGGER notes_touch ON notes; CREATE FUNCTION other() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN END';"
-        "CREATE TRIGGER notes_touch BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION other(); DROP FUNCTION touch",
+        "CREATE TRIGGER notes_touch BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION other();"
+        "DROP FUNCTION touch();"
+        "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';"
+        "CREATE TRIGGER again BEFORE UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION touch()",
     )
     async with open_context(plan) as ctx:
         await run_phases(ctx, plan, [Phase.EXPAND])

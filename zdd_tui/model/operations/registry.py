@@ -107,7 +107,7 @@ def _read_sections(sections: tuple[OperationSection, ...], *, has_rollout: bool)
     if scope.tables_before:
         renamed = Scope(tables_before=dict(scope.tables_before), has_new_names=True)
         operations = join_readings(operations, _read_all(sections, renamed, has_rollout=has_rollout))
-    return make_room(operations)
+    return make_room(_keep_keys(operations))
 
 
 def _read_all(sections: tuple[OperationSection, ...], scope: Scope, *, has_rollout: bool) -> tuple[Operation, ...]:
@@ -135,7 +135,7 @@ def _read_all(sections: tuple[OperationSection, ...], scope: Scope, *, has_rollo
         )
     except PlanError as error:
         raise PlanError(f"operations: {error.title}", error.hint) from None
-    return _keep_keys(_after_fills(repeat_fills(list(combined))))
+    return _after_fills(repeat_fills(list(combined)))
 
 
 def _uses_down(operation: Operation) -> bool:

@@ -106,6 +106,11 @@ FORMS: dict[str, tuple[str, Any]] = {
         "CREATE UNIQUE INDEX tn ON teams (name); CREATE TABLE c (t text CONSTRAINT by_name REFERENCES teams (name))",
         "ALTER TABLE c DROP CONSTRAINT by_name; DROP INDEX tn",
     ),
+    "a table with its trigger and the function of that": (
+        "CREATE TABLE td (id int); CREATE FUNCTION of_td() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';"
+        "CREATE TRIGGER tt BEFORE INSERT ON td FOR EACH ROW EXECUTE FUNCTION of_td()",
+        "DROP TRIGGER tt ON td; DROP FUNCTION of_td(); DROP TABLE td",
+    ),
     "tables that refer to each other": (
         "CREATE TABLE ta (id int PRIMARY KEY); CREATE TABLE tb (id int PRIMARY KEY REFERENCES ta)",
         "DROP TABLE IF EXISTS ta CASCADE; DROP TABLE IF EXISTS tb CASCADE; DROP TABLE IF EXISTS tc CASCADE",

@@ -50,10 +50,15 @@ def plan_of(dsn: str, *operations: Any, **sections: Any) -> OperationsPlan:
     )
 
 
-def handle(number: int) -> StepHandle:
+def handle(number: int, name: str = "") -> StepHandle:
+    """
+    Args:
+        name: of the step in the strategy, under which a fill is stored; default: one of its own.
+    """
+
     async def ignore(*_: Any) -> None: ...
 
-    stored = StepRecord(f"step-{number}", StepStatus.STARTED, detail={})  # a fill is stored under the step's name
+    stored = StepRecord(name or f"step-{number}", StepStatus.STARTED, detail={})
     return StepHandle(stored, value=number, write_note=ignore, write_detail=ignore, write_done=ignore)
 
 

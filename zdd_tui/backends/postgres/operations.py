@@ -253,15 +253,20 @@ async def find_dependents(
 
 
 async def _find_addresses(conn: Connection, operations: Iterable[Operation]) -> list[tuple[int, int, int]]:
-    addresses = [each for operation in operations for address in operation.drops for each in _with_archived(address)]
-    return [found for address in addresses if (found := await _find_address(conn, address)) is not None]
+    found = []
+    for address in (each for operation in operations for each in operation.drops):
+        for name in _names_of(address):
+            if (one := await _find_address(conn, name)) is not None:
+                found.append(one)
+                break
+    return found
 
 
-def _with_archived(address: ObjectAddress) -> tuple[ObjectAddress, ...]:
-    """An object by its name, and by the one that it has once it is archived."""
+def _names_of(address: ObjectAddress) -> tuple[ObjectAddress, ...]:
+    """An object by the name that it has once it is archived, when another one may have its own; and by its own."""
     *schema, name = address.names
-    is_archived = address.kind in ("view", "materialized view", "function") and not address.query
-    return (address, replace(address, names=(*schema, old_object_name(name)))) if is_archived else (address,)
+    is_archived = address.kind in ("view", "materialized view", "function", "trigger") and not address.query
+    return (replace(address, names=(*schema, old_object_name(name))), address) if is_archived else (address,)
 
 
 async def _read_problems(conn: Connection, query: str) -> list[asyncpg.Record]:

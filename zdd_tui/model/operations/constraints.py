@@ -71,7 +71,7 @@ def add_table_constraint(
         scope.constraint_names.add((key, constraint.conname))
     phase = _constraint_phase(scope, key, constraint, kind, options)
     if phase is Phase.CONTRACT:
-        scope.deferred.add(constraint.conname or "")
+        scope.deferred.add((key, constraint.conname or ""))
         if kind in ("CONSTR_UNIQUE", "CONSTR_PRIMARY"):
             scope.deferred_keys.add((key, () if kind == "CONSTR_PRIMARY" else tuple(string_values(constraint.keys))))
             if kind == "CONSTR_PRIMARY":
@@ -408,12 +408,13 @@ def read_drop_constraint(alter: Any, command: Any, text: str, options: Operation
     """
     table, given = relation_sql(alter.relation), command.alter_table_cmd
     name, is_optional = given.name, given.missing_ok
-    options.scope.dropped_constraints.add((options.scope.relation_key(alter.relation), name))
+    key = options.scope.relation_key(alter.relation)
+    options.scope.dropped_constraints.add((key, name))
     only = "" if alter.relation.inh else "ONLY "
     drop = f"ALTER TABLE {only}{table} DROP CONSTRAINT {'IF EXISTS ' if is_optional else ''}{name_sql(name)}"
     definition = restore_constraints_query(table, f"c.conname = {quote_literal(name)}", only)
     label = f"drop constraint {name_sql(name)} of {table}"
-    phase = options.last_phase if name in options.scope.deferred else Phase.EXPAND
+    phase = options.last_phase if options.scope.is_deferred(name, key) else Phase.EXPAND
     step = OperationStep(phase, label, (drop,), undo_query=definition, may_break=True)
     address = ObjectAddress("table constraint", (*relation_names(alter.relation), name))
     what = f"constraint {name_sql(name)} of {table}"
@@ -478,7 +479,8 @@ FROM pg_constraint c JOIN pg_index x ON x.indexrelid = c.conindid
 def read_validate(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     """A constraint that new rows satisfy already. Validated it stays: its rows have been read."""
     name, table = command.alter_table_cmd.name, relation_sql(alter.relation)
-    phase = options.last_phase if name in options.scope.deferred else Phase.EXPAND
+    is_late = options.scope.is_deferred(name, options.scope.relation_key(alter.relation))
+    phase = options.last_phase if is_late else Phase.EXPAND
     label = f"validate {name_sql(name)} of {table}, which stays so after a rollback"
     return (Operation(text, label, (OperationStep(phase, label, (text,)),)),)
 
@@ -502,7 +504,8 @@ def read_alter_constraint(alter: Any, command: Any, text: str, options: Operatio
         " || CASE WHEN condeferred THEN ' INITIALLY DEFERRED' ELSE ' INITIALLY IMMEDIATE' END FROM pg_constraint"
         f" WHERE conrelid = to_regclass({quote_literal(table)}) AND conname = {quote_literal(given.conname)}"
     )
-    phase = options.last_phase if given.conname in options.scope.deferred else Phase.EXPAND
+    is_late = options.scope.is_deferred(given.conname, options.scope.relation_key(alter.relation))
+    phase = options.last_phase if is_late else Phase.EXPAND
     label = shorten(text)
     return (Operation(text, label, (OperationStep(phase, label, (text,), undo_query=before),)),)
 

@@ -70,6 +70,14 @@ def _read_table_as(statement: Any, text: str, options: OperationOptions) -> tupl
     return create_object(kind.upper(), relation_sql(relation), text, exists=exists)
 
 
+def created_view(operation: Operation) -> str:
+    """The name of a plain view that is created, as SQL; empty for anything else."""
+    if VIEW.match(operation.summary) is None:
+        return ""
+    statement = parse_sql(operation.text).stmts[0].stmt
+    return relation_sql(statement.view_stmt.view) if statement.HasField("view_stmt") else ""
+
+
 def reads_unnamed_columns(operation: Operation) -> bool:
     """Whether its query reads columns without their names: by ``*``, a whole row, or a natural join."""
     nodes = [(node_class(node), node) for node in walk(parse_sql(operation.text))]

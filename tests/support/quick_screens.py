@@ -16,8 +16,10 @@ import textual.pilot
 from textual.css.model import RuleSet
 from textual.css.stylesheet import Stylesheet
 
-SOON = 0.02
-"""Seconds within which a timer counts as work to do, as long as Textual's pilot waits."""
+SOON = 0.05
+"""Seconds within which a timer counts as work to do: somewhat longer than Textual's pilot waits."""
+SETTLED = 3
+"""How often the loop must be found idle, a moment apart: a thread or a file may still hand it work."""
 LONGEST_WAIT = 10.0
 """Seconds. Textual's second is too short for a key and its effect on a machine that does much else."""
 
@@ -25,15 +27,18 @@ LONGEST_WAIT = 10.0
 async def wait_for_idle(_min_sleep: float = 0.0, _max_sleep: float = 0.0) -> None:
     """Waits until no callback of the loop is ready, and no timer is due soon. The arguments are Textual's."""
     loop: Any = asyncio.get_running_loop()
-    end = loop.time() + LONGEST_WAIT
-    while (now := loop.time()) < end:
+    end, idle = loop.time() + LONGEST_WAIT, 0
+    while (now := loop.time()) < end and idle < SETTLED:
         await asyncio.sleep(0)
-        if loop._ready:
-            continue
         due = min((timer.when() for timer in loop._scheduled if not timer.cancelled()), default=end)
-        if due > now + SOON:
-            return
-        await asyncio.sleep(max(0.0, due - now))
+        if loop._ready:
+            idle = 0
+        elif due <= now + SOON:
+            idle = 0
+            await asyncio.sleep(max(0.0, due - now))
+        else:
+            idle += 1
+            await asyncio.sleep(0.001)
 
 
 def share_rules(parse: Callable[..., list[RuleSet]]) -> Callable[..., list[RuleSet]]:

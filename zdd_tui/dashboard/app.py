@@ -401,7 +401,7 @@ class ZddApp(App[int]):
 
     def on_key(self, event: events.Key) -> None:
         """Runs after every widget and before the bindings: a filter that just opened may need the key."""
-        if isinstance(self.screen, ReleaseScreen | FleetScreen):
+        if self.screen_stack and isinstance(self.screen, ReleaseScreen | FleetScreen):  # it may have ended meanwhile
             self.screen.forward_to_filter(event)
 
     def on_action_requested(self, message: ActionRequested) -> None:

@@ -57,3 +57,11 @@ async def test_keys_typed_ahead_close_one_dialog_and_confirm_once(under: str, ke
             "what is sent is followed from home"
         )
         assert len(source.sent_commands) == (keys[0] == "enter"), "the first key is about the dialog that was on screen"
+
+
+async def test_a_key_that_is_handled_after_the_last_screen_is_gone_does_no_harm() -> None:
+    app = ZddApp(FixedSource(dashboard_situations()["open"]), clock=FixedClock())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+    assert not app.screen_stack
+    app.on_key(events.Key("a", "a"))

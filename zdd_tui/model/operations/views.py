@@ -4,6 +4,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
@@ -44,6 +45,23 @@ def _read_view(statement: Any, text: str, options: OperationOptions) -> tuple[Op
     )
     step = OperationStep(Phase.EXPAND, f"create or replace view {name}", (text,), undo_query=before)
     return (Operation(text, step.label, (step,)),)
+
+
+def is_of_view(node: Any) -> bool:
+    """Whether a statement is one of those that replace a view: with ``phase: contract`` the old one stays until then.
+
+    Args:
+        node: a Node of the parse tree.
+    """
+    if node.HasField("drop_stmt"):
+        return enum_name(node.drop_stmt, "remove_type") == "OBJECT_VIEW"
+    return node.WhichOneof("node") in ("view_stmt", "comment_stmt", "grant_stmt", "transaction_stmt")
+
+
+def run_in_contract(operation: Operation) -> Operation:
+    """The operation, where what would run in expand waits for the end of the older version."""
+    steps = (replace(each, phase=Phase.CONTRACT) if each.phase is Phase.EXPAND else each for each in operation.steps)
+    return replace(operation, steps=tuple(steps))
 
 
 def _read_table_as(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:

@@ -449,6 +449,15 @@ async def test_every_form_is_done_as_the_plain_migration_does_it_and_undone(
         ("INSERT INTO teams VALUES (1, 'x')", "cannot know which rows a rollback has to take back of teams"),
         ("CREATE TABLE ta AS SELECT * FROM notes", "copies rows of notes once"),
         ("CREATE TABLE ta (i int); INSERT INTO ta SELECT id FROM notes", "copies rows of notes once"),
+        (
+            "CREATE VIEW v AS SELECT * FROM notes; CREATE VIEW w AS SELECT id FROM v; CREATE TABLE ta AS TABLE w",
+            "copies rows of notes once",
+        ),
+        (
+            "CREATE MATERIALIZED VIEW v AS SELECT id FROM notes; CREATE TABLE ta (i int); INSERT INTO ta TABLE v",
+            "copies rows of notes once",
+        ),
+        ("CREATE VIEW v AS SELECT id FROM notes; SELECT id INTO ta FROM v", "copies rows of notes once"),
         ("CREATE TEMP TABLE x (a int)", "ends with its session"),
         ("COPY teams FROM stdin", "the rows of COPY are no SQL"),
         ("TRUNCATE teams", "nothing brings the rows back"),
@@ -560,6 +569,16 @@ async def test_what_would_stop_a_later_phase_is_found_before_the_start(
             await CheckRows().run(ctx, handle(0))
     with pytest.raises(PlanError, match=reason):
         await check_operation_rows(db, plan)
+
+
+def test_rows_that_a_view_of_the_migration_reads_are_filled_before_they_are_copied() -> None:
+    fill = {"sql": "UPDATE notes SET n = 2 WHERE n IS NULL", "undo": []}
+    view = "CREATE VIEW v AS SELECT n FROM notes; CREATE VIEW w AS SELECT n FROM v"
+    copy = {"sql": "INSERT INTO unused SELECT n FROM w", "undo": []}
+    *_, last = plan_operations(plan_of("postgresql://x", fill, view, copy))
+    assert [step.phase for step in last.steps] == [Phase.BACKFILL]
+    *_, last = plan_operations(plan_of("postgresql://x", fill, view, copy | {"sql": "INSERT INTO unused SELECT 1"}))
+    assert [step.phase for step in last.steps] == [Phase.EXPAND]
 
 
 async def test_a_composite_key_with_a_null_refers_to_nothing(pg_dsn: str, db: asyncpg.Connection) -> None:

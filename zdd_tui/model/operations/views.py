@@ -11,7 +11,7 @@ from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, relation_sql, shorten
 from zdd_tui.model.operations.objects import create_object, refuse_temporary, relation_address
 from zdd_tui.model.operations.rights import recreated_rights_query
-from zdd_tui.model.operations.scope import Scope, read_tables
+from zdd_tui.model.operations.scope import Scope
 from zdd_tui.model.operations.statements import UndoRequired
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import enum_name, quote_literal
@@ -30,6 +30,7 @@ def _read_view(statement: Any, text: str, options: OperationOptions) -> tuple[Op
     name, key = relation_sql(statement.view), options.scope.relation_key(statement.view)
     if statement.view.relpersistence == "t":
         raise refuse_temporary(text)
+    options.scope.create_view(key, statement.query)
     if not statement.replace:
         options.scope.create(key)
         return create_object("VIEW", name, text)
@@ -83,14 +84,16 @@ def _read_table_as(statement: Any, text: str, options: OperationOptions) -> tupl
     key = options.scope.relation_key(relation)
     options.scope.create(key, is_optional=is_optional)
     options.scope.filled.add(key)
+    if is_view:
+        options.scope.create_view(key, statement.query)
     kind = "materialized view" if is_view else "table"
     exists = relation_address(kind, relation) if is_optional else None
     return create_object(kind.upper(), relation_sql(relation), text, exists=exists)
 
 
 def used_tables(query: Any, scope: Scope) -> tuple[str, ...]:
-    """What a query reads and running code uses, as SQL."""
-    old = (each for each in read_tables(query) if not scope.is_new(scope.relation_key(each)))
+    """What a query reads, also by views of the migration, and running code uses; as SQL."""
+    old = (each for each in scope.read_tables(query) if not scope.is_new(scope.relation_key(each)))
     return tuple(dict.fromkeys(relation_sql(each) for each in old))
 
 

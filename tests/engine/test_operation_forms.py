@@ -729,6 +729,34 @@ async def test_what_would_stop_in_the_middle_is_refused_before_the_start(
             await CheckRows().run(ctx, handle(0))
 
 
+async def test_what_cascade_would_drop_is_named_once_for_the_object_that_it_depends_on(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute("CREATE TABLE a (id int)")
+    for name in ("f", "g", "h", "unused"):
+        await db.execute(
+            f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';"
+            f"CREATE TRIGGER a_{name} BEFORE INSERT ON a FOR EACH ROW EXECUTE FUNCTION {name}()"
+        )
+    await db.execute("DROP TRIGGER a_unused ON a")
+    drop = "DROP FUNCTION f, g CASCADE; DROP FUNCTION unused"
+    with pytest.raises(PlanError) as refused:
+        await check_operation_rows(db, plan_of(pg_dsn, drop))
+    assert str(refused.value).splitlines() == [
+        "operations: drop function f: trigger a_f on table a would be dropped with it",
+        "  Fix: drop each of them by name, before it",
+        "operations: drop function g: trigger a_g on table a would be dropped with it",
+        "  Fix: drop each of them by name, before it",
+    ]
+    named = plan_of(pg_dsn, f"DROP TRIGGER a_f ON a; DROP TRIGGER a_g ON a; {drop}")
+    await check_operation_rows(db, named)
+    assert await check_operation_locks(named, lock_measurement())
+    async with open_context(named) as ctx:
+        await CheckRows().run(ctx, handle(0))
+        await run_phases(ctx, named, list(Phase))
+    assert [row[0] for row in await db.fetch("SELECT tgname FROM pg_trigger WHERE tgrelid = 'a'::regclass")] == ["a_h"]
+
+
 async def test_a_view_that_has_been_archived_does_not_keep_a_dropped_column(
     pg_dsn: str, db: asyncpg.Connection
 ) -> None:

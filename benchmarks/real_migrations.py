@@ -6,6 +6,9 @@ that the next file finds what it expects. The files are not part of this reposit
 
     git clone https://github.com/OWNER/NAME
     python -m benchmarks.real_migrations NAME/migrations --files '*/up.sql'
+
+``--rows 20`` gives tables generated rows before each file, and compares the rows afterwards, too. A file that fails
+plainly on them runs on empty tables. ``--roll-back`` rolls each release back from contract first, and compares.
 """
 
 import argparse
@@ -16,8 +19,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -25,6 +29,7 @@ import asyncpg
 import yaml
 
 from zdd_tui.backends.files import MAX_SQL_BYTES, read_text
+from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.store.client import Store
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.runner import ReleaseHolder
@@ -35,11 +40,13 @@ from zdd_tui.model.operations.removed_use import accept_every_use
 from zdd_tui.model.operations.statements import UndoRequired
 from zdd_tui.model.plan.file import LoadedPlan, load_plan
 from zdd_tui.model.plan.operations import OperationsPlan
-from zdd_tui.model.sql import SqlSyntaxError, parse_sql, split_statements
+from zdd_tui.model.sql import SqlSyntaxError, name_sql, parse_sql, split_statements
 from zdd_tui.rehearsal.fake_cluster import fake_cluster
-from zdd_tui.rehearsal.operations import compare_definitions, sort_columns
+from zdd_tui.rehearsal.operations import compare_definitions, find_added_enum_values, sort_columns
 from zdd_tui.rehearsal.pg_dump import dump_definitions
+from zdd_tui.rehearsal.populate import make_generators, populate, set_sequences
 from zdd_tui.rehearsal.step_metrics import StepMetrics, StepMetricsCollector
+from zdd_tui.rehearsal.table_stats import TableStats, read_structure
 from zdd_tui.rehearsal.walk import Measurement, ReleaseWalk, open_release
 from zdd_tui.testbed.servers import PostgresServer
 
@@ -62,6 +69,7 @@ class FileResult:
         executed: of its statements, those that zdd can execute.
         by_hand: of those executed, the ones whose undo a person has to write; here it is written as "nothing".
         lock_ms: the longest lock that stops writers; 0 for none.
+        rows: in all tables before the file.
     """
 
     name: str
@@ -70,15 +78,37 @@ class FileResult:
     executed: int = 0
     by_hand: int = 0
     lock_ms: float = 0.0
+    rows: int = 0
     seconds: float = 0.0
     reasons: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+_TABLES = """
+SELECT c.oid::int8 AS oid, n.nspname::text AS schema, c.relname::text AS name
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND n.nspname !~ '^(pg_|zdd|information_schema$)'
+ORDER BY c.oid
+"""
+
+_CHECKS = """
+SELECT conrelid::regclass::text AS table, conname::text AS name, pg_get_constraintdef(oid) AS definition
+FROM pg_constraint WHERE contype = 'c' AND conrelid <> 0
+"""
+
+NULL_SHARE = 0.2
+"""Of generated values in columns that may be NULL."""
+
+
+@dataclass(slots=True)
 class Databases:
-    """Two databases with the same definitions before each file."""
+    """Databases with the same definitions and rows before each file.
+
+    Attributes:
+        generated: OIDs of the tables whose rows are generated; a copied database has the same.
+    """
 
     server: PostgresServer
+    generated: set[int] = field(default_factory=set)
 
     @property
     def zdd(self) -> str:
@@ -88,27 +118,98 @@ class Databases:
     def plain(self) -> str:
         return self.server.dsn_for("plainly")
 
+    @property
+    def again(self) -> str:
+        """Where the plain statements run a second time."""
+        return self.server.dsn_for("plainly_again")
+
     async def create(self, prepare: str) -> None:
         await self._admin("CREATE DATABASE plainly")
         for statement in split_statements(prepare):
             await run_plainly(self.plain, [statement])
         await self.copy()
 
-    async def copy(self) -> None:
-        """Makes the database of zdd anew from the plain one."""
-        await self._admin("DROP DATABASE IF EXISTS by_zdd WITH (FORCE)", "CREATE DATABASE by_zdd TEMPLATE plainly")
+    async def copy(self, source: str = "plainly") -> None:
+        """Makes the database of zdd anew from the plain one, or from another one."""
+        await self._admin("DROP DATABASE IF EXISTS by_zdd WITH (FORCE)", f"CREATE DATABASE by_zdd TEMPLATE {source}")
         async with await Store.open(self.zdd) as store:
             await store.migrate()
+
+    async def save(self) -> None:
+        """Keeps the plain database as it is before a file, for what needs it later."""
+        await self._admin(
+            "DROP DATABASE IF EXISTS plainly_again WITH (FORCE)", "CREATE DATABASE plainly_again TEMPLATE plainly"
+        )
+
+    async def copy_saved(self) -> None:
+        """Makes the database of zdd anew as it was before the file."""
+        await self.copy("plainly_again")
+
+    async def restore(self) -> None:
+        """The plain database as it was saved, but without generated rows, in all databases."""
+        await self._admin("DROP DATABASE plainly WITH (FORCE)", "CREATE DATABASE plainly TEMPLATE plainly_again")
+        conn = await asyncpg.connect(self.plain)
+        try:
+            await conn.execute("SET session_replication_role = replica")
+            for row in await conn.fetch(_TABLES):
+                if row["oid"] in self.generated:
+                    await conn.execute(f"DELETE FROM {name_sql(row['schema'], row['name'])}")
+        finally:
+            await conn.close()
+        self.generated.clear()
+        await self.save()
+        await self.copy()
+
+    async def fill(self, rows: int) -> int:
+        """Gives empty tables generated rows, where that succeeds; returns how many rows all tables have."""
+        conn = await asyncpg.connect(self.plain)
+        try:
+            tables = await conn.fetch(_TABLES)
+            counts = {row["oid"]: await _count(conn, name_sql(row["schema"], row["name"])) for row in tables}
+            checks = await conn.fetch(_CHECKS)
+            shapes = {(row["schema"], row["name"]): await _read_shape(conn, row) for row in tables}
+            makers = make_generators(shapes, dict.fromkeys(shapes, rows))
+            empty = {(row["schema"], row["name"]): row["oid"] for row in tables if not counts[row["oid"]]}
+            await populate(conn, {name: makers[name] for name in empty})
+            await conn.execute("SET session_replication_role = replica")
+            kept = {(row["table"], row["name"]) for row in await conn.fetch(_CHECKS)}
+            for table, name, definition in checks:
+                if (table, name) not in kept:  # populate leaves out what its rows violate
+                    await conn.execute(f"DELETE FROM {table}")
+                    await conn.execute(f"ALTER TABLE {table} ADD CONSTRAINT {name_sql(name)} {definition}")
+            while any([await _drop_orphans(conn, shapes[name]) for name in empty]):
+                pass
+            await conn.execute("SET session_replication_role = origin")
+            for name, oid in empty.items():
+                if await _count(conn, shapes[name].sql):
+                    await set_sequences(conn, shapes[name])
+                    self.generated.add(oid)
+            return sum([await _count(conn, shape.sql) for shape in shapes.values()])
+        finally:
+            await conn.close()
 
     async def compare(self) -> tuple[tuple[str, ...], bool]:
         """The lines that differ, and whether columns are in another order: one that was changed is the last.
 
         Such an order is no difference, but a later file may show it: a view over ``*`` lists the columns.
         """
-        programs = self.server.programs_folder
-        dumps = [await dump_definitions(each, programs) for each in (self.plain, self.zdd)]
-        expected, found = ([_FOLDED_NOW.sub("now", line) for line in each] for each in dumps)
+        expected, found = [await self.definitions(each) for each in (self.plain, self.zdd)]
         return compare_definitions(sort_columns(expected), sort_columns(found)), expected != found
+
+    async def compare_rows(self, statements: Sequence[str]) -> tuple[str, ...]:
+        """The columns whose values differ from those that the plain statements make each time they run."""
+        expected, found = await read_values(self.plain), await read_values(self.zdd)
+        if expected == found:
+            return ()
+        await run_plainly(self.again, statements)
+        again = await read_values(self.again)
+        return tuple(
+            f"rows differ: {name}" for name in expected if expected[name] == again.get(name) != found.get(name)
+        )
+
+    async def definitions(self, dsn: str) -> list[str]:
+        lines = await dump_definitions(dsn, self.server.programs_folder)
+        return [_FOLDED_NOW.sub("now", line) for line in lines]
 
     async def _admin(self, *statements: str) -> None:
         conn = await asyncpg.connect(self.server.dsn)
@@ -117,6 +218,48 @@ class Databases:
                 await conn.execute(statement)
         finally:
             await conn.close()
+
+
+async def _count(conn: Connection, table: str) -> int:
+    return int(await conn.fetchval(f"SELECT count(*) FROM {table}"))
+
+
+async def _read_shape(conn: Connection, row: asyncpg.Record) -> TableStats:
+    shape = await read_structure(conn, row["schema"], row["name"])
+    return replace(shape, columns=tuple(replace(each, null_fraction=NULL_SHARE) for each in shape.columns))
+
+
+async def _drop_orphans(conn: Connection, child: TableStats) -> bool:
+    """Deletes the rows of a table that refer to none; returns whether there were any."""
+    deleted = 0
+    for key in child.foreign_keys:
+        pairs = zip(key.columns, key.referenced_columns, strict=True)
+        same = " AND ".join(f"p.{name_sql(there)} = c.{name_sql(here)}" for here, there in pairs)
+        present = " AND ".join(f"c.{name_sql(here)} IS NOT NULL" for here in key.columns)
+        tag = await conn.execute(
+            f"DELETE FROM {child.sql} c WHERE {present} AND NOT EXISTS"
+            f" (SELECT FROM {name_sql(key.schema, key.table)} p WHERE {same})"
+        )
+        deleted += int(tag.rpartition(" ")[2])
+    return deleted > 0
+
+
+async def read_values(dsn: str) -> dict[str, tuple[int, str]]:
+    """Of each column of each table: how many values, and a sum over them."""
+    conn = await asyncpg.connect(dsn)
+    try:
+        found: dict[str, tuple[int, str]] = {}
+        for row in await conn.fetch(_TABLES):
+            table = name_sql(row["schema"], row["name"])
+            columns = [each.name for each in (await read_structure(conn, row["schema"], row["name"])).columns]
+            if not columns:
+                continue
+            sums = ", ".join(f"sum(hashtextextended({name_sql(each)}::text, 0)::numeric)::text" for each in columns)
+            count, *values = await conn.fetchrow(f"SELECT count(*), {sums} FROM {table}")
+            found |= {f"{table}.{name}": (count, str(value)) for name, value in zip(columns, values, strict=True)}
+        return found
+    finally:
+        await conn.close()
 
 
 async def run_plainly(dsn: str, statements: Sequence[str]) -> None:
@@ -157,7 +300,7 @@ def read_plan(statements: Sequence[str]) -> ReadStatements:
     return read
 
 
-async def run_file(databases: Databases, name: str, text: str) -> FileResult:
+async def run_file(databases: Databases, name: str, text: str, options: argparse.Namespace) -> FileResult:
     """Runs one file on both databases."""
     began = time.monotonic()
     try:
@@ -168,25 +311,51 @@ async def run_file(databases: Databases, name: str, text: str) -> FileResult:
     read = read_plan(counted)
     executed = len(counted) - len(read.refusals)
     result = FileResult(name, "done", len(counted), executed, read.by_hand, reasons=read.refusals)
-    try:
-        await run_plainly(databases.plain, statements)
-    except asyncpg.PostgresError as error:
-        result.outcome, result.reasons = "broken", [str(error).splitlines()[0]]
+    if error := await _run_plain_side(databases, result, statements, options):
+        result.outcome, result.reasons = "broken", [error]
         await databases.copy()
         return result
     if read.refusals:
         result.outcome = "refused"
     elif counted:
-        await _run_by_zdd(databases, result, read.operations)
+        await _run_by_zdd(databases, result, read.operations, is_rolled_back=options.roll_back)
     must_copy = result.outcome != "done"
     if not must_copy:
         differences, must_copy = await databases.compare()
+        if not differences and options.rows:
+            differences = await databases.compare_rows(statements)
         if differences:
             result.outcome, result.reasons = "wrong", list(differences)
     if must_copy:
         await databases.copy()
     result.seconds = time.monotonic() - began
     return result
+
+
+async def _run_plain_side(
+    databases: Databases, result: FileResult, statements: Sequence[str], options: argparse.Namespace
+) -> str:
+    """Runs the plain statements, on generated rows where they succeed there; the error of one that fails."""
+    if options.rows:
+        result.rows = await databases.fill(options.rows)
+        await databases.copy()
+    if options.rows or options.roll_back:
+        await databases.save()
+    error = await _find_error(databases, statements)
+    if error and options.rows:
+        result.rows = 0
+        await databases.restore()
+        error = await _find_error(databases, statements)
+    return error
+
+
+async def _find_error(databases: Databases, statements: Sequence[str]) -> str:
+    """Runs the plain statements; the error of one that fails."""
+    try:
+        await run_plainly(databases.plain, statements)
+    except asyncpg.PostgresError as error:
+        return str(error).splitlines()[0]
+    return ""
 
 
 def _load(dsn: str, operations: Operations) -> LoadedPlan:
@@ -226,21 +395,24 @@ def find_refused_together(operations: Operations) -> list[str]:
     return reasons
 
 
-async def _run_by_zdd(databases: Databases, result: FileResult, operations: Operations) -> None:
+async def _run_by_zdd(
+    databases: Databases, result: FileResult, operations: Operations, *, is_rolled_back: bool
+) -> None:
     metrics: list[StepMetrics] = []
     try:
         loaded = _load(databases.zdd, operations)
         assert isinstance(loaded.plan, OperationsPlan)
         accepted = accept_every_use(loaded.plan, "nobody else uses the database")
         plan = loaded.plan.model_copy(update={"accept": accepted})
-        async with (
-            open_release(databases.zdd, plan, loaded) as store,
-            StepMetricsCollector(databases.zdd) as collector,
-        ):
-            holder = ReleaseHolder((await store.read()).release)
-            ctx = Context(plan, store, None, fake_cluster(plan), lambda: False, lambda _: None)
-            walk = ReleaseWalk(ctx, store, holder, Measurement(collector, None, metrics), lambda _: None)
-            for phase in holder.release.strategy.phases:
+        if is_rolled_back:
+            differences = await _roll_back(databases, loaded, plan, with_rows=not result.by_hand)
+            if differences:
+                result.outcome, result.reasons = "wrong", [f"after a rollback: {each}" for each in differences]
+                return
+            if result.by_hand:  # its undo is "nothing" here
+                await databases.copy_saved()
+        async with _open_walk(databases, loaded, plan, metrics) as walk:
+            for phase in walk.holder.release.strategy.phases:
                 await walk.run_phase(phase.name)
             await walk.finish()
     except PlanError as error:
@@ -252,6 +424,35 @@ async def _run_by_zdd(databases: Databases, result: FileResult, operations: Oper
             result.outcome, result.executed = "refused", 0
     locks = (seconds for each in metrics for mode, seconds in each.locks.items() if mode in BRIEF_MODES)
     result.lock_ms = 1000 * max(locks, default=0.0)
+
+
+async def _roll_back(
+    databases: Databases, loaded: LoadedPlan, plan: OperationsPlan, *, with_rows: bool
+) -> tuple[str, ...]:
+    """Runs the release up to contract and back; what is not as it was before."""
+    definitions, values = await databases.definitions(databases.zdd), await read_values(databases.zdd)
+    async with _open_walk(databases, loaded, plan, []) as walk:
+        phases = [phase.name for phase in walk.holder.release.strategy.phases[:-1]]
+        for phase in phases:
+            await walk.run_phase(phase)
+        if phases:
+            await walk.roll_back(phases[-1])
+    found = await databases.definitions(databases.zdd)
+    differences = compare_definitions(definitions, found, kept=find_added_enum_values(plan))
+    if differences or not with_rows:
+        return differences
+    after = await read_values(databases.zdd)
+    return tuple(f"rows differ: {name}" for name in values if values[name] != after.get(name))
+
+
+@asynccontextmanager
+async def _open_walk(
+    databases: Databases, loaded: LoadedPlan, plan: OperationsPlan, metrics: list[StepMetrics]
+) -> AsyncIterator[ReleaseWalk]:
+    async with open_release(databases.zdd, plan, loaded) as store, StepMetricsCollector(databases.zdd) as collector:
+        holder = ReleaseHolder((await store.read()).release)
+        ctx = Context(plan, store, None, fake_cluster(plan), lambda: False, lambda _: None)
+        yield ReleaseWalk(ctx, store, holder, Measurement(collector, None, metrics), lambda _: None)
 
 
 async def run_directory(arguments: argparse.Namespace, folder: Path, files: Sequence[Path]) -> list[FileResult]:
@@ -267,7 +468,7 @@ async def run_directory(arguments: argparse.Namespace, folder: Path, files: Sequ
                 for pair in arguments.replace:
                     old, _, new = pair.partition("=>")
                     text = text.replace(old, new)
-                result = await run_file(databases, str(file.relative_to(folder)), text)
+                result = await run_file(databases, str(file.relative_to(folder)), text, arguments)
                 results.append(result)
                 if result.outcome != "done" or number % 25 == 0:
                     reasons = "; ".join(result.reasons[:3])
@@ -311,6 +512,8 @@ def main() -> None:
     parser.add_argument("--name", default="", help="of the project, for the table")
     parser.add_argument("--prepare", default="", help="SQL that the first file expects to have run")
     parser.add_argument("--replace", action="append", default=[], metavar="OLD=>NEW", help="for templates in files")
+    parser.add_argument("--rows", type=int, default=0, help="generated rows that an empty table gets before each file")
+    parser.add_argument("--roll-back", action="store_true", help="roll each release back once before it runs")
     parser.add_argument("--limit", type=int, default=None, help="only the first files")
     parser.add_argument("--json", metavar="FILE", help="write every result")
     arguments = parser.parse_args()

@@ -244,6 +244,14 @@ async def _answer(terminal: Emulator, prompt: str, typed: str) -> tuple[int, str
     return code, terminal.text
 
 
+async def test_a_run_on_a_terminal_asks_before_it_starts(here: CliEnvironment) -> None:
+    async with terminal(here, "run", "--until", "backfill") as shown:
+        code, text = await _answer(shown, "Continue? [y/N]", "n\r")
+        assert code == 1
+        assert "zdd run advances users-full-name on public.users" in " ".join(text.split())
+        await shown.wait_for("not confirmed; nothing was started")
+
+
 async def test_a_terminal_asks(here: CliEnvironment, store: Store) -> None:
     async with run_command_handler(here, store):
         async with terminal(here, "advance") as shown:

@@ -148,7 +148,7 @@ async def test_a_migration_without_a_rollout_needs_no_cluster(tmp_path: Path, pg
     assert "note: table unused: pg_stat_statements is not installed" in " ".join(checked.output.split())
     accepted = {"accept": [{"what": "table unused", "reason": "it is empty"}], "name": "back"}
     here.plan_file.write_text(yaml.safe_dump(yaml.safe_load(here.plan_file.read_text()) | accepted))
-    arrived = await here.run_zdd("run", "--until", "expand")
+    arrived = await here.run_zdd("run", "--yes", "--until", "expand")
     assert (arrived.code, arrived.out.splitlines()[-1]) == (0, "back waits after expand"), arrived.output
     shown = await here.run_zdd("status")
     assert (shown.code, "cutover" in shown.out) == (0, False), shown.output

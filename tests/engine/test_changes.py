@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.support.operations import dump, handle, open_context, plan_of, run_phases
+from tests.support.operations import dump, handle, open_context, plan_of, run_phases, sort_columns
 from tests.support.sessions import client_session
 from zdd_tui.checks.locks import LockMeasurement
 from zdd_tui.checks.operations import check_operation_locks
@@ -79,6 +79,15 @@ MIGRATIONS = {
         CREATE INDEX notes_body ON notes (lower(content), sort) INCLUDE (n) WHERE notes.content <> '';
         CREATE INDEX notes_kind_n ON public.notes (sort, n); COMMENT ON COLUMN notes.content IS 'text';
         ALTER TABLE notes ADD CONSTRAINT sorted CHECK (sort <> ''); CREATE UNIQUE INDEX notes_n_kind ON notes (n, sort);
+    """,
+    "a name and a type in one index": """
+        ALTER TABLE notes RENAME n TO m; ALTER TABLE notes ALTER team TYPE bigint;
+        ALTER TABLE notes ALTER rank TYPE text USING rank::text; CREATE INDEX notes_rank_price ON notes (rank, price);
+        ALTER TABLE notes RENAME price TO cost;
+    """,
+    "a name, and a view of other columns": """
+        ALTER TABLE notes RENAME body TO content;
+        CREATE VIEW numbers AS SELECT notes.id, n FROM notes JOIN teams USING (id);
     """,
     "a name of a table, and a type under it": """
         ALTER TABLE teams RENAME TO groups; ALTER TABLE groups ALTER id TYPE bigint;
@@ -177,20 +186,7 @@ async def test_done_is_the_plain_migration_and_undone_is_as_before(
     await reset(db)
     assert dump(pg, pg_dsn) == before
     await db.execute(migration)
-    assert sorted_columns(done) == sorted_columns(dump(pg, pg_dsn))
-
-
-def sorted_columns(lines: list[str]) -> list[str]:
-    """A dump in which the columns of a table have no order: a column of another type is at the end of the table."""
-    tables: list[list[str]] = []
-    inside = False
-    for line in lines:
-        if inside and not line.startswith(")"):
-            tables[-1].append(line.rstrip(","))
-        else:
-            tables.append([line])
-        inside = line.startswith("CREATE TABLE") or (inside and not line.startswith(")"))
-    return [line for table in tables for line in (table[0], *sorted(table[1:]))]
+    assert sort_columns(done) == sort_columns(dump(pg, pg_dsn))
 
 
 async def test_either_name_of_a_column_may_be_written(pg_dsn: str, db: asyncpg.Connection) -> None:
@@ -224,6 +220,17 @@ async def test_either_name_of_a_column_may_be_written(pg_dsn: str, db: asyncpg.C
             )
             await db.execute("DELETE FROM t WHERE a = 'none'")
         assert not await db.fetchval("SELECT count(*) FROM t WHERE id <> key OR j::text IS DISTINCT FROM k::text")
+
+
+async def test_an_upsert_may_name_two_renamed_columns_of_one_key(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute("CREATE TABLE t (a int, b int, UNIQUE (a, b))")
+    plan = plan_of(pg_dsn, "ALTER TABLE t RENAME a TO x; ALTER TABLE t RENAME b TO y")
+    async with open_context(plan) as ctx:
+        for phase in (Phase.BACKFILL, Phase.CONTRACT):
+            await run_phases(ctx, plan, [Phase.EXPAND, phase] if phase is Phase.BACKFILL else [phase])
+            for names in ("a, b", "x, y") if phase is Phase.BACKFILL else ("x, y",):
+                await db.execute(f"INSERT INTO t ({names}) VALUES (1, 2) ON CONFLICT ({names}) DO NOTHING")
+    assert await db.fetchval("SELECT count(*) FROM t") == 1
 
 
 @pytest.mark.parametrize(("schema", "reason"), [
@@ -493,6 +500,8 @@ async def test_a_rollback_does_not_lose_what_the_old_type_cannot_hold(pg_dsn: st
 @pytest.mark.parametrize(("sql", "reason"), [
     ("ALTER TABLE t RENAME a TO b; ALTER TABLE t ALTER b SET DEFAULT 3", "two forms exist until contract"),
     ("ALTER TABLE t RENAME a TO b; ALTER TABLE t ALTER b TYPE bigint", "two forms exist until contract"),
+    *((f"ALTER TABLE t RENAME a TO b; CREATE VIEW v AS SELECT {each}", "two forms exist until contract")
+      for each in ("b FROM t", "a FROM t", "t FROM t", "w.id FROM t AS w NATURAL JOIN u", "t.* FROM t")),
     ("ALTER TABLE t RENAME a TO b; ALTER TABLE t RENAME TO u", "two forms exist until contract"),
     ("ALTER TABLE t ALTER b TYPE bigint; ALTER TABLE t RENAME TO u", "two forms exist until contract"),
     ("ALTER TABLE t RENAME TO u; ALTER TABLE u RENAME TO v", "renames the table twice"),

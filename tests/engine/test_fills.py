@@ -14,7 +14,7 @@ from zdd_tui.engine.context import Context
 from zdd_tui.engine.steps.fills import PrepareFills
 from zdd_tui.engine.steps.operations import CheckRows, RunOperation
 from zdd_tui.model.errors import DatabaseError, StepFailed
-from zdd_tui.model.operations.registry import numbered_steps
+from zdd_tui.model.operations.registry import named_steps, numbered_steps
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import OperationsPlan, SchemaPlan
 from zdd_tui.testbed.servers import PostgresServer, postgres_server
@@ -455,3 +455,64 @@ async def test_a_table_of_deleted_rows_is_empty(pg_dsn: str, db: asyncpg.Connect
     async with open_context(plan) as ctx:
         await fill(ctx, plan)
         assert [(each.status, each.rows_done) for each in (await ctx.store.read()).fills] == [("done", 0)]
+
+
+async def fill_prepared(ctx: Context, plan: OperationsPlan, between: str = "SELECT") -> None:
+    """Phase backfill, with every fill that can be prepared before the first.
+
+    Args:
+        between: a statement of another session, when all of them are prepared.
+    """
+    await PrepareFills().run(ctx, handle(-1))
+    async with ctx.read_connection() as conn:
+        await conn.execute(between)
+    for name, number, _ in named_steps(plan, Phase.BACKFILL):
+        await RunOperation().run(ctx, handle(number, name))
+
+
+async def test_rows_that_the_migration_inserts_before_are_written_too(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(TABLES + "CREATE TABLE parts (id int PRIMARY KEY, item int, n int)")
+    plan = plan_of(
+        pg_dsn,
+        undoable("UPDATE items SET n = id"),
+        undoable("INSERT INTO parts (id, item) SELECT id, n FROM items"),
+        undoable("UPDATE parts SET n = item + 1"),
+        backfill=SMALL,
+    )
+    async with open_context(plan) as ctx:
+        await fill_prepared(ctx, plan)
+    assert await db.fetchval("SELECT count(*) FROM parts WHERE n = id + 1") == 300
+
+
+async def test_a_table_that_was_empty_may_get_its_first_rows_meanwhile(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(TABLES + "CREATE TABLE parts (id int PRIMARY KEY, n int)")
+    plan = plan_of(pg_dsn, undoable("UPDATE parts SET n = 5"), backfill=SMALL)
+    async with open_context(plan) as ctx:
+        await fill_prepared(ctx, plan, between="INSERT INTO parts VALUES (1, 1)")
+    assert await db.fetchval("SELECT n FROM parts") == 1
+
+
+async def test_a_fill_finds_no_row_where_the_migration_has_deleted_all(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(TABLES)
+    plan = plan_of(pg_dsn, undoable("DELETE FROM items"), undoable("UPDATE items SET n = 5"), backfill=SMALL)
+    async with open_context(plan) as ctx:
+        await fill_prepared(ctx, plan)
+        assert [each.status for each in (await ctx.store.read()).fills] == ["done", "done"]
+    assert await db.fetchval("SELECT count(*) FROM items") == 0
+
+
+async def test_a_key_that_is_dropped_between_two_fills_stays_until_both_are_done(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute(TABLES)
+    plan = plan_of(
+        pg_dsn,
+        undoable("DELETE FROM items WHERE id > 250"),
+        "ALTER TABLE items DROP CONSTRAINT items_pkey, ALTER COLUMN id TYPE text, ADD PRIMARY KEY (id)",
+        backfill=SMALL,
+    )
+    async with open_context(plan) as ctx:
+        await run_phases(ctx, plan, [Phase.EXPAND])
+        await fill_prepared(ctx, plan)
+        await run_phases(ctx, plan, [Phase.CONTRACT])
+    assert await db.fetchval("SELECT count(*) FROM items WHERE code = 'c' || id") == 250

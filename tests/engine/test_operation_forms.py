@@ -68,6 +68,67 @@ FORMS: dict[str, tuple[str, Any]] = {
         COMMIT; ALTER TABLE s.u DROP COLUMN b; COMMENT ON TABLE s.w IS 'x';
         """,
     ),
+    "a type that is a domain without constraints": (
+        "CREATE TABLE d (id int PRIMARY KEY, at timestamptz); INSERT INTO d SELECT 1, now()",
+        "CREATE DOMAIN moment AS timestamptz DEFAULT now(); ALTER TABLE d ALTER at TYPE moment",
+    ),
+    "a renamed column with views, functions and triggers": (
+        """
+        CREATE DOMAIN key AS text CHECK (value <> ''); CREATE TABLE sites (id int PRIMARY KEY, owner key, town text);
+        INSERT INTO sites SELECT i, 'o' || i, 't' FROM generate_series(1, 30) i;
+        CREATE VIEW owners AS SELECT owner, town FROM sites;
+        CREATE FUNCTION unchanged() RETURNS trigger LANGUAGE plpgsql AS
+          'BEGIN IF to_jsonb(new) -> tg_argv[0] <> to_jsonb(old) -> tg_argv[0] THEN RAISE EXCEPTION ''changed''; END IF;
+           RETURN new; END';
+        CREATE TRIGGER kept BEFORE UPDATE ON sites FOR EACH ROW EXECUTE FUNCTION unchanged('owner');
+        CREATE FUNCTION owned() RETURNS trigger LANGUAGE plpgsql AS
+          'BEGIN IF new.owner IS NULL THEN RAISE EXCEPTION ''no owner''; END IF; RETURN new; END';
+        CREATE TRIGGER owned BEFORE INSERT ON sites FOR EACH ROW EXECUTE FUNCTION owned();
+        """,
+        """
+        ALTER TABLE sites RENAME owner TO company; ALTER TABLE sites RENAME town TO city; DROP TRIGGER kept ON sites;
+        CREATE TRIGGER kept BEFORE UPDATE ON sites FOR EACH ROW EXECUTE FUNCTION unchanged('company');
+        CREATE TRIGGER named BEFORE UPDATE OF city ON sites FOR EACH ROW WHEN (new.city <> old.city)
+          EXECUTE FUNCTION unchanged('id');
+        CREATE OR REPLACE FUNCTION owned() RETURNS trigger LANGUAGE plpgsql AS
+          'BEGIN IF new.company IS NULL THEN RAISE EXCEPTION ''no company''; END IF; RETURN new; END';
+        DROP VIEW owners; CREATE VIEW owners AS SELECT id, company, city FROM sites; COMMENT ON VIEW owners IS 'shown';
+        GRANT SELECT ON owners TO pg_monitor; CREATE VIEW firms AS SELECT company FROM owners;
+        CREATE VIEW ids AS SELECT id FROM sites; COMMENT ON FUNCTION owned IS 'a company is required';
+        """,
+    ),
+    "constraints of one name on several tables": (
+        "CREATE TABLE e (id int PRIMARY KEY, a int, b int, CONSTRAINT ab UNIQUE (a, b)); CREATE TABLE f (a int, b int,"
+        "CONSTRAINT fk FOREIGN KEY (a, b) REFERENCES e (a, b)); CREATE TABLE g (a int CONSTRAINT fk REFERENCES e)",
+        "ALTER TABLE g DROP CONSTRAINT fk, ADD CONSTRAINT fk FOREIGN KEY (a) REFERENCES e ON DELETE CASCADE;"
+        "ALTER TABLE f DROP CONSTRAINT fk; ALTER TABLE e DROP CONSTRAINT ab",
+    ),
+    "an index that a foreign key needed": (
+        "CREATE UNIQUE INDEX tn ON teams (name); CREATE TABLE c (t text CONSTRAINT by_name REFERENCES teams (name))",
+        "ALTER TABLE c DROP CONSTRAINT by_name; DROP INDEX tn",
+    ),
+    "a table with its trigger and the function of that": (
+        "CREATE TABLE td (id int); CREATE FUNCTION of_td() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';"
+        "CREATE TRIGGER tt BEFORE INSERT ON td FOR EACH ROW EXECUTE FUNCTION of_td()",
+        "DROP TRIGGER tt ON td; DROP FUNCTION of_td(); DROP TABLE td",
+    ),
+    "tables that refer to each other": (
+        "CREATE TABLE ta (id int PRIMARY KEY); CREATE TABLE tb (id int PRIMARY KEY REFERENCES ta)",
+        "DROP TABLE IF EXISTS ta CASCADE; DROP TABLE IF EXISTS tb CASCADE; DROP TABLE IF EXISTS tc CASCADE",
+    ),
+    "a function with other arguments, then named without": (
+        "CREATE FUNCTION many(a int) RETURNS int LANGUAGE sql AS 'SELECT a'",
+        "DROP FUNCTION many; CREATE FUNCTION many(a text) RETURNS int LANGUAGE sql AS 'SELECT 1';"
+        "COMMENT ON FUNCTION many IS 'new'; GRANT EXECUTE ON FUNCTION many TO pg_monitor;"
+        "ALTER FUNCTION many IMMUTABLE",
+    ),
+    "a function that a constraint of a domain calls": (
+        "CREATE FUNCTION ok(t text) RETURNS bool LANGUAGE sql AS 'SELECT true'; CREATE FUNCTION no(t text) RETURNS bool"
+        " LANGUAGE sql AS 'SELECT true'; CREATE DOMAIN named AS text CONSTRAINT nc CHECK (ok(value) OR no(value));"
+        "CREATE TABLE of_named (n named)",
+        "ALTER DOMAIN named DROP CONSTRAINT nc; DROP FUNCTION ok; DROP FUNCTION no(text); CREATE FUNCTION ok(t text)"
+        " RETURNS bool LANGUAGE sql AS 'SELECT t > $$$$'; ALTER DOMAIN named ADD CONSTRAINT nc CHECK (ok(value))",
+    ),
     "an index that does not suit the new type is dropped before": (
         """
         CREATE TABLE caches (id int PRIMARY KEY, config int, other text, version text);
@@ -478,6 +539,7 @@ async def test_every_form_is_done_as_the_plain_migration_does_it_and_undone(
             "ALTER TABLE unused DROP id; DROP TABLE unused; CREATE TABLE unused (a int)",
             "drop column unused.id: the migration drops the table after it, and another one has its name",
         ),
+        ("CREATE DOMAIN d AS int CHECK (value > 0); ALTER TABLE notes ALTER n TYPE d", "a domain with constraints"),
         ("ALTER TABLE notes SET UNLOGGED", "rewrites the whole table"),
         ("VACUUM FULL notes", "under a lock that blocks reads and writes"),
         ("SELECT my_function()", "calls functions, which may change anything"),
@@ -513,6 +575,16 @@ def test_what_would_harm_is_refused_with_a_way_out(sql: str, reason: str) -> Non
         ),
         ("", "ALTER TABLE notes DROP IF EXISTS x, ADD x int", r"notes\.x does not exist, and the migration drops it"),
         ("CREATE SCHEMA s", "DROP SCHEMA IF EXISTS s; CREATE SCHEMA s", "schema s exists, and the migration replaces"),
+        (
+            "CREATE UNIQUE INDEX tn ON teams (name); CREATE TABLE c (t text CONSTRAINT named REFERENCES teams (name))",
+            "DROP INDEX tn CASCADE",
+            "foreign key named of c would be dropped with it",
+        ),
+        (
+            "CREATE DOMAIN positive AS int CHECK (value > 0); CREATE DOMAIN more AS positive",
+            "ALTER TABLE notes ALTER n TYPE more",
+            "the new type more is a domain with constraints",
+        ),
         (
             "ALTER TABLE notes ADD CHECK (n > -7)",
             "ALTER TABLE notes ADD CHECK (n > 0)",
@@ -755,6 +827,23 @@ async def test_what_cascade_would_drop_is_named_once_for_the_object_that_it_depe
         await CheckRows().run(ctx, handle(0))
         await run_phases(ctx, named, list(Phase))
     assert [row[0] for row in await db.fetch("SELECT tgname FROM pg_trigger WHERE tgrelid = 'a'::regclass")] == ["a_h"]
+
+
+async def test_a_trigger_that_has_been_archived_does_not_keep_its_function_nor_does_one_of_the_new_function(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute(SCHEMA)
+    plan = plan_of(
+        pg_dsn,
+        "DROP TRIGGER notes_touch ON notes; CREATE FUNCTION other() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN END';"
+        "CREATE TRIGGER notes_touch BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION other();"
+        "DROP FUNCTION touch();"
+        "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';"
+        "CREATE TRIGGER again BEFORE UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION touch()",
+    )
+    async with open_context(plan) as ctx:
+        await run_phases(ctx, plan, [Phase.EXPAND])
+        assert await find_dependents(db, plan_operations(plan), lambda _: True) == []
 
 
 async def test_a_view_that_has_been_archived_does_not_keep_a_dropped_column(

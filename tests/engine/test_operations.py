@@ -3,6 +3,8 @@
 The judge is pg_dump, which shares no code with the product.
 """
 
+from typing import Any
+
 import asyncpg
 import pytest
 
@@ -222,6 +224,23 @@ def test_down_of_a_removed_column_is_used_without_a_rollout_too() -> None:
     plan = SchemaPlan.model_validate({"name": "n", "database": {"dsn": "postgresql://x"}, "operations": [section]})
     restored = [step.not_null for each in plan_operations(plan) for step in each.steps if step.not_null is not None]
     assert [column.fill for column in restored] == ["1"]
+
+
+@pytest.mark.parametrize(
+    "operations",
+    [
+        ["UPDATE notes SET body = code WHERE body IS NULL", "ALTER TABLE notes ALTER body SET NOT NULL"],
+        [{"sql": "ALTER TABLE notes ALTER body SET NOT NULL", "repair": {"body": "''"}}],
+        [{"sql": "ALTER TABLE notes ADD CHECK (n > 5)", "repair": {"n": "6"}}],
+    ],
+)
+def test_a_constraint_comes_after_the_rows_that_it_needs_without_a_rollout_too(operations: list[Any]) -> None:
+    """Its later steps ran in expand, before the first one, and the plan was refused."""
+    filled = [{"sql": each, "undo": []} if str(each).startswith("UPDATE") else each for each in operations]
+    plan = SchemaPlan.model_validate({"name": "n", "database": {"dsn": "postgresql://x"}, "operations": filled})
+    steps = [step for each in plan_operations(plan) for step in each.steps]
+    assert not [step.label for step in steps if step.phase is Phase.EXPAND]
+    assert any(step.phase is Phase.CONTRACT for step in steps)
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,8 @@ async def test_no_statement_of_either_version_fails_and_no_row_is_lost(
     kind: str, pg: PostgresServer, pg_dsn: str, db: asyncpg.Connection
 ) -> None:
     setup, by, partitions, key = KINDS[kind]
+    if db.get_server_version().major < 18:  # it is refused there: PostgreSQL would read the rows under a lock
+        setup = setup.replace("parent bigint REFERENCES t", "parent bigint")
     await db.execute(
         """
         CREATE TABLE t (id bigserial PRIMARY KEY, at date NOT NULL, region text NOT NULL, n int);

@@ -50,10 +50,15 @@ def plan_of(dsn: str, *operations: Any, **sections: Any) -> OperationsPlan:
     )
 
 
-def handle(number: int) -> StepHandle:
+def handle(number: int, name: str = "") -> StepHandle:
+    """
+    Args:
+        name: of the step in the strategy, under which a fill is stored; default: one of its own.
+    """
+
     async def ignore(*_: Any) -> None: ...
 
-    stored = StepRecord(f"step-{number}", StepStatus.STARTED, detail={})  # a fill is stored under the step's name
+    stored = StepRecord(name or f"step-{number}", StepStatus.STARTED, detail={})
     return StepHandle(stored, value=number, write_note=ignore, write_detail=ignore, write_done=ignore)
 
 
@@ -75,6 +80,19 @@ def dump(pg: PostgresServer, dsn: str) -> list[str]:
     command = [str(pg.programs_folder / "pg_dump"), "--schema-only", "--exclude-schema=zdd", "--restrict-key=x", dsn]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return [line for line in text.splitlines() if line and not line.startswith("--")]
+
+
+def sort_columns(lines: list[str]) -> list[str]:
+    """A dump in which the columns of a table have no order: a column of another type is at the end of the table."""
+    tables: list[list[str]] = []
+    inside = False
+    for line in lines:
+        if inside and not line.startswith(")"):
+            tables[-1].append(line.rstrip(","))
+        else:
+            tables.append([line])
+        inside = line.startswith("CREATE TABLE") or (inside and not line.startswith(")"))
+    return [line for table in tables for line in (table[0], *sorted(table[1:]))]
 
 
 async def assert_done_and_undone(

@@ -216,10 +216,12 @@ def _run_status(arguments: argparse.Namespace) -> int:
 
 
 def _run_release(arguments: argparse.Namespace) -> int:
-    from zdd_tui.cli.run import RunOptions, run_release
+    from zdd_tui.cli.run import RunOptions, confirm_run, run_release
 
     loaded = load_plan_file(arguments.plan, arguments.region)
     options = RunOptions(arguments.until, arguments.confirm, arguments.reason, arguments.unrehearsed, arguments.timeout)
+    if not arguments.yes and arguments.confirm is None and sys.stdin.isatty():
+        confirm_run(loaded, options)
     return asyncio.run(run_release(loaded, options))
 
 
@@ -498,7 +500,10 @@ def _add_release_commands(verbs: Verbs) -> None:
         "For pipelines: advance while gates open; stop at the first gate that stays closed.",
     )
     run.add_argument("--until", default="", metavar="PHASE", help="stop after this phase (default: the end)")
-    run.add_argument("--confirm", metavar="NAME", help="the release's name: required where a step cannot be undone")
+    run.add_argument("--yes", "-y", action="store_true", help="on a terminal, too, do not ask before it starts")
+    run.add_argument(
+        "--confirm", metavar="NAME", help="the release's name: required where a step cannot be undone; implies --yes"
+    )
     run.add_argument("--reason", default="", metavar="TEXT", help="stored in the audit with each advance")
     run.add_argument("--unrehearsed", action="store_true", help="start without a rehearsal; needs --reason")
     _add_timeout_option(run, 600, "how long the gates of one phase may take")

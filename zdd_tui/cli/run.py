@@ -14,7 +14,7 @@ from zdd_tui.model.errors import DatabaseError, PlanError, Refused
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.claims import count_verdicts
 from zdd_tui.model.release.gate_rows import BEFORE_FIRST_PHASE
-from zdd_tui.model.release.preview import preview_command
+from zdd_tui.model.release.preview import describe_target, preview_command
 from zdd_tui.model.release.records import CommandRequest, ReleaseRecord
 from zdd_tui.model.release.state import CommandKind, ReleaseState, closed_gates, requires_name
 
@@ -40,6 +40,21 @@ class RunOptions:
     reason: str = ""
     unrehearsed: bool = False
     timeout: float = 600.0
+
+
+def confirm_run(loaded: LoadedPlan, options: RunOptions) -> None:
+    """Asks on the terminal whether to start.
+
+    Raises:
+        Refused: the operator declined.
+    """
+    sys.stderr.write(
+        f"zdd run advances {loaded.plan.name} on {describe_target(loaded.plan)}, phase by phase while gates open, to"
+        f" the end of {options.until or 'the last phase'}. Continue? [y/N] "
+    )
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise Refused("not confirmed; nothing was started", "answer y, or add --yes")
 
 
 async def run_release(loaded: LoadedPlan, options: RunOptions) -> int:

@@ -264,6 +264,11 @@ class DashboardState:
         """The lost sources on which the release relies now."""
         return tuple(each for each in self.health(now) if each.is_required and each.status is SourceStatus.LOST)
 
+    @property
+    def is_not_started(self) -> bool:
+        """The database was read, and has no release of the plan: nothing has failed."""
+        return self.release.value is None and self.release.observed_at is not None
+
     def build_precondition(self) -> Precondition | None:
         """What an operator who sees this state confirms; None before the first reading of the release."""
         if self.release.value is None:

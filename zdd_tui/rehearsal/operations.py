@@ -294,7 +294,7 @@ async def _walk_once(
         if phase.name == rollback_from:
             seconds = await walk_through.roll_back(phase.name)
             found = await place.definitions(place.dsn)
-            differences = compare_definitions(definitions, found, kept=_added_enum_values(plan))
+            differences = compare_definitions(definitions, found, kept=find_added_enum_values(plan))
             row_diff = _compare_rows(rows, await _read_rows(place.dsn, tables))
             return ScenarioResult(phase.name, row_diff, seconds, differences)
     await walk_through.finish()
@@ -356,7 +356,7 @@ def sort_columns(definitions: list[str]) -> list[str]:
     return found
 
 
-def _added_enum_values(plan: BaseOperationsPlan) -> set[str]:
+def find_added_enum_values(plan: BaseOperationsPlan) -> set[str]:
     """As literals."""
     nodes = (node for operation in plan.operations for node in walk(parse_sql(operation.statements)))
     return {quote_literal(str(node.new_val)) for node in nodes if node_class(node) == "AlterEnumStmt" and node.new_val}

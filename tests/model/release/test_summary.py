@@ -1,5 +1,6 @@
 """A release that waits: for whom or what, how long, and when that is too long."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -58,8 +59,12 @@ def test_without_an_agent_nothing_is_late() -> None:
     ("state", "paused", "wanted"),
     [
         (ReleaseState.RUNNING, False, ""),
-        (ReleaseState.RUNNING, True, "; it is paused, too: p resumes, R rolls back"),
-        (ReleaseState.FAILED, False, "; it is failed, too: a retries the failed step"),
+        (ReleaseState.RUNNING, True, "; the release is paused, too; p resumes, R rolls back"),
+        (
+            ReleaseState.FAILED,
+            False,
+            "; the release is failed, too; a retries the failed step once the condition ",
+        ),
     ],
 )
 def test_a_stopped_release_that_is_paused_or_failed_says_what_a_person_must_do(
@@ -70,7 +75,9 @@ def test_a_stopped_release_that_is_paused_or_failed_says_what_a_person_must_do(
     made = replace(stopped, release=replace(stopped.release, state=state, paused=paused))
     action = summarize_release(made, made.now).next_action
     assert wanted in action
-    assert ("too:" in action) is bool(wanted)
+    assert (", too;" in action) is bool(wanted)
+    assert action.count("the release continues then") == (not wanted), "a person continues it"
+    assert len(re.findall(r"\brollback|\brolls", action)) == 1
 
 
 def test_a_wait_within_its_limit_is_shown_and_not_overdue() -> None:

@@ -140,20 +140,23 @@ WHERE attrelid = to_regclass($1) AND attname = ANY ($2) AND NOT attisdropped
 """
 
 
-async def index_copies(conn: Connection, table: str, copies: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+async def index_copies(
+    conn: Connection, table: str, copies: Iterable[tuple[str, str]], prefix: str
+) -> list[tuple[str, str]]:
     """The indexes of the old columns on the new ones: name and statement of each.
 
     A constraint that is checked at the end of a transaction gets an index that is not unique.
 
     Args:
         copies: pairs of columns' names; those whose new column does not exist are left out.
+        prefix: of the names; the OID of the original follows.
     """
     pairs = list(copies)
     found = {row[0] for row in await conn.fetch(_PRESENT_COLUMNS, table, [new for _, new in pairs])}
     columns = {old: new for old, new in pairs if new in found}
     copied = []
     for row in await conn.fetch(_INDEXES_OF_COLUMNS, table, list(columns)):
-        name = f"zdd_next_{row['oid']}"
+        name = f"{prefix}{row['oid']}"
         copied.append((name, copied_index(row["definition"], columns, name, is_unique=row["is_immediate"])))
     return copied
 
@@ -250,15 +253,20 @@ async def find_dependents(
 
 
 async def _find_addresses(conn: Connection, operations: Iterable[Operation]) -> list[tuple[int, int, int]]:
-    addresses = [each for operation in operations for address in operation.drops for each in _with_archived(address)]
-    return [found for address in addresses if (found := await _find_address(conn, address)) is not None]
+    found = []
+    for address in (each for operation in operations for each in operation.drops):
+        for name in _names_of(address):
+            if (one := await _find_address(conn, name)) is not None:
+                found.append(one)
+                break
+    return found
 
 
-def _with_archived(address: ObjectAddress) -> tuple[ObjectAddress, ...]:
-    """An object by its name, and by the one that it has once it is archived."""
+def _names_of(address: ObjectAddress) -> tuple[ObjectAddress, ...]:
+    """An object by the name that it has once it is archived, when another one may have its own; and by its own."""
     *schema, name = address.names
-    is_archived = address.kind in ("view", "materialized view", "function") and not address.query
-    return (address, replace(address, names=(*schema, old_object_name(name)))) if is_archived else (address,)
+    is_archived = address.kind in ("view", "materialized view", "function", "trigger") and not address.query
+    return (replace(address, names=(*schema, old_object_name(name))), address) if is_archived else (address,)
 
 
 async def _read_problems(conn: Connection, query: str) -> list[asyncpg.Record]:

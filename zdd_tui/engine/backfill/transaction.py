@@ -71,12 +71,16 @@ def describe_row_error(error: asyncpg.PostgresError) -> str:
 async def require_rows_found(conn: Connection, table: str) -> None:
     """Call it where a table showed no row: one with pages is known to be empty only if ANALYZE has read them all.
 
+    It reads them again where it has not: rows may have been deleted since.
+
     Args:
         table: quoted and qualified.
 
     Raises:
         StepFailed: the table has pages.
     """
+    if await count_unread_blocks(conn, table):
+        await conn.execute(f"SET LOCAL statement_timeout = 0; ANALYZE (SKIP_LOCKED) {table}")
     if blocks := await count_unread_blocks(conn, table):
         raise StepFailed(
             f"no row of {table} is visible, but the table has {count_noun(blocks, 'page')}",

@@ -9,7 +9,7 @@ from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.steps.expand import run_statements
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.operations.base import OperationStep
-from zdd_tui.model.operations.fills import FillJob
+from zdd_tui.model.operations.fills import FillJob, may_add_rows
 from zdd_tui.model.operations.registry import named_steps
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import BaseOperationsPlan
@@ -19,11 +19,18 @@ STATEMENT_SECONDS = 30
 
 
 class PrepareFills:
-    """Fixes the upper bound of every fill of the phase, and checks its batches, before the first row is written."""
+    """Fixes the upper bound of every fill of the phase, and checks its batches, before the first row is written.
+
+    Where an earlier step of the phase adds rows to the table, both come right before the fill: it writes them, too.
+    """
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
+        earlier: list[OperationStep] = []
         for name, _number, spec in named_steps(ctx.plan_of_type(BaseOperationsPlan), Phase.BACKFILL):
-            if spec.fill is None:
+            table = spec.fill.table if spec.fill is not None else ""
+            is_later = any(may_add_rows(each, table) for each in earlier)
+            earlier.append(spec)
+            if spec.fill is None or is_later:
                 continue
             async with ctx.read_connection() as conn:
                 has_work = await is_needed(conn, spec)

@@ -287,7 +287,7 @@ class RunOperation:
     async def _copy_indexes(self, ctx: Context, step: StepHandle, spec: OperationStep) -> None:
         async with ctx.read_connection() as conn, with_settings(conn, spec):
             schema = await table_schema(conn, spec.table)
-            copies = await index_copies(conn, spec.table, spec.copies)
+            copies = await index_copies(conn, spec.table, spec.copies, spec.copy_prefix)
         await step.save_detail(copied=[[schema, name] for name, _ in copies])
         for name, statement in copies:
             await ctx.check_lease()

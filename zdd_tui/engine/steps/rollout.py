@@ -67,7 +67,7 @@ def _require_image(ctx: Context, step: StepHandle, view: DeploymentView, image: 
     raise StepFailed(
         f"another client set the image of Deployment {view.name} to {current} during the rollout of {image}:"
         f" {describe_manager(manager)}",
-        image_hint(ctx.workload_plan, view.name, manager, image, f"then {step.retry_command}"),
+        image_hint(ctx.workload_plan, view.name, manager, image, f"; then {step.retry_command}"),
     )
 
 

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, relation_sql, shorten
+from zdd_tui.model.operations.base import (
+    ObjectAddress,
+    Operation,
+    OperationOptions,
+    OperationStep,
+    relation_sql,
+    shorten,
+)
 from zdd_tui.model.operations.identities import read_sequence_type, restore_position_query
 from zdd_tui.model.operations.statements import read_own_statement
 from zdd_tui.model.phase import Phase
@@ -50,6 +57,7 @@ def _read_alter_domain(statement: Any, text: str, options: OperationOptions) -> 
     literal, alter = quote_literal(domain), f"ALTER DOMAIN {domain}"
     at = f"c.contypid = to_regtype({literal}) AND c.conname = {quote_literal(statement.name)}"
     steps: tuple[OperationStep, ...]
+    drops: tuple[ObjectAddress, ...] = ()
     last, label = options.last_phase, shorten(text)
     match statement.subtype:
         case "T":
@@ -87,11 +95,12 @@ def _read_alter_domain(statement: Any, text: str, options: OperationOptions) -> 
                 f" FROM pg_constraint c WHERE {at}"
             )
             steps = (OperationStep(Phase.EXPAND, label, (text,), undo_query=before),)
+            drops = (ObjectAddress("domain constraint", (domain,), (statement.name,)),)
         case "V":
             steps = (OperationStep(last, f"{label}, which stays so after a rollback", (text,)),)
         case _:
             return (read_own_statement(text, options),)
-    return (Operation(text, label, steps),)
+    return (Operation(text, label, steps, drops=drops),)
 
 
 def read_composite_attribute(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from zdd_tui.model.operations.generated import HELPER_PREFIX
 from zdd_tui.model.operations.scope import ObjectKey, Scope
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import MAX_IDENTIFIER_BYTES, name_sql, quote_literal
@@ -173,6 +174,7 @@ class OperationStep:
         schema: of the index that is dropped; empty where the statement names none.
         is_optional: IF EXISTS or IF NOT EXISTS of an index.
         copies: pairs of columns' names, old and new, of the table.
+        copy_prefix: what the names of copied indexes begin with.
         are_locks_known: the form of the statements says what they lock, and only the catalog changes under a lock that
             blocks others. No check has to find that out on a copy of the schema, where some branches are not taken.
         is_reversed: the step does nothing; its undo builds the indexes, or runs the statements of the undo.
@@ -205,6 +207,7 @@ class OperationStep:
     is_optional: bool = False
     only_if: str = ""
     copies: tuple[tuple[str, str], ...] = ()
+    copy_prefix: str = HELPER_PREFIX
     are_locks_known: bool = False
     is_reversed: bool = False
     fill: Fill | None = None

@@ -29,7 +29,8 @@ def _read_comment(statement: Any, text: str, options: OperationOptions) -> tuple
         f"SELECT {begin} || coalesce(quote_literal(d.description), 'NULL') FROM {given.address.sql} AS a"
         f" LEFT JOIN {described}"
     )
-    is_late = kind in ("OBJECT_TABCONSTRAINT", "OBJECT_INDEX") and given.names[-1] in options.scope.deferred
+    table = given.key if kind == "OBJECT_TABCONSTRAINT" else None
+    is_late = kind in ("OBJECT_TABCONSTRAINT", "OBJECT_INDEX") and options.scope.is_deferred(given.names[-1], table)
     word, _, name = given.sql.partition(" ")
     label = f"comment on {word.lower()} {name}"
     step = OperationStep(options.last_phase if is_late else Phase.EXPAND, label, (text,), undo_query=before)

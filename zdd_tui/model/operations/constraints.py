@@ -71,7 +71,7 @@ def add_table_constraint(
         scope.constraint_names.add((key, constraint.conname))
     phase = _constraint_phase(scope, key, constraint, kind, options)
     if phase is Phase.CONTRACT:
-        scope.deferred.add(constraint.conname or "")
+        scope.deferred.add((key, constraint.conname or ""))
         if kind in ("CONSTR_UNIQUE", "CONSTR_PRIMARY"):
             scope.deferred_keys.add((key, () if kind == "CONSTR_PRIMARY" else tuple(string_values(constraint.keys))))
             if kind == "CONSTR_PRIMARY":
@@ -313,7 +313,7 @@ def set_not_null_steps(
     """NOT NULL through a validated CHECK, which goes with it. PostgreSQL 12 and newer then read no row again.
 
     Args:
-        constraint: of PostgreSQL 18, with a name.
+        constraint: as it is written; before PostgreSQL 18 its name is lost, as with the plain statement.
     """
     table = relation_sql(relation)
     only = table if relation.inh else f"ONLY {table}"
@@ -321,9 +321,10 @@ def set_not_null_steps(
     alter, name = f"ALTER TABLE {only}", name_sql(column)
     what = f"{table}.{name}"
     set_sql = f"{alter} ALTER COLUMN {name} SET NOT NULL"
-    if constraint is not None and (constraint.conname or constraint.is_no_inherit):
-        named = f"CONSTRAINT {name_sql(constraint.conname)} " if constraint.conname else ""
-        set_sql = f"{alter} ADD {named}NOT NULL {name}{' NO INHERIT' if constraint.is_no_inherit else ''}"
+    given = constraint.conname if constraint is not None else ""
+    if constraint is not None and constraint.is_no_inherit:
+        named = f"CONSTRAINT {name_sql(given)} " if given else ""
+        set_sql = f"{alter} ADD {named}NOT NULL {name} NO INHERIT"
     needed = (
         f"SELECT NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass({quote_literal(table)})"
         f" AND attname = {quote_literal(column)} AND attnotnull)"
@@ -349,7 +350,7 @@ def set_not_null_steps(
             (set_sql,),
             undo_query=f"SELECT {quote_literal(f'{alter} ALTER COLUMN {name} DROP NOT NULL')}"
             f" UNION ALL SELECT * FROM ({_drop_of_partitions(table, column)}) AS parts",
-            then_query=_name_not_null(relation, column, options.scope),
+            then_query=_name_not_null(relation, column, options.scope, given),
             only_if=needed,
         ),
         OperationStep(
@@ -363,19 +364,20 @@ def set_not_null_steps(
     )
 
 
-def _name_not_null(relation: Any, column: str, scope: Scope) -> str:
-    """From PostgreSQL 18 on NOT NULL has a name; of a renamed table that which the plain statement gives it.
+def _name_not_null(relation: Any, column: str, scope: Scope, given: str) -> str:
+    """From PostgreSQL 18 on NOT NULL has a name: the given one, or that of the plain statement on a renamed table.
 
     Empty where it has that by itself.
     """
     written, table = scope.written_name(relation), relation_sql(relation)
-    if written == relation.relname:
+    if not given and written == relation.relname:
         return ""
-    name, given = (make_object_name(each, column, "not_null") for each in (written, relation.relname))
-    rename = f"ALTER TABLE {table} RENAME CONSTRAINT {name_sql(given)} TO {name_sql(name)}"
+    name = f"{quote_literal(given or make_object_name(written, column, 'not_null'))}::name"
     return (
-        f"SELECT {quote_literal(rename)} FROM pg_constraint WHERE conrelid = to_regclass({quote_literal(table)})"
-        f" AND contype = 'n' AND conname = {quote_literal(given)}"
+        f"SELECT format('ALTER TABLE %s RENAME CONSTRAINT %I TO %I', {quote_literal(table)}, c.conname, {name})"
+        " FROM pg_constraint c JOIN pg_attribute a ON a.attrelid = c.conrelid AND c.conkey = ARRAY[a.attnum]"
+        f" WHERE c.conrelid = to_regclass({quote_literal(table)}) AND c.contype = 'n'"
+        f" AND a.attname = {quote_literal(column)} AND c.conname <> {name}"
     )
 
 
@@ -406,12 +408,13 @@ def read_drop_constraint(alter: Any, command: Any, text: str, options: Operation
     """
     table, given = relation_sql(alter.relation), command.alter_table_cmd
     name, is_optional = given.name, given.missing_ok
-    options.scope.dropped_constraints.add((options.scope.relation_key(alter.relation), name))
+    key = options.scope.relation_key(alter.relation)
+    options.scope.dropped_constraints.add((key, name))
     only = "" if alter.relation.inh else "ONLY "
     drop = f"ALTER TABLE {only}{table} DROP CONSTRAINT {'IF EXISTS ' if is_optional else ''}{name_sql(name)}"
     definition = restore_constraints_query(table, f"c.conname = {quote_literal(name)}", only)
     label = f"drop constraint {name_sql(name)} of {table}"
-    phase = options.last_phase if name in options.scope.deferred else Phase.EXPAND
+    phase = options.last_phase if options.scope.is_deferred(name, key) else Phase.EXPAND
     step = OperationStep(phase, label, (drop,), undo_query=definition, may_break=True)
     address = ObjectAddress("table constraint", (*relation_names(alter.relation), name))
     what = f"constraint {name_sql(name)} of {table}"
@@ -476,7 +479,8 @@ FROM pg_constraint c JOIN pg_index x ON x.indexrelid = c.conindid
 def read_validate(alter: Any, command: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     """A constraint that new rows satisfy already. Validated it stays: its rows have been read."""
     name, table = command.alter_table_cmd.name, relation_sql(alter.relation)
-    phase = options.last_phase if name in options.scope.deferred else Phase.EXPAND
+    is_late = options.scope.is_deferred(name, options.scope.relation_key(alter.relation))
+    phase = options.last_phase if is_late else Phase.EXPAND
     label = f"validate {name_sql(name)} of {table}, which stays so after a rollback"
     return (Operation(text, label, (OperationStep(phase, label, (text,)),)),)
 
@@ -500,7 +504,8 @@ def read_alter_constraint(alter: Any, command: Any, text: str, options: Operatio
         " || CASE WHEN condeferred THEN ' INITIALLY DEFERRED' ELSE ' INITIALLY IMMEDIATE' END FROM pg_constraint"
         f" WHERE conrelid = to_regclass({quote_literal(table)}) AND conname = {quote_literal(given.conname)}"
     )
-    phase = options.last_phase if given.conname in options.scope.deferred else Phase.EXPAND
+    is_late = options.scope.is_deferred(given.conname, options.scope.relation_key(alter.relation))
+    phase = options.last_phase if is_late else Phase.EXPAND
     label = shorten(text)
     return (Operation(text, label, (OperationStep(phase, label, (text,), undo_query=before),)),)
 

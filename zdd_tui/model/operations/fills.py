@@ -16,14 +16,39 @@ from zdd_tui.model.ddl.rows import (
     range_ends_statement,
 )
 from zdd_tui.model.errors import StepFailed
-from zdd_tui.model.operations.base import Fill
+from zdd_tui.model.operations.base import Fill, OperationStep, relation_sql, same_table
 from zdd_tui.model.plan.base import Backfill
-from zdd_tui.model.sql import quote_identifier, quote_literal, quote_names, quote_qualified, tokens
+from zdd_tui.model.sql import (
+    node_class,
+    parse_sql,
+    quote_identifier,
+    quote_literal,
+    quote_names,
+    quote_qualified,
+    tokens,
+    walk,
+)
 
 _SETS_ROLE = re.compile(r"SET LOCAL role\b|SELECT pg_catalog\.set_config\('role'", re.IGNORECASE)
 
 CTID = CatalogColumn("ctid", "tid", not_null=True)
 """The block and position of a row, in place of a key. An UPDATE moves the row, perhaps into a page that is done."""
+
+
+def may_add_rows(step: OperationStep, table: str) -> bool:
+    """Whether a step's statements insert rows into a table, or run code that may.
+
+    Args:
+        table: as SQL.
+    """
+    whole = (step.fill.statement,) if step.fill is not None and step.fill.statement else ()
+    for node in (node for sql in (*step.statements, *whole) for node in walk(parse_sql(sql))):
+        match node_class(node):
+            case "DoStmt" | "CallStmt" | "ExecuteStmt":
+                return True
+            case "InsertStmt" | "MergeStmt" if same_table(relation_sql(node.relation)) == same_table(table):
+                return True
+    return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,12 @@ HELPER_PREFIX = "zdd_next_"
 The SQL of ``type_swap`` and ``partition_swap`` has it as a literal.
 """
 
+RENAMED_PREFIX = "zdd_name_"
+"""The name of an index for the other name of a column begins so; the OID of its original follows.
+
+It is an index like any other for a change of a type, which copies it too.
+"""
+
 NEW_PREFIX = "zdd_new_"
 """The name of what takes the name of another object later begins so, until then."""
 

@@ -15,6 +15,7 @@ from zdd_tui.model.operations.base import (
     OperationStep,
     RemovedKind,
     RemovedObject,
+    Requirement,
     StepMode,
     Violation,
     relation_sql,
@@ -29,6 +30,7 @@ from zdd_tui.model.sql import (
     expression_sql,
     name_sql,
     parse_sql,
+    quote_literal,
     string_values,
 )
 
@@ -46,7 +48,7 @@ def read_create_index(statement: Any, text: str, options: OperationOptions) -> t
     is_old_unique = statement.unique and not is_only_new_columns(scope, key, statement)
     phase = options.last_phase if is_old_unique else Phase.EXPAND
     if phase is Phase.CONTRACT:
-        scope.deferred.add(name)
+        scope.deferred.add((key, name))
         scope.deferred_keys.add((key, tuple(each.index_elem.name for each in statement.index_params)))
     step = build_index_step(phase, statement, name)
     violations = (count_duplicates(statement),) if is_old_unique and not statement.if_not_exists else ()
@@ -207,7 +209,8 @@ _EXPRESSION_NAMES = {"a_array_expr": "array", "row_expr": "row", "coalesce_expr"
 
 
 def read_drop_index(names: list[str], text: str, options: OperationOptions, *, missing_ok: bool) -> Operation:
-    """Dropped in contract; the undo builds it again from its definition."""
+    """Dropped in contract; the undo builds it again from its definition. CASCADE is plain: a foreign key that needs the
+    index is found before the start."""
     schema, name = ["", *names][-2:]
     index = name_sql(*(part for part in (schema, name) if part))
     options.scope.removed_indexes.append(index)
@@ -221,4 +224,19 @@ def read_drop_index(names: list[str], text: str, options: OperationOptions, *, m
         is_optional=missing_ok,
     )
     removed = RemovedObject(RemovedKind.INDEX, tuple(names), f"index {index}", options.last_phase)
-    return Operation(text, step.label, (step,), removes=(removed,))
+    query = (
+        f"SELECT format('drop index %s: foreign key %I of %s would be dropped with it', {quote_literal(index)},"
+        f" k.conname, k.conrelid::regclass) FROM pg_constraint k WHERE k.contype = 'f' AND k.conparentid = 0"
+        f" AND k.conindid = to_regclass({quote_literal(index)}){kept_constraints_sql(options.scope)} ORDER BY 1"
+    )
+    required = Requirement(query, "drop each of them by name, before it")
+    return Operation(text, step.label, (step,), removes=(removed,), requirements=(required,))
+
+
+def kept_constraints_sql(scope: Scope) -> str:
+    """A condition over pg_constraint k: the migration has not dropped it by name up to here."""
+    dropped = [(name_sql(each.schema, each.name), name) for each, name in sorted(scope.dropped_constraints, key=str)]
+    return "".join(
+        f" AND (k.conname, k.conrelid) IS DISTINCT FROM ({quote_literal(name)}, to_regclass({quote_literal(table)}))"
+        for table, name in dropped
+    )

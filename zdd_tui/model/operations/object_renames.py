@@ -82,7 +82,8 @@ def _rename_unnamed(statement: Any, kind: str, text: str, back: str, options: Op
     names = {"OBJECT_INDEX": statement.relation.relname, "OBJECT_TABCONSTRAINT": statement.subname}
     renames = (names[kind], statement.newname) if kind in names else None
     if options.last_phase is Phase.CONTRACT:
-        options.scope.deferred.add(statement.newname)  # what names it comes after it
+        table = options.scope.relation_key(statement.relation) if kind == "OBJECT_TABCONSTRAINT" else None
+        options.scope.deferred.add((table, statement.newname))  # what names it comes after it
     step = OperationStep(options.last_phase, shorten(text), (text,), (back,), only_if=optional, renames=renames)
     return Operation(text, step.label, (step,))
 

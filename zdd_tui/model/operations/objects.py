@@ -77,7 +77,10 @@ def _read_composite_type(statement: Any, text: str, options: OperationOptions) -
 
 def _read_domain(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     names = string_values(statement.domainname)
-    options.scope.create(options.scope.key("type", names))
+    key = options.scope.key("type", names)
+    options.scope.create(key)
+    if {enum_name(each.constraint, "contype") for each in statement.constraints} & {"CONSTR_CHECK", "CONSTR_NOTNULL"}:
+        options.scope.checked_domains.add(key)
     return create_object("DOMAIN", name_sql(*names), text)
 
 

@@ -47,6 +47,7 @@ from zdd_tui.model.operations.objects import OBJECT_READERS
 from zdd_tui.model.operations.partitioning import read_partition
 from zdd_tui.model.operations.removal import (
     drop_cascaded,
+    drop_tables_together,
     read_drop,
     read_drop_owned,
     read_drop_role,
@@ -61,7 +62,7 @@ from zdd_tui.model.operations.replacements import (
     repeat_overtaken,
 )
 from zdd_tui.model.operations.rights import RIGHT_READERS
-from zdd_tui.model.operations.routines import ROUTINE_READERS
+from zdd_tui.model.operations.routines import ROUTINE_READERS, name_arguments
 from zdd_tui.model.operations.rows import ROW_READERS, require_unreferenced, rows_phase
 from zdd_tui.model.operations.scope import Scope
 from zdd_tui.model.operations.session import SESSION_READERS
@@ -107,7 +108,7 @@ def _read_sections(sections: tuple[OperationSection, ...], *, has_rollout: bool)
     if scope.tables_before:
         renamed = Scope(tables_before=dict(scope.tables_before), has_new_names=True)
         operations = join_readings(operations, _read_all(sections, renamed, has_rollout=has_rollout))
-    return make_room(operations)
+    return make_room(_keep_keys(operations))
 
 
 def _read_all(sections: tuple[OperationSection, ...], scope: Scope, *, has_rollout: bool) -> tuple[Operation, ...]:
@@ -135,7 +136,7 @@ def _read_all(sections: tuple[OperationSection, ...], scope: Scope, *, has_rollo
         )
     except PlanError as error:
         raise PlanError(f"operations: {error.title}", error.hint) from None
-    return _keep_keys(_after_fills(repeat_fills(list(combined))))
+    return _after_fills(repeat_fills(list(combined)))
 
 
 def _uses_down(operation: Operation) -> bool:
@@ -181,10 +182,11 @@ _HOLDS_KEY = {"table column", "table constraint"}
 def _keep_keys(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
     """A constraint, or a column with one, that is dropped after rows of its table are filled: the batches may need its
     key, so it stays until they are done, and so do NOT NULL, which a key requires, and what may be referenced by it.
-    No new version runs before."""
+    No new version runs before. Batches that come later have their bounds from the start of the phase, by that key."""
     filled: set[str] = set()
     is_late = False
-    found = []
+    found: list[Operation] = []
+    kept: list[int] = []
     for operation in operations:
         table = _altered_table(operation)
         is_loosened = any(each.kind in _HOLDS_KEY for each in operation.drops) or any(
@@ -193,13 +195,36 @@ def _keep_keys(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
         is_late |= is_loosened and table in filled
         if is_late and is_loosened:
             operation = replace(operation, steps=tuple(map(_after_rows, operation.steps)))  # noqa: PLW2901
-        filled |= {
-            same_table(step.fill.table)
-            for step in operation.steps
-            if step.phase is Phase.BACKFILL and step.fill is not None and not step.fill.statement
-        }
+            kept.append(len(found))
+        fills = (step.fill for step in operation.steps if step.fill is not None and _is_batched(step))
+        filled |= {same_table(each.table) for each in fills}
         found.append(operation)
+    for number in kept:
+        _move_behind_batches(found, number)
     return tuple(found)
+
+
+def _is_batched(step: OperationStep) -> bool:
+    return step.phase is Phase.BACKFILL and step.fill is not None and not step.fill.statement
+
+
+def _move_behind_batches(operations: list[Operation], number: int) -> None:
+    """Steps of phase backfill of one operation run after the last batches of its table."""
+    operation = operations[number]
+    table = _altered_table(operation)
+    places = [
+        (other, place)
+        for other, each in enumerate(operations[number + 1 :], number + 1)
+        for place, step in enumerate(each.steps, 1)
+        if step.fill is not None and _is_batched(step) and same_table(step.fill.table) == table
+    ]
+    if places:
+        other, place = places[-1]
+        moved = tuple(step for step in operation.steps if step.phase is Phase.BACKFILL)
+        kept = tuple(step for step in operation.steps if step.phase is not Phase.BACKFILL)
+        operations[number] = replace(operation, steps=kept)
+        steps = operations[other].steps
+        operations[other] = replace(operations[other], steps=(*steps[:place], *moved, *steps[place:]))
 
 
 def _altered_table(operation: Operation) -> str:
@@ -353,7 +378,7 @@ def _finish(operations: list[Operation], options: OperationOptions) -> tuple[Ope
         PlanError: two indexes would get the same name.
     """
     merged = merge_replacements(drop_cascaded(operations, options), options)
-    merged = name_columns(repeat_overtaken(drop_with_table(merged)))
+    merged = name_columns(drop_tables_together(repeat_overtaken(drop_with_table(merged))))
     seen: set[tuple[str, str]] = set()
     for step in (step for operation in merged for step in operation.steps if step.mode is StepMode.BUILD_INDEX):
         key = (step.table.rpartition(".")[0], step.index)
@@ -365,6 +390,7 @@ def _finish(operations: list[Operation], options: OperationOptions) -> tuple[Ope
 
 def _read_statement(node: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     node, text = resolve_table_names(*resolve_type_names(node, text, options.scope), options.scope)
+    node, text = name_arguments(node, text, options.scope)
     kind = node.WhichOneof("node")
     statement = getattr(node, kind)
     settings = tuple(options.scope.settings.values())

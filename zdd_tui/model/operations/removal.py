@@ -8,6 +8,7 @@ does not drop that by name, or create it again. Nothing is dropped that the migr
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
@@ -152,8 +153,9 @@ def _drop_together(operations: list[Operation]) -> list[Operation]:
     if len(drops) < 2:
         return operations
     word = next(each for each in _WORDS if drops[0].statements[0].startswith(f"DROP {each} "))
-    optional = "IF EXISTS " if drops[0].statements[0].startswith(f"DROP {word} IF EXISTS ") else ""
-    names = ", ".join(step.statements[0].removeprefix(f"DROP {word} {optional}") for step in drops)
+    optional = "IF EXISTS " if any(step.statements[0].startswith(f"DROP {word} IF EXISTS ") for step in drops) else ""
+    given = (step.statements[0].removeprefix(f"DROP {word} ").removeprefix("IF EXISTS ") for step in drops)
+    names = ", ".join(given)
     together = OperationStep(Phase.CLEANUP, drops[-1].label, (f"DROP {word} {optional}{names}",))
     kept = [
         replace(each, steps=tuple(step for step in each.steps if step.phase is not Phase.CLEANUP))
@@ -297,6 +299,24 @@ def read_drop_owned(_statement: Any, text: str, _options: OperationOptions) -> t
     raise PlanError(
         f"{shorten(text)}: it does not name what it changes", "name each object: DROP … or ALTER … OWNER TO"
     )
+
+
+def drop_tables_together(operations: Sequence[Operation]) -> tuple[Operation, ...]:
+    """The operations, where tables that are dropped one after the other, one of them by CASCADE, go in one statement:
+    they may refer to each other in any order."""
+    found: list[Operation] = []
+    for is_table, group in groupby(operations, _is_archived_table):
+        drops = list(group)
+        if is_table and len(drops) > 1 and any(_is_cascade(each.text) for each in drops):
+            together = ";\n".join(each.text for each in drops)
+            drops = [replace(each, text=together) for each in _drop_together(drops)]
+        found += drops
+    return tuple(found)
+
+
+def _is_archived_table(operation: Operation) -> bool:
+    phases = [step.phase for step in operation.steps]
+    return operation.summary.startswith("drop table ") and len(phases) == 2 and phases[1] is Phase.CLEANUP
 
 
 def drop_cascaded(operations: Sequence[Operation], options: OperationOptions) -> list[Operation]:

@@ -27,6 +27,7 @@ from zdd_tui.model.operations.base import (
     relation_sql,
 )
 from zdd_tui.model.operations.generated import (
+    RENAMED_PREFIX,
     block,
     derived_name,
     differs,
@@ -41,6 +42,10 @@ from zdd_tui.model.sql import name_sql, quote_literal
 
 FIRST_TRIGGER = "!"
 """Triggers of one event fire in the order of their names: ours first, so that the others read both columns alike."""
+
+
+REPLACED_TRIGGERS, REPLACED_FUNCTIONS = "'{}'::name[]", "'{}'::text[]"
+"""In the statement that adds the column: what the migration itself replaces after it."""
 
 
 def read_rename_column(statement: Any, text: str, scope: Scope) -> Operation:
@@ -101,6 +106,7 @@ def read_rename_column(statement: Any, text: str, scope: Scope) -> Operation:
             mode=StepMode.COPY_INDEXES,
             table=table,
             copies=((old, new),),
+            copy_prefix=RENAMED_PREFIX,
         ),
         OperationStep(Phase.BACKFILL, f"analyze {table}.{b}", (f"ANALYZE {table} ({b})",)),
         OperationStep(
@@ -210,7 +216,8 @@ def _add_column(table: str, old: str, new: str, function: str, trigger: str) -> 
   SELECT string_agg(tgname, ', ') INTO zdd_text FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid
   WHERE tgrelid = zdd_table AND NOT tgisinternal AND (
     zdd_column.attnum = ANY (tgattr::int2[]) OR encode(tgargs, 'escape') ~ {word}
-    OR tgtype & 2 = 2 AND prosrc ~* {in_code});
+    OR tgtype & 2 = 2 AND prosrc ~* {in_code})
+    AND tgenabled <> 'D' AND NOT tgname = ANY ({REPLACED_TRIGGERS}) AND NOT proname = ANY ({REPLACED_FUNCTIONS});
   IF zdd_text IS NOT NULL THEN
     RAISE EXCEPTION 'column % is named by trigger %, which knows only one of the two names', {column}, zdd_text;
   END IF;
@@ -261,7 +268,7 @@ def _require_no_reader(table: str, old: str, new: str) -> str:
     body = f"""
   SELECT string_agg(tgname, ', ') INTO zdd_text FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid
   WHERE tgrelid = {quote_literal(table)}::regclass AND NOT tgisinternal AND tgname NOT LIKE '!zdd%'
-    AND prosrc ~* {quote_literal(_field_regex(old))};
+    AND tgenabled <> 'D' AND prosrc ~* {quote_literal(_field_regex(old))};
   IF zdd_text IS NOT NULL THEN
     RAISE EXCEPTION 'the function of trigger % reads column %, which is now %', zdd_text,
       {quote_literal(old)}, {quote_literal(new)};

@@ -6,6 +6,7 @@ write such rows; and once more in contract, when the constraint is there and ref
 
 # ruff: noqa: S608  names are quoted by the parser's own rules, expressions are those of the statement
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -72,7 +73,12 @@ def _repaired(operation: Operation, repair: dict[str, str]) -> Operation:
     violations = (
         replace(each, repaired_in=Phase.CONTRACT) if each is violation else each for each in operation.violations
     )
-    return replace(operation, steps=(*steps, *others), violations=tuple(violations))
+    return replace(operation, steps=(*steps, *_late(others)), violations=tuple(violations))
+
+
+def _late(steps: Iterable[OperationStep]) -> tuple[OperationStep, ...]:
+    """Steps of a constraint, after the rows that it needs: without a rollout, too, where they would run in expand."""
+    return tuple(replace(each, phase=Phase.CONTRACT) if each.phase is Phase.EXPAND else each for each in steps)
 
 
 def repeat_fills(operations: list[Operation]) -> list[Operation]:
@@ -129,7 +135,7 @@ def _with_repeated_fill(operation: Operation, violation: Violation, before: Fill
     where = " AND ".join([violation.condition, *(f"({part})" for part in parts if part)])
     fill = replace(before, values=((column, expression),), only_where=where, is_once=False)
     first, *others = operation.steps
-    steps = (replace(first, phase=Phase.CONTRACT), _step(Phase.CONTRACT, first, violation, fill), *others)
+    steps = (replace(first, phase=Phase.CONTRACT), _step(Phase.CONTRACT, first, violation, fill), *_late(others))
     # What the repetition cannot repair is counted after phase backfill.
     source = f"{violation.table} AS {name_sql(fill.alias)}" if fill.alias else violation.table
     left = f"{violation.condition} AND ({where}) IS NOT TRUE"

@@ -160,14 +160,21 @@ def _require_no_later_step(operations: list[Operation], position: int) -> None:
 
 
 def drop_with_table(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
-    """What is left of a table that the migration drops later goes with it in cleanup, where it has another name."""
+    """What is left of a table that the migration drops later goes with it in cleanup, where it has another name.
+
+    A trigger goes by itself, because its function may be dropped before the table.
+    """
     dropped = {each.archives for each in operations if each.archives is not None and each.archives.space == "relation"}
-    return tuple(
-        replace(each, steps=tuple(step for step in each.steps if step.phase is not Phase.CLEANUP))
-        if each.on in dropped
-        else each
-        for each in operations
-    )
+    return tuple(_without_cleanup(each) if each.on in dropped else each for each in operations)
+
+
+def _without_cleanup(operation: Operation) -> Operation:
+    kept = tuple(step for step in operation.steps if step.phase is not Phase.CLEANUP)
+    if operation.archives is not None and operation.archives.space == "trigger" and operation.drops:
+        *schema, table, name = operation.drops[0].names
+        drop = f"DROP TRIGGER IF EXISTS {name_sql(name)} ON {name_sql(*schema, old_object_name(table))}"
+        kept += tuple(replace(step, statements=(drop,)) for step in operation.steps if step.phase is Phase.CLEANUP)
+    return replace(operation, steps=kept)
 
 
 def make_room(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:

@@ -7,9 +7,43 @@ from zdd_tui.model.operations.addresses import name_object
 from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, shorten
 from zdd_tui.model.operations.objects import create_object
 from zdd_tui.model.operations.rights import recreated_rights_query
-from zdd_tui.model.operations.scope import input_types, routine_name
+from zdd_tui.model.operations.scope import Scope, input_types, routine_name
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.sql import name_sql, quote_literal, string_values, type_sql
+from zdd_tui.model.sql import (
+    deparse,
+    name_sql,
+    node_class,
+    parse_sql,
+    quote_literal,
+    string_values,
+    type_sql,
+    walk,
+)
+
+
+def name_arguments(node: Any, text: str, scope: Scope) -> tuple[Any, str]:
+    """A statement about a function that it names without arguments, with those of the one that the migration creates.
+
+    Another one of the name, which the migration drops, may exist until contract.
+    """
+    created = [key for key in scope.created if key.space == "routine"]
+    if not created or node.HasField("drop_stmt"):
+        return node, text
+    tree = parse_sql(text)
+    is_changed = False
+    for given in (each for each in walk(tree) if node_class(each) == "ObjectWithArgs" and each.args_unspecified):
+        *_, name = names = string_values(given.objname)
+        schema = scope.key("routine", names).schema
+        found = [key for key in created if key.schema == schema and key.name.startswith(f"{name}(")]
+        if len(found) == 1:
+            arguments = found[0].name.removeprefix(name)
+            known = parse_sql(f"COMMENT ON FUNCTION a{arguments} IS NULL").stmts[0].stmt.comment_stmt.object
+            given.CopyFrom(known.object_with_args)
+            del given.objname[:]
+            for part in names:
+                given.objname.add().string.sval = part
+            is_changed = True
+    return (tree.stmts[0].stmt, deparse(tree)) if is_changed else (node, text)
 
 
 def _read_function(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
@@ -57,8 +91,6 @@ def _read_alter_function(statement: Any, text: str, options: OperationOptions) -
 
 
 def _wrapped(statement: Any) -> Any:
-    from zdd_tui.model.sql import parse_sql  # noqa: PLC0415
-
     node = parse_sql("COMMENT ON FUNCTION a() IS NULL").stmts[0].stmt.comment_stmt.object
     node.object_with_args.CopyFrom(statement.func)
     return node

@@ -8,13 +8,14 @@ from typing import Any
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, Requirement, relation_sql, shorten
 from zdd_tui.model.operations.identities import restore_position_query
+from zdd_tui.model.operations.indexes import kept_constraints_sql
 from zdd_tui.model.operations.objects import create_object, refuse_temporary
 from zdd_tui.model.operations.row_changes import UNDO_ROWS, read_delete, read_update
 from zdd_tui.model.operations.scope import Novelty, Scope
 from zdd_tui.model.operations.statements import read_own_statement
 from zdd_tui.model.operations.views import require_own_rows, used_tables
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.sql import expression_sql, name_sql, node_class, quote_literal, string_values, walk
+from zdd_tui.model.sql import expression_sql, node_class, quote_literal, string_values, walk
 
 _IN_BATCHES = {"UpdateStmt": read_update, "DeleteStmt": read_delete}
 
@@ -77,15 +78,10 @@ def require_unreferenced(statement: Any, scope: Scope) -> Requirement:
     """Of TRUNCATE: a table that the migration drops references the others until cleanup."""
     names = [relation_sql(each.range_var) for each in statement.relations]
     listed = ", ".join(f"to_regclass({quote_literal(name)})" for name in names)
-    dropped = [(name_sql(each.schema, each.name), name) for each, name in sorted(scope.dropped_constraints, key=str)]
-    gone = "".join(
-        f" AND (k.conname, k.conrelid) IS DISTINCT FROM ({quote_literal(name)}, to_regclass({quote_literal(table)}))"
-        for table, name in dropped
-    )
     query = (
         "SELECT format('TRUNCATE of %s: %s references it, also while the migration waits to drop it',"
         " k.confrelid::regclass, k.conrelid::regclass) FROM pg_constraint k WHERE k.contype = 'f'"
-        f" AND k.confrelid IN ({listed}) AND k.conrelid NOT IN ({listed}){gone} ORDER BY 1"
+        f" AND k.confrelid IN ({listed}) AND k.conrelid NOT IN ({listed}){kept_constraints_sql(scope)} ORDER BY 1"
     )
     return Requirement(query, "name both tables in one TRUNCATE, or leave it out")
 

@@ -42,7 +42,8 @@ class Scope:
         local_settings: those that end with the migration's own transaction.
         schema: where unqualified names are created; empty where the migration has set an empty search_path.
         created: new objects, and objects created with IF NOT EXISTS.
-        deferred: names of constraints and indexes that come in contract.
+        deferred: constraints and indexes that come in contract, or get their name there: each with its table, where
+            that is known.
         deferred_keys: relation and columns of keys that come in contract; no columns stand for the primary key.
         filled: new tables that the migration has written rows into.
         late: tables whose rows get values in phase backfill.
@@ -55,6 +56,7 @@ class Scope:
         type_names: the name that a type has until contract, by the one that the migration has given to it.
         moved_types: types whose name another one may take in contract, by the name until then.
         removed_types: types that the migration drops.
+        checked_domains: new domains with constraints.
         tables_before: by the name that the migration gives to a table, the one that it has before.
         renamed_tables: those of these names that the migration has given up to here.
         has_new_names: statements are read with the names that the tables have at the end.
@@ -67,7 +69,7 @@ class Scope:
     schema: str = DEFAULT_SCHEMA
     created: dict[ObjectKey, Novelty] = field(default_factory=dict)
     filled: set[ObjectKey] = field(default_factory=set)
-    deferred: set[str] = field(default_factory=set)
+    deferred: set[tuple[ObjectKey | None, str]] = field(default_factory=set)
     deferred_keys: set[tuple[ObjectKey, tuple[str, ...]]] = field(default_factory=set)
     late: set[ObjectKey] = field(default_factory=set)
     added_columns: set[tuple[ObjectKey, str]] = field(default_factory=set)
@@ -80,6 +82,7 @@ class Scope:
     type_names: dict[ObjectKey, ObjectKey] = field(default_factory=dict)
     moved_types: set[ObjectKey] = field(default_factory=set)
     removed_types: set[ObjectKey] = field(default_factory=set)
+    checked_domains: set[ObjectKey] = field(default_factory=set)
     tables_before: dict[ObjectKey, ObjectKey] = field(default_factory=dict)
     renamed_tables: set[ObjectKey] = field(default_factory=set)
     has_new_names: bool = False
@@ -148,6 +151,14 @@ class Scope:
     def is_new(self, key: ObjectKey) -> bool:
         """Whether the object is certainly new, so that no running code uses it."""
         return self.novelty(key) is Novelty.NEW
+
+    def is_deferred(self, name: str, table: ObjectKey | None) -> bool:
+        """Whether a constraint or index of a table comes in contract.
+
+        Args:
+            table: None where the statement does not name it.
+        """
+        return any(name == other and (table is None or of in (None, table)) for of, other in self.deferred)
 
     def reads_late(self, node: Any) -> bool:
         """Whether a statement reads or changes rows that get values in phase backfill."""

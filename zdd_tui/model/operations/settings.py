@@ -57,7 +57,8 @@ def read_setting(alter: Any, command: Any, text: str, options: OperationOptions)
     if catalog == _COLUMN:
         where = f"attrelid = {relation} AND attname = {quote_literal(column)}"
     before = f"SELECT {quote_literal(f'ALTER TABLE {table} ')} || {value} FROM {catalog} WHERE {where}"
-    is_late_index = subtype == "AT_ReplicaIdentity" and _identity_index(command) in options.scope.deferred
+    key = options.scope.relation_key(alter.relation)
+    is_late_index = subtype == "AT_ReplicaIdentity" and options.scope.is_deferred(_identity_index(command), key)
     phase = options.last_phase if subtype in _IN_CONTRACT or is_late_index else Phase.EXPAND
     topic = f"row security of {table}" if "RowSecurity" in subtype else ""
     operation = _setting(phase, text, before)

@@ -118,7 +118,8 @@ def _read_cluster_on(alter: Any, command: Any, text: str, options: OperationOpti
         f" JOIN pg_class i ON i.oid = x.indexrelid WHERE x.indrelid = to_regclass({literal}) AND x.indisclustered),"
         " ' SET WITHOUT CLUSTER')"
     )
-    phase = options.last_phase if given.name in options.scope.deferred else Phase.EXPAND
+    is_late = options.scope.is_deferred(given.name, options.scope.relation_key(alter.relation))
+    phase = options.last_phase if is_late else Phase.EXPAND
     return (Operation(text, shorten(text), (OperationStep(phase, shorten(text), (text,), undo_query=before),)),)
 
 

@@ -43,10 +43,6 @@ _PROPERTIES = """
     RAISE EXCEPTION '% inherits, or is inherited: its children have no trigger', zdd_table;
   END IF;
   IF zdd_column.attgenerated <> '' THEN RAISE EXCEPTION 'column % is generated', {column}; END IF;
-  IF (SELECT typtype FROM pg_type t JOIN pg_attribute a ON a.atttypid = t.oid
-      WHERE a.attrelid = zdd_table AND a.attname = {new} AND NOT a.attisdropped) = 'd' THEN
-    RAISE EXCEPTION 'the new type is a domain, whose checks would read every row under a lock: use its base type';
-  END IF;
   SELECT string_agg(DISTINCT coalesce(
     (SELECT 'view ' || ev_class::regclass FROM pg_rewrite w
      WHERE d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid),
@@ -119,6 +115,32 @@ def oids_sql(names: Iterable[str]) -> str:
         names: as SQL.
     """
     return f"ARRAY[{', '.join(f'to_regclass({quote_literal(name)})::oid' for name in names)}]::oid[]"
+
+
+def checked_domain(type_name: str) -> str:
+    """Why a column cannot get such a type."""
+    return f"the new type {type_name} is a domain with constraints, which PostgreSQL tests for every row under a lock"
+
+
+DOMAIN_HINT = "use the domain's base type, and add its condition as a CHECK of the table"
+
+
+def checked_domain_query(type_name: str) -> str:
+    """Whether a type is a domain with constraints, for :class:`zdd_tui.model.operations.base.Requirement`: PostgreSQL
+    tests them for every row, under a lock, also where they are NULL in all.
+
+    Args:
+        type_name: as SQL.
+    """
+    return f"""
+WITH RECURSIVE domain (oid) AS (
+  SELECT to_regtype({quote_literal(type_name)})::oid
+  UNION SELECT t.typbasetype FROM domain d JOIN pg_type t ON t.oid = d.oid WHERE t.typtype = 'd'
+)
+SELECT {quote_literal(checked_domain(type_name))} WHERE EXISTS (
+  SELECT FROM domain d JOIN pg_type t ON t.oid = d.oid
+  WHERE t.typtype = 'd' AND (t.typnotnull OR EXISTS (SELECT FROM pg_constraint WHERE contypid = t.oid)))
+"""
 
 
 def used_by_views_query(table: str, column: str, removed_views: Iterable[str]) -> str:

@@ -41,8 +41,11 @@ from zdd_tui.model.operations.generated import (
 )
 from zdd_tui.model.operations.scope import ObjectKey
 from zdd_tui.model.operations.type_swap import (
+    DOMAIN_HINT,
     ColumnNames,
     add_constraints,
+    checked_domain,
+    checked_domain_query,
     copy_properties,
     drop_constraints,
     recreate_views,
@@ -50,7 +53,7 @@ from zdd_tui.model.operations.type_swap import (
     used_by_views_query,
     validate_constraints,
 )
-from zdd_tui.model.operations.views import VIEW
+from zdd_tui.model.operations.views import VIEW, created_view
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import (
     dollar_quoted,
@@ -58,7 +61,6 @@ from zdd_tui.model.sql import (
     name_sql,
     node_class,
     parse_expression,
-    parse_sql,
     quote_literal,
     read_names,
     single_command_sql,
@@ -182,6 +184,8 @@ def read_column_type(alter: Any, command: Any, text: str, options: OperationOpti
         tuple(options.scope.removed_indexes),
         tuple(options.scope.removed_views),
     )
+    if options.scope.key("type", string_values(definition.type_name.names)) in options.scope.checked_domains:
+        raise PlanError(f"{change.label}: {checked_domain(change.type)}", DOMAIN_HINT)
     is_direct = NEVER if using or collation else is_direct_query(table, column, definition.type_name)
     first = _expand_steps(change, is_direct)
     steps = (
@@ -196,7 +200,8 @@ def read_column_type(alter: Any, command: Any, text: str, options: OperationOpti
         "where it is a plain view, DROP VIEW before and CREATE VIEW after, in this migration; else drop it in a release"
         " before, and create it again in one after it",
     )
-    return (TypeOperation(text, summary, _with_known_locks(steps), requirements=(required,), changes=(change,)),)
+    domain = Requirement(checked_domain_query(change.type), DOMAIN_HINT)
+    return (TypeOperation(text, summary, _with_known_locks(steps), requirements=(required, domain), changes=(change,)),)
 
 
 def _with_known_locks(steps: Iterable[OperationStep]) -> tuple[OperationStep, ...]:
@@ -240,7 +245,7 @@ def combine_type_changes(operations: Iterable[Operation], types: TypeSwap) -> tu
             "columns change their types under different settings of the session, and all of them swap in one step",
             "write the ALTER TABLE statements without a SET between them, with the names of the schemas",
         )
-    again = [(_created_view(each), each.steps[0].statements[0]) for each in views]
+    again = [(created_view(each), each.steps[0].statements[0]) for each in views]
     for number in numbers:
         each = found[number]
         kept = [step for step in each.steps if step.phase is not Phase.CONTRACT]
@@ -253,11 +258,6 @@ def combine_type_changes(operations: Iterable[Operation], types: TypeSwap) -> tu
             rollback_losses=tuple(map(_rollback_loss, each.changes)),  # type: ignore[attr-defined]
         )
     return tuple(found)
-
-
-def _created_view(operation: Operation) -> str:
-    """The name of a plain view that is created, as SQL."""
-    return relation_sql(parse_sql(operation.text).stmts[0].stmt.view_stmt.view)
 
 
 def _views_of(changes: Sequence[TypeChange], created: Iterable[Operation]) -> tuple[Operation, ...]:

@@ -14,7 +14,7 @@ from zdd_tui.model.operations.rights import recreated_rights_query
 from zdd_tui.model.operations.scope import Scope
 from zdd_tui.model.operations.statements import UndoRequired
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.sql import enum_name, quote_literal
+from zdd_tui.model.sql import enum_name, node_class, parse_sql, quote_literal, string_values, walk
 
 VIEW = re.compile(r"create (?:or replace )?(materialized )?view ")
 """What the summary of an operation that creates a view begins with."""
@@ -89,6 +89,26 @@ def _read_table_as(statement: Any, text: str, options: OperationOptions) -> tupl
     kind = "materialized view" if is_view else "table"
     exists = relation_address(kind, relation) if is_optional else None
     return create_object(kind.upper(), relation_sql(relation), text, exists=exists)
+
+
+def created_view(operation: Operation) -> str:
+    """The name of a plain view that is created, as SQL; empty for anything else."""
+    if VIEW.match(operation.summary) is None:
+        return ""
+    statement = parse_sql(operation.text).stmts[0].stmt
+    return relation_sql(statement.view_stmt.view) if statement.HasField("view_stmt") else ""
+
+
+def reads_unnamed_columns(operation: Operation) -> bool:
+    """Whether its query reads columns without their names: by ``*``, a whole row, or a natural join."""
+    nodes = [(node_class(node), node) for node in walk(parse_sql(operation.text))]
+    rows = {node.alias.aliasname or node.relname for kind, node in nodes if kind == "RangeVar"}
+    return any(
+        kind == "A_Star"
+        or (kind == "JoinExpr" and node.is_natural)
+        or (kind == "ColumnRef" and not rows.isdisjoint(string_values(node.fields[-1:])))
+        for kind, node in nodes
+    )
 
 
 def used_tables(query: Any, scope: Scope) -> tuple[str, ...]:

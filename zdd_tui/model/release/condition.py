@@ -9,6 +9,9 @@ from zdd_tui.model.errors import HINT_PREFIX
 ROLLBACK_IN_HINT = ", or: zdd rollback PLAN"
 """End of a hint where the release can also be rolled back. A screen names its key instead."""
 
+CONTINUES_IN_HINT = "; the release continues then"
+"""In a hint, before its end: no command is needed besides. It is left out where a person must continue the release."""
+
 STOPPED_NOTE = "stopped until every condition holds"
 """Of a step that a breach has stopped."""
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 from zdd_tui.model.counting import format_list
 from zdd_tui.model.flag import flag_key, parse_flag
 from zdd_tui.model.plan.base import BasePlan, WorkloadPlan
-from zdd_tui.model.release.condition import ROLLBACK_IN_HINT, Condition, ConditionFinding
+from zdd_tui.model.release.condition import CONTINUES_IN_HINT, ROLLBACK_IN_HINT, Condition, ConditionFinding
 from zdd_tui.model.workload.managers import FieldManager
 from zdd_tui.model.workload.pod import PodFacts
 from zdd_tui.model.workload.rollout import DeploymentView, ReplicaSetView, select_own_pods
@@ -72,7 +72,7 @@ def image_hint(
     deployment: str,
     manager: FieldManager | None,
     expected: str,
-    then: str = "the release continues then",
+    then: str = CONTINUES_IN_HINT,
 ) -> str:
     """What to do about an image that another client has set: zdd does not set it again, the other would, too."""
     name = manager.name if manager else "the other client"
@@ -81,10 +81,10 @@ def image_hint(
         f" {plan.kubernetes.container}={expected}"
     )
     if name.startswith("kubectl"):
-        return f"{command}; {then}{ROLLBACK_IN_HINT}"
+        return f"{command}{then}{ROLLBACK_IN_HINT}"
     return (
         f"set {expected} where {name} takes the image from (its Git repository), or suspend its sync of {deployment}"
-        f" and {command}; {then}{ROLLBACK_IN_HINT}"
+        f" and {command}{then}{ROLLBACK_IN_HINT}"
     )
 
 
@@ -332,8 +332,7 @@ def find_changed_schema(
         return None
     return ConditionFinding(
         format_list(wrong),
-        hint="restore it in psql as change.expand and change.indexes define it; the release continues then"
-        + ROLLBACK_IN_HINT,
+        hint="restore it in psql as change.expand and change.indexes define it" + CONTINUES_IN_HINT + ROLLBACK_IN_HINT,
     )
 
 
@@ -371,7 +370,7 @@ def find_changed_object(
     Args:
         expected: as it was after the step that made it; None where it was missing already.
     """
-    hint = f"restore it in psql as {condition.since} has made it; the release continues then{ROLLBACK_IN_HINT}"
+    hint = f"restore it in psql as {condition.since} has made it{CONTINUES_IN_HINT}{ROLLBACK_IN_HINT}"
     if expected is None:
         return ConditionFinding(f"{condition.name} is missing", hint=hint)
     if not expected.shape:
@@ -411,7 +410,7 @@ def find_changed_definition(
     if expected is not None and found == expected.digest:
         return None
     if expected is None:
-        hint = f"create it in psql as {condition.since} has made it; the release continues then{ROLLBACK_IN_HINT}"
+        hint = f"create it in psql as {condition.since} has made it{CONTINUES_IN_HINT}{ROLLBACK_IN_HINT}"
         return ConditionFinding(f"{condition.name} is missing", hint=hint)
     what = "is missing" if found is None else "was replaced"
     return ConditionFinding(f"{condition.name} {what}", hint=_DEFINITION_HINT)

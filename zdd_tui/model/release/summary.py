@@ -17,7 +17,7 @@ from zdd_tui.model.release.claims import (
     is_current,
     withdraw_verdicts,
 )
-from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
+from zdd_tui.model.release.condition import CONTINUES_IN_HINT, ROLLBACK_IN_HINT, ConditionReading, ConditionStatus
 from zdd_tui.model.release.gate import GateReading, Verdict, unread_gate
 from zdd_tui.model.release.next_commands import NextCommand, describe_closed_gates, next_commands
 from zdd_tui.model.release.records import Lease, ReleaseRecord, StepRecord
@@ -140,11 +140,15 @@ def _summarize_inactivity(
 
 def _summarize_breach(record: ReleaseRecord, breach: ConditionReading, summary: ReleaseSummary) -> ReleaseSummary:
     """Progress is stopped. What was done before stays below the cause; the next action is what ends the breach, and
-    what a person must do besides: a release that is paused or failed does not go on by itself."""
-    others = [reading.title for reading in record.release.unmet if reading is not breach]
-    parts = [f"Fix: {breach.hint}"] if breach.hint and breach.status is not ConditionStatus.RECHECKING else []
-    if record.release.paused or record.release.state is ReleaseState.FAILED:
-        parts += [f"it is {'paused' if record.release.paused else 'failed'}, too: {summary.next_action}"]
+    what a person must do besides: a release that is paused or failed does not continue by itself."""
+    release = record.release
+    others = [reading.title for reading in release.unmet if reading is not breach]
+    hint = breach.hint if breach.status is not ConditionStatus.RECHECKING else ""
+    held = "paused" if release.paused else "failed" if release.state is ReleaseState.FAILED else ""
+    if held:  # the actions name the rollback, too
+        hint = hint.replace(CONTINUES_IN_HINT, "").replace(ROLLBACK_IN_HINT, "")
+    parts = [f"Fix: {hint}"] if hint else []
+    parts += [f"the release is {held}, too", summary.next_action] if held else []
     action = "; ".join(parts) or CONTINUES_AUTOMATICALLY
     return replace(
         summary,

@@ -21,7 +21,7 @@ class Stepper(ReleaseView):
 def stepper_line(board: DashboardState, cells: int, activity: Activity = ACTIVE) -> Line:
     record = board.release.value
     if record is None:
-        return (("… reading the release", TextStyle.DIM),)
+        return (("○ not started" if board.is_not_started else "… reading the release", TextStyle.DIM),)
     release = record.release
     items: list[Line] = []
     for index, phase in enumerate(release.strategy.phases):

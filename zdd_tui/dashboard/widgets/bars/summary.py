@@ -136,8 +136,10 @@ def _next_action_text(summary: ReleaseSummary, context: RenderContext) -> str:
         return f"read-only session: {text}" if blocked or actions[0].startswith(f"{keys['rollback']} ") else text
     if not blocked or not context.production_lock.is_locked(context.now):
         return text
+    before = text.partition(blocked[0])[0] if text.startswith("Fix: ") else ""  # what ends a breach comes first
     others = [f"{each} without unlock" if each == rollback else each for each in actions if each not in blocked]
-    return "; ".join(filter(None, (f"{keys['unlock']} unlocks, then {', '.join(blocked)}", ", ".join(others))))
+    others = [each for each in others if each not in before]
+    return before + "; ".join(filter(None, (f"{keys['unlock']} unlocks, then {', '.join(blocked)}", ", ".join(others))))
 
 
 def _action_lines(text: str, context: RenderContext, cells: int) -> list[Line]:
@@ -176,7 +178,7 @@ def _no_record_lines(board: DashboardState, context: RenderContext, cells: int) 
     source = board.release
     if not source.error:
         return wrap(f"… connecting to PostgreSQL {board.plan.database}", cells, TextStyle.DIM)
-    if source.age(context.now) is None or source.is_stale(context.now, RELEASE_STALE_SECONDS):
+    if not board.is_not_started or source.is_stale(context.now, RELEASE_STALE_SECONDS):
         return error_lines(source.error, source.hint, cells)
     where = f" in region {board.plan.region.split(' ')[0]}" if board.plan.region else ""
     text = f"✗ NOT STARTED{where}: {source.error}, and no agent is running. {_agent_hint(board, context)}"

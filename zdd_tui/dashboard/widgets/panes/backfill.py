@@ -76,7 +76,7 @@ class BackfillPane(Pane):
     def lines(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         record = board.release.value
         if record is None:
-            return unread_source_lines(board.release, cells)
+            return unread_source_lines(board, board.release, cells)
         backfill = record.backfill
         self._eta_estimator.add_reading(backfill, record.limits)
         rates = self._eta_estimator.rates(backfill) if backfill else ()

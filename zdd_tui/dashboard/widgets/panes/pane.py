@@ -212,6 +212,8 @@ class Pane(LineView, can_focus=True):
             self.request_paint(Region(-across, self.outer_size.height - down - 1, self.outer_size.width, 1))
 
 
-def unread_source_lines(source: Observed[object], cells: int) -> list[Line]:
+def unread_source_lines(board: DashboardState, source: Observed[object], cells: int) -> list[Line]:
     """Shown while a source has no value."""
+    if source is board.release and board.is_not_started:
+        return [(("no release yet", TextStyle.DIM),)]
     return wrap(f"✗ {source.error}", cells, TextStyle.BAD) if source.error else [(("… connecting", TextStyle.DIM),)]

@@ -81,6 +81,14 @@ class RowStore(Generic[R]):
         self.first_visible += rows
         self._clamp()
 
+    def show(self, row: R) -> None:
+        """Scrolls to a row and the one after it, without moving the cursor; does nothing where it is filtered out."""
+        name = self._identity(row)
+        at = next((at for at, each in enumerate(self.shown) if self._identity(each) == name), None)
+        if at is not None:
+            self.first_visible = min(max(self.first_visible, at - max(0, self.visible_rows - 2)), at)
+            self._clamp()
+
     @property
     def selected_row(self) -> R | None:
         """The row under the cursor."""

@@ -49,6 +49,7 @@ class StepPane(TablePane[StepRow, float]):
     def __init__(self) -> None:
         super().__init__()
         self._known: dict[str, StepRow] = {}
+        self._followed: tuple[str, int] | None = None
 
     def dependencies(self, board: DashboardState) -> tuple[object, ...]:
         record = board.release.value
@@ -73,6 +74,14 @@ class StepPane(TablePane[StepRow, float]):
         known = self._known.get(row.name)
         return known if known == row else row
 
+    def update_scroll(self) -> None:
+        """Once another step is the current one, it is scrolled to, unless the operator works in the pane."""
+        current = _find_current(self._store.shown)
+        if current is None or self._followed == (current.name, self._store.visible_rows):
+            return
+        self._followed = current.name, self._store.visible_rows
+        self._store.show(current)
+
     def columns(
         self, board: DashboardState, rows: Sequence[StepRow], cells: int
     ) -> Sequence[PaneColumn[StepRow, float]]:
@@ -89,6 +98,14 @@ class StepPane(TablePane[StepRow, float]):
 
     def empty_line(self, board: DashboardState) -> Line:
         return (("the release has no steps", TextStyle.DIM),)
+
+
+def _find_current(rows: Sequence[StepRow]) -> StepRow | None:
+    """The step that runs, is undone or has failed; else the last one that is done. None before the first."""
+    ended = (StepStatus.PENDING, StepStatus.DONE, StepStatus.UNDONE)
+    current = next((row for row in rows if row.status not in ended), None)
+    done = (row for row in rows if row.status is StepStatus.DONE)
+    return current or max(done, key=lambda row: row.number, default=None)
 
 
 def build_step_rows(record: ReleaseRecord, activity: Activity) -> Sequence[StepRow]:

@@ -156,6 +156,9 @@ class TablePane(Pane, Generic[R, C]):
         """This row may be out of date, and is dimmed."""
         return False
 
+    def update_scroll(self) -> None:
+        """Called before a table without the focus is drawn; it may scroll to a row."""
+
     def empty_line(self, board: DashboardState) -> Line:
         """Shown where there are no rows."""
         return (("nothing", TextStyle.DIM),)
@@ -185,7 +188,7 @@ class TablePane(Pane, Generic[R, C]):
         if source.value is None:
             self._store.update(())
             self._has_titles = False
-            self._header_lines = unread_source_lines(source, room)
+            self._header_lines = unread_source_lines(board, source, room)
             return LazyLines(self._header_lines, 0, self._header_lines.__getitem__)
         rows, cell_context = self.rows(board, context), self.cell_context(board, context)
         columns = self.columns(board, rows, room)
@@ -205,6 +208,8 @@ class TablePane(Pane, Generic[R, C]):
         self._store.resize((self.content_size.height - len(self._header_lines)) // each)
         if self._focused:
             self._store.move_cursor(self._store.cursor_index)  # visible, and on the first row where there was none
+        else:
+            self.update_scroll()
         shown, fitted = self._store.shown, self._fitted
         current = board.current_sources(context.now)
         drawn = self._cached_lines_for(

@@ -92,8 +92,9 @@ FORMS: dict[str, tuple[str, Any]] = {
           EXECUTE FUNCTION unchanged('id');
         CREATE OR REPLACE FUNCTION owned() RETURNS trigger LANGUAGE plpgsql AS
           'BEGIN IF new.company IS NULL THEN RAISE EXCEPTION ''no company''; END IF; RETURN new; END';
-        DROP VIEW owners; CREATE VIEW owners AS SELECT id, company, city FROM sites; COMMENT ON VIEW owners IS 'shown';
-        GRANT SELECT ON owners TO pg_monitor; CREATE VIEW firms AS SELECT company FROM owners;
+        DROP VIEW owners; CREATE VIEW owners AS SELECT id, company, city, company AS owner, city AS town FROM sites;
+        COMMENT ON VIEW owners IS 'shown'; GRANT SELECT ON owners TO pg_monitor;
+        CREATE VIEW firms AS SELECT company FROM owners;
         CREATE VIEW ids AS SELECT id FROM sites; COMMENT ON FUNCTION owned IS 'a company is required';
         """,
     ),
@@ -918,10 +919,12 @@ def test_the_statements_of_a_view_that_waits_for_contract_are_an_operation_of_th
     assert "operation of its own" in refused.value.hint
 
 
-def test_a_view_of_contract_cannot_read_a_column_whose_type_changes_there() -> None:
+def test_a_view_of_contract_cannot_read_a_column_that_changes_there() -> None:
     view = {"sql": "CREATE VIEW v AS SELECT title FROM pages", "phase": "contract"}
     with pytest.raises(PlanError, match="is created there, too"):
         plan_operations(plan_of("postgresql://localhost/x", "ALTER TABLE pages ALTER title TYPE int", view))
+    with pytest.raises(PlanError, match="waits for contract, where a column"):
+        plan_operations(plan_of("postgresql://localhost/x", "ALTER TABLE pages RENAME t TO title", view))
 
 
 async def test_every_column_of_a_view_keeps_its_place_while_types_change(pg_dsn: str, db: asyncpg.Connection) -> None:

@@ -16,7 +16,8 @@ from tests.support.operations import (
     run_phases,
 )
 from zdd_tui.backends.postgres.operations import find_dependents
-from zdd_tui.checks.operations import check_operation_rows
+from zdd_tui.checks.operations import check_operation_locks, check_operation_rows
+from zdd_tui.cli.measurement import lock_measurement
 from zdd_tui.engine.steps.operations import CheckRows, RunOperation
 from zdd_tui.model.errors import PlanError, StepFailed
 from zdd_tui.model.operations.registry import dropped_indexes, numbered_steps, plan_operations
@@ -91,8 +92,9 @@ FORMS: dict[str, tuple[str, Any]] = {
           EXECUTE FUNCTION unchanged('id');
         CREATE OR REPLACE FUNCTION owned() RETURNS trigger LANGUAGE plpgsql AS
           'BEGIN IF new.company IS NULL THEN RAISE EXCEPTION ''no company''; END IF; RETURN new; END';
-        DROP VIEW owners; CREATE VIEW owners AS SELECT id, company, city FROM sites; COMMENT ON VIEW owners IS 'shown';
-        GRANT SELECT ON owners TO pg_monitor; CREATE VIEW firms AS SELECT company FROM owners;
+        DROP VIEW owners; CREATE VIEW owners AS SELECT id, company, city, company AS owner, city AS town FROM sites;
+        COMMENT ON VIEW owners IS 'shown'; GRANT SELECT ON owners TO pg_monitor;
+        CREATE VIEW firms AS SELECT company FROM owners;
         CREATE VIEW ids AS SELECT id FROM sites; COMMENT ON FUNCTION owned IS 'a company is required';
         """,
     ),
@@ -160,7 +162,8 @@ FORMS: dict[str, tuple[str, Any]] = {
     "views that show every column, around changes of types and removed columns": (
         """
         CREATE TABLE pages (id int PRIMARY KEY, "Odd" int, legacy int, title varchar(20), config text);
-        CREATE TABLE authors (id int, title text, page int); CREATE VIEW all_pages AS SELECT * FROM pages;
+        CREATE TABLE authors (id int, title text, page int);
+        CREATE VIEW all_pages AS SELECT config, title, id, "Odd" FROM pages;
         CREATE VIEW of_all AS SELECT * FROM all_pages; CREATE VIEW wide AS SELECT id FROM authors;
         INSERT INTO pages SELECT i, i, i, 't' || i, '{"n": ' || i || '}' FROM generate_series(1, 30) i;
         """,
@@ -175,6 +178,24 @@ FORMS: dict[str, tuple[str, Any]] = {
         CREATE VIEW "both" (a, b, c, d, e, f) AS WITH pages AS (SELECT 1 AS one) SELECT * FROM pages, public.pages p;
         ALTER TABLE pages ADD COLUMN last int; COMMENT ON VIEW all_pages IS 'x';
         """,
+    ),
+    "views that lose columns, in contract": (
+        """
+        CREATE TABLE pages (id int PRIMARY KEY, legacy int, title text); INSERT INTO pages VALUES (1, 2, 'x');
+        CREATE VIEW all_pages AS SELECT * FROM pages; CREATE VIEW of_all AS SELECT * FROM all_pages;
+        GRANT SELECT ON all_pages TO pg_monitor; COMMENT ON VIEW all_pages IS 'old';
+        CREATE VIEW numbers AS SELECT id FROM pages;
+        """,
+        [
+            {"sql": "DROP VIEW of_all; DROP VIEW all_pages, numbers", "phase": "contract"},
+            "ALTER TABLE pages DROP legacy, ADD COLUMN added int",
+            {
+                "sql": """CREATE VIEW all_pages AS SELECT * FROM pages; CREATE VIEW of_all AS SELECT * FROM all_pages;
+                CREATE VIEW numbers AS SELECT id::text FROM pages;
+                GRANT SELECT ON of_all TO pg_monitor; COMMENT ON VIEW all_pages IS 'new'""",
+                "phase": "contract",
+            },
+        ],
     ),
     "columns that are dropped and added again": (
         """
@@ -261,7 +282,8 @@ FORMS: dict[str, tuple[str, Any]] = {
         """,
         """
         DROP VIEW IF EXISTS note_bodies; DROP VIEW IF EXISTS nv;
-        CREATE VIEW note_bodies AS SELECT id FROM notes; CREATE VIEW nv AS SELECT id FROM notes;
+        CREATE VIEW note_bodies AS SELECT code::varchar(9) AS body, id FROM notes;
+        CREATE VIEW nv AS SELECT id FROM notes;
         DROP TRIGGER IF EXISTS notes_touch ON notes; DROP FUNCTION IF EXISTS touch();
         CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN new.n := 3; RETURN new; END';
         CREATE TRIGGER notes_touch BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION touch();
@@ -489,6 +511,15 @@ async def test_every_form_is_done_as_the_plain_migration_does_it_and_undone(
         ("INSERT INTO teams VALUES (1, 'x')", "cannot know which rows a rollback has to take back of teams"),
         ("CREATE TABLE ta AS SELECT * FROM notes", "copies rows of notes once"),
         ("CREATE TABLE ta (i int); INSERT INTO ta SELECT id FROM notes", "copies rows of notes once"),
+        (
+            "CREATE VIEW v AS SELECT * FROM notes; CREATE VIEW w AS SELECT id FROM v; CREATE TABLE ta AS TABLE w",
+            "copies rows of notes once",
+        ),
+        (
+            "CREATE MATERIALIZED VIEW v AS SELECT id FROM notes; CREATE TABLE ta (i int); INSERT INTO ta TABLE v",
+            "copies rows of notes once",
+        ),
+        ("CREATE VIEW v AS SELECT id FROM notes; SELECT id INTO ta FROM v", "copies rows of notes once"),
         ("CREATE TEMP TABLE x (a int)", "ends with its session"),
         ("COPY teams FROM stdin", "the rows of COPY are no SQL"),
         ("TRUNCATE teams", "nothing brings the rows back"),
@@ -611,6 +642,16 @@ async def test_what_would_stop_a_later_phase_is_found_before_the_start(
             await CheckRows().run(ctx, handle(0))
     with pytest.raises(PlanError, match=reason):
         await check_operation_rows(db, plan)
+
+
+def test_rows_that_a_view_of_the_migration_reads_are_filled_before_they_are_copied() -> None:
+    fill = {"sql": "UPDATE notes SET n = 2 WHERE n IS NULL", "undo": []}
+    view = "CREATE VIEW v AS SELECT n FROM notes; CREATE VIEW w AS SELECT n FROM v"
+    copy = {"sql": "INSERT INTO unused SELECT n FROM w", "undo": []}
+    *_, last = plan_operations(plan_of("postgresql://x", fill, view, copy))
+    assert [step.phase for step in last.steps] == [Phase.BACKFILL]
+    *_, last = plan_operations(plan_of("postgresql://x", fill, view, copy | {"sql": "INSERT INTO unused SELECT 1"}))
+    assert [step.phase for step in last.steps] == [Phase.EXPAND]
 
 
 async def test_a_composite_key_with_a_null_refers_to_nothing(pg_dsn: str, db: asyncpg.Connection) -> None:
@@ -761,6 +802,34 @@ async def test_what_would_stop_in_the_middle_is_refused_before_the_start(
             await CheckRows().run(ctx, handle(0))
 
 
+async def test_what_cascade_would_drop_is_named_once_for_the_object_that_it_depends_on(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute("CREATE TABLE a (id int)")
+    for name in ("f", "g", "h", "unused"):
+        await db.execute(
+            f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';"
+            f"CREATE TRIGGER a_{name} BEFORE INSERT ON a FOR EACH ROW EXECUTE FUNCTION {name}()"
+        )
+    await db.execute("DROP TRIGGER a_unused ON a")
+    drop = "DROP FUNCTION f, g CASCADE; DROP FUNCTION unused"
+    with pytest.raises(PlanError) as refused:
+        await check_operation_rows(db, plan_of(pg_dsn, drop))
+    assert str(refused.value).splitlines() == [
+        "operations: drop function f: trigger a_f on table a would be dropped with it",
+        "  Fix: drop each of them by name, before it",
+        "operations: drop function g: trigger a_g on table a would be dropped with it",
+        "  Fix: drop each of them by name, before it",
+    ]
+    named = plan_of(pg_dsn, f"DROP TRIGGER a_f ON a; DROP TRIGGER a_g ON a; {drop}")
+    await check_operation_rows(db, named)
+    assert await check_operation_locks(named, lock_measurement())
+    async with open_context(named) as ctx:
+        await CheckRows().run(ctx, handle(0))
+        await run_phases(ctx, named, list(Phase))
+    assert [row[0] for row in await db.fetch("SELECT tgname FROM pg_trigger WHERE tgrelid = 'a'::regclass")] == ["a_h"]
+
+
 async def test_a_trigger_that_has_been_archived_does_not_keep_its_function_nor_does_one_of_the_new_function(
     pg_dsn: str, db: asyncpg.Connection
 ) -> None:
@@ -782,13 +851,80 @@ async def test_a_view_that_has_been_archived_does_not_keep_a_dropped_column(
     pg_dsn: str, db: asyncpg.Connection
 ) -> None:
     await db.execute("CREATE TABLE pages (id int, title text); CREATE VIEW titles AS SELECT title FROM pages")
-    plan = plan_of(pg_dsn, "DROP VIEW titles; ALTER TABLE pages DROP title; CREATE VIEW titles AS SELECT id FROM pages")
+    plan = plan_of(pg_dsn, "DROP VIEW titles; ALTER TABLE pages DROP title; CREATE VIEW titles AS SELECT '' AS title")
     async with open_context(plan) as ctx:
         await run_phases(ctx, plan, [Phase.EXPAND])
         assert await find_dependents(db, plan_operations(plan), lambda _: True) == []
         await db.execute("CREATE VIEW another AS SELECT title FROM pages")
         (found,) = await find_dependents(db, plan_operations(plan), lambda _: True)
         assert "another" in found
+
+
+LOSSES = {
+    "DROP VIEW v; CREATE VIEW v AS SELECT id FROM pages": "title, n",
+    "DROP VIEW v; CREATE OR REPLACE VIEW v AS SELECT id, title, n AS m FROM pages": "n",
+    "DROP VIEW v; CREATE VIEW v AS SELECT n::bigint, title, id FROM pages": "n",
+    "DROP VIEW IF EXISTS v; CREATE MATERIALIZED VIEW v AS SELECT id, n FROM pages": "title",
+    "DROP MATERIALIZED VIEW m; CREATE MATERIALIZED VIEW m AS SELECT title AS t FROM pages": "title",
+}
+
+
+@pytest.mark.parametrize("migration", LOSSES)
+async def test_a_view_that_loses_what_the_old_version_reads_is_refused(
+    pg_dsn: str, db: asyncpg.Connection, migration: str
+) -> None:
+    await db.execute(
+        "CREATE TABLE pages (id int, title text, n int); CREATE VIEW v AS SELECT id, title, n FROM pages;"
+        "CREATE MATERIALIZED VIEW m AS SELECT title FROM pages"
+    )
+    plan, lost = plan_of(pg_dsn, migration), f"lacks columns .*: {LOSSES[migration]}; keep them"
+    await check_operation_rows(db, plan)
+    with pytest.raises(PlanError, match=lost):
+        await check_operation_locks(plan, lock_measurement())
+    async with open_context(plan) as ctx:
+        with pytest.raises(StepFailed, match=lost):
+            await run_phases(ctx, plan, [Phase.EXPAND])
+    await db.fetch("SELECT id, title, n FROM v")
+    await db.fetch("SELECT title FROM m")
+
+
+async def test_both_versions_read_a_view_that_loses_columns_in_contract(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute("CREATE TABLE pages (id int, legacy int); INSERT INTO pages VALUES (1, 2);")
+    await db.execute("CREATE VIEW v AS SELECT * FROM pages")
+    plan = plan_of(
+        pg_dsn,
+        {"sql": "DROP VIEW v", "phase": "contract"},
+        "ALTER TABLE pages DROP legacy",
+        {"sql": "CREATE VIEW v AS SELECT * FROM pages", "phase": "contract"},
+    )
+    assert await check_operation_locks(plan, lock_measurement())
+    async with open_context(plan) as ctx:
+        await CheckRows().run(ctx, handle(0))
+        await run_phases(ctx, plan, [Phase.EXPAND])
+        assert await db.fetchval("SELECT legacy FROM v") == 2, "the old version runs until contract"
+        contract = [handle(number) for number, _ in numbered_steps(plan, Phase.CONTRACT)]
+        for each in contract:
+            await RunOperation().run(ctx, each)
+            assert await db.fetchval("SELECT id FROM v") == 1
+        for each in reversed(contract):
+            await RunOperation().undo(ctx, each)
+            assert await db.fetchval("SELECT id FROM v") == 1
+        assert await db.fetchval("SELECT legacy FROM v") == 2
+
+
+def test_the_statements_of_a_view_that_waits_for_contract_are_an_operation_of_their_own() -> None:
+    mixed = {"sql": "DROP VIEW v; ALTER TABLE pages DROP n; CREATE VIEW v AS SELECT 1 AS id", "phase": "contract"}
+    with pytest.raises(PlanError, match="waits for contract only with others of views") as refused:
+        plan_operations(plan_of("postgresql://localhost/x", mixed))
+    assert "operation of its own" in refused.value.hint
+
+
+def test_a_view_of_contract_cannot_read_a_column_that_changes_there() -> None:
+    view = {"sql": "CREATE VIEW v AS SELECT title FROM pages", "phase": "contract"}
+    with pytest.raises(PlanError, match="is created there, too"):
+        plan_operations(plan_of("postgresql://localhost/x", "ALTER TABLE pages ALTER title TYPE int", view))
+    with pytest.raises(PlanError, match="waits for contract, where a column"):
+        plan_operations(plan_of("postgresql://localhost/x", "ALTER TABLE pages RENAME t TO title", view))
 
 
 async def test_every_column_of_a_view_keeps_its_place_while_types_change(pg_dsn: str, db: asyncpg.Connection) -> None:

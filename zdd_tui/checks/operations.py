@@ -45,8 +45,8 @@ async def check_operation_rows(conn: Connection, plan: BaseOperationsPlan) -> li
     lines, errors = [], []
     operations = plan_operations(plan)
     for operation in operations:
-        phases = " and ".join(dict.fromkeys(step.phase for step in operation.steps))
-        lines.append(f"{operation.summary}: in {phases}")
+        if phases := " and ".join(dict.fromkeys(step.phase for step in operation.steps)):
+            lines.append(f"{operation.summary}: in {phases}")
         counted = await count_violations(conn, (operation,))
         lines += [f"note: {each}" for each in counted.uncounted]
         errors += [

@@ -187,10 +187,10 @@ async def _find_address(conn: Connection, address: ObjectAddress) -> tuple[int, 
 
 
 _DEPENDENTS = """
-WITH RECURSIVE gone (classid, objid, objsubid) AS (
-  SELECT * FROM unnest($1::oid[], $2::oid[], $3::int[])
+WITH RECURSIVE gone (classid, objid, objsubid, is_own) AS (
+  SELECT c, o, s, number <= $4 FROM unnest($1::oid[], $2::oid[], $3::int[]) WITH ORDINALITY AS g (c, o, s, number)
   UNION
-  SELECT d.classid, d.objid, d.objsubid
+  SELECT d.classid, d.objid, d.objsubid, g.is_own
   FROM gone g JOIN pg_depend d ON d.refclassid = g.classid AND d.refobjid = g.objid
    AND (g.objsubid = 0 OR d.refobjsubid = g.objsubid)
   WHERE d.deptype IN ('a', 'i', 'P', 'S')
@@ -201,12 +201,12 @@ SELECT DISTINCT pg_describe_object(
 FROM gone g JOIN pg_depend d ON d.refclassid = g.classid AND d.refobjid = g.objid
  AND (g.objsubid = 0 OR d.refobjsubid = g.objsubid)
 LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid AND r.rulename = '_RETURN'
-WHERE d.deptype = 'n' AND NOT EXISTS (
+WHERE g.is_own AND d.deptype = 'n' AND NOT EXISTS (
   SELECT FROM gone o WHERE o.classid = d.classid AND o.objid = d.objid AND o.objsubid IN (0, d.objsubid)
 )
 ORDER BY 1
 """
-"""What depends on dropped objects and would not go with them: what DROP without CASCADE refuses."""
+"""What depends on the first $4 of dropped objects and would not go with all: what DROP without CASCADE refuses."""
 
 
 async def find_problems(conn: Connection, operations: Iterable[Operation]) -> list[tuple[str, str]]:
@@ -243,9 +243,9 @@ async def find_dependents(
             for setting in operation.settings:
                 await conn.execute(setting)
             found = await _find_addresses(conn, (operation,))
-            gone += [*found, *await _find_addresses(conn, together)]
+            gone = [*found, *await _find_addresses(conn, together), *gone]
             if found and is_judged(operation):
-                rows = await conn.fetch(_DEPENDENTS, *map(list, zip(*gone, strict=True)))
+                rows = await conn.fetch(_DEPENDENTS, *map(list, zip(*gone, strict=True)), len(found))
                 if rows:
                     listed = ", ".join(str(row[0]) for row in rows)
                     lines.append(f"{operation.summary}: {listed} would be dropped with it")

@@ -31,6 +31,7 @@ from zdd_tui.model.operations.generated import (
 )
 from zdd_tui.model.operations.scope import ObjectKey
 from zdd_tui.model.operations.types import TypeOperation
+from zdd_tui.model.operations.views import run_in_contract
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import deparse, enum_name, name_sql, parse_sql, quote_literal, read_names
 
@@ -144,8 +145,7 @@ def run_after_swap(operation: Operation, table: ObjectKey, column: str) -> Opera
             " the old column",
             "write it in a release after this one; or add the column under another name",
         )
-    steps = (replace(each, phase=Phase.CONTRACT) if each.phase is Phase.EXPAND else each for each in operation.steps)
-    return replace(operation, steps=tuple(steps))
+    return run_in_contract(operation)
 
 
 def _names_column(operation: Operation, table: ObjectKey, column: str) -> bool:

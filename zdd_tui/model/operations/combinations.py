@@ -155,9 +155,15 @@ def _create_views_again(operations: list[Operation], columns: Sequence[int]) -> 
     last original has its new name, and in a rollback when the first one has its old name.
 
     Raises:
-        PlanError: they do not belong to the same settings of the session.
+        PlanError: they do not belong to the same settings of the session; or one waits for contract.
     """
     views = [(each, view) for each in operations[columns[0] :] if (view := created_view(each))]
+    waiting = next((each for each, _ in views if each.steps[0].phase is Phase.CONTRACT), None)
+    if waiting is not None:
+        raise PlanError(
+            f"{waiting.summary}: it waits for contract, where a column of this or another view changes its name",
+            "create it in a release after this one; or without phase:, with the columns of the view before",
+        )
     if len({operations[number].settings for number in columns} | {each.settings for each, _ in views}) > 1:
         raise PlanError(
             "columns get other names, and views of them are created, under different settings of the session",

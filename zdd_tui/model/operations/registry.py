@@ -74,7 +74,7 @@ from zdd_tui.model.operations.triggers import TRIGGER_COMMANDS, TRIGGER_READERS
 from zdd_tui.model.operations.type_names import combine_type_renames, resolve_type_names
 from zdd_tui.model.operations.types import TypeOperation, combine_type_changes, read_column_type
 from zdd_tui.model.operations.view_columns import name_columns
-from zdd_tui.model.operations.views import VIEW_READERS
+from zdd_tui.model.operations.views import VIEW_READERS, is_of_view, run_in_contract
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationSection, OperationsPlan
 from zdd_tui.model.sql import (
@@ -316,7 +316,17 @@ def _read_text(sql: str, options: OperationOptions) -> list[Operation]:
                 if node.HasField("truncate_stmt") and phase is not Phase.CLEANUP
             )
             return [replace(own, requirements=required)]
-    return [operation for node, text in nodes for operation in _read_statement(node, text, options)]
+    found = [operation for node, text in nodes for operation in _read_statement(node, text, options)]
+    are_of_views = [is_of_view(node) for node, _ in nodes]
+    if options.phase is not Phase.CONTRACT or not options.has_rollout or not any(are_of_views):
+        return found
+    if not all(are_of_views):
+        other = next(text for (_, text), is_known in zip(nodes, are_of_views, strict=True) if not is_known)
+        raise PlanError(
+            f"{shorten(other)}: a statement waits for contract only with others of views",
+            "write it as an operation of its own, without phase:",
+        )
+    return [run_in_contract(each) for each in found]
 
 
 _ROW_CHANGES = {"update_stmt", "delete_stmt"}
@@ -367,8 +377,8 @@ def _finish(operations: list[Operation], options: OperationOptions) -> tuple[Ope
     Raises:
         PlanError: two indexes would get the same name.
     """
-    dropped = drop_with_table(merge_replacements(drop_cascaded(operations, options)))
-    merged = name_columns(drop_tables_together(repeat_overtaken(dropped)))
+    merged = merge_replacements(drop_cascaded(operations, options), options)
+    merged = name_columns(drop_tables_together(repeat_overtaken(drop_with_table(merged))))
     seen: set[tuple[str, str]] = set()
     for step in (step for operation in merged for step in operation.steps if step.mode is StepMode.BUILD_INDEX):
         key = (step.table.rpartition(".")[0], step.index)

@@ -12,6 +12,7 @@ from zdd_tui.model.operations.base import (
     MissingParents,
     ObjectAddress,
     Operation,
+    OperationOptions,
     OperationStep,
     RemovedObject,
     Requirement,
@@ -94,7 +95,7 @@ def removed_key(given: NamedObject, scope: Scope) -> ObjectKey | None:
     return given.key
 
 
-def merge_replacements(operations: list[Operation]) -> tuple[Operation, ...]:
+def merge_replacements(operations: list[Operation], options: OperationOptions) -> tuple[Operation, ...]:
     """The operations, where the removal of an object moves to the creation of the one that takes its name.
 
     Raises:
@@ -116,7 +117,7 @@ def merge_replacements(operations: list[Operation]) -> tuple[Operation, ...]:
         if position is not None:
             _require_no_later_step(result, position)
             replaced |= {same_table(name_sql(*each.names)) for each in result[position].drops if each.kind == "table"}
-            result[position], operation = _merge(result[position], operation)  # noqa: PLW2901
+            result[position], operation = _merge(result[position], operation, options)  # noqa: PLW2901
             stored = len(result) if operation.summary.startswith("create materialized view") else None
             if operation.on is not None and operation.creates is not None and operation.creates.space == "column":
                 columns.append((operation.on, operation.creates.name))
@@ -125,7 +126,9 @@ def merge_replacements(operations: list[Operation]) -> tuple[Operation, ...]:
         if operation.archives is not None:
             removed[operation.archives] = len(result)
         result.append(_count_in_new_table(operation, replaced))
-    return tuple(each for each in result if each.steps or each.requirements or isinstance(each, TypeRename))
+    return tuple(
+        each for each in result if each.steps or each.requirements or each.drops or isinstance(each, TypeRename)
+    )
 
 
 def _count_in_new_table(operation: Operation, replaced: set[str]) -> Operation:
@@ -250,7 +253,7 @@ def repeat_overtaken(operations: tuple[Operation, ...]) -> tuple[Operation, ...]
     return tuple(result)
 
 
-def _merge(removal: Operation, creation: Operation) -> tuple[Operation, Operation]:
+def _merge(removal: Operation, creation: Operation, options: OperationOptions) -> tuple[Operation, Operation]:
     if not creation.steps:
         return removal, creation
     first = creation.steps[0]
@@ -261,16 +264,43 @@ def _merge(removal: Operation, creation: Operation) -> tuple[Operation, Operatio
         return replace_column(removal, creation)
     if word in ("schema", "extension"):
         return _require_absent(removal, word), creation
-    archive, rest = _archive(removal, word)
+    archive, rest = _archive(removal, word, first.phase)
     if word == "materialized" and first.label.startswith("create materialized view"):
         steps: tuple[OperationStep, ...] = _build_view_beside(archive, first)
     else:
         label = f"replace {first.label.removeprefix('create ')}"
         steps = (replace(first, label=label, before=archive, is_replacement=True),)
+    if word in ("view", "materialized") and options.has_rollout and steps[-1].phase is Phase.EXPAND:
+        *others, last = steps
+        steps = (*others, replace(last, statements=(*last.statements, _require_columns(removal.drops[0]))))
     return (
         replace(removal, steps=tuple(rest), removes=tuple(_removed_by(removal, word))),
         replace(creation, steps=(*steps, *creation.steps[1:])),
     )
+
+
+def _require_columns(view: ObjectAddress) -> str:
+    """A statement that fails where the new view lacks a column of the old one, or shows it with another type.
+
+    Which columns a view shows the server knows when the view is there: on the copy of ``zdd check`` first.
+    """
+    *schema, name = view.names
+    own, old = name_sql(*schema, name), name_sql(*schema, old_object_name(name))
+    body = (
+        f"  SELECT string_agg(quote_ident(o.attname), ', ' ORDER BY o.attnum) INTO zdd_lost FROM pg_attribute o"
+        f" WHERE o.attrelid = to_regclass({quote_literal(old)}) AND o.attnum > 0 AND NOT o.attisdropped"
+        f" AND NOT EXISTS (SELECT FROM pg_attribute n JOIN pg_type t ON t.oid = n.atttypid"
+        f" JOIN pg_type s ON s.oid = o.atttypid WHERE n.attrelid = to_regclass({quote_literal(own)})"
+        " AND n.attname = o.attname AND NOT n.attisdropped"
+        " AND (n.atttypid = o.atttypid OR t.typcategory = 'S' AND s.typcategory = 'S'));\n"
+        "  IF zdd_lost IS NOT NULL THEN RAISE EXCEPTION USING ERRCODE = 'invalid_table_definition', MESSAGE ="
+        f" {quote_literal(_LOST_COLUMNS.format(own))} || zdd_lost || {quote_literal(_KEEP_COLUMNS)}; END IF;"
+    )
+    return block(body, "  zdd_lost text;\n")
+
+
+_LOST_COLUMNS = "the new {} lacks columns that the old version may read, or gives them another type: "
+_KEEP_COLUMNS = "; keep them, give the new view another name, or write its statements with phase: contract"
 
 
 def _removed_by(removal: Operation, word: str) -> Iterator[RemovedObject]:
@@ -283,8 +313,11 @@ def _removed_by(removal: Operation, word: str) -> Iterator[RemovedObject]:
             yield replace(each, names=(*schema, old_object_name(name)))
 
 
-def _archive(removal: Operation, word: str) -> tuple[OperationStep, list[OperationStep]]:
-    """The step of expand that gives an object another name, and what follows it in later phases.
+def _archive(removal: Operation, word: str, phase: Phase) -> tuple[OperationStep, list[OperationStep]]:
+    """The step that gives an object another name, and what follows it in later phases.
+
+    Args:
+        phase: that creates the new one.
 
     Raises:
         PlanError: it cannot have another one.
@@ -301,7 +334,7 @@ def _archive(removal: Operation, word: str) -> tuple[OperationStep, list[Operati
         archive, rest = _archive_trigger(removal, archive)
     elif word in ("table", "materialized", "sequence"):
         archive = _with_own_names(archive, removal.drops[0])
-    return replace(archive, phase=Phase.EXPAND), rest
+    return replace(archive, phase=phase), rest
 
 
 def any_of_name(key: ObjectKey) -> ObjectKey:

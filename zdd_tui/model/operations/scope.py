@@ -61,6 +61,7 @@ class Scope:
         renamed_tables: those of these names that the migration has given up to here.
         has_new_names: statements are read with the names that the tables have at the end.
         removed_indexes, removed_views: indexes and plain views that the migration drops, each as SQL.
+        view_tables: what the views of the migration read, as RangeVars.
     """
 
     settings: dict[str, str] = field(default_factory=dict)
@@ -87,6 +88,7 @@ class Scope:
     has_new_names: bool = False
     removed_indexes: list[str] = field(default_factory=list)
     removed_views: list[str] = field(default_factory=list)
+    view_tables: dict[ObjectKey, list[Any]] = field(default_factory=dict)
     _index_names: dict[str, set[str]] = field(default_factory=dict)
 
     def relation_key(self, relation: Any) -> ObjectKey:
@@ -160,7 +162,16 @@ class Scope:
 
     def reads_late(self, node: Any) -> bool:
         """Whether a statement reads or changes rows that get values in phase backfill."""
-        return any(self.relation_key(each) in self.late for each in read_tables(node))
+        return any(self.relation_key(each) in self.late for each in self.read_tables(node))
+
+    def create_view(self, key: ObjectKey, query: Any) -> None:
+        """Notes a view that the migration creates, or replaces, and what it reads."""
+        self.view_tables[key] = self.read_tables(query)
+
+    def read_tables(self, node: Any) -> list[Any]:
+        """As :func:`read_tables`, and what the migration's views among them read."""
+        found = read_tables(node)
+        return found + [table for each in found for table in self.view_tables.get(self.relation_key(each), ())]
 
     def index_names(self, schema: str) -> set[str]:
         """Names of the indexes that the migration makes in a schema."""

@@ -274,10 +274,11 @@ def _views_of(changes: Sequence[TypeChange], created: Iterable[Operation]) -> tu
         used = [one for one in changes if one.key.name in names and not names.isdisjoint((one.column, "*"))]
         if not used and names.isdisjoint(found):
             continue
-        if view[1]:
+        is_late = each.steps[0].phase is Phase.CONTRACT
+        if view[1] or is_late:
+            reason = "is created there, too" if is_late else "would be computed again under a lock"
             raise PlanError(
-                f"{each.summary}: it reads {(used or changes)[0].label}, whose type changes in contract, and would be"
-                " computed again under a lock",
+                f"{each.summary}: it reads {(used or changes)[0].label}, whose type changes in contract, and {reason}",
                 "create it in a release after this one",
             )
         found[each.creates.name] = each

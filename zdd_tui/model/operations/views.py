@@ -4,13 +4,14 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, relation_sql, shorten
 from zdd_tui.model.operations.objects import create_object, refuse_temporary, relation_address
 from zdd_tui.model.operations.rights import recreated_rights_query
-from zdd_tui.model.operations.scope import Scope, read_tables
+from zdd_tui.model.operations.scope import Scope
 from zdd_tui.model.operations.statements import UndoRequired
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import enum_name, node_class, parse_sql, quote_literal, string_values, walk
@@ -29,6 +30,7 @@ def _read_view(statement: Any, text: str, options: OperationOptions) -> tuple[Op
     name, key = relation_sql(statement.view), options.scope.relation_key(statement.view)
     if statement.view.relpersistence == "t":
         raise refuse_temporary(text)
+    options.scope.create_view(key, statement.query)
     if not statement.replace:
         options.scope.create(key)
         return create_object("VIEW", name, text)
@@ -44,6 +46,23 @@ def _read_view(statement: Any, text: str, options: OperationOptions) -> tuple[Op
     )
     step = OperationStep(Phase.EXPAND, f"create or replace view {name}", (text,), undo_query=before)
     return (Operation(text, step.label, (step,)),)
+
+
+def is_of_view(node: Any) -> bool:
+    """Whether a statement is one of those that replace a view: with ``phase: contract`` the old one stays until then.
+
+    Args:
+        node: a Node of the parse tree.
+    """
+    if node.HasField("drop_stmt"):
+        return enum_name(node.drop_stmt, "remove_type") == "OBJECT_VIEW"
+    return node.WhichOneof("node") in ("view_stmt", "comment_stmt", "grant_stmt", "transaction_stmt")
+
+
+def run_in_contract(operation: Operation) -> Operation:
+    """The operation, where what would run in expand waits for the end of the older version."""
+    steps = (replace(each, phase=Phase.CONTRACT) if each.phase is Phase.EXPAND else each for each in operation.steps)
+    return replace(operation, steps=tuple(steps))
 
 
 def _read_table_as(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
@@ -65,6 +84,8 @@ def _read_table_as(statement: Any, text: str, options: OperationOptions) -> tupl
     key = options.scope.relation_key(relation)
     options.scope.create(key, is_optional=is_optional)
     options.scope.filled.add(key)
+    if is_view:
+        options.scope.create_view(key, statement.query)
     kind = "materialized view" if is_view else "table"
     exists = relation_address(kind, relation) if is_optional else None
     return create_object(kind.upper(), relation_sql(relation), text, exists=exists)
@@ -91,8 +112,8 @@ def reads_unnamed_columns(operation: Operation) -> bool:
 
 
 def used_tables(query: Any, scope: Scope) -> tuple[str, ...]:
-    """What a query reads and running code uses, as SQL."""
-    old = (each for each in read_tables(query) if not scope.is_new(scope.relation_key(each)))
+    """What a query reads, also by views of the migration, and running code uses; as SQL."""
+    old = (each for each in scope.read_tables(query) if not scope.is_new(scope.relation_key(each)))
     return tuple(dict.fromkeys(relation_sql(each) for each in old))
 
 

@@ -354,6 +354,8 @@ async def test_limits_apply_and_can_be_changed_while_it_runs(db: asyncpg.Connect
         async def sleep(seconds: float) -> None:
             nonlocal limits
             slept.append(seconds)
+            if len(slept) == 1:
+                assert 0 < (await record(store)).rate <= 40, "not that of the first batch without its pause"
             if len(slept) == 5:
                 limits = Backfill(batch_rows=10, batch_rows_max=10)
 

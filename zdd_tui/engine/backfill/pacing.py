@@ -106,14 +106,17 @@ class BackfillPacer:
     async def pause_after_batch(self, row_count: int, seconds: float) -> None:
         """Pauses for max_rows_per_second or a speed below 100 %. A change of either applies at once."""
 
-        def total_seconds() -> float:  # max_rows_per_second is for all workers together
-            return pause_seconds(row_count * max(1, self.workers), seconds, self.read_limits())
+        await sleep_until(lambda: self._pause_seconds(row_count, seconds), self.is_paused, self.sleep)
 
-        await sleep_until(total_seconds, self.is_paused, self.sleep)
+    def _pause_seconds(self, row_count: int, seconds: float) -> float:
+        """max_rows_per_second is for all workers together."""
+        return pause_seconds(row_count * max(1, self.workers), seconds, self.read_limits())
 
     def build_progress(self, row_count: int, seconds: float, size: int, throttle: str) -> rows.BatchProgress:
-        """The progress that a batch writes with its checkpoint."""
-        rate = self._rate.after_batch(row_count, seconds).value if self._rate.value == 0 else self._rate.value
+        """The progress that a batch writes with its checkpoint. The pause after the first one counts already:
+        without it the rate after each start would be that of a batch without limits."""
+        paused = seconds + self._pause_seconds(row_count, seconds)
+        rate = self._rate.value or self._rate.after_batch(row_count, paused).value
         recent = (*self._recent, (round(time.time(), 3), row_count, round(seconds, 4)))
         return rows.BatchProgress(row_count, seconds, size, rate, throttle, recent[-RECENT_BATCHES:])
 

@@ -81,3 +81,18 @@ def test_a_trigger_that_is_disabled_moves_nothing(status: ConditionStatus | None
     assert f"{arrow} " in drawn(replace(made, release=Observed(replace(record, release=rel), MONOTONIC)))
     old = replace(record, lease=replace(record.lease, age=60.0)) if record.lease else record
     assert "── trigger ?" in drawn(replace(made, release=Observed(old, MONOTONIC)))
+
+
+def test_a_version_without_pods_is_not_said_to_write() -> None:
+    made = with_change("backfill")
+    assert "writes: V2 (flag on) + trigger" in drawn(made)
+    snapshot = made.workload.value
+    assert snapshot is not None
+    older = replace(snapshot, pods=tuple(replace(pod, version="1") for pod in snapshot.pods))
+    assert "writes: V2 (flag on, no pods)" in drawn(replace(made, workload=Observed(older, MONOTONIC)))
+
+
+def test_operations_have_phases_and_no_sides() -> None:
+    text = drawn(guard_situations()["operations"])
+    assert "▶ backfill" in text
+    assert "OLD WRITTEN" not in text

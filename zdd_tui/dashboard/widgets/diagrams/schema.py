@@ -8,6 +8,7 @@ from zdd_tui.dashboard.widgets.diagrams.sources import aged_lines, flag_sources,
 from zdd_tui.dashboard.widgets.drawing.glyphs import phase_glyph, progress_glyph
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, fit, sanitize, wrap
 from zdd_tui.dashboard.widgets.panes.backfill import done_percent
+from zdd_tui.dashboard.widgets.panes.pod_rows import shown_version
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.queries import ChangeView
@@ -187,10 +188,17 @@ def describe_new_users(board: DashboardState, release: Release) -> tuple[str, st
     elif _is_step_done(release, "write-flag-on"):
         percent = read_flag_percent(board, "write", was_set=True) if board.plan.has_flags else 100
         if percent != 0:
-            writers.append("V2 (flag ?)" if percent is None else f"V2 (flag {FlagValue(percent)})")
+            flag = "flag ?" if percent is None else f"flag {FlagValue(percent)}"
+            writers.append(f"V2 ({flag}{'' if _may_have_pods(board, '2') else ', no pods'})")
     if _is_step_done(release, "sync-forward") and not _is_step_done(release, "rollout-v3"):
         writers.append("trigger")
     return " + ".join(writers) or "none", _format_share(_read_share(board, release))
+
+
+def _may_have_pods(board: DashboardState, version: str) -> bool:
+    """Whether a pod has this version, or the pods are not known."""
+    snapshot = board.workload.value
+    return snapshot is None or any(pod.version == version and not pod.is_terminal for pod in snapshot.pods)
 
 
 def _format_share(percent: int | None) -> str:
@@ -219,16 +227,22 @@ def _versions(board: DashboardState, cells: int) -> Line:
     snapshot = board.workload.value
     if snapshot is None:
         return clip(((f"pods: {board.workload.error or 'unknown'}", TextStyle.WARN),), cells)
-    counts = Counter(pod.version for pod in snapshot.pods if pod.state is not PodState.GONE and not pod.is_terminal)
-    serving = Counter(pod.version for pod in snapshot.pods if pod.state is PodState.SERVING)
+    versions = [(shown_version(board.plan, pod), pod) for pod in snapshot.pods]
+    counts = Counter(key for key, pod in versions if pod.state is not PodState.GONE and not pod.is_terminal)
+    serving = Counter(key for key, pod in versions if pod.state is PodState.SERVING)
     text = ", ".join(f"{count} of version {key} ({serving[key]} serving)" for key, count in sorted(counts.items()))
     return clip((("pods  ", TextStyle.DIM), (sanitize(text) or "none", TextStyle.NORMAL)), cells)
 
 
 def _table(release: Release, change: ChangeView | None, activity: Activity) -> list[Line]:
+    """Operations have no two sides: only the phases."""
+    if change is None:
+        glyphs = (phase_glyph(release, number, activity) for number in range(len(release.strategy.phases)))
+        named = zip(glyphs, release.strategy.phases, strict=True)
+        return [((f"{glyph} ", style), (phase.name, TextStyle.NORMAL)) for (glyph, style), phase in named]
     head = f"  {'AFTER':<12}{'OLD WRITTEN':<13}{'OLD READ':<10}{'NEW WRITTEN':<13}NEW READ"
     lines: list[Line] = [((head, TextStyle.DIM),)]
-    trigger = change is not None and change.writes_by_trigger
+    trigger = change.writes_by_trigger
     for number, phase in enumerate(release.strategy.phases):
         if phase.name not in _ROLES_BY_PHASE:
             continue

@@ -149,14 +149,15 @@ class PodRowCache:
             self._index_by_name = {row.pod.uid: place for place, row in enumerate(self.rows)}
         rows = list(self.rows)
         for _, pod in changed:
-            row = PodRow(pod, "", _version(plan, pod))
+            row = PodRow(pod, "", shown_version(plan, pod))
             rows[self._index_by_name[pod.uid]] = row
             self.widths = self.widths.with_row(row)
         self.rows = rows
         return True
 
 
-def _version(plan: PlanView, pod: Pod) -> str:
+def shown_version(plan: PlanView, pod: Pod) -> str:
+    """``1``, ``2``, ``3`` of expand/contract; ``old`` or ``new`` where the release has one new image."""
     if not plan.new_image:
         return pod.version
     return "new" if pod.image == plan.new_image else "old"
@@ -173,7 +174,7 @@ def sorted_pod_rows(board: DashboardState) -> list[PodRow]:
     for pod, number in build_pod_rows(plan, snapshots):
         # A ready pod without traffic has the state Warming; once the rollout is done it is on standby.
         is_standby = pod.state is PodState.WARMING and number < len(is_complete) and is_complete[number]
-        rows.append(PodRow(pod, sides[number], _version(plan, pod), is_standby, int(pod.uid in of_second)))
+        rows.append(PodRow(pod, sides[number], shown_version(plan, pod), is_standby, int(pod.uid in of_second)))
     return rows
 
 

@@ -160,8 +160,8 @@ def make_paths(folder: Path) -> dict[str, str]:
 PLAN_VERBS: dict[str, list[str]] = {
     verb: [verb, "@", *options]
     for verb, *options in (
-        ("check",), ("status",), ("agent",), ("open",), ("doctor",), ("rehearse",), ("run",), ("tune",), ("pause",),
-        ("resume",), ("advance", "--yes"), ("rollback", "--yes"),
+        ("check",), ("status",), ("agent",), ("open",), ("doctor",), ("rehearse",), ("run", "--yes"), ("tune",),
+        ("pause",), ("resume",), ("advance", "--yes"), ("rollback", "--yes"),
     )
 }  # fmt: skip
 READERS: dict[str, list[str]] = PLAN_VERBS | {

@@ -242,7 +242,7 @@ def _is_about(rename: RenameOperation, other: Operation, *, is_later: bool) -> b
     if isinstance(other, TypeOperation):
         return any(change.column in rename.columns for change in other.changes)
     if is_later and VIEW.match(other.summary):
-        return reads_unnamed_columns(other) or _mentions(other, rename.columns[1:])
+        return reads_unnamed_columns(other) or _mentions(other, rename.columns)
     if is_later and _is_late_bound(other):
         return False
     if other.summary.startswith("create table"):

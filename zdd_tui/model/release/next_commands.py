@@ -119,7 +119,8 @@ def _build_next_command(release: Release, kind: CommandKind, blocked_until: str)
             label, effect = "ends the release", "ends the release: nothing has run yet"
             is_primary = state is not ReleaseState.PLANNED
         case CommandKind.ROLLBACK:
-            label, effect, is_primary = "rolls back", "undoes every step, reads first", True
+            first = "reads" if any(step.moves_reads for step in release.strategy.steps) else "the newest"
+            label, effect, is_primary = "rolls back", f"undoes every step, {first} first", True
         case CommandKind.RESUME:
             label, effect, is_primary = "resumes", "continues where it was paused", True
         case _:

@@ -41,8 +41,8 @@ from zdd_tui.model.release.records import (
 from zdd_tui.model.release.regions import require_same_region
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus, closed_gates, current_readings
 from zdd_tui.model.release.summary import (
-    CONTINUES_AUTOMATICALLY,
     WaitStatus,
+    describe_continuation,
     describe_rollback,
     find_wait,
     has_no_agent,
@@ -494,7 +494,7 @@ def _next_lines(record: ReleaseRecord, plan_file: str) -> list[str]:
         return [f"  to begin another: zdd agent --new {plan_file}"]
     commands = next_commands(release, record.gates, record.now, has_agent=not has_no_agent(record.lease))
     if not commands:
-        return [f"  next: {CONTINUES_AUTOMATICALLY}"]
+        return [f"  next: {describe_continuation(record)}"]
     lines = [(_command_line(each, release, plan_file), each.effect) for each in commands]
     column = max(len(command) for command, _ in lines)
     return [

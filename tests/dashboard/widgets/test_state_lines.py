@@ -372,3 +372,13 @@ def test_a_text_cut_in_its_middle_has_its_width_and_keeps_its_ends(data: str, ce
 def test_a_help_text_is_cut_behind_a_clause(cells: int, shown: str) -> None:
     whole = "Quit the dashboard; the agent keeps running, and waits:ok"
     assert truncate_to_clauses(whole, cells) == shown
+
+
+def test_a_rollback_that_needs_a_lost_source_waits_for_it() -> None:
+    made = dashboard_situations()["rolling-back"]
+    assert "→ No action needed" in text(*summary_lines(made, MOMENT, 110))
+    lost = replace(made, workload=replace(made.workload, observed_at=MONOTONIC - 9, hint="check the VPN"))
+    shown = text(*summary_lines(lost, MOMENT, 110))
+    assert "No action needed" not in shown
+    assert "Fix: check the VPN" in shown
+    assert "→ It continues when Kubernetes responds again" in shown

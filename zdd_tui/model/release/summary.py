@@ -25,6 +25,8 @@ from zdd_tui.model.release.state import Release, ReleaseState, StepStatus, close
 
 AWAITING_APPROVAL = "AWAITING APPROVAL"
 CONTINUES_AUTOMATICALLY = "No action needed; it continues automatically"
+CONTINUES_WHEN_ANSWERED = "It continues when that system responds again"
+"""Instead, where the note says which system an undo waits for."""
 _NEXT_AFTER_END = "{quit} quits; to begin another release of this plan: zdd agent --new PLAN"
 SHOW_WAIT_AFTER_SECONDS = 60.0
 """Seconds that a release has waited for its owner before the screen counts them."""
@@ -121,7 +123,9 @@ def _summarize_inactivity(
     if release.state in (ReleaseState.RUNNING, ReleaseState.ROLLING_BACK):
         notes = tuple(f"last: {note}" for note in notes)  # of the step that was running
     notes = (*(reading.title for reading in release.unmet), *notes)
-    next_action = "" if summary.next_action == CONTINUES_AUTOMATICALLY else summary.next_action
+    next_action = summary.next_action
+    if next_action in (CONTINUES_AUTOMATICALLY, CONTINUES_WHEN_ANSWERED):
+        next_action = ""
     if progress.state is ProgressState.UNKNOWN:
         label = f"LAST KNOWN: {summary.state_label}"
         return replace(
@@ -272,8 +276,15 @@ def _summarize_rolling_back(record: ReleaseRecord, now: float) -> ReleaseSummary
         "ROLLING BACK",
         _with_rollback(f"{doing}{undone} of {undone + left} steps undone", record),
         (step.note,) if step and step.note else (),
-        CONTINUES_AUTOMATICALLY,
+        describe_continuation(record),
     )
+
+
+def describe_continuation(record: ReleaseRecord) -> str:
+    """What is needed of a person where no command makes sense: of a rollback that waits for a system, that it
+    responds."""
+    step = _find_step_with_status(record, StepStatus.UNDOING)
+    return CONTINUES_WHEN_ANSWERED if step is not None and step.waits_for_system else CONTINUES_AUTOMATICALLY
 
 
 def _next_action(record: ReleaseRecord, now: float) -> str:

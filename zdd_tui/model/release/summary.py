@@ -97,7 +97,7 @@ def summarize_release(
     summary = _summarize_state(record, activity.worked_until(now), progress)
     if progress.state is ProgressState.UNKNOWN and not has_no_agent(last_known.lease):
         # What was known then, with its verdicts; what can be done rests on those that count now.
-        then = _summarize_state(last_known, last_known.now, progress)
+        then = _summarize_state(last_known, activity.worked_until(now), progress)
         summary = replace(then, next_action=summary.next_action)
     summary = _summarize_inactivity(record, summary, activity, progress)
     if following_region and record.release.state is ReleaseState.DONE:

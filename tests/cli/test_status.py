@@ -7,7 +7,14 @@ import pytest
 
 from zdd_tui.cli.status import WIDTH, format_status, status_to_dict, wait_result
 from zdd_tui.model.release.gate import GateReading, Verdict
-from zdd_tui.model.release.records import BackfillRecord, Lease, ReleaseRecord, StepRecord
+from zdd_tui.model.release.records import (
+    KUBERNETES_NOTE,
+    RETRYING_NOTE,
+    BackfillRecord,
+    Lease,
+    ReleaseRecord,
+    StepRecord,
+)
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
 from zdd_tui.model.release.strategy import build_expand_contract
 from zdd_tui.model.release.witness import WitnessRecord, Writer
@@ -200,3 +207,12 @@ def test_who_wrote_only_one_side_is_shown() -> None:
     assert document["writers"][0]["text"] == "reports-worker 10.1.4.7 as app: 12 rows"
     assert document["writers"][0]["pod"] is None
     json.dumps(document)
+
+
+@pytest.mark.parametrize("note", [f"{RETRYING_NOTE}https://api does not respond", f"{KUBERNETES_NOTE}no response"])
+def test_a_rollback_that_waits_for_a_system_does_not_claim_to_need_nothing(note: str) -> None:
+    steps = tuple(replace(step, note=note) if step.status is StepStatus.UNDOING else step for step in BACK.steps)
+    shown = format_status(replace(BACK, steps=steps))
+    assert f"… undoing expand-schema: {note}" in shown
+    assert "next: It continues when that system responds again" in shown
+    assert "No action needed" not in shown

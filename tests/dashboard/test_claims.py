@@ -112,7 +112,9 @@ OF_PODS = re.compile(r"\d serving|pods ready|requests ▼|rollout: |pods serving
 OF_FLAGS = re.compile(r"shadow reads|users served|reads: |flag on|flag \?")
 """Lines of a topology that are made of pods, and of flags."""
 
-JUDGED = re.compile(r"✔ pass\b|✔ backfill-complete|all [0-9]+ pass|passes|all gates pass|AWAITING APPROVAL")
+JUDGED = re.compile(
+    r"✔ pass\b|✔ backfill-complete|all [0-9]+ pass|passes|all gates pass|(?<!LAST KNOWN: )AWAITING APPROVAL"
+)
 """Verdicts that only an agent at work can give."""
 
 PASSES = re.compile(r"✔ pass\b.*?(<3s|\b\d+[smhd])(?= |$)")

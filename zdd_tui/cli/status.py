@@ -29,7 +29,7 @@ from zdd_tui.model.release.claims import (
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.fills import FillProgress, list_fills
 from zdd_tui.model.release.gate import GateReading, Verdict
-from zdd_tui.model.release.next_commands import NextCommand, next_commands
+from zdd_tui.model.release.next_commands import NextCommand, fix_of_rolled_back_region, next_commands
 from zdd_tui.model.release.records import (
     BackfillRecord,
     GuardReading,
@@ -41,8 +41,8 @@ from zdd_tui.model.release.records import (
 from zdd_tui.model.release.regions import require_same_region
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus, closed_gates, current_readings
 from zdd_tui.model.release.summary import (
-    CONTINUES_AUTOMATICALLY,
     WaitStatus,
+    describe_continuation,
     describe_rollback,
     find_wait,
     has_no_agent,
@@ -366,6 +366,8 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
     activity = assess_activity(record.lease, 0.0)
     progress = assess_progress(release, activity).state
     held = f", {progress.upper()}" if progress in _HELD else ""
+    if release.paused and progress in (ProgressState.STOPPED, ProgressState.STALLED):
+        held += ", PAUSED"
     lines = [f"{release.name}: {release.state}{place}{held} ({where})"]
     if record.cause:
         lines.insert(0, f"✗ GUARD: {record.cause}")
@@ -494,12 +496,16 @@ def _next_lines(record: ReleaseRecord, plan_file: str) -> list[str]:
         return [f"  to begin another: zdd agent --new {plan_file}"]
     commands = next_commands(release, record.gates, record.now, has_agent=not has_no_agent(record.lease))
     if not commands:
-        return [f"  next: {CONTINUES_AUTOMATICALLY}"]
+        return [f"  next: {describe_continuation(record)}"]
     lines = [(_command_line(each, release, plan_file), each.effect) for each in commands]
     column = max(len(command) for command, _ in lines)
+    fix = fix_of_rolled_back_region(release, record.gates)
     return [
-        f"  {'' if number else 'next:':5} {command:<{column}}   {effect}"
-        for number, (command, effect) in enumerate(lines)
+        *([f"  {HINT_PREFIX.strip()} {fix}"] if fix else []),
+        *(
+            f"  {'' if number else 'next:':5} {command:<{column}}   {effect}"
+            for number, (command, effect) in enumerate(lines)
+        ),
     ]
 
 

@@ -8,6 +8,7 @@ from zdd_tui.backends.backoff import Backoff
 from zdd_tui.backends.kubernetes.errors import KubeApiError
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.model.errors import BackendError, DatabaseError
+from zdd_tui.model.release.records import RETRYING_NOTE
 
 RETRY_SECONDS = 30.0
 """Longer than a failover of Redis or a restart of an API server usually takes."""
@@ -45,5 +46,5 @@ async def with_retry(
         except BackendError as error:
             if is_permanent(error) or loop.time() > deadline:
                 raise
-            await step.set_note(f"retrying: {error.title}")
+            await step.set_note(f"{RETRYING_NOTE}{error.title}")
         await backoff.sleep()

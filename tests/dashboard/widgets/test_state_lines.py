@@ -372,3 +372,33 @@ def test_a_text_cut_in_its_middle_has_its_width_and_keeps_its_ends(data: str, ce
 def test_a_help_text_is_cut_behind_a_clause(cells: int, shown: str) -> None:
     whole = "Quit the dashboard; the agent keeps running, and waits:ok"
     assert truncate_to_clauses(whole, cells) == shown
+
+
+def test_a_rollback_that_needs_a_lost_source_waits_for_it() -> None:
+    made = dashboard_situations()["rolling-back"]
+    assert "→ No action needed" in text(*summary_lines(made, MOMENT, 110))
+    lost = replace(made, workload=replace(made.workload, observed_at=MONOTONIC - 9, hint="check the VPN"))
+    shown = text(*summary_lines(lost, MOMENT, 110))
+    assert "No action needed" not in shown
+    assert "Fix: check the VPN" in shown
+    assert "→ It continues when Kubernetes responds again" in shown
+
+
+@pytest.mark.parametrize("length", [100, 400, 2000])
+@pytest.mark.parametrize("state", [ReleaseState.RUNNING, ReleaseState.WAITING])
+@pytest.mark.parametrize("cells", [76, 118])
+def test_a_long_fix_cuts_no_action(cells: int, length: int, state: ReleaseState) -> None:
+    made = incident_situations()["stopped-paused"]
+    found = made.release.value
+    assert found is not None
+    assert found.release.breach is not None
+    breach = replace(
+        found.release.breach, hint="set the image where it comes from " * (length // 34), who="x " * length
+    )
+    paused = replace(found, release=replace(found.release, state=state, unmet=(breach,)))
+    shown = summary_lines(replace(made, release=Observed(paused, MONOTONIC)), MOMENT, cells)
+    assert len(shown) <= 8
+    said = " ".join(text(*shown).split())
+    assert "STOPPED, PAUSED" in said
+    assert "Fix: set the image" in said
+    assert said.endswith("; the release is paused, too; p resumes, R rolls back")

@@ -18,7 +18,8 @@ from zdd_tui.model.release.state import (
     explain_ended,
     requires_name,
 )
-from zdd_tui.model.release.strategy import build_expand_contract
+from zdd_tui.model.release.strategies import build_blue_green
+from zdd_tui.model.release.strategy import Strategy, build_expand_contract
 
 NOW = 1_700_000_000.0
 STRATEGY = build_expand_contract()
@@ -134,3 +135,11 @@ def test_an_ended_release_has_one_answer_to_every_command(state: ReleaseState, k
     in_region = explain_ended(ended, "p.yaml", "eu").title
     assert in_region.startswith(f"release users has ended in region eu: it is {state.text}")
     assert explain_ended(ended, "p.yaml").hint == "to begin another: zdd agent --new p.yaml"
+
+
+@pytest.mark.parametrize(("strategy", "first"), [(STRATEGY, "reads"), (build_blue_green(), "the newest")])
+def test_a_rollback_names_what_it_undoes_first(strategy: Strategy, first: str) -> None:
+    statuses = (StepStatus.DONE,) + (StepStatus.PENDING,) * (len(strategy.steps) - 1)
+    running = Release("users", "hash", strategy, ReleaseState.RUNNING, 0, statuses)
+    effects = {each.kind: each.effect for each in next_commands(running, {}, NOW, has_agent=True)}
+    assert effects[ROLLBACK] == f"undoes every step, {first} first"

@@ -6,12 +6,15 @@ from dataclasses import replace
 import pytest
 
 from tests.support import states
-from zdd_tui.model.release.claims import Activity
+from zdd_tui.cli.status import format_status
+from zdd_tui.model.fleet.rows import ReleaseFacts, Urgency, build_release_row
+from zdd_tui.model.release.claims import Activity, assess_activity
 from zdd_tui.model.release.gate import GateReading, Verdict
-from zdd_tui.model.release.records import Actor, ReleaseRecord, RollbackStart, StepRecord
+from zdd_tui.model.release.records import Actor, Lease, ReleaseRecord, RollbackStart, StepRecord
+from zdd_tui.model.release.regions import REGION_GATE, RegionStatus, evaluate_regions
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
-from zdd_tui.model.release.strategy import build_expand_contract
-from zdd_tui.model.release.summary import MAX_REASON_LENGTH, find_wait, summarize_release
+from zdd_tui.model.release.strategy import GateSpec, build_expand_contract
+from zdd_tui.model.release.summary import MAX_REASON_LENGTH, Severity, find_wait, summarize_release
 
 NOW = 1_700_000_000.0
 STRATEGY = build_expand_contract()
@@ -145,3 +148,76 @@ def test_a_release_that_is_paused_before_it_runs_says_so() -> None:
     planned = states.release(ReleaseState.PLANNED, paused=True)
     summary = summarize_release(states.record(planned), states.EPOCH)
     assert (summary.state_label, summary.next_action) == ("PAUSED", "p resumes")
+
+
+UNKNOWN = Activity(is_active=False, is_known=False, idle_seconds=41.0)
+
+
+def test_the_last_known_state_is_the_one_that_was_known() -> None:
+    """Its verdicts are those of that time, and in the past tense: they are not known any more."""
+    lease = Lease(7, "agent", "node-3", 4711, 0.4, 3.0)
+    summary = summarize_release(record(lease=lease), NOW + 41, activity=UNKNOWN)
+    assert summary.state_label == "LAST KNOWN: AWAITING APPROVAL"
+    assert summary.text == f"expand has run, all {len(PHASE.gates)} gates passed; state not known for 41s"
+    assert summary.next_action.startswith("a runs dual-write once all gates pass"), "nothing is open now"
+    closed = summarize_release(record(lease=lease, verdict=Verdict.FAIL), NOW + 41, activity=UNKNOWN)
+    assert closed.state_label == "LAST KNOWN: WAITING FOR GATES"
+    assert f"1 of {len(PHASE.gates)} gates not open" in closed.text
+    gone = summarize_release(record(lease=replace(lease, age=60.0)), NOW + 41, activity=UNKNOWN)
+    assert "AWAITING APPROVAL" not in gone.state_label, "no agent judged them at that time, either"
+
+
+@pytest.mark.parametrize(
+    ("state", "paused", "held"),
+    [
+        (ReleaseState.RUNNING, False, ""),
+        (ReleaseState.RUNNING, True, ", PAUSED"),
+        (ReleaseState.FAILED, False, ", FAILED"),
+        (ReleaseState.FAILED, True, ", FAILED, PAUSED"),
+    ],
+)
+def test_screen_status_and_fleet_agree_on_what_holds_a_breached_release(
+    state: ReleaseState, paused: bool, held: str
+) -> None:
+    stopped = states.dashboard_situations()["stopped"].release.value
+    assert stopped is not None
+    assert stopped.release.breach is not None
+    text = stopped.release.breach.text
+    lease = Lease(7, "agent", "node-3", 4711, 0.4, 3.0)
+    for age, word in ((0.4, "STOPPED"), (60.0, "STALLED")):
+        release = replace(stopped.release, state=state, paused=paused)
+        made = replace(stopped, release=release, lease=replace(lease, age=age))
+        activity = assess_activity(made.lease, 0.0)
+        summary = summarize_release(made, made.now, activity=activity)
+        assert (summary.state_label, summary.severity) == (f"{word}{held}", Severity.ERROR)
+        row = build_release_row(made, ReleaseFacts(), database="db", group="", clock_offset=0.0)
+        assert (row.label, row.urgency) == (summary.state_label, Urgency.BROKEN)
+        header, *_ = (line for line in format_status(made).splitlines() if line.startswith(made.release.name))
+        assert f", {word}{', PAUSED' if paused else ''} (" in header
+        assert str(state) in header
+        said = f"last: breached, {text}"
+        for shown in (" ".join(summary.notes), row.waits_for, " ".join(format_status(made).split())):
+            assert (said in shown) is (word == "STALLED"), "the last known breach, and only as such"
+
+
+def test_a_region_behind_one_that_was_rolled_back_never_starts_and_has_a_fix() -> None:
+    earlier = RegionStatus("eu", ReleaseState.ROLLED_BACK, was_rolled_back=True)
+    verdict, reason = evaluate_regions([earlier], 60.0)
+    planned = replace(
+        states.record(states.release(ReleaseState.PLANNED)),
+        gates={REGION_GATE: GateReading(REGION_GATE, verdict, reason, states.EPOCH)},
+        lease=Lease(7, "agent", "node-3", 4711, 0.4, 3.0),
+    )
+    strategy = replace(planned.release.strategy, entry=(GateSpec(REGION_GATE, "the region before it"),))
+    planned = replace(planned, release=replace(planned.release, strategy=strategy))
+    summary = summarize_release(planned, states.EPOCH)
+    assert (summary.glyph, summary.severity, summary.notes) == ("✗", Severity.ERROR, (reason,))
+    assert "once" not in summary.next_action
+    assert "--new --region eu PLAN; R ends the release" in summary.next_action
+    shown = " ".join(format_status(planned).split())
+    assert "Fix: end this release" in shown
+    assert "zdd rollback PLAN" in shown
+    assert "zdd advance" not in shown
+    failed = replace(planned.gates[REGION_GATE], reason="region eu is failed in backfill")
+    retried = summarize_release(replace(planned, gates={REGION_GATE: failed}), states.EPOCH)
+    assert "once its gate passes" in retried.next_action, "that region may still be done"

@@ -13,7 +13,7 @@ from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import ClusterError, StepFailed
 from zdd_tui.model.plan.base import BasePlan, WorkloadPlan
 from zdd_tui.model.release.condition_findings import describe_manager, image_hint
-from zdd_tui.model.release.records import NewEvent, StepRecord
+from zdd_tui.model.release.records import KUBERNETES_NOTE, NewEvent, StepRecord
 from zdd_tui.model.workload.rollout import DeploymentCondition, DeploymentView, RolloutStatus, container_image
 
 POLL_INTERVAL = 0.3
@@ -184,7 +184,7 @@ async def wait_until_done(
         except ClusterError as error:
             if is_permanent(error):
                 raise
-            status = RolloutStatus(done=False, failed=False, message=f"Kubernetes: {error.title}")
+            status = RolloutStatus(done=False, failed=False, message=f"{KUBERNETES_NOTE}{error.title}")
         if status.done:
             return
         is_late = loop.time() > deadline

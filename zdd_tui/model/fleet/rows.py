@@ -189,10 +189,10 @@ def build_release_row(
     record: ReleaseRecord, facts: ReleaseFacts, *, database: str, group: str, clock_offset: float
 ) -> FleetRow:
     """The row of a release, as of the time of its record."""
+    waits_for, since = find_blocker(record, facts)
     record = count_verdicts(record, record.now)
     release, now = record.release, record.now
     summary = summarize_release(record, now, activity=assess_activity(record.lease, 0.0))
-    waits_for, since = find_blocker(record, facts)
     label, glyph, severity = summary.state_label, summary.glyph, summary.severity
     has_agent = release.state.has_ended or not has_no_agent(record.lease)
     guard, guard_rule = _worst_guard_verdict(record)
@@ -248,7 +248,8 @@ def find_blocker(record: ReleaseRecord, facts: ReleaseFacts) -> tuple[str, float
     if release.state.has_ended:
         return "", None
     if has_no_agent(record.lease):
-        return NO_AGENT, record.created_at if record.lease is None else now - record.lease.age
+        last = f"; last: {breach.status}, {breach.title}" if (breach := release.breach) is not None else ""
+        return f"{NO_AGENT}{last}", record.created_at if record.lease is None else now - record.lease.age
     if release.breach is not None:
         return release.breach.title, release.breach.since
     person = record.owner or A_PERSON

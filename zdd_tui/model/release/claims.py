@@ -313,8 +313,8 @@ def _hold_state(release: Release, activity: Activity) -> ProgressState:
         return ProgressState.DONE
     if not activity.is_known:
         return ProgressState.UNKNOWN
-    if release.breach is not None and activity.is_active:
-        return ProgressState.STOPPED
+    if release.last_breach is not None:  # without an agent nobody sees whether it still holds the release
+        return ProgressState.STOPPED if activity.is_active else ProgressState.STALLED
     if state in (ReleaseState.FAILED, ReleaseState.ROLLBACK_FAILED):
         return ProgressState.FAILED
     if release.paused:

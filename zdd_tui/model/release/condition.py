@@ -119,6 +119,7 @@ class ConditionReading:
         restored: the agent has written the release's own value back.
         since: when the status last changed, seconds since the epoch by the database's clock.
         affects_rows: as :class:`Condition`.
+        last: of a reading that is withdrawn, the status before; never stored.
     """
 
     name: str
@@ -129,6 +130,12 @@ class ConditionReading:
     restored: bool = False
     affects_rows: bool = False
     since: float = field(default=0.0, compare=False)
+    last: ConditionStatus | None = None
+
+    @property
+    def last_status(self) -> ConditionStatus:
+        """The status; of a reading that is withdrawn, the one before."""
+        return self.last or self.status
 
     @property
     def title(self) -> str:
@@ -138,7 +145,10 @@ class ConditionReading:
 
     def withdrawn(self, why: str) -> "ConditionReading":
         """The reading of an agent that is not known to work: unknown, with the last status in its text."""
-        return replace(self, status=ConditionStatus.UNKNOWN, text=f"{why}; last: {self.status}, {self.text}")
+        if self.last is not None:
+            return self
+        text = f"{why}; last: {self.status}, {self.text}"
+        return replace(self, status=ConditionStatus.UNKNOWN, text=text, last=self.status)
 
     @property
     def message(self) -> str:

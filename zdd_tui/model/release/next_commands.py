@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from zdd_tui.model.errors import Refused
-from zdd_tui.model.release.gate import GateReading
+from zdd_tui.model.release.gate import GateReading, Verdict
+from zdd_tui.model.release.regions import REGION_GATE, REGION_ROLLED_BACK
 from zdd_tui.model.release.state import (
     Command,
     CommandKind,
@@ -56,6 +57,8 @@ def next_commands(
     toggle = (pause_or_resume(release),) if release.paused or release.state is ReleaseState.RUNNING else ()
     for kind in (*toggle, CommandKind.ADVANCE, CommandKind.ROLLBACK):
         blocked_until = ""
+        if kind is CommandKind.ADVANCE and fix_of_rolled_back_region(release, gates):
+            continue
         if explain_refusal(release, kind, gates, now):
             blocked_until = _advance_blocked_until(release) if kind is CommandKind.ADVANCE else ""
             if not blocked_until:
@@ -84,6 +87,17 @@ def explain_refusal(
     except Refused as error:
         return f"{error.title} ({error.hint})" if error.hint else error.title
     return ""
+
+
+def fix_of_rolled_back_region(release: Release, gates: Mapping[str, GateReading]) -> str:
+    """What to do where an earlier region has rolled the same plan back, so that this never starts; else empty."""
+    reading = gates.get(REGION_GATE)
+    if release.state is not ReleaseState.PLANNED or reading is None or reading.verdict is not Verdict.FAIL:
+        return ""
+    if not reading.reason.startswith(REGION_ROLLED_BACK):
+        return ""
+    region = reading.reason.removeprefix(REGION_ROLLED_BACK)
+    return f"end this release; then change the plan and begin it again: zdd agent --new --region {region} PLAN"
 
 
 def describe_closed_gates(release: Release) -> str:
@@ -119,7 +133,8 @@ def _build_next_command(release: Release, kind: CommandKind, blocked_until: str)
             label, effect = "ends the release", "ends the release: nothing has run yet"
             is_primary = state is not ReleaseState.PLANNED
         case CommandKind.ROLLBACK:
-            label, effect, is_primary = "rolls back", "undoes every step, reads first", True
+            first = "reads" if any(step.moves_reads for step in release.strategy.steps) else "the newest"
+            label, effect, is_primary = "rolls back", f"undoes every step, {first} first", True
         case CommandKind.RESUME:
             label, effect, is_primary = "resumes", "continues where it was paused", True
         case _:

@@ -151,6 +151,13 @@ class Lease:
         return bool(self.holder) and self.age <= self.ttl
 
 
+RETRYING_NOTE = "retrying: "
+"""Beginning of the note of a step whose system is unavailable, before the error."""
+
+KUBERNETES_NOTE = "Kubernetes: "
+"""The same, of a step that waits for pods."""
+
+
 @dataclass(frozen=True, slots=True)
 class StepRecord:
     """A step as stored.
@@ -169,6 +176,11 @@ class StepRecord:
     started_at: float | None = None
     ended_at: float | None = None
     detail_error: str = ""
+
+    @property
+    def waits_for_system(self) -> bool:
+        """Its note says that a system on which it works is unavailable."""
+        return self.note.startswith((RETRYING_NOTE, KUBERNETES_NOTE))
 
     def require_detail(self) -> dict[str, Any]:
         """The detail, for what must not go on without it: an undo would leave something behind and report success.

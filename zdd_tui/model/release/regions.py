@@ -15,6 +15,9 @@ from zdd_tui.model.release.state import ReleaseState
 
 REGION_GATE = "region"
 
+REGION_ROLLED_BACK = "ROLLED BACK: the release stops at region "
+"""Before the region's name: the gate's reason where it never passes again."""
+
 
 @dataclass(frozen=True, slots=True)
 class RegionStatus:
@@ -75,7 +78,7 @@ def evaluate_regions(earlier: Sequence[RegionStatus], soak_seconds: float) -> tu
     """
     for status in earlier:
         if status.was_rolled_back and not status.error:
-            return Verdict.FAIL, f"ROLLED BACK: the release stops at region {status.region}"
+            return Verdict.FAIL, f"{REGION_ROLLED_BACK}{status.region}"
     for number, status in enumerate(earlier, 1):
         needed = soak_seconds if number == len(earlier) else 0.0
         if not status.has_soaked(needed):

@@ -157,9 +157,15 @@ class Release:
     @property
     def breach(self) -> ConditionReading | None:
         """The first standing condition that stops progress; a rollback continues."""
+        found = self.last_breach
+        return found if found is not None and found.status.stops_progress else None
+
+    @property
+    def last_breach(self) -> ConditionReading | None:
+        """The same; where no agent is known to work, the one that was reported last."""
         if self.state not in (ReleaseState.RUNNING, ReleaseState.WAITING, ReleaseState.FAILED):
             return None
-        return next((reading for reading in self.unmet if reading.status.stops_progress), None)
+        return next((reading for reading in self.unmet if reading.last_status.stops_progress), None)
 
     @property
     def current_phase(self) -> PhaseSpec | None:

@@ -19,12 +19,19 @@ from zdd_tui.model.release.claims import (
 )
 from zdd_tui.model.release.condition import CONTINUES_IN_HINT, ROLLBACK_IN_HINT, ConditionReading, ConditionStatus
 from zdd_tui.model.release.gate import GateReading, Verdict, unread_gate
-from zdd_tui.model.release.next_commands import NextCommand, describe_closed_gates, next_commands
+from zdd_tui.model.release.next_commands import (
+    NextCommand,
+    describe_closed_gates,
+    fix_of_rolled_back_region,
+    next_commands,
+)
 from zdd_tui.model.release.records import Lease, ReleaseRecord, StepRecord
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus, closed_gates, current_readings
 
 AWAITING_APPROVAL = "AWAITING APPROVAL"
 CONTINUES_AUTOMATICALLY = "No action needed; it continues automatically"
+CONTINUES_WHEN_ANSWERED = "It continues when that system responds again"
+"""Instead, where the note says which system an undo waits for."""
 _NEXT_AFTER_END = "{quit} quits; to begin another release of this plan: zdd agent --new PLAN"
 SHOW_WAIT_AFTER_SECONDS = 60.0
 """Seconds that a release has waited for its owner before the screen counts them."""
@@ -85,9 +92,13 @@ def summarize_release(
         following_region: the region that is released after this one, once this one is done; else empty.
     """
     labels = keys or default_keys()
-    record = withdraw_verdicts(record, activity, now)
+    last_known, record = record, withdraw_verdicts(record, activity, now)
     progress = assess_progress(record.release, activity)
     summary = _summarize_state(record, activity.worked_until(now), progress)
+    if progress.state is ProgressState.UNKNOWN and not has_no_agent(last_known.lease):
+        # What was known then, with its verdicts; what can be done rests on those that count now.
+        then = _summarize_state(last_known, activity.worked_until(now), progress)
+        summary = replace(then, next_action=summary.next_action)
     summary = _summarize_inactivity(record, summary, activity, progress)
     if following_region and record.release.state is ReleaseState.DONE:
         action = f"{{next-region}} opens region {following_region}, the one after this; {summary.next_action}"
@@ -121,7 +132,9 @@ def _summarize_inactivity(
     if release.state in (ReleaseState.RUNNING, ReleaseState.ROLLING_BACK):
         notes = tuple(f"last: {note}" for note in notes)  # of the step that was running
     notes = (*(reading.title for reading in release.unmet), *notes)
-    next_action = "" if summary.next_action == CONTINUES_AUTOMATICALLY else summary.next_action
+    next_action = summary.next_action
+    if next_action in (CONTINUES_AUTOMATICALLY, CONTINUES_WHEN_ANSWERED):
+        next_action = ""
     if progress.state is ProgressState.UNKNOWN:
         label = f"LAST KNOWN: {summary.state_label}"
         return replace(
@@ -134,8 +147,15 @@ def _summarize_inactivity(
             next_action=next_action,
         )
     if progress.state is ProgressState.STALLED:
-        return ReleaseSummary(Severity.ERROR, "✗", "STALLED", text, notes, next_action)
+        label = ", ".join(("STALLED", *list_holds(release))).upper()
+        return ReleaseSummary(Severity.ERROR, "✗", label, text, notes, next_action)
     return replace(summary, notes=notes, next_action=next_action)
+
+
+def list_holds(release: Release) -> tuple[str, ...]:
+    """What holds a release besides a breach or a missing agent: a person must continue it, too."""
+    failed = ("failed",) if release.state is ReleaseState.FAILED else ()
+    return (*failed, "paused") if release.paused else failed
 
 
 def _summarize_breach(record: ReleaseRecord, breach: ConditionReading, summary: ReleaseSummary) -> ReleaseSummary:
@@ -144,7 +164,7 @@ def _summarize_breach(record: ReleaseRecord, breach: ConditionReading, summary: 
     release = record.release
     others = [reading.title for reading in release.unmet if reading is not breach]
     hint = breach.hint if breach.status is not ConditionStatus.RECHECKING else ""
-    held = "paused" if release.paused else "failed" if release.state is ReleaseState.FAILED else ""
+    held = " and ".join(list_holds(release))
     if held:  # the actions name the rollback, too
         hint = hint.replace(CONTINUES_IN_HINT, "").replace(ROLLBACK_IN_HINT, "")
     parts = [f"Fix: {hint}"] if hint else []
@@ -154,7 +174,7 @@ def _summarize_breach(record: ReleaseRecord, breach: ConditionReading, summary: 
         summary,
         severity=Severity.ERROR,
         glyph="✗",
-        state_label="STOPPED",
+        state_label=", ".join(("STOPPED", *list_holds(release))).upper(),
         notes=(*others, *summary.notes),
         next_action=action,
         cause=breach.title,
@@ -169,7 +189,7 @@ def _summarize_state(record: ReleaseRecord, now: float, progress: Progress) -> R
         case ReleaseState.RUNNING:
             return _summarize_running(record, now, progress)
         case ReleaseState.WAITING:
-            return _summarize_waiting(record, now)
+            return _summarize_waiting(record, now, progress)
         case ReleaseState.FAILED:
             return _summarize_failed(record, now)
         case ReleaseState.ROLLING_BACK:
@@ -192,12 +212,16 @@ def _summarize_planned(record: ReleaseRecord, now: float) -> ReleaseSummary:
     closed = closed_gates(record.release, record.gates, now)
     if record.release.paused:
         return ReleaseSummary(Severity.PAUSED, "‖", "PAUSED", "nothing has run yet", (), _next_action(record, now))
+    reasons = tuple(reading.reason for reading in closed)
+    if fix := fix_of_rolled_back_region(record.release, record.gates):
+        action = f"Fix: {fix}; {{rollback}} ends the release"
+        return ReleaseSummary(Severity.ERROR, "✗", "PLANNED", "it cannot start", reasons, action)
     return ReleaseSummary(
         Severity.WAITING if closed else Severity.IDLE,
         "○",
         "PLANNED",
         "nothing has run yet",
-        tuple(reading.reason for reading in closed),
+        reasons,
         _next_action(record, now),
     )
 
@@ -218,7 +242,7 @@ def _summarize_running(record: ReleaseRecord, now: float, progress: Progress) ->
     return ReleaseSummary(Severity.WORKING, "▶", "RUNNING", text, notes, _next_action(record, now))
 
 
-def _summarize_waiting(record: ReleaseRecord, now: float) -> ReleaseSummary:
+def _summarize_waiting(record: ReleaseRecord, now: float, progress: Progress) -> ReleaseSummary:
     release = record.release
     phase = release.current_phase
     assert phase is not None
@@ -235,11 +259,14 @@ def _summarize_waiting(record: ReleaseRecord, now: float) -> ReleaseSummary:
             action = "{topology} shows which responses differ; " + action
         return ReleaseSummary(Severity.WAITING, "◆", "WAITING FOR GATES", text, (), action)
     if release.next_phase is None:
-        text = "the last gates pass; the agent ends the release"
+        passes = "passed" if progress.state is ProgressState.UNKNOWN else "pass"
+        text = f"the last gates {passes}; the agent ends the release"
         return ReleaseSummary(Severity.WAITING, "◆", "WAITING", text, (), CONTINUES_AUTOMATICALLY)
     text = f"{phase.name} has run, {f'all {total} gates' if total > 1 else 'its gate'}"
     oldest = max((reading.age(now) for reading in current_readings(release, record.gates, now)), default=0.0)
-    if is_current(oldest):
+    if progress.state is ProgressState.UNKNOWN:
+        text += " passed"  # since when that is not known follows
+    elif is_current(oldest):
         text += " pass" if total > 1 else " passes"
     else:
         text += f" passed {format_silence(oldest)} ago"
@@ -272,8 +299,15 @@ def _summarize_rolling_back(record: ReleaseRecord, now: float) -> ReleaseSummary
         "ROLLING BACK",
         _with_rollback(f"{doing}{undone} of {undone + left} steps undone", record),
         (step.note,) if step and step.note else (),
-        CONTINUES_AUTOMATICALLY,
+        describe_continuation(record),
     )
+
+
+def describe_continuation(record: ReleaseRecord) -> str:
+    """What is needed of a person where no command makes sense: of a rollback that waits for a system, that it
+    responds."""
+    step = _find_step_with_status(record, StepStatus.UNDOING)
+    return CONTINUES_WHEN_ANSWERED if step is not None and step.waits_for_system else CONTINUES_AUTOMATICALLY
 
 
 def _next_action(record: ReleaseRecord, now: float) -> str:

@@ -13,17 +13,24 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     hang,
     line_width,
     sanitize,
+    truncate_middle,
     wrap,
 )
 from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
 from zdd_tui.model.actions import find_action
 from zdd_tui.model.agent_start import describe_start
 from zdd_tui.model.counting import count_noun
-from zdd_tui.model.release.claims import SourceName, format_silence
+from zdd_tui.model.release.claims import SourceHealth, SourceName, format_silence
 from zdd_tui.model.release.condition import ROLLBACK_IN_HINT
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import ReleaseState
-from zdd_tui.model.release.summary import ReleaseSummary, Severity, summarize_release
+from zdd_tui.model.release.summary import (
+    CONTINUES_AUTOMATICALLY,
+    CONTINUES_WHEN_ANSWERED,
+    ReleaseSummary,
+    Severity,
+    summarize_release,
+)
 
 _BADGE_STYLES = {
     Severity.ERROR: TextStyle.ALARM,
@@ -33,6 +40,9 @@ _BADGE_STYLES = {
 
 
 _ACTION_SEPARATOR = re.compile(r"[,;] ")
+
+_MIN_FIX = 60
+"""Cells of a fix that are shown at least."""
 
 _ACTION_KEYS = ("advance", "pause", "resume", "rollback", "unlock", "start-agent", "details", "topology", "quit",
                 "next-region")  # fmt: skip
@@ -78,7 +88,12 @@ def summary_lines(board: DashboardState, context: RenderContext, cells: int, lim
         hint = f"Fix: {board.release.hint}; " if board.release.hint else ""
         tail += _action_lines(f"{hint}this screen reconnects automatically", context, cells)
     elif summary.next_action:
-        tail += _action_lines(_next_action_text(summary, context), context, cells)
+        text = _next_action_text(summary, context)
+        needed = [each.name for each in _lost_systems(board, context) if each.name is not SourceName.PROMETHEUS]
+        if text in (CONTINUES_AUTOMATICALLY, CONTINUES_WHEN_ANSWERED) and needed:
+            text = f"It continues when {' and '.join(needed)} respond{'s' if len(needed) == 1 else ''} again"
+        tail += _fix_lines(text, limit - len(lines), context, cells)
+    lines = lines[: max(1, limit - len(tail))]  # what a person can do now is never cut
     note_style = TextStyle.BAD if summary.severity is Severity.ERROR else TextStyle.WARN
     notes = [line for note in summary.notes for line in wrap(note, cells, note_style, indent="  ")]
     room = max(1, limit - len(lines) - len(tail))
@@ -88,10 +103,14 @@ def summary_lines(board: DashboardState, context: RenderContext, cells: int, lim
     return [*lines, *notes, *tail]
 
 
-def _lost_source_lines(board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+def _lost_systems(board: DashboardState, context: RenderContext) -> list[SourceHealth]:
     """The lost sources on which the phase relies, besides PostgreSQL and the agent, which have their own lines."""
     own_lines = (SourceName.POSTGRESQL, SourceName.AGENT)
-    lost = [each for each in board.lost_sources(context.now) if each.name not in own_lines]
+    return [each for each in board.lost_sources(context.now) if each.name not in own_lines]
+
+
+def _lost_source_lines(board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+    lost = _lost_systems(board, context)
     if not lost:
         return []
     if len(lost) > 1:
@@ -140,6 +159,23 @@ def _next_action_text(summary: ReleaseSummary, context: RenderContext) -> str:
     others = [f"{each} without unlock" if each == rollback else each for each in actions if each not in blocked]
     others = [each for each in others if each not in before]
     return before + "; ".join(filter(None, (f"{keys['unlock']} unlocks, then {', '.join(blocked)}", ", ".join(others))))
+
+
+_ACTIONS_AFTER_FIX = re.compile(r"; (?:the release is |\S+ (?:rolls back|unlocks|ends the release))")
+
+
+def _fix_lines(text: str, room: int, context: RenderContext, cells: int) -> list[Line]:
+    """The line with the arrow, in so many lines where that is possible: a long fix loses its middle, no action."""
+    lines = _action_lines(text, context, cells)
+    actions = _ACTIONS_AFTER_FIX.search(text)
+    if actions is None or not text.startswith("Fix: "):
+        return lines
+    fix, rest = text[: actions.start()], text[actions.start() :]
+    length = len(fix)
+    while len(lines) > room and length > _MIN_FIX:
+        length -= 1
+        lines = _action_lines(truncate_middle(fix, length) + rest, context, cells)
+    return lines
 
 
 def _action_lines(text: str, context: RenderContext, cells: int) -> list[Line]:

@@ -12,9 +12,14 @@ import asyncpg
 import pytest
 import redis.asyncio
 
-from tests.support.release import assert_both_sides_agree, assert_no_failures, ignore_progress, start_production
+from tests.support.release import (
+    assert_both_sides_agree,
+    assert_no_failures,
+    ignore_progress,
+    set_image,
+    start_production,
+)
 from tests.support.sessions import client_session
-from zdd_tui.backends.kubernetes.cluster import STRATEGIC_MERGE_PATCH, Cluster
 from zdd_tui.backends.store.client import Store
 from zdd_tui.cli.status import format_status, status_to_dict
 from zdd_tui.demo import manifests
@@ -41,19 +46,6 @@ async def start_release(
         for phase in phases:
             await driver.run_phase(phase)
         yield env, store, driver
-
-
-async def set_image(env: Environment, image: str, manager: str) -> None:
-    """Sets the image as another client does."""
-    body = {"spec": {"template": {"spec": {"containers": [{"name": manifests.CONTAINER, "image": image}]}}}}
-    async with Cluster.connect(str(env.kubeconfig), None, "default") as cluster:
-        await cluster.http.request_json(
-            "PATCH",
-            cluster.path("apis/apps/v1", "deployments", manifests.NAME),
-            params={"fieldManager": manager},
-            body=body,
-            content_type=STRATEGIC_MERGE_PATCH,
-        )
 
 
 async def wait_for_breach(driver: ReleaseDriver, text: str) -> tuple[ReleaseRecord, float]:

@@ -72,19 +72,23 @@ def image_hint(
     deployment: str,
     manager: FieldManager | None,
     expected: str,
-    then: str = CONTINUES_IN_HINT,
+    then: str = f"{CONTINUES_IN_HINT}{ROLLBACK_IN_HINT}",
 ) -> str:
-    """What to do about an image that another client has set: zdd does not set it again, the other would, too."""
+    """What to do about an image that another client has set: zdd does not set it again, the other would, too.
+
+    Args:
+        then: what follows, as the end of the hint.
+    """
     name = manager.name if manager else "the other client"
     command = (
         f"kubectl -n {plan.kubernetes.namespace} set image deployment/{deployment}"
         f" {plan.kubernetes.container}={expected}"
     )
     if name.startswith("kubectl"):
-        return f"{command}{then}{ROLLBACK_IN_HINT}"
+        return f"{command}{then}"
     return (
         f"set {expected} where {name} takes the image from (its Git repository), or suspend its sync of {deployment}"
-        f" and {command}{then}{ROLLBACK_IN_HINT}"
+        f" and {command}{then}"
     )
 
 

@@ -120,7 +120,8 @@ def _summarize_inactivity(
     notes = summary.notes
     if release.state in (ReleaseState.RUNNING, ReleaseState.ROLLING_BACK):
         notes = tuple(f"last: {note}" for note in notes)  # of the step that was running
-    notes = (*(reading.title for reading in release.unmet), *notes)
+    if release.state is not ReleaseState.ROLLING_BACK:  # its notes have them
+        notes = (*(reading.title for reading in release.unmet), *notes)
     next_action = "" if summary.next_action == CONTINUES_AUTOMATICALLY else summary.next_action
     if progress.state is ProgressState.UNKNOWN:
         label = f"LAST KNOWN: {summary.state_label}"
@@ -271,7 +272,7 @@ def _summarize_rolling_back(record: ReleaseRecord, now: float) -> ReleaseSummary
         "◀",
         "ROLLING BACK",
         _with_rollback(f"{doing}{undone} of {undone + left} steps undone", record),
-        (step.note,) if step and step.note else (),
+        (*(reading.title for reading in release.unmet), *((step.note,) if step and step.note else ())),
         CONTINUES_AUTOMATICALLY,
     )
 

@@ -178,7 +178,7 @@ def _relied_object(interval: ReliedInterval, steps: _Steps) -> Condition | None:
         _KINDS.get(first.kind, ConditionKind.OBJECT),
         first.name,
         ALWAYS_ENABLED if is_trigger else (),
-        affects_rows=is_trigger or first.kind is ReliedKind.FUNCTION,
+        affects_rows=is_trigger or first.kind in (ReliedKind.FUNCTION, ReliedKind.COLUMN),
         table=first.table,
         since=last,
         may_be_gone=may_be_gone(interval.changes, last),

@@ -12,14 +12,22 @@ import asyncpg
 import pytest
 import redis.asyncio
 
-from tests.support.release import assert_both_sides_agree, assert_no_failures, ignore_progress, start_production
+from tests.support.release import (
+    assert_both_sides_agree,
+    assert_no_failures,
+    ignore_progress,
+    set_image,
+    start_production,
+)
 from tests.support.sessions import client_session
-from zdd_tui.backends.kubernetes.cluster import STRATEGIC_MERGE_PATCH, Cluster
+from zdd_tui.backends.kubernetes.cluster import MERGE_PATCH, Cluster
 from zdd_tui.backends.store.client import Store
 from zdd_tui.cli.status import format_status, status_to_dict
 from zdd_tui.demo import manifests
 from zdd_tui.demo.environment import Environment
 from zdd_tui.demo.release_driver import ReleaseDriver
+from zdd_tui.model.errors import StepFailed
+from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import CommandKind, ReleaseState
 
@@ -41,19 +49,6 @@ async def start_release(
         for phase in phases:
             await driver.run_phase(phase)
         yield env, store, driver
-
-
-async def set_image(env: Environment, image: str, manager: str) -> None:
-    """Sets the image as another client does."""
-    body = {"spec": {"template": {"spec": {"containers": [{"name": manifests.CONTAINER, "image": image}]}}}}
-    async with Cluster.connect(str(env.kubeconfig), None, "default") as cluster:
-        await cluster.http.request_json(
-            "PATCH",
-            cluster.path("apis/apps/v1", "deployments", manifests.NAME),
-            params={"fieldManager": manager},
-            body=body,
-            content_type=STRATEGIC_MERGE_PATCH,
-        )
 
 
 async def wait_for_breach(driver: ReleaseDriver, text: str) -> tuple[ReleaseRecord, float]:
@@ -310,6 +305,35 @@ async def test_a_trigger_that_copies_is_restored(tmp_path: Path) -> None:
         await finish(driver, "cutover")
 
 
+async def test_the_read_flag_is_kept_while_a_rollback_waits_for_v2(tmp_path: Path) -> None:
+    """V2 would read the new side, which is not kept in step any more."""
+    async with start_release(tmp_path, "expand", "dual-write") as (env, _store, driver), connect_redis(env) as client:
+        read = (await client.keys("ff:*read*"))[0]
+        await set_paused(env, True)
+        with pytest.raises(StepFailed, match="is paused"):
+            await driver.roll_back()
+        await client.set(read, "true")
+        async with asyncio.timeout(30):
+            while not audit(record := await driver.read_record(), "holds again"):  # noqa: ASYNC110 - the agent writes it
+                await asyncio.sleep(0.1)
+        assert not record.release.unmet
+        assert audit(record, f"breach: flag {read} is 'true', expected false or missing"), audit(record, "")
+        assert audit(record, "holds again")[0].endswith("restored by the agent")
+        assert record.release.state is ReleaseState.ROLLBACK_FAILED
+        assert await client.get(read) == "false"
+        await set_paused(env, False)
+        await driver.roll_back()
+        assert await client.keys("ff:*read*") == []
+        await assert_no_failures(env)
+
+
+async def set_paused(env: Environment, is_paused: bool) -> None:
+    async with Cluster.connect(str(env.kubeconfig), None, "default") as cluster:
+        path = cluster.path("apis/apps/v1", "deployments", manifests.NAME)
+        body = {"spec": {"paused": is_paused}}
+        await cluster.http.request_json("PATCH", path, body=body, content_type=MERGE_PATCH)
+
+
 @pytest.mark.slow
 async def test_a_cluster_that_does_not_respond_delays_no_breach_of_a_flag(tmp_path: Path) -> None:
     async with start_release(tmp_path, "expand", "dual-write") as (env, _store, driver), connect_redis(env) as client:
@@ -345,6 +369,9 @@ async def test_a_breach_while_reads_use_the_new_side_outlives_its_agent(tmp_path
         await driver.wait_until(
             lambda record: any(step.name == "soak" and step.detail.get("until") for step in record.steps)
         )
+        record = await driver.wait_until(lambda record: "no-older-pod" in record.gates)
+        gate = record.gates["no-older-pod"]  # of V2, which is not what the phase rolls out
+        assert (gate.verdict, gate.reason) == (Verdict.PENDING, "not finished: roll out V3")
         await set_image(env, manifests.image_name(1), "argocd-controller")
         record, seconds = await wait_for_breach(driver, "argocd-controller")
         assert seconds < STOP_SECONDS

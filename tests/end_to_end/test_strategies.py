@@ -11,6 +11,7 @@ from tests.support.release import (
     assert_no_failures,
     ignore_progress,
     roll_back_during_cleanup,
+    set_image,
     start_production,
 )
 from zdd_tui.backends.kubernetes.cluster import Cluster
@@ -21,7 +22,7 @@ from zdd_tui.demo.release_driver import ReleaseDriver
 from zdd_tui.demo.state_snapshot import EnvironmentState, describe_differences, read_environment_state
 from zdd_tui.model.errors import StepFailed, ZddError
 from zdd_tui.model.release.records import ReleaseRecord
-from zdd_tui.model.release.state import ReleaseState
+from zdd_tui.model.release.state import ReleaseState, steps_to_undo
 
 BROKEN = "shop/users-api:9"
 """A version that does not exist: its pods exit with an error as soon as they start."""
@@ -103,6 +104,32 @@ async def test_a_whole_release_leaves_only_the_new_image(strategy: str, by: str,
         assert after.objects == before.objects
         assert after.annotations == before.annotations
         await assert_no_failures(env)
+
+
+@pytest.mark.timeout(240)
+async def test_a_rollback_ends_only_with_the_image_from_before(tmp_path: Path) -> None:
+    """Another client gives all users the new image during a canary: no step has, so no undo resets it."""
+    async with start_production(tmp_path, strategy="canary", name="users-canary") as (env, store):
+        before = await read_environment_state(env)
+        driver = ReleaseDriver(env, store, ignore_progress)
+        await driver.start_release()
+        await driver.run_phase("canary-33")
+        await set_image(env, IMAGE, "kubectl-set")
+        with pytest.raises(StepFailed) as failed:
+            await driver.roll_back()
+        assert f"Deployment {manifests.NAME} has image {IMAGE}, and before the release it was" in failed.value.title
+        assert "set by kubectl-set at 20" in failed.value.title
+        assert (
+            f"set image deployment/{manifests.NAME} {manifests.CONTAINER}={manifests.image_name(1)}; then zdd rollback"
+            in str(failed.value)
+        )
+        record = await driver.read_record()
+        assert record.release.state is ReleaseState.ROLLBACK_FAILED
+        assert [spec.name for spec in steps_to_undo(record.release)] == ["record-workload"], "the others are undone"
+        await set_image(env, manifests.image_name(1), "kubectl-set")
+        await driver.roll_back()
+        await env.stop("agent")
+        await assert_as_before(env, before, "a canary whose stable image another client has changed")
 
 
 @pytest.mark.timeout(240)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -379,6 +380,28 @@ async def the_second_table_of_partition_and_its_functions_are_watched(pg_dsn: st
     assert record.release.error == ""
 
 
+async def rows_that_were_written_without_a_default_are_filled_again(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 9)")
+    column = "ALTER TABLE t ALTER COLUMN token"
+    async with start(pg_dsn, "ALTER TABLE t ADD COLUMN token uuid NOT NULL DEFAULT gen_random_uuid()") as release:
+        for phase in ("expand", "backfill"):
+            await release.run_phase(phase)
+        await release.wait_until_noted("column t.token")
+        line = await release.breach(
+            "column token of public.t has lost its default", f"{column} DROP DEFAULT", "INSERT INTO t VALUES (10)"
+        )
+        assert "probably by role postgres, application psql" in line
+        assert (await release.advance()).status == "refused"
+        await db.execute(f"{column} SET DEFAULT gen_random_uuid()")
+        await release.wait(lambda record: is_met(record) and record.release.state is ReleaseState.WAITING)
+        assert await db.fetchval("SELECT count(*) FROM t WHERE token IS NULL") == 0, "the fill has run again"
+        other = f"{column} SET DEFAULT '{uuid.UUID(int=0)}'"
+        await release.breach("column token of public.t has another default", other)
+        await db.execute(f"{column} SET DEFAULT gen_random_uuid()")
+        await release.wait(lambda record: is_met(record) and record.release.state is ReleaseState.WAITING)
+        await release.run_phase("contract")
+
+
 Scenario = Callable[[str, asyncpg.Connection], Awaitable[None]]
 
 SCENARIOS: dict[str, tuple[Scenario, ...]] = {
@@ -387,6 +410,7 @@ SCENARIOS: dict[str, tuple[Scenario, ...]] = {
         what_the_release_itself_changes_is_no_breach,
         the_view_under_the_other_name_of_a_table_is_created_again_unless_another_view_depends_on_what_is_there,
         the_second_table_of_partition_and_its_functions_are_watched,
+        rows_that_were_written_without_a_default_are_filled_again,
     ),
     "triggers": (
         partial(a_trigger_is_restored_and_the_rows_that_it_missed_are_found, "rename"),

@@ -12,8 +12,9 @@ import asyncpg
 import pytest
 
 from tests.support.warm_python import spawn_warm
+from zdd_tui.backends.kubernetes.cluster import STRATEGIC_MERGE_PATCH, Cluster
 from zdd_tui.backends.store.client import Store
-from zdd_tui.demo import environment
+from zdd_tui.demo import environment, manifests
 from zdd_tui.demo.environment import DemoOptions, Environment, start_environment
 from zdd_tui.demo.release_driver import ReleaseDriver
 from zdd_tui.model.release.records import ReleaseRecord
@@ -101,3 +102,16 @@ async def assert_both_sides_agree(env: Environment) -> int:
         await connection.close()
     assert row["wrong"] == 0
     return int(row["all"])
+
+
+async def set_image(env: Environment, image: str, manager: str) -> None:
+    """Sets the image as another client does."""
+    body = {"spec": {"template": {"spec": {"containers": [{"name": manifests.CONTAINER, "image": image}]}}}}
+    async with Cluster.connect(str(env.kubeconfig), None, "default") as cluster:
+        await cluster.http.request_json(
+            "PATCH",
+            cluster.path("apis/apps/v1", "deployments", manifests.NAME),
+            params={"fieldManager": manager},
+            body=body,
+            content_type=STRATEGIC_MERGE_PATCH,
+        )

@@ -427,7 +427,9 @@ def _condition_lines(release: Release) -> list[str]:
     """The standing conditions that are not met: before everything else, because nothing else matters until they are."""
     lines = []
     for reading in release.unmet:
-        label = "✗ STOPPED" if reading.status.stops_progress else "? UNKNOWN"
+        label = "? UNKNOWN"
+        if reading.status.stops_progress:  # a rollback goes on
+            label = "✗ BREACH" if release.state.is_rolling_back else "✗ STOPPED"
         lines.append(f"{label}: {reading.title}")
         if reading.status is ConditionStatus.BREACHED and reading.hint:
             lines.append(f"{HINT_PREFIX}{reading.hint}")

@@ -249,10 +249,12 @@ class LeaseSession:
             step.cancel()
 
     async def _wait_for_cancelled_step(self) -> None:
-        """Waits until a cancelled step has ended, which may have committed its end before."""
+        """Waits until a cancelled step has ended, which may have committed its end before. An undo goes on."""
         step = self._running_step
         if step is not None and step.cancelling():
             await asyncio.wait([step])
+        elif step is not None and not step.done():
+            return
         self._holder.release = (await self._store.read()).release
 
     # Commands

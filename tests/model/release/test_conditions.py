@@ -166,6 +166,27 @@ def test_a_rollback_relies_on_nothing(state: ReleaseState) -> None:
     assert required_conditions(plan, replace(at_step(plan, "soak"), state=state), {}) == ()
 
 
+def test_in_a_rollback_the_read_flag_is_relied_on_from_when_reads_are_back_until_v2_is_gone() -> None:
+    plan = make_plan(cutover={"ramp": [30]})
+    release = replace(at_step(plan, "soak"), state=ReleaseState.ROLLING_BACK)
+    created: dict[str, Any] = {"rollout-v2": {"flags_before": {"r": None, "w": None}}}
+
+    def relied(**statuses: StepStatus) -> list[tuple[str, Any, Any]]:
+        found = release
+        for name, status in statuses.items():
+            found = found.with_status(name.replace("_", "-"), status)
+        return [(each.name, each.allowed, each.restore_to) for each in required_conditions(plan, found, created)]
+
+    undone = StepStatus.UNDONE
+    assert relied(read_flag_on=undone, read_30=StepStatus.UNDOING) == []
+    back = {"read_flag_on": undone, "read_30": undone}
+    assert relied(**back) == [("flag r", ("false",), "false")]
+    assert relied(**back, rollout_v2=StepStatus.UNDOING) == [("flag r", ("false", None), "false")]
+    assert relied(**back, rollout_v2=undone) == []
+    created["rollout-v2"]["flags_before"]["r"] = "25%"
+    assert relied(**back, rollout_v2=StepStatus.UNDO_FAILED) == [("flag r", ("25",), "25")]
+
+
 def strategy_plan(strategy: str, **sections: Any) -> Any:
     document = {
         "name": "x",

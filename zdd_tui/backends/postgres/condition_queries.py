@@ -15,7 +15,13 @@ from zdd_tui.model.ddl.lint import created_objects, down_source_columns, up_sour
 from zdd_tui.model.ddl.names import archived_name
 from zdd_tui.model.operations.relied_objects import ReliedObjectsOfPlan
 from zdd_tui.model.plan.base import Plan
-from zdd_tui.model.release.condition_findings import DatabaseFacts, SchemaObject, TriggerFacts, plain_name
+from zdd_tui.model.release.condition_findings import (
+    DEFAULT_MARK,
+    DatabaseFacts,
+    SchemaObject,
+    TriggerFacts,
+    plain_name,
+)
 from zdd_tui.model.sql import quote_qualified
 
 RECENT_SECONDS = 15.0
@@ -50,7 +56,9 @@ SELECT json_build_object(
     WHERE row_security_active(c.oid)),
 'columns', (SELECT coalesce(json_agg(json_build_array(x.oid::bigint, a.attnum, a.attname, x.name,
         format_type(a.atttypid, a.atttypmod) || CASE WHEN a.attcollation <> t.typcollation
-            THEN ' COLLATE ' || a.attcollation::regcollation::text ELSE '' END)), '[]')
+            THEN ' COLLATE ' || a.attcollation::regcollation::text ELSE '' END,
+        (SELECT md5(regexp_replace(d.adbin::text, '{_LOCATIONS}', '', 'g'))
+            FROM pg_attrdef d WHERE d.adrelid = x.oid AND d.adnum = a.attnum AND a.attgenerated = ''))), '[]')
     FROM tables x JOIN pg_attribute a ON a.attrelid = x.oid JOIN pg_type t ON t.oid = a.atttypid
     WHERE a.attnum > 0 AND NOT a.attisdropped),
 'constraints', (SELECT coalesce(json_agg(json_build_array(k.conname, x.name, k.convalidated,
@@ -140,7 +148,7 @@ async def read_operation_facts(conn: Connection, release_id: int, relied: Relied
             names |= {row["name"]: row["qualified"] for row in rows}
     indexed = [names[each.table] for each in relied.indexes if each.table in names]
     family = [row["name"] for row in await conn.fetch(_DESCENDANTS, indexed)] if indexed else []
-    facts = await _read_facts(conn, release_id, {*names.values(), *family}, relied.triggers, with_expressions=False)
+    facts = await _read_facts(conn, release_id, {*names.values(), *family}, relied.triggers, of_operations=True)
     plain = {name: plain_name(qualified) for name, qualified in names.items()}
     definitions = {}
     if relied.functions or relied.views:
@@ -251,23 +259,26 @@ async def _read_facts(
     tables: Iterable[str],
     triggers: Iterable[str],
     *,
-    with_expressions: bool = True,
+    of_operations: bool = False,
 ) -> DatabaseFacts:
     """
     Args:
-        with_expressions: the shape of an index or constraint has its expressions, which an operation that changes the
-            type of a column changes too.
+        of_operations: the shape of a column has its default; that of an index or constraint lacks its expressions,
+            which an operation that changes the type of a column changes too.
     """
 
     def shape(columns: str, expressions: str) -> str:
-        return f"{columns} {expressions}" if with_expressions else columns
+        return columns if of_operations else f"{columns} {expressions}"
+
+    def column_shape(type_name: str, default: str | None) -> str:
+        return f"{type_name}{DEFAULT_MARK}{default}" if of_operations and default else type_name
 
     async with conn.transaction(readonly=True):
         await conn.execute("SET LOCAL search_path = pg_catalog")  # types and names then read the same for every role
         raw = json.loads(await conn.fetchval(_FACTS, release_id, list(tables), list(triggers)))
     objects = [
-        SchemaObject("column", f"{oid}.{number}", name, plain_name(table), shape)
-        for oid, number, name, table, shape in raw["columns"]
+        SchemaObject("column", f"{oid}.{number}", name, plain_name(table), column_shape(*facts))
+        for oid, number, name, table, *facts in raw["columns"]
     ]
     objects += [
         SchemaObject("constraint", f"{table}.{name}", name, plain_name(table), shape(*digests), valid)

@@ -597,7 +597,9 @@ class ConditionMonitor:
         return NewEvent("condition", f"holds again{after}: {reading.name}{restored}", reading.text)
 
     def _end_unneeded(self, events: list[NewEvent]) -> list[ConditionReading]:
-        """Unmet conditions on which nothing relies any more, as after a rollback."""
+        """Unmet conditions that are not watched any more: nothing relies on them, or a rollback checks them itself."""
+        is_back = self._holder.release.state.is_rolling_back
+        what = "not watched in the rollback" if is_back else "no longer needed"
         ended = []
         for name, reading in self._readings.items():
             if name in self._required or reading.status is ConditionStatus.HOLDS:
@@ -605,7 +607,7 @@ class ConditionMonitor:
             if name == ROWS_AGREE and self._needs_comparison():
                 continue
             ended.append(replace(reading, status=ConditionStatus.HOLDS))
-            events.append(NewEvent("condition", f"no longer needed: {name}", reading.text))
+            events.append(NewEvent("condition", f"{what}: {name}", reading.text))
             self._breached_at.pop(name, None)
         return ended
 

@@ -56,11 +56,20 @@ async def _evaluate_serving_new(ctx: Context, record: ReleaseRecord) -> GateResu
     return await evaluate_serving_version(ctx, record, "new", "rollout-new")
 
 
-async def _evaluate_no_older_pod(ctx: Context, _record: ReleaseRecord) -> GateResult:
-    """Terminating pods count. A rollout that is under way is pending until the controller gives up."""
-    status = (await read_workload(ctx)).rollout
+_ROLLOUTS = ("rollout-v3", "rollout-new")
+
+
+async def _evaluate_no_older_pod(ctx: Context, record: ReleaseRecord) -> GateResult:
+    """Terminating pods count. A rollout that is under way is pending until the controller gives up. Before the phase
+    has rolled its image out, every pod is an older one, whatever the Deployment says."""
+    status, phase = (await read_workload(ctx)).rollout, record.release.current_phase
+    ahead = [
+        step.label
+        for step in (phase.steps if phase else ())
+        if step.registry_key in _ROLLOUTS and record.release.status(step.name) is not StepStatus.DONE
+    ]
     if status.done:
-        return Verdict.PASS, status.message
+        return (Verdict.PENDING, f"not finished: {format_list(ahead)}") if ahead else (Verdict.PASS, status.message)
     names = f"{', '.join(status.old_pods[:3])}{' ...' if len(status.old_pods) > 3 else ''}"
     reason = f"{count_noun(len(status.old_pods), 'older pod')} left: {names}" if status.old_pods else status.message
     return (Verdict.FAIL, status.message) if status.failed else (Verdict.PENDING, reason)

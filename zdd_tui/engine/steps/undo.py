@@ -13,8 +13,10 @@ from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.observations import evaluate_view
 from zdd_tui.engine.retry import with_retry
 from zdd_tui.engine.steps.rollout import POLL_INTERVAL, build_status, roll_out, wait_until_done
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.image import is_rewritten
+from zdd_tui.model.release.condition_findings import describe_manager, image_hint
 from zdd_tui.model.release.records import NewEvent
 from zdd_tui.model.workload.rollout import DeploymentView, RolloutStatus, container_image
 
@@ -66,6 +68,40 @@ async def roll_back(ctx: Context, step: StepHandle, image: str, reason: str) -> 
         await roll_out(ctx, step, image, reason)
         return
     await _wait_until_gone(ctx, step, image)
+
+
+async def require_image(ctx: Context, step: StepHandle, image: str) -> None:
+    """Waits until no pod of the plan's Deployment has another image than `image`; one that is gone has no such pod.
+
+    Raises:
+        StepFailed: another client has set another image, which is named; or kubernetes.rollout_timeout has passed.
+    """
+    plan, names = ctx.workload_plan, ctx.workload_plan.kubernetes
+
+    async def check() -> RolloutStatus:
+        view = await _read_deployment(ctx, step)
+        if view is None or view.is_deleting:
+            return build_status("")
+        if not plan.is_image(image, current := container_image(plan, view)):
+            manager = view.image_managers.get(names.container)
+            raise StepFailed(
+                f"Deployment {view.name} has image {current}, and before the release it was {image}:"
+                f" {describe_manager(manager)}",
+                image_hint(plan, view.name, manager, image, f"; then {step.retry_command}"),
+            )
+        replica_sets = await ctx.cluster.list_replica_sets(view.selector)
+        others = {
+            each.uid
+            for each in replica_sets
+            if each.owner_uid == view.uid and not plan.is_image(image, each.images.get(names.container, image))
+        }
+        pods = await ctx.cluster.list_pods(view.selector)
+        left = sorted(pod.name for pod in pods if pod.owner_uid in others and not pod.is_terminal)
+        text = f"{count_noun(len(left), 'pod')} of {view.name} with another image than {image}: {', '.join(left[:3])}"
+        return build_status(text if left else "")
+
+    subject = f"return of Deployment {names.deployment} to {image}"
+    await wait_until_done(ctx, step, check, subject=subject, resource=f"deployment/{names.deployment}")
 
 
 async def restore_annotations(ctx: Context, step: StepHandle) -> None:

@@ -4,7 +4,7 @@ from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.retry import with_retry
 from zdd_tui.engine.steps.flags import create_flags, delete_created_flags
 from zdd_tui.engine.steps.rollout import roll_out, save_current_image
-from zdd_tui.engine.steps.undo import restore_annotations, roll_back
+from zdd_tui.engine.steps.undo import require_image, restore_annotations, roll_back
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.plan.strategies import SingleImagePlan
 from zdd_tui.model.workload.rollout import capacity_hint, container_image, reduces_capacity
@@ -33,7 +33,10 @@ class RecordWorkload:
         await with_retry(ctx, step, lambda: ctx.cluster.fence(name, ctx.epoch))
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
-        if "image_before" in step.detail:
+        """The last undo that reads the Deployment: users get its image, so it must be the one from before the release,
+        also where no step of the release has changed it."""
+        if before := step.detail.get("image_before"):
+            await require_image(ctx, step, before)
             await restore_annotations(ctx, step)
 
 

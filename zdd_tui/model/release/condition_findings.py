@@ -72,19 +72,23 @@ def image_hint(
     deployment: str,
     manager: FieldManager | None,
     expected: str,
-    then: str = CONTINUES_IN_HINT,
+    then: str = f"{CONTINUES_IN_HINT}{ROLLBACK_IN_HINT}",
 ) -> str:
-    """What to do about an image that another client has set: zdd does not set it again, the other would, too."""
+    """What to do about an image that another client has set: zdd does not set it again, the other would, too.
+
+    Args:
+        then: what follows, as the end of the hint.
+    """
     name = manager.name if manager else "the other client"
     command = (
         f"kubectl -n {plan.kubernetes.namespace} set image deployment/{deployment}"
         f" {plan.kubernetes.container}={expected}"
     )
     if name.startswith("kubectl"):
-        return f"{command}{then}{ROLLBACK_IN_HINT}"
+        return f"{command}{then}"
     return (
         f"set {expected} where {name} takes the image from (its Git repository), or suspend its sync of {deployment}"
-        f" and {command}{then}{ROLLBACK_IN_HINT}"
+        f" and {command}{then}"
     )
 
 
@@ -204,9 +208,10 @@ class SchemaObject:
         kind: ``column``, ``index`` or ``constraint``; of operations also ``table``, ``trigger``, ``view``,
             ``function`` and ``helpers``.
         key: what identifies it while it is renamed: relation and number of a column; of others its qualified name.
-        shape: what must not change: the type of a column; two digests of others, of the columns and of the
-            expressions. Of a trigger, its function's definition and its own, as a list in JSON; of a view or function
-            the statements that create it; of helpers what they are. Empty of an object that its step has removed.
+        shape: what must not change: the type of a column, of operations with its default; two digests of others, of the
+            columns and of the expressions. Of a trigger, its function's definition and its own, as a list in JSON; of a
+            view or function the statements that create it; of helpers what they are. Empty of an object that its step
+            has removed.
         is_valid: an index is valid and ready, a constraint is validated.
         is_old: a column of the old side, which the release itself archives.
         since: of an operation's object: the step after which it was so.
@@ -324,8 +329,7 @@ def find_changed_schema(
         elif found.name not in (expected.name, archived.get(expected.name) if expected.is_old else expected.name):
             wrong.append(f"{label} was renamed to {found.name}")
         elif not _has_shape(found, expected):
-            what = f"is {found.shape} now, it was {expected.shape}" if expected.kind == "column" else "was changed"
-            wrong.append(f"{label} {what}")
+            wrong.append(f"{label} {_describe_change(found, expected)}")
         elif expected.is_valid and not found.is_valid:
             wrong.append(f"{label} is not valid")
     if not wrong:
@@ -336,8 +340,24 @@ def find_changed_schema(
     )
 
 
+DEFAULT_MARK = " DEFAULT "
+"""In the shape of an operation's column, between its type and the digest of its default."""
+
+
+def _describe_change(found: SchemaObject, expected: SchemaObject) -> str:
+    if expected.kind != "column":
+        return "was changed"
+    (now, _, default), (before, _, _) = found.shape.partition(DEFAULT_MARK), expected.shape.partition(DEFAULT_MARK)
+    if now != before:
+        return f"is {now} now, it was {before}"
+    return "has another default" if default else "has lost its default"
+
+
 def _has_shape(found: SchemaObject, expected: SchemaObject) -> bool:
-    """An earlier zdd stored the first of the two digests of an index or constraint alone."""
+    """An earlier zdd stored the first of the two digests of an index or constraint alone, and no default of a column:
+    one that was added is no change."""
+    if expected.kind == "column" and DEFAULT_MARK not in expected.shape:
+        return found.shape.partition(DEFAULT_MARK)[0] == expected.shape
     if expected.kind in ("index", "constraint") and " " not in expected.shape:
         return found.shape.partition(" ")[0] == expected.shape
     return found.shape == expected.shape

@@ -1,7 +1,8 @@
 """Which standing conditions hold when: a pure function of the plan and of the steps that have run.
 
 A condition begins with the step that establishes it and ends with the last step that needs it. While a step changes
-its subject, both the value before and the value after are allowed. During a rollback there are none: it undoes them.
+its subject, both the value before and the value after are allowed. During a rollback there are none, because it undoes
+them, but one: the read flag, from when the reads are back on the old side.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,9 +48,11 @@ def required_conditions(plan: BasePlan, release: Release, details: StepDetails) 
     Args:
         details: of the steps; a condition whose values are in a detail begins when the detail is stored.
     """
+    steps = _Steps(release, details)
+    if release.state in (ReleaseState.ROLLING_BACK, ReleaseState.ROLLBACK_FAILED):
+        return _rollback(plan, steps) if isinstance(plan, Plan) else ()
     if release.state not in (ReleaseState.RUNNING, ReleaseState.WAITING, ReleaseState.FAILED):
         return ()
-    steps = _Steps(release, details)
     found: Iterable[Condition | None]
     match plan:
         case Plan():
@@ -175,7 +178,7 @@ def _relied_object(interval: ReliedInterval, steps: _Steps) -> Condition | None:
         _KINDS.get(first.kind, ConditionKind.OBJECT),
         first.name,
         ALWAYS_ENABLED if is_trigger else (),
-        affects_rows=is_trigger or first.kind is ReliedKind.FUNCTION,
+        affects_rows=is_trigger or first.kind in (ReliedKind.FUNCTION, ReliedKind.COLUMN),
         table=first.table,
         since=last,
         may_be_gone=may_be_gone(interval.changes, last),
@@ -274,9 +277,27 @@ def _expand_contract_flags(plan: Plan, steps: _Steps) -> Iterable[Condition | No
     if steps.has_effect("delete-flags"):
         return
     created = steps.detail("rollout-v2").get("flags_before", {})
-    reads = [*steps.with_handler("read-ramp"), ("read-flag-on", ON)]
-    for key, changes in ((plan.flags.write, [("write-flag-on", ON)]), (plan.flags.read, reads)):
+    writes = [("write-flag-on", ON)]
+    for key, changes in ((plan.flags.write, writes), (plan.flags.read, _read_changes(steps))):
         yield _flag(steps, key, changes, created.get(key), steps.is_done("rollout-v2"), affects_rows=True)
+
+
+def _rollback(plan: Plan, steps: _Steps) -> tuple[Condition, ...]:
+    """Until V2 is gone, the read flag as it was before the release: what V2 would read is not kept in step any more."""
+    before = steps.detail("rollout-v2").get("flags_before")
+    is_reading = any(steps.has_effect(name) for name, _ in _read_changes(steps))
+    if before is None or is_reading or not steps.has_effect("rollout-v2") or steps.has_effect("delete-flags"):
+        return ()
+    key = plan.flags.read
+    condition = _flag(steps, key, (), before.get(key), has_begun=True)
+    assert condition is not None, "it has begun"
+    if before.get(key) is None and not steps.is_done("rollout-v2"):  # its undo deletes the flag
+        condition = replace(condition, allowed=(*condition.allowed, None))
+    return (condition,)
+
+
+def _read_changes(steps: _Steps) -> list[tuple[str, FlagValue]]:
+    return [*steps.with_handler("read-ramp"), ("read-flag-on", ON)]
 
 
 def _single_image(plan: SingleImagePlan, steps: _Steps) -> Iterable[Condition | None]:
@@ -444,8 +465,8 @@ def needs_comparison(release: Release) -> bool:
 
 
 def started_steps(release: Release) -> tuple[str, ...]:
-    """The steps of the current phase that have started and not ended."""
-    phase = release.current_phase
+    """The steps of the current phase that have started and not ended; none in a rollback, which undoes them."""
+    phase = None if release.state.is_rolling_back else release.current_phase
     return tuple(
         spec.name for spec in (phase.steps if phase else ()) if release.status(spec.name) is StepStatus.STARTED
     )

@@ -131,7 +131,8 @@ def _summarize_inactivity(
     notes = summary.notes
     if release.state in (ReleaseState.RUNNING, ReleaseState.ROLLING_BACK):
         notes = tuple(f"last: {note}" for note in notes)  # of the step that was running
-    notes = (*(reading.title for reading in release.unmet), *notes)
+    if release.state is not ReleaseState.ROLLING_BACK:  # its notes have them
+        notes = (*(reading.title for reading in release.unmet), *notes)
     next_action = summary.next_action
     if next_action in (CONTINUES_AUTOMATICALLY, CONTINUES_WHEN_ANSWERED):
         next_action = ""
@@ -298,7 +299,7 @@ def _summarize_rolling_back(record: ReleaseRecord, now: float) -> ReleaseSummary
         "◀",
         "ROLLING BACK",
         _with_rollback(f"{doing}{undone} of {undone + left} steps undone", record),
-        (step.note,) if step and step.note else (),
+        (*(reading.title for reading in release.unmet), *((step.note,) if step and step.note else ())),
         describe_continuation(record),
     )
 

@@ -684,6 +684,7 @@ BREACHED_BEFORE_THE_AGENT_DIED = [(("breach", None), 2.75), (("kill", None), 6.0
 STOPPED = [(("breach", None), 6.0), (("recheck", None), 3.25), (("hold again", None), 2.75), (("breach", None), 1.0)]
 PAUSED = [(("press", CommandKind.PAUSE), 3.25), (("press", CommandKind.RESUME), 2.75), (("breach", None), 2.75)]
 STOPPED_AND_PAUSED = [(("press", CommandKind.PAUSE), 1.0), (("breach", None), 2.75), (("hold again", None), 2.75)]
+PAUSED_WITHOUT_AGENT = [(("press", CommandKind.PAUSE), 31.0), (("freeze", KUBERNETES), 2.75), (("kill", None), 6.0)]
 FAILED = [(("fail", None), 2.75), (("breach", None), 2.75), (("hold again", None), 1.0), (("kill", None), 6.0)]
 RETRIED = [(("fail", None), 2.75), (("press", CommandKind.ADVANCE), 2.75), (("breach", None), 2.75)]
 UNDONE_BY_NOBODY = [(("press", CommandKind.ROLLBACK), 1.0), (("kill", None), 6.0)]
@@ -703,6 +704,7 @@ ROLLED_BACK = [(("press", CommandKind.ROLLBACK), 1.0), (("undone", None), 6.0)]
 @example(STOPPED)
 @example(PAUSED)
 @example(STOPPED_AND_PAUSED)
+@example(PAUSED_WITHOUT_AGENT)
 @example(FAILED)
 @example(RETRIED)
 @example(UNDONE_BY_NOBODY)

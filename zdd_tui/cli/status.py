@@ -224,7 +224,7 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
             {
                 "name": step.name,
                 "status": str(step.status),
-                "note": describe_step_note(step, assess_progress(release, activity, step.status)) or None,
+                "note": describe_step_note(step, activity) or None,
                 "error": step.error or None,
             }
             for step in record.steps

@@ -20,7 +20,7 @@ from zdd_tui.dashboard.widgets.drawing.line import (
 )
 from zdd_tui.dashboard.widgets.panes.events import event_line
 from zdd_tui.dashboard.widgets.panes.guard import guard_readings
-from zdd_tui.model.release.claims import Activity, SourceName, assess_progress, describe_step_note
+from zdd_tui.model.release.claims import Activity, SourceName, describe_step_note
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import ReleaseRecord, StepRecord
 from zdd_tui.model.release.state import Release
@@ -116,7 +116,7 @@ def _step_lines(record: ReleaseRecord, activity: Activity, cells: int) -> list[L
 def _step_line(release: Release, step: StepRecord, label: str, activity: Activity, cells: int) -> list[Line]:
     glyph, style, text = describe_step_status(release, step.status, activity)
     lines: list[Line] = [((f"{glyph} ", style), (f"{text:<12} ", TextStyle.NORMAL), (label, TextStyle.NORMAL))]
-    note = describe_step_note(step, assess_progress(release, activity, step.status))
+    note = describe_step_note(step, activity)
     lines += wrap(note, cells, TextStyle.DIM, indent="    ") if note else []
     lines += wrap(f"✗ {step.error}", cells, TextStyle.BAD, indent="    ") if step.error else []
     return lines

@@ -336,10 +336,10 @@ def assess_backfill(release: Release, activity: Activity, backfill: BackfillReco
     return found
 
 
-def describe_step_note(step: StepRecord, progress: Progress) -> str:
-    """What a step does now, or what was said of it last where nobody is known to work on it."""
-    is_last = step.note and progress.state in (ProgressState.STALLED, ProgressState.UNKNOWN)
-    return f"last: {step.note}; {progress.reason}" if is_last else step.note
+def describe_step_note(step: StepRecord, activity: Activity) -> str:
+    """What a step does now, or its last note where no agent is known to work on it, whatever else holds the release."""
+    is_last = step.note and step.status in (StepStatus.STARTED, StepStatus.UNDOING) and not activity.is_active
+    return f"last: {step.note}; {activity.description}" if is_last else step.note
 
 
 # --- what a phase relies on ------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, sanitize
 from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.duration import format_duration
-from zdd_tui.model.release.claims import Activity, assess_progress, describe_step_note
+from zdd_tui.model.release.claims import Activity, describe_step_note
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import StepStatus
 
@@ -121,8 +121,7 @@ def build_step_rows(record: ReleaseRecord, activity: Activity) -> Sequence[StepR
         seconds = None
         if step is not None and step.started_at is not None and step.ended_at is not None:
             seconds = max(0.0, step.ended_at - step.started_at)
-        progress = assess_progress(release, activity, status)
-        note = (step.error or describe_step_note(step, progress)) if step is not None else ""
+        note = (step.error or describe_step_note(step, activity)) if step is not None else ""
         rows.append(StepRow(number, phase, spec.name, spec.label, status, note, seconds, glyph, style, text))
     return rows
 

@@ -246,8 +246,9 @@ async def set_third_image_in_the_rollout(env: Environment, driver: ReleaseDriver
         Cluster.connect(str(env.kubeconfig), None, "default") as cluster,
     ):
         # Before that there is no rollout: the image that the operator confirmed replaces what another client sets.
-        while manifests.image_name(2) not in (await cluster.get_deployment(manifests.NAME)).images.values():
-            await asyncio.sleep(0.02)  # noqa: ASYNC110 - another process sets it
+        image = manifests.image_name(2)
+        while image not in (await cluster.get_deployment(manifests.NAME)).images.values():  # noqa: ASYNC110 - an agent sets it
+            await asyncio.sleep(0.02)
     await set_image(env, "shop/users-api:0-hotfix", "helm-controller")
     began = time.monotonic()
     async with asyncio.timeout(30):

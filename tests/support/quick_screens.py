@@ -20,6 +20,8 @@ SOON = 0.05
 """Seconds within which a timer counts as work to do: somewhat longer than Textual's pilot waits."""
 SETTLED = 3
 """How often the loop must be found idle, a moment apart: a thread or a file may still hand it work."""
+LONGEST_FOR_TIMERS = 1.0
+"""Seconds, as long as Textual's pilot waits: a timer that repeats is always due soon."""
 LONGEST_WAIT = 10.0
 """Seconds. Textual's second is too short for a key and its effect on a machine that does much else."""
 
@@ -27,13 +29,14 @@ LONGEST_WAIT = 10.0
 async def wait_for_idle(_min_sleep: float = 0.0, _max_sleep: float = 0.0) -> None:
     """Waits until no callback of the loop is ready, and no timer is due soon. The arguments are Textual's."""
     loop: Any = asyncio.get_running_loop()
-    end, idle = loop.time() + LONGEST_WAIT, 0
+    began, idle = loop.time(), 0
+    end = began + LONGEST_WAIT
     while (now := loop.time()) < end and idle < SETTLED:
         await asyncio.sleep(0)
         due = min((timer.when() for timer in loop._scheduled if not timer.cancelled()), default=end)
         if loop._ready:
             idle = 0
-        elif due <= now + SOON:
+        elif due <= now + SOON and now < began + LONGEST_FOR_TIMERS:
             idle = 0
             await asyncio.sleep(max(0.0, due - now))
         else:

@@ -1,5 +1,6 @@
 """Actions: lock, rollback from every screen, reasons, tuning, palette, keymap, progress of commands."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -459,6 +460,15 @@ async def test_the_facts_of_a_rollback_follow_the_readings_and_what_is_shown_is_
         await desk.press("enter")
         (sent,) = desk.source.sent_commands
         assert sent.targets == ("undo soak: wait", "undo rollout-v3: roll back")
+
+
+async def test_a_confirmation_names_the_lost_sources_that_it_shows() -> None:
+    async with AppDriver(soaking(["undo soak: wait"])) as desk:
+        assert "Kubernetes: no response" not in await desk.press("R")
+        desk.clock.seconds += 10.0
+        fresh = soaking(["undo soak: wait"], seconds=desk.clock.seconds)
+        await desk.set_board(replace(fresh, workload=replace(fresh.workload, observed_at=MONOTONIC)))
+        assert re.search(r"Kubernetes: no response for 1[01]s; what is shown of it here is older", desk.screen)
 
 
 @pytest.mark.parametrize(

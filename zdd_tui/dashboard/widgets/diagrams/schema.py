@@ -161,8 +161,7 @@ def describe_old_state(release: Release) -> str:
 def describe_new_state(release: Release) -> str:
     if _is_step_done(release, "expand-schema"):
         return _EXISTS
-    has_step = any(spec.name == "expand-schema" for spec in release.strategy.steps)
-    is_undone = has_step and release.status("expand-schema") is StepStatus.UNDONE
+    is_undone = _has_step(release, "expand-schema") and release.status("expand-schema") is StepStatus.UNDONE
     return _ROLLED_BACK if is_undone else _NOT_CREATED
 
 
@@ -216,6 +215,10 @@ def _read_share(board: DashboardState, release: Release) -> int | None:
     return read_flag_percent(board, "read", was_set=was_set)
 
 
+def _has_step(release: Release, step: str) -> bool:
+    return any(spec.name == step for spec in release.strategy.steps)
+
+
 def _is_step_done(release: Release, step: str) -> bool:
     return any(
         spec.name == step and status is StepStatus.DONE
@@ -235,14 +238,14 @@ def _versions(board: DashboardState, cells: int) -> Line:
 
 
 def _table(release: Release, change: ChangeView | None, activity: Activity) -> list[Line]:
-    """Operations have no two sides: only the phases."""
-    if change is None:
+    """Operations have no two sides: only the phases. A recording does not hold the change."""
+    if not _has_step(release, "expand-schema"):
         glyphs = (phase_glyph(release, number, activity) for number in range(len(release.strategy.phases)))
         named = zip(glyphs, release.strategy.phases, strict=True)
         return [((f"{glyph} ", style), (phase.name, TextStyle.NORMAL)) for (glyph, style), phase in named]
     head = f"  {'AFTER':<12}{'OLD WRITTEN':<13}{'OLD READ':<10}{'NEW WRITTEN':<13}NEW READ"
     lines: list[Line] = [((head, TextStyle.DIM),)]
-    trigger = change.writes_by_trigger
+    trigger = change is not None and change.writes_by_trigger
     for number, phase in enumerate(release.strategy.phases):
         if phase.name not in _ROLES_BY_PHASE:
             continue

@@ -59,6 +59,21 @@ async def test_keys_typed_ahead_close_one_dialog_and_confirm_once(under: str, ke
         assert len(source.sent_commands) == (keys[0] == "enter"), "the first key is about the dialog that was on screen"
 
 
+async def test_a_page_that_is_drawn_after_its_dialog_was_closed_does_no_harm() -> None:
+    """As by a timer of the dialog that was due while it was closed."""
+    app = ZddApp(FixedSource(dashboard_situations()["open"]), clock=FixedClock())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("question_mark")
+        await pilot.pause()
+        page, keys = app.screen.query_one(PageView), app.screen.query_one(KeyHints)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert not page.is_attached
+        page.redraw()
+        keys.redraw()
+        page.watch_scroll_y(0.0, 1.0)
+
+
 async def test_a_key_that_is_handled_after_the_last_screen_is_gone_does_no_harm() -> None:
     app = ZddApp(FixedSource(dashboard_situations()["open"]), clock=FixedClock())
     async with app.run_test(size=(80, 24)) as pilot:

@@ -96,6 +96,8 @@ class PageView(LineView, can_focus=True):
         self._update_key_hints()
 
     def _update_key_hints(self) -> None:
+        if not self.is_attached:
+            return
         rows, total, first = self.content_size.height, len(self._lines), self.first_line
         text = f"{first + 1}-{min(total, first + rows)} of {total} ↕" if total > rows else ""
         for keys in self.screen.query(KeyHints):  # none while the dialog is being composed

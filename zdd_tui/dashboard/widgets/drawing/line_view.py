@@ -133,9 +133,9 @@ class LineView(ScrollView, CachedWidget, can_focus=False):
         return self._cached_content_size[1]
 
     def show(self, state: DashboardState, context: RenderContext) -> None:
-        """Draws what has changed since the last call."""
+        """Draws what has changed since the last call; nothing once its screen has been closed."""
         self._last_shown = (state, context)
-        if not self._is_unchanged(state, context):
+        if self.is_attached and not self._is_unchanged(state, context):
             self.draw(state, context)
 
     def draw(self, state: DashboardState, context: RenderContext) -> None:

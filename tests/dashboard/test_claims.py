@@ -653,7 +653,7 @@ ACTIONS = st.one_of(
                 "hold again",
                 "fail",
                 "break flags",
-                "mend flags",
+                "restore flags",
                 "copy",
                 "stop copying",
                 "undone",
@@ -741,8 +741,8 @@ def test_no_line_claims_what_the_record_does_not_support(story: list[tuple[tuple
                     world.state = replace(world.state, state=ReleaseState.WAITING)
             case "copy" | "stop copying":
                 world.copies_rows = action == "copy"
-            case "break flags" | "mend flags":
-                world.has_valid_flags = action == "mend flags"
+            case "break flags" | "restore flags":
+                world.has_valid_flags = action == "restore flags"
             case "breach" | "recheck" | "hold again" | "fail" | "undone" if not (
                 world.up[POSTGRESQL] and world.agent_is_alive
             ):

@@ -15,18 +15,10 @@ import time
 from pathlib import Path
 
 import asyncpg
-import yaml
 
-from benchmarks.real_migrations import BRIEF_MODES
+from benchmarks.real_migrations import BRIEF_MODES, load_operations, open_walk, run_plainly
 from zdd_tui.backends.store.client import Store
-from zdd_tui.engine.context import Context
-from zdd_tui.engine.runner import ReleaseHolder
-from zdd_tui.model.operations.removed_use import accept_every_use
-from zdd_tui.model.plan.file import LoadedPlan, load_plan
-from zdd_tui.model.plan.operations import OperationsPlan
-from zdd_tui.rehearsal.fake_cluster import fake_cluster
-from zdd_tui.rehearsal.step_metrics import LOCK_MODES, StepMetrics, StepMetricsCollector
-from zdd_tui.rehearsal.walk import Measurement, ReleaseWalk, open_release
+from zdd_tui.rehearsal.step_metrics import LOCK_MODES, StepMetrics
 from zdd_tui.testbed.servers import PostgresServer, postgres_server
 
 TABLES = """
@@ -65,15 +57,6 @@ OPERATIONS = {
 }
 
 
-async def _execute(dsn: str, *statements: str) -> None:
-    conn = await asyncpg.connect(dsn)
-    try:
-        for statement in statements:
-            await conn.execute(statement)
-    finally:
-        await conn.close()
-
-
 async def time_plain(dsn: str, statement: str) -> float:
     """Seconds."""
     conn = await asyncpg.connect(dsn)
@@ -85,30 +68,12 @@ async def time_plain(dsn: str, statement: str) -> float:
         await conn.close()
 
 
-def load(dsn: str, name: str, sql: str) -> tuple[LoadedPlan, OperationsPlan]:
-    document = {
-        "name": name,
-        "environment": "test",
-        "database": {"dsn": dsn},
-        "kubernetes": {"deployment": "app", "image": "app:2"},
-        "gates": {"soak": "0s"},
-        "operations": [{"sql": sql, "undo": []} if sql.startswith("UPDATE") else sql],
-    }
-    loaded = load_plan(yaml.safe_dump(document), source=name, environment={})
-    assert isinstance(loaded.plan, OperationsPlan)
-    accepted = accept_every_use(loaded.plan, "nobody else uses the database")
-    return loaded, loaded.plan.model_copy(update={"accept": accepted})
-
-
 async def run_release(dsn: str, name: str, sql: str, *, is_undone: bool) -> list[StepMetrics]:
     """Every step of a release, in both directions where it is rolled back from contract."""
     metrics: list[StepMetrics] = []
-    loaded, plan = load(dsn, name, sql)
-    async with open_release(dsn, plan, loaded) as store, StepMetricsCollector(dsn) as collector:
-        holder = ReleaseHolder((await store.read()).release)
-        ctx = Context(plan, store, None, fake_cluster(plan), lambda: False, lambda _: None)
-        walk = ReleaseWalk(ctx, store, holder, Measurement(collector, None, metrics), lambda _: None)
-        for phase in holder.release.strategy.phases:
+    loaded = load_operations(dsn, [{"sql": sql, "undo": []} if sql.startswith("UPDATE") else sql], name)
+    async with open_walk(dsn, loaded, metrics) as walk:
+        for phase in walk.holder.release.strategy.phases:
             if is_undone and phase.name == "cleanup":
                 await walk.roll_back("contract")
                 return metrics
@@ -134,7 +99,7 @@ def longest(metrics: list[StepMetrics], direction: str) -> tuple[str, float]:
 async def measure_one(server: PostgresServer, name: str, sql: str) -> None:
     for database in ("plain", "by_zdd"):
         again = f"DROP DATABASE IF EXISTS {database} WITH (FORCE)", f"CREATE DATABASE {database} TEMPLATE filled"
-        await _execute(server.dsn, *again)
+        await run_plainly(server.dsn, again)
     plain = 1000 * await time_plain(server.dsn_for("plain"), sql)
     dsn = server.dsn_for("by_zdd")
     async with await Store.open(dsn) as store:
@@ -149,8 +114,8 @@ async def measure_one(server: PostgresServer, name: str, sql: str) -> None:
 async def measure(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="zdd-bench-") as folder:
         async with postgres_server(Path(folder) / "pg") as server:
-            await _execute(server.dsn, "CREATE DATABASE filled")
-            await _execute(server.dsn_for("filled"), TABLES.format(rows=options.rows), "VACUUM ANALYZE")
+            await run_plainly(server.dsn, ["CREATE DATABASE filled"])
+            await run_plainly(server.dsn_for("filled"), [TABLES.format(rows=options.rows), "VACUUM ANALYZE"])
             for name, sql in OPERATIONS.items():
                 if options.only in name:
                     await measure_one(server, name, sql)

@@ -212,12 +212,7 @@ class Databases:
         return [_FOLDED_NOW.sub("now", line) for line in lines]
 
     async def _admin(self, *statements: str) -> None:
-        conn = await asyncpg.connect(self.server.dsn)
-        try:
-            for statement in statements:
-                await conn.execute(statement)
-        finally:
-            await conn.close()
+        await run_plainly(self.server.dsn, statements)
 
 
 async def _count(conn: Connection, table: str) -> int:
@@ -358,22 +353,22 @@ async def _find_error(databases: Databases, statements: Sequence[str]) -> str:
     return ""
 
 
-def _load(dsn: str, operations: Operations) -> LoadedPlan:
+def load_operations(dsn: str, operations: Operations, name: str = "file") -> LoadedPlan:
     document = {
-        "name": "file",
+        "name": name,
         "environment": "test",
         "database": {"dsn": dsn},
         "kubernetes": {"deployment": "app", "image": "app:2"},
         "gates": {"soak": "0s"},
         "operations": operations,
     }
-    return load_plan(yaml.safe_dump(document), source="file", environment={})
+    return load_plan(yaml.safe_dump(document), source=name, environment={})
 
 
 def _find_refusal(operations: Operations) -> str:
     """Why the statements cannot be one plan; empty where they can."""
     try:
-        plan = _load("postgresql://x", operations).plan
+        plan = load_operations("postgresql://x", operations).plan
         assert isinstance(plan, OperationsPlan)
         plan_operations(plan)
     except PlanError as error:
@@ -400,18 +395,15 @@ async def _run_by_zdd(
 ) -> None:
     metrics: list[StepMetrics] = []
     try:
-        loaded = _load(databases.zdd, operations)
-        assert isinstance(loaded.plan, OperationsPlan)
-        accepted = accept_every_use(loaded.plan, "nobody else uses the database")
-        plan = loaded.plan.model_copy(update={"accept": accepted})
+        loaded = load_operations(databases.zdd, operations)
         if is_rolled_back:
-            differences = await _roll_back(databases, loaded, plan, with_rows=not result.by_hand)
+            differences = await _roll_back(databases, loaded, with_rows=not result.by_hand)
             if differences:
                 result.outcome, result.reasons = "wrong", [f"after a rollback: {each}" for each in differences]
                 return
             if result.by_hand:  # its undo is "nothing" here
                 await databases.copy_saved()
-        async with _open_walk(databases, loaded, plan, metrics) as walk:
+        async with open_walk(databases.zdd, loaded, metrics) as walk:
             for phase in walk.holder.release.strategy.phases:
                 await walk.run_phase(phase.name)
             await walk.finish()
@@ -426,19 +418,18 @@ async def _run_by_zdd(
     result.lock_ms = 1000 * max(locks, default=0.0)
 
 
-async def _roll_back(
-    databases: Databases, loaded: LoadedPlan, plan: OperationsPlan, *, with_rows: bool
-) -> tuple[str, ...]:
+async def _roll_back(databases: Databases, loaded: LoadedPlan, *, with_rows: bool) -> tuple[str, ...]:
     """Runs the release up to contract and back; what is not as it was before."""
+    assert isinstance(loaded.plan, OperationsPlan)
     definitions, values = await databases.definitions(databases.zdd), await read_values(databases.zdd)
-    async with _open_walk(databases, loaded, plan, []) as walk:
+    async with open_walk(databases.zdd, loaded, []) as walk:
         phases = [phase.name for phase in walk.holder.release.strategy.phases[:-1]]
         for phase in phases:
             await walk.run_phase(phase)
         if phases:
             await walk.roll_back(phases[-1])
     found = await databases.definitions(databases.zdd)
-    differences = compare_definitions(definitions, found, kept=find_added_enum_values(plan))
+    differences = compare_definitions(definitions, found, kept=find_added_enum_values(loaded.plan))
     if differences or not with_rows:
         return differences
     after = await read_values(databases.zdd)
@@ -446,10 +437,12 @@ async def _roll_back(
 
 
 @asynccontextmanager
-async def _open_walk(
-    databases: Databases, loaded: LoadedPlan, plan: OperationsPlan, metrics: list[StepMetrics]
-) -> AsyncIterator[ReleaseWalk]:
-    async with open_release(databases.zdd, plan, loaded) as store, StepMetricsCollector(databases.zdd) as collector:
+async def open_walk(dsn: str, loaded: LoadedPlan, metrics: list[StepMetrics]) -> AsyncIterator[ReleaseWalk]:
+    """A release of operations in a database that nobody else uses."""
+    assert isinstance(loaded.plan, OperationsPlan)
+    accepted = accept_every_use(loaded.plan, "nobody else uses the database")
+    plan = loaded.plan.model_copy(update={"accept": accepted})
+    async with open_release(dsn, plan, loaded) as store, StepMetricsCollector(dsn) as collector:
         holder = ReleaseHolder((await store.read()).release)
         ctx = Context(plan, store, None, fake_cluster(plan), lambda: False, lambda _: None)
         yield ReleaseWalk(ctx, store, holder, Measurement(collector, None, metrics), lambda _: None)

@@ -25,12 +25,10 @@ class PrepareFills:
     """
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        earlier: list[OperationStep] = []
-        for name, _number, spec in named_steps(ctx.plan_of_type(BaseOperationsPlan), Phase.BACKFILL):
-            table = spec.fill.table if spec.fill is not None else ""
-            is_later = any(may_add_rows(each, table) for each in earlier)
-            earlier.append(spec)
-            if spec.fill is None or is_later:
+        steps = named_steps(ctx.plan_of_type(BaseOperationsPlan), Phase.BACKFILL)
+        for place, (name, _number, spec) in enumerate(steps):
+            fill = spec.fill
+            if fill is None or any(may_add_rows(each, fill.table) for _, _, each in steps[:place]):
                 continue
             async with ctx.read_connection() as conn:
                 has_work = await is_needed(conn, spec)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from zdd_tui.model.operations.generated import HELPER_PREFIX
+from zdd_tui.model.operations.generated import HELPER_PREFIX, OLD_PREFIX
 from zdd_tui.model.operations.scope import ObjectKey, Scope
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import MAX_IDENTIFIER_BYTES, name_sql, quote_literal
@@ -471,7 +471,7 @@ def same_table(table: str) -> str:
 
 def old_object_name(name: str) -> str:
     """The name of an object between contract and cleanup; two names never become the same one."""
-    return fit_name("zdd_old_", name)
+    return fit_name(OLD_PREFIX, name)
 
 
 def fit_name(prefix: str, name: str) -> str:

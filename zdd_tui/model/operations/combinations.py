@@ -8,7 +8,7 @@ from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.base import Operation, OperationStep, RenameOperation, StepMode
 from zdd_tui.model.operations.indexes import copied_index
 from zdd_tui.model.operations.renames import REPLACED_FUNCTIONS, REPLACED_TRIGGERS
-from zdd_tui.model.operations.scope import ObjectKey
+from zdd_tui.model.operations.scope import ObjectKey, part_key
 from zdd_tui.model.operations.type_swap import recreate_views
 from zdd_tui.model.operations.types import TypeOperation
 from zdd_tui.model.operations.views import VIEW, created_view, reads_unnamed_columns
@@ -45,8 +45,12 @@ def combine_renames(operations: Sequence[Operation]) -> tuple[Operation, ...]:
                 _check_beside_table_rename(rename, other, is_later=is_later)
             elif _is_about(rename, other, is_later=is_later):
                 found[position] = _adapt(rename, other, is_later=is_later)
-    late = [(number, n) for number, each in renames for n in range(number + 1, len(found)) if each.columns]
-    late = [(number, n) for number, n in late if _is_made_in_contract(operations[number], operations[n], renames)]
+    late = [
+        (number, n)
+        for number, each in renames
+        for n in range(number + 1, len(found))
+        if _is_made_in_contract(each, operations[n], renames)
+    ]
     triggers = {n: number for number, n in late if not created_view(found[n])}
     for number in columns:
         own = [found[n] for n, of in triggers.items() if of == number]
@@ -86,10 +90,10 @@ def _copy_columns(step: OperationStep, pairs: Sequence[tuple[str, str]]) -> Oper
     return replace(step, copies=tuple(pairs), label=f"build the indexes of {step.table} ({olds}) for {news}")
 
 
-def _is_made_in_contract(rename: Operation, other: Operation, renames: Sequence[tuple[int, RenameOperation]]) -> bool:
+def _is_made_in_contract(
+    rename: RenameOperation, other: Operation, renames: Sequence[tuple[int, RenameOperation]]
+) -> bool:
     """Whether it creates a view or a trigger of a renamed column, in the transaction that swaps the names."""
-    if not isinstance(rename, RenameOperation):
-        return False
     return _is_view_of(rename, other) or _is_trigger_of(rename, other, renames)
 
 
@@ -115,7 +119,7 @@ def _is_view_of(rename: RenameOperation, other: Operation) -> bool:
 def _is_trigger_of(rename: RenameOperation, other: Operation, renames: Sequence[tuple[int, RenameOperation]]) -> bool:
     """Whether it creates a trigger of the table, in one step, that names one renamed column by its new name."""
     table, key = rename.on, other.creates
-    if table is None or key is None or key.space != "trigger" or key.schema != f"{table.schema}.{table.name}":
+    if table is None or key is None or key != part_key("trigger", table, key.name):
         return False
     named = [each for _, each in renames if each.columns and each.on == table and _mentions(other, each.columns[1:])]
     return named == [rename] and [step.phase for step in other.steps] == [Phase.EXPAND]

@@ -21,6 +21,9 @@ It is an index like any other for a change of a type, which copies it too.
 NEW_PREFIX = "zdd_new_"
 """The name of what takes the name of another object later begins so, until then."""
 
+OLD_PREFIX = "zdd_old_"
+"""The name of what another object has taken the name of begins so."""
+
 FUNCTION_SCHEMA = "zdd"
 """Where functions of triggers are. The roles of the application need no right to call them."""
 

@@ -22,7 +22,7 @@ from zdd_tui.model.operations.base import (
     relation_sql,
     shorten,
 )
-from zdd_tui.model.operations.generated import HELPER_PREFIX, NEW_PREFIX, function_sql, prefixed_column
+from zdd_tui.model.operations.generated import HELPER_PREFIX, NEW_PREFIX, OLD_PREFIX, function_sql, prefixed_column
 from zdd_tui.model.operations.partition_swap import (
     Partition,
     Partitioning,
@@ -236,7 +236,7 @@ def _parse(section: PartitionSection, relation: Any, scope: Scope) -> Partitioni
         table,
         scope.relation_key(relation),
         prefixed_column(NEW_PREFIX, table, name),
-        prefixed_column("zdd_old_", table, name),
+        prefixed_column(OLD_PREFIX, table, name),
         by,
         columns,
         tuple(_parse_partition(*each) for each in section.partitions.items()),

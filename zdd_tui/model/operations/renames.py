@@ -27,6 +27,7 @@ from zdd_tui.model.operations.base import (
     relation_sql,
 )
 from zdd_tui.model.operations.generated import (
+    OLD_PREFIX,
     RENAMED_PREFIX,
     block,
     derived_name,
@@ -67,7 +68,7 @@ def read_rename_column(statement: Any, text: str, scope: Scope) -> Operation:
     scope.renamed_columns.add((key, old))
     scope.late.add(key)
     a, b = name_sql(old), name_sql(new)
-    archived = name_sql(prefixed_column("zdd_old_", table, new))
+    archived = name_sql(prefixed_column(OLD_PREFIX, table, new))
     function = function_name("rename", key, old)
     trigger = name_sql(derived_name(f"{FIRST_TRIGGER}zdd_rename", key.name, old))
     what = f"{table}.{a} to {b}"

@@ -235,10 +235,12 @@ class _Statement:
 
     def _name_after_table(self, tree: Any) -> None:
         """What PostgreSQL itself would name after the table gets the name that the plain statement gives it."""
+        if not tree.stmts[0].stmt.HasField("alter_table_stmt"):
+            return
         alter = tree.stmts[0].stmt.alter_table_stmt
         # Not the scope's: a statement of undo: may use either name.
         written: str = parse_sql(self.text).stmts[0].stmt.alter_table_stmt.relation.relname
-        if not tree.stmts[0].stmt.HasField("alter_table_stmt") or written == alter.relation.relname:
+        if written == alter.relation.relname:
             return
         for command in (each.alter_table_cmd for each in alter.cmds):
             definition = getattr(command, "def")

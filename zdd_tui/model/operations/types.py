@@ -33,6 +33,7 @@ from zdd_tui.model.operations.direct_types import NEVER, is_direct_query, narrow
 from zdd_tui.model.operations.generated import (
     HELPER_PREFIX,
     NEW_PREFIX,
+    OLD_PREFIX,
     derived_name,
     differs,
     function_name,
@@ -70,7 +71,6 @@ from zdd_tui.model.sql import (
     with_record,
 )
 
-NEW, OLD = NEW_PREFIX, "zdd_old_"
 _LAST_TRIGGER = "~"
 """Ours fires after all others of its event, which may change the column."""
 
@@ -116,11 +116,11 @@ class TypeChange:
 
     @property
     def new(self) -> str:
-        return prefixed_column(NEW, self.table, self.column)
+        return prefixed_column(NEW_PREFIX, self.table, self.column)
 
     @property
     def old(self) -> str:
-        return prefixed_column(OLD, self.table, self.column)
+        return prefixed_column(OLD_PREFIX, self.table, self.column)
 
     @property
     def function(self) -> str:
@@ -234,7 +234,7 @@ def combine_type_changes(operations: Iterable[Operation], types: TypeSwap) -> tu
     numbers = [number for number, each in enumerate(found) if isinstance(each, TypeOperation)]
     changes = [change for number in numbers for change in found[number].changes]  # type: ignore[attr-defined]
     views = _views_of(changes, found[numbers[0] :] if numbers else ())
-    naming = next((each for each in views if NEW in each.text), None)
+    naming = next((each for each in views if NEW_PREFIX in each.text), None)
     if types.forward and naming is not None:
         raise PlanError(
             f"{naming.summary}: it names a type whose name changes in contract",
@@ -425,21 +425,21 @@ def _contract_steps(
     return (
         step(f"refuse values of {columns} that the new type cannot hold", *locks, *strict, undo=lenient),
         step(f"compare every row of {columns} with its new value", *compare),
-        *index_steps(NEW, is_reversed=False),
+        *index_steps(NEW_PREFIX, is_reversed=False),
         step(
             f"add the constraints of {columns} for the new type, not validated",
-            add_constraints(names, NEW, OLD),
+            add_constraints(names, NEW_PREFIX, OLD_PREFIX),
             undo=(drop_constraints(names),),
             keeps=[ReliedObject(ReliedKind.HELPERS, table, HELPER_PREFIX) for table in tables],
         ),
         step(f"validate the constraints of {columns}", validate_constraints(names)),
         step(
             f"swap {columns} for the columns of the new type",
-            swap_columns(names, NEW, OLD),
+            swap_columns(names, NEW_PREFIX, OLD_PREFIX),
             *types.forward,
             *swapped,
             *reverse,
-            undo=(*types.back, swap_columns(names, OLD, NEW), *swapped_back, *lenient),
+            undo=(*types.back, swap_columns(names, OLD_PREFIX, NEW_PREFIX), *swapped_back, *lenient),
             keeps=[
                 ReliedObject(ReliedKind.TRIGGER, each.table, each.trigger_name, _unkept_condition(each.after))
                 for each in changes
@@ -452,10 +452,10 @@ def _contract_steps(
         ),
         step(
             f"for a rollback: add the constraints of {columns} for the old type",
-            undo=(add_constraints(names, OLD, NEW),),
+            undo=(add_constraints(names, OLD_PREFIX, NEW_PREFIX),),
             is_reversed=True,
         ),
-        *index_steps(OLD, is_reversed=True),
+        *index_steps(OLD_PREFIX, is_reversed=True),
         step(f"for a rollback: compare every row of {columns} with its old value", undo=compare_back, is_reversed=True),
         step(
             f"for a rollback: refuse values of {columns} that the old type cannot hold",

@@ -73,7 +73,7 @@ def name_columns(operations: Iterable[Operation]) -> tuple[Operation, ...]:
         PlanError: it is materialized, or which columns ``*`` stands for is not clear from the statement.
     """
     found = list(operations)
-    tables = dict(_changed_tables(found))
+    tables = _changed_tables(found)
     for number, operation in enumerate(found if tables else ()):
         if operation.creates is None or (kind := VIEW.match(operation.summary)) is None:
             continue
@@ -100,7 +100,7 @@ def _create_sql(text: str, stars: Iterable[_AllColumns]) -> str:
     return block(f"  EXECUTE {expression};")
 
 
-def _changed_tables(operations: Iterable[Operation]) -> Iterator[tuple[ObjectKey, _Columns]]:
+def _changed_tables(operations: Iterable[Operation]) -> dict[ObjectKey, _Columns]:
     tables: dict[ObjectKey, _Columns] = {}
     for operation in operations:
         if isinstance(operation, TypeOperation):
@@ -109,15 +109,16 @@ def _changed_tables(operations: Iterable[Operation]) -> Iterator[tuple[ObjectKey
                 columns = tables.setdefault(change.key, _Columns(reason))
                 columns.hidden |= {change.new, change.old}
                 columns.places[change.column] = change.old
-        for each in operation.drops if operation.on is not None else ():
+        if (key := operation.on) is None:
+            continue
+        for each in operation.drops:
             if each.kind == "table column":
                 *_, table, name = each.names
                 reason = f"{name_sql(table, name)}, which the migration drops, exists until cleanup"
-                assert operation.on is not None
-                tables.setdefault(operation.on, _Columns(reason)).hidden |= {name, old_object_name(name)}
-        if operation.on in tables:
-            tables[operation.on].hidden -= set(_added_columns(operation))  # again
-    yield from tables.items()
+                tables.setdefault(key, _Columns(reason)).hidden |= {name, old_object_name(name)}
+        if key in tables:
+            tables[key].hidden -= set(_added_columns(operation))  # again
+    return tables
 
 
 def _hide_later(columns: _Columns, key: ObjectKey, operations: Iterable[Operation]) -> _Columns:

@@ -141,10 +141,10 @@ class LineView(ScrollView, CachedWidget, can_focus=False):
     def draw(self, state: DashboardState, context: RenderContext) -> None:
         """Makes the lines and paints those that differ."""
         cells = self.content_size.width
-        if not cells and self.auto_height and self.is_attached:
+        if not cells and self.auto_height:
             # It was hidden because it had no lines; when shown it is as wide as the screen.
             cells = self.app.size.width - self.styles.gutter.width
-        if cells > 0 and self.is_attached:
+        if cells > 0:
             self.set_lines(self.lines(state, context, cells))
 
     def _is_unchanged(self, state: DashboardState, context: RenderContext) -> bool:

@@ -264,6 +264,11 @@ class DashboardState:
         """The lost sources on which the release relies now."""
         return tuple(each for each in self.health(now) if each.is_required and each.status is SourceStatus.LOST)
 
+    def lost_systems(self, now: float) -> tuple[SourceHealth, ...]:
+        """The same, besides PostgreSQL and the agent, of which screens tell in lines of their own."""
+        own_lines = (SourceName.POSTGRESQL, SourceName.AGENT)
+        return tuple(each for each in self.lost_sources(now) if each.name not in own_lines)
+
     @property
     def is_not_started(self) -> bool:
         """The database was read, and has no release of the plan: nothing has failed."""

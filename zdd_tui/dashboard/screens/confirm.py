@@ -18,7 +18,7 @@ from zdd_tui.dashboard.widgets.bars.footer import disabled_reason
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, error_lines, sanitize, wrap
 from zdd_tui.model.actions import Action
 from zdd_tui.model.duration import format_duration
-from zdd_tui.model.release.claims import SourceName, format_silence, is_current
+from zdd_tui.model.release.claims import format_silence, is_current
 from zdd_tui.model.release.state import (
     CommandKind,
     Precondition,
@@ -288,10 +288,9 @@ class ConfirmScreen(ConfirmDialog):
         if age is not None and not is_current(age, board.release.error):
             text = f"as of {format_silence(age)} ago: the database has not responded since"
             facts += [*wrap(text, cells, TextStyle.WARN), ()]
-        for each in board.lost_sources(context.now):
-            if each.name not in (SourceName.POSTGRESQL, SourceName.AGENT):
-                text = f"{each.description}; what is shown of it here is older"
-                facts += [*wrap(text, cells, TextStyle.WARN), ()]
+        for each in board.lost_systems(context.now):
+            text = f"{each.description}; what is shown of it here is older"
+            facts += [*wrap(text, cells, TextStyle.WARN), ()]
         if self.kind is CommandKind.ROLLBACK:
             facts += rollback_fact_lines(board, context, self._history, cells)
         return confirm_lines(board, self.kind, cells, self.query_one(PageView).content_size.height, facts)

@@ -20,7 +20,7 @@ from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
 from zdd_tui.model.actions import find_action
 from zdd_tui.model.agent_start import describe_start
 from zdd_tui.model.counting import count_noun
-from zdd_tui.model.release.claims import SourceHealth, SourceName, format_silence
+from zdd_tui.model.release.claims import SourceName, format_silence
 from zdd_tui.model.release.condition import ROLLBACK_IN_HINT
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import ReleaseState
@@ -89,7 +89,7 @@ def summary_lines(board: DashboardState, context: RenderContext, cells: int, lim
         tail += _action_lines(f"{hint}this screen reconnects automatically", context, cells)
     elif summary.next_action:
         text = _next_action_text(summary, context)
-        needed = [each.name for each in _lost_systems(board, context) if each.name is not SourceName.PROMETHEUS]
+        needed = [each.name for each in board.lost_systems(context.now) if each.name is not SourceName.PROMETHEUS]
         if text in (CONTINUES_AUTOMATICALLY, CONTINUES_WHEN_ANSWERED) and needed:
             text = f"It continues when {' and '.join(needed)} respond{'s' if len(needed) == 1 else ''} again"
         tail += _fix_lines(text, limit - len(lines), context, cells)
@@ -103,14 +103,8 @@ def summary_lines(board: DashboardState, context: RenderContext, cells: int, lim
     return [*lines, *notes, *tail]
 
 
-def _lost_systems(board: DashboardState, context: RenderContext) -> list[SourceHealth]:
-    """The lost sources on which the phase relies, besides PostgreSQL and the agent, which have their own lines."""
-    own_lines = (SourceName.POSTGRESQL, SourceName.AGENT)
-    return [each for each in board.lost_sources(context.now) if each.name not in own_lines]
-
-
 def _lost_source_lines(board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
-    lost = _lost_systems(board, context)
+    lost = board.lost_systems(context.now)
     if not lost:
         return []
     if len(lost) > 1:

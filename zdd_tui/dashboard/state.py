@@ -265,7 +265,7 @@ class DashboardState:
         return tuple(each for each in self.health(now) if each.is_required and each.status is SourceStatus.LOST)
 
     def lost_systems(self, now: float) -> tuple[SourceHealth, ...]:
-        """Of them those besides PostgreSQL and the agent, which a screen tells in lines of their own."""
+        """Of them those besides PostgreSQL and the agent, which have lines of their own on screen."""
         own_lines = (SourceName.POSTGRESQL, SourceName.AGENT)
         return tuple(each for each in self.lost_sources(now) if each.name not in own_lines)
 

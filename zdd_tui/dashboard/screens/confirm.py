@@ -258,7 +258,7 @@ class ConfirmScreen(ConfirmDialog):
         if growth := extent.growth_since(self._seen):
             self._growth, self._grown_at, self._error = growth, self._now, ""
             self.set_timer(UNSEEN_SECONDS + TIMER_MARGIN, self._draw)  # then Enter is shown again
-        self._seen = extent.including(self._seen)
+            self._seen = extent.including(self._seen)
         return growth
 
     @property

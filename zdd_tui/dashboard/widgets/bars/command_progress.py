@@ -229,7 +229,7 @@ def command_progress_lines(
     is_old = context.now - progress.finished_at > SUCCESS_SHOWN_SECONDS
     match progress.stage:
         case CommandStage.SENDING:
-            return _sending_lines(progress, board, context, cells)
+            return _sending_lines(progress, context, cells)
         case CommandStage.QUEUED:
             return _queued_lines(progress, board, context, cells)
         case CommandStage.ACCEPTED if activity.is_active:
@@ -264,7 +264,7 @@ def _running_lines(progress: CommandProgress, board: DashboardState, context: Re
     return wrap("; ".join(filter(None, (f"{head} {progress.text}", activity.description))), cells, style)
 
 
-def _sending_lines(progress: CommandProgress, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+def _sending_lines(progress: CommandProgress, context: RenderContext, cells: int) -> list[Line]:
     """Not stored yet: as a failure once an attempt has failed, or the database is silent."""
     waited = context.now - progress.sent_at
     failure = progress.failure

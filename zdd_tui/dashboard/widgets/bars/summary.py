@@ -165,7 +165,8 @@ def _fix_lines(text: str, room: int, context: RenderContext, cells: int) -> list
     if actions is None or not text.startswith("Fix: "):
         return lines
     fix, rest = text[: actions.start()], text[actions.start() :]
-    length = len(fix)
+    # No longer one has room. It is not tried, because wrapping is slow and this runs with every paint.
+    length = min(len(fix), max(_MIN_FIX + 1, room * cells - len(rest)))
     while len(lines) > room and length > _MIN_FIX:
         length -= 1
         lines = _action_lines(truncate_middle(fix, length) + rest, context, cells)

@@ -347,7 +347,7 @@ def _witness_to_dict(found: WitnessRecord) -> dict[str, Any]:
 
 
 def _witness_lines(found: WitnessRecord) -> list[str]:
-    mark, now = ("!", "") if found.open_rows else ("✔", ", no row differs now")
+    mark, now = ("✗", "") if found.open_rows else ("!", ", no row differs now")
     lines = [f"  {mark} wrote only one side{now}: {describe_writers(found.writers)}"] if found.writers else []
     return [*lines, f"  ✗ {describe_replaced(found)}"] if found.replaced_rows else lines
 

@@ -1,5 +1,7 @@
 """The connection pool, with retries so that a schema change fails no request."""
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -9,7 +11,9 @@ from zdd_tui.demo.sample.users import Connection
 
 T = TypeVar("T")
 
-MAX_ATTEMPTS = 4
+# A number of attempts would not do: several statements of DDL in a row may each meet one attempt.
+RETRY_SECONDS = 3.0
+PAUSE_SECONDS = 0.01
 RETRIED_ERRORS = (
     # DDL of a release ran between the preparation of a statement and its use. asyncpg clears its cache of statements
     # when it raises these, but does not retry: it may be inside a transaction.
@@ -58,7 +62,8 @@ class ConnectionPool:
         await self.read(lambda connection: connection.fetchval("SELECT 1"))
 
     async def _run(self, work: Callable[[Connection], Awaitable[T]], *, transaction: bool) -> T:
-        for attempt in range(1, MAX_ATTEMPTS + 1):
+        deadline = time.monotonic() + RETRY_SECONDS
+        while True:
             try:
                 async with self._pool.acquire(timeout=3) as connection:
                     if not transaction:
@@ -66,6 +71,6 @@ class ConnectionPool:
                     async with connection.transaction():
                         return await work(connection)
             except RETRIED_ERRORS:
-                if attempt == MAX_ATTEMPTS:
+                if time.monotonic() >= deadline:
                     raise
-        raise AssertionError("the last attempt returns or raises")
+            await asyncio.sleep(PAUSE_SECONDS)

@@ -992,3 +992,28 @@ async def test_a_truncated_table_is_referenced_until_cleanup(pg_dsn: str, db: as
     async with open_context(plan_of(pg_dsn, before, {"sql": "TRUNCATE parents", "undo": []})) as ctx:
         with pytest.raises(StepFailed, match=reason) if before.startswith("DROP") else nullcontext():
             await CheckRows().run(ctx, handle(0))
+
+
+async def test_truncate_cascade_names_what_it_empties_and_keeps_the_rows_of_a_table_that_is_dropped(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute(
+        "CREATE TABLE parents (id int PRIMARY KEY); CREATE TABLE children (id int PRIMARY KEY REFERENCES parents);"
+        "CREATE TABLE toys (child int REFERENCES children); CREATE TABLE pets (parent int);"
+        "INSERT INTO parents VALUES (1); INSERT INTO children VALUES (1); INSERT INTO toys VALUES (1)"
+    )
+    truncate = {"sql": "TRUNCATE parents CASCADE", "undo": []}
+    for before, reason in {
+        "DROP TABLE toys": "CASCADE empties toys, which the migration drops before",
+        "ALTER TABLE pets ADD FOREIGN KEY (parent) REFERENCES parents": "a foreign key to parents comes in contract",
+    }.items():
+        async with open_context(plan_of(pg_dsn, before, truncate, name=f"first-{len(before)}")) as ctx:
+            with pytest.raises(StepFailed, match=reason):
+                await CheckRows().run(ctx, handle(0))
+    plan = plan_of(pg_dsn, truncate)
+    note = "note: TRUNCATE of parents CASCADE empties, too: children, toys"
+    assert note in await check_operation_rows(db, plan)
+    async with open_context(plan) as ctx:
+        await CheckRows().run(ctx, handle(0))
+        await run_phases(ctx, plan, list(Phase))
+    assert await db.fetchval("SELECT count(*) FROM toys") == 0

@@ -72,6 +72,8 @@ def add_table_constraint(
     phase = _constraint_phase(scope, key, constraint, kind, options)
     if phase is Phase.CONTRACT:
         scope.deferred.add((key, constraint.conname or ""))
+        if kind == "CONSTR_FOREIGN":
+            scope.late_parents.add(scope.relation_key(constraint.pktable))
         if kind in ("CONSTR_UNIQUE", "CONSTR_PRIMARY"):
             scope.deferred_keys.add((key, () if kind == "CONSTR_PRIMARY" else tuple(string_values(constraint.keys))))
             if kind == "CONSTR_PRIMARY":

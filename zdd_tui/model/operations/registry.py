@@ -63,7 +63,7 @@ from zdd_tui.model.operations.replacements import (
 )
 from zdd_tui.model.operations.rights import RIGHT_READERS
 from zdd_tui.model.operations.routines import ROUTINE_READERS, name_arguments
-from zdd_tui.model.operations.rows import ROW_READERS, require_unreferenced, rows_phase
+from zdd_tui.model.operations.rows import ROW_READERS, check_truncate, rows_phase
 from zdd_tui.model.operations.scope import Scope
 from zdd_tui.model.operations.session import SESSION_READERS
 from zdd_tui.model.operations.settings import SETTING_READERS
@@ -310,12 +310,13 @@ def _read_text(sql: str, options: OperationOptions) -> list[Operation]:
             nodes = [resolve_table_names(node, text, options.scope) for node, text in nodes]
             phase = options.phase or _own_phase(nodes, options)
             own = read_own_statements(tuple(text for _, text in nodes), replace(options, phase=phase))
-            required = tuple(
-                require_unreferenced(node.truncate_stmt, options.scope)
+            checked = [
+                check_truncate(node.truncate_stmt, options.scope)
                 for node, _ in nodes
                 if node.HasField("truncate_stmt") and phase is not Phase.CLEANUP
-            )
-            return [replace(own, requirements=required)]
+            ]
+            notes = tuple(note for _, note in checked if note)
+            return [replace(own, requirements=tuple(each for each, _ in checked), notes=notes)]
     found = [operation for node, text in nodes for operation in _read_statement(node, text, options)]
     are_of_views = [is_of_view(node) for node, _ in nodes]
     if options.phase is not Phase.CONTRACT or not options.has_rollout or not any(are_of_views):

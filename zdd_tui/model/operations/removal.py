@@ -123,6 +123,8 @@ def read_drop(statement: Any, text: str, options: OperationOptions) -> tuple[Ope
 def _note_removed(given: NamedObject, scope: Scope) -> None:
     if given.kind == "OBJECT_TYPE" and given.key is not None:
         scope.removed_types.add(given.key)
+    elif given.kind == "OBJECT_TABLE" and given.key is not None:
+        scope.removed_tables.add(given.key)
     elif given.kind == "OBJECT_VIEW":
         scope.removed_views.append(name_sql(*given.names))
 

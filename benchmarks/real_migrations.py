@@ -300,9 +300,9 @@ async def run_file(databases: Databases, name: str, text: str, options: argparse
     began = time.monotonic()
     try:
         statements = tuple(split_statements(text))
+        counted = tuple(each for each in statements if not _is_transaction_control(each))
     except SqlSyntaxError as error:
         return FileResult(name, "broken", reasons=[f"PostgreSQL cannot read it: {error.reason}"])
-    counted = tuple(each for each in statements if not _is_transaction_control(each))
     read = read_plan(counted)
     executed = len(counted) - len(read.refusals)
     result = FileResult(name, "done", len(counted), executed, read.by_hand, reasons=read.refusals)

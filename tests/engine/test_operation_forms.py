@@ -447,6 +447,22 @@ FORMS: dict[str, tuple[str, Any]] = {
         "CREATE TABLE owners (id serial PRIMARY KEY, a int NOT NULL, b int NOT NULL)",
         "ALTER TABLE owners DROP COLUMN id; ALTER TABLE owners ADD PRIMARY KEY (a, b)",
     ),
+    "functions and the triggers that execute them": (
+        """
+        CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
+        CREATE TABLE par (id int) PARTITION BY RANGE (id); CREATE TABLE p1 PARTITION OF par FOR VALUES FROM (0) TO (9);
+        CREATE TRIGGER par_guard BEFORE UPDATE ON par FOR EACH ROW EXECUTE FUNCTION guard();
+        CREATE TRIGGER unused_guard AFTER INSERT ON unused FOR EACH ROW EXECUTE FUNCTION guard('a');
+        CREATE TRIGGER named BEFORE DELETE ON unused FOR EACH ROW EXECUTE FUNCTION guard();
+        CREATE TRIGGER again BEFORE UPDATE ON unused FOR EACH ROW EXECUTE FUNCTION guard();
+        ALTER TABLE unused ENABLE ALWAYS TRIGGER unused_guard; ALTER TABLE p1 DISABLE TRIGGER par_guard;
+        """,
+        """
+        DROP TRIGGER named ON unused; DROP FUNCTION guard CASCADE;
+        CREATE TRIGGER again BEFORE UPDATE ON unused FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();
+        DROP FUNCTION IF EXISTS touch(), none_of_this_name() CASCADE;
+        """,
+    ),
     "required columns": (
         "CREATE TABLE gone (id int PRIMARY KEY); INSERT INTO gone VALUES (1)",
         [
@@ -567,7 +583,11 @@ def test_what_would_harm_is_refused_with_a_way_out(sql: str, reason: str) -> Non
     [
         ("", "ALTER TABLE notes ADD g int NOT NULL", r"notes\.g is NULL, and it has no default; repair: g .*: 50 rows"),
         ("", "ALTER TABLE notes DROP COLUMN body", "view note_bodies would be dropped with it"),
-        ("", "DROP FUNCTION touch() CASCADE", "trigger notes_touch on table notes would be dropped with it"),
+        (
+            "CREATE TRIGGER bodies INSTEAD OF INSERT ON note_bodies FOR EACH ROW EXECUTE FUNCTION touch()",
+            "DROP FUNCTION touch() CASCADE",
+            "drop function touch.*: trigger bodies on view note_bodies would be dropped with it",
+        ),
         ("CREATE VIEW d AS SELECT * FROM note_bodies", "DROP VIEW note_bodies CASCADE", "view d would be dropped"),
         (
             "",
@@ -802,7 +822,7 @@ async def test_what_would_stop_in_the_middle_is_refused_before_the_start(
             await CheckRows().run(ctx, handle(0))
 
 
-async def test_what_cascade_would_drop_is_named_once_for_the_object_that_it_depends_on(
+async def test_a_function_that_is_dropped_by_cascade_takes_the_triggers_that_execute_it(
     pg_dsn: str, db: asyncpg.Connection
 ) -> None:
     await db.execute("CREATE TABLE a (id int)")
@@ -812,21 +832,17 @@ async def test_what_cascade_would_drop_is_named_once_for_the_object_that_it_depe
             f"CREATE TRIGGER a_{name} BEFORE INSERT ON a FOR EACH ROW EXECUTE FUNCTION {name}()"
         )
     await db.execute("DROP TRIGGER a_unused ON a")
-    drop = "DROP FUNCTION f, g CASCADE; DROP FUNCTION unused"
-    with pytest.raises(PlanError) as refused:
-        await check_operation_rows(db, plan_of(pg_dsn, drop))
-    assert str(refused.value).splitlines() == [
-        "operations: drop function f: trigger a_f on table a would be dropped with it",
-        "  Fix: drop each of them by name, before it",
-        "operations: drop function g: trigger a_g on table a would be dropped with it",
-        "  Fix: drop each of them by name, before it",
-    ]
-    named = plan_of(pg_dsn, f"DROP TRIGGER a_f ON a; DROP TRIGGER a_g ON a; {drop}")
-    await check_operation_rows(db, named)
-    assert await check_operation_locks(named, lock_measurement())
-    async with open_context(named) as ctx:
+    plan = plan_of(pg_dsn, "DROP FUNCTION f, g CASCADE; DROP FUNCTION unused")
+    notes = [line for line in await check_operation_rows(db, plan) if line.startswith("note: drop")]
+    assert notes == [f"note: drop function {each} CASCADE drops, too: trigger a_{each} on a" for each in ("f", "g")]
+    assert await check_operation_locks(plan, lock_measurement())
+    with pytest.raises(PlanError, match="drop function f: trigger a_f on table a would be dropped with it"):
+        await check_operation_rows(db, plan_of(pg_dsn, "DROP FUNCTION f"))
+    async with open_context(plan) as ctx:
         await CheckRows().run(ctx, handle(0))
-        await run_phases(ctx, named, list(Phase))
+        await run_phases(ctx, plan, [Phase.CONTRACT])
+        await db.execute("INSERT INTO a VALUES (1)")  # no trigger executes an archived function
+        await run_phases(ctx, plan, [Phase.CLEANUP])
     assert [row[0] for row in await db.fetch("SELECT tgname FROM pg_trigger WHERE tgrelid = 'a'::regclass")] == ["a_h"]
 
 

@@ -48,6 +48,7 @@ from zdd_tui.model.operations.partitioning import read_partition
 from zdd_tui.model.operations.removal import (
     drop_cascaded,
     drop_tables_together,
+    drop_triggers_of_functions,
     read_drop,
     read_drop_owned,
     read_drop_role,
@@ -380,6 +381,7 @@ def _finish(operations: list[Operation], options: OperationOptions) -> tuple[Ope
     """
     merged = merge_replacements(drop_cascaded(operations, options), options)
     merged = name_columns(drop_tables_together(repeat_overtaken(drop_with_table(merged))))
+    merged = tuple(drop_triggers_of_functions(merged))
     seen: set[tuple[str, str]] = set()
     for step in (step for operation in merged for step in operation.steps if step.mode is StepMode.BUILD_INDEX):
         key = (step.table.rpartition(".")[0], step.index)

@@ -102,9 +102,12 @@ def check_truncate(statement: Any, scope: Scope) -> tuple[Requirement, str]:
               oid::regclass)
   ELSE format(': a foreign key to %s comes in contract, so that its table would not be emptied', oid::regclass) END
 FROM emptied WHERE oid = ANY ({removed} || {late}) ORDER BY 1"""
-    note = f"""{emptied}SELECT {quote_literal(shown)} || ' empties, too: ' || string_agg(oid::regclass::text, ', ' ORDER BY 1)
+    note = f"""{emptied}SELECT {quote_literal(shown)} || ' empties, too: '
+  || string_agg(oid::regclass::text, ', ' ORDER BY oid::regclass::text)
 FROM emptied WHERE oid NOT IN ({listed}) HAVING count(*) > 0"""
-    return Requirement(query, "name the tables that it shall empty, without CASCADE; or write it in its own release"), note
+    return Requirement(
+        query, "name the tables that it shall empty, without CASCADE; or write it in its own release"
+    ), note
 
 
 def read_setval(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:

@@ -447,6 +447,26 @@ FORMS: dict[str, tuple[str, Any]] = {
         "CREATE TABLE owners (id serial PRIMARY KEY, a int NOT NULL, b int NOT NULL)",
         "ALTER TABLE owners DROP COLUMN id; ALTER TABLE owners ADD PRIMARY KEY (a, b)",
     ),
+    "domains with constraints as the types of columns": (
+        """
+        CREATE DOMAIN filled AS text CHECK (value <> ''); CREATE DOMAIN word AS filled NOT NULL;
+        CREATE TABLE codes (code text PRIMARY KEY);
+        CREATE TABLE terms (
+          id int PRIMARY KEY, term text COLLATE "C" DEFAULT 'none' CHECK (term <> 'x') REFERENCES codes, n filled UNIQUE
+        );
+        CREATE INDEX terms_term ON terms (lower(term)); CREATE VIEW ids AS SELECT id FROM terms;
+        COMMENT ON COLUMN terms.term IS 'the term'; GRANT UPDATE (term) ON terms TO pg_monitor;
+        INSERT INTO codes VALUES ('a'), ('b'), ('none'); INSERT INTO terms VALUES (1, 'a', 'm'), (2, 'b', 'n');
+        """,
+        """
+        ALTER TABLE terms ADD COLUMN about text, ADD COLUMN more text;
+        UPDATE terms SET about = term, more = n;
+        ALTER TABLE terms ALTER about TYPE word, ALTER more TYPE filled;
+        ALTER TABLE terms ALTER term TYPE word; ALTER TABLE terms ALTER n TYPE word;
+        DROP VIEW ids; CREATE VIEW ids AS SELECT id, term, about FROM terms; COMMENT ON VIEW ids IS 'what is shown';
+        CREATE VIEW abouts AS SELECT about FROM ids; GRANT SELECT ON abouts TO pg_monitor;
+        """,
+    ),
     "functions and the triggers that execute them": (
         """
         CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
@@ -603,8 +623,30 @@ def test_what_would_harm_is_refused_with_a_way_out(sql: str, reason: str) -> Non
         ),
         (
             "CREATE DOMAIN positive AS int CHECK (value > 0); CREATE DOMAIN more AS positive",
-            "ALTER TABLE notes ALTER n TYPE more",
-            "the new type more is a domain with constraints",
+            "ALTER TABLE notes ALTER body TYPE more",
+            "notes.body: the new type more is a domain with constraints, .*, and the column has another type than",
+        ),
+        (
+            "CREATE DOMAIN filled AS text NOT NULL CHECK (length(value) > 2)",
+            "ALTER TABLE notes ALTER body TYPE filled",
+            "notes.body: the new type filled .*, and the column is used by view note_bodies",
+        ),
+        (
+            "CREATE DOMAIN filled AS text NOT NULL; CREATE TABLE d AS SELECT repeat('x', 1000) AS a"
+            " FROM generate_series(1, 5000)",
+            "ALTER TABLE d ALTER a TYPE filled",
+            "the new type filled is a domain with constraints, .*, and the table has [0-9.]+ [kM]B",
+        ),
+        (
+            "CREATE DOMAIN filled AS text CHECK (length(value) > 2); CREATE DOMAIN more AS filled NOT NULL;"
+            "UPDATE notes SET code = NULL WHERE n = 7",
+            "ALTER TABLE notes ALTER code TYPE more",
+            r"notes\.code: domain more refuses the value: 9 rows",
+        ),
+        (
+            "CREATE DOMAIN filled AS text CHECK (length(value) > 2)",
+            "ALTER TABLE notes ALTER legacy DROP DEFAULT, ALTER legacy TYPE filled, ALTER legacy SET DEFAULT 'xyz'",
+            "the new type filled is a domain with constraints",
         ),
         (
             "ALTER TABLE notes ADD CHECK (n > -7)",
@@ -1033,3 +1075,41 @@ async def test_truncate_cascade_names_what_it_empties_and_keeps_the_rows_of_a_ta
         await CheckRows().run(ctx, handle(0))
         await run_phases(ctx, plan, list(Phase))
     assert await db.fetchval("SELECT count(*) FROM toys") == 0
+
+
+async def test_both_versions_write_a_column_until_it_gets_its_domain_and_a_rollback_keeps_every_value(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute(
+        "CREATE DOMAIN short AS text CHECK (length(value) < 5); CREATE DOMAIN filled AS text CHECK (value <> '');"
+        "CREATE TABLE terms (id int PRIMARY KEY, term short); INSERT INTO terms VALUES (1, 'a')"
+    )
+    plan = plan_of(pg_dsn, "ALTER TABLE terms ALTER term TYPE filled")
+    async with open_context(plan) as ctx:
+        await CheckRows().run(ctx, handle(0))
+        early = await run_phases(ctx, plan, [Phase.EXPAND, Phase.BACKFILL])
+        await db.execute("INSERT INTO terms VALUES (2, 'old'), (3, '')")  # as the older version may write it
+        with pytest.raises(StepFailed, match="violates check constraint"):
+            await run_phases(ctx, plan, [Phase.CONTRACT])
+        await db.execute("DELETE FROM terms WHERE id = 3")
+        late = await run_phases(ctx, plan, [Phase.CONTRACT])
+        with pytest.raises(asyncpg.CheckViolationError):
+            await db.execute("INSERT INTO terms VALUES (4, '')")
+        await db.execute("INSERT INTO terms VALUES (5, 'longer')")
+        with pytest.raises(StepFailed, match="short_check"):
+            await RunOperation().undo(ctx, late[-1])
+        await db.execute("UPDATE terms SET term = 'long' WHERE id = 5")
+        for each in reversed([*early, *late]):
+            await RunOperation().undo(ctx, each)
+    assert await db.fetchval("SELECT string_agg(term, ',' ORDER BY id) FROM terms") == "a,old,long"
+    assert await db.fetchval("SELECT pg_typeof(term)::text FROM terms LIMIT 1") == "short"
+
+
+async def test_a_table_that_has_grown_is_not_rewritten(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute("CREATE DOMAIN filled AS text NOT NULL; CREATE TABLE terms (term text)")
+    plan = plan_of(pg_dsn, "ALTER TABLE terms ALTER term TYPE filled")
+    async with open_context(plan) as ctx:
+        await CheckRows().run(ctx, handle(0))
+        await db.execute("INSERT INTO terms SELECT repeat('x', 1000) FROM generate_series(1, 5000)")
+        with pytest.raises(StepFailed, match=r"terms: too large to be tested under a lock: [0-9.]+ [kM]B"):
+            await run_phases(ctx, plan, list(Phase))

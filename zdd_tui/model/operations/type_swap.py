@@ -117,32 +117,6 @@ def oids_sql(names: Iterable[str]) -> str:
     return f"ARRAY[{', '.join(f'to_regclass({quote_literal(name)})::oid' for name in names)}]::oid[]"
 
 
-def checked_domain(type_name: str) -> str:
-    """Why a column cannot get such a type."""
-    return f"the new type {type_name} is a domain with constraints, which PostgreSQL tests for every row under a lock"
-
-
-DOMAIN_HINT = "use the domain's base type, and add its condition as a CHECK of the table"
-
-
-def checked_domain_query(type_name: str) -> str:
-    """Whether a type is a domain with constraints, for :class:`zdd_tui.model.operations.base.Requirement`: PostgreSQL
-    tests them for every row, under a lock, also where they are NULL in all.
-
-    Args:
-        type_name: as SQL.
-    """
-    return f"""
-WITH RECURSIVE domain (oid) AS (
-  SELECT to_regtype({quote_literal(type_name)})::oid
-  UNION SELECT t.typbasetype FROM domain d JOIN pg_type t ON t.oid = d.oid WHERE t.typtype = 'd'
-)
-SELECT {quote_literal(checked_domain(type_name))} WHERE EXISTS (
-  SELECT FROM domain d JOIN pg_type t ON t.oid = d.oid
-  WHERE t.typtype = 'd' AND (t.typnotnull OR EXISTS (SELECT FROM pg_constraint WHERE contypid = t.oid)))
-"""
-
-
 def used_by_views_query(table: str, column: str, removed_views: Iterable[str]) -> str:
     """What uses a column as a view does, for :class:`zdd_tui.model.operations.base.Requirement`.
 
@@ -184,6 +158,24 @@ def recreate_views(views: Iterable[tuple[str, str]], only_if: str) -> tuple[str,
         "    IF zdd_rights <> '' THEN EXECUTE zdd_rights; END IF;\n  END IF;\n"
     )
     return (block(body, "  zdd_rights text;\n"),)
+
+
+def set_views_aside(views: Iterable[tuple[str, str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Statements that drop the migration's views, and those that create them again in the same transaction.
+
+    Args:
+        views: as of :func:`recreate_views`.
+    """
+    found = list(views)
+    if not found:
+        return (), ()
+    rights = ", ".join(f"({recreated_rights_query('VIEW', quote_literal(name))})" for name, _ in found)
+    keep = block(f"  PERFORM set_config('zdd.view_rights', concat_ws(' ', {rights}), true);")
+    drops = [f"DROP VIEW {name}" for name, _ in reversed(found)]
+    restore = block(
+        "  IF current_setting('zdd.view_rights') <> '' THEN EXECUTE current_setting('zdd.view_rights'); END IF;"
+    )
+    return (keep, *drops), (*(sql for _, sql in found), restore)
 
 
 # --- the columns of a swap

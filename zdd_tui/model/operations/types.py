@@ -1,4 +1,5 @@
-"""ALTER COLUMN TYPE: directly where only the catalog changes, else through a second column of the new type.
+"""ALTER COLUMN TYPE: directly where only the catalog changes, else through a second column of the new type. Of a domain
+with constraints :mod:`zdd_tui.model.operations.domain_types` says more.
 
 The second column is filled by a trigger and in batches while the old one is in use. In contract it gets the indexes and
 constraints of the old one, built and validated without blocking writers; then the two columns swap their names,
@@ -30,6 +31,16 @@ from zdd_tui.model.operations.base import (
     relation_sql,
 )
 from zdd_tui.model.operations.direct_types import NEVER, is_direct_query, narrow_again
+from zdd_tui.model.operations.domain_types import (
+    DOMAIN_HINT,
+    change_to_domain,
+    checked_domain,
+    domain_query,
+    domain_requirement,
+    domain_violation,
+    former_type_query,
+    undo_query,
+)
 from zdd_tui.model.operations.generated import (
     HELPER_PREFIX,
     NEW_PREFIX,
@@ -42,14 +53,12 @@ from zdd_tui.model.operations.generated import (
 )
 from zdd_tui.model.operations.scope import ObjectKey
 from zdd_tui.model.operations.type_swap import (
-    DOMAIN_HINT,
     ColumnNames,
     add_constraints,
-    checked_domain,
-    checked_domain_query,
     copy_properties,
     drop_constraints,
     recreate_views,
+    set_views_aside,
     swap_columns,
     used_by_views_query,
     validate_constraints,
@@ -86,6 +95,7 @@ class TypeChange:
         up: the expression that computes the new value, over the columns of the row.
         down: the expression that computes the old value; empty for an assignment.
         is_default_dropped: the migration drops the default before.
+        is_domain: a query of one truth value: the new type is a domain with constraints over the type that it has.
         removed_indexes, removed_views: those that the migration drops before, as SQL.
         default: the statement that gives the new column a default of its own; empty where it gets that of the old one.
         swapped: the change with the names that the types have after the swap; None where they are the same.
@@ -100,6 +110,7 @@ class TypeChange:
     up: str
     down: str
     is_default_dropped: bool = False
+    is_domain: str = NEVER
     removed_indexes: tuple[str, ...] = ()
     removed_views: tuple[str, ...] = ()
     default: str = ""
@@ -171,16 +182,22 @@ def read_column_type(alter: Any, command: Any, text: str, options: OperationOpti
     using = definition.raw_default.WhichOneof("node") is not None
     up = _unqualified(expression_sql(definition.raw_default)) if using else name_sql(column)
     collation = string_values(definition.coll_clause.collname) if definition.HasField("coll_clause") else []
+    type_text = type_sql(definition.type_name)
+    is_default_dropped = (options.scope.relation_key(alter.relation), column) in options.scope.dropped_defaults
+    is_domain = domain_query(table, column, definition.type_name, type_text)
+    if using or collation or is_default_dropped:
+        is_domain = NEVER
     change = TypeChange(
         table,
         options.scope.relation_key(alter.relation),
         column,
-        type_sql(definition.type_name),
+        type_text,
         name_sql(*collation) if collation else "",
         single_command_sql(alter, command),
         up,
         _unqualified(down) if (down := options.down_of(column)) else "",
-        (options.scope.relation_key(alter.relation), column) in options.scope.dropped_defaults,
+        is_default_dropped,
+        is_domain,
         tuple(options.scope.removed_indexes),
         tuple(options.scope.removed_views),
     )
@@ -200,8 +217,18 @@ def read_column_type(alter: Any, command: Any, text: str, options: OperationOpti
         "where it is a plain view, DROP VIEW before and CREATE VIEW after, in this migration; else drop it in a release"
         " before, and create it again in one after it",
     )
-    domain = Requirement(checked_domain_query(change.type), DOMAIN_HINT)
-    return (TypeOperation(text, summary, _with_known_locks(steps), requirements=(required, domain), changes=(change,)),)
+    domain = domain_requirement(table, column, type_text, is_possible=is_domain != NEVER)
+    violations = (domain_violation(table, column, type_text),) if is_domain != NEVER else ()
+    return (
+        TypeOperation(
+            text,
+            summary,
+            _with_known_locks(steps),
+            violations,
+            requirements=(required, domain),
+            changes=(change,),
+        ),
+    )
 
 
 def _with_known_locks(steps: Iterable[OperationStep]) -> tuple[OperationStep, ...]:
@@ -319,7 +346,7 @@ def _expand_steps(change: TypeChange, is_direct: str) -> tuple[OperationStep, ..
                 f"DROP FUNCTION {function_sql(change.function)}()",
                 f"ALTER TABLE {table} DROP COLUMN {new}",
             ),
-            only_if=f"SELECT NOT ({is_direct})",
+            only_if=f"SELECT NOT ({is_direct}) AND NOT ({change.is_domain})",
             keeps=(
                 ReliedObject(ReliedKind.COLUMN, table, change.new),
                 ReliedObject(ReliedKind.TRIGGER, table, change.trigger_name, _verify_condition(change)),
@@ -462,8 +489,28 @@ def _contract_steps(
             undo=(*lock_back, *strict_back),
             is_reversed=True,
         ),
-        # The first of all undo steps: it stops the rollback before anything has changed.
+        # The first undo steps: they stop the rollback before anything has changed.
         step(f"for a rollback: find values of {columns} that would be lost", undo=compare_back, is_reversed=True),
+        *_domain_steps(changes, views),
+    )
+
+
+def _domain_steps(changes: Sequence[TypeChange], views: Sequence[tuple[str, str]]) -> tuple[OperationStep, ...]:
+    """The plain statements of columns that get a domain with constraints, in one transaction."""
+    own = [each for each in changes if each.is_domain != NEVER]
+    if not own:
+        return ()
+    drop, create = set_views_aside(views)
+    statements = [change_to_domain(each.table, each.column, each.statement, each.is_domain) for each in own]
+    types = [former_type_query(each.table, each.column, each.is_domain) for each in own]
+    return (
+        OperationStep(
+            Phase.CONTRACT,
+            f"test {', '.join(each.label for each in own)}, where the new type is a domain with constraints",
+            (*drop, *statements, *create),
+            undo_query=undo_query(drop, types, create),
+            only_if="SELECT " + " OR ".join(f"({each.is_domain})" for each in own),
+        ),
     )
 
 

@@ -88,6 +88,9 @@ MIGRATIONS = {
     "a name, and a view of other columns": """
         ALTER TABLE notes RENAME body TO content;
         CREATE VIEW numbers AS SELECT notes.id, n FROM notes JOIN teams USING (id);
+        CREATE VIEW contents AS WITH c AS (SELECT id AS content FROM teams)
+          SELECT content.content, teams IS NULL AS alone, c.content AS c FROM notes AS content
+          LEFT JOIN teams ON teams.id = team LEFT JOIN c ON c.content = n;
     """,
     "a name of a table, and a type under it": """
         ALTER TABLE teams RENAME TO groups; ALTER TABLE groups ALTER id TYPE bigint;
@@ -501,7 +504,8 @@ async def test_a_rollback_does_not_lose_what_the_old_type_cannot_hold(pg_dsn: st
     ("ALTER TABLE t RENAME a TO b; ALTER TABLE t ALTER b SET DEFAULT 3", "two forms exist until contract"),
     ("ALTER TABLE t RENAME a TO b; ALTER TABLE t ALTER b TYPE bigint", "two forms exist until contract"),
     *((f"ALTER TABLE t RENAME a TO b; CREATE VIEW v AS SELECT {each}", "two forms exist until contract")
-      for each in ("a FROM t", "t FROM t", "w.id FROM t AS w NATURAL JOIN u", "t.* FROM t")),
+      for each in ("a FROM t", "t FROM t", "(w).b FROM u AS w, t AS w", "public.t FROM public.t", "w FROM t AS w",
+                   "w.id FROM t AS w NATURAL JOIN u", "t.* FROM t")),
     ("ALTER TABLE t RENAME a TO b; ALTER TABLE t RENAME TO u", "two forms exist until contract"),
     ("ALTER TABLE t ALTER b TYPE bigint; ALTER TABLE t RENAME TO u", "two forms exist until contract"),
     ("ALTER TABLE t RENAME TO u; ALTER TABLE u RENAME TO v", "renames the table twice"),

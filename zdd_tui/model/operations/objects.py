@@ -256,7 +256,9 @@ def _read_enum_value(statement: Any, text: str, options: OperationOptions) -> tu
             return (Operation(text, step.label, (step,)),)
         raise PlanError(
             f"{shorten(text)}: running code writes the value {statement.old_val} by its name",
-            "add the new value, move the rows to it, and leave the old one; or give the operation undo: and phase:",
+            "add the new value, move the rows to it, and leave the old one; where no version names it, give the"
+            f" operation phase: contract and undo: ALTER TYPE {name} RENAME VALUE {quote_literal(statement.new_val)} TO"
+            f" {quote_literal(statement.old_val)}",
         )
     label = f"add value {statement.new_val} to {name}, which stays after a rollback"
     tree = parse_sql(text)

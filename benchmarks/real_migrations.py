@@ -54,8 +54,8 @@ from zdd_tui.testbed.servers import PostgresServer
 _FOLDED_NOW = re.compile(r"'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+[^']*'(?=::timestamp)")
 """A view over ``'now'::timestamp`` holds the moment of its creation, which differs between the two databases."""
 
-_LOST_COLUMNS = "lacks columns that the old version may read"
-"""Of a new view; ``zdd check`` finds it before the start, on a copy of the schema."""
+_LOST_COLUMNS = re.compile(r"the new (\S+) lacks columns that the old version may read")
+"""Of a view; ``zdd check`` finds it before the start, on a copy of the schema."""
 
 Operations: TypeAlias = list[str | dict[str, object]]
 """Of a plan."""
@@ -319,8 +319,10 @@ async def run_file(databases: Databases, name: str, text: str, options: argparse
         result.outcome = "refused"
     elif counted:
         await _run_by_zdd(databases, result, read.operations, is_rolled_back=options.roll_back)
-        if result.outcome == "refused" and _LOST_COLUMNS in result.reasons[0]:
-            await _run_with_late_views(databases, result, read.operations, is_rolled_back=options.roll_back)
+        late: list[str] = []
+        while result.outcome == "refused" and (found := _LOST_COLUMNS.search(result.reasons[0])):
+            late.append(found[1])
+            await _run_with_late_views(databases, result, read.operations, late, is_rolled_back=options.roll_back)
     must_copy = result.outcome != "done"
     if not must_copy:
         differences, must_copy = await databases.compare()
@@ -419,19 +421,19 @@ async def _run_by_zdd(
         result.executed -= len(result.reasons)
     except ZddError as error:
         result.outcome, result.reasons = "failed", [" ".join(str(error).split())]
-        if result.reasons[0].startswith("check-rows: ") or _LOST_COLUMNS in result.reasons[0]:  # before the start
+        if result.reasons[0].startswith("check-rows: ") or _LOST_COLUMNS.search(result.reasons[0]):  # before the start
             result.outcome, result.executed = "refused", 0
     locks = (seconds for each in metrics for mode, seconds in each.locks.items() if mode in BRIEF_MODES)
     result.lock_ms = 1000 * max(locks, default=0.0)
 
 
 async def _run_with_late_views(
-    databases: Databases, result: FileResult, operations: Operations, *, is_rolled_back: bool
+    databases: Databases, result: FileResult, operations: Operations, names: Sequence[str], *, is_rolled_back: bool
 ) -> None:
-    """Runs a file again as the refusal says: the statements of views as one operation of contract."""
-    views = [each for each in operations if isinstance(each, str) and _is_of_view(each)]
-    last = max(number for number, each in enumerate(operations) if each in views)
-    late: Operations = [each for number, each in enumerate(operations) if each not in views or number == last]
+    """Runs a file again as the refusal says: the statements of such views are one operation of contract."""
+    named = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, names))})(?!\w)")
+    views = [each for each in operations if isinstance(each, str) and _is_of_view(each) and named.search(each)]
+    late: Operations = [each for each in operations if each not in views[:-1]]
     late[late.index(views[-1])] = {"sql": ";\n".join(each.rstrip().rstrip(";") for each in views), "phase": "contract"}
     await databases.copy_saved()
     result.outcome, result.executed, result.reasons = "done", result.statements, []

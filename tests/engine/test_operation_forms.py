@@ -455,16 +455,20 @@ FORMS: dict[str, tuple[str, Any]] = {
           id int PRIMARY KEY, term text COLLATE "C" DEFAULT 'none' CHECK (term <> 'x') REFERENCES codes, n filled UNIQUE
         );
         CREATE INDEX terms_term ON terms (lower(term)); CREATE VIEW ids AS SELECT id FROM terms;
+        CREATE VIEW shown WITH (security_barrier) AS SELECT coalesce(n, 'none') AS n FROM terms;
+        CREATE VIEW above AS SELECT n || 'x' AS n FROM shown; COMMENT ON VIEW shown IS 'them';
+        GRANT SELECT (n) ON above TO pg_monitor;
         COMMENT ON COLUMN terms.term IS 'the term'; GRANT UPDATE (term) ON terms TO pg_monitor;
         INSERT INTO codes VALUES ('a'), ('b'), ('none'); INSERT INTO terms VALUES (1, 'a', 'm'), (2, 'b', 'n');
         """,
         """
         ALTER TABLE terms ADD COLUMN about text, ADD COLUMN more text;
-        UPDATE terms SET about = term, more = n;
+        UPDATE terms SET about = term, more = n; DROP VIEW above, shown;
         ALTER TABLE terms ALTER about TYPE word, ALTER more TYPE filled;
         ALTER TABLE terms ALTER term TYPE word; ALTER TABLE terms ALTER n TYPE word;
         DROP VIEW ids; CREATE VIEW ids AS SELECT id, term, about FROM terms; COMMENT ON VIEW ids IS 'what is shown';
         CREATE VIEW abouts AS SELECT about FROM ids; GRANT SELECT ON abouts TO pg_monitor;
+        CREATE VIEW shown AS SELECT coalesce(n, 'nothing') AS n FROM terms;
         """,
     ),
     "functions and the triggers that execute them": (

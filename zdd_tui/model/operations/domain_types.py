@@ -10,10 +10,12 @@ has, the values stay as they are: both versions work with them before and after,
 from collections.abc import Iterable
 from typing import Any
 
-from zdd_tui.model.operations.base import MAX_VIOLATIONS, Requirement, Violation
+from zdd_tui.model.operations.base import MAX_VIOLATIONS, Requirement, Violation, old_object_name, relation_names
 from zdd_tui.model.operations.direct_types import NEVER
 from zdd_tui.model.operations.generated import block
-from zdd_tui.model.sql import name_sql, quote_literal, string_values
+from zdd_tui.model.operations.rights import recreated_rights_query
+from zdd_tui.model.operations.type_swap import oids_sql
+from zdd_tui.model.sql import name_sql, parse_sql, quote_literal, string_values
 
 MAX_BYTES = 4 * 1024 * 1024
 """Of a table, with its long values, that is rewritten under a lock: 0.2 s for narrow rows with three indexes."""
@@ -82,10 +84,13 @@ _HAS_SAME_BASE = """EXISTS (SELECT FROM base o JOIN base n USING (type, modifier
     WHERE o.side = 'old' AND n.side = 'new')"""
 
 
-def domain_requirement(table: str, column: str, type_sql: str, *, is_possible: bool) -> Requirement:
+def domain_requirement(
+    table: str, column: str, type_sql: str, removed_views: Iterable[str], *, is_possible: bool
+) -> Requirement:
     """Refuses a domain with constraints where it cannot be tested in a moment.
 
     Args:
+        removed_views: those that the migration drops before, as SQL.
         is_possible: False refuses any.
     """
     what, shown = quote_literal(checked_domain(type_sql)), quote_literal(f"{table}.{name_sql(column)}: ")
@@ -113,8 +118,15 @@ SELECT {shown} || {what} || problem FROM found, LATERAL (
   WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = relation AND d.refobjsubid = attnum
     AND c.relkind IS DISTINCT FROM 'i' AND c.relkind IS DISTINCT FROM 'S' AND k.conrelid IS DISTINCT FROM relation
     AND v.adnum IS DISTINCT FROM attnum
+    AND NOT EXISTS (SELECT FROM pg_rewrite w WHERE d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid
+                    AND w.ev_class = ANY ({oids_sql(removed_views)}) AND {_IS_PLAIN_VIEW})
 ) AS problems (problem) WHERE {_IS_CHECKED}"""
     return Requirement(query, DOMAIN_HINT)
+
+
+_IS_PLAIN_VIEW = """NOT EXISTS (SELECT FROM pg_rewrite o WHERE o.ev_class = w.ev_class AND o.rulename <> '_RETURN')
+    AND NOT EXISTS (SELECT FROM pg_attrdef o WHERE o.adrelid = w.ev_class)"""
+"""Over pg_rewrite w: the view is what its query, rights, comments and triggers say."""
 
 
 def _is_large(relation: str) -> str:
@@ -163,11 +175,70 @@ def former_type_query(table: str, column: str, is_domain: str) -> str:
     )
 
 
-def undo_query(before: Iterable[str], types: Iterable[str], after: Iterable[str]) -> str:
+def archived_views(columns: Iterable[tuple[str, str]], removed_views: Iterable[str]) -> tuple[str, ...]:
+    """Queries of one statement a row, in their order: DROP of each archived view that reads a column, CREATE, rights.
+
+    Args:
+        columns: table as SQL, and name.
+        removed_views: those that the migration drops before, as SQL; they have their other names by now.
+    """
+    archived = []
+    for view in removed_views:
+        *schema, name = relation_names(parse_sql(f"TABLE {view}").stmts[0].stmt.select_stmt.from_clause[0].range_var)
+        archived.append(name_sql(*schema, old_object_name(name)))
+    listed = ", ".join(f"({quote_literal(table)}, {quote_literal(column)})" for table, column in columns)
+    found = f"""(
+  WITH RECURSIVE used (oid, depth) AS (
+    SELECT w.ev_class, 1 FROM (VALUES {listed}) AS c (relation, name)
+    JOIN pg_attribute a ON a.attrelid = to_regclass(c.relation) AND a.attname = c.name AND NOT a.attisdropped
+    JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass
+      AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum
+    JOIN pg_rewrite w ON w.oid = d.objid
+    UNION SELECT w.ev_class, u.depth + 1 FROM used u
+    JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass
+      AND d.refobjid = u.oid
+    JOIN pg_rewrite w ON w.oid = d.objid AND w.ev_class <> u.oid
+  )
+  SELECT c.oid, c.oid::regclass::text AS name, c.reloptions, max(u.depth) AS depth
+  FROM used u JOIN pg_class c USING (oid) WHERE c.oid = ANY ({oids_sql(archived)}) GROUP BY c.oid
+) AS v"""
+    return (
+        f"SELECT format('DROP VIEW %s', v.name) FROM {found} ORDER BY v.depth DESC, v.oid",
+        "SELECT format('CREATE VIEW %s%s AS %s', v.name,"
+        " ' WITH (' || array_to_string(v.reloptions, ', ') || ')', rtrim(pg_get_viewdef(v.oid), ';'))"
+        f" FROM {found} ORDER BY v.depth, v.oid",
+        f"SELECT ({recreated_rights_query('VIEW', 'v.name')}) FROM {found} ORDER BY v.depth, v.oid",
+    )
+
+
+def set_archived_aside(queries: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """As :func:`zdd_tui.model.operations.type_swap.set_views_aside`, of archived views.
+
+    Args:
+        queries: of :func:`archived_views`.
+    """
+    drop, *create = queries
+    kept = ", ".join(f"ARRAY({query})" for query in create)
+    forth = f"""
+  PERFORM set_config('zdd.archived_views', to_jsonb(array_cat({kept}))::text, true);
+  FOREACH zdd_sql IN ARRAY ARRAY({drop}) LOOP
+    EXECUTE zdd_sql;
+  END LOOP;"""
+    back = """
+  FOR zdd_sql IN SELECT jsonb_array_elements_text(current_setting('zdd.archived_views')::jsonb) LOOP
+    EXECUTE zdd_sql;
+  END LOOP;"""
+    return (block(forth, _DECLARE_SQL),), (block(back, _DECLARE_SQL),)
+
+
+_DECLARE_SQL = "  zdd_sql text;\n"
+
+
+def undo_query(before: Iterable[str], queries: Iterable[str], after: Iterable[str]) -> str:
     """A query of statements, in their order.
 
     Args:
-        types: queries of one statement or none.
+        queries: of one statement a row.
     """
     first, last = ((f"SELECT {quote_literal(sql)}" for sql in each) for each in (before, after))
-    return " UNION ALL ".join([*first, *(f"({each})" for each in types), *last])
+    return " UNION ALL ".join([*first, *(f"({each})" for each in queries), *last])

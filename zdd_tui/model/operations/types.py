@@ -33,12 +33,14 @@ from zdd_tui.model.operations.base import (
 from zdd_tui.model.operations.direct_types import NEVER, is_direct_query, narrow_again
 from zdd_tui.model.operations.domain_types import (
     DOMAIN_HINT,
+    archived_views,
     change_to_domain,
     checked_domain,
     domain_query,
     domain_requirement,
     domain_violation,
     former_type_query,
+    set_archived_aside,
     undo_query,
 )
 from zdd_tui.model.operations.generated import (
@@ -217,7 +219,7 @@ def read_column_type(alter: Any, command: Any, text: str, options: OperationOpti
         "where it is a plain view, DROP VIEW before and CREATE VIEW after, in this migration; else drop it in a release"
         " before, and create it again in one after it",
     )
-    domain = domain_requirement(table, column, type_text, is_possible=is_domain != NEVER)
+    domain = domain_requirement(table, column, type_text, change.removed_views, is_possible=is_domain != NEVER)
     violations = (domain_violation(table, column, type_text),) if is_domain != NEVER else ()
     return (
         TypeOperation(
@@ -501,14 +503,18 @@ def _domain_steps(changes: Sequence[TypeChange], views: Sequence[tuple[str, str]
     if not own:
         return ()
     drop, create = set_views_aside(views)
+    archived = archived_views(
+        [(each.table, each.column) for each in own], dict.fromkeys(view for each in own for view in each.removed_views)
+    )
+    drop_archived, create_archived = set_archived_aside(archived)
     statements = [change_to_domain(each.table, each.column, each.statement, each.is_domain) for each in own]
     types = [former_type_query(each.table, each.column, each.is_domain) for each in own]
     return (
         OperationStep(
             Phase.CONTRACT,
             f"test {', '.join(each.label for each in own)}, where the new type is a domain with constraints",
-            (*drop, *statements, *create),
-            undo_query=undo_query(drop, types, create),
+            (*drop, *drop_archived, *statements, *create_archived, *create),
+            undo_query=undo_query(drop, (archived[0], *types, *archived[1:]), create),
             only_if="SELECT " + " OR ".join(f"({each.is_domain})" for each in own),
         ),
     )

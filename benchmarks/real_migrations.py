@@ -321,6 +321,8 @@ async def run_file(databases: Databases, name: str, text: str, options: argparse
         await _run_by_zdd(databases, result, read.operations, is_rolled_back=options.roll_back)
         late: list[str] = []
         while result.outcome == "refused" and (found := _LOST_COLUMNS.search(result.reasons[0])):
+            if found[1] in late:
+                break
             late.append(found[1])
             await _run_with_late_views(databases, result, read.operations, late, is_rolled_back=options.roll_back)
     must_copy = result.outcome != "done"

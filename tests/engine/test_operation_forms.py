@@ -465,7 +465,8 @@ FORMS: dict[str, tuple[str, Any]] = {
         ALTER TABLE terms ADD COLUMN about text, ADD COLUMN more text;
         UPDATE terms SET about = term, more = n; DROP VIEW above, shown;
         ALTER TABLE terms ALTER about TYPE word, ALTER more TYPE filled;
-        ALTER TABLE terms ALTER term TYPE word; ALTER TABLE terms ALTER n TYPE word;
+        CREATE DOMAIN fresh AS filled CHECK (value <> 'y') CHECK (value < 'z');
+        ALTER TABLE terms ALTER term TYPE fresh; ALTER TABLE terms ALTER n TYPE word;
         DROP VIEW ids; CREATE VIEW ids AS SELECT id, term, about FROM terms; COMMENT ON VIEW ids IS 'what is shown';
         CREATE VIEW abouts AS SELECT about FROM ids; GRANT SELECT ON abouts TO pg_monitor;
         CREATE VIEW shown AS SELECT coalesce(n, 'nothing') AS n FROM terms;
@@ -580,7 +581,10 @@ async def test_every_form_is_done_as_the_plain_migration_does_it_and_undone(
             "ALTER TABLE unused DROP id; DROP TABLE unused; CREATE TABLE unused (a int)",
             "drop column unused.id: the migration drops the table after it, and another one has its name",
         ),
-        ("CREATE DOMAIN d AS int CHECK (value > 0); ALTER TABLE notes ALTER n TYPE d", "a domain with constraints"),
+        (
+            "CREATE DOMAIN d AS int CHECK (value > 0); ALTER TABLE notes ALTER n TYPE d USING n + 1",
+            "a domain with constraints",
+        ),
         ("ALTER TABLE notes SET UNLOGGED", "rewrites the whole table"),
         ("VACUUM FULL notes", "under a lock that blocks reads and writes"),
         ("SELECT my_function()", "calls functions, which may change anything"),
@@ -646,6 +650,16 @@ def test_what_would_harm_is_refused_with_a_way_out(sql: str, reason: str) -> Non
             "UPDATE notes SET code = NULL WHERE n = 7",
             "ALTER TABLE notes ALTER code TYPE more",
             r"notes\.code: domain more refuses the value: 9 rows",
+        ),
+        (
+            "UPDATE notes SET code = NULL WHERE n = 7",
+            "CREATE DOMAIN more AS text NOT NULL CHECK (length(value) > 2); ALTER TABLE notes ALTER code TYPE more",
+            r"notes\.code: domain more refuses the value: 9 rows",
+        ),
+        (
+            "",
+            "CREATE DOMAIN filled AS text NOT NULL; ALTER TABLE notes ALTER n TYPE filled",
+            "the new type filled is a domain with constraints, .*, and the column has another type",
         ),
         (
             "CREATE DOMAIN filled AS text CHECK (length(value) > 2)",

@@ -14,6 +14,7 @@ from zdd_tui.model.operations.base import MAX_VIOLATIONS, Requirement, Violation
 from zdd_tui.model.operations.direct_types import NEVER
 from zdd_tui.model.operations.generated import block
 from zdd_tui.model.operations.rights import recreated_rights_query
+from zdd_tui.model.operations.scope import NewDomain
 from zdd_tui.model.operations.type_swap import oids_sql
 from zdd_tui.model.sql import name_sql, parse_sql, quote_literal, string_values
 
@@ -85,19 +86,27 @@ _HAS_SAME_BASE = """EXISTS (SELECT FROM base o JOIN base n USING (type, modifier
 
 
 def domain_requirement(
-    table: str, column: str, type_sql: str, removed_views: Iterable[str], *, is_possible: bool
+    table: str,
+    column: str,
+    type_sql: str,
+    removed_views: Iterable[str],
+    created: NewDomain | None,
+    *,
+    is_possible: bool,
 ) -> Requirement:
     """Refuses a domain with constraints where it cannot be tested in a moment.
 
     Args:
         removed_views: those that the migration drops before, as SQL.
+        created: the domain, where the migration creates it.
         is_possible: False refuses any.
     """
     what, shown = quote_literal(checked_domain(type_sql)), quote_literal(f"{table}.{name_sql(column)}: ")
     literal = quote_literal(table)
     if not is_possible:
         return Requirement(f"{_chains(table, column, type_sql)}SELECT {what} WHERE {_IS_CHECKED}", DOMAIN_HINT)
-    query = f"""{_chains(table, column, type_sql)}, found AS (
+    new, is_checked = (type_sql, _IS_CHECKED) if created is None else (created.base, "true")
+    query = f"""{_chains(table, column, new)}, found AS (
   SELECT c.oid AS relation, c.relkind, a.attnum FROM pg_class c
   LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = {quote_literal(column)} AND NOT a.attisdropped
   WHERE c.oid = to_regclass({literal})
@@ -120,7 +129,7 @@ SELECT {shown} || {what} || problem FROM found, LATERAL (
     AND v.adnum IS DISTINCT FROM attnum
     AND NOT EXISTS (SELECT FROM pg_rewrite w WHERE d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid
                     AND w.ev_class = ANY ({oids_sql(removed_views)}) AND {_IS_PLAIN_VIEW})
-) AS problems (problem) WHERE {_IS_CHECKED}"""
+) AS problems (problem) WHERE {is_checked}"""
     return Requirement(query, DOMAIN_HINT)
 
 
@@ -133,8 +142,13 @@ def _is_large(relation: str) -> str:
     return f"pg_table_size({relation}) > {MAX_BYTES}"
 
 
-def domain_violation(table: str, column: str, type_sql: str) -> Violation:
-    """The rows that a domain refuses, by its own conditions, which name the value VALUE."""
+def domain_violations(table: str, column: str, type_sql: str, created: NewDomain | None) -> tuple[Violation, ...]:
+    """The rows that a domain refuses, by its own conditions, which name the value VALUE.
+
+    Args:
+        created: the domain, where the migration creates it: until then its statement says the conditions.
+    """
+    what = f"{table}.{name_sql(column)}: domain {type_sql} refuses the value"
     violating = (
         f"SELECT 'violates'::tsvector FROM (SELECT %I AS value FROM %s) AS s WHERE NOT (%s) LIMIT {MAX_VIOLATIONS}"
     )
@@ -147,7 +161,14 @@ def domain_violation(table: str, column: str, type_sql: str) -> Violation:
 )
 SELECT (SELECT ndoc FROM ts_stat(format({quote_literal(violating)}, {quote_literal(column)}, {quote_literal(table)},
   string_agg(sql, ' AND ')))) FROM condition HAVING count(*) > 0"""
-    return Violation(f"{table}.{name_sql(column)}: domain {type_sql} refuses the value", query, table, (column,))
+    present = Violation(what, query, table, (column,))
+    if created is None:
+        return (present,)
+    refused = (
+        f"SELECT FROM (SELECT {name_sql(column)} AS value FROM {table}) AS s WHERE NOT ({created.condition})"
+        f" AND to_regtype({quote_literal(type_sql)}) IS NULL LIMIT {MAX_VIOLATIONS}"
+    )
+    return present, Violation(what, f"SELECT count(*)::int FROM ({refused}) AS violating", table, (column,))
 
 
 def change_to_domain(table: str, column: str, statement: str, is_domain: str) -> str:

@@ -28,6 +28,19 @@ class ObjectKey:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class NewDomain:
+    """A domain with constraints that the migration creates.
+
+    Attributes:
+        base: the type that it is over, as SQL.
+        condition: SQL over a column ``value``: not false for what the domain takes.
+    """
+
+    base: str
+    condition: str
+
+
 def part_key(space: str, table: ObjectKey, name: str) -> ObjectKey:
     """The key of a column, trigger, rule or policy: its name is unique in its table."""
     return ObjectKey(space, f"{table.schema}.{table.name}", name)
@@ -85,7 +98,7 @@ class Scope:
     moved_types: set[ObjectKey] = field(default_factory=set)
     removed_types: set[ObjectKey] = field(default_factory=set)
     removed_tables: set[ObjectKey] = field(default_factory=set)
-    checked_domains: set[ObjectKey] = field(default_factory=set)
+    checked_domains: dict[ObjectKey, NewDomain] = field(default_factory=dict)
     tables_before: dict[ObjectKey, ObjectKey] = field(default_factory=dict)
     renamed_tables: set[ObjectKey] = field(default_factory=set)
     has_new_names: bool = False

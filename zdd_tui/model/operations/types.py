@@ -38,7 +38,7 @@ from zdd_tui.model.operations.domain_types import (
     checked_domain,
     domain_query,
     domain_requirement,
-    domain_violation,
+    domain_violations,
     former_type_query,
     set_archived_aside,
     undo_query,
@@ -203,7 +203,8 @@ def read_column_type(alter: Any, command: Any, text: str, options: OperationOpti
         tuple(options.scope.removed_indexes),
         tuple(options.scope.removed_views),
     )
-    if options.scope.key("type", string_values(definition.type_name.names)) in options.scope.checked_domains:
+    created = options.scope.checked_domains.get(options.scope.key("type", string_values(definition.type_name.names)))
+    if created is not None and is_domain == NEVER:
         raise PlanError(f"{change.label}: {checked_domain(change.type)}", DOMAIN_HINT)
     is_direct = NEVER if using or collation else is_direct_query(table, column, definition.type_name)
     first = _expand_steps(change, is_direct)
@@ -219,8 +220,9 @@ def read_column_type(alter: Any, command: Any, text: str, options: OperationOpti
         "where it is a plain view, DROP VIEW before and CREATE VIEW after, in this migration; else drop it in a release"
         " before, and create it again in one after it",
     )
-    domain = domain_requirement(table, column, type_text, change.removed_views, is_possible=is_domain != NEVER)
-    violations = (domain_violation(table, column, type_text),) if is_domain != NEVER else ()
+    is_possible = is_domain != NEVER
+    domain = domain_requirement(table, column, type_text, change.removed_views, created, is_possible=is_possible)
+    violations = domain_violations(table, column, type_text, created) if is_possible else ()
     return (
         TypeOperation(
             text,

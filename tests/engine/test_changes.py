@@ -67,6 +67,11 @@ MIGRATIONS = {
     "a type with an expression": """
         ALTER TABLE notes DROP CONSTRAINT ranked;
         ALTER TABLE notes ALTER rank TYPE int USING rank::int + 1, ALTER price TYPE float8;""",
+    "a type and a default of it": """
+        ALTER TABLE notes DROP CONSTRAINT ranked; ALTER TABLE notes ALTER rank TYPE jsonb USING to_jsonb(rank);
+        ALTER TABLE notes ALTER rank SET DEFAULT '{}', ALTER kind TYPE text, ALTER kind SET DEFAULT 'x';
+        ALTER TABLE notes ALTER n TYPE bigint, ALTER n SET DEFAULT 8;
+    """,
     "a key and what points at it": "ALTER TABLE replies ALTER note TYPE bigint; ALTER TABLE notes ALTER id TYPE bigint",
     "a key alone": "ALTER TABLE teams ALTER id TYPE bigint",
     "a table of the migration itself": """

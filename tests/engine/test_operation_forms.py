@@ -467,6 +467,7 @@ FORMS: dict[str, tuple[str, Any]] = {
         ALTER TABLE terms ALTER about TYPE word, ALTER more TYPE filled;
         CREATE DOMAIN fresh AS filled CHECK (value <> 'y') CHECK (value < 'z');
         ALTER TABLE terms ALTER term TYPE fresh; ALTER TABLE terms ALTER n TYPE word;
+        ALTER TABLE terms ALTER term SET DEFAULT 'some', ALTER n SET DEFAULT 'what'::filled;
         DROP VIEW ids; CREATE VIEW ids AS SELECT id, term, about FROM terms; COMMENT ON VIEW ids IS 'what is shown';
         CREATE VIEW abouts AS SELECT about FROM ids; GRANT SELECT ON abouts TO pg_monitor;
         CREATE VIEW shown AS SELECT coalesce(n, 'nothing') AS n FROM terms;
@@ -650,6 +651,11 @@ def test_what_would_harm_is_refused_with_a_way_out(sql: str, reason: str) -> Non
             "UPDATE notes SET code = NULL WHERE n = 7",
             "ALTER TABLE notes ALTER code TYPE more",
             r"notes\.code: domain more refuses the value: 9 rows",
+        ),
+        (
+            "CREATE TRIGGER coded AFTER UPDATE OF code ON notes FOR EACH ROW EXECUTE FUNCTION touch()",
+            "DROP TRIGGER coded ON notes; ALTER TABLE notes ALTER code TYPE varchar(9)",
+            "column code of notes is named by trigger coded",
         ),
         (
             "UPDATE notes SET code = NULL WHERE n = 7",

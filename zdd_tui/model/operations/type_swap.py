@@ -140,6 +140,20 @@ FROM used u JOIN pg_class c USING (oid) WHERE c.relkind = 'm' OR c.oid <> ALL ({
 ORDER BY 1"""
 
 
+def used_by_triggers_query(table: str, column: str) -> str:
+    """The triggers that name a column, for :class:`zdd_tui.model.operations.base.Requirement`.
+
+    One that the migration drops is there until cleanup, too.
+    """
+    return f"""
+SELECT format('column %s of %s is named by trigger %I', a.attname, {quote_literal(table)}, t.tgname)
+FROM pg_attribute a JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid
+  AND d.refobjsubid = a.attnum AND d.classid = 'pg_trigger'::regclass
+JOIN pg_trigger t ON t.oid = d.objid AND NOT t.tgisinternal
+WHERE a.attrelid = to_regclass({quote_literal(table)}) AND a.attname = {quote_literal(column)} AND NOT a.attisdropped
+ORDER BY 1"""
+
+
 def recreate_views(views: Iterable[tuple[str, str]], only_if: str) -> tuple[str, ...]:
     """Creates the migration's views again, on the columns that have the names now; with their rights and comments.
 

@@ -62,6 +62,7 @@ from zdd_tui.model.operations.type_swap import (
     recreate_views,
     set_views_aside,
     swap_columns,
+    used_by_triggers_query,
     used_by_views_query,
     validate_constraints,
 )
@@ -220,6 +221,9 @@ def read_column_type(alter: Any, command: Any, text: str, options: OperationOpti
         "where it is a plain view, DROP VIEW before and CREATE VIEW after, in this migration; else drop it in a release"
         " before, and create it again in one after it",
     )
+    triggers = Requirement(
+        used_by_triggers_query(table, column), "drop it in a release before, and create it again in one after it"
+    )
     is_possible = is_domain != NEVER
     domain = domain_requirement(table, column, type_text, change.removed_views, created, is_possible=is_possible)
     violations = domain_violations(table, column, type_text, created) if is_possible else ()
@@ -229,7 +233,7 @@ def read_column_type(alter: Any, command: Any, text: str, options: OperationOpti
             summary,
             _with_known_locks(steps),
             violations,
-            requirements=(required, domain),
+            requirements=(required, triggers, domain),
             changes=(change,),
         ),
     )

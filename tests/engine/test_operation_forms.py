@@ -473,6 +473,21 @@ FORMS: dict[str, tuple[str, Any]] = {
         CREATE VIEW shown AS SELECT coalesce(n, 'nothing') AS n FROM terms;
         """,
     ),
+    "types of columns that triggers name": (
+        """
+        CREATE TABLE priced (id int PRIMARY KEY, price int, n int, kind varchar(9));
+        INSERT INTO priced VALUES (1, 2, 3);
+        CREATE TRIGGER first BEFORE UPDATE OF price ON priced FOR EACH ROW EXECUTE FUNCTION touch();
+        CREATE TRIGGER second AFTER UPDATE OF n, kind ON priced FOR EACH ROW EXECUTE FUNCTION touch();
+        """,
+        """
+        DROP TRIGGER first ON priced; DROP TRIGGER IF EXISTS second ON public.priced;
+        ALTER TABLE priced ALTER price TYPE float8; ALTER TABLE priced ALTER n TYPE bigint, ALTER kind TYPE text;
+        CREATE TRIGGER first BEFORE INSERT OR UPDATE OF price, kind ON priced FOR EACH ROW
+          WHEN (new.price > 1) EXECUTE FUNCTION touch();
+        CREATE TRIGGER third AFTER UPDATE ON priced FOR EACH ROW WHEN (old.n <> new.n) EXECUTE FUNCTION touch();
+        """,
+    ),
     "functions and the triggers that execute them": (
         """
         CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
@@ -654,7 +669,7 @@ def test_what_would_harm_is_refused_with_a_way_out(sql: str, reason: str) -> Non
         ),
         (
             "CREATE TRIGGER coded AFTER UPDATE OF code ON notes FOR EACH ROW EXECUTE FUNCTION touch()",
-            "DROP TRIGGER coded ON notes; ALTER TABLE notes ALTER code TYPE varchar(9)",
+            "DROP TRIGGER notes_touch ON notes; ALTER TABLE notes ALTER code TYPE varchar(9)",
             "column code of notes is named by trigger coded",
         ),
         (

@@ -127,6 +127,8 @@ def _note_removed(given: NamedObject, scope: Scope) -> None:
         scope.removed_types.add(given.key)
     elif given.kind == "OBJECT_TABLE" and given.key is not None:
         scope.removed_tables.add(given.key)
+    elif given.kind == "OBJECT_TRIGGER" and given.key is not None:
+        scope.removed_triggers.add((given.key, given.names[-1]))
     elif given.kind == "OBJECT_VIEW":
         scope.removed_views.append(name_sql(*given.names))
 

@@ -70,6 +70,7 @@ class Scope:
         type_names: the name that a type has until contract, by the one that the migration has given to it.
         moved_types: types whose name another one may take in contract, by the name until then.
         removed_types, removed_tables: those that the migration drops.
+        removed_triggers: the same, each with its table.
         checked_domains: new domains with constraints.
         tables_before: by the name that the migration gives to a table, the one that it has before.
         renamed_tables: those of these names that the migration has given up to here.
@@ -98,6 +99,7 @@ class Scope:
     moved_types: set[ObjectKey] = field(default_factory=set)
     removed_types: set[ObjectKey] = field(default_factory=set)
     removed_tables: set[ObjectKey] = field(default_factory=set)
+    removed_triggers: set[tuple[ObjectKey, str]] = field(default_factory=set)
     checked_domains: dict[ObjectKey, NewDomain] = field(default_factory=dict)
     tables_before: dict[ObjectKey, ObjectKey] = field(default_factory=dict)
     renamed_tables: set[ObjectKey] = field(default_factory=set)

@@ -55,7 +55,9 @@ _PROPERTIES = """
     AND NOT coalesce(k.contype IN ('c', 'f', 'n') OR k.contype IN ('p', 'u') AND NOT k.condeferrable, false)
     AND v.adnum IS DISTINCT FROM zdd_column.attnum
     AND NOT EXISTS (SELECT FROM pg_rewrite w WHERE d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid
-                    AND w.ev_class = ANY (zdd_views));
+                    AND w.ev_class = ANY (zdd_views))
+    AND NOT EXISTS (SELECT FROM pg_trigger g WHERE d.classid = 'pg_trigger'::regclass AND g.oid = d.objid
+                    AND g.tgname = ANY ({triggers}));
   IF zdd_text IS NOT NULL THEN
     RAISE EXCEPTION 'column % is used by: %', {column}, zdd_text
       USING HINT = 'drop them in a release before, and create them again in one after it';
@@ -83,15 +85,23 @@ _PROPERTIES = """
 
 
 def copy_properties(
-    table: str, column: str, new: str, on_probe: str, removed_indexes: Iterable[str], removed_views: Iterable[str]
+    table: str,
+    column: str,
+    new: str,
+    on_probe: str,
+    removed_indexes: Iterable[str],
+    removed_views: Iterable[str],
+    removed_triggers: Iterable[str],
 ) -> str:
     """Refuses what the plain statement would refuse and what cannot be swapped; copies comment, rights and statistics.
 
     Args:
         on_probe: the plain statement, on ``pg_temp.zdd_probe``.
         removed_indexes, removed_views: those that the migration drops before, as SQL: they are still there.
+        removed_triggers: the same, by their names.
     """
     values = {
+        "triggers": names_sql(removed_triggers),
         "removed": f"ARRAY[{', '.join(map(quote_literal, removed_indexes))}]::text[]",
         "views": oids_sql(removed_views),
         "table": quote_literal(table),
@@ -140,16 +150,22 @@ FROM used u JOIN pg_class c USING (oid) WHERE c.relkind = 'm' OR c.oid <> ALL ({
 ORDER BY 1"""
 
 
-def used_by_triggers_query(table: str, column: str) -> str:
+def names_sql(names: Iterable[str]) -> str:
+    """An array of names."""
+    return f"ARRAY[{', '.join(map(quote_literal, names))}]::name[]"
+
+
+def used_by_triggers_query(table: str, column: str, removed_triggers: Iterable[str]) -> str:
     """The triggers that name a column, for :class:`zdd_tui.model.operations.base.Requirement`.
 
-    One that the migration drops is there until cleanup, too.
+    One that the migration drops names the column of the old type, as long as it is there; one that it creates is
+    created again when the columns swap.
     """
     return f"""
 SELECT format('column %s of %s is named by trigger %I', a.attname, {quote_literal(table)}, t.tgname)
 FROM pg_attribute a JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid
   AND d.refobjsubid = a.attnum AND d.classid = 'pg_trigger'::regclass
-JOIN pg_trigger t ON t.oid = d.objid AND NOT t.tgisinternal
+JOIN pg_trigger t ON t.oid = d.objid AND NOT t.tgisinternal AND t.tgname <> ALL ({names_sql(removed_triggers)})
 WHERE a.attrelid = to_regclass({quote_literal(table)}) AND a.attname = {quote_literal(column)} AND NOT a.attisdropped
 ORDER BY 1"""
 
@@ -172,6 +188,17 @@ def recreate_views(views: Iterable[tuple[str, str]], only_if: str) -> tuple[str,
         "    IF zdd_rights <> '' THEN EXECUTE zdd_rights; END IF;\n  END IF;\n"
     )
     return (block(body, "  zdd_rights text;\n"),)
+
+
+def recreate_triggers(triggers: Iterable[tuple[str, str]], only_if: str) -> tuple[str, ...]:
+    """Creates the migration's triggers again, on the columns that have the names now.
+
+    Args:
+        triggers: DROP TRIGGER and CREATE TRIGGER of each.
+        only_if: a condition, as SQL.
+    """
+    each = "\n".join(f"    EXECUTE {quote_literal(sql)};" for pair in triggers for sql in pair)
+    return (block(f"  IF {only_if} THEN\n{each}\n  END IF;"),) if each else ()
 
 
 def set_views_aside(views: Iterable[tuple[str, str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -160,6 +160,8 @@ class AgentStore:
             timeout=timeout,
             init=store._fence,
             row_security="off",  # the server then refuses a statement that would not see every row
+            # Whatever the database's default: each statement sees what was committed before it, also after a lock.
+            default_transaction_isolation="read committed",
         )
         return store
 

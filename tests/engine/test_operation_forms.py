@@ -644,6 +644,58 @@ async def test_what_would_stop_a_later_phase_is_found_before_the_start(
         await check_operation_rows(db, plan)
 
 
+ONE_ROW = """
+CREATE TABLE uploads (at timestamptz, n int); CREATE INDEX uploads_n ON uploads (n);
+CREATE UNIQUE INDEX one_row ON uploads ((at IS NOT NULL)); INSERT INTO uploads VALUES (now(), 1)
+"""
+
+
+@pytest.mark.parametrize("index", ["one_row", "uploads_n"])
+@pytest.mark.parametrize(
+    ("sql", "is_refused"),
+    [
+        ("INSERT INTO uploads VALUES ('-infinity', 2)", True),
+        ("WITH a AS (INSERT INTO uploads VALUES ('-infinity', 2)) SELECT", True),
+        ("UPDATE uploads SET at = NULL WHERE n = 1", True),
+        ("UPDATE uploads SET n = 3 WHERE n = 1", False),
+        ("DELETE FROM uploads", False),
+    ],
+)
+async def test_rows_that_need_a_dropped_unique_index_to_be_gone_are_refused_before_the_start(
+    pg_dsn: str, db: asyncpg.Connection, index: str, sql: str, is_refused: bool
+) -> None:
+    await db.execute(ONE_ROW)
+    reason = "uploads.*: unique index one_row may refuse the rows until contract, where the migration drops it"
+    is_refused = is_refused and index == "one_row"
+    plan = plan_of(pg_dsn, f"DROP INDEX {index}", {"sql": sql, "undo": []})
+    with pytest.raises(PlanError, match=reason) if is_refused else nullcontext():
+        await check_operation_rows(db, plan)
+    for phase in ("expand", "contract"):
+        await check_operation_rows(db, plan_of(pg_dsn, f"DROP INDEX {index}", {"sql": sql, "undo": [], "phase": phase}))
+
+
+async def test_rows_run_after_the_drop_of_a_unique_index_and_after_the_key_that_they_name(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute(f"{ONE_ROW}; ALTER TABLE uploads ADD code text")
+    insert = "INSERT INTO uploads (at, code) VALUES (now(), 'a')"
+    plan = plan_of(
+        pg_dsn,
+        {"sql": "UPDATE uploads SET at = now()", "undo": []},
+        "DROP INDEX one_row; ALTER TABLE uploads ADD CONSTRAINT by_code UNIQUE (code)",
+        {"sql": insert, "undo": "DELETE FROM uploads WHERE code = 'a'", "phase": "contract"},
+        {"sql": f"{insert} ON CONFLICT (code) DO NOTHING", "undo": []},
+        {"sql": f"{insert} ON CONFLICT ON CONSTRAINT by_code DO UPDATE SET n = 7", "undo": []},
+        {"sql": f"{insert} ON CONFLICT (code) DO NOTHING; {insert} ON CONFLICT DO NOTHING", "undo": []},
+    )
+    await check_operation_rows(db, plan)
+    async with open_context(plan) as ctx:
+        await run_phases(ctx, plan, [Phase.EXPAND, Phase.BACKFILL])
+        assert await db.fetchval("SELECT count(*) FROM uploads") == 1
+        await run_phases(ctx, plan, [Phase.CONTRACT])
+    assert await db.fetch("SELECT n, code FROM uploads ORDER BY n") == [(1, None), (7, "a")]
+
+
 def test_rows_that_a_view_of_the_migration_reads_are_filled_before_they_are_copied() -> None:
     fill = {"sql": "UPDATE notes SET n = 2 WHERE n IS NULL", "undo": []}
     view = "CREATE VIEW v AS SELECT n FROM notes; CREATE VIEW w AS SELECT n FROM v"

@@ -63,7 +63,7 @@ from zdd_tui.model.operations.replacements import (
 )
 from zdd_tui.model.operations.rights import RIGHT_READERS
 from zdd_tui.model.operations.routines import ROUTINE_READERS, name_arguments
-from zdd_tui.model.operations.rows import ROW_READERS, require_unreferenced, rows_phase
+from zdd_tui.model.operations.rows import ROW_READERS, require_no_kept_index, require_unreferenced, rows_phase
 from zdd_tui.model.operations.scope import Scope
 from zdd_tui.model.operations.session import SESSION_READERS
 from zdd_tui.model.operations.settings import SETTING_READERS
@@ -310,12 +310,14 @@ def _read_text(sql: str, options: OperationOptions) -> list[Operation]:
             nodes = [resolve_table_names(node, text, options.scope) for node, text in nodes]
             phase = options.phase or _own_phase(nodes, options)
             own = read_own_statements(tuple(text for _, text in nodes), replace(options, phase=phase))
-            required = tuple(
+            required = [
                 require_unreferenced(node.truncate_stmt, options.scope)
                 for node, _ in nodes
                 if node.HasField("truncate_stmt") and phase is not Phase.CLEANUP
-            )
-            return [replace(own, requirements=required)]
+            ]
+            if phase is not Phase.CONTRACT:
+                required += [each for node, text in nodes for each in require_no_kept_index(node, text, options)]
+            return [replace(own, requirements=tuple(required))]
     found = [operation for node, text in nodes for operation in _read_statement(node, text, options)]
     are_of_views = [is_of_view(node) for node, _ in nodes]
     if options.phase is not Phase.CONTRACT or not options.has_rollout or not any(are_of_views):
@@ -344,8 +346,9 @@ def _own_phase(nodes: list[tuple[Any, str]], options: OperationOptions) -> Phase
     statements = [
         getattr(node, kind) for node, kind in ((each, each.WhichOneof("node")) for each, _ in nodes) if kind in _OF_ROWS
     ]
-    if all(rows_phase(each, options) is Phase.EXPAND for each in statements):
-        return Phase.EXPAND
+    phases = {rows_phase(each, options) for each in statements}
+    if Phase.CONTRACT in phases or phases <= {Phase.EXPAND}:
+        return Phase.CONTRACT if Phase.CONTRACT in phases else Phase.EXPAND
     scope.late |= {scope.relation_key(each.relation) for each in statements if hasattr(each, "relation")}
     return Phase.BACKFILL
 

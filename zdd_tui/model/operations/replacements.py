@@ -26,7 +26,7 @@ from zdd_tui.model.operations.base import (
 )
 from zdd_tui.model.operations.column_replacements import replace_column, run_after_swap
 from zdd_tui.model.operations.generated import NEW_PREFIX, block
-from zdd_tui.model.operations.indexes import choose_index_name
+from zdd_tui.model.operations.indexes import choose_index_name, reads_columns_sql
 from zdd_tui.model.operations.scope import ObjectKey, Scope, input_types, part_key, routine_name
 from zdd_tui.model.operations.triggers import trigger_states_query
 from zdd_tui.model.phase import Phase
@@ -211,13 +211,11 @@ def _room_for(build: OperationStep, dropped: dict[ObjectKey, list[str]]) -> tupl
         return (build,)
     old = old_object_name(build.index)
     there, archived = (name_sql(*schema, each) for each in (build.index, old))
-    listed = ", ".join(quote_literal(name) for each in columns for name in (each, old_object_name(each)))
+    dropped_names = (name for each in columns for name in (each, old_object_name(each)))
     found = (
-        "SELECT EXISTS (SELECT FROM pg_index x JOIN pg_attribute a ON a.attrelid = x.indrelid AND NOT a.attisdropped"
-        f" WHERE x.indexrelid = to_regclass({quote_literal(there)}) AND x.indrelid = to_regclass("
-        f"{quote_literal(build.table)}) AND a.attname IN ({listed}) AND (a.attnum = ANY (x.indkey::int2[]) OR EXISTS ("
-        "SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = x.indexrelid"
-        " AND d.refobjid = x.indrelid AND d.refobjsubid = a.attnum)))"
+        f"SELECT EXISTS (SELECT FROM pg_index x WHERE x.indexrelid = to_regclass({quote_literal(there)})"
+        f" AND x.indrelid = to_regclass({quote_literal(build.table)})"
+        f" AND {reads_columns_sql('x', dropped_names)})"
     )
     room = OperationStep(
         build.phase,

@@ -644,6 +644,59 @@ async def test_what_would_stop_a_later_phase_is_found_before_the_start(
         await check_operation_rows(db, plan)
 
 
+FUNCTIONS = """
+CREATE TABLE sums (id int PRIMARY KEY, a int NOT NULL); INSERT INTO sums VALUES (1, 5);
+CREATE FUNCTION total() RETURNS bigint LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT sum(a) FROM sums); END';
+CREATE FUNCTION log() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
+CREATE TRIGGER log BEFORE UPDATE ON sums FOR EACH ROW EXECUTE FUNCTION log()
+"""
+NEW_TOTAL = "CREATE OR REPLACE FUNCTION total() RETURNS bigint LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT {}); END'"
+
+
+@pytest.mark.parametrize(
+    "migration",
+    [
+        f"{NEW_TOTAL.format('sum(b) FROM sums')}; ALTER TABLE sums RENAME COLUMN a TO b",
+        f"{NEW_TOTAL.format('sum(a) FROM sums WHERE c IS NULL')}; ALTER TABLE sums ADD COLUMN c int",
+        f"{NEW_TOTAL.format('count(*) FROM others')}; CREATE TABLE others (id int)",
+        "DROP FUNCTION total();"
+        f"{NEW_TOTAL.format('sum(a + z) FROM sums').replace(' OR REPLACE', '')}; ALTER TABLE sums ADD z int DEFAULT 0",
+        "CREATE OR REPLACE FUNCTION log() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN new.d := 1; RETURN new; END';"
+        "ALTER TABLE sums ADD COLUMN d int",
+        "CREATE FUNCTION other() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN new.d := 1; RETURN new; END';"
+        "CREATE TRIGGER other BEFORE UPDATE ON sums FOR EACH ROW EXECUTE FUNCTION other();"
+        "ALTER TABLE sums ADD COLUMN d int",
+    ],
+)
+async def test_running_code_calls_a_function_between_all_statements(
+    pg_dsn: str, db: asyncpg.Connection, migration: str
+) -> None:
+    """The server reads a body when it is called: the plain file may bring what it names after it."""
+    await db.execute(FUNCTIONS)
+    plan = plan_of(pg_dsn, migration)
+    async with open_context(plan) as ctx:
+        steps = [handle(number) for number, _ in numbered_steps(plan, Phase.EXPAND)]
+        for each in [*steps, *reversed(steps)]:
+            await (RunOperation().undo if "undo" in each.detail else RunOperation().run)(ctx, each)
+            await db.fetchval("SELECT total()")
+            await db.execute("UPDATE sums SET a = a + 1")
+    assert await db.fetchval("SELECT total()") == 5 + 2 * len(steps)
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        {"sql": "INSERT INTO sums VALUES (2, 1)", "undo": "DELETE FROM sums WHERE id = 2"},
+        "ALTER TABLE sums ADD COLUMN b int DEFAULT total()",
+    ],
+)
+def test_a_function_that_is_needed_before_what_it_names_is_refused(between: Any) -> None:
+    add = [] if isinstance(between, str) else ["ALTER TABLE sums ADD COLUMN b int"]
+    plan = plan_of("postgresql://x", NEW_TOTAL.format("sum(b) FROM sums"), between, *add)
+    with pytest.raises(PlanError, match=r"names what .* sums.b.* brings after it, so that running code would fail"):
+        plan_operations(plan)
+
+
 ONE_ROW = """
 CREATE TABLE uploads (at timestamptz, n int); CREATE INDEX uploads_n ON uploads (n);
 CREATE UNIQUE INDEX one_row ON uploads ((at IS NOT NULL)); INSERT INTO uploads VALUES (now(), 1)

@@ -62,6 +62,7 @@ from zdd_tui.model.operations.replacements import (
     repeat_overtaken,
 )
 from zdd_tui.model.operations.rights import RIGHT_READERS
+from zdd_tui.model.operations.routine_order import order_routines
 from zdd_tui.model.operations.routines import ROUTINE_READERS, name_arguments
 from zdd_tui.model.operations.rows import ROW_READERS, require_no_kept_index, require_unreferenced, rows_phase
 from zdd_tui.model.operations.scope import Scope
@@ -108,7 +109,7 @@ def _read_sections(sections: tuple[OperationSection, ...], *, has_rollout: bool)
     if scope.tables_before:
         renamed = Scope(tables_before=dict(scope.tables_before), has_new_names=True)
         operations = join_readings(operations, _read_all(sections, renamed, has_rollout=has_rollout))
-    return make_room(_keep_keys(operations))
+    return make_room(_keep_keys(order_routines(operations)))
 
 
 def _read_all(sections: tuple[OperationSection, ...], scope: Scope, *, has_rollout: bool) -> tuple[Operation, ...]:

@@ -269,7 +269,7 @@ FORMS: dict[str, tuple[str, Any]] = {
         """,
         """
         DROP FUNCTION IF EXISTS f; CREATE OR REPLACE FUNCTION f(a text) RETURNS text LANGUAGE sql AS 'SELECT a';
-        DROP FUNCTION g; CREATE FUNCTION g(a int) RETURNS text LANGUAGE sql AS 'SELECT a::text';
+        DROP FUNCTION g; CREATE FUNCTION g(a int) RETURNS int LANGUAGE sql AS 'SELECT a + 1';
         DROP FUNCTION s.h; DROP FUNCTION IF EXISTS missing; CREATE FUNCTION missing() RETURNS int LANGUAGE sql RETURN 1;
         """,
     ),
@@ -287,7 +287,7 @@ FORMS: dict[str, tuple[str, Any]] = {
         DROP TRIGGER IF EXISTS notes_touch ON notes; DROP FUNCTION IF EXISTS touch();
         CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN new.n := 3; RETURN new; END';
         CREATE TRIGGER notes_touch BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION touch();
-        DROP FUNCTION f(int); CREATE FUNCTION f(a int) RETURNS text LANGUAGE sql AS 'SELECT a::text';
+        DROP FUNCTION f(int); CREATE FUNCTION f(a int) RETURNS int LANGUAGE sql AS 'SELECT a + 1';
         DROP POLICY IF EXISTS p ON notes; CREATE POLICY p ON notes USING (n > 3);
         DROP MATERIALIZED VIEW m; CREATE MATERIALIZED VIEW m AS SELECT n, kind FROM notes;
         CREATE UNIQUE INDEX m_n ON m (n);
@@ -991,6 +991,68 @@ async def test_a_view_that_loses_what_the_old_version_reads_is_refused(
             await run_phases(ctx, plan, [Phase.EXPAND])
     await db.fetch("SELECT id, title, n FROM v")
     await db.fetch("SELECT title FROM m")
+
+
+CALLED = """
+CREATE TYPE pair AS (a int, b text);
+CREATE FUNCTION f(n int, m int DEFAULT 1) RETURNS int LANGUAGE sql AS 'SELECT n';
+CREATE FUNCTION listed(n int) RETURNS TABLE (a int, b text) LANGUAGE sql AS $$SELECT 1, 'x'$$;
+CREATE FUNCTION paired() RETURNS pair LANGUAGE sql AS $$SELECT row(1, 'x')::pair$$;
+CREATE PROCEDURE p(n int, INOUT o int) LANGUAGE sql AS 'SELECT 1'
+"""
+CALLS = {
+    "f(n int, m int DEFAULT 1) RETURNS text LANGUAGE sql AS $$SELECT 'x'$$": "it returns text, no longer integer",
+    "f(n int, m int DEFAULT 1) RETURNS SETOF int LANGUAGE sql AS 'SELECT 1'": "it returns SETOF integer, no longer",
+    "f(n int, m int) RETURNS int LANGUAGE sql AS 'SELECT 1'": "an argument has no default any more",
+    "f(n int, k int DEFAULT 1) RETURNS int LANGUAGE sql AS 'SELECT 1'": "its argument m has another name",
+    "listed(n int) RETURNS TABLE (b text, c text) LANGUAGE sql AS $$SELECT 'x', 'y'$$": "its column a is gone, or has",
+    "listed(n int) RETURNS TABLE (a int, b int) LANGUAGE sql AS 'SELECT 1, 2'": "its column b is gone, or has",
+    "p(n int, INOUT o int) LANGUAGE sql AS 'SELECT 1'": "it is called otherwise",
+    # These are called as before.
+    "f(n int, m int DEFAULT 2) RETURNS int LANGUAGE sql AS 'SELECT 2'": "",
+    "listed(n int) RETURNS TABLE (c int, a int, b varchar) LANGUAGE sql AS $$SELECT 1, 2, 'x'::varchar$$": "",
+    "paired() RETURNS pair LANGUAGE sql AS $$SELECT row(1, 'x', 2)::pair$$": "",
+}
+
+
+@pytest.mark.parametrize("is_named_alone", [False, True])
+@pytest.mark.parametrize("function", CALLS)
+async def test_a_function_that_the_old_version_calls_keeps_its_arguments_and_its_result(
+    pg_dsn: str, db: asyncpg.Connection, function: str, *, is_named_alone: bool
+) -> None:
+    await db.execute(CALLED)
+    name, reason = function.partition("(")[0], CALLS[function]
+    arguments = {"f": "(int, int)", "listed": "(int)", "paired": "()", "p": "(int, int)"}[name]
+    drop = f"DROP ROUTINE {name}{'' if is_named_alone else arguments}"
+    changed = "DROP TYPE pair; CREATE TYPE pair AS (a int, b text, c int);" if name == "paired" else ""
+    plan = plan_of(pg_dsn, f"{drop}; {changed} CREATE FUNCTION {function}")
+    refused = f"running code may call .*, and the new one differs: {reason}"
+    with pytest.raises(PlanError, match=refused) if reason else nullcontext():
+        await check_operation_locks(plan, lock_measurement())
+    async with open_context(plan) as ctx:
+        with pytest.raises(StepFailed, match=refused) if reason else nullcontext():
+            await run_phases(ctx, plan, [Phase.EXPAND])
+    await db.fetch("SELECT f(1), (listed(1)).a, (paired()).b")
+
+
+async def test_both_versions_call_a_function_that_returns_another_type_in_contract(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute(CALLED)
+    drop = {"sql": "DROP FUNCTION f(int, int)", "phase": "contract"}
+    create = {"sql": "CREATE FUNCTION f(n int, m int) RETURNS text LANGUAGE sql AS $$SELECT 'x'$$", "phase": "contract"}
+    plan = plan_of(pg_dsn, drop, create)
+    assert await check_operation_locks(plan, lock_measurement())
+    async with open_context(plan) as ctx:
+        await run_phases(ctx, plan, [Phase.EXPAND])
+        assert await db.fetchval("SELECT f(1)") == 1
+        contract = await run_phases(ctx, plan, [Phase.CONTRACT])
+        assert await db.fetchval("SELECT f(1, 2)") == "x"
+        for each in reversed(contract):
+            await RunOperation().undo(ctx, each)
+        assert await db.fetchval("SELECT f(1)") == 1
+        await run_phases(ctx, plan, [Phase.CONTRACT, Phase.CLEANUP])
+    assert await db.fetchval("SELECT count(*) FROM pg_proc WHERE proname ~ '^zdd_old'") == 0
 
 
 async def test_both_versions_read_a_view_that_loses_columns_in_contract(pg_dsn: str, db: asyncpg.Connection) -> None:

@@ -373,6 +373,7 @@ class Operation:
         requirements: other things that must hold before the start.
         settings: see :attr:`OperationStep.settings`.
         creates, archives: an object, where one may replace another of the same name.
+        word: of the object that a CREATE or DROP is about, such as MATERIALIZED VIEW; empty for other statements.
         on: the table that it changes.
         topic: what it sets; an earlier operation on the same in a later phase must not have the last word.
         rollback_losses: rows whose value a rollback could not keep; there are none before the step that allows them.
@@ -389,6 +390,7 @@ class Operation:
     settings: tuple[str, ...] = ()
     creates: ObjectKey | None = None
     archives: ObjectKey | None = None
+    word: str = ""
     on: ObjectKey | None = None
     topic: str = ""
     rollback_losses: tuple[Violation, ...] = ()

@@ -33,7 +33,8 @@ def create_object(
     """
     drop = f"DROP {word} IF EXISTS {name}{f' ON {on}' if on else ''}"
     label = f"create {word.lower()} {name}{f' on {on}' if on else ''}"
-    return (Operation(text, label, (OperationStep(Phase.EXPAND, label, (text,), (drop,), created=exists),)),)
+    step = OperationStep(Phase.EXPAND, label, (text,), (drop,), created=exists)
+    return (Operation(text, label, (step,), word=word),)
 
 
 def relation_address(kind: str, relation: Any) -> ObjectAddress:

@@ -75,7 +75,7 @@ from zdd_tui.model.operations.triggers import TRIGGER_COMMANDS, TRIGGER_READERS
 from zdd_tui.model.operations.type_names import combine_type_renames, resolve_type_names
 from zdd_tui.model.operations.types import TypeOperation, combine_type_changes, read_column_type
 from zdd_tui.model.operations.view_columns import name_columns
-from zdd_tui.model.operations.views import VIEW_READERS, is_of_view, run_in_contract
+from zdd_tui.model.operations.views import VIEW_READERS, may_wait, run_in_contract
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationSection, OperationsPlan
 from zdd_tui.model.sql import (
@@ -320,13 +320,13 @@ def _read_text(sql: str, options: OperationOptions) -> list[Operation]:
                 required += [each for node, text in nodes for each in require_no_kept_index(node, text, options)]
             return [replace(own, requirements=tuple(required))]
     found = [operation for node, text in nodes for operation in _read_statement(node, text, options)]
-    are_of_views = [is_of_view(node) for node, _ in nodes]
-    if options.phase is not Phase.CONTRACT or not options.has_rollout or not any(are_of_views):
+    are_waiting = [may_wait(node) for node, _ in nodes]
+    if options.phase is not Phase.CONTRACT or not options.has_rollout or not any(are_waiting):
         return found
-    if not all(are_of_views):
-        other = next(text for (_, text), is_known in zip(nodes, are_of_views, strict=True) if not is_known)
+    if not all(are_waiting):
+        other = next(text for (_, text), is_known in zip(nodes, are_waiting, strict=True) if not is_known)
         raise PlanError(
-            f"{shorten(other)}: a statement waits for contract only with others of views",
+            f"{shorten(other)}: a statement waits for contract only with others of views or functions",
             "write it as an operation of its own, without phase:",
         )
     return [run_in_contract(each) for each in found]

@@ -8,6 +8,8 @@ from zdd_tui.model.operations.base import Operation, RenameOperation
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import enum_name, parse_sql
 
+_NAMED = {"TABLE", "VIEW", "MATERIALIZED VIEW", "SEQUENCE", "TYPE", "DOMAIN", "FUNCTION", "PROCEDURE"}
+"""What a body names. CREATE OR REPLACE has no word: the object may exist before."""
 _WRITES_ROWS = re.compile(r"\s*(INSERT|UPDATE|DELETE|MERGE|SELECT|WITH|DO|CALL)\b", re.IGNORECASE)
 
 
@@ -23,7 +25,7 @@ def order_routines(operations: Sequence[Operation]) -> tuple[Operation, ...]:
     """
     found = list(operations)
     for routine in operations:
-        if routine.creates is None or routine.creates.space != "routine":
+        if routine.creates is None or routine.creates.space != "routine" or not _is_early(routine):
             continue
         first = found.index(routine)
         needed = [n for n, each in enumerate(found) if n > first and _is_named(routine, each)]
@@ -38,7 +40,7 @@ def _move_behind(operations: list[Operation], last: Operation) -> list[Operation
     names, moved, kept = {_name(routine)}, [routine], []
     is_in_use = any(step.may_break or step.is_replacement for step in routine.steps)
     for each in others:
-        if not names.isdisjoint(_words(each)) and any(step.phase is Phase.EXPAND for step in each.steps):
+        if not names.isdisjoint(_words(each)) and _is_early(each):
             moved.append(each)
             names |= {_name(each)} if each.creates is not None else set()
         else:
@@ -74,7 +76,7 @@ def _is_named(routine: Operation, other: Operation) -> bool:
 
 def _brought(operation: Operation) -> Iterable[tuple[str, str]]:
     """The names that exist from its step of expand on: tables and functions, each without a column; columns."""
-    if not any(step.phase is Phase.EXPAND for step in operation.steps):
+    if not _is_early(operation):
         return
     if isinstance(operation, RenameOperation):
         if operation.columns:
@@ -84,8 +86,12 @@ def _brought(operation: Operation) -> Iterable[tuple[str, str]]:
     elif operation.on is not None:
         for column in _added_columns(operation):
             yield operation.on.name.lower(), column.lower()
-    elif operation.creates is not None and not any(step.may_break or step.is_replacement for step in operation.steps):
+    elif operation.word in _NAMED and not any(step.may_break or step.is_replacement for step in operation.steps):
         yield _name(operation), ""
+
+
+def _is_early(operation: Operation) -> bool:
+    return any(step.phase is Phase.EXPAND for step in operation.steps)
 
 
 def _added_columns(operation: Operation) -> list[str]:
@@ -99,7 +105,7 @@ def _added_columns(operation: Operation) -> list[str]:
 
 
 def _name(operation: Operation) -> str:
-    assert operation.creates is not None
+    assert operation.creates is not None, operation.summary
     return operation.creates.name.partition("(")[0].lower()
 
 

@@ -48,15 +48,20 @@ def _read_view(statement: Any, text: str, options: OperationOptions) -> tuple[Op
     return (Operation(text, step.label, (step,)),)
 
 
-def is_of_view(node: Any) -> bool:
-    """Whether a statement is one of those that replace a view: with ``phase: contract`` the old one stays until then.
+def may_wait(node: Any) -> bool:
+    """Whether a statement is one of those that replace a view or function: with ``phase: contract`` the old one stays
+    until then.
 
     Args:
         node: a Node of the parse tree.
     """
     if node.HasField("drop_stmt"):
-        return enum_name(node.drop_stmt, "remove_type") == "OBJECT_VIEW"
-    return node.WhichOneof("node") in ("view_stmt", "comment_stmt", "grant_stmt", "transaction_stmt")
+        return enum_name(node.drop_stmt, "remove_type") in _WAITING
+    kinds = ("view_stmt", "create_function_stmt", "comment_stmt", "grant_stmt", "transaction_stmt")
+    return node.WhichOneof("node") in kinds
+
+
+_WAITING = {"OBJECT_VIEW", "OBJECT_FUNCTION", "OBJECT_PROCEDURE", "OBJECT_ROUTINE"}
 
 
 def run_in_contract(operation: Operation) -> Operation:

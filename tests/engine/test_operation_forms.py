@@ -644,6 +644,42 @@ async def test_what_would_stop_a_later_phase_is_found_before_the_start(
         await check_operation_rows(db, plan)
 
 
+@pytest.mark.parametrize("copy", ["CREATE TABLE kept AS SELECT * FROM sums", "SELECT * INTO kept FROM sums"])
+async def test_a_table_that_is_created_from_rows_comes_at_the_end_of_backfill_with_what_names_it(
+    pg: PostgresServer, pg_dsn: str, db: asyncpg.Connection, copy: str
+) -> None:
+    await db.execute(FUNCTIONS)
+    before = dump(pg, pg_dsn)
+    others = "ALTER TABLE kept ADD PRIMARY KEY (id); CREATE INDEX ON kept (a); COMMENT ON TABLE kept IS 'k'"
+    with pytest.raises(PlanError, match="it copies rows of sums once") as refused:
+        plan_operations(plan_of(pg_dsn, copy))
+    assert "undo: [], and it runs at the end of backfill" in refused.value.hint
+    update = {"sql": "UPDATE sums SET a = 6", "undo": []}
+    grant = "GRANT SELECT ON kept TO pg_monitor; INSERT INTO kept VALUES (2, 2)"
+    plan = plan_of(pg_dsn, update, {"sql": copy, "undo": []}, others, grant)
+    assert {step.phase for _, step in numbered_steps(plan, Phase.EXPAND)} == set()
+    async with open_context(plan) as ctx:
+        done = await run_phases(ctx, plan, [Phase.EXPAND, Phase.BACKFILL])
+        assert await db.fetch("SELECT id, a FROM kept ORDER BY id") == [(1, 6), (2, 2)]
+        for each in reversed(done):
+            await RunOperation().undo(ctx, each)
+        assert dump(pg, pg_dsn) == before
+
+
+@pytest.mark.parametrize(
+    "sql", ["ALTER TABLE a ADD b int", "CREATE INDEX ON a (b)", "COMMENT ON TABLE a IS 'x'; SELECT"]
+)
+@pytest.mark.parametrize("phase", ["expand", "contract"])
+def test_a_phase_beside_a_statement_whose_phases_zdd_knows_is_refused(sql: str, phase: str) -> None:
+    only_waiting = phase == "contract" and sql.startswith("COMMENT")
+    reason = (
+        "waits for contract only with others" if only_waiting else "phase: is for statements with undo: of your own"
+    )
+    with pytest.raises(PlanError, match=reason) as refused:
+        plan_operations(plan_of("postgresql://x", {"sql": sql, "phase": phase}))
+    assert refused.value.hint
+
+
 FUNCTIONS = """
 CREATE TABLE sums (id int PRIMARY KEY, a int NOT NULL); INSERT INTO sums VALUES (1, 5);
 CREATE FUNCTION total() RETURNS bigint LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT sum(a) FROM sums); END';

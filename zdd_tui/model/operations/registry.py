@@ -307,7 +307,7 @@ def _read_text(sql: str, options: OperationOptions) -> list[Operation]:
     if options.undo is not None:
         options = replace(options, undo=resolve_undo(options.undo, options.scope))
         nodes = _without_transactions(nodes, options)
-        if nodes and not (len(nodes) == 1 and nodes[0][0].WhichOneof("node") in _ROW_CHANGES):
+        if nodes and not (len(nodes) == 1 and _has_own_form(nodes[0][0])):
             nodes = [resolve_table_names(node, text, options.scope) for node, text in nodes]
             phase = options.phase or _own_phase(nodes, options)
             own = read_own_statements(tuple(text for _, text in nodes), replace(options, phase=phase))
@@ -320,23 +320,33 @@ def _read_text(sql: str, options: OperationOptions) -> list[Operation]:
                 required += [each for node, text in nodes for each in require_no_kept_index(node, text, options)]
             return [replace(own, requirements=tuple(required))]
     found = [operation for node, text in nodes for operation in _read_statement(node, text, options)]
-    are_waiting = [may_wait(node) for node, _ in nodes]
-    if options.phase is not Phase.CONTRACT or not options.has_rollout or not any(are_waiting):
+    if options.phase is None or options.undo is not None:
         return found
+    are_waiting = [may_wait(node) for node, _ in nodes]
+    if options.phase is not Phase.CONTRACT or not any(are_waiting):
+        raise PlanError(
+            f"{shorten(sql)}: phase: is for statements with undo: of your own, and this one has none",
+            "leave phase: out, and zdd chooses it; or write undo:, where undo: [] says that there is nothing to undo",
+        )
     if not all(are_waiting):
         other = next(text for (_, text), is_known in zip(nodes, are_waiting, strict=True) if not is_known)
         raise PlanError(
             f"{shorten(other)}: a statement waits for contract only with others of views or functions",
             "write it as an operation of its own, without phase:",
         )
-    return [run_in_contract(each) for each in found]
+    return [run_in_contract(each) for each in found] if options.has_rollout else found
 
 
-_ROW_CHANGES = {"update_stmt", "delete_stmt"}
-"""One of them runs in batches, also with ``undo:`` of the plan."""
+def _has_own_form(node: Any) -> bool:
+    """Whether a statement runs as zdd knows it, also with ``undo:`` of the plan: in batches, or as a new table."""
+    if node.HasField("select_stmt"):
+        return bool(node.select_stmt.HasField("into_clause"))
+    if node.HasField("create_table_as_stmt"):
+        return enum_name(node.create_table_as_stmt, "objtype") == "OBJECT_TABLE"
+    return node.WhichOneof("node") in ("update_stmt", "delete_stmt")
 
 
-_OF_ROWS = {"insert_stmt", "update_stmt", "delete_stmt", "merge_stmt", "select_stmt"}
+_OF_ROWS = {"insert_stmt", "update_stmt", "delete_stmt", "merge_stmt", "select_stmt", "create_table_as_stmt"}
 
 
 def _own_phase(nodes: list[tuple[Any, str]], options: OperationOptions) -> Phase:
@@ -395,6 +405,7 @@ def _finish(operations: list[Operation], options: OperationOptions) -> tuple[Ope
 def _read_statement(node: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     node, text = resolve_table_names(*resolve_type_names(node, text, options.scope), options.scope)
     node, text = name_arguments(node, text, options.scope)
+    late_tables = options.scope.late_tables.intersection(re.findall(r"\w+", text))
     kind = node.WhichOneof("node")
     statement = getattr(node, kind)
     settings = tuple(options.scope.settings.values())
@@ -405,7 +416,7 @@ def _read_statement(node: Any, text: str, options: OperationOptions) -> tuple[Op
         operations = read_on_new(kind, statement, text, options) or _READERS[kind](statement, text, options)
         if created is not None and operations:
             operations = (replace(operations[0], creates=created), *operations[1:])
-    if kind in ("alter_table_stmt", "rename_stmt") and _has_late_rows(statement, options.scope):
+    if late_tables or (kind in ("alter_table_stmt", "rename_stmt") and _has_late_rows(statement, options.scope)):
         operations = tuple(replace(each, steps=tuple(map(_after_rows, each.steps))) for each in operations)
     if kind == "alter_table_stmt" or (kind == "rename_stmt" and isinstance(operations[0], RenameOperation)):
         key, schema = options.scope.relation_key(statement.relation), statement.relation.schemaname

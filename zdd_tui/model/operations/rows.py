@@ -10,11 +10,11 @@ from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, Requirement, relation_sql, shorten
 from zdd_tui.model.operations.identities import restore_position_query
 from zdd_tui.model.operations.indexes import kept_constraints_sql, reads_columns_sql
-from zdd_tui.model.operations.objects import create_object, refuse_temporary
+from zdd_tui.model.operations.objects import refuse_temporary
 from zdd_tui.model.operations.row_changes import UNDO_ROWS, read_delete, read_update
 from zdd_tui.model.operations.scope import Novelty, Scope
 from zdd_tui.model.operations.statements import read_own_statement
-from zdd_tui.model.operations.views import require_own_rows, used_tables
+from zdd_tui.model.operations.views import create_filled_table, require_own_rows, used_tables
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import expression_sql, node_class, quote_literal, string_values, walk
 
@@ -86,7 +86,7 @@ def rows_phase(statement: Any, options: OperationOptions) -> Phase:
     scope = options.scope
     if _needs_late_key(statement, scope):
         return options.last_phase
-    query = getattr(statement, "select_stmt", None)
+    query = getattr(statement, "select_stmt", getattr(statement, "query", None))
     copies = options.has_rollout and query is not None and bool(used_tables(query, scope))
     return Phase.BACKFILL if copies or scope.reads_late(statement) else Phase.EXPAND
 
@@ -152,14 +152,10 @@ def read_select_into(statement: Any, text: str, options: OperationOptions) -> tu
     relation = statement.into_clause.rel
     if relation.relpersistence == "t":
         raise refuse_temporary(text)
-    key = options.scope.relation_key(relation)
-    options.scope.create(key)
-    options.scope.filled.add(key)
     query = type(statement)()
     query.CopyFrom(statement)
     query.ClearField("into_clause")
-    require_own_rows(query, text, options)
-    return create_object("TABLE", relation_sql(relation), text)
+    return create_filled_table(relation, query, text, options)
 
 
 def _reader_of(reason: str) -> Any:

@@ -17,13 +17,14 @@ import asyncpg
 from pydantic import SecretStr
 
 from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.backends.postgres.operations import find_problems
 from zdd_tui.backends.store.client import Store
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.runner import ReleaseHolder
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.operations.base import StepMode
 from zdd_tui.model.operations.partitioning import partition_plainly
-from zdd_tui.model.operations.registry import OPERATION_STEPS, find_step
+from zdd_tui.model.operations.registry import OPERATION_STEPS, find_step, plan_operations
 from zdd_tui.model.operations.removed_use import accept_every_use
 from zdd_tui.model.plan.base import WorkloadPlan
 from zdd_tui.model.plan.file import LoadedPlan
@@ -112,6 +113,11 @@ async def rehearse_operations(
     async with _session(server.dsn) as admin:
         await admin.execute("CREATE DATABASE plain TEMPLATE rehearsal")
         await admin.execute(f"ALTER DATABASE plain SET search_path = {search_path}")
+    async with _session(place.plain_dsn) as conn:
+        problems = await find_problems(conn, plan_operations(plan))
+    if problems:
+        report.reasons += [f"operations: {text}; {hint}" for text, hint in problems]
+        return report
     log("running the plain migration on a copy of the copy")
     if error := await _run_plainly(plan, place.plain_dsn):
         report.reasons.append(f"the migration itself fails: {error}")

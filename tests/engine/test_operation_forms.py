@@ -20,6 +20,7 @@ from zdd_tui.checks.operations import check_operation_locks, check_operation_row
 from zdd_tui.cli.measurement import lock_measurement
 from zdd_tui.engine.steps.operations import CheckRows, RunOperation
 from zdd_tui.model.errors import PlanError, StepFailed
+from zdd_tui.model.operations.base import fit_name_sql, old_object_name
 from zdd_tui.model.operations.registry import dropped_indexes, numbered_steps, plan_operations
 from zdd_tui.model.phase import Phase
 from zdd_tui.testbed.servers import PostgresServer
@@ -678,6 +679,13 @@ def test_a_phase_beside_a_statement_whose_phases_zdd_knows_is_refused(sql: str, 
     with pytest.raises(PlanError, match=reason) as refused:
         plan_operations(plan_of("postgresql://x", {"sql": sql, "phase": phase}))
     assert refused.value.hint
+
+
+@pytest.mark.parametrize("name", ["a", "a" * 55, "a" * 56, "ü" * 27 + "a", "ü" * 28, "a" + "ü" * 31, "€" * 21])
+async def test_the_server_shortens_the_name_of_what_it_archives_as_the_plan_does(
+    db: asyncpg.Connection, name: str
+) -> None:
+    assert await db.fetchval(f"SELECT {fit_name_sql('zdd_old_', '$1::text')}", name) == old_object_name(name)
 
 
 FUNCTIONS = """

@@ -11,6 +11,7 @@ from zdd_tui.backends.postgres.operations import (
     find_problems,
     read_not_null,
     read_notes,
+    reading_with,
     with_settings,
 )
 from zdd_tui.backends.postgres.query_stats import read_use_facts
@@ -105,9 +106,7 @@ async def _find_limits(conn: Connection, operations: Iterable[Operation]) -> lis
         column = step.not_null
         if column is None or column.fill:
             continue
-        async with conn.transaction():
-            for setting in step.settings:
-                await conn.execute(setting)
+        async with reading_with(conn, step.settings):
             state = await read_not_null(conn, column.table, column.column)
         if state is not None and not state.has_value:
             lines.append(

@@ -495,6 +495,22 @@ def fit_name(prefix: str, name: str) -> str:
     return f"{prefix}{kept}_{digest}"
 
 
+def fit_name_sql(prefix: str, name: str) -> str:
+    """As :func:`fit_name`, for a name that only the server knows.
+
+    Args:
+        name: an SQL expression of type text.
+    """
+    first = quote_literal(prefix)
+    room = MAX_IDENTIFIER_BYTES - len(prefix) - 9
+    return (
+        f"CASE WHEN octet_length(convert_to({first} || {name}, 'UTF8')) <= {MAX_IDENTIFIER_BYTES}"
+        f" THEN {first} || {name} ELSE {first} || (SELECT left({name}, max(n)) FROM generate_series(0, length({name}))"
+        f" AS n WHERE octet_length(convert_to(left({name}, n), 'UTF8')) <= {room})"
+        f" || '_' || left(encode(sha256(convert_to({name}, 'UTF8')), 'hex'), 8) END"
+    )
+
+
 def shorten(text: str, length: int = 60) -> str:
     """A statement in one line of at most that many characters, for labels and errors."""
     line = " ".join(text.split())

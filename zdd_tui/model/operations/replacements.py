@@ -20,12 +20,13 @@ from zdd_tui.model.operations.base import (
     TypeRename,
     default_topic,
     fit_name,
+    fit_name_sql,
     old_object_name,
     relation_names,
     same_table,
 )
 from zdd_tui.model.operations.column_replacements import replace_column, run_after_swap
-from zdd_tui.model.operations.generated import NEW_PREFIX, block
+from zdd_tui.model.operations.generated import NEW_PREFIX, OLD_PREFIX, block
 from zdd_tui.model.operations.indexes import choose_index_name, reads_columns_sql
 from zdd_tui.model.operations.scope import ObjectKey, Scope, input_types, part_key, routine_name
 from zdd_tui.model.operations.triggers import trigger_states_query
@@ -558,7 +559,7 @@ FROM (
   UNION ALL SELECT 'CONSTRAINT', conname, NULL FROM pg_constraint
   WHERE conrelid = {relation} AND contype IN ('c', 'f', 'n')
 ) AS own (kind, name, schema), LATERAL (
-  SELECT left('zdd_old_' || name, 54) || CASE WHEN length(name) > 46 THEN '_' || left(md5(name), 8) ELSE '' END
+  SELECT {fitted}
 ) AS archived (old), LATERAL (
   SELECT CASE kind WHEN 'CONSTRAINT' THEN format('ALTER TABLE %s RENAME CONSTRAINT %I TO %I', {names})
     ELSE format('ALTER %s %s.%I RENAME TO %I', kind, schema, {own}) END
@@ -573,6 +574,7 @@ def _with_own_names(archive: OperationStep, removed: ObjectAddress) -> Operation
     *schema, name = removed.names
     there, archived = (quote_literal(name_sql(*schema, each)) for each in (name, old_object_name(name)))
     found = _OWN_NAMES.replace("{relation}", f"to_regclass({there})")
+    found = found.replace("{fitted}", fit_name_sql(OLD_PREFIX, "name::text"))
     forth = found.replace("{names}", f"{there}, name, old").replace("{own}", "name, old")
     back = found.replace("{names}", f"{archived}, old, name").replace("{own}", "old, name")
     body = f"  EXECUTE coalesce((SELECT string_agg(sql, '; ') {forth}), 'SELECT');"

@@ -21,6 +21,7 @@ from tests.support.schema_change import (
 from tests.support.witness import AwayCluster
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.postgres.catalog import read_catalog
+from zdd_tui.backends.postgres.gate_queries import find_snapshot_holders
 from zdd_tui.engine.backfill.runner import BackfillRunner
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.steps.operations import RunOperation
@@ -239,6 +240,20 @@ async def test_a_trigger_of_a_change_that_does_not_see_the_copy_records_the_row(
         ctx = Context(plan, store, None, cast(Cluster, AwayCluster()), lambda: False, lambda _line: None)
         await settle_recorded_rows(ctx, in_backfill(plan, await store.read()))
     assert await count_disagreements(db, "table") == []
+
+
+async def test_a_role_that_sees_no_other_sessions_waits_for_them(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(ROWS)
+    await db.execute("CREATE ROLE sees_no_sessions; SET ROLE sees_no_sessions")
+    try:
+        async with transaction(pg_dsn) as shop:
+            pid = await shop.fetchval("SELECT pg_backend_pid()")
+            assert await db.fetchval("SELECT xact_start IS NULL FROM pg_stat_activity WHERE pid = $1", pid)
+            assert pid in [each.pid for each in (await find_snapshot_holders(db)).values()]
+            await shop.execute("COMMIT; BEGIN; SELECT 1")
+            assert pid not in [each.pid for each in (await find_snapshot_holders(db)).values()]
+    finally:
+        await db.execute("RESET ROLE; DROP ROLE sees_no_sessions")
 
 
 async def test_the_databases_own_isolation_is_not_that_of_the_agent(pg_dsn: str, db: asyncpg.Connection) -> None:

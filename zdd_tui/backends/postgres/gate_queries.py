@@ -173,7 +173,8 @@ async def find_snapshot_holders(conn: Connection) -> dict[str, Blocker]:
         " FROM pg_stat_activity a JOIN pg_locks l ON l.pid = a.pid AND l.locktype = 'virtualxid'"
         " AND l.mode = 'ExclusiveLock'"
         " WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.backend_xmin IS NOT NULL"
-        " AND a.backend_type IS DISTINCT FROM 'autovacuum worker' AND a.application_name NOT LIKE 'zdd agent %'"
+        # Only autovacuum and the like have no role. The type of other roles' sessions may be hidden.
+        " AND a.usesysid IS NOT NULL AND a.application_name NOT LIKE 'zdd agent %'"
         " ORDER BY age DESC"
     )
     return {row[0]: Blocker(*list(row)[1:]) for row in rows}

@@ -274,6 +274,7 @@ class ZddApp(App[int]):
     async def _replace_release(self, source: StateSource) -> None:
         """Shows the release of a source; the screens of the one before are removed."""
         before = self._release_mode if self._has_release else ""
+        self.clear_notifications()  # they are about the release before
         self._set_source(source)
         self._opened_count += 1
         self._release_mode = f"release-{self._opened_count}"

@@ -342,11 +342,11 @@ async def test_a_refusal_ends_with_its_cause() -> None:
             await desk.press(*keys.split())
             if situation == "open":  # the agent refuses for a reason that the state does not show
                 await desk.answer_command("refused", "another Deployment")
-            shown = f"{'rollback' if keys == 'R' else 'advance'} refused: "
-            assert shown in desk.screen
+            shown = f"{'rollback' if keys == 'R' else 'advance'} refused"
+            assert f"{shown}: " in desk.screen
             desk.clock.seconds += 30
             await desk.set_board(desk.source.current)
-            assert shown in desk.screen, "its cause is still there"
+            assert f"{shown} 30s ago: " in desk.screen, "its cause is still there"
             desk.clock.seconds += 31
             await desk.set_board(desk.source.current)
             assert shown not in desk.screen, "old news"
@@ -365,6 +365,44 @@ async def test_a_refusal_ends_with_its_cause() -> None:
         assert "advance refused: the release has not been read yet" in await desk.press("a")
         await desk.set_board(dashboard_situations()["open"])
         assert "advance refused: " not in desk.screen, "it has been read"
+    async with AppDriver(silent(dashboard_situations()["open"])) as desk:
+        assert "advance refused: db does not respond; commands are blocked until it recovers" in await desk.press("a")
+        await desk.set_board(dashboard_situations()["open"])
+        assert "advance refused: " not in desk.screen, "it has recovered"
+
+
+def silent(board: DashboardState) -> DashboardState:
+    """The database has not responded for 10 s."""
+    return replace(board, release=replace(board.release, observed_at=MONOTONIC - 10, error="db does not respond"))
+
+
+async def test_a_message_ends_where_no_release_is_read() -> None:
+    absent: Observed[ReleaseRecord] = Observed(None, MONOTONIC, "us-db has no release users-full-name")
+    async with AppDriver(replace(dashboard_situations()["connecting"], release=absent)) as desk:
+        assert "advance refused: us-db has no release" in await desk.press("a")
+        desk.clock.seconds += 61
+        await desk.set_board(desk.source.current)
+        assert "refused" not in desk.screen
+
+
+async def test_what_an_accepted_command_does_not_show_is_old_after_a_minute() -> None:
+    async with AppDriver("backfill") as desk:
+        await desk.press("p")
+        assert "pause accepted by the agent: " in await desk.answer_command("done", "paused")
+        desk.clock.seconds += 40
+        await desk.set_board(desk.source.current)
+        assert "pause accepted by an agent 40s ago; " in desk.screen, "no effect, and no agent"
+        desk.clock.seconds += 21
+        await desk.set_board(desk.source.current)
+        assert "pause accepted" not in desk.screen
+
+
+async def test_the_details_forget_a_message_with_the_main_screen() -> None:
+    async with AppDriver("backfill") as desk:
+        await desk.press("a")
+        assert "✗ advance refused: " in await desk.press("e")
+        await desk.set_board(dashboard_situations()["open"])
+        assert "✗ advance refused" not in desk.screen, "its cause has ended"
 
 
 async def test_a_rollback_before_the_first_reading_waits_in_its_dialog_for_it() -> None:
@@ -679,7 +717,7 @@ async def test_a_failed_step_ends_the_progress_and_stays_shown() -> None:
         assert "✗ advance failed: " in desk.screen
         desk.clock.seconds += 60
         await desk.set_board(dashboard_situations()["failed"])
-        assert "✗ advance failed: " in desk.screen
+        assert "✗ advance failed 1m ago: " in desk.screen
 
 
 async def test_a_rollback_is_followed_step_by_step() -> None:

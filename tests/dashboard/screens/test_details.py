@@ -192,6 +192,14 @@ async def test_a_session_in_the_way_is_stopped_in_two_keys_and_cancelled_before_
         source.stop_result = DatabaseError("the session of a superuser")
         assert "SELECT pg_terminate_backend(4305)" in await press("enter"), "it was cancelled in vain"
         assert "✗ terminate of pid 4305: the session of a superuser" in await press("enter")
+        clock.seconds += 30
+        app.repaint()
+        await pilot.pause()
+        assert "30s ago: ✗ terminate of pid 4305: the session of a superuser" in screen_text(app)
+        clock.seconds += 31
+        app.repaint()
+        await pilot.pause()
+        assert "the session of a superuser" not in screen_text(app), "old news"
         await press("end", "enter")
         assert isinstance(app.screen, ActivityScreen), "an agent's session is no session to stop"
     assert len(source.stopped_sessions) == 3

@@ -1,5 +1,6 @@
 """Errors, refused commands, gates, sources and events in full."""
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -28,18 +29,24 @@ from zdd_tui.model.release.summary import list_current_gates, summarize_release
 
 
 class StatusDetailsScreen(FollowingDialog[None]):
-    """A page that follows the state."""
+    """A page that follows the state.
+
+    Args:
+        get_progress: the newest progress of the last command; None where there is none to show.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,e,q,enter", "dismiss", "Close", show=False, id="details.close"),
     ]
 
-    def __init__(self, board: DashboardState, context: RenderContext, progress: CommandProgress | None = None) -> None:
+    def __init__(
+        self, board: DashboardState, context: RenderContext, get_progress: Callable[[], CommandProgress | None]
+    ) -> None:
         super().__init__(board, context)
-        self._progress = progress
+        self._get_progress = get_progress
 
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
-        return status_detail_lines(board, context, cells, self._progress)
+        return status_detail_lines(board, context, cells, self._get_progress())
 
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         return [key_hints_line((("↑ ↓ PgUp PgDn", "scroll"), ("Esc", "close")))]

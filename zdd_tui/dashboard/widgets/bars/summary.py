@@ -128,7 +128,7 @@ def following_region(board: DashboardState, context: RenderContext) -> str:
 
 def _agent_hint(board: DashboardState, context: RenderContext) -> str:
     """What became of the agent that was started here; else what starts one."""
-    started = describe_start(board.agent_start, context.now)
+    started = describe_start(board.agent_start, context.now, board.activity(context.now))
     if started and agent_start_disabled_reason(board, context):
         return started
     can_start = context.production_lock.is_available(find_action("start-agent"), context.now)

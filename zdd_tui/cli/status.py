@@ -18,6 +18,7 @@ from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.claims import (
     Activity,
     ProgressState,
+    agent_waits,
     assess_activity,
     assess_backfill,
     assess_progress,
@@ -33,7 +34,6 @@ from zdd_tui.model.release.next_commands import NextCommand, fix_of_rolled_back_
 from zdd_tui.model.release.records import (
     BackfillRecord,
     GuardReading,
-    Lease,
     ReleaseRecord,
     RollbackStart,
     StoredCommand,
@@ -160,7 +160,8 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
     paused        true or false; ``error`` why it is failed, else null
     progress      whether it moves: running only where an agent works and nothing holds it; else stopped (a standing
                   condition does not hold), stalled (no agent), paused, waiting, failed, not started or done
-    agent         that holds the lease: holder, host, pid, epoch, age (seconds); null when none does
+    agent         that holds the lease: holder, host, pid, epoch, age (seconds), waits_for (systems, each with the
+                  reason, while it can run nothing without them); null when none does
     queued        commands that are stored and not answered: kind, actor, age (seconds), late (true once a command has
                   waited so long that it takes effect only in the phase that was confirmed)
     gates         of the current phase: name, verdict (pass, fail, pending, inconclusive, unknown), reason, age
@@ -216,7 +217,7 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
         "conditions": [_condition_to_dict(reading, record.now) for reading in release.unmet],
         "waits": _wait_to_dict(record),
         "plan_hash": release.plan_hash,
-        "agent": _agent_to_dict(record.lease),
+        "agent": _agent_to_dict(record, activity),
         "queued": [_queued_to_dict(command, record.now) for command in record.commands if command.status == "queued"],
         "gates": [_gate_to_dict(gate, record.now) for gate in current_readings(release, record.gates, record.now)],
         "guard": [_guard_to_dict(reading.as_of(record.now), record.now) for reading in record.guard],
@@ -242,10 +243,18 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
     }
 
 
-def _agent_to_dict(lease: Lease | None) -> dict[str, Any] | None:
-    if lease is None or not lease.is_live:
+def _agent_to_dict(record: ReleaseRecord, activity: Activity) -> dict[str, Any] | None:
+    lease = record.lease
+    if lease is None or not activity.is_active:
         return None
-    return {"holder": lease.holder, "host": lease.host, "pid": lease.pid, "epoch": lease.epoch, "age": lease.age}
+    return {
+        "holder": lease.holder,
+        "host": lease.host,
+        "pid": lease.pid,
+        "epoch": lease.epoch,
+        "age": lease.age,
+        "waits_for": list(agent_waits(record, activity)),
+    }
 
 
 def _queued_to_dict(command: StoredCommand, now: float) -> dict[str, Any]:
@@ -395,7 +404,8 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
         if command.status == "queued":
             age = format_duration(max(0.0, record.now - command.created_at))
             late = ", late" if command.to_command.seconds_late(record.now) else ""
-            lines.append(f"  … {command.kind} by {command.actor} queued {age} ago{late}; no agent has handled it")
+            text = f"  … {command.kind} by {command.actor} queued {age} ago{late}"
+            lines.append(f"{text}; {'not accepted by the agent yet' if activity.is_active else activity.description}")
     lines += _agent_lines(record)
     lines += _next_lines(record, plan_file)
     return "\n".join(piece for line in lines for piece in _wrap_line(line)) + "\n"
@@ -485,10 +495,12 @@ def _agent_lines(record: ReleaseRecord) -> list[str]:
     lease = record.lease
     if record.release.state.has_ended:
         return []
-    if lease is not None and not has_no_agent(lease):
-        return [f"  agent {lease.holder}@{lease.host}, pid {lease.pid}, seen {format_duration(lease.age)} ago"]
+    activity = assess_activity(lease, 0.0)
+    if lease is not None and activity.is_active:
+        waits = [f"  ? the agent waits for {each}" for each in agent_waits(record, activity)]
+        return [*waits, f"  agent {lease.holder}@{lease.host}, pid {lease.pid}, seen {format_duration(lease.age)} ago"]
     last = f"; the last was {lease.holder}@{lease.host}, pid {lease.pid}" if lease and lease.holder else ""
-    seen = f", {assess_activity(lease, 0.0).description}" if last else ""
+    seen = f", {activity.description}" if last else ""
     return [f"  ✗ STALLED: no agent is running this release{seen}{last}"]
 
 

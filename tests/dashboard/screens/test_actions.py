@@ -11,7 +11,8 @@ from textual.widgets import Input
 
 from tests.dashboard.screens.detail_answers import ROLLBACK_HISTORY, soaking_board
 from tests.dashboard.screens.test_keys import AppDriver
-from tests.support.states import MONOTONIC, board, dashboard_situations, record, release
+from tests.support import states
+from tests.support.states import MONOTONIC, board, dashboard_situations, flags, record, release
 from zdd_tui.dashboard.keymap import DashboardKeys, build_dashboard_keys, known_bindings, resolve_keymap
 from zdd_tui.dashboard.screens.actions import text_to_copy
 from zdd_tui.dashboard.screens.confirm import UNSEEN_SECONDS
@@ -767,3 +768,32 @@ async def test_a_refusal_names_keys_of_the_screen_and_no_command_that_shows_what
         assert "the release is paused (resume it first: press p)" in await desk.press("a")
     async with AppDriver("open") as desk:
         assert "zdd status" not in await desk.press("t")
+
+
+async def test_a_queued_command_says_for_what_the_agent_waits() -> None:
+    planned = dashboard_situations()["planned"]
+    made = planned.release.value
+    assert made is not None
+
+    def waiting(*others: tuple[str, str, str]) -> DashboardState:
+        waits = ("error", "agent waits for Redis: connection refused", "")
+        said = states.events(("lease", "acquired the lease, epoch 4", ""), waits, *others)
+        return replace(planned, release=replace(planned.release, value=replace(made, events=said)))
+
+    async with AppDriver(waiting()) as desk:
+        await desk.press("a", "enter")
+        assert "? advance queued 0s ago; the agent waits for Redis: connection refused" in desk.screen
+        assert desk.screen.count("the agent waits for Redis") == 2, "and where nothing is queued"
+        for over in ("agent no longer waits for Redis", "acquired the lease, epoch 5"):
+            await desk.set_board(waiting(("lease", over, "")))
+            assert "the agent waits" not in desk.screen
+        assert "… advance queued 0s ago, not accepted by the agent yet" in desk.screen
+        gone = replace(waiting(("lease", over, "")), flags=Observed(flags(), MONOTONIC - 20, "Redis does not respond"))
+        desk.clock.seconds += 2.9
+        await desk.set_board(gone)
+        assert "LOST: Redis, Kub" not in desk.screen, "an answer may take as long"
+        desk.clock.seconds += 0.2
+        fresh = replace(gone.release, observed_at=desk.clock.seconds)
+        await desk.set_board(replace(gone, release=fresh))
+        shown = " ".join(desk.screen.replace("┃", " ").split())
+        assert "not accepted by the agent yet (LOST: Redis, Kubernetes)" in shown

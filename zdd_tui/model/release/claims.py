@@ -12,7 +12,16 @@ from enum import StrEnum
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.release.condition import STOPPED_NOTE
 from zdd_tui.model.release.gate import GateReading, Verdict
-from zdd_tui.model.release.records import BackfillRecord, GuardReading, Lease, ReleaseRecord, StepRecord
+from zdd_tui.model.release.records import (
+    AGENT_CONTINUES,
+    AGENT_WAITS,
+    LEASE_ACQUIRED,
+    BackfillRecord,
+    GuardReading,
+    Lease,
+    ReleaseRecord,
+    StepRecord,
+)
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
 
 FRESH_SECONDS = 3.0
@@ -207,6 +216,23 @@ def assess_agent(record: ReleaseRecord | None, activity: Activity) -> SourceHeal
     if record.release.state.has_ended:
         return SourceHealth(SourceName.AGENT, SourceStatus.NOT_NEEDED)
     return SourceHealth(SourceName.AGENT, SourceStatus.LOST, age, is_required=True)
+
+
+def agent_waits(record: ReleaseRecord, activity: Activity) -> tuple[str, ...]:
+    """For what the agent waits where no step runs, each with the reason, such as ``Redis: connection refused``: nothing
+    runs and no command is handled before. By its own events since it acquired the lease; none where they are too old
+    to be known, or no agent is known to work.
+    """
+    waits: dict[str, str] = {}
+    for event in record.events if activity.is_active else ():
+        if event.kind == "lease" and event.message.startswith(LEASE_ACQUIRED):
+            waits.clear()
+        elif event.message.startswith(AGENT_WAITS):
+            subject, _, reason = event.message.removeprefix(AGENT_WAITS).partition(": ")
+            waits[subject] = reason.partition("\n")[0]
+        elif event.message.startswith(AGENT_CONTINUES):
+            waits.pop(event.message.removeprefix(AGENT_CONTINUES), None)
+    return tuple(f"{subject}: {reason}" for subject, reason in waits.items())
 
 
 # --- what moves ------------------------------------------------------------------------------------------------------

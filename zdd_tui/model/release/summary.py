@@ -11,6 +11,7 @@ from zdd_tui.model.release.claims import (
     Activity,
     Progress,
     ProgressState,
+    agent_waits,
     assess_progress,
     count_verdicts,
     format_silence,
@@ -106,6 +107,8 @@ def summarize_release(
     if progress.state is ProgressState.STOPPED and record.release.breach is not None:
         following = summary.next_action.format_map(labels)
         return _summarize_breach(record, record.release.breach, replace(summary, next_action=following))
+    if waits := agent_waits(record, activity):
+        summary = replace(summary, notes=(*(f"the agent waits for {each}" for each in waits), *summary.notes))
     wait = find_wait(record, now) if activity.is_active else None  # without an agent its gates are unknown
     if wait is not None and (
         wait.is_overdue
@@ -305,10 +308,11 @@ def _summarize_rolling_back(record: ReleaseRecord, now: float) -> ReleaseSummary
 
 
 def describe_continuation(record: ReleaseRecord) -> str:
-    """What is needed of a person where no command makes sense: of a rollback that waits for a system, that it
-    responds."""
+    """What is needed of a person where no command makes sense; where a rollback, or the agent, waits for a system, what
+    is needed of that."""
     step = _find_step_with_status(record, StepStatus.UNDOING)
-    return CONTINUES_WHEN_ANSWERED if step is not None and step.waits_for_system else CONTINUES_AUTOMATICALLY
+    is_waiting = (step is not None and step.waits_for_system) or agent_waits(record, ACTIVE)
+    return CONTINUES_WHEN_ANSWERED if is_waiting else CONTINUES_AUTOMATICALLY
 
 
 def _next_action(record: ReleaseRecord, now: float) -> str:

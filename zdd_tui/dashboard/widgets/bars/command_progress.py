@@ -13,6 +13,7 @@ from zdd_tui.model.release.claims import (
     FRESH_SECONDS,
     MOVING,
     ProgressState,
+    agent_waits,
     assess_progress,
     count_verdicts,
     is_current,
@@ -294,10 +295,16 @@ def _queued_lines(progress: CommandProgress, board: DashboardState, context: Ren
     """Stored, without an answer of an agent."""
     waited = context.now - progress.sent_at
     text = f"{progress.kind} queued {format_age(waited)} ago"
-    late = "; late: it takes effect only in the phase that you saw" if waited > LATE_SECONDS else ""
-    activity = board.activity(context.now)
+    is_bound = progress.kind is not CommandKind.PAUSE  # which always takes effect
+    late = "; late: it takes effect only in the phase that you saw" if is_bound and waited > LATE_SECONDS else ""
+    activity, record = board.activity(context.now), board.release.value
+    waits = agent_waits(record, activity) if record is not None else ()
+    if waits:
+        return wrap(f"? {text}; the agent waits for {'; '.join(waits)}{late}", cells, TextStyle.WARN)
     if activity.is_active:
-        return wrap(f"… {text}, not accepted by the agent yet{late}", cells, TextStyle.RUNNING)
+        lost = ", ".join(each.name for each in board.silent_systems(context.now))
+        why = f" (LOST: {lost})" if lost and not is_current(waited) else ""
+        return wrap(f"… {text}, not accepted by the agent yet{why}{late}", cells, TextStyle.RUNNING)
     return wrap(f"? {text}; {activity.description}{late}", cells, TextStyle.WARN)
 
 

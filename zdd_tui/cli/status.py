@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 import textwrap
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from zdd_tui.model.release.claims import (
     describe_step_note,
     format_silence,
     is_current,
+    verification_doubt,
 )
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.fills import FillProgress, list_fills
@@ -60,6 +62,9 @@ VERDICT_GLYPHS = {
 WIDTH = 80
 _HELD = (ProgressState.STOPPED, ProgressState.PAUSED, ProgressState.STALLED)
 """What holds a release besides its own state."""
+
+_PLAN_IN_COMMAND = re.compile(r"(\bzdd [^\n;,`]*?)\bPLAN\b")
+"""In hints, which are stored without the name of a file."""
 
 RECHECK_SECONDS = 1.0
 """Seconds after which a wait reads again although no change was notified: gates become stale without one."""
@@ -407,6 +412,7 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
             text = f"  … {command.kind} by {command.actor} queued {age} ago{late}"
             lines.append(f"{text}; {'not accepted by the agent yet' if activity.is_active else activity.description}")
     lines += _agent_lines(record)
+    lines = [_name_plan(line, plan_file) for line in lines]
     lines += _next_lines(record, plan_file)
     return "\n".join(piece for line in lines for piece in _wrap_line(line)) + "\n"
 
@@ -477,7 +483,12 @@ def _backfill_line(backfill: BackfillRecord, record: ReleaseRecord, activity: Ac
         text += f", {backfill.failed_rows:,} failed"
     if duration := backfill.describe_duration():
         text += f", {duration}"
-    is_compared = backfill.status != "cancelled" and (backfill.verified or bool(backfill.mismatches))
+    doubt = verification_doubt(record.release)
+    if backfill.status == "cancelled":
+        return text
+    if backfill.verified and not backfill.mismatches and doubt is not None:
+        return f"{text}, {'to be verified again' if doubt is ConditionStatus.RECHECKING else 'verified; not known now'}"
+    is_compared = backfill.verified or bool(backfill.mismatches)
     return f"{text}, {count_noun(backfill.mismatches or 0, 'mismatch', 'mismatches')}" if is_compared else text
 
 
@@ -516,7 +527,7 @@ def _next_lines(record: ReleaseRecord, plan_file: str) -> list[str]:
     column = max(len(command) for command, _ in lines)
     fix = fix_of_rolled_back_region(release, record.gates)
     return [
-        *([f"  {HINT_PREFIX.strip()} {fix}"] if fix else []),
+        *([f"  {HINT_PREFIX.strip()} {_name_plan(fix, plan_file)}"] if fix else []),
         *(
             f"  {'' if number else 'next:':5} {command:<{column}}   {effect}"
             for number, (command, effect) in enumerate(lines)
@@ -529,6 +540,11 @@ def _command_line(command: NextCommand, release: Release, plan_file: str) -> str
         return f"zdd agent {plan_file}"
     confirm = f" --confirm {release.name}" if command.requires_name else ""
     return f"zdd {command.kind}{confirm} {plan_file}"
+
+
+def _name_plan(text: str, plan_file: str) -> str:
+    """A text with the plan's name in its commands, which then can be copied."""
+    return _PLAN_IN_COMMAND.sub(lambda found: f"{found[1]}{plan_file}", text)
 
 
 def _wrap_line(line: str) -> list[str]:

@@ -38,6 +38,8 @@ from zdd_tui.dashboard.widgets.panes.backfill import backfill_lines, done_percen
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.production_lock import ProductionLock
+from zdd_tui.model.release.claims import verification_doubt
+from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.fills import FillProgress
 from zdd_tui.model.release.records import Lease
 from zdd_tui.model.release.state import CommandKind, ReleaseState, StepStatus
@@ -240,6 +242,20 @@ def test_nothing_of_a_copy_that_is_undone_is_verified() -> None:
     undone = backfill(status="cancelled", verified=True, verified_rows=5, mismatches=0)
     assert "✔" not in text(*backfill_lines(undone, 40))
     assert "○ not verified: the copy is undone" in text(*backfill_lines(undone, 40))
+
+
+def test_a_verification_is_not_claimed_while_rows_are_to_be_verified_again() -> None:
+    done = backfill(status="done", verified=True, verified_rows=200_000, mismatches=0)
+    breach = ConditionReading("flag", ConditionStatus.RECHECKING, "ff:x was off", affects_rows=True)
+    for status, expected in (
+        (ConditionStatus.RECHECKING, "○ to be verified again"),
+        (ConditionStatus.UNKNOWN, "? verified 200k, not known now"),
+    ):
+        cutover = replace(release(ReleaseState.RUNNING, Phase.CUTOVER), unmet=(replace(breach, status=status),))
+        shown = text(*backfill_lines(done, 30, doubt=verification_doubt(cutover)))
+        assert expected in shown
+        assert "✔ verified" not in shown
+    assert "✔ verified 200k" in text(*backfill_lines(done, 30, doubt=verification_doubt(replace(cutover, unmet=()))))
 
 
 def test_failed_rows_and_mismatches_of_the_backfill_are_shown() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from zdd_tui.model.duration import format_duration
-from zdd_tui.model.release.condition import STOPPED_NOTE
+from zdd_tui.model.release.condition import STOPPED_NOTE, ConditionStatus
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import (
     AGENT_CONTINUES,
@@ -360,6 +360,15 @@ def assess_backfill(release: Release, activity: Activity, backfill: BackfillReco
     if backfill.status == "paused" and found.moves:
         return Progress(ProgressState.PAUSED, "paused")
     return found
+
+
+def verification_doubt(release: Release) -> ConditionStatus | None:
+    """Why a verification does not count now: rows may have been written on one side only since. ``rechecking`` where
+    they are to be verified again, ``unknown`` where it is not known; None where nothing is in its way."""
+    found = {reading.last_status for reading in release.unmet if reading.affects_rows}
+    if any(status.stops_progress for status in found):
+        return ConditionStatus.RECHECKING
+    return ConditionStatus.UNKNOWN if found else None
 
 
 def describe_step_note(step: StepRecord, activity: Activity) -> str:

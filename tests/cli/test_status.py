@@ -5,7 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from tests.support.states import MONOTONIC, PLAN
 from zdd_tui.cli.status import WIDTH, format_status, status_to_dict, wait_result
+from zdd_tui.dashboard.state import DashboardState, Observed
+from zdd_tui.dashboard.widgets.bars.stepper import stepper_line
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import (
@@ -117,10 +120,15 @@ CASES: dict[str, tuple[ReleaseRecord, tuple[str, ...]]] = {
     ),
     "rolling back": (
         BACK,
-        ("users: rolling-back in dual-write", "◀ dual-write", "… undoing expand-schema", "next: No action needed"),
+        (
+            "users: rolling-back in dual-write",
+            "◀ expand  ◁ dual-write  ○ backfill",
+            "… undoing expand-schema",
+            "next: No action needed",
+        ),
     ),
     "rollback failed": (BACK_FAILED, ("users: rollback-failed", "next: zdd rollback p.yaml retries the failed undo")),
-    "rolled back": (ROLLED_BACK, ("users: rolled-back (production)", "○ expand")),
+    "rolled back": (ROLLED_BACK, ("users: rolled-back (production)", "◁ expand  ◁ dual-write  ○ backfill")),
     "done": (DONE, ("users: done (production)", "✔ cleanup")),
     "no agent": (
         ALONE,
@@ -251,3 +259,11 @@ def test_a_verification_does_not_count_while_a_breach_may_have_changed_rows(
     for found, shown in ((reading, expected), (replace(reading, affects_rows=False), "0 mismatches")):
         seen = record(at("cutover", ReleaseState.RUNNING, unmet=(found,)), backfill=done)
         assert f"backfill done: 1,000 of 1,000 rows, {shown}" in format_status(seen)
+
+
+@pytest.mark.parametrize("state", [ReleaseState.ROLLED_BACK, ReleaseState.ROLLING_BACK, ReleaseState.RUNNING])
+def test_phases_have_the_glyphs_of_the_screen(state: ReleaseState) -> None:
+    seen = record(at("dual-write", state).with_status("expand-schema", StepStatus.DONE))
+    board = DashboardState(PLAN, release=Observed(seen, MONOTONIC))
+    on_screen = "".join(text for text, _ in stepper_line(board, 200)).replace(" ─ ", "  ")
+    assert f"  {on_screen}\n" in format_status(seen)

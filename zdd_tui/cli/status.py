@@ -22,6 +22,7 @@ from zdd_tui.model.release.claims import (
     agent_waits,
     assess_activity,
     assess_backfill,
+    assess_phase,
     assess_progress,
     count_verdicts,
     describe_step_note,
@@ -393,7 +394,8 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
         lines.append(f"  {'✗ LATE: ' if wait.is_overdue else ''}{wait.description}")
     errors = release.error.splitlines()
     lines += [f"  ✗ {part}" for part in errors[:1]] + [f"    {part.strip()}" for part in errors[1:]]
-    lines.append("  " + "  ".join(_stepper(record, activity)))
+    phases = enumerate(release.strategy.phases)
+    lines.append("  " + "  ".join(f"{assess_phase(release, at, activity).glyph} {phase.name}" for at, phase in phases))
     if not release.state.has_ended and not release.state.is_rolling_back:
         for gate in current_readings(release, record.gates, record.now):
             age = f" ({format_duration(gate.age(record.now))} ago)" if gate.name in record.gates else ""
@@ -451,19 +453,6 @@ def _condition_lines(release: Release) -> list[str]:
         if reading.status is ConditionStatus.BREACHED and reading.hint:
             lines.append(f"{HINT_PREFIX}{reading.hint}")
     return lines
-
-
-def _stepper(record: ReleaseRecord, activity: Activity) -> list[str]:
-    release = record.release
-    if release.state is ReleaseState.ROLLED_BACK:
-        return [f"○ {phase.name}" for phase in release.strategy.phases]
-    progress = assess_progress(release, activity)
-    current = "◀" if progress.moves and release.state is ReleaseState.ROLLING_BACK else progress.glyph
-    glyphs = []
-    for index, phase in enumerate(release.strategy.phases):
-        is_complete = release.state is ReleaseState.DONE or index < release.phase
-        glyphs.append(f"{'✔' if is_complete else current if index == release.phase else '○'} {phase.name}")
-    return glyphs
 
 
 def _backfill_line(backfill: BackfillRecord, record: ReleaseRecord, activity: Activity) -> str:

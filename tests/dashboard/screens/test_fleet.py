@@ -83,11 +83,12 @@ async def test_a_row_whose_reading_is_older_than_3_seconds_says_so_before_its_da
         assert "? STALLED" in row()
         assert "3s ago: an agent" in row()
         assert "values of 3s ago: its database has not responded since" in screen_text(app)
+        assert "waited for an agent, for 12m38s then" in screen_text(app), "as of that reading"
         clock.seconds += 60
         app.repaint()
         await pilot.pause()
         assert "1m ago: an agent" in row()
-        assert row().split()[-6:-3] == ["12m", "✗", "none"], "it is not known to wait any longer"
+        assert row().split()[-6:-3] == [">12m", "✗", "none"], "it is not known to wait any longer"
         source.answers["stock"] = clock.wall()
         clock.seconds += 1
         app.repaint()

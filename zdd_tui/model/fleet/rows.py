@@ -461,6 +461,7 @@ def summarize_fleet(fleet: Fleet, *, is_history: bool = False) -> tuple[str, tup
     active = [row for row in fleet.rows if row.release_id is not None and not row.has_ended]
     broken = sum(row.urgency is Urgency.BROKEN for row in active)
     needed = sum(row.urgency is Urgency.NEEDS_PERSON for row in active)
+    databases = count_noun(fleet.databases, "database")
     needs = []
     if broken:
         needs.append(f"{broken} broken")
@@ -470,8 +471,13 @@ def summarize_fleet(fleet: Fleet, *, is_history: bool = False) -> tuple[str, tup
         needs.append(f"{fleet.unanswered} not responding")
     if fleet.pending:
         needs.append(f"{fleet.pending} connecting")
-    total = count_noun(len(fleet.ended), "ended release") if is_history else count_noun(len(active), "release")
-    return f"{total}, {count_noun(fleet.databases, 'database')}", tuple(needs)
+    if is_history:
+        return f"{count_noun(len(fleet.ended), 'ended release')}, {databases}", tuple(needs)
+    # As many as there are rows: ended regions of a plan that others still run are listed, too.
+    total = count_noun(sum(row.release_id is not None for row in fleet.active), "release")
+    missing = sum(row.release_id is None and not row.database for row in fleet.active)
+    others = f"{count_noun(missing, 'region')} without one, " if missing else ""
+    return f"{total}, {others}{databases}", tuple(needs)
 
 
 def summarize_history(rows: Sequence[FleetRow]) -> str:

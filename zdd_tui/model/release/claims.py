@@ -254,6 +254,9 @@ class ProgressState(StrEnum):
     """The database is silent, so nobody knows whether an agent works."""
     FAILED = "failed"
     DONE = "done"
+    UNDOING = "undoing"
+    """A rollback undoes it now."""
+    UNDONE = "undone"
 
 
 PROGRESS_GLYPHS: Mapping[ProgressState, str] = {
@@ -266,6 +269,8 @@ PROGRESS_GLYPHS: Mapping[ProgressState, str] = {
     ProgressState.UNKNOWN: "?",
     ProgressState.FAILED: "✗",
     ProgressState.DONE: "✔",
+    ProgressState.UNDOING: "◀",
+    ProgressState.UNDONE: "◁",
 }
 
 
@@ -325,6 +330,26 @@ def assess_progress(release: Release, activity: Activity, step: StepStatus | Non
         case ProgressState.PAUSED:
             return Progress(state, "paused")
     return Progress(state)
+
+
+def assess_phase(release: Release, index: int, activity: Activity) -> Progress:
+    """How far one phase is, forward and back; the phase that moves, or is held, as :func:`assess_progress` says."""
+    if release.state is ReleaseState.DONE:
+        return Progress(ProgressState.DONE)
+    undone = Progress(ProgressState.UNDONE if index <= release.phase else ProgressState.NOT_STARTED)
+    if release.state is ReleaseState.ROLLED_BACK:
+        return undone
+    progress, phases = assess_progress(release, activity), release.strategy.phases
+    if release.state.is_rolling_back:
+        later = (step for phase in phases[index + 1 :] for step in phase.steps)
+        if any(release.status(step.name).has_effect for step in later):
+            return Progress(ProgressState.DONE)
+        if not any(release.status(step.name).has_effect for step in phases[index].steps):
+            return undone
+        return Progress(ProgressState.UNDOING) if progress.moves else progress
+    if index != release.phase:
+        return Progress(ProgressState.DONE if index < release.phase else ProgressState.NOT_STARTED)
+    return progress
 
 
 def is_stopped(release: Release, activity: Activity) -> bool:

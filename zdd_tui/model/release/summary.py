@@ -167,7 +167,8 @@ def _summarize_breach(record: ReleaseRecord, breach: ConditionReading, summary: 
     what a person must do besides: a release that is paused or failed does not continue by itself."""
     release = record.release
     others = [reading.title for reading in release.unmet if reading is not breach]
-    hint = breach.hint if breach.status is not ConditionStatus.RECHECKING else ""
+    hints = (reading.hint for reading in release.unmet if reading.status is ConditionStatus.BREACHED and reading.hint)
+    hint = next(hints, "") if breach.status is not ConditionStatus.RECHECKING else ""  # two may have one cause
     held = " and ".join(list_holds(release))
     if held:  # the actions name the rollback, too
         hint = hint.replace(CONTINUES_IN_HINT, "").replace(ROLLBACK_IN_HINT, "")

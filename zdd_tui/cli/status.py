@@ -49,6 +49,7 @@ from zdd_tui.model.release.summary import (
     describe_rollback,
     find_wait,
     has_no_agent,
+    list_holds,
 )
 from zdd_tui.model.release.witness import WitnessRecord, describe_replaced, describe_writers
 from zdd_tui.model.tuning import describe_tuning
@@ -61,9 +62,6 @@ VERDICT_GLYPHS = {
     Verdict.UNKNOWN: "?",
 }
 WIDTH = 80
-_HELD = (ProgressState.STOPPED, ProgressState.PAUSED, ProgressState.STALLED)
-"""What holds a release besides its own state."""
-
 _PLAN_IN_COMMAND = re.compile(r"(\bzdd [^\n;,`]*?)\bPLAN\b")
 """In hints, which are stored without the name of a file."""
 
@@ -323,15 +321,15 @@ def _guard_to_dict(reading: GuardReading, now: float) -> dict[str, Any]:
 
 
 def _backfill_to_dict(backfill: BackfillRecord, record: ReleaseRecord, activity: Activity) -> dict[str, Any]:
-    moves = assess_backfill(record.release, activity, backfill).moves
+    is_moving = assess_backfill(record.release, activity, backfill).moves
     return {
         "status": backfill.status,
         "rows_done": backfill.rows_done,
         "rows_total": backfill.rows_total,
         "rows_per_second": (
-            round(backfill.rate, 1) if moves and is_current(backfill.idle_seconds(record.now)) else 0.0
+            round(backfill.rate, 1) if is_moving and is_current(backfill.idle_seconds(record.now)) else 0.0
         ),
-        "throttle": (backfill.throttle or None) if moves else None,
+        "throttle": (backfill.throttle or None) if is_moving else None,
         "failed_rows": backfill.failed_rows,
         "verified_rows": backfill.verified_rows,
         "mismatches": backfill.mismatches,
@@ -381,10 +379,9 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
     where = f"{record.environment}, region {record.region}" if record.region else record.environment
     activity = assess_activity(record.lease, 0.0)
     progress = assess_progress(release, activity).state
-    held = f", {progress.upper()}" if progress in _HELD else ""
-    if release.paused and progress in (ProgressState.STOPPED, ProgressState.STALLED):
-        held += ", PAUSED"
-    lines = [f"{release.name}: {release.state}{place}{held} ({where})"]
+    held = [progress.value] if progress in (ProgressState.STOPPED, ProgressState.STALLED) else []
+    held += [each for each in list_holds(release) if each != release.state]
+    lines = [f"{', '.join([f'{release.name}: {release.state}{place}', *(each.upper() for each in held)])} ({where})"]
     if record.cause:
         lines.insert(0, f"✗ GUARD: {record.cause}")
     lines[:0] = _condition_lines(release)

@@ -98,8 +98,8 @@ def summarize_release(
     summary = _summarize_state(record, activity.worked_until(now), progress)
     if progress.state is ProgressState.UNKNOWN and not has_no_agent(last_known.lease):
         # What was known then, with its verdicts; what can be done rests on those that count now.
-        then = _summarize_state(last_known, activity.worked_until(now), progress)
-        summary = replace(then, next_action=summary.next_action)
+        as_known = _summarize_state(last_known, activity.worked_until(now), progress)
+        summary = replace(as_known, next_action=summary.next_action)
     summary = _summarize_inactivity(record, summary, activity, progress)
     if following_region and record.release.state is ReleaseState.DONE:
         action = f"{{next-region}} opens region {following_region}, the one after this; {summary.next_action}"
@@ -158,6 +158,8 @@ def _summarize_inactivity(
 
 def list_holds(release: Release) -> tuple[str, ...]:
     """What holds a release besides a breach or a missing agent: a person must continue it, too."""
+    if release.state.has_ended:
+        return ()
     failed = ("failed",) if release.state is ReleaseState.FAILED else ()
     return (*failed, "paused") if release.paused else failed
 

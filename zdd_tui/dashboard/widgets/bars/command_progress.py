@@ -265,16 +265,16 @@ def command_progress_lines(
 def _running_lines(progress: CommandProgress, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
     """What the agent does for it, or what holds the release."""
     kind, record, activity = progress.kind, board.release.value, board.activity(context.now)
-    moves = MOVING if record is None else assess_progress(record.release, activity)
+    movement = MOVING if record is None else assess_progress(record.release, activity)
     doing = "reverting" if kind is CommandKind.ROLLBACK else "running"
-    verb = {ProgressState.STOPPED: "stopped at", ProgressState.PAUSED: "paused at"}.get(moves.state, f"was {doing}")
-    glyph, style = progress_glyph(moves)
+    verb = {ProgressState.STOPPED: "stopped at", ProgressState.PAUSED: "paused at"}.get(movement.state, f"was {doing}")
+    glyph, style = progress_glyph(movement)
     if activity.description:
         glyph, style = "?", TextStyle.WARN
     if record is not None and record.release.state is ReleaseState.WAITING:
         head = f"{glyph} {kind}:"  # no step runs
     else:
-        head = f"{glyph} {kind} {doing if moves.moves else verb}"
+        head = f"{glyph} {kind} {doing if movement.moves else verb}"
     return wrap("; ".join(filter(None, (f"{head} {progress.text}", activity.description))), cells, style)
 
 

@@ -125,7 +125,7 @@ class PodPane(TablePane[PodRow, PodAges]):
         watches = board.pod_watches
         return PodAges(
             tuple(cluster_time(watch, context) for watch in watches),
-            frozenset(at for at, watch in enumerate(watches) if watch.value is not None and is_old(watch, context.now)),
+            _old_watches(board, context.now),
         )
 
     def identity(self, row: PodRow) -> str:
@@ -140,7 +140,7 @@ class PodPane(TablePane[PodRow, PodAges]):
     def notes(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         is_stale = board.sessions.is_stale(context.now, SESSIONS_STALE_SECONDS)
         drain = drain_lines(self._summarize_drain(None if is_stale else board.sessions.value), cells)
-        if self.cell_context(board, context).old:
+        if _old_watches(board, context.now):
             drain = [dim(line) for line in drain]  # a version may have pods of both Deployments
         return [*drain, *pod_notes(board, context.now, cells)]
 
@@ -154,6 +154,12 @@ class PodPane(TablePane[PodRow, PodAges]):
 
     def empty_line(self, board: DashboardState) -> Line:
         return (("no pods", TextStyle.WARN),)
+
+
+def _old_watches(board: DashboardState, now: float) -> frozenset[int]:
+    """Places of the watches whose pods were so, and need not be so now."""
+    watches = enumerate(board.pod_watches)
+    return frozenset(at for at, watch in watches if watch.value is not None and is_old(watch, now))
 
 
 def _breaches(board: DashboardState) -> tuple[str, ...]:

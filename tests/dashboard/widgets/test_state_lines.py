@@ -303,6 +303,22 @@ def test_a_locked_screen_names_the_unlock_only_where_a_key_needs_it(situation: s
     assert action in text(*locked_lines(situation, 110))
 
 
+@pytest.mark.parametrize(
+    ("situation", "action"),
+    [
+        ("open", "→ read-only session: a runs dual-write, R rolls back"),
+        ("stopped", "; read-only session: R rolls back"),
+        ("stopped-paused", "; the release is paused, too; read-only session: p resumes, R rolls back"),
+        ("rollback-failed", "→ read-only session: R retries the undo"),
+        ("done", "→ q quits; to begin another release of this plan: zdd agent --new PLAN"),
+    ],
+)
+def test_a_read_only_screen_marks_the_keys_that_do_not_work(situation: str, action: str) -> None:
+    made = (dashboard_situations() | incident_situations())[situation]
+    lines = summary_lines(made, RenderContext.at_clock(FixedClock(), ProductionLock(True, True, 900.0)), 110)
+    assert action in " ".join(text(*lines).split())
+
+
 def test_a_hint_names_the_key_of_the_rollback_and_has_one_arrow() -> None:
     shown = text(*locked_lines("stopped", 60))
     assert "zdd rollback" not in shown

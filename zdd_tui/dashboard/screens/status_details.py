@@ -65,7 +65,7 @@ def status_detail_lines(
         lines += wrap(f"✗ {summary.cause}", cells, TextStyle.BAD) if summary.cause else []
         lines += wrap(f"{summary.glyph} {summary.state_label}  {summary.text}", cells, TextStyle.STRONG)
         lines += [line for note in summary.notes for line in wrap(note, cells, indent="  ")]
-        lines += wrap(summary.next_action, cells) if summary.next_action.startswith("Fix: ") else []
+        lines += wrap(f"Fix: {summary.fix}", cells) if summary.fix else []
         lines += [(), *_gate_lines(record, now, cells), *_guard_lines(board, now, cells)]
         lines += [*_step_lines(record, activity, cells), *_refused_command_lines(record, context, cells)]
     lines += _source_lines(board, context, cells)

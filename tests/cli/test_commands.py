@@ -252,6 +252,32 @@ async def test_a_run_on_a_terminal_asks_before_it_starts(here: CliEnvironment) -
         await shown.wait_for("not confirmed; nothing was started")
 
 
+async def test_a_run_goes_on_where_a_person_has_advanced_in_its_place(here: CliEnvironment, store: Store) -> None:
+    async with lease(here, store) as agent:
+        await move_release(agent, wait_in_phase("expand"), gates=True)
+        run = asyncio.create_task(here.run_zdd("run", "--until", "dual-write", "--timeout", "60s"))
+        async with aclosing(store.watch_changes(agent.release_id, idle_timeout=0.5)) as changes:
+            async for _ in changes:
+                if (stored := await agent.next_command()) is not None:
+                    break
+        await move_release(agent, wait_in_phase("dual-write"), gates=True)
+        await agent.complete_command(
+            stored.id, refused=True, outcome="expired: the release is in dual-write", release=None
+        )
+        ended = await run
+    assert (ended.code, ended.out.splitlines()) == (0, [f"{NAME} waits after dual-write"]), ended.output
+    assert "advance refused: expired: the release is in dual-write" in ended.err
+
+
+async def test_a_run_that_is_held_says_by_what(here: CliEnvironment, store: Store) -> None:
+    async with run_command_handler(here, store) as agent:
+        await move_release(agent, wait_in_phase("expand"), gates=True)
+        await move_release(agent, lambda release: replace(release, paused=True))
+        held = await here.run_zdd("run", "--timeout", "1s")
+        assert (held.code, held.err.splitlines()[-1]) == (4, "zdd: expand: paused")
+        assert await last_command(store) is None
+
+
 async def test_a_terminal_asks(here: CliEnvironment, store: Store) -> None:
     async with run_command_handler(here, store):
         async with terminal(here, "advance") as shown:

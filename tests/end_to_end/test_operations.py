@@ -3,6 +3,7 @@
 The judge is pg_dump.
 """
 
+import asyncio
 import os
 import secrets
 import subprocess
@@ -17,6 +18,7 @@ import yaml
 from tests.support.command_line import CliEnvironment
 from tests.support.operations import dump
 from tests.support.release import assert_no_failures, ignore_progress, start_production
+from tests.support.terminal_emulator import run_in_emulator
 from zdd_tui.demo.environment import Environment
 from zdd_tui.demo.release_driver import ReleaseDriver
 from zdd_tui.model.release.state import ReleaseState
@@ -163,3 +165,28 @@ async def test_a_migration_without_a_rollout_needs_no_cluster(tmp_path: Path, pg
     ended = await here.run_zdd("run", "--confirm", "notes")
     assert (ended.code, ended.out.splitlines()[-1]) == (0, "notes is done"), ended.output
     assert dump(pg, pg_dsn) == expected
+
+
+async def test_a_person_holds_a_run_at_the_dashboard_and_lets_it_go_on(tmp_path: Path, pg_dsn: str) -> None:
+    await execute(pg_dsn, BEFORE)
+    migration = tmp_path / "notes.sql"
+    migration.write_text("ALTER TABLE notes ADD COLUMN title text; UPDATE notes SET title = left(body, 20);")
+    home = {"DATABASE_URL": pg_dsn, "KUBECONFIG": str(tmp_path / "none"), "HOME": str(tmp_path)}
+    here = CliEnvironment(tmp_path, {**os.environ, **home})
+    assert run_plan(here, migration, "--environment", "staging").returncode == 0
+    slow = {"name": "titles", "backfill": {"batch_rows": 50, "max_rows_per_second": 100}}
+    here.plan_file.write_text(yaml.safe_dump(yaml.safe_load(here.plan_file.read_text()) | slow))
+    async with asyncio.TaskGroup() as group:
+        run = group.create_task(here.run_zdd("run", "--confirm", "titles"))
+        argv = [sys.executable, "-m", "zdd_tui", "open", str(here.plan_file)]
+        async with run_in_emulator(argv, here.environ | {"XDG_STATE_HOME": str(tmp_path)}) as shown:
+            await shown.wait_for("▶ backfill", "p pause")
+            shown.press("p")
+            await shown.wait_for("‖ PAUSED", "✔ Paused", "p resume")
+            held = await here.run_zdd("run", "--yes", "--timeout", "1s")
+            assert (held.code, held.err.splitlines()[-1]) == (4, "zdd: backfill: paused"), held.output
+            assert not run.done()
+            shown.press("p")
+            await shown.wait_for("✔ DONE")
+    ended = run.result()
+    assert (ended.code, ended.out.splitlines()[-1]) == (0, "titles is done"), ended.output

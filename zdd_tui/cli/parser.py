@@ -497,7 +497,7 @@ def _add_release_commands(verbs: Verbs) -> None:
         verbs,
         "run",
         _run_release,
-        "For pipelines: advance while gates open; stop at the first gate that stays closed.",
+        "For pipelines: advance while gates open; stop where one stays closed, or the release stays held.",
     )
     run.add_argument("--until", default="", metavar="PHASE", help="stop after this phase (default: the end)")
     run.add_argument("--yes", "-y", action="store_true", help="on a terminal, too, do not ask before it starts")
@@ -506,7 +506,7 @@ def _add_release_commands(verbs: Verbs) -> None:
     )
     run.add_argument("--reason", default="", metavar="TEXT", help="stored in the audit with each advance")
     run.add_argument("--unrehearsed", action="store_true", help="start without a rehearsal; needs --reason")
-    _add_timeout_option(run, 600, "how long the gates of one phase may take")
+    _add_timeout_option(run, 600, "how long a gate, a pause, a standing condition or a missing agent may hold it")
     for each in ACTIONS:
         if not each.has_cli_command:
             continue

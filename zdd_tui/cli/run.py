@@ -12,7 +12,8 @@ from zdd_tui.cli.agent import ensure_agent
 from zdd_tui.cli.commands import EXIT_TIMEOUT, build_precondition, open_store
 from zdd_tui.model.errors import DatabaseError, PlanError, Refused
 from zdd_tui.model.plan.file import LoadedPlan
-from zdd_tui.model.release.claims import count_verdicts
+from zdd_tui.model.release.claims import ProgressState, assess_activity, assess_progress, count_verdicts
+from zdd_tui.model.release.condition import ConditionStatus
 from zdd_tui.model.release.gate_rows import BEFORE_FIRST_PHASE
 from zdd_tui.model.release.preview import describe_target, preview_command
 from zdd_tui.model.release.records import CommandRequest, ReleaseRecord
@@ -24,6 +25,9 @@ RECHECK_SECONDS = 1.0
 POLL_SECONDS = 0.2
 """While the agent registers the release."""
 
+CAN_GO_ON = (ReleaseState.PLANNED, ReleaseState.RUNNING, ReleaseState.WAITING, ReleaseState.ROLLING_BACK)
+"""The others are the end of a run: the release has ended, or a person must look at what failed."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
@@ -32,7 +36,7 @@ class RunOptions:
     Attributes:
         until: the phase after whose gates the run stops; empty for the end of the release.
         typed: the release's name, without which it stops before a step that cannot be undone.
-        timeout: seconds that the gates of one phase may take.
+        timeout: seconds that a closed gate, a pause, a standing condition or a missing agent may hold the release.
     """
 
     until: str = ""
@@ -58,12 +62,13 @@ def confirm_run(loaded: LoadedPlan, options: RunOptions) -> None:
 
 
 async def run_release(loaded: LoadedPlan, options: RunOptions) -> int:
-    """Starts an agent if none is at work, and advances the release phase by phase.
+    """Starts an agent if none is at work, and advances the release phase by phase. A person may pause, advance or roll
+    back at any time: the run goes on from where the release is.
 
     Progress goes to stdout, a line for each phase; the reason of a stop to stderr. The agent stays when the run stops.
 
     Returns:
-        0 when the release is there, 1 when it failed, was refused or was rolled back, 4 when a gate stays closed.
+        0 when the release is there, 1 when it failed, was refused or was rolled back, 4 when it was held for too long.
 
     Raises:
         ZddError: no agent could be started, or there is no such phase.
@@ -93,7 +98,7 @@ async def _drive(loaded: LoadedPlan, options: RunOptions) -> int:
         if options.until and options.until not in names:
             raise PlanError(f"--until {options.until}: no such phase", f"one of: {', '.join(names)}")
         while True:
-            record = await _wait_for_gates(store, record, options.timeout)
+            record = await _wait_while_held(store, record, options.timeout)
             release = record.release
             if (code := _result(record, options.until)) is not None:
                 return code
@@ -113,20 +118,37 @@ async def _wait_for_release(store: Store, loaded: LoadedPlan) -> int:
         await asyncio.sleep(POLL_SECONDS)
 
 
+def _find_hold(record: ReleaseRecord) -> str:
+    """What keeps the phase from going on, or the next one from starting; empty where nothing does."""
+    release = record.release
+    progress = assess_progress(release, assess_activity(record.lease, 0.0))
+    if progress.moves:
+        return ""
+    if release.breach is not None:
+        return release.breach.title
+    if progress.state in (ProgressState.PAUSED, ProgressState.STALLED):
+        return progress.reason
+    if unknown := [each for each in release.unmet if each.status is ConditionStatus.UNKNOWN]:
+        return f"condition {unknown[0].name}: {unknown[0].text}"
+    if closed := closed_gates(release, record.gates, record.now):
+        return f"gate {closed[0].name}: {closed[0].verdict}: {closed[0].reason}"
+    return ""
+
+
 def _result(record: ReleaseRecord, until: str) -> int | None:
-    """The exit code where the release is over, has arrived or cannot go on; else None."""
+    """The exit code where the release is over, has arrived, cannot go on or was held for too long; else None."""
     release = record.release
     if release.state is ReleaseState.DONE:
         sys.stdout.write(f"{release.name} is done\n")
         return 0
-    if release.state not in (ReleaseState.WAITING, ReleaseState.PLANNED):
+    if release.state not in CAN_GO_ON:
         _say_error(f"{release.name} is {release.state}{f': {release.error}' if release.error else ''}")
         if release.state is ReleaseState.ROLLED_BACK:
             _say_error("to start another release of this name: zdd agent PLAN")
         return 1
     phase = release.current_phase.name if release.current_phase else BEFORE_FIRST_PHASE
-    if closed := closed_gates(release, record.gates, record.now):
-        _say_error(f"{phase}: gate {closed[0].name}: {closed[0].verdict}: {closed[0].reason}")
+    if hold := _find_hold(record):
+        _say_error(f"{phase}: {hold}")
         return EXIT_TIMEOUT
     if phase == until:
         sys.stdout.write(f"{release.name} waits after {phase}\n")
@@ -134,11 +156,11 @@ def _result(record: ReleaseRecord, until: str) -> int | None:
     return None
 
 
-async def _wait_for_gates(store: Store, record: ReleaseRecord, timeout: float) -> ReleaseRecord:
-    """The record when the release waits with open gates or cannot go on; or after the timeout, with closed gates."""
+async def _wait_while_held(store: Store, record: ReleaseRecord, timeout: float) -> ReleaseRecord:
+    """The record when the next phase can start or the release cannot go on; or when it was held for the timeout."""
     try:
         async with aclosing(store.watch_changes(record.id, idle_timeout=RECHECK_SECONDS)) as changes:
-            waiting_since: float | None = None
+            held_since: float | None = None
             async for _ in changes:
                 try:
                     newest = await store.read_release(record.id)
@@ -146,15 +168,15 @@ async def _wait_for_gates(store: Store, record: ReleaseRecord, timeout: float) -
                 except DatabaseError:
                     continue  # a server that is away stops no release: the agent is the one that works
                 release = record.release
-                if release.state in (ReleaseState.RUNNING, ReleaseState.ROLLING_BACK):
-                    waiting_since = None
+                if release.state not in CAN_GO_ON:
+                    return record
+                if _find_hold(record):
+                    held_since = record.now if held_since is None else held_since
+                    if record.now - held_since > timeout:
+                        return record
                     continue
-                if release.state not in (ReleaseState.WAITING, ReleaseState.PLANNED):
-                    return record
-                if release.next_phase is not None and not closed_gates(release, record.gates, record.now):
-                    return record
-                waiting_since = record.now if waiting_since is None else waiting_since
-                if record.now - waiting_since > timeout:
+                held_since = None
+                if release.state in (ReleaseState.WAITING, ReleaseState.PLANNED) and release.next_phase is not None:
                     return record
     except asyncio.CancelledError:
         _say_error("interrupted; the release stays as it is, its agent continues")
@@ -163,7 +185,11 @@ async def _wait_for_gates(store: Store, record: ReleaseRecord, timeout: float) -
 
 
 async def _advance(store: Store, loaded: LoadedPlan, record: ReleaseRecord, options: RunOptions) -> bool:
-    """Sends one advance; False where it was refused."""
+    """Sends one advance; False where it was refused and would be again.
+
+    A person at a dashboard may have advanced, paused or rolled back meanwhile, or a gate may have closed: the release
+    is read again then.
+    """
     targets = preview_command(loaded.plan, record.release, CommandKind.ADVANCE)
     request = CommandRequest(
         CommandKind.ADVANCE,
@@ -179,7 +205,10 @@ async def _advance(store: Store, loaded: LoadedPlan, record: ReleaseRecord, opti
         sys.stdout.flush()
         return True
     _say_error(f"advance {answer.status}: {answer.outcome or 'no result from the agent within 60 s'}")
-    return False
+    newest = await store.read_release(record.id)
+    newest = count_verdicts(newest, newest.now)
+    has_moved = build_precondition(newest) != build_precondition(record)
+    return answer.status == "refused" and (has_moved or bool(_find_hold(newest)))
 
 
 def _say_error(text: str) -> None:

@@ -1,5 +1,6 @@
 """What the steps of operations read from the catalog and from the tables."""
 
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -221,8 +222,44 @@ async def find_problems(conn: Connection, operations: Iterable[Operation]) -> li
                 problems += [(row[0], requirement.hint) for row in await _read_problems(conn, requirement.query)]
                 if requirement.tried and (refusal := await _find_refusal(conn, requirement)) is not None:
                     problems.append((f"{operation.summary}: {refusal[0]}", refusal[1]))
+    missing = await _find_missing(conn, operations)
+    problems += [(text, "correct the name, or the search_path of the migration") for text in missing]
     found = await find_dependents(conn, operations, lambda _: True)
     return [*problems, *((text, "drop each of them by name, before it") for text in found)]
+
+
+async def _exists(conn: Connection, address: ObjectAddress) -> bool:
+    return any([await has_address(conn, each) for each in _names_of(address)])
+
+
+async def _is_relation(conn: Connection, names: Iterable[str]) -> bool:
+    return bool(await conn.fetchval("SELECT to_regclass($1) IS NOT NULL", name_sql(*names)))
+
+
+_DROP = re.compile(r"\bDROP\b(?!.*\bIF\s+EXISTS\b)", re.IGNORECASE | re.DOTALL)
+
+
+async def _find_missing(conn: Connection, operations: Iterable[Operation]) -> list[str]:
+    """What the migration drops and does not exist: its drop in contract would be the first to notice.
+
+    A name that an earlier operation mentions counts as made by it, and so do the parts of such a table.
+    """
+    lines: list[str] = []
+    mentioned: set[str] = set()
+    for operation in operations:
+        if operation.drops and _DROP.search(operation.text):
+            async with conn.transaction():
+                for setting in operation.settings:
+                    await conn.execute(setting)
+                for address in operation.drops:
+                    *table, name = address.names
+                    if name in mentioned or await _exists(conn, address):
+                        continue
+                    if not mentioned.intersection(table) or await _is_relation(conn, table):
+                        kind = address.kind.removeprefix("table ")
+                        lines.append(f"{operation.summary}: {kind} {'.'.join(address.names)} does not exist")
+        mentioned.update(re.findall(r"\w+", operation.text))
+    return lines
 
 
 async def find_dependents(

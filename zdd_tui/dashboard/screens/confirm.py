@@ -127,9 +127,13 @@ class ConfirmDialog(Dialog[ConfirmResult]):
         """Follows the state; where that contradicts what is confirmed, it shows the conflict and keeps the page."""
         before, self._conflict = self._conflict, self._find_conflict(board, context)
         if not self._conflict:
-            self._last_shown = board, context
+            self._take_reading(board, context)
         if not self._conflict or self._conflict != before:
             self._draw()
+
+    def _take_reading(self, board: DashboardState, context: RenderContext) -> None:
+        """Takes a state that does not contradict what is confirmed."""
+        self._last_shown = board, context
 
     def _find_conflict(self, board: DashboardState, context: RenderContext) -> str:
         if not any(each.id == "environment" for each in self._fields):
@@ -190,9 +194,9 @@ class ConfirmScreen(ConfirmDialog):
         self._fetch_history = fetch_history
         self._history: Observed[RollbackHistory] = Observed()
         self._seen = self._extent(board)
-        self._growth, self._grown_at = "", float("-inf")
+        self._unseen_growth, self._grown_at = "", float("-inf")
         """What a reading has added to what the operator has seen, and when."""
-        self._change = ""
+        self._change_by_readings = ""
         """The same, without what was only not counted yet."""
 
     @property
@@ -219,21 +223,17 @@ class ConfirmScreen(ConfirmDialog):
 
     # --- a state that changes ----------------------------------------------------------------------------------------
 
-    def show(self, board: DashboardState, context: RenderContext) -> None:
-        if not self._find_conflict(board, context):
-            self._take_reading(board, context)
-        super().show(board, context)
-
     def _take_reading(self, board: DashboardState, context: RenderContext) -> None:
         """Takes what was not read yet when the dialog was opened, and what is new since."""
         is_first, self.expected = self.expected is None, board.build_precondition()
-        self._last_shown = board, context
+        super()._take_reading(board, context)
         if is_first and self.expected is not None:
             self._seen = self._extent(board)
             self._refusal = disabled_reason(board, context, self.kind)
+            self._conflict = self._find_conflict(board, context)
             self._request_history()
             self.call_after_refresh(self._set_ready)
-        self._change = self._note_growth() or self._change
+        self._change_by_readings = self._note_growth() or self._change_by_readings
 
     def _find_conflict(self, board: DashboardState, context: RenderContext) -> str:
         if self._refusal:
@@ -256,7 +256,7 @@ class ConfirmScreen(ConfirmDialog):
         """Holds Enter back for a moment where there is more to confirm than the operator can have seen; says what."""
         extent = self._extent(self.board)
         if growth := extent.growth_since(self._seen):
-            self._growth, self._grown_at, self._error = growth, self._now, ""
+            self._unseen_growth, self._grown_at, self._error = growth, self._now, ""
             self.set_timer(UNSEEN_SECONDS + TIMER_MARGIN, self._draw)  # then Enter is shown again
             self._seen = extent.including(self._seen)
         return growth
@@ -273,7 +273,7 @@ class ConfirmScreen(ConfirmDialog):
         if isinstance(self.app, ShowsNewestState):
             self.app.show_newest(self)  # a reading that is not on screen yet
         if self.is_ready and not self._conflict and self._is_unseen:
-            self._error = f"Enter was not taken, because this is new: {self._growth}"
+            self._error = f"Enter was not taken, because this is new: {self._unseen_growth}"
             self._draw()
         else:
             super().action_yes()
@@ -300,8 +300,11 @@ class ConfirmScreen(ConfirmDialog):
             return super().key_hints(board, context, cells)
         verb = "confirm" if self.is_ready and not self._is_unseen else ""
         lines = _typing_hints(self._fields, verb, self._error, cells)
-        if self._change and not self._error:
-            lines = [*wrap(f"changed while this is open: {self._change}", cells, TextStyle.WARN)[:2], *lines]
+        if self._change_by_readings and not self._error:
+            lines = [
+                *wrap(f"changed while this is open: {self._change_by_readings}", cells, TextStyle.WARN)[:2],
+                *lines,
+            ]
         return lines
 
 

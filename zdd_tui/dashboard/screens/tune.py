@@ -165,13 +165,15 @@ def tune_lines(board: DashboardState, cells: int, selected: int, staged: dict[st
     ]
     lines.append(((head, TextStyle.DIM),))
     for at, spec in enumerate(LIMITS):
-        now, own, then = (format_limit(spec.key, getattr(each, spec.key)) for each in (limits, plan, pending))
+        effective, planned, staged_value = (
+            format_limit(spec.key, getattr(each, spec.key)) for each in (limits, plan, pending)
+        )
         line: Line = (
             ("▸ " if at == selected else "  ", TextStyle.KEY),
             (fit(spec.key, name), TextStyle.STRONG if at == selected else TextStyle.NORMAL),
-            (fit(now, column), TextStyle.WARN if now != own else TextStyle.NORMAL),
-            (fit(own, column), TextStyle.DIM),
-            (f"→ {then}" if then != now else "", TextStyle.KEY),
+            (fit(effective, column), TextStyle.WARN if effective != planned else TextStyle.NORMAL),
+            (fit(planned, column), TextStyle.DIM),
+            (f"→ {staged_value}" if staged_value != effective else "", TextStyle.KEY),
         )
         lines.append(clip(line, cells))
     return [*lines, (), *wrap(LIMITS[selected].help, cells, TextStyle.DIM)]

@@ -791,6 +791,21 @@ FROZEN_REDIS = [(("freeze", REDIS), 6.0), (("thaw", REDIS), 1.0), (("break flags
 NO_BATCHES = [(("stop copying", None), 6.0), (("copy", None), 1.0)]
 ROLLED_BACK = [(("press", CommandKind.ROLLBACK), 1.0), (("undone", None), 6.0)]
 
+FROZEN_SECOND_DEPLOYMENT = [(("freeze", SECOND), 6.0), (("thaw", SECOND), 1.0)]
+FROZEN_PROMETHEUS = [(("freeze", PROMETHEUS), 31.0), (("thaw", PROMETHEUS), 2.75)]
+TUNED = [(("press", CommandKind.TUNE), 2.75), (("freeze", POSTGRESQL), 6.0)]
+DRAINING_UNSEEN = [(("drain", None), 6.0), (("freeze", KUBERNETES), 6.0)]
+BLOCKED_UNSEEN = [(("block", None), 2.75), (("freeze", POSTGRESQL), 6.0), (("thaw", POSTGRESQL), 1.0)]
+NOT_BLOCKED_UNSEEN = [(("freeze", POSTGRESQL), 31.0)]
+ADVANCED = [(("gates", None), 1.0), (("press", CommandKind.ADVANCE), 2.75), (("gates", None), 2.75)]
+CANARY_BACK = [
+    (("step done", None), 1.0),
+    (("press", CommandKind.ROLLBACK), 2.75),
+    (("step done", None), 1.0),
+    (("step done", None), 2.75),
+    (("undone", None), 1.0),
+]
+
 
 @pytest.mark.timeout(300)
 @given(st.booleans(), st.lists(st.tuples(ACTIONS, WAITS), max_size=12))
@@ -811,6 +826,14 @@ ROLLED_BACK = [(("press", CommandKind.ROLLBACK), 1.0), (("undone", None), 6.0)]
 @example(False, FROZEN_REDIS)
 @example(False, NO_BATCHES)
 @example(False, ROLLED_BACK)
+@example(True, FROZEN_SECOND_DEPLOYMENT)
+@example(False, FROZEN_PROMETHEUS)
+@example(False, TUNED)
+@example(False, DRAINING_UNSEEN)
+@example(False, BLOCKED_UNSEEN)
+@example(False, NOT_BLOCKED_UNSEEN)
+@example(True, ADVANCED)
+@example(True, CANARY_BACK)
 @settings(max_examples=40, deadline=None)
 def test_no_line_claims_what_the_record_does_not_support(is_canary: bool, story: Story) -> None:
     world = World(is_canary)

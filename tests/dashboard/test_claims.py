@@ -834,7 +834,7 @@ CANARY_BACK = [
 @example(False, NOT_BLOCKED_UNSEEN)
 @example(True, ADVANCED)
 @example(True, CANARY_BACK)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_no_line_claims_what_the_record_does_not_support(is_canary: bool, story: Story) -> None:
     world = World(is_canary)
     screens = Screens(world)

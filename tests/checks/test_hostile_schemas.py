@@ -9,6 +9,7 @@ import pytest
 from tests.checks.test_catalog_diff import plan_of
 from tests.support.operations import plan_of as operations_plan
 from zdd_tui.backends.postgres.catalog import read_catalog
+from zdd_tui.backends.postgres.operations import find_problems
 from zdd_tui.backends.postgres.table_objects import read_table_objects
 from zdd_tui.checks.catalog_diff import compare_planned_side, find_losses
 from zdd_tui.checks.locks import LockMeasurement
@@ -22,6 +23,7 @@ from zdd_tui.model.ddl.constrain import constrain_batches
 from zdd_tui.model.ddl.lint import read_constrain
 from zdd_tui.model.ddl.table_objects import CatalogObject, ObjectKind, TableColumn, TableObjects
 from zdd_tui.model.errors import PlanError
+from zdd_tui.model.operations.registry import plan_operations
 from zdd_tui.model.plan.base import Plan
 from zdd_tui.rehearsal.measure_locks import measure_migration
 
@@ -406,8 +408,12 @@ async def test_a_copy_of_a_partitioned_table_is_partitioned(db: asyncpg.Connecti
     ("sql", "reason"),
     [
         ("ALTER TABLE p0 ADD COLUMN x int", "cannot add column to a partition"),
-        ("ALTER TABLE viewed DROP COLUMN c", r"cleanup, statement 1\): PostgreSQL refuses it: cannot drop column"),
-        ("DROP VIEW below", r"cleanup, statement 1\): PostgreSQL refuses it: cannot drop view"),
+        ("ALTER TABLE viewed DROP COLUMN c", r"refuses the migration: ALTER TABLE viewed .*: cannot drop column"),
+        ("DROP VIEW below", r"refuses the migration: DROP VIEW below: cannot drop view"),
+        ("ALTER TABLE viewed DROP COLUMN d", r'refuses the migration: ALTER .*: column "d" of relation "viewed" does'),
+        ("CREATE INDEX ON viewed (d)", r'refuses the migration: CREATE INDEX .*: column "d" does not exist'),
+        ("ALTER TABLE viewed ADD e nothing", r'refuses the migration: ALTER .*: type "nothing" does not exist'),
+        ("CREATE VIEW v AS SELECT 1 FROM nothing", r'refuses the migration: .*: relation "nothing" does not exist'),
     ],
 )
 async def test_what_the_server_refuses_on_the_copy_is_refused_by_check(
@@ -423,4 +429,48 @@ async def test_what_the_server_refuses_on_the_copy_is_refused_by_check(
     with pytest.raises(PlanError, match=reason):
         await check_operation_locks(plan, LockMeasurement(measure_migration))
     optional = operations_plan(pg_dsn, "ALTER TABLE viewed DROP COLUMN IF EXISTS nothing", "CREATE INDEX by_k ON p (k)")
-    assert await check_operation_locks(optional, LockMeasurement(measure_migration))
+    lines = await check_operation_locks(optional, LockMeasurement(measure_migration))
+    assert any(line.startswith("the migration itself runs on a copy of the schema (PostgreSQL") for line in lines)
+
+
+@pytest.mark.timeout(120)
+async def test_what_may_lack_on_the_copy_alone_is_not_known(db: asyncpg.Connection, pg_dsn: str) -> None:
+    """Rows, and objects of an extension that the server of the copy does not have."""
+    await db.execute("CREATE TABLE parents (id int PRIMARY KEY); CREATE TABLE t (p int REFERENCES parents)")
+    await db.execute("INSERT INTO parents VALUES (1)")
+    insert = {"sql": "INSERT INTO t VALUES (1)", "undo": ["DELETE FROM t"]}
+    lines = await check_operation_locks(operations_plan(pg_dsn, insert), LockMeasurement(measure_migration))
+    unknown = "note: whether PostgreSQL accepts the migration is not known: on a copy"
+    assert [line for line in lines if line.startswith(unknown) and "violates foreign key" in line]
+    await db.execute("CREATE FUNCTION f() RETURNS int LANGUAGE c AS '$libdir/plpgsql', 'plpgsql_call_handler'")
+    await db.execute("UPDATE pg_proc SET probin = '$libdir/not_there' WHERE proname = 'f'")
+    used = operations_plan(pg_dsn, "ALTER TABLE t ADD COLUMN d int DEFAULT f()")
+    lines = await check_operation_locks(used, LockMeasurement(measure_migration))
+    assert [line for line in lines if line.startswith(unknown) and "function f() does not exist" in line]
+
+
+@pytest.mark.parametrize(
+    ("operations", "found"),
+    [
+        (["ALTER TABLE t DROP COLUMN nothing"], "column t.nothing does not exist"),
+        (["ALTER TABLE nothing DROP COLUMN a"], "column nothing.a does not exist"),
+        (["DROP TABLE nothing"], "table nothing does not exist"),
+        (["DROP VIEW nothing"], "view nothing does not exist"),
+        (["DROP TYPE nothing"], "type nothing does not exist"),
+        (["DROP FUNCTION nothing()"], "function nothing does not exist"),
+        (["DROP TRIGGER nothing ON t"], "trigger t.nothing does not exist"),
+        (["ALTER TABLE t DROP CONSTRAINT nothing"], "constraint t.nothing does not exist"),
+        (["ALTER TABLE t RENAME TO u; ALTER TABLE u DROP COLUMN a"], ""),
+        (["ALTER TABLE t ADD COLUMN b int", "ALTER TABLE t DROP COLUMN b"], ""),
+        (["DROP TABLE IF EXISTS nothing", "ALTER TABLE t DROP COLUMN IF EXISTS b"], ""),
+        (["ALTER TABLE t DROP COLUMN a"], ""),
+        (["CREATE EXTENSION nothing"], "the server does not have extension nothing"),
+    ],
+)
+async def test_what_is_dropped_has_to_exist_before_the_start(
+    db: asyncpg.Connection, pg_dsn: str, operations: list[str], found: str
+) -> None:
+    await db.execute("CREATE TABLE t (id int PRIMARY KEY, a int)")
+    problems = await find_problems(db, plan_operations(operations_plan(pg_dsn, *operations)))
+    assert [text for text, _ in problems if found in text or not found] == [text for text, _ in problems]
+    assert bool(problems) is bool(found)

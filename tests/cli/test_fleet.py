@@ -55,7 +55,7 @@ def run(environ: dict[str, str], *arguments: str) -> "subprocess.CompletedProces
 def test_a_list_has_a_row_for_each_release_and_for_each_database_without_an_answer(fleet: ConfiguredFleet) -> None:
     text = run(fleet.environ, "list")
     assert (text.returncode, text.stderr) == (0, "")
-    assert text.stdout.startswith("1 release, 5 databases, 1 needs you, 2 not responding\n")
+    assert text.stdout.startswith("2 releases, 5 databases, 1 needs you, 2 not responding\n")
     assert fleet.password not in text.stdout
     assert "pw-gone" not in text.stdout
     assert "refuses connections" in text.stdout

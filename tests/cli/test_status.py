@@ -5,7 +5,11 @@ from dataclasses import replace
 
 import pytest
 
+from tests.support.states import MONOTONIC, PLAN
 from zdd_tui.cli.status import WIDTH, format_status, status_to_dict, wait_result
+from zdd_tui.dashboard.state import DashboardState, Observed
+from zdd_tui.dashboard.widgets.bars.stepper import stepper_line
+from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import (
     KUBERNETES_NOTE,
@@ -15,6 +19,7 @@ from zdd_tui.model.release.records import (
     ReleaseRecord,
     StepRecord,
 )
+from zdd_tui.model.release.regions import REGION_GATE, REGION_ROLLED_BACK
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
 from zdd_tui.model.release.strategy import build_expand_contract
 from zdd_tui.model.release.witness import WitnessRecord, Writer
@@ -115,10 +120,15 @@ CASES: dict[str, tuple[ReleaseRecord, tuple[str, ...]]] = {
     ),
     "rolling back": (
         BACK,
-        ("users: rolling-back in dual-write", "◀ dual-write", "… undoing expand-schema", "next: No action needed"),
+        (
+            "users: rolling-back in dual-write",
+            "◀ expand  ◁ dual-write  ○ backfill",
+            "… undoing expand-schema",
+            "next: No action needed",
+        ),
     ),
     "rollback failed": (BACK_FAILED, ("users: rollback-failed", "next: zdd rollback p.yaml retries the failed undo")),
-    "rolled back": (ROLLED_BACK, ("users: rolled-back (production)", "○ expand")),
+    "rolled back": (ROLLED_BACK, ("users: rolled-back (production)", "◁ expand  ◁ dual-write  ○ backfill")),
     "done": (DONE, ("users: done (production)", "✔ cleanup")),
     "no agent": (
         ALONE,
@@ -216,3 +226,44 @@ def test_a_rollback_that_waits_for_a_system_does_not_claim_to_need_nothing(note:
     assert f"… undoing expand-schema: {note}" in shown
     assert "next: It continues when that system responds again" in shown
     assert "No action needed" not in shown
+
+
+def test_a_hint_names_the_plans_file_in_its_commands() -> None:
+    reading = ConditionReading("flag", ConditionStatus.BREACHED, "ff:x is off", hint="find who, then zdd status PLAN")
+    error = "no lock\n  Fix: zdd advance PLAN, or zdd rollback PLAN"
+    failed = at("backfill", ReleaseState.FAILED, unmet=(reading,), error=error)
+    behind = {REGION_GATE: GateReading(REGION_GATE, Verdict.FAIL, f"{REGION_ROLLED_BACK}eu", NOW)}
+    for seen, expected in (
+        (record(failed), ("then zdd status plans/a.yaml", "zdd advance plans/a.yaml, or zdd rollback plans/a.yaml")),
+        (record(PLANNED.release, gates=behind), ("zdd agent --new --region eu plans/a.yaml",)),
+    ):
+        text = " ".join(format_status(seen, "plans/a.yaml").split())
+        assert all(each in text for each in expected), text
+        assert "PLAN" not in text.replace("PLANNED", "")
+
+
+@pytest.mark.parametrize(
+    ("status", "last", "expected"),
+    [
+        (ConditionStatus.BREACHED, None, "to be verified again"),
+        (ConditionStatus.RECHECKING, None, "to be verified again"),
+        (ConditionStatus.UNKNOWN, ConditionStatus.BREACHED, "to be verified again"),
+        (ConditionStatus.UNKNOWN, None, "verified; not known now"),
+    ],
+)
+def test_a_verification_does_not_count_while_a_breach_may_have_changed_rows(
+    status: ConditionStatus, last: ConditionStatus | None, expected: str
+) -> None:
+    done = BackfillRecord("done", 1000, 1000, verified=True, verified_rows=1000, mismatches=0)
+    reading = ConditionReading("flag", status, "ff:x is off", affects_rows=True, last=last)
+    for found, shown in ((reading, expected), (replace(reading, affects_rows=False), "0 mismatches")):
+        seen = record(at("cutover", ReleaseState.RUNNING, unmet=(found,)), backfill=done)
+        assert f"backfill done: 1,000 of 1,000 rows, {shown}" in format_status(seen)
+
+
+@pytest.mark.parametrize("state", [ReleaseState.ROLLED_BACK, ReleaseState.ROLLING_BACK, ReleaseState.RUNNING])
+def test_phases_have_the_glyphs_of_the_screen(state: ReleaseState) -> None:
+    seen = record(at("dual-write", state).with_status("expand-schema", StepStatus.DONE))
+    board = DashboardState(PLAN, release=Observed(seen, MONOTONIC))
+    on_screen = "".join(text for text, _ in stepper_line(board, 200)).replace(" ─ ", "  ")
+    assert f"  {on_screen}\n" in format_status(seen)

@@ -91,3 +91,24 @@ async def test_the_demo_of_two_regions_goes_through_one_after_the_other(tmp_path
         terminal.press("q")
         await terminal.wait_for("zdd demo: stopping")
         assert await terminal.wait_for_exit() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+async def test_a_migration_of_ones_own_goes_through_to_its_cleanup(tmp_path: Path) -> None:
+    file = tmp_path / "nicknames.sql"
+    file.write_text(
+        "ALTER TABLE users ADD COLUMN nickname text; UPDATE users SET nickname = left(first_name, 3);\n"
+        "ALTER TABLE users ALTER COLUMN email TYPE varchar(200);\n"
+    )
+    async with demo(tmp_path, "--migration", str(file), "--rows", "500", "--backfill-time", "0s") as terminal:
+        await terminal.wait_for("4/4 ready", "PLANNED")
+        await advance(terminal, "expand", "add column users.nickname")
+        await advance(terminal, "backfill", "UPDATE users SET nickname")
+        await advance(terminal, "cutover", "set image deployment/users-api")
+        await advance(terminal, "contract", "swap users.email")
+        await leave_contract(terminal, "your-migration")
+        await terminal.wait_for("✔ DONE", "all 5 phases are complete")
+        terminal.press("q")
+        await terminal.wait_for("zdd demo: stopping")
+        assert await terminal.wait_for_exit() == 0

@@ -169,14 +169,15 @@ async def replace_agent(terminal: Emulator, env: Environment, agent: psutil.Proc
     return other
 
 
-async def leave_contract(terminal: Emulator) -> None:
+async def leave_contract(terminal: Emulator, name: str = NAME) -> None:
     """What cannot be undone asks for the release's name, and takes no other."""
     await terminal.wait_for("a runs cleanup", "asks for the release’s name")
     terminal.press("a")
-    await terminal.wait_for("run cleanup", "irreversible", f"type {NAME}")
-    terminal.press(f"users-full{ENTER}")
-    await terminal.wait_for("“users-full” is not the release name")
-    terminal.press(f"-name{ENTER}")
+    await terminal.wait_for("run cleanup", "irreversible", f"type {name}")
+    part, rest = name[:10], name[10:]
+    terminal.press(f"{part}{ENTER}")
+    await terminal.wait_for(f"“{part}” is not the release name")
+    terminal.press(f"{rest}{ENTER}")
     await wait_until_running(terminal, "advance")
 
 

@@ -151,11 +151,14 @@ async def test_a_release_is_taken_over_while_a_system_is_unreachable(here: CliEn
         assert unanswered.code == 4
         assert "the pause stays queued" in unanswered.err
         assert f"agent waits for {system}" in unanswered.err
+        status = await here.run_zdd("status")
+        assert f"? the agent waits for {system}: " in status.out
 
         await relay.open_port()
         await agent.wait_for_output("pause by")
         status = await here.run_zdd("status")
         assert f"{NAME}: planned, PAUSED" in status.out
+        assert "the agent waits" not in status.out
 
 
 async def test_the_agent_waits_for_a_lost_database(here: CliEnvironment) -> None:

@@ -20,6 +20,7 @@ from zdd_tui.checks.operations import check_operation_locks, check_operation_row
 from zdd_tui.cli.measurement import lock_measurement
 from zdd_tui.engine.steps.operations import CheckRows, RunOperation
 from zdd_tui.model.errors import PlanError, StepFailed
+from zdd_tui.model.operations.base import fit_name_sql, old_object_name
 from zdd_tui.model.operations.registry import dropped_indexes, numbered_steps, plan_operations
 from zdd_tui.model.phase import Phase
 from zdd_tui.testbed.servers import PostgresServer
@@ -269,7 +270,7 @@ FORMS: dict[str, tuple[str, Any]] = {
         """,
         """
         DROP FUNCTION IF EXISTS f; CREATE OR REPLACE FUNCTION f(a text) RETURNS text LANGUAGE sql AS 'SELECT a';
-        DROP FUNCTION g; CREATE FUNCTION g(a int) RETURNS text LANGUAGE sql AS 'SELECT a::text';
+        DROP FUNCTION g; CREATE FUNCTION g(a int) RETURNS int LANGUAGE sql AS 'SELECT a + 1';
         DROP FUNCTION s.h; DROP FUNCTION IF EXISTS missing; CREATE FUNCTION missing() RETURNS int LANGUAGE sql RETURN 1;
         """,
     ),
@@ -287,7 +288,7 @@ FORMS: dict[str, tuple[str, Any]] = {
         DROP TRIGGER IF EXISTS notes_touch ON notes; DROP FUNCTION IF EXISTS touch();
         CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN new.n := 3; RETURN new; END';
         CREATE TRIGGER notes_touch BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION touch();
-        DROP FUNCTION f(int); CREATE FUNCTION f(a int) RETURNS text LANGUAGE sql AS 'SELECT a::text';
+        DROP FUNCTION f(int); CREATE FUNCTION f(a int) RETURNS int LANGUAGE sql AS 'SELECT a + 1';
         DROP POLICY IF EXISTS p ON notes; CREATE POLICY p ON notes USING (n > 3);
         DROP MATERIALIZED VIEW m; CREATE MATERIALIZED VIEW m AS SELECT n, kind FROM notes;
         CREATE UNIQUE INDEX m_n ON m (n);
@@ -745,6 +746,154 @@ async def test_what_would_stop_a_later_phase_is_found_before_the_start(
         await check_operation_rows(db, plan)
 
 
+@pytest.mark.parametrize("copy", ["CREATE TABLE kept AS SELECT * FROM sums", "SELECT * INTO kept FROM sums"])
+async def test_a_table_that_is_created_from_rows_comes_at_the_end_of_backfill_with_what_names_it(
+    pg: PostgresServer, pg_dsn: str, db: asyncpg.Connection, copy: str
+) -> None:
+    await db.execute(FUNCTIONS)
+    before = dump(pg, pg_dsn)
+    others = "ALTER TABLE kept ADD PRIMARY KEY (id); CREATE INDEX ON kept (a); COMMENT ON TABLE kept IS 'k'"
+    with pytest.raises(PlanError, match="it copies rows of sums once") as refused:
+        plan_operations(plan_of(pg_dsn, copy))
+    assert "undo: [], and it runs at the end of backfill" in refused.value.hint
+    update = {"sql": "UPDATE sums SET a = 6", "undo": []}
+    grant = "GRANT SELECT ON kept TO pg_monitor; INSERT INTO kept VALUES (2, 2)"
+    plan = plan_of(pg_dsn, update, {"sql": copy, "undo": []}, others, grant)
+    assert {step.phase for _, step in numbered_steps(plan, Phase.EXPAND)} == set()
+    async with open_context(plan) as ctx:
+        done = await run_phases(ctx, plan, [Phase.EXPAND, Phase.BACKFILL])
+        assert await db.fetch("SELECT id, a FROM kept ORDER BY id") == [(1, 6), (2, 2)]
+        for each in reversed(done):
+            await RunOperation().undo(ctx, each)
+        assert dump(pg, pg_dsn) == before
+
+
+@pytest.mark.parametrize(
+    "sql", ["ALTER TABLE a ADD b int", "CREATE INDEX ON a (b)", "COMMENT ON TABLE a IS 'x'; SELECT"]
+)
+@pytest.mark.parametrize("phase", ["expand", "contract"])
+def test_a_phase_beside_a_statement_whose_phases_zdd_knows_is_refused(sql: str, phase: str) -> None:
+    only_waiting = phase == "contract" and sql.startswith("COMMENT")
+    reason = (
+        "waits for contract only with others" if only_waiting else "phase: is for statements with undo: of your own"
+    )
+    with pytest.raises(PlanError, match=reason) as refused:
+        plan_operations(plan_of("postgresql://x", {"sql": sql, "phase": phase}))
+    assert refused.value.hint
+
+
+@pytest.mark.parametrize("name", ["a", "a" * 55, "a" * 56, "ü" * 27 + "a", "ü" * 28, "a" + "ü" * 31, "€" * 21])
+async def test_the_server_shortens_the_name_of_what_it_archives_as_the_plan_does(
+    db: asyncpg.Connection, name: str
+) -> None:
+    assert await db.fetchval(f"SELECT {fit_name_sql('zdd_old_', '$1::text')}", name) == old_object_name(name)
+
+
+FUNCTIONS = """
+CREATE TABLE sums (id int PRIMARY KEY, a int NOT NULL); INSERT INTO sums VALUES (1, 5);
+CREATE FUNCTION total() RETURNS bigint LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT sum(a) FROM sums); END';
+CREATE FUNCTION log() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
+CREATE TRIGGER log BEFORE UPDATE ON sums FOR EACH ROW EXECUTE FUNCTION log()
+"""
+NEW_TOTAL = "CREATE OR REPLACE FUNCTION total() RETURNS bigint LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT {}); END'"
+
+
+@pytest.mark.parametrize(
+    "migration",
+    [
+        f"{NEW_TOTAL.format('sum(b) FROM sums')}; ALTER TABLE sums RENAME COLUMN a TO b",
+        f"{NEW_TOTAL.format('sum(a) FROM sums WHERE c IS NULL')}; ALTER TABLE sums ADD COLUMN c int",
+        f"{NEW_TOTAL.format('count(*) FROM others')}; CREATE TABLE others (id int)",
+        "DROP FUNCTION total();"
+        f"{NEW_TOTAL.format('sum(a + z) FROM sums').replace(' OR REPLACE', '')}; ALTER TABLE sums ADD z int DEFAULT 0",
+        "CREATE OR REPLACE FUNCTION log() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN new.d := 1; RETURN new; END';"
+        "ALTER TABLE sums ADD COLUMN d int",
+        "CREATE FUNCTION other() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN new.d := 1; RETURN new; END';"
+        "CREATE TRIGGER other BEFORE UPDATE ON sums FOR EACH ROW EXECUTE FUNCTION other();"
+        "ALTER TABLE sums ADD COLUMN d int",
+    ],
+)
+async def test_running_code_calls_a_function_between_all_statements(
+    pg_dsn: str, db: asyncpg.Connection, migration: str
+) -> None:
+    """The server reads a body when it is called: the plain file may bring what it names after it."""
+    await db.execute(FUNCTIONS)
+    plan = plan_of(pg_dsn, migration)
+    async with open_context(plan) as ctx:
+        steps = [handle(number) for number, _ in numbered_steps(plan, Phase.EXPAND)]
+        for each in [*steps, *reversed(steps)]:
+            await (RunOperation().undo if "undo" in each.detail else RunOperation().run)(ctx, each)
+            await db.fetchval("SELECT total()")
+            await db.execute("UPDATE sums SET a = a + 1")
+    assert await db.fetchval("SELECT total()") == 5 + 2 * len(steps)
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        {"sql": "INSERT INTO sums VALUES (2, 1)", "undo": "DELETE FROM sums WHERE id = 2"},
+        "ALTER TABLE sums ADD COLUMN b int DEFAULT total()",
+    ],
+)
+def test_a_function_that_is_needed_before_what_it_names_is_refused(between: Any) -> None:
+    add = [] if isinstance(between, str) else ["ALTER TABLE sums ADD COLUMN b int"]
+    plan = plan_of("postgresql://x", NEW_TOTAL.format("sum(b) FROM sums"), between, *add)
+    with pytest.raises(PlanError, match=r"names what .* sums.b.* brings after it, so that running code would fail"):
+        plan_operations(plan)
+
+
+ONE_ROW = """
+CREATE TABLE uploads (at timestamptz, n int); CREATE INDEX uploads_n ON uploads (n);
+CREATE UNIQUE INDEX one_row ON uploads ((at IS NOT NULL)); INSERT INTO uploads VALUES (now(), 1)
+"""
+
+
+@pytest.mark.parametrize("index", ["one_row", "uploads_n"])
+@pytest.mark.parametrize(
+    ("sql", "is_refused"),
+    [
+        ("INSERT INTO uploads VALUES ('-infinity', 2)", True),
+        ("WITH a AS (INSERT INTO uploads VALUES ('-infinity', 2)) SELECT", True),
+        ("UPDATE uploads SET at = NULL WHERE n = 1", True),
+        ("UPDATE uploads SET n = 3 WHERE n = 1", False),
+        ("DELETE FROM uploads", False),
+    ],
+)
+async def test_rows_that_need_a_dropped_unique_index_to_be_gone_are_refused_before_the_start(
+    pg_dsn: str, db: asyncpg.Connection, index: str, sql: str, is_refused: bool
+) -> None:
+    await db.execute(ONE_ROW)
+    reason = "uploads.*: unique index one_row may refuse the rows until contract, where the migration drops it"
+    is_refused = is_refused and index == "one_row"
+    plan = plan_of(pg_dsn, f"DROP INDEX {index}", {"sql": sql, "undo": []})
+    with pytest.raises(PlanError, match=reason) if is_refused else nullcontext():
+        await check_operation_rows(db, plan)
+    for phase in ("expand", "contract"):
+        await check_operation_rows(db, plan_of(pg_dsn, f"DROP INDEX {index}", {"sql": sql, "undo": [], "phase": phase}))
+
+
+async def test_rows_run_after_the_drop_of_a_unique_index_and_after_the_key_that_they_name(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute(f"{ONE_ROW}; ALTER TABLE uploads ADD code text")
+    insert = "INSERT INTO uploads (at, code) VALUES (now(), 'a')"
+    plan = plan_of(
+        pg_dsn,
+        {"sql": "UPDATE uploads SET at = now()", "undo": []},
+        "DROP INDEX one_row; ALTER TABLE uploads ADD CONSTRAINT by_code UNIQUE (code)",
+        {"sql": insert, "undo": "DELETE FROM uploads WHERE code = 'a'", "phase": "contract"},
+        {"sql": f"{insert} ON CONFLICT (code) DO NOTHING", "undo": []},
+        {"sql": f"{insert} ON CONFLICT ON CONSTRAINT by_code DO UPDATE SET n = 7", "undo": []},
+        {"sql": f"{insert} ON CONFLICT (code) DO NOTHING; {insert} ON CONFLICT DO NOTHING", "undo": []},
+    )
+    await check_operation_rows(db, plan)
+    async with open_context(plan) as ctx:
+        await run_phases(ctx, plan, [Phase.EXPAND, Phase.BACKFILL])
+        assert await db.fetchval("SELECT count(*) FROM uploads") == 1
+        await run_phases(ctx, plan, [Phase.CONTRACT])
+    assert await db.fetch("SELECT n, code FROM uploads ORDER BY n") == [(1, None), (7, "a")]
+
+
 def test_rows_that_a_view_of_the_migration_reads_are_filled_before_they_are_copied() -> None:
     fill = {"sql": "UPDATE notes SET n = 2 WHERE n IS NULL", "undo": []}
     view = "CREATE VIEW v AS SELECT n FROM notes; CREATE VIEW w AS SELECT n FROM v"
@@ -983,6 +1132,68 @@ async def test_a_view_that_loses_what_the_old_version_reads_is_refused(
             await run_phases(ctx, plan, [Phase.EXPAND])
     await db.fetch("SELECT id, title, n FROM v")
     await db.fetch("SELECT title FROM m")
+
+
+CALLED = """
+CREATE TYPE pair AS (a int, b text);
+CREATE FUNCTION f(n int, m int DEFAULT 1) RETURNS int LANGUAGE sql AS 'SELECT n';
+CREATE FUNCTION listed(n int) RETURNS TABLE (a int, b text) LANGUAGE sql AS $$SELECT 1, 'x'$$;
+CREATE FUNCTION paired() RETURNS pair LANGUAGE sql AS $$SELECT row(1, 'x')::pair$$;
+CREATE PROCEDURE p(n int, INOUT o int) LANGUAGE sql AS 'SELECT 1'
+"""
+CALLS = {
+    "f(n int, m int DEFAULT 1) RETURNS text LANGUAGE sql AS $$SELECT 'x'$$": "it returns text, no longer integer",
+    "f(n int, m int DEFAULT 1) RETURNS SETOF int LANGUAGE sql AS 'SELECT 1'": "it returns SETOF integer, no longer",
+    "f(n int, m int) RETURNS int LANGUAGE sql AS 'SELECT 1'": "an argument has no default any more",
+    "f(n int, k int DEFAULT 1) RETURNS int LANGUAGE sql AS 'SELECT 1'": "its argument m has another name",
+    "listed(n int) RETURNS TABLE (b text, c text) LANGUAGE sql AS $$SELECT 'x', 'y'$$": "its column a is gone, or has",
+    "listed(n int) RETURNS TABLE (a int, b int) LANGUAGE sql AS 'SELECT 1, 2'": "its column b is gone, or has",
+    "p(n int, INOUT o int) LANGUAGE sql AS 'SELECT 1'": "it is called otherwise",
+    # These are called as before.
+    "f(n int, m int DEFAULT 2) RETURNS int LANGUAGE sql AS 'SELECT 2'": "",
+    "listed(n int) RETURNS TABLE (c int, a int, b varchar) LANGUAGE sql AS $$SELECT 1, 2, 'x'::varchar$$": "",
+    "paired() RETURNS pair LANGUAGE sql AS $$SELECT row(1, 'x', 2)::pair$$": "",
+}
+
+
+@pytest.mark.parametrize("is_named_alone", [False, True])
+@pytest.mark.parametrize("function", CALLS)
+async def test_a_function_that_the_old_version_calls_keeps_its_arguments_and_its_result(
+    pg_dsn: str, db: asyncpg.Connection, function: str, *, is_named_alone: bool
+) -> None:
+    await db.execute(CALLED)
+    name, reason = function.partition("(")[0], CALLS[function]
+    arguments = {"f": "(int, int)", "listed": "(int)", "paired": "()", "p": "(int, int)"}[name]
+    drop = f"DROP ROUTINE {name}{'' if is_named_alone else arguments}"
+    changed = "DROP TYPE pair; CREATE TYPE pair AS (a int, b text, c int);" if name == "paired" else ""
+    plan = plan_of(pg_dsn, f"{drop}; {changed} CREATE FUNCTION {function}")
+    refused = f"running code may call .*, and the new one differs: {reason}"
+    with pytest.raises(PlanError, match=refused) if reason else nullcontext():
+        await check_operation_locks(plan, lock_measurement())
+    async with open_context(plan) as ctx:
+        with pytest.raises(StepFailed, match=refused) if reason else nullcontext():
+            await run_phases(ctx, plan, [Phase.EXPAND])
+    await db.fetch("SELECT f(1), (listed(1)).a, (paired()).b")
+
+
+async def test_both_versions_call_a_function_that_returns_another_type_in_contract(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute(CALLED)
+    drop = {"sql": "DROP FUNCTION f(int, int)", "phase": "contract"}
+    create = {"sql": "CREATE FUNCTION f(n int, m int) RETURNS text LANGUAGE sql AS $$SELECT 'x'$$", "phase": "contract"}
+    plan = plan_of(pg_dsn, drop, create)
+    assert await check_operation_locks(plan, lock_measurement())
+    async with open_context(plan) as ctx:
+        await run_phases(ctx, plan, [Phase.EXPAND])
+        assert await db.fetchval("SELECT f(1)") == 1
+        contract = await run_phases(ctx, plan, [Phase.CONTRACT])
+        assert await db.fetchval("SELECT f(1, 2)") == "x"
+        for each in reversed(contract):
+            await RunOperation().undo(ctx, each)
+        assert await db.fetchval("SELECT f(1)") == 1
+        await run_phases(ctx, plan, [Phase.CONTRACT, Phase.CLEANUP])
+    assert await db.fetchval("SELECT count(*) FROM pg_proc WHERE proname ~ '^zdd_old'") == 0
 
 
 async def test_both_versions_read_a_view_that_loses_columns_in_contract(pg_dsn: str, db: asyncpg.Connection) -> None:

@@ -282,6 +282,21 @@ async def test_a_table_that_running_code_uses_is_not_replaced_by_another_one_of_
         assert "the body of function count_unused() names it" in reason
 
 
+async def test_a_type_that_running_code_names_is_not_replaced_by_another_one_of_its_name(
+    watched: asyncpg.Connection, pg_dsn: str
+) -> None:
+    replaced = "DROP TYPE old_type; CREATE TYPE old_type AS (b text)"
+    async with (
+        open_context(plan_of(pg_dsn, replaced, **NO_SOAK)) as ctx,
+        client_session(pg_dsn) as psql,
+    ):
+        assert (await evaluate(ctx, phase="", done=()))[0] is Verdict.PASS
+        await psql.fetch("SELECT (row(1)::old_type).a")
+        verdict, reason = await evaluate(ctx, phase="", done=())
+        assert verdict is Verdict.FAIL
+        assert reason.startswith("type old_type is used by")
+
+
 async def test_the_old_name_of_a_table_works_until_cleanup(watched: asyncpg.Connection, pg_dsn: str) -> None:
     plan = plan_of(pg_dsn, "ALTER TABLE notes RENAME TO messages", **NO_SOAK)
     async with open_context(plan) as ctx, client_session(pg_dsn) as psql:

@@ -1,7 +1,7 @@
 """Plans of operations whose steps run directly, and pg_dump as the judge, which shares no code with the product."""
 
 import subprocess
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -50,16 +50,17 @@ def plan_of(dsn: str, *operations: Any, **sections: Any) -> OperationsPlan:
     )
 
 
-def handle(number: int, name: str = "") -> StepHandle:
+def handle(number: int, name: str = "", on_note: Callable[[str], Awaitable[None]] | None = None) -> StepHandle:
     """
     Args:
         name: of the step in the strategy, under which a fill is stored; default: one of its own.
+        on_note: told what the step shows on the screens.
     """
 
     async def ignore(*_: Any) -> None: ...
 
     stored = StepRecord(name or f"step-{number}", StepStatus.STARTED, detail={})
-    return StepHandle(stored, value=number, write_note=ignore, write_detail=ignore, write_done=ignore)
+    return StepHandle(stored, value=number, write_note=on_note or ignore, write_detail=ignore, write_done=ignore)
 
 
 @asynccontextmanager

@@ -25,8 +25,8 @@ from zdd_tui.model.ddl.scratch_copy import scratch_statements
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.plan.base import Plan, TableName
 
-MeasureFunction: TypeAlias = Callable[[str, Sequence[Statement]], Awaitable[MeasuredMigration]]
-"""Executes statements on a copy of the schema of a database, which is only read."""
+MeasureFunction: TypeAlias = Callable[[str, Sequence[Statement], Sequence[str]], Awaitable[MeasuredMigration]]
+"""Executes statements on a copy of the schema of a database, which is only read; others on a second one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,7 @@ async def evaluate_migration(
     dsn: str = "",
     measurement: LockMeasurement | None = None,
     *,
+    plain: Sequence[str] = (),
     timeout: float = 5.0,
     search_path: tuple[str, ...] = (),
 ) -> EvaluatedMigration:
@@ -82,13 +83,14 @@ async def evaluate_migration(
     Args:
         sources: text and name of each file, in order; the name is the location where it ends with no line.
         dsn: empty for none: then by rule.
+        plain: the migration itself, where the sources are what is executed in its place.
         search_path: instead of the session's.
 
     Raises:
         PlanError: a text is not SQL.
         DatabaseError: the database cannot be read.
     """
-    if not dsn or not sources:
+    if not dsn or not (sources or plain):
         return EvaluatedMigration(_read_sources(sources, NameScope(search_path or ("public",))))
     schema = await read_schema(dsn, timeout=timeout)
     if search_path:
@@ -97,7 +99,7 @@ async def evaluate_migration(
     measured = None
     is_opaque = any(action.kind in OPAQUE_KINDS for action in all_actions(statements))
     if measurement is not None and (is_opaque or not measurement.only_opaque):
-        measured = await measurement.measure(dsn, statements)
+        measured = await measurement.measure(dsn, statements, plain)
     names = [action.table for action in all_actions(statements) if action.table is not None and not action.on_new_table]
     by_rule = DatabaseStats("", schema=schema)
     found = [name for statement in statements for name in predict_effects(statement, by_rule).locks]

@@ -11,6 +11,7 @@ from zdd_tui.backends.postgres.operations import (
     find_problems,
     read_not_null,
     read_notes,
+    reading_with,
     with_settings,
 )
 from zdd_tui.backends.postgres.query_stats import read_use_facts
@@ -27,6 +28,7 @@ from zdd_tui.model.advice.locks import StatementVerdict
 from zdd_tui.model.errors import PlanError, StepFailed
 from zdd_tui.model.operations.base import Fill, Operation, OperationStep, StepMode, shorten
 from zdd_tui.model.operations.fills import CTID
+from zdd_tui.model.operations.plain import list_plain_statements
 from zdd_tui.model.operations.registry import numbered_steps, plan_operations
 from zdd_tui.model.operations.removed_use import UseBaseline, find_uses, removed_objects, replaced_routines
 from zdd_tui.model.phase import Phase
@@ -105,9 +107,7 @@ async def _find_limits(conn: Connection, operations: Iterable[Operation]) -> lis
         column = step.not_null
         if column is None or column.fill:
             continue
-        async with conn.transaction():
-            for setting in step.settings:
-                await conn.execute(setting)
+        async with reading_with(conn, step.settings):
             state = await read_not_null(conn, column.table, column.column)
         if state is not None and not state.has_value:
             lines.append(
@@ -165,9 +165,13 @@ async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasu
     ]
     database = plan.database
     evaluated = await evaluate_migration(
-        found.sources, database.dsn.get_secret_value(), measurement, timeout=database.connect_timeout
+        found.sources,
+        database.dsn.get_secret_value(),
+        measurement,
+        plain=list_plain_statements(plan),
+        timeout=database.connect_timeout,
     )
-    notes: list[str] = []
+    notes = _judge_plain_run(evaluated)
     for verdict in evaluated.verdicts:
         place = verdict.statement.location.rpartition(":")[0]
         may_fail = place in found.optional or (place in found.in_parts and _is_partitioned(verdict, evaluated))
@@ -178,6 +182,30 @@ async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasu
             reasons = breaking_reasons(verdict, evaluated)
             notes += [f"note: {place}: running code may notice it: {each}" for each in reasons]
     return [*lock_lines(evaluated), *known, *dict.fromkeys(notes)]
+
+
+def _judge_plain_run(evaluated: EvaluatedMigration) -> list[str]:
+    """
+    Returns:
+        what is not known of the migration as the team wrote it.
+
+    Raises:
+        PlanError: PostgreSQL refuses one of its statements.
+    """
+    unproven = "note: whether PostgreSQL accepts the migration is not known"
+    if evaluated.measured is None:
+        return []
+    if (ran := evaluated.measured.plain) is None:
+        return [f"{unproven}: {evaluated.measured.problem}"]
+    if not ran.error:
+        return [f"the migration itself runs on a copy of the schema ({evaluated.measured.server})"]
+    said = f"{shorten(ran.statement)}: {ran.error}"
+    if ran.is_refused:
+        raise PlanError(
+            f"operations: PostgreSQL refuses the migration: {said} ({evaluated.source})",
+            "correct the statement, or what it changes",
+        )
+    return [f"{unproven}: on a copy that may lack an extension or a right: {said}"]
 
 
 @dataclass(slots=True)

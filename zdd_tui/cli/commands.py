@@ -27,6 +27,7 @@ from zdd_tui.model.errors import (
 from zdd_tui.model.plan.base import BasePlan, Plan, WorkloadPlan
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.plan.registry import strategy_title
+from zdd_tui.model.release.claims import agent_waits, assess_activity
 from zdd_tui.model.release.delivery import ATTEMPT_SECONDS, RETRY_SECONDS, VALID_SECONDS
 from zdd_tui.model.release.preview import describe_target, preview_command
 from zdd_tui.model.release.records import CommandRequest, ReleaseRecord
@@ -272,12 +273,12 @@ def _explain_no_answer(loaded: LoadedPlan, verb: str, record: ReleaseRecord, tim
     """Why there is no result, as far as it is known, and what to do."""
     lease = record.lease
     text = f"no result within {timeout:g} s; the {verb} stays queued"
-    if lease is None or not lease.is_live:
+    activity = assess_activity(lease, 0.0)
+    if lease is None or not activity.is_active:
         return with_hint(f"{text}, and no agent is running", f"start one with `zdd agent {loaded.command_line_name}`")
     holder = f"agent {lease.holder}@{lease.host}, pid {lease.pid}"
-    last_error = next((event.message for event in reversed(record.events) if event.kind == "error"), "")
-    if last_error:
-        return f"{text}\n  last error of {holder}: {last_error}"
+    if waits := agent_waits(record, activity):
+        return f"{text}\n  the agent waits for {'; '.join(waits)} ({holder})"
     return with_hint(text, f"see the log of {holder}: it holds the lease and does not respond")
 
 

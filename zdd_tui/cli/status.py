@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 import textwrap
 from collections.abc import Mapping
@@ -18,13 +19,16 @@ from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.claims import (
     Activity,
     ProgressState,
+    agent_waits,
     assess_activity,
     assess_backfill,
+    assess_phase,
     assess_progress,
     count_verdicts,
     describe_step_note,
     format_silence,
     is_current,
+    verification_doubt,
 )
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.fills import FillProgress, list_fills
@@ -33,7 +37,6 @@ from zdd_tui.model.release.next_commands import NextCommand, fix_of_rolled_back_
 from zdd_tui.model.release.records import (
     BackfillRecord,
     GuardReading,
-    Lease,
     ReleaseRecord,
     RollbackStart,
     StoredCommand,
@@ -46,6 +49,7 @@ from zdd_tui.model.release.summary import (
     describe_rollback,
     find_wait,
     has_no_agent,
+    list_holds,
 )
 from zdd_tui.model.release.witness import WitnessRecord, describe_replaced, describe_writers
 from zdd_tui.model.tuning import describe_tuning
@@ -58,8 +62,8 @@ VERDICT_GLYPHS = {
     Verdict.UNKNOWN: "?",
 }
 WIDTH = 80
-_HELD = (ProgressState.STOPPED, ProgressState.PAUSED, ProgressState.STALLED)
-"""What holds a release besides its own state."""
+_PLAN_IN_COMMAND = re.compile(r"(\bzdd [^\n;,`]*?)\bPLAN\b")
+"""In hints, which are stored without the name of a file."""
 
 RECHECK_SECONDS = 1.0
 """Seconds after which a wait reads again although no change was notified: gates become stale without one."""
@@ -160,7 +164,8 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
     paused        true or false; ``error`` why it is failed, else null
     progress      whether it moves: running only where an agent works and nothing holds it; else stopped (a standing
                   condition does not hold), stalled (no agent), paused, waiting, failed, not started or done
-    agent         that holds the lease: holder, host, pid, epoch, age (seconds); null when none does
+    agent         that holds the lease: holder, host, pid, epoch, age (seconds), waits_for (systems, each with the
+                  reason, while it can run nothing without them); null when none does
     queued        commands that are stored and not answered: kind, actor, age (seconds), late (true once a command has
                   waited so long that it takes effect only in the phase that was confirmed)
     gates         of the current phase: name, verdict (pass, fail, pending, inconclusive, unknown), reason, age
@@ -216,7 +221,7 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
         "conditions": [_condition_to_dict(reading, record.now) for reading in release.unmet],
         "waits": _wait_to_dict(record),
         "plan_hash": release.plan_hash,
-        "agent": _agent_to_dict(record.lease),
+        "agent": _agent_to_dict(record, activity),
         "queued": [_queued_to_dict(command, record.now) for command in record.commands if command.status == "queued"],
         "gates": [_gate_to_dict(gate, record.now) for gate in current_readings(release, record.gates, record.now)],
         "guard": [_guard_to_dict(reading.as_of(record.now), record.now) for reading in record.guard],
@@ -242,10 +247,18 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
     }
 
 
-def _agent_to_dict(lease: Lease | None) -> dict[str, Any] | None:
-    if lease is None or not lease.is_live:
+def _agent_to_dict(record: ReleaseRecord, activity: Activity) -> dict[str, Any] | None:
+    lease = record.lease
+    if lease is None or not activity.is_active:
         return None
-    return {"holder": lease.holder, "host": lease.host, "pid": lease.pid, "epoch": lease.epoch, "age": lease.age}
+    return {
+        "holder": lease.holder,
+        "host": lease.host,
+        "pid": lease.pid,
+        "epoch": lease.epoch,
+        "age": lease.age,
+        "waits_for": list(agent_waits(record, activity)),
+    }
 
 
 def _queued_to_dict(command: StoredCommand, now: float) -> dict[str, Any]:
@@ -308,15 +321,15 @@ def _guard_to_dict(reading: GuardReading, now: float) -> dict[str, Any]:
 
 
 def _backfill_to_dict(backfill: BackfillRecord, record: ReleaseRecord, activity: Activity) -> dict[str, Any]:
-    moves = assess_backfill(record.release, activity, backfill).moves
+    is_moving = assess_backfill(record.release, activity, backfill).moves
     return {
         "status": backfill.status,
         "rows_done": backfill.rows_done,
         "rows_total": backfill.rows_total,
         "rows_per_second": (
-            round(backfill.rate, 1) if moves and is_current(backfill.idle_seconds(record.now)) else 0.0
+            round(backfill.rate, 1) if is_moving and is_current(backfill.idle_seconds(record.now)) else 0.0
         ),
-        "throttle": (backfill.throttle or None) if moves else None,
+        "throttle": (backfill.throttle or None) if is_moving else None,
         "failed_rows": backfill.failed_rows,
         "verified_rows": backfill.verified_rows,
         "mismatches": backfill.mismatches,
@@ -366,10 +379,9 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
     where = f"{record.environment}, region {record.region}" if record.region else record.environment
     activity = assess_activity(record.lease, 0.0)
     progress = assess_progress(release, activity).state
-    held = f", {progress.upper()}" if progress in _HELD else ""
-    if release.paused and progress in (ProgressState.STOPPED, ProgressState.STALLED):
-        held += ", PAUSED"
-    lines = [f"{release.name}: {release.state}{place}{held} ({where})"]
+    held = [progress.value] if progress in (ProgressState.STOPPED, ProgressState.STALLED) else []
+    held += [each for each in list_holds(release) if each != release.state]
+    lines = [f"{', '.join([f'{release.name}: {release.state}{place}', *(each.upper() for each in held)])} ({where})"]
     if record.cause:
         lines.insert(0, f"✗ GUARD: {record.cause}")
     lines[:0] = _condition_lines(release)
@@ -379,7 +391,8 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
         lines.append(f"  {'✗ LATE: ' if wait.is_overdue else ''}{wait.description}")
     errors = release.error.splitlines()
     lines += [f"  ✗ {part}" for part in errors[:1]] + [f"    {part.strip()}" for part in errors[1:]]
-    lines.append("  " + "  ".join(_stepper(record, activity)))
+    phases = enumerate(release.strategy.phases)
+    lines.append("  " + "  ".join(f"{assess_phase(release, at, activity).glyph} {phase.name}" for at, phase in phases))
     if not release.state.has_ended and not release.state.is_rolling_back:
         for gate in current_readings(release, record.gates, record.now):
             age = f" ({format_duration(gate.age(record.now))} ago)" if gate.name in record.gates else ""
@@ -395,8 +408,10 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
         if command.status == "queued":
             age = format_duration(max(0.0, record.now - command.created_at))
             late = ", late" if command.to_command.seconds_late(record.now) else ""
-            lines.append(f"  … {command.kind} by {command.actor} queued {age} ago{late}; no agent has handled it")
+            text = f"  … {command.kind} by {command.actor} queued {age} ago{late}"
+            lines.append(f"{text}; {'not accepted by the agent yet' if activity.is_active else activity.description}")
     lines += _agent_lines(record)
+    lines = [_name_plan(line, plan_file) for line in lines]
     lines += _next_lines(record, plan_file)
     return "\n".join(piece for line in lines for piece in _wrap_line(line)) + "\n"
 
@@ -437,19 +452,6 @@ def _condition_lines(release: Release) -> list[str]:
     return lines
 
 
-def _stepper(record: ReleaseRecord, activity: Activity) -> list[str]:
-    release = record.release
-    if release.state is ReleaseState.ROLLED_BACK:
-        return [f"○ {phase.name}" for phase in release.strategy.phases]
-    progress = assess_progress(release, activity)
-    current = "◀" if progress.moves and release.state is ReleaseState.ROLLING_BACK else progress.glyph
-    glyphs = []
-    for index, phase in enumerate(release.strategy.phases):
-        is_complete = release.state is ReleaseState.DONE or index < release.phase
-        glyphs.append(f"{'✔' if is_complete else current if index == release.phase else '○'} {phase.name}")
-    return glyphs
-
-
 def _backfill_line(backfill: BackfillRecord, record: ReleaseRecord, activity: Activity) -> str:
     progress = assess_backfill(record.release, activity, backfill)
     is_held = backfill.status == "running" and not progress.moves
@@ -467,7 +469,12 @@ def _backfill_line(backfill: BackfillRecord, record: ReleaseRecord, activity: Ac
         text += f", {backfill.failed_rows:,} failed"
     if duration := backfill.describe_duration():
         text += f", {duration}"
-    is_compared = backfill.status != "cancelled" and (backfill.verified or bool(backfill.mismatches))
+    doubt = verification_doubt(record.release)
+    if backfill.status == "cancelled":
+        return text
+    if backfill.verified and not backfill.mismatches and doubt is not None:
+        return f"{text}, {'to be verified again' if doubt is ConditionStatus.RECHECKING else 'verified; not known now'}"
+    is_compared = backfill.verified or bool(backfill.mismatches)
     return f"{text}, {count_noun(backfill.mismatches or 0, 'mismatch', 'mismatches')}" if is_compared else text
 
 
@@ -485,10 +492,12 @@ def _agent_lines(record: ReleaseRecord) -> list[str]:
     lease = record.lease
     if record.release.state.has_ended:
         return []
-    if lease is not None and not has_no_agent(lease):
-        return [f"  agent {lease.holder}@{lease.host}, pid {lease.pid}, seen {format_duration(lease.age)} ago"]
+    activity = assess_activity(lease, 0.0)
+    if lease is not None and activity.is_active:
+        waits = [f"  ? the agent waits for {each}" for each in agent_waits(record, activity)]
+        return [*waits, f"  agent {lease.holder}@{lease.host}, pid {lease.pid}, seen {format_duration(lease.age)} ago"]
     last = f"; the last was {lease.holder}@{lease.host}, pid {lease.pid}" if lease and lease.holder else ""
-    seen = f", {assess_activity(lease, 0.0).description}" if last else ""
+    seen = f", {activity.description}" if last else ""
     return [f"  ✗ STALLED: no agent is running this release{seen}{last}"]
 
 
@@ -504,7 +513,7 @@ def _next_lines(record: ReleaseRecord, plan_file: str) -> list[str]:
     column = max(len(command) for command, _ in lines)
     fix = fix_of_rolled_back_region(release, record.gates)
     return [
-        *([f"  {HINT_PREFIX.strip()} {fix}"] if fix else []),
+        *([f"  {HINT_PREFIX.strip()} {_name_plan(fix, plan_file)}"] if fix else []),
         *(
             f"  {'' if number else 'next:':5} {command:<{column}}   {effect}"
             for number, (command, effect) in enumerate(lines)
@@ -517,6 +526,11 @@ def _command_line(command: NextCommand, release: Release, plan_file: str) -> str
         return f"zdd agent {plan_file}"
     confirm = f" --confirm {release.name}" if command.requires_name else ""
     return f"zdd {command.kind}{confirm} {plan_file}"
+
+
+def _name_plan(text: str, plan_file: str) -> str:
+    """A text with the plan's name in its commands, which then can be copied."""
+    return _PLAN_IN_COMMAND.sub(lambda found: f"{found[1]}{plan_file}", text)
 
 
 def _wrap_line(line: str) -> list[str]:

@@ -111,6 +111,11 @@ class ZddApp(App[int]):
     TITLE = "zdd"
     DEFAULT_MODE = _START_MODE
     ENABLE_COMMAND_PALETTE = False
+    CSS = """
+    /* Above the lines that say what to press and what became of the last command, and below those of the state. */
+    ToastRack { margin-bottom: 5; max-height: 5; }
+    Toast { width: auto; max-width: 100%; margin-top: 0; padding: 0 1; }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(",".join(_LEAVE_KEYS), "leave", "Quit", show=False, priority=True, id="app.leave"),
         Binding("ctrl+z", "suspend_process", "Suspend", show=False, id="app.suspend"),
@@ -274,6 +279,7 @@ class ZddApp(App[int]):
     async def _replace_release(self, source: StateSource) -> None:
         """Shows the release of a source; the screens of the one before are removed."""
         before = self._release_mode if self._has_release else ""
+        self.clear_notifications()  # they are about the release before
         self._set_source(source)
         self._opened_count += 1
         self._release_mode = f"release-{self._opened_count}"
@@ -482,6 +488,10 @@ class ZddApp(App[int]):
     def notify(self, message: str, **options: Any) -> None:
         """Shows a notification; its text may come from outside."""
         super().notify(sanitize(message), **options)
+
+    def on_notify(self) -> None:
+        """A notification takes the place of the one before: there is room for one. Textual adds it after this."""
+        self.clear_notifications()
 
     def action_suspend_process(self) -> None:
         if self.terminal is not None and not self.terminal.can_suspend:

@@ -266,8 +266,13 @@ class DashboardState:
 
     def lost_systems(self, now: float) -> tuple[SourceHealth, ...]:
         """Of them those besides PostgreSQL and the agent, which have lines of their own on screen."""
+        return tuple(each for each in self.silent_systems(now) if each.is_required)
+
+    def silent_systems(self, now: float) -> tuple[SourceHealth, ...]:
+        """The lost systems besides PostgreSQL and the agent, whether or not the release relies on them now."""
         own_lines = (SourceName.POSTGRESQL, SourceName.AGENT)
-        return tuple(each for each in self.lost_sources(now) if each.name not in own_lines)
+        lost = (each for each in self.health(now) if each.status is SourceStatus.LOST)
+        return tuple(each for each in lost if each.name not in own_lines)
 
     @property
     def is_not_started(self) -> bool:

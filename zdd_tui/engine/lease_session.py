@@ -9,7 +9,7 @@ PostgreSQL.
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from typing import Any, TypeVar
 
 from zdd_tui.backends.backoff import Backoff
@@ -34,6 +34,7 @@ from zdd_tui.engine.preconditions import (
 from zdd_tui.engine.rollback_rows import KEEPS_TRIGGERS, restore_triggers
 from zdd_tui.engine.runner import ReleaseHolder, Runner, StepHook
 from zdd_tui.engine.steps.rollout import recall_admitted_images
+from zdd_tui.engine.waits import report_wait
 from zdd_tui.engine.witness import settle_recorded_rows
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import BackendError, DatabaseError, DatabaseUnavailable, Refused, StaleEpoch, ZddError
@@ -200,17 +201,13 @@ class LeaseSession:
     async def _connect_with_retry(self, system: str, connect: Callable[[], Awaitable[T]]) -> T:
         """Retries without limit. Each new reason is logged and written to the audit once."""
         backoff = Backoff(RECONNECT_DELAY, RECONNECT_DELAY)
-        reported = ""
-        while True:
-            try:
-                return await connect()
-            except BackendError as error:
-                if error.title != reported:
-                    reported = error.title
-                    self._log(f"waiting for {system}: {error}")
-                    event = NewEvent("error", f"agent waits for {system}: {error}")
-                    await self._store.save(self._release, events=[event])
-            await backoff.sleep()
+        async with report_wait(self._store, self._log, system) as wait:
+            while True:
+                try:
+                    return await connect()
+                except BackendError as error:
+                    await wait.report(error.title, str(error))
+                await backoff.sleep()
 
     # Steps
 
@@ -270,11 +267,15 @@ class LeaseSession:
         command = stored.to_command
         try:
             if command.kind is CommandKind.ADVANCE:
-                await self._monitor.refresh()
-                await self._evaluate_gates(fresh=True)  # a reading that is only old must not refuse the command
-                await self._require_checked_plan(command)
+                async with self._report_wait("the standing conditions", "not read yet"):
+                    await self._monitor.refresh()
+                async with self._report_wait("the gates", "not read yet"):
+                    await self._evaluate_gates(fresh=True)  # a reading that is only old must not refuse the command
+                async with self._report_wait("zdd check of the plan", "no result yet"):
+                    await self._require_checked_plan(command)
             # Before the lock: a slow cluster or a count of rows must not delay the record of a breach elsewhere.
-            await require_same_objects(self._ctx.cluster_client, stored)
+            async with self._report_wait("Kubernetes", "no response"):
+                await require_same_objects(self._ctx.cluster_client, stored)
             if command.kind is CommandKind.ROLLBACK:
                 await require_kept_rows(self._ctx)
             async with self._step_lock:
@@ -292,6 +293,9 @@ class LeaseSession:
             self._log("".join(traceback.format_exception(error)))
             await self._refuse(stored, Refused(f"bug in zdd: {type(error).__name__}", "see the log of the agent"))
         self._state_changed.set()
+
+    def _report_wait(self, subject: str, why: str) -> AbstractAsyncContextManager[object]:
+        return report_wait(self._store, self._log, subject, why)
 
     async def _refuse(self, stored: StoredCommand, error: ZddError) -> None:
         await self._store.complete_command(stored.id, refused=True, outcome=str(error), release=None)

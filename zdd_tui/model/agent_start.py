@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from zdd_tui.model.duration import format_duration
-from zdd_tui.model.release.claims import assess_activity
+from zdd_tui.model.release.claims import Activity, assess_activity
 from zdd_tui.model.release.records import ReleaseRecord
 
 START_SECONDS = 30.0
@@ -51,13 +51,17 @@ def why_no_start(record: ReleaseRecord | None, start: AgentStart | None, now: fl
     return ""
 
 
-def describe_start(start: AgentStart | None, now: float) -> str:
-    """What became of the agent that this dashboard has started; empty where it has started none.
+def describe_start(start: AgentStart | None, now: float, activity: Activity) -> str:
+    """What became of the agent that this dashboard has started; empty where it has started none, and once an agent has
+    worked since: what happens now is about that one.
 
     Args:
         now: monotonic seconds.
+        activity: of the agent that holds, or last held, the lease.
     """
     if start is None:
+        return ""
+    if activity.is_known and activity.idle_seconds is not None and now - activity.idle_seconds > start.at:
         return ""
     age = format_duration(max(0.0, now - start.at))
     log = f"; log {start.log}" if start.log else ""

@@ -14,16 +14,17 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 
 from zdd_tui.backends.postgres.connection import Connection, connect, describe_dsn, translate_errors
-from zdd_tui.backends.postgres.measure import measure_statement, open_scratch_session
+from zdd_tui.backends.postgres.measure import measure_statement, open_scratch_session, run_plainly
 from zdd_tui.backends.postgres.schema_snapshot import read_schema_snapshot
-from zdd_tui.model.advice.effects import MeasuredMigration, StatementEffects
+from zdd_tui.model.advice.effects import MeasuredMigration, PlainRun, StatementEffects
 from zdd_tui.model.advice.locks import OPAQUE_KINDS
 from zdd_tui.model.advice.migration import Statement
 from zdd_tui.model.advice.opaque import find_exception_code, why_not_executed, why_unproven
@@ -68,11 +69,12 @@ class _ScratchDatabase:
 
 
 async def measure_migration(
-    dsn: str, statements: Sequence[Statement], *, scratch_dsn: str = "", timeout: float = 5.0
+    dsn: str, statements: Sequence[Statement], plain: Sequence[str] = (), *, scratch_dsn: str = "", timeout: float = 5.0
 ) -> MeasuredMigration:
     """Measures each statement on a copy of the schema of ``dsn``, in order.
 
     Args:
+        plain: statements that are executed on a copy of their own: the migration as the team wrote it.
         scratch_dsn: a server for the copy; empty for the embedded one.
         timeout: seconds to connect to the real database.
 
@@ -87,7 +89,7 @@ async def measure_migration(
             if scratch_dsn:  # after the database is dropped, which they own
                 stack.push_async_callback(_drop_roles, scratch_dsn, roles)
             scratch = await stack.enter_async_context(_open_scratch(dsn, scratch_dsn, folder))
-            return await _measure_on(scratch, dsn, statements, timeout, roles)
+            return await _measure_on(scratch, dsn, statements, plain, timeout, roles)
     except ZddError as error:
         return MeasuredMigration(problem=f"{error.title}; {error.hint}" if error.hint else error.title)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
@@ -155,7 +157,12 @@ async def _refuse_same_server(dsn: str, scratch_dsn: str) -> None:
 
 
 async def _measure_on(
-    scratch: _ScratchDatabase, dsn: str, statements: Sequence[Statement], timeout: float, created: list[str]
+    scratch: _ScratchDatabase,
+    dsn: str,
+    statements: Sequence[Statement],
+    plain: Sequence[str],
+    timeout: float,
+    created: list[str],
 ) -> MeasuredMigration:
     real = await connect(dsn, application_name="zdd scratch", timeout=timeout, default_transaction_read_only="on")
     try:
@@ -172,17 +179,34 @@ async def _measure_on(
         database = quote_identifier(await admin.fetchval("SELECT current_database()::text"))
         await admin.execute(f"ALTER DATABASE {database} OWNER TO {quote_identifier(runner.name)}")
         restorer = await _create_login(admin, f"{_DEFAULT_ROLE}_{secrets.token_hex(4)}", "SUPERUSER", created)
-        await copy_whole_schema(dsn, restorer.address(scratch.dsn), scratch.programs, scratch.folder)
+        is_complete = await copy_whole_schema(dsn, restorer.address(scratch.dsn), scratch.programs, scratch.folder)
         # The role that runs the migration owns the copy, as it owns the real tables.
         await admin.execute(f"REASSIGN OWNED BY {quote_identifier(restorer.name)} TO {quote_identifier(runner.name)}")
         bodies = {row["name"]: row["body"] for row in await admin.fetch(_BODIES)}
         path = session["path"].replace('"$user"', quote_identifier(session["role"]))
     # A timestamp becomes a timestamptz without a rewrite in UTC alone.
     settings = {"search_path": path, "TimeZone": session["zone"], "statement_timeout": str(STATEMENT_TIMEOUT_MS)}
+    ran = await _run_on_second_copy(scratch.dsn, runner, plain, settings, is_complete=is_complete) if plain else None
     address = runner.address(scratch.dsn)
     async with open_scratch_session(address, **settings) as conn:
         effects = await _run_all(conn, statements, bodies, address)
-    return MeasuredMigration(effects, f"PostgreSQL {version} ({scratch.server})")
+    return MeasuredMigration(effects, f"PostgreSQL {version} ({scratch.server})", plain=ran)
+
+
+async def _run_on_second_copy(
+    dsn: str, runner: "_Login", statements: Sequence[str], settings: Mapping[str, str], *, is_complete: bool
+) -> PlainRun:
+    """Executes the migration as the team wrote it, on a copy of the copy, to which nobody may be connected."""
+    copied, name = urlsplit(dsn).path.lstrip("/"), f"zdd_plain_{secrets.token_hex(6)}"
+    owner = quote_identifier(runner.name)
+    async with open_scratch_session(_replace_database(dsn, "template1")) as admin:
+        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {quote_identifier(copied)} OWNER {owner}")
+        try:
+            async with open_scratch_session(_replace_database(runner.address(dsn), name), **settings) as conn:
+                ran = await run_plainly(conn, statements, is_complete=is_complete)
+        finally:
+            await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    return ran
 
 
 # --- roles

@@ -17,19 +17,21 @@ import asyncpg
 from pydantic import SecretStr
 
 from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.backends.postgres.measure import run_plainly
+from zdd_tui.backends.postgres.operations import find_problems
 from zdd_tui.backends.store.client import Store
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.runner import ReleaseHolder
 from zdd_tui.model.errors import ZddError
-from zdd_tui.model.operations.base import StepMode
-from zdd_tui.model.operations.partitioning import partition_plainly
-from zdd_tui.model.operations.registry import OPERATION_STEPS, find_step
+from zdd_tui.model.operations.base import StepMode, shorten
+from zdd_tui.model.operations.plain import list_plain_statements
+from zdd_tui.model.operations.registry import OPERATION_STEPS, find_step, plan_operations
 from zdd_tui.model.operations.removed_use import accept_every_use
 from zdd_tui.model.plan.base import WorkloadPlan
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.release.strategies import build_strategy
-from zdd_tui.model.sql import node_class, parse_sql, quote_identifier, quote_literal, split_statements, walk
+from zdd_tui.model.sql import node_class, parse_sql, quote_identifier, quote_literal, walk
 from zdd_tui.rehearsal.copy import ProgressCallback, RehearsalOptions, read_production
 from zdd_tui.rehearsal.expected_rows import RowDiff
 from zdd_tui.rehearsal.fake_cluster import fake_cluster
@@ -112,9 +114,16 @@ async def rehearse_operations(
     async with _session(server.dsn) as admin:
         await admin.execute("CREATE DATABASE plain TEMPLATE rehearsal")
         await admin.execute(f"ALTER DATABASE plain SET search_path = {search_path}")
+    async with _session(place.plain_dsn) as conn:
+        problems = await find_problems(conn, plan_operations(plan))
+    if problems:
+        report.reasons += [f"operations: {text}; {hint}" for text, hint in problems]
+        return report
     log("running the plain migration on a copy of the copy")
-    if error := await _run_plainly(plan, place.plain_dsn):
-        report.reasons.append(f"the migration itself fails: {error}")
+    async with _session(place.plain_dsn) as conn:
+        plain = await run_plainly(conn, list_plain_statements(plan), is_complete=False)
+    if plain.error:
+        report.reasons.append(f"the migration itself fails: {plain.error}: {shorten(plain.statement, 80)}")
         return report
     await _walk_all(loaded, plan, place, [each.sql for each in tables.values()], report, log)
     report.evaluate()
@@ -226,26 +235,6 @@ async def _fill(
 
 
 # --- the migration
-
-
-async def _run_plainly(plan: BaseOperationsPlan, dsn: str) -> str:
-    """Runs the statements as the team wrote them, one after the other; returns the error of the first that fails.
-
-    A table that becomes partitioned has no statement of the team: there its steps run, without clients and rows.
-    """
-    async with _session(dsn) as conn:
-        for operation in plan.operations:
-            if operation.partition is not None:
-                await conn.execute("CREATE SCHEMA IF NOT EXISTS zdd")  # where the functions of the steps are
-                statements = partition_plainly(operation.partition)
-            else:
-                statements = split_statements(operation.sql)
-            for statement in statements:
-                try:
-                    await conn.execute(statement)
-                except asyncpg.PostgresError as error:
-                    return f"{str(error).splitlines()[0]}: {' '.join(statement.split())[:80]}"
-    return ""
 
 
 async def _walk_all(

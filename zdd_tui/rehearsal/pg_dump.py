@@ -52,17 +52,22 @@ _LEFT_OUT = ("USER MAPPING", "EVENT TRIGGER", "SUBSCRIPTION", "DATABASE", "EXTEN
 """Entries of a whole schema that could reach outside of the database, or would act on every statement."""
 
 
-async def copy_whole_schema(source: str, target: str, programs: Path, folder: Path) -> None:
+async def copy_whole_schema(source: str, target: str, programs: Path, folder: Path) -> bool:
     """Makes all objects of the source database in the target, without rows. What the target cannot hold, such as the
     objects of an extension that it does not have, is left out.
+
+    Returns:
+        whether nothing was left out that SQL can use.
 
     Raises:
         DatabaseError: the source cannot be dumped.
     """
     dump = _Dump(programs, folder / "whole.dump")
     listed = await dump.make(source, "--exclude-schema=zdd")
-    entries = [line for line in listed if (match := _TOC_ENTRY.match(line)) and not match[3].startswith(_LEFT_OUT)]
-    await dump.restore(target, entries, accepted=(0, 1))
+    skipped = (*_LEFT_OUT, "SCHEMA - public ")  # every database has that schema
+    entries = [line for line in listed if (match := _TOC_ENTRY.match(line)) and not match[3].startswith(skipped)]
+    left_out = any(line.partition("EXTENSION - ")[1] for line in listed if line not in entries)
+    return await dump.restore(target, entries, accepted=(0, 1)) and not left_out
 
 
 async def dump_definitions(dsn: str, programs: Path) -> list[str]:
@@ -105,8 +110,8 @@ class _Dump:
 
     async def restore(
         self, target: str, entries: Iterable[str], *options: str, accepted: tuple[int, ...] = (0,)
-    ) -> None:
-        """Makes the objects of some entries of the table of contents.
+    ) -> bool:
+        """Makes the objects of some entries of the table of contents; returns whether it made all of them.
 
         Args:
             accepted: exit codes; 1 leaves out what the target cannot hold.
@@ -119,7 +124,8 @@ class _Dump:
         plain, secret = split_password(target)
         program = [str(self.programs / "pg_restore"), "--no-owner", *options]
         program += [f"--use-list={chosen}", f"--dbname={plain}", str(self.archive)]
-        await _run(program, secret, "the server of the copy cannot take the schema", accepted)
+        _, code = await _execute(program, secret, "the server of the copy cannot take the schema", accepted)
+        return code == 0
 
 
 def select_toc_entries(lines: Iterable[str], dependencies: Dependencies) -> list[str]:
@@ -202,7 +208,15 @@ def split_password(dsn: str) -> tuple[str, dict[str, str]]:
     return plain, {"PGPASSWORD": secret} if secret else {}
 
 
-async def _run(argv: list[str], secret: Mapping[str, str], title: str, accepted: tuple[int, ...] = (0,)) -> str:
+async def _run(argv: list[str], secret: Mapping[str, str], title: str) -> str:
+    out, _ = await _execute(argv, secret, title, (0,))
+    return out
+
+
+async def _execute(
+    argv: list[str], secret: Mapping[str, str], title: str, accepted: tuple[int, ...]
+) -> tuple[str, int]:
+    """Output and exit code of a program."""
     process = await asyncio.create_subprocess_exec(
         *argv,
         stdin=asyncio.subprocess.DEVNULL,
@@ -220,7 +234,7 @@ async def _run(argv: list[str], secret: Mapping[str, str], title: str, accepted:
             await process.wait()
     if process.returncode not in accepted:
         raise _translate_error(title, err.decode(errors="replace"), secret)
-    return out.decode()
+    return out.decode(), process.returncode
 
 
 def _translate_error(title: str, output: str, secret: Mapping[str, str]) -> ZddError:

@@ -11,7 +11,8 @@ from textual.widgets import Input
 
 from tests.dashboard.screens.detail_answers import ROLLBACK_HISTORY, soaking_board
 from tests.dashboard.screens.test_keys import AppDriver
-from tests.support.states import MONOTONIC, board, dashboard_situations, record, release
+from tests.support import states
+from tests.support.states import MONOTONIC, board, dashboard_situations, flags, record, release
 from zdd_tui.dashboard.keymap import DashboardKeys, build_dashboard_keys, known_bindings, resolve_keymap
 from zdd_tui.dashboard.screens.actions import text_to_copy
 from zdd_tui.dashboard.screens.confirm import UNSEEN_SECONDS
@@ -342,11 +343,11 @@ async def test_a_refusal_ends_with_its_cause() -> None:
             await desk.press(*keys.split())
             if situation == "open":  # the agent refuses for a reason that the state does not show
                 await desk.answer_command("refused", "another Deployment")
-            shown = f"{'rollback' if keys == 'R' else 'advance'} refused: "
-            assert shown in desk.screen
+            shown = f"{'rollback' if keys == 'R' else 'advance'} refused"
+            assert f"{shown}: " in desk.screen
             desk.clock.seconds += 30
             await desk.set_board(desk.source.current)
-            assert shown in desk.screen, "its cause is still there"
+            assert f"{shown} 30s ago: " in desk.screen, "its cause is still there"
             desk.clock.seconds += 31
             await desk.set_board(desk.source.current)
             assert shown not in desk.screen, "old news"
@@ -365,6 +366,44 @@ async def test_a_refusal_ends_with_its_cause() -> None:
         assert "advance refused: the release has not been read yet" in await desk.press("a")
         await desk.set_board(dashboard_situations()["open"])
         assert "advance refused: " not in desk.screen, "it has been read"
+    async with AppDriver(silent(dashboard_situations()["open"])) as desk:
+        assert "advance refused: db does not respond; commands are blocked until it recovers" in await desk.press("a")
+        await desk.set_board(dashboard_situations()["open"])
+        assert "advance refused: " not in desk.screen, "it has recovered"
+
+
+def silent(board: DashboardState) -> DashboardState:
+    """The database has not responded for 10 s."""
+    return replace(board, release=replace(board.release, observed_at=MONOTONIC - 10, error="db does not respond"))
+
+
+async def test_a_message_ends_where_no_release_is_read() -> None:
+    absent: Observed[ReleaseRecord] = Observed(None, MONOTONIC, "us-db has no release users-full-name")
+    async with AppDriver(replace(dashboard_situations()["connecting"], release=absent)) as desk:
+        assert "advance refused: us-db has no release" in await desk.press("a")
+        desk.clock.seconds += 61
+        await desk.set_board(desk.source.current)
+        assert "refused" not in desk.screen
+
+
+async def test_what_an_accepted_command_does_not_show_is_old_after_a_minute() -> None:
+    async with AppDriver("backfill") as desk:
+        await desk.press("p")
+        assert "pause accepted by the agent: " in await desk.answer_command("done", "paused")
+        desk.clock.seconds += 40
+        await desk.set_board(desk.source.current)
+        assert "pause accepted by an agent 40s ago; " in desk.screen, "no effect, and no agent"
+        desk.clock.seconds += 21
+        await desk.set_board(desk.source.current)
+        assert "pause accepted" not in desk.screen
+
+
+async def test_the_details_forget_a_message_with_the_main_screen() -> None:
+    async with AppDriver("backfill") as desk:
+        await desk.press("a")
+        assert "✗ advance refused: " in await desk.press("e")
+        await desk.set_board(dashboard_situations()["open"])
+        assert "✗ advance refused" not in desk.screen, "its cause has ended"
 
 
 async def test_a_rollback_before_the_first_reading_waits_in_its_dialog_for_it() -> None:
@@ -679,7 +718,7 @@ async def test_a_failed_step_ends_the_progress_and_stays_shown() -> None:
         assert "✗ advance failed: " in desk.screen
         desk.clock.seconds += 60
         await desk.set_board(dashboard_situations()["failed"])
-        assert "✗ advance failed: " in desk.screen
+        assert "✗ advance failed 1m ago: " in desk.screen
 
 
 async def test_a_rollback_is_followed_step_by_step() -> None:
@@ -729,3 +768,32 @@ async def test_a_refusal_names_keys_of_the_screen_and_no_command_that_shows_what
         assert "the release is paused (resume it first: press p)" in await desk.press("a")
     async with AppDriver("open") as desk:
         assert "zdd status" not in await desk.press("t")
+
+
+async def test_a_queued_command_says_for_what_the_agent_waits() -> None:
+    planned = dashboard_situations()["planned"]
+    made = planned.release.value
+    assert made is not None
+
+    def waiting(*others: tuple[str, str, str]) -> DashboardState:
+        waits = ("error", "agent waits for Redis: connection refused", "")
+        said = states.events(("lease", "acquired the lease, epoch 4", ""), waits, *others)
+        return replace(planned, release=replace(planned.release, value=replace(made, events=said)))
+
+    async with AppDriver(waiting()) as desk:
+        await desk.press("a", "enter")
+        assert "? advance queued 0s ago; the agent waits for Redis: connection refused" in desk.screen
+        assert desk.screen.count("the agent waits for Redis") == 2, "and where nothing is queued"
+        for over in ("agent no longer waits for Redis", "acquired the lease, epoch 5"):
+            await desk.set_board(waiting(("lease", over, "")))
+            assert "the agent waits" not in desk.screen
+        assert "… advance queued 0s ago, not accepted by the agent yet" in desk.screen
+        gone = replace(waiting(("lease", over, "")), flags=Observed(flags(), MONOTONIC - 20, "Redis does not respond"))
+        desk.clock.seconds += 2.9
+        await desk.set_board(gone)
+        assert "LOST: Redis, Kub" not in desk.screen, "an answer may take as long"
+        desk.clock.seconds += 0.2
+        fresh = replace(gone.release, observed_at=desk.clock.seconds)
+        await desk.set_board(replace(gone, release=fresh))
+        shown = " ".join(desk.screen.replace("┃", " ").split())
+        assert "not accepted by the agent yet (LOST: Redis, Kubernetes)" in shown

@@ -23,28 +23,28 @@ from tests.dashboard.screens.detail_answers import (
 )
 from tests.dashboard.screens.test_untrusted_text import EVIL
 from tests.support.screen_text import screen_text
-from tests.support.states import EPOCH, MONOTONIC, SERVING, FixedClock, FixedSource, board, record, release
+from tests.support.states import AGENT, EPOCH, MONOTONIC, SERVING, FixedClock, FixedSource, board, record, release
 from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.screens.confirm import ConfirmScreen
 from zdd_tui.dashboard.screens.details.activity import ActivityScreen
 from zdd_tui.dashboard.screens.details.backfill import BackfillScreen
-from zdd_tui.dashboard.screens.details.base import DetailScreen
+from zdd_tui.dashboard.screens.details.base import DetailScreen, TextFormatter
 from zdd_tui.dashboard.screens.details.diagram import DiagramScreen
 from zdd_tui.dashboard.screens.details.flag import FlagScreen
 from zdd_tui.dashboard.screens.details.gate import GateScreen
 from zdd_tui.dashboard.screens.details.plan import PlanScreen
 from zdd_tui.dashboard.screens.details.pod import PodScreen
-from zdd_tui.dashboard.screens.details.timeline import TimelineScreen
+from zdd_tui.dashboard.screens.details.timeline import TimelineScreen, timeline_lines
 from zdd_tui.dashboard.screens.dialog import PageView
 from zdd_tui.dashboard.screens.status_details import StatusDetailsScreen
-from zdd_tui.dashboard.state import Observed
+from zdd_tui.dashboard.state import Observed, RenderContext
 from zdd_tui.dashboard.widgets.panes.pane import RowSelected
 from zdd_tui.dashboard.widgets.text_field import TextField
 from zdd_tui.model.activity import ActivityQuery, StopRequest
 from zdd_tui.model.errors import ClusterError, DatabaseError
-from zdd_tui.model.queries import AuditLogQuery, LogLine, LogView, ObjectQuery, PlanQuery
+from zdd_tui.model.queries import AuditLog, AuditLogQuery, LogLine, LogView, ObjectQuery, PlanQuery
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
-from zdd_tui.model.release.records import FailedRow
+from zdd_tui.model.release.records import Event, FailedRow
 from zdd_tui.model.release.state import CommandKind, ReleaseState
 
 TURNED = {
@@ -192,6 +192,14 @@ async def test_a_session_in_the_way_is_stopped_in_two_keys_and_cancelled_before_
         source.stop_result = DatabaseError("the session of a superuser")
         assert "SELECT pg_terminate_backend(4305)" in await press("enter"), "it was cancelled in vain"
         assert "✗ terminate of pid 4305: the session of a superuser" in await press("enter")
+        clock.seconds += 30
+        app.repaint()
+        await pilot.pause()
+        assert "30s ago: ✗ terminate of pid 4305: the session of a superuser" in screen_text(app)
+        clock.seconds += 31
+        app.repaint()
+        await pilot.pause()
+        assert "the session of a superuser" not in screen_text(app), "old news"
         await press("end", "enter")
         assert isinstance(app.screen, ActivityScreen), "an agent's session is no session to stop"
     assert len(source.stopped_sessions) == 3
@@ -497,3 +505,22 @@ async def test_the_backfill_screen_of_a_release_without_backfill() -> None:
         await pilot.pause()
         assert "a Dark launch release has no backfill" in screen_text(app)
         assert "statement of a batch" not in screen_text(app)
+
+
+def test_the_time_before_the_start_counts_on_and_ends_with_the_first_step() -> None:
+    strategy = release(ReleaseState.PLANNED).strategy
+    lines = [("release", "registered"), ("lease", "acquired the lease, epoch 3")]
+    step = ("step", f"run {strategy.steps[0].name} begins")
+
+    def shown(state: ReleaseState, *more: tuple[str, str], finished_at: float | None = None) -> str:
+        audit = AuditLog(tuple(Event(n, EPOCH + n, AGENT, *each) for n, each in enumerate((*lines, *more))))
+        made = replace(record(release(state)), created_at=EPOCH, finished_at=finished_at)
+        moment, formatter = RenderContext.at_clock(FixedClock()), TextFormatter(80, is_wrapped=True)
+        found = timeline_lines(made, audit, EPOCH + 600, moment, formatter, gates=False)
+        return next(text for line in found if "before start" in (text := "".join(part for part, _ in line)))
+
+    assert "○ before start" in shown(ReleaseState.PLANNED)
+    assert "duration 10m00s" in shown(ReleaseState.PLANNED)
+    assert "duration 2.0s" in shown(ReleaseState.RUNNING, step)
+    assert "■ before start" in shown(ReleaseState.ROLLED_BACK, finished_at=EPOCH + 60)
+    assert "duration 1m00s" in shown(ReleaseState.ROLLED_BACK, finished_at=EPOCH + 60)

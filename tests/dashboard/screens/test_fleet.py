@@ -83,11 +83,12 @@ async def test_a_row_whose_reading_is_older_than_3_seconds_says_so_before_its_da
         assert "? STALLED" in row()
         assert "3s ago: an agent" in row()
         assert "values of 3s ago: its database has not responded since" in screen_text(app)
+        assert "waited for an agent, for 12m38s then" in screen_text(app), "as of that reading"
         clock.seconds += 60
         app.repaint()
         await pilot.pause()
         assert "1m ago: an agent" in row()
-        assert row().split()[-6:-3] == ["12m", "✗", "none"], "it is not known to wait any longer"
+        assert row().split()[-6:-3] == [">12m", "✗", "none"], "it is not known to wait any longer"
         source.answers["stock"] = clock.wall()
         clock.seconds += 1
         app.repaint()
@@ -134,6 +135,26 @@ async def test_a_release_that_cannot_be_opened_says_why() -> None:
         assert len(source.opened) == 1
 
 
+async def test_a_message_over_the_list_has_an_age_and_ends() -> None:
+    source, clock = FixedFleetSource(), FixedClock()
+    app = ZddApp(None, fleet=source, clock=clock)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await pilot.pause()
+        below = screen_text(app).splitlines()[-3:]
+        await pilot.press("enter")
+        source.futures[-1].set_exception(ZddError("gone does not respond"))
+        for seconds, shown in ((0, "✗ gone does not respond"), (30, "30s ago: ✗ gone does not respond")):
+            clock.seconds += seconds
+            app.repaint()
+            await pilot.pause()
+            assert any(line.strip() == shown for line in screen_text(app).splitlines())
+        clock.seconds += 31
+        app.repaint()
+        await pilot.pause()
+        assert "gone does not respond" not in screen_text(app)
+        assert below[-1] == screen_text(app).splitlines()[-1]
+
+
 async def test_over_the_list_no_key_concerns_the_release_behind_it() -> None:
     source, release = FixedFleetSource(), FixedSource(region_board("open", ""))
     app = ZddApp(release, fleet=source, clock=FixedClock())
@@ -173,9 +194,11 @@ async def test_regions_are_switched_with_a_key_and_named_in_every_confirm(size: 
         await pilot.press("less_than_sign")  # there is none before the first
         assert source.opened == []
         await pilot.press("greater_than_sign")
+        app.notify("of the region before", timeout=60)
         assert source.opened == ["us"]
         us = await opened(pilot, source, "open", "us 2/2")
         assert "region us 2/2" in screen_text(app).splitlines()[0]
+        assert not app._notifications, "they were about the region before"
         for key in ("a", "R"):
             await pilot.press(key)
             await pilot.pause()

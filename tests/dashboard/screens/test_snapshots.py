@@ -77,7 +77,7 @@ COMMANDS = {
     "command-not-sent": "p",
     "command-queued": "p",
     "command-refused": "p",
-    "command-late": "p",
+    "command-late": "left_square_bracket",
     "quit": "p q",
 }
 """Keys that send a command, by what becomes of it."""

@@ -1,15 +1,21 @@
-"""The bell: once for each condition that needs attention."""
+"""The bell: once for each condition that needs attention; and where a toast is shown."""
 
 from dataclasses import replace
 
 import pytest
+from textual.widgets._toast import Toast
 
-from tests.support.states import EPOCH, MONOTONIC, FixedClock, dashboard_situations, workload
+from tests.support.states import EPOCH, MONOTONIC, FixedClock, FixedSource, dashboard_situations, workload
 from tests.support.states import pod as make_pod
 from tests.support.strategy_states import guard_situations
+from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.screens.dialog import KeyHints
 from zdd_tui.dashboard.state import DashboardState, Observed, RenderContext
+from zdd_tui.dashboard.widgets.bars.command_progress import MessageLine
+from zdd_tui.dashboard.widgets.bars.footer import Footer
+from zdd_tui.dashboard.widgets.bars.gates import GateSummary
 from zdd_tui.dashboard.widgets.bars.notifications import MAX_TEXT_LENGTH, NotificationTracker, attention_items
-from zdd_tui.dashboard.widgets.bars.summary import summary_lines
+from zdd_tui.dashboard.widgets.bars.summary import SummaryLines, summary_lines
 from zdd_tui.model.workload.pod import PodState
 
 BOARDS = dashboard_situations() | guard_situations()
@@ -97,3 +103,27 @@ def test_a_long_or_hostile_text_is_truncated_and_sanitized() -> None:
     text = attention.pop_new_text({"x": "\x1b[2J" + "long " * 100})
     assert len(text) == MAX_TEXT_LENGTH
     assert text.startswith("[2J")
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 36)])
+async def test_a_toast_covers_neither_the_keys_nor_a_message_nor_the_state(size: tuple[int, int]) -> None:
+    """The longest state, over the longest message, and a text that may be longer than there is room for."""
+    app = ZddApp(FixedSource(dashboard_situations()["stopped"]), clock=(clock := FixedClock()))
+    app.action_controller.access = app.action_controller.access.unlock(clock.seconds)
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await pilot.pause()
+        for keys, kept in (
+            ("a", (Footer, MessageLine, SummaryLines, GateSummary)),
+            ("question_mark", (KeyHints,)),
+            ("escape m", (KeyHints,)),
+        ):
+            await pilot.press(*keys.split())
+            app.notify("short")
+            app.notify("word " * 60)
+            await pilot.pause()
+            (toast,) = app.screen.query(Toast)
+            assert toast.region.height > 1
+            for kind in kept:
+                (view,) = app.screen.query(kind)
+                assert view.region.height
+                assert not view.region.overlaps(toast.region), (keys, view, view.region, toast.region)

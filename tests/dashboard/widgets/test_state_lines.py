@@ -38,6 +38,8 @@ from zdd_tui.dashboard.widgets.panes.backfill import backfill_lines, done_percen
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.production_lock import ProductionLock
+from zdd_tui.model.release.claims import verification_doubt
+from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.fills import FillProgress
 from zdd_tui.model.release.records import Lease
 from zdd_tui.model.release.state import CommandKind, ReleaseState, StepStatus
@@ -242,6 +244,20 @@ def test_nothing_of_a_copy_that_is_undone_is_verified() -> None:
     assert "○ not verified: the copy is undone" in text(*backfill_lines(undone, 40))
 
 
+def test_a_verification_is_not_claimed_while_rows_are_to_be_verified_again() -> None:
+    done = backfill(status="done", verified=True, verified_rows=200_000, mismatches=0)
+    breach = ConditionReading("flag", ConditionStatus.RECHECKING, "ff:x was off", affects_rows=True)
+    for status, expected in (
+        (ConditionStatus.RECHECKING, "○ to be verified again"),
+        (ConditionStatus.UNKNOWN, "? verified 200k, not known now"),
+    ):
+        cutover = replace(release(ReleaseState.RUNNING, Phase.CUTOVER), unmet=(replace(breach, status=status),))
+        shown = text(*backfill_lines(done, 30, doubt=verification_doubt(cutover)))
+        assert expected in shown
+        assert "✔ verified" not in shown
+    assert "✔ verified 200k" in text(*backfill_lines(done, 30, doubt=verification_doubt(replace(cutover, unmet=()))))
+
+
 def test_failed_rows_and_mismatches_of_the_backfill_are_shown() -> None:
     message = text(*backfill_lines(backfill(failed_rows=3, mismatches=2, status="done"), 26))
     assert "✗ 3 rows failed" in message
@@ -285,6 +301,22 @@ def locked_lines(situation: str, cells: int = 78) -> list[Line]:
 )
 def test_a_locked_screen_names_the_unlock_only_where_a_key_needs_it(situation: str, action: str) -> None:
     assert action in text(*locked_lines(situation, 110))
+
+
+@pytest.mark.parametrize(
+    ("situation", "action"),
+    [
+        ("open", "→ read-only session: a runs dual-write, R rolls back"),
+        ("stopped", "; read-only session: R rolls back"),
+        ("stopped-paused", "; the release is paused, too; read-only session: p resumes, R rolls back"),
+        ("rollback-failed", "→ read-only session: R retries the undo"),
+        ("done", "→ q quits; to begin another release of this plan: zdd agent --new PLAN"),
+    ],
+)
+def test_a_read_only_screen_marks_the_keys_that_do_not_work(situation: str, action: str) -> None:
+    made = (dashboard_situations() | incident_situations())[situation]
+    lines = summary_lines(made, RenderContext.at_clock(FixedClock(), ProductionLock(True, True, 900.0)), 110)
+    assert action in " ".join(text(*lines).split())
 
 
 def test_a_hint_names_the_key_of_the_rollback_and_has_one_arrow() -> None:

@@ -101,7 +101,7 @@ def test_a_dark_launch_with_mismatches_names_the_key_that_shows_them() -> None:
         assert record is not None
         return summarize_release(record, EPOCH, keys).next_action
 
-    assert press("dark-mismatch").startswith("V shows which responses differ; a runs shadow-100")
+    assert press("dark-mismatch").startswith("V shows which responses differ, a runs shadow-100")
     assert press("dark-mismatch", {**default_keys(), "topology": "F9"}).startswith("F9 shows which responses differ")
     assert "differ" not in press("dark-launch")
 

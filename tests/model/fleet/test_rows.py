@@ -9,6 +9,7 @@ from tests.support.states import EPOCH, dashboard_situations
 from zdd_tui.model.fleet.rows import (
     DONE_SHOWN_SECONDS,
     CommandFacts,
+    Fleet,
     ReleaseFacts,
     Urgency,
     add_missing_regions,
@@ -126,3 +127,12 @@ def test_a_region_without_a_release_has_a_row_and_only_where_all_answered_it_is_
     assert len(add_missing_regions([done], wall + 60, is_complete=True)) == 3, "the next region is due"
     assert len(add_missing_regions([done], wall + DONE_SHOWN_SECONDS + 60, is_complete=True)) == 1
     assert len(add_missing_regions([replace(eu, state=ReleaseState.ROLLED_BACK)], wall, is_complete=True)) == 1
+
+
+def test_the_header_counts_as_many_releases_as_there_are_rows() -> None:
+    rows = [replace(row, region_names=("eu", "us")) for row in fixed_fleet().rows if row.region]
+    assert len(rows) == 2
+    ended = replace(rows[0], state=ReleaseState.DONE, finished_at=EPOCH)
+    assert summarize_fleet(Fleet((ended, rows[1]), 2))[0] == "2 releases, 2 databases"
+    missing = add_missing_regions(rows[:1], EPOCH, is_complete=True)
+    assert summarize_fleet(Fleet(missing, 2))[0] == "1 release, 1 region without one, 2 databases"

@@ -309,6 +309,11 @@ def test_pods_are_judged_by_the_template_that_they_come_from() -> None:
     finding = find_wrong_pods(plan, condition, DeploymentFacts(view, sets, (*pods, make("p3", "one"))))
     assert finding is not None
     assert finding.text == "1 of 2 pods of users-api run V1, expected V2: p3"
+    assert "rollout status" in finding.hint, "the image is right: these pods are older"
+    wrong = DeploymentFacts(project_deployment(deployment("a:1")), sets, (make("p3", "one"),))
+    told = find_wrong_pods(plan, condition, wrong)
+    assert told is not None
+    assert told.hint == "", "the condition about the image says what to do: one cause, one advice"
 
 
 @pytest.mark.parametrize(

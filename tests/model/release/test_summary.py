@@ -8,7 +8,9 @@ import pytest
 from tests.support import states
 from zdd_tui.cli.status import format_status
 from zdd_tui.model.fleet.rows import ReleaseFacts, Urgency, build_release_row
+from zdd_tui.model.phase import Phase
 from zdd_tui.model.release.claims import Activity, assess_activity
+from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import Actor, Lease, ReleaseRecord, RollbackStart, StepRecord
 from zdd_tui.model.release.regions import REGION_GATE, RegionStatus, evaluate_regions
@@ -221,3 +223,13 @@ def test_a_region_behind_one_that_was_rolled_back_never_starts_and_has_a_fix() -
     failed = replace(planned.gates[REGION_GATE], reason="region eu is failed in backfill")
     retried = summarize_release(replace(planned, gates={REGION_GATE: failed}), states.EPOCH)
     assert "once its gate passes" in retried.next_action, "that region may still be done"
+
+
+def test_a_breach_of_two_conditions_has_the_advice_of_the_one_that_has_it() -> None:
+    pods = ConditionReading("pods users", ConditionStatus.BREACHED, "4 of 4 pods run V1")
+    image = ConditionReading("image users", ConditionStatus.BREACHED, "it has image a:1", hint="set a:2 back")
+    running = states.release(ReleaseState.RUNNING, Phase.CUTOVER)
+    for unmet in ((pods, image), (image, pods)):
+        summary = summarize_release(states.record(replace(running, unmet=unmet)), states.EPOCH)
+        assert summary.next_action == "Fix: set a:2 back"
+        assert pods.text in (summary.cause, *summary.notes)

@@ -9,6 +9,7 @@ import asyncpg
 
 from zdd_tui.backends.postgres.catalog import trigger_names
 from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.backends.postgres.operations import reading_with
 from zdd_tui.backends.postgres.row_visibility import WITH_DESCENDANTS
 from zdd_tui.model.ddl.jobs import list_read_tables
 from zdd_tui.model.ddl.lint import created_objects, down_source_columns, up_source_columns
@@ -141,9 +142,7 @@ async def read_operation_facts(conn: Connection, release_id: int, relied: Relied
     """Reads what the operations of a plan rely on. Tables are looked up as the migration does."""
     names: dict[str, str] = {}
     for settings in dict.fromkeys(each for _, each in relied.tables):
-        async with conn.transaction(readonly=True):
-            for setting in settings:
-                await conn.execute(setting)
+        async with reading_with(conn, settings):
             rows = await conn.fetch(_TABLE_NAMES, [table for table, own in relied.tables if own == settings])
             names |= {row["name"]: row["qualified"] for row in rows}
     indexed = [names[each.table] for each in relied.indexes if each.table in names]

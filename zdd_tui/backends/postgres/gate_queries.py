@@ -162,6 +162,24 @@ async def find_older_transactions(conn: Connection, marker: str) -> list[Blocker
     return [Blocker(*row) for row in rows]
 
 
+async def find_snapshot_holders(conn: Connection) -> dict[str, Blocker]:
+    """Returns the transactions of this database that hold a snapshot now, by their virtual ids, which every role sees.
+
+    A READ COMMITTED transaction holds one only while a statement runs. Left out: this session, agents and autovacuum.
+    """
+    rows = await conn.fetch(
+        "SELECT l.virtualxid, a.pid, coalesce(a.application_name, '') AS app, coalesce(a.state, a.backend_type, '')"
+        " AS state, coalesce(extract(epoch FROM clock_timestamp() - a.xact_start)::float8, 0) AS age"
+        " FROM pg_stat_activity a JOIN pg_locks l ON l.pid = a.pid AND l.locktype = 'virtualxid'"
+        " AND l.mode = 'ExclusiveLock'"
+        " WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.backend_xmin IS NOT NULL"
+        # Only autovacuum and the like have no role. The type of other roles' sessions may be hidden.
+        " AND a.usesysid IS NOT NULL AND a.application_name NOT LIKE 'zdd agent %'"
+        " ORDER BY age DESC"
+    )
+    return {row[0]: Blocker(*list(row)[1:]) for row in rows}
+
+
 async def count_hidden_sessions(conn: Connection) -> int:
     """Counts the sessions of this database whose state this role may not see (it needs pg_read_all_stats)."""
     count = await conn.fetchval(

@@ -12,7 +12,7 @@ import asyncpg
 
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.schema_snapshot import read_schema_snapshot
-from zdd_tui.model.advice.effects import StatementEffects, TableLock, measured_effects
+from zdd_tui.model.advice.effects import PlainRun, StatementEffects, TableLock, measured_effects
 from zdd_tui.model.advice.schema import RelationInfo, SchemaSnapshot
 from zdd_tui.model.sql import parse_sql, quote_qualified
 
@@ -32,12 +32,23 @@ _DUPLICATE = (
     *(asyncpg.DuplicateColumnError, asyncpg.DuplicateTableError, asyncpg.DuplicateObjectError),
     *(asyncpg.DuplicateFunctionError, asyncpg.DuplicateSchemaError, asyncpg.DuplicateAliasError),
 )
-_OF_THE_COPY = (
+_OF_THE_SERVER = (
     *(asyncpg.InsufficientPrivilegeError, asyncpg.OperatorInterventionError, asyncpg.LockNotAvailableError),
-    *(asyncpg.UndefinedFileError, asyncpg.UndefinedFunctionError, asyncpg.UndefinedObjectError),
-    *(asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InvalidSchemaNameError),
+    asyncpg.UndefinedFileError,
 )
-"""Errors that may come from what the scratch server lacks: rights of its role, files, extensions, what uses them."""
+"""Errors that may come from what the scratch server lacks: rights of its role, files."""
+
+_OF_THE_COPY = (
+    *(asyncpg.UndefinedFunctionError, asyncpg.UndefinedObjectError, asyncpg.UndefinedTableError),
+    *(asyncpg.UndefinedColumnError, asyncpg.InvalidSchemaNameError),
+)
+"""Errors that may come from what the copy lacks: extensions of the real server, and what uses them."""
+
+_OF_ROWS = (
+    *(asyncpg.IntegrityConstraintViolationError, asyncpg.RaiseError, asyncpg.NoDataFoundError),
+    *(asyncpg.AssertError, asyncpg.CardinalityViolationError),
+)
+"""Errors that may come from rows, which the copy does not have."""
 
 
 @dataclass(slots=True)
@@ -125,8 +136,30 @@ def _is_only_planned(sql: str) -> bool:
 
 def _refused(error: BaseException) -> StatementEffects:
     text = str(error).splitlines()[0]
-    is_refused = not isinstance(error, _OF_THE_COPY) and not text.startswith("extension ")
+    # The schema zdd, which steps use, is not copied.
+    is_refused = _is_certain(error, (*_OF_THE_SERVER, *_OF_ROWS, *_OF_THE_COPY))
     return StatementEffects(error=text, is_duplicate=isinstance(error, _DUPLICATE), is_refused=is_refused)
+
+
+def _is_certain(error: BaseException, lacking: tuple[type[BaseException], ...]) -> bool:
+    """Whether the real server refuses it as well: the error is none of those that the copy's limits cause."""
+    return not isinstance(error, lacking) and not str(error).startswith("extension ")
+
+
+async def run_plainly(conn: Connection, statements: Iterable[str], *, is_complete: bool) -> PlainRun:
+    """Executes statements one after the other, up to the first that the server refuses.
+
+    Args:
+        conn: a session of a copy without rows.
+        is_complete: the copy has every object of the real database.
+    """
+    lacking = (*_OF_THE_SERVER, *_OF_ROWS, *(() if is_complete else _OF_THE_COPY))
+    for statement in statements:
+        try:
+            await conn.execute(statement)
+        except asyncpg.PostgresError as error:
+            return PlainRun(statement, str(error).splitlines()[0], _is_certain(error, lacking))
+    return PlainRun()
 
 
 _Counts = Mapping[int, tuple[int, int, int]]

@@ -1,5 +1,6 @@
 """What the steps of operations read from the catalog and from the tables."""
 
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -47,16 +48,23 @@ async def with_settings(conn: Connection, step: OperationStep) -> AsyncIterator[
 
 
 @asynccontextmanager
-async def _reading(conn: Connection, operation: Operation, seconds: float | None = None) -> AsyncIterator[None]:
-    """A transaction that only reads, in which names are looked up as the migration says.
+async def reading_with(
+    conn: Connection, settings: Iterable[str], *, seconds: float | None = None, readonly: bool = True
+) -> AsyncIterator[None]:
+    """A transaction that reads, with settings of the migration: names are looked up as it says.
 
     Args:
+        settings: see :attr:`zdd_tui.model.operations.base.OperationStep.settings`.
         seconds: until a statement is cancelled; None for the server's own limit.
+        readonly: False where statements are tried that are rolled back.
+
+    Raises:
+        asyncpg.PostgresError: a setting is refused, such as a role that an operation creates.
     """
-    async with conn.transaction(readonly=True):
+    async with conn.transaction(readonly=readonly):
         if seconds is not None:
             await conn.execute(f"SET LOCAL statement_timeout = {max(1, round(seconds * 1000))}")
-        for setting in operation.settings:
+        for setting in settings:
             await conn.execute(setting)
         yield
 
@@ -214,15 +222,47 @@ async def find_problems(conn: Connection, operations: Iterable[Operation]) -> li
     operations = list(operations)
     problems: list[tuple[str, str]] = []
     for operation in operations:
-        async with conn.transaction():
-            for setting in operation.settings:
-                await conn.execute(setting)
+        async with reading_with(conn, operation.settings, readonly=False):
             for requirement in operation.requirements:
                 problems += [(row[0], requirement.hint) for row in await _read_problems(conn, requirement.query)]
                 if requirement.tried and (refusal := await _find_refusal(conn, requirement)) is not None:
                     problems.append((f"{operation.summary}: {refusal[0]}", refusal[1]))
+    missing = await _find_missing(conn, operations)
+    problems += [(text, "correct the name, or the search_path of the migration") for text in missing]
     found = await find_dependents(conn, operations, lambda _: True)
     return [*problems, *((text, "drop each of them by name, before it") for text in found)]
+
+
+async def _exists(conn: Connection, address: ObjectAddress) -> bool:
+    return any([await has_address(conn, each) for each in _names_of(address)])
+
+
+async def _is_relation(conn: Connection, names: Iterable[str]) -> bool:
+    return bool(await conn.fetchval("SELECT to_regclass($1) IS NOT NULL", name_sql(*names)))
+
+
+_DROP = re.compile(r"\bDROP\b(?!.*\bIF\s+EXISTS\b)", re.IGNORECASE | re.DOTALL)
+
+
+async def _find_missing(conn: Connection, operations: Iterable[Operation]) -> list[str]:
+    """What the migration drops and does not exist: its drop in contract would be the first to notice.
+
+    A name that an earlier operation mentions counts as made by it, and so do the parts of such a table.
+    """
+    lines: list[str] = []
+    mentioned: set[str] = set()
+    for operation in operations:
+        if operation.drops and _DROP.search(operation.text):
+            async with reading_with(conn, operation.settings):
+                for address in operation.drops:
+                    *table, name = address.names
+                    if name in mentioned or await _exists(conn, address):
+                        continue
+                    if not mentioned.intersection(table) or await _is_relation(conn, table):
+                        kind = address.kind.removeprefix("table ")
+                        lines.append(f"{operation.summary}: {kind} {'.'.join(address.names)} does not exist")
+        mentioned.update(re.findall(r"\w+", operation.text))
+    return lines
 
 
 async def find_dependents(
@@ -239,9 +279,7 @@ async def find_dependents(
     for position, operation in enumerate(operations):
         rest = operations[position + 1 :]
         together = list(takewhile(lambda each: each.text == operation.text, rest))  # noqa: B023  objects of one DROP
-        async with conn.transaction():
-            for setting in operation.settings:
-                await conn.execute(setting)
+        async with reading_with(conn, operation.settings):
             found = await _find_addresses(conn, (operation,))
             gone = [*found, *await _find_addresses(conn, together), *gone]
             if found and is_judged(operation):
@@ -322,7 +360,7 @@ async def read_notes(conn: Connection, operations: Iterable[Operation]) -> list[
     found = []
     for operation in operations:
         if operation.notes:
-            async with _reading(conn, operation):
+            async with reading_with(conn, operation.settings):
                 for query in operation.notes:
                     found += [f"note: {row[0]}" for row in await _read_problems(conn, query)]
     return found
@@ -384,7 +422,7 @@ async def _count(
     seconds: float = MAX_COUNT_SECONDS,
 ) -> int | None:
     try:
-        async with _reading(conn, operation, seconds):
+        async with reading_with(conn, operation.settings, seconds=seconds):
             query = violation.query if isinstance(violation, Violation) else await _orphans_query(conn, violation)
             return int(await conn.fetchval(query) or 0) if query else 0
     except _NO_SUCH_OBJECT:
@@ -402,7 +440,7 @@ async def _read_sample(
     if not (isinstance(violation, Violation) and violation.sample):
         return ""
     try:
-        async with _reading(conn, operation, seconds):
+        async with reading_with(conn, operation.settings, seconds=seconds):
             return f" ({await conn.fetchval(violation.sample)})"
     except asyncpg.QueryCanceledError:
         return ""

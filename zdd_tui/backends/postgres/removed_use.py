@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.backends.postgres.operations import reading_with
 from zdd_tui.backends.postgres.row_visibility import WITH_DESCENDANTS
 from zdd_tui.model.operations.base import RemovedKind, RemovedObject
 from zdd_tui.model.operations.removed_use import ResolvedObject
@@ -88,9 +89,7 @@ async def resolve_removed(
     """
     resolved = []
     for each in objects:
-        async with conn.transaction(readonly=True):
-            for setting in each.settings:
-                await conn.execute(setting)
+        async with reading_with(conn, each.settings):
             if (found := await _resolve(conn, each)) is not None:
                 resolved.append(found)
     return await _with_functions(conn, resolved, replaced)

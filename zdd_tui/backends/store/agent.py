@@ -30,7 +30,7 @@ from zdd_tui.backends.store import records, writes
 from zdd_tui.backends.store.row_values import MalformedRow
 from zdd_tui.model.errors import DatabaseError, StaleEpoch
 from zdd_tui.model.release.gate import GateReading
-from zdd_tui.model.release.records import Actor, NewEvent, ReleaseRecord, StepChange, StoredCommand
+from zdd_tui.model.release.records import LEASE_ACQUIRED, Actor, NewEvent, ReleaseRecord, StepChange, StoredCommand
 from zdd_tui.model.release.state import Release
 from zdd_tui.model.sql import quote_literal
 
@@ -116,7 +116,7 @@ async def _acquire(connection: Connection, dsn: str, release_id: int, actor: Act
             )
             reason = f"no renewal by {old['holder']}@{old['host']} for {old['age']:.1f} s" if old["holder"] else ""
             await writes.insert_events(
-                connection, release_id, actor, [NewEvent("lease", f"acquired the lease, epoch {epoch}", reason)]
+                connection, release_id, actor, [NewEvent("lease", f"{LEASE_ACQUIRED}, epoch {epoch}", reason)]
             )
             return int(epoch)
     except asyncpg.LockNotAvailableError:
@@ -160,6 +160,8 @@ class AgentStore:
             timeout=timeout,
             init=store._fence,
             row_security="off",  # the server then refuses a statement that would not see every row
+            # Whatever the database's default: each statement sees what was committed before it, also after a lock.
+            default_transaction_isolation="read committed",
         )
         return store
 

@@ -150,7 +150,7 @@ class ActionController:
             "lock": self._lock,
             "palette": lambda: self._push_once(PaletteScreen(*self._state_and_context())),
             "help": lambda: self._push_once(HelpScreen(*self._state_and_context(), help_sections(self._app.screen))),
-            "details": lambda: self._push_once(StatusDetailsScreen(*self._state_and_context(), self.progress)),
+            "details": lambda: self._push_once(StatusDetailsScreen(*self._state_and_context(), lambda: self.progress)),
             "doctor": lambda: self._push_once(DoctorScreen(*self._state_and_context(), self._source.run_doctor)),
             "backfill-detail": lambda: self._show_detail(
                 BackfillScreen(self._source, self.render_context, self._rates)

@@ -11,14 +11,13 @@ from textual.message import Message
 from textual.widgets import Input
 
 from zdd_tui.dashboard.screens.base import ShowsNewestState
-from zdd_tui.dashboard.screens.dialog import Dialog, KeyHints, PageView, target_lines, text_field
+from zdd_tui.dashboard.screens.dialog import Dialog, KeyHints, PageView, target_lines, text_field, unread_since_lines
 from zdd_tui.dashboard.screens.rollback_facts import rollback_fact_lines
 from zdd_tui.dashboard.state import DashboardState, Observed, PlanView, RenderContext
 from zdd_tui.dashboard.widgets.bars.footer import disabled_reason
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, error_lines, sanitize, wrap
 from zdd_tui.model.actions import Action
 from zdd_tui.model.duration import format_duration
-from zdd_tui.model.release.claims import format_silence, is_current
 from zdd_tui.model.release.state import (
     CommandKind,
     Precondition,
@@ -127,9 +126,13 @@ class ConfirmDialog(Dialog[ConfirmResult]):
         """Follows the state; where that contradicts what is confirmed, it shows the conflict and keeps the page."""
         before, self._conflict = self._conflict, self._find_conflict(board, context)
         if not self._conflict:
-            self._last_shown = board, context
+            self._take_reading(board, context)
         if not self._conflict or self._conflict != before:
             self._draw()
+
+    def _take_reading(self, board: DashboardState, context: RenderContext) -> None:
+        """Takes a state that does not contradict what is confirmed."""
+        self._last_shown = board, context
 
     def _find_conflict(self, board: DashboardState, context: RenderContext) -> str:
         if not any(each.id == "environment" for each in self._fields):
@@ -190,9 +193,9 @@ class ConfirmScreen(ConfirmDialog):
         self._fetch_history = fetch_history
         self._history: Observed[RollbackHistory] = Observed()
         self._seen = self._extent(board)
-        self._growth, self._grown_at = "", float("-inf")
+        self._unseen_growth, self._grown_at = "", float("-inf")
         """What a reading has added to what the operator has seen, and when."""
-        self._change = ""
+        self._change_by_readings = ""
         """The same, without what was only not counted yet."""
 
     @property
@@ -219,21 +222,17 @@ class ConfirmScreen(ConfirmDialog):
 
     # --- a state that changes ----------------------------------------------------------------------------------------
 
-    def show(self, board: DashboardState, context: RenderContext) -> None:
-        if not self._find_conflict(board, context):
-            self._take_reading(board, context)
-        super().show(board, context)
-
     def _take_reading(self, board: DashboardState, context: RenderContext) -> None:
         """Takes what was not read yet when the dialog was opened, and what is new since."""
         is_first, self.expected = self.expected is None, board.build_precondition()
-        self._last_shown = board, context
+        super()._take_reading(board, context)
         if is_first and self.expected is not None:
             self._seen = self._extent(board)
             self._refusal = disabled_reason(board, context, self.kind)
+            self._conflict = self._find_conflict(board, context)
             self._request_history()
             self.call_after_refresh(self._set_ready)
-        self._change = self._note_growth() or self._change
+        self._change_by_readings = self._note_growth() or self._change_by_readings
 
     def _find_conflict(self, board: DashboardState, context: RenderContext) -> str:
         if self._refusal:
@@ -256,7 +255,7 @@ class ConfirmScreen(ConfirmDialog):
         """Holds Enter back for a moment where there is more to confirm than the operator can have seen; says what."""
         extent = self._extent(self.board)
         if growth := extent.growth_since(self._seen):
-            self._growth, self._grown_at, self._error = growth, self._now, ""
+            self._unseen_growth, self._grown_at, self._error = growth, self._now, ""
             self.set_timer(UNSEEN_SECONDS + TIMER_MARGIN, self._draw)  # then Enter is shown again
             self._seen = extent.including(self._seen)
         return growth
@@ -273,7 +272,7 @@ class ConfirmScreen(ConfirmDialog):
         if isinstance(self.app, ShowsNewestState):
             self.app.show_newest(self)  # a reading that is not on screen yet
         if self.is_ready and not self._conflict and self._is_unseen:
-            self._error = f"Enter was not taken, because this is new: {self._growth}"
+            self._error = f"Enter was not taken, because this is new: {self._unseen_growth}"
             self._draw()
         else:
             super().action_yes()
@@ -283,16 +282,7 @@ class ConfirmScreen(ConfirmDialog):
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         if self.expected is None:
             return _unread_lines(board, cells)
-        facts: list[Line] = []
-        age = board.release.age(context.now)
-        if age is not None and not is_current(age, board.release.error):
-            text = f"as of {format_silence(age)} ago: the database has not responded since"
-            facts += [*wrap(text, cells, TextStyle.WARN), ()]
-        for each in board.lost_systems(context.now):
-            text = f"{each.description}; what is shown of it here is older"
-            facts += [*wrap(text, cells, TextStyle.WARN), ()]
-        if self.kind is CommandKind.ROLLBACK:
-            facts += rollback_fact_lines(board, context, self._history, cells)
+        facts = confirm_fact_lines(board, context, self.kind, self._history, cells)
         return confirm_lines(board, self.kind, cells, self.query_one(PageView).content_size.height, facts)
 
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
@@ -300,8 +290,11 @@ class ConfirmScreen(ConfirmDialog):
             return super().key_hints(board, context, cells)
         verb = "confirm" if self.is_ready and not self._is_unseen else ""
         lines = _typing_hints(self._fields, verb, self._error, cells)
-        if self._change and not self._error:
-            lines = [*wrap(f"changed while this is open: {self._change}", cells, TextStyle.WARN)[:2], *lines]
+        if self._change_by_readings and not self._error:
+            lines = [
+                *wrap(f"changed while this is open: {self._change_by_readings}", cells, TextStyle.WARN)[:2],
+                *lines,
+            ]
         return lines
 
 
@@ -406,6 +399,21 @@ def confirm_fields(board: DashboardState, context: RenderContext, kind: CommandK
     elif kind.value in plan.commands_needing_reason:
         fields.append(ConfirmField("reason", "reason (required by the plan)", empty_error="the plan requires a reason"))
     return tuple(fields)
+
+
+def confirm_fact_lines(
+    board: DashboardState, context: RenderContext, kind: CommandKind, history: Observed[RollbackHistory], cells: int
+) -> list[Line]:
+    """What is shown above the steps: which source is silent, and of a rollback what users see and what is lost.
+
+    Args:
+        history: of a rollback; without a value while it is being read.
+    """
+    lines = unread_since_lines(board, context, cells)
+    for each in board.lost_systems(context.now):
+        text = f"{each.description}; what is shown of it here is older"
+        lines += [*wrap(text, cells, TextStyle.WARN), ()]
+    return lines + (rollback_fact_lines(board, context, history, cells) if kind is CommandKind.ROLLBACK else [])
 
 
 def confirm_lines(

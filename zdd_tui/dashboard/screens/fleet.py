@@ -13,8 +13,9 @@ from zdd_tui.dashboard.screens.actions import CopyRequested, QuitRequested
 from zdd_tui.dashboard.screens.base import ActionRequested, PaintedScreen, action_bindings
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.bars.footer import FILTER_KEYS
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, join, justify, line_width, wrap
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, join, justify, line_width
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
+from zdd_tui.dashboard.widgets.drawing.timed_text import TimedText
 from zdd_tui.dashboard.widgets.panes.filter import FilterInput
 from zdd_tui.dashboard.widgets.panes.fleet import (
     BackRequested,
@@ -72,10 +73,8 @@ class FleetDetail(_FleetLine):
 
     def lines(self, state: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         screen = self.fleet_screen
-        if screen.message is not None:
-            text, style = screen.message
-            return wrap(text, cells, style)
-        return fleet_detail_lines(screen.selected_row, screen.cell_context(context), cells)
+        lines = screen.message.lines(context.now, cells) if screen.message is not None else []
+        return lines or fleet_detail_lines(screen.selected_row, screen.cell_context(context), cells)
 
 
 class FleetFooter(_FleetLine):
@@ -125,8 +124,8 @@ class FleetScreen(PaintedScreen[None]):
         self.has_release = has_release
         self._pane = FleetPane()
         self._state = DashboardState(NO_PLAN)
-        self.message: tuple[str, TextStyle] | None = None
-        """Shown instead of the row under the cursor, until the next key."""
+        self.message: TimedText | None = None
+        """Shown instead of the row under the cursor, until the next key or until it is old."""
 
     def compose(self) -> ComposeResult:
         yield FleetHeader()
@@ -181,8 +180,8 @@ class FleetScreen(PaintedScreen[None]):
         ]
 
     def show_message(self, text: str, style: TextStyle = TextStyle.BAD) -> None:
-        """Shows a text until the next key."""
-        self.message = text, style
+        """Shows a text until the next key, or until it is old."""
+        self.message = TimedText(text, style, self._get_context().now)
         self.redraw()
 
     def on_screen_resume(self) -> None:

@@ -26,7 +26,7 @@ class StartAgentScreen(ConfirmDialog):
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         lines = [*target_lines(board, "start an agent", cells), ()]
         lines += wrap(_last_agent_text(board, context), cells)
-        if started := describe_start(board.agent_start, context.now):
+        if started := describe_start(board.agent_start, context.now, board.activity(context.now)):
             lines += wrap(started, cells, TextStyle.WARN)
         if board.plan.agent_command:
             lines += [(), *wrap("Enter starts it on this machine, detached: it keeps running when you quit.", cells)]

@@ -1,5 +1,6 @@
 """Errors, refused commands, gates, sources and events in full."""
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -28,18 +29,24 @@ from zdd_tui.model.release.summary import list_current_gates, summarize_release
 
 
 class StatusDetailsScreen(FollowingDialog[None]):
-    """A page that follows the state."""
+    """A page that follows the state.
+
+    Args:
+        get_progress: the newest progress of the last command; None where there is none to show.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,e,q,enter", "dismiss", "Close", show=False, id="details.close"),
     ]
 
-    def __init__(self, board: DashboardState, context: RenderContext, progress: CommandProgress | None = None) -> None:
+    def __init__(
+        self, board: DashboardState, context: RenderContext, get_progress: Callable[[], CommandProgress | None]
+    ) -> None:
         super().__init__(board, context)
-        self._progress = progress
+        self._get_progress = get_progress
 
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
-        return status_detail_lines(board, context, cells, self._progress)
+        return status_detail_lines(board, context, cells, self._get_progress())
 
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         return [key_hints_line((("↑ ↓ PgUp PgDn", "scroll"), ("Esc", "close")))]
@@ -58,6 +65,7 @@ def status_detail_lines(
         lines += wrap(f"✗ {summary.cause}", cells, TextStyle.BAD) if summary.cause else []
         lines += wrap(f"{summary.glyph} {summary.state_label}  {summary.text}", cells, TextStyle.STRONG)
         lines += [line for note in summary.notes for line in wrap(note, cells, indent="  ")]
+        lines += wrap(f"Fix: {summary.fix}", cells) if summary.fix else []
         lines += [(), *_gate_lines(record, now, cells), *_guard_lines(board, now, cells)]
         lines += [*_step_lines(record, activity, cells), *_refused_command_lines(record, context, cells)]
     lines += _source_lines(board, context, cells)

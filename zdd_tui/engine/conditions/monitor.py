@@ -598,8 +598,8 @@ class ConditionMonitor:
 
     def _end_unneeded(self, events: list[NewEvent]) -> list[ConditionReading]:
         """Unmet conditions that are not watched any more: nothing relies on them, or a rollback checks them itself."""
-        is_back = self._holder.release.state.is_rolling_back
-        what = "not watched in the rollback" if is_back else "no longer needed"
+        is_rolling_back = self._holder.release.state.is_rolling_back
+        what = "not watched in the rollback" if is_rolling_back else "no longer needed"
         ended = []
         for name, reading in self._readings.items():
             if name in self._required or reading.status is ConditionStatus.HOLDS:

@@ -7,7 +7,7 @@ import asyncpg
 
 from zdd_tui.backends.postgres.condition_queries import read_definition, read_trigger_definition
 from zdd_tui.backends.postgres.connection import is_session_lost
-from zdd_tui.backends.postgres.ddl import execute_ddl
+from zdd_tui.backends.postgres.operations import reading_with
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.restore import restore_definition, restore_operation_trigger, restore_replaced_trigger
 from zdd_tui.model.counting import count_up_to
@@ -127,10 +127,8 @@ async def describe_missed_rows(ctx: Context, conditions: Iterable[Condition]) ->
             continue
         table, where = condition.table, condition.differing
         try:
-            async with ctx.read_connection() as conn, conn.transaction(readonly=True):
+            async with ctx.read_connection() as conn, reading_with(conn, settings.get(table, ())):
                 await conn.execute("SET LOCAL statement_timeout = 0")
-                for setting in settings.get(table, ()):
-                    await execute_ddl(conn, setting)
                 count = await conn.fetchval(
                     f"SELECT count(*) FROM (SELECT FROM {table} WHERE {where} LIMIT {MAX_VIOLATIONS}) AS zdd_missed"  # noqa: S608
                 )

@@ -33,6 +33,7 @@ from zdd_tui.backends.postgres.partitions import (
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.steps.expand import run_batch, run_statements
 from zdd_tui.engine.steps.fills import run_fill, undo_fill
+from zdd_tui.engine.steps.snapshots import copy_differing_rows, wait_for_snapshots
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.operations.base import NotNullRestore, OperationStep, StepMode
 from zdd_tui.model.operations.columns import fill_nulls_sql
@@ -110,6 +111,9 @@ class RunOperation:
                 await self._copy_indexes(ctx, step, spec)
             case StepMode.FILL:
                 await run_fill(ctx, step, spec)
+            case StepMode.WAIT:
+                await wait_for_snapshots(ctx, step)
+                await copy_differing_rows(ctx, step, spec)
             case StepMode.AUTOCOMMIT:
                 for statement in spec.statements:
                     await ctx.check_lease()
@@ -131,8 +135,8 @@ class RunOperation:
                     await self._build_again(ctx, step, schema, name, definition)
             case StepMode.FILL:
                 await undo_fill(ctx, step, spec)
-            case StepMode.AUTOCOMMIT:
-                pass
+            case StepMode.WAIT if spec.is_reversed:
+                await copy_differing_rows(ctx, step, spec)
 
     def _spec(self, ctx: Context, step: StepHandle) -> OperationStep:
         return find_step(ctx.plan_of_type(BaseOperationsPlan), step.value or 0)

@@ -323,6 +323,21 @@ def is_widening(old: str, new: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class PlainRun:
+    """The statements of a migration, one after the other, on a copy of the schema.
+
+    Attributes:
+        statement: the one that failed; empty where none did.
+        error: of the server.
+        is_refused: the real server would refuse it as well; else the copy may lack what it needs.
+    """
+
+    statement: str = ""
+    error: str = ""
+    is_refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class MeasuredMigration:
     """What the statements of a migration did on a copy of the schema.
 
@@ -330,8 +345,10 @@ class MeasuredMigration:
         effects: by the statement's location and text; a statement that was not executed is left out.
         server: where it was measured, such as ``PostgreSQL 18 (embedded)``; empty where nothing was.
         problem: why nothing was measured; empty where it was.
+        plain: what happened to the migration as the team wrote it; None where it was not executed.
     """
 
     effects: Mapping[tuple[str, str], StatementEffects] = field(default_factory=dict)
     server: str = ""
     problem: str = ""
+    plain: PlainRun | None = None

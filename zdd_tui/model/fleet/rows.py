@@ -9,7 +9,7 @@ from enum import IntEnum
 from functools import cached_property
 
 from zdd_tui.model.counting import count_noun
-from zdd_tui.model.release.claims import assess_activity, count_verdicts
+from zdd_tui.model.release.claims import ProgressState, assess_activity, assess_progress, count_verdicts
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import ReleaseState, StepStatus, closed_gates
@@ -245,28 +245,30 @@ def _find_urgency(state: ReleaseState, label: str, severity: Severity, *, has_ag
 def find_blocker(record: ReleaseRecord, facts: ReleaseFacts) -> tuple[str, float | None]:
     """Whom or what a release waits for, and since when; the first that must be solved. Empty where it moves."""
     release, now = record.release, record.now
-    if release.state.has_ended:
+    activity = assess_activity(record.lease, 0.0)
+    progress = assess_progress(release, activity).state
+    if progress is ProgressState.DONE:
         return "", None
-    if has_no_agent(record.lease):
+    if not activity.is_active:  # whatever else holds it
         last = f"; last: {breach.status}, {breach.title}" if (breach := release.breach) is not None else ""
         return f"{NO_AGENT}{last}", record.created_at if record.lease is None else now - record.lease.age
-    if release.breach is not None:
+    if progress is ProgressState.STOPPED and release.breach is not None:
         return release.breach.title, release.breach.since
     person = record.owner or A_PERSON
-    if release.state in (ReleaseState.FAILED, ReleaseState.ROLLBACK_FAILED):
+    if progress is ProgressState.FAILED:
         failed = [step.ended_at for step in record.steps if step.status in (StepStatus.FAILED, StepStatus.UNDO_FAILED)]
         return f"{person}: retry or roll back", max((at for at in failed if at), default=None)
-    if release.paused:
+    if progress is ProgressState.PAUSED:
         paused = facts.paused
         return f"resume, paused by {paused.actor}" if paused else "resume", paused.at if paused else None
     labels = {gate.name: gate.label for gate in release.gates}
     closed = closed_gates(release, record.gates, now)
-    if release.state is ReleaseState.PLANNED:
+    if progress is ProgressState.NOT_STARTED:
         return (f"gate: {labels[closed[0].name]}" if closed else person), record.created_at
     wait = find_wait(record, now)
     if wait is not None:
         return wait.waits_for, wait.since
-    if release.state is not ReleaseState.WAITING:
+    if progress is not ProgressState.WAITING:
         return "", None
     if closed:
         return f"gate: {labels[closed[0].name]}", closed[0].since or None
@@ -461,6 +463,7 @@ def summarize_fleet(fleet: Fleet, *, is_history: bool = False) -> tuple[str, tup
     active = [row for row in fleet.rows if row.release_id is not None and not row.has_ended]
     broken = sum(row.urgency is Urgency.BROKEN for row in active)
     needed = sum(row.urgency is Urgency.NEEDS_PERSON for row in active)
+    databases = count_noun(fleet.databases, "database")
     needs = []
     if broken:
         needs.append(f"{broken} broken")
@@ -470,8 +473,13 @@ def summarize_fleet(fleet: Fleet, *, is_history: bool = False) -> tuple[str, tup
         needs.append(f"{fleet.unanswered} not responding")
     if fleet.pending:
         needs.append(f"{fleet.pending} connecting")
-    total = count_noun(len(fleet.ended), "ended release") if is_history else count_noun(len(active), "release")
-    return f"{total}, {count_noun(fleet.databases, 'database')}", tuple(needs)
+    if is_history:
+        return f"{count_noun(len(fleet.ended), 'ended release')}, {databases}", tuple(needs)
+    # As many as there are rows: ended regions of a plan that others still run are listed, too.
+    total = count_noun(sum(row.release_id is not None for row in fleet.active), "release")
+    missing = sum(row.release_id is None and not row.database for row in fleet.active)
+    others = f"{count_noun(missing, 'region')} without one, " if missing else ""
+    return f"{total}, {others}{databases}", tuple(needs)
 
 
 def summarize_history(rows: Sequence[FleetRow]) -> str:

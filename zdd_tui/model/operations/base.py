@@ -31,6 +31,9 @@ class StepMode(StrEnum):
     """:attr:`OperationStep.fill`, in batches, each with its checkpoint."""
     AUTOCOMMIT = "autocommit"
     """Each statement by itself, outside a transaction: maintenance that may be repeated and is not undone."""
+    WAIT = "wait"
+    """Waits for the transactions whose snapshot is from before now: they do not see rows that were filled meanwhile.
+    With :attr:`OperationStep.compares`, rows that differ are copied, and it waits again, until none differs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +182,7 @@ class OperationStep:
             blocks others. No check has to find that out on a copy of the schema, where some branches are not taken.
         is_reversed: the step does nothing; its undo builds the indexes, or runs the statements of the undo.
         fill: what :attr:`StepMode.FILL` writes; the phase of such a step is backfill.
+        compares: the copy that :attr:`StepMode.WAIT` proves to be complete.
         only_if: a query of one truth value; where it is false, nothing runs and nothing is undone.
         only_if_exists: the same for IF EXISTS of any object.
         created: where it exists before, ``undo`` is left out: IF NOT EXISTS.
@@ -211,6 +215,7 @@ class OperationStep:
     are_locks_known: bool = False
     is_reversed: bool = False
     fill: Fill | None = None
+    compares: Fill | None = None
     only_if_exists: ObjectAddress | None = None
     created: ObjectAddress | None = None
     settings: tuple[str, ...] = ()
@@ -226,6 +231,9 @@ class OperationStep:
         """What the step runs, for people."""
         if self.fill is not None:
             return (f"{'as one statement' if self.fill.statement else 'in batches'}: {self.fill.sql}",)
+        if self.mode is StepMode.WAIT:
+            copied = ("copies the rows that differ, one by one",) if self.compares is not None else ()
+            return () if self.is_reversed else (*copied, "waits for transactions whose snapshot is older")
         if self.mode is StepMode.COPY_INDEXES:
             columns = ", ".join(f"{new} as on {old}" for old, new in self.copies)
             return () if self.is_reversed else (f"CREATE INDEX CONCURRENTLY on {columns}",)
@@ -246,6 +254,8 @@ class OperationStep:
             return (f"DROP INDEX CONCURRENTLY {self.index}",)
         if self.mode is StepMode.COPY_INDEXES:
             return (f"{'builds' if self.is_reversed else 'drops'} these indexes, concurrently",)
+        if self.mode is StepMode.WAIT and self.is_reversed:
+            return ("copies the rows that differ, one by one",)
         if self.mode is StepMode.DROP_INDEX:
             return (f"builds {self.index} again, concurrently",)
         restored = ("restores what the database held before",) if self.undo_query else ()
@@ -363,6 +373,7 @@ class Operation:
         requirements: other things that must hold before the start.
         settings: see :attr:`OperationStep.settings`.
         creates, archives: an object, where one may replace another of the same name.
+        word: of the object that a CREATE or DROP is about, such as MATERIALIZED VIEW; empty for other statements.
         on: the table that it changes.
         topic: what it sets; an earlier operation on the same in a later phase must not have the last word.
         rollback_losses: rows whose value a rollback could not keep; there are none before the step that allows them.
@@ -379,6 +390,7 @@ class Operation:
     settings: tuple[str, ...] = ()
     creates: ObjectKey | None = None
     archives: ObjectKey | None = None
+    word: str = ""
     on: ObjectKey | None = None
     topic: str = ""
     rollback_losses: tuple[Violation, ...] = ()
@@ -481,6 +493,22 @@ def fit_name(prefix: str, name: str) -> str:
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     kept = name.encode()[: MAX_IDENTIFIER_BYTES - len(prefix) - len(digest) - 1].decode(errors="ignore")
     return f"{prefix}{kept}_{digest}"
+
+
+def fit_name_sql(prefix: str, name: str) -> str:
+    """As :func:`fit_name`, for a name that only the server knows.
+
+    Args:
+        name: an SQL expression of type text.
+    """
+    first = quote_literal(prefix)
+    room = MAX_IDENTIFIER_BYTES - len(prefix) - 9
+    return (
+        f"CASE WHEN octet_length(convert_to({first} || {name}, 'UTF8')) <= {MAX_IDENTIFIER_BYTES}"
+        f" THEN {first} || {name} ELSE {first} || (SELECT left({name}, max(n)) FROM generate_series(0, length({name}))"
+        f" AS n WHERE octet_length(convert_to(left({name}, n), 'UTF8')) <= {room})"
+        f" || '_' || left(encode(sha256(convert_to({name}, 'UTF8')), 'hex'), 8) END"
+    )
 
 
 def shorten(text: str, length: int = 60) -> str:

@@ -214,8 +214,9 @@ def read_drop_column(alter: Any, command: Any, text: str, options: OperationOpti
     dropped = ObjectAddress("table column", (*relation_names(alter.relation), given.name))
     removed = RemovedObject(RemovedKind.COLUMN, dropped.names, f"column {what}", options.last_phase)
     archives = part_key("column", key, given.name)
+    label = f"drop column {what}"
     return (
-        Operation(text, f"drop column {what}", tuple(steps), removes=(removed,), drops=(dropped,), archives=archives),
+        Operation(text, label, tuple(steps), removes=(removed,), drops=(dropped,), archives=archives, word="COLUMN"),
     )
 
 

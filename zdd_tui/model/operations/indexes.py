@@ -3,7 +3,7 @@
 # ruff: noqa: S608  names are quoted by the parser's own rules, expressions are those of the statement
 
 import itertools
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -231,6 +231,21 @@ def read_drop_index(names: list[str], text: str, options: OperationOptions, *, m
     )
     required = Requirement(query, "drop each of them by name, before it")
     return Operation(text, step.label, (step,), removes=(removed,), requirements=(required,))
+
+
+def reads_columns_sql(index: str, columns: Iterable[str]) -> str:
+    """A condition: an index reads one of the columns, also in an expression or in its WHERE.
+
+    Args:
+        index: the alias of a row of pg_index.
+    """
+    listed = ", ".join(map(quote_literal, columns))
+    return (
+        f"EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = {index}.indrelid AND NOT a.attisdropped"
+        f" AND a.attname IN ({listed}) AND (a.attnum = ANY ({index}.indkey::int2[]) OR EXISTS ("
+        f"SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = {index}.indexrelid"
+        f" AND d.refobjid = {index}.indrelid AND d.refobjsubid = a.attnum)))"
+    )
 
 
 def kept_constraints_sql(scope: Scope) -> str:

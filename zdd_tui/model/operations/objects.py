@@ -10,6 +10,7 @@ from zdd_tui.model.operations.base import (
     Operation,
     OperationOptions,
     OperationStep,
+    Requirement,
     TypeRename,
     fit_name,
     relation_sql,
@@ -42,7 +43,8 @@ def create_object(
     """
     drop = f"DROP {word} IF EXISTS {name}{f' ON {on}' if on else ''}"
     label = f"create {word.lower()} {name}{f' on {on}' if on else ''}"
-    return (Operation(text, label, (OperationStep(Phase.EXPAND, label, (text,), (drop,), created=exists),)),)
+    step = OperationStep(Phase.EXPAND, label, (text,), (drop,), created=exists)
+    return (Operation(text, label, (step,), word=word),)
 
 
 def relation_address(kind: str, relation: Any) -> ObjectAddress:
@@ -134,7 +136,14 @@ def _read_schema(statement: Any, text: str, options: OperationOptions) -> tuple[
 def _read_extension(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     exists = ObjectAddress("extension", (statement.extname,)) if statement.if_not_exists else None
     options.scope.create(ObjectKey("extension", "", statement.extname), is_optional=statement.if_not_exists)
-    return create_object("EXTENSION", name_sql(statement.extname), text, exists=exists)
+    name, problem = statement.extname, f"the server does not have extension {statement.extname}"
+    available = "(SELECT name FROM pg_available_extensions)"
+    unavailable = Requirement(
+        f"SELECT {quote_literal(problem)} WHERE {quote_literal(name)} NOT IN {available}",
+        "install its package on the server of the database",
+    )
+    created = create_object("EXTENSION", name_sql(statement.extname), text, exists=exists)
+    return tuple(replace(each, requirements=(unavailable,)) for each in created)
 
 
 def _read_statistics(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:

@@ -33,7 +33,6 @@ from zdd_tui.model.operations.partition_swap import (
     has_no_key_index,
     key_problems,
     name_problems,
-    require_equal,
     swap_tables,
     table_problems,
     trial_partitions,
@@ -134,18 +133,16 @@ def _backfill_steps(change: Partitioning, new: str) -> tuple[OperationStep, ...]
             f"copy the rows of {table} to {new}",
             (),
             mode=StepMode.FILL,
-            fill=Fill(
-                table,
-                (),
-                "",
-                into=change.new,
-                key=change.key,
-                copy=function_sql(change.copy_function),
-                differing=function_sql(change.differing_function),
-            ),
+            fill=_copy(change, change.new),
         ),
         OperationStep(Phase.BACKFILL, f"analyze {new}", (f"ANALYZE {new}",)),
     )
+
+
+def _copy(change: Partitioning, into: str) -> Fill:
+    """The rows of the table in use, in the other one."""
+    copy, differing = function_sql(change.copy_function), function_sql(change.differing_function)
+    return Fill(change.table, (), "", into=into, key=change.key, copy=copy, differing=differing)
 
 
 def _contract_steps(change: Partitioning, schema: list[str]) -> tuple[OperationStep, ...]:
@@ -159,6 +156,12 @@ def _contract_steps(change: Partitioning, schema: list[str]) -> tuple[OperationS
     ) -> OperationStep:
         return OperationStep(Phase.CONTRACT, label, statements, undo, is_reversed=not statements, keeps=keeps)
 
+    def compare(label: str, into: str, *, is_reversed: bool = False) -> OperationStep:
+        copy = _copy(change, into)
+        return OperationStep(
+            Phase.CONTRACT, label, (), mode=StepMode.WAIT, compares=copy, is_reversed=is_reversed, are_locks_known=True
+        )
+
     triggers = _triggers(change)
     index = (f"DROP INDEX IF EXISTS {name_sql(*schema, change.key_index)}",) if change.key else ()
 
@@ -166,8 +169,10 @@ def _contract_steps(change: Partitioning, schema: list[str]) -> tuple[OperationS
     strict = create_copy_triggers(change, change.new, strict=True)
     strict_back = create_copy_triggers(change, change.old, strict=True)
     return (
+        # A transaction that does not see a row's copy could not write it.
+        OperationStep(Phase.CONTRACT, f"wait for transactions from before the copy of {table}", (), mode=StepMode.WAIT),
         step(f"refuse rows of {table} that no partition can hold", lock, strict, undo=(lock, forward), keeps=triggers),
-        step(f"compare every row of {table} with {new}", require_equal(change)),
+        compare(f"compare every row of {table} with {new}", change.new),
         step(f"for a rollback: validate the foreign keys of {table}", undo=(validate_foreign_keys(change),)),
         step(
             f"swap {table} and {new}",
@@ -177,7 +182,7 @@ def _contract_steps(change: Partitioning, schema: list[str]) -> tuple[OperationS
             keeps=(*triggers, *_second_table(old, change.old)),
         ),
         # Right after the swap, so that no rollback of it leaves them out.
-        step(f"for a rollback: compare every row of {table} with {old}", undo=(require_equal(change),)),
+        compare(f"for a rollback: compare every row of {table} with {old}", change.old, is_reversed=True),
         step(f"for a rollback: refuse rows that {old} cannot hold", undo=(lock, strict_back)),
         step(f"validate the foreign keys of {table}", validate_foreign_keys(change)),
         OperationStep(

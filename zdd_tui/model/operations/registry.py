@@ -63,8 +63,9 @@ from zdd_tui.model.operations.replacements import (
     repeat_overtaken,
 )
 from zdd_tui.model.operations.rights import RIGHT_READERS
+from zdd_tui.model.operations.routine_order import order_routines
 from zdd_tui.model.operations.routines import ROUTINE_READERS, name_arguments
-from zdd_tui.model.operations.rows import ROW_READERS, check_truncate, rows_phase
+from zdd_tui.model.operations.rows import ROW_READERS, check_truncate, require_no_kept_index, rows_phase
 from zdd_tui.model.operations.scope import Scope
 from zdd_tui.model.operations.session import SESSION_READERS
 from zdd_tui.model.operations.settings import SETTING_READERS
@@ -75,7 +76,7 @@ from zdd_tui.model.operations.triggers import TRIGGER_COMMANDS, TRIGGER_READERS
 from zdd_tui.model.operations.type_names import combine_type_renames, resolve_type_names
 from zdd_tui.model.operations.types import TypeOperation, combine_type_changes, read_column_type
 from zdd_tui.model.operations.view_columns import name_columns
-from zdd_tui.model.operations.views import VIEW_READERS, is_of_view, run_in_contract
+from zdd_tui.model.operations.views import VIEW_READERS, may_wait, run_in_contract
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationSection, OperationsPlan
 from zdd_tui.model.sql import (
@@ -109,7 +110,7 @@ def _read_sections(sections: tuple[OperationSection, ...], *, has_rollout: bool)
     if scope.tables_before:
         renamed = Scope(tables_before=dict(scope.tables_before), has_new_names=True)
         operations = join_readings(operations, _read_all(sections, renamed, has_rollout=has_rollout))
-    return make_room(_keep_keys(operations))
+    return make_room(_keep_keys(order_routines(operations)))
 
 
 def _read_all(sections: tuple[OperationSection, ...], scope: Scope, *, has_rollout: bool) -> tuple[Operation, ...]:
@@ -307,7 +308,7 @@ def _read_text(sql: str, options: OperationOptions) -> list[Operation]:
     if options.undo is not None:
         options = replace(options, undo=resolve_undo(options.undo, options.scope))
         nodes = _without_transactions(nodes, options)
-        if nodes and not (len(nodes) == 1 and nodes[0][0].WhichOneof("node") in _ROW_CHANGES):
+        if nodes and not (len(nodes) == 1 and _has_own_form(nodes[0][0])):
             nodes = [resolve_table_names(node, text, options.scope) for node, text in nodes]
             phase = options.phase or _own_phase(nodes, options)
             own = read_own_statements(tuple(text for _, text in nodes), replace(options, phase=phase))
@@ -316,26 +317,39 @@ def _read_text(sql: str, options: OperationOptions) -> list[Operation]:
                 for node, _ in nodes
                 if node.HasField("truncate_stmt") and phase is not Phase.CLEANUP
             ]
+            required = [each for each, _ in checked]
+            if phase is not Phase.CONTRACT:
+                required += [each for node, text in nodes for each in require_no_kept_index(node, text, options)]
             notes = tuple(note for _, note in checked if note)
-            return [replace(own, requirements=tuple(each for each, _ in checked), notes=notes)]
+            return [replace(own, requirements=tuple(required), notes=notes)]
     found = [operation for node, text in nodes for operation in _read_statement(node, text, options)]
-    are_of_views = [is_of_view(node) for node, _ in nodes]
-    if options.phase is not Phase.CONTRACT or not options.has_rollout or not any(are_of_views):
+    if options.phase is None or options.undo is not None:
         return found
-    if not all(are_of_views):
-        other = next(text for (_, text), is_known in zip(nodes, are_of_views, strict=True) if not is_known)
+    are_waiting = [may_wait(node) for node, _ in nodes]
+    if options.phase is not Phase.CONTRACT or not any(are_waiting):
         raise PlanError(
-            f"{shorten(other)}: a statement waits for contract only with others of views",
+            f"{shorten(sql)}: phase: is for statements with undo: of your own, and this one has none",
+            "leave phase: out, and zdd chooses it; or write undo:, where undo: [] says that there is nothing to undo",
+        )
+    if not all(are_waiting):
+        other = next(text for (_, text), is_known in zip(nodes, are_waiting, strict=True) if not is_known)
+        raise PlanError(
+            f"{shorten(other)}: a statement waits for contract only with others of views or functions",
             "write it as an operation of its own, without phase:",
         )
-    return [run_in_contract(each) for each in found]
+    return [run_in_contract(each) for each in found] if options.has_rollout else found
 
 
-_ROW_CHANGES = {"update_stmt", "delete_stmt"}
-"""One of them runs in batches, also with ``undo:`` of the plan."""
+def _has_own_form(node: Any) -> bool:
+    """Whether a statement runs as zdd knows it, also with ``undo:`` of the plan: in batches, or as a new table."""
+    if node.HasField("select_stmt"):
+        return bool(node.select_stmt.HasField("into_clause"))
+    if node.HasField("create_table_as_stmt"):
+        return enum_name(node.create_table_as_stmt, "objtype") == "OBJECT_TABLE"
+    return node.WhichOneof("node") in ("update_stmt", "delete_stmt")
 
 
-_OF_ROWS = {"insert_stmt", "update_stmt", "delete_stmt", "merge_stmt", "select_stmt"}
+_OF_ROWS = {"insert_stmt", "update_stmt", "delete_stmt", "merge_stmt", "select_stmt", "create_table_as_stmt"}
 
 
 def _own_phase(nodes: list[tuple[Any, str]], options: OperationOptions) -> Phase:
@@ -346,8 +360,9 @@ def _own_phase(nodes: list[tuple[Any, str]], options: OperationOptions) -> Phase
     statements = [
         getattr(node, kind) for node, kind in ((each, each.WhichOneof("node")) for each, _ in nodes) if kind in _OF_ROWS
     ]
-    if all(rows_phase(each, options) is Phase.EXPAND for each in statements):
-        return Phase.EXPAND
+    phases = {rows_phase(each, options) for each in statements}
+    if Phase.CONTRACT in phases or phases <= {Phase.EXPAND}:
+        return Phase.CONTRACT if Phase.CONTRACT in phases else Phase.EXPAND
     scope.late |= {scope.relation_key(each.relation) for each in statements if hasattr(each, "relation")}
     return Phase.BACKFILL
 
@@ -394,6 +409,7 @@ def _finish(operations: list[Operation], options: OperationOptions) -> tuple[Ope
 def _read_statement(node: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     node, text = resolve_table_names(*resolve_type_names(node, text, options.scope), options.scope)
     node, text = name_arguments(node, text, options.scope)
+    late_tables = options.scope.late_tables.intersection(re.findall(r"\w+", text))
     kind = node.WhichOneof("node")
     statement = getattr(node, kind)
     settings = tuple(options.scope.settings.values())
@@ -404,7 +420,7 @@ def _read_statement(node: Any, text: str, options: OperationOptions) -> tuple[Op
         operations = read_on_new(kind, statement, text, options) or _READERS[kind](statement, text, options)
         if created is not None and operations:
             operations = (replace(operations[0], creates=created), *operations[1:])
-    if kind in ("alter_table_stmt", "rename_stmt") and _has_late_rows(statement, options.scope):
+    if late_tables or (kind in ("alter_table_stmt", "rename_stmt") and _has_late_rows(statement, options.scope)):
         operations = tuple(replace(each, steps=tuple(map(_after_rows, each.steps))) for each in operations)
     if kind == "alter_table_stmt" or (kind == "rename_stmt" and isinstance(operations[0], RenameOperation)):
         key, schema = options.scope.relation_key(statement.relation), statement.relation.schemaname

@@ -116,7 +116,8 @@ def read_drop(statement: Any, text: str, options: OperationOptions) -> tuple[Ope
         if given.address is not None and kind != "OBJECT_INDEX":
             operation = replace(operation, drops=(given.address,))
         on = given.key if kind in _PARTS else None
-        operation = replace(operation, archives=removed_key(given, options.scope), on=on)
+        word = _split_word(given)[0].strip()
+        operation = replace(operation, archives=removed_key(given, options.scope), word=word, on=on)
         _note_removed(given, options.scope)
         operations.append(operation)
     return tuple(_drop_together(operations) if len(operations) > 1 and kind in _RENAMED else operations)
@@ -199,7 +200,7 @@ _WORDS = (
     *("TEXT SEARCH PARSER", "TEXT SEARCH DICTIONARY", "TEXT SEARCH TEMPLATE", "TEXT SEARCH CONFIGURATION"),
     *("ACCESS METHOD", "EVENT TRIGGER", "EXTENSION", "OPERATOR", "CAST", "COLLATION", "PUBLICATION", "CONVERSION"),
     *("LANGUAGE", "SERVER", "TRANSFORM", "VIEW", "SEQUENCE", "TABLE", "TYPE", "DOMAIN", "FUNCTION", "PROCEDURE"),
-    *("AGGREGATE", "ROUTINE", "SCHEMA", "STATISTICS", "TRIGGER", "RULE", "POLICY", "COLUMN"),
+    *("AGGREGATE", "ROUTINE", "SCHEMA", "STATISTICS", "TRIGGER", "RULE", "POLICY", "COLUMN", "INDEX"),
 )
 
 
@@ -322,7 +323,8 @@ def drop_tables_together(operations: Sequence[Operation]) -> tuple[Operation, ..
 
 def _is_archived_table(operation: Operation) -> bool:
     phases = [step.phase for step in operation.steps]
-    return operation.summary.startswith("drop table ") and len(phases) == 2 and phases[1] is Phase.CLEANUP
+    is_drop = operation.word == "TABLE" and operation.archives is not None
+    return is_drop and len(phases) == 2 and phases[1] is Phase.CLEANUP
 
 
 def drop_cascaded(operations: Sequence[Operation], options: OperationOptions) -> list[Operation]:

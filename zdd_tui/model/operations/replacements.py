@@ -20,13 +20,14 @@ from zdd_tui.model.operations.base import (
     TypeRename,
     default_topic,
     fit_name,
+    fit_name_sql,
     old_object_name,
     relation_names,
     same_table,
 )
 from zdd_tui.model.operations.column_replacements import replace_column, run_after_swap
-from zdd_tui.model.operations.generated import NEW_PREFIX, block
-from zdd_tui.model.operations.indexes import choose_index_name
+from zdd_tui.model.operations.generated import NEW_PREFIX, OLD_PREFIX, block
+from zdd_tui.model.operations.indexes import choose_index_name, reads_columns_sql
 from zdd_tui.model.operations.scope import ObjectKey, Scope, input_types, part_key, routine_name
 from zdd_tui.model.operations.triggers import trigger_states_query
 from zdd_tui.model.phase import Phase
@@ -118,11 +119,11 @@ def merge_replacements(operations: list[Operation], options: OperationOptions) -
             _require_no_later_step(result, position)
             replaced |= {same_table(name_sql(*each.names)) for each in result[position].drops if each.kind == "table"}
             result[position], operation = _merge(result[position], operation, options)  # noqa: PLW2901
-            stored = len(result) if operation.summary.startswith("create materialized view") else None
+            stored = len(result) if operation.word == "MATERIALIZED VIEW" else None
             if operation.on is not None and operation.creates is not None and operation.creates.space == "column":
                 columns.append((operation.on, operation.creates.name))
         elif operation.creates is not None and (position := removed.get(any_of_name(operation.creates))) is not None:
-            result[position], operation = _separate_overload(result[position], operation)  # noqa: PLW2901
+            result[position], operation = _separate_overload(result[position], operation, options)  # noqa: PLW2901
         if operation.archives is not None:
             removed[operation.archives] = len(result)
         result.append(_count_in_new_table(operation, replaced))
@@ -211,13 +212,11 @@ def _room_for(build: OperationStep, dropped: dict[ObjectKey, list[str]]) -> tupl
         return (build,)
     old = old_object_name(build.index)
     there, archived = (name_sql(*schema, each) for each in (build.index, old))
-    listed = ", ".join(quote_literal(name) for each in columns for name in (each, old_object_name(each)))
+    dropped_names = (name for each in columns for name in (each, old_object_name(each)))
     found = (
-        "SELECT EXISTS (SELECT FROM pg_index x JOIN pg_attribute a ON a.attrelid = x.indrelid AND NOT a.attisdropped"
-        f" WHERE x.indexrelid = to_regclass({quote_literal(there)}) AND x.indrelid = to_regclass("
-        f"{quote_literal(build.table)}) AND a.attname IN ({listed}) AND (a.attnum = ANY (x.indkey::int2[]) OR EXISTS ("
-        "SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = x.indexrelid"
-        " AND d.refobjid = x.indrelid AND d.refobjsubid = a.attnum)))"
+        f"SELECT EXISTS (SELECT FROM pg_index x WHERE x.indexrelid = to_regclass({quote_literal(there)})"
+        f" AND x.indrelid = to_regclass({quote_literal(build.table)})"
+        f" AND {reads_columns_sql('x', dropped_names)})"
     )
     room = OperationStep(
         build.phase,
@@ -259,24 +258,83 @@ def _merge(removal: Operation, creation: Operation, options: OperationOptions) -
     first = creation.steps[0]
     if first.mode is StepMode.BUILD_INDEX:
         return replace(removal, steps=(), removes=()), _build_beside(removal, creation)
-    word = removal.summary.removeprefix("drop ").partition(" ")[0]
-    if word == "column":
+    if removal.word == "COLUMN":
         return replace_column(removal, creation)
-    if word in ("schema", "extension"):
-        return _require_absent(removal, word), creation
-    archive, rest = _archive(removal, word, first.phase)
-    if word == "materialized" and first.label.startswith("create materialized view"):
+    if removal.word in ("SCHEMA", "EXTENSION"):
+        return _require_absent(removal), creation
+    archive, rest = _archive(removal, first.phase)
+    if removal.word == creation.word == "MATERIALIZED VIEW":
         steps: tuple[OperationStep, ...] = _build_view_beside(archive, first)
     else:
         label = f"replace {first.label.removeprefix('create ')}"
         steps = (replace(first, label=label, before=archive, is_replacement=True),)
-    if word in ("view", "materialized") and options.has_rollout and steps[-1].phase is Phase.EXPAND:
-        *others, last = steps
-        steps = (*others, replace(last, statements=(*last.statements, _require_columns(removal.drops[0]))))
+    required = _require_same_use(removal, creation) if options.has_rollout and steps[-1].phase is Phase.EXPAND else ()
+    steps = (*steps[:-1], replace(steps[-1], statements=(*steps[-1].statements, *required)))
     return (
-        replace(removal, steps=tuple(rest), removes=tuple(_removed_by(removal, word))),
+        replace(removal, steps=tuple(rest), removes=tuple(_removed_by(removal))),
         replace(creation, steps=(*steps, *creation.steps[1:])),
     )
+
+
+def _require_same_use(removal: Operation, creation: Operation) -> tuple[str, ...]:
+    """Statements that fail where running code cannot use the new object as it has used the old one."""
+    if removal.word in ("VIEW", "MATERIALIZED VIEW"):
+        return (_require_columns(removal.drops[0]),)
+    if creation.creates is not None and creation.creates.space == "routine":
+        *schema, name = removal.drops[0].names
+        return (_require_same_calls(schema, name, creation.creates.name.removeprefix(name)),)
+    return ()
+
+
+def _require_same_calls(schema: list[str], name: str, arguments: str) -> str:
+    """A statement that fails where calls of the old function would fail, or get another type.
+
+    Args:
+        arguments: their types in parentheses, as SQL.
+    """
+    own, old = (name_sql(*schema, each) + arguments for each in (name, old_object_name(name)))
+    body = _SAME_CALLS
+    for key, value in {
+        "own": own,
+        "old": old,
+        "begins": f"running code may call {own}, and the new one differs: ",
+        "ends": "; keep that, give the new function another name, or write its statements with phase: contract",
+    }.items():
+        body = body.replace("{" + key + "}", quote_literal(value))
+    return block(body, "  zdd_wrong text;\n")
+
+
+_SAME_CALLS = """
+  WITH result AS (
+    SELECT p.oid, u.name, u.type FROM pg_proc p, unnest(p.proargnames, p.proallargtypes, p.proargmodes)
+      AS u (name, type, mode) WHERE u.mode IN ('o', 'b', 't')
+    UNION ALL SELECT p.oid, a.attname, a.atttypid FROM pg_proc p JOIN pg_type t ON t.oid = p.prorettype
+    JOIN pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+  ), input AS (
+    SELECT p.oid, u.name, row_number() OVER (PARTITION BY p.oid ORDER BY u.number) AS number
+    FROM pg_proc p, unnest(p.proargnames, p.proargmodes) WITH ORDINALITY AS u (name, mode, number)
+    WHERE coalesce(u.mode, 'i') IN ('i', 'b', 'v')
+  )
+  SELECT string_agg(wrong.what, ', ') INTO zdd_wrong
+  FROM pg_proc o JOIN pg_type ot ON ot.oid = o.prorettype,
+    pg_proc n JOIN pg_type nt ON nt.oid = n.prorettype, LATERAL (
+      SELECT format('it returns %s, no longer %s', pg_get_function_result(n.oid), pg_get_function_result(o.oid))
+      WHERE o.prokind = n.prokind AND (o.proretset <> n.proretset OR NOT (o.prorettype = n.prorettype
+        OR ot.typcategory = 'S' AND nt.typcategory = 'S' OR ot.typtype = 'c' AND nt.typtype = 'c'))
+      UNION ALL SELECT format('its column %I is gone, or has another type', name) FROM result r
+      WHERE r.oid = o.oid AND NOT EXISTS (SELECT FROM result s WHERE s.oid = n.oid AND s.name = r.name
+        AND (s.type = r.type OR EXISTS (SELECT FROM pg_type a, pg_type b WHERE a.oid = s.type AND b.oid = r.type
+                                        AND a.typcategory = 'S' AND b.typcategory = 'S')))
+      UNION ALL SELECT 'it is called otherwise' WHERE o.prokind <> n.prokind
+      UNION ALL SELECT 'an argument has no default any more' WHERE n.pronargdefaults < o.pronargdefaults
+      UNION ALL SELECT format('its argument %I has another name', i.name) FROM input i
+      WHERE i.oid = o.oid AND i.name <> '' AND NOT EXISTS (
+        SELECT FROM input j WHERE j.oid = n.oid AND j.number = i.number AND j.name = i.name)
+    ) AS wrong (what)
+  WHERE o.oid = to_regprocedure({old}) AND n.oid = to_regprocedure({own});
+  IF zdd_wrong IS NOT NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_function_definition', MESSAGE = {begins} || zdd_wrong || {ends};
+  END IF;"""
 
 
 def _require_columns(view: ObjectAddress) -> str:
@@ -303,17 +361,18 @@ _LOST_COLUMNS = "the new {} lacks columns that the old version may read, or give
 _KEEP_COLUMNS = "; keep them, give the new view another name, or write its statements with phase: contract"
 
 
-def _removed_by(removal: Operation, word: str) -> Iterator[RemovedObject]:
+def _removed_by(removal: Operation) -> Iterator[RemovedObject]:
     """What running code must not use any more. A name stays in use: it is that of the new object."""
     for each in removal.removes:
-        if word in ("table", "sequence"):  # what it holds is not in the new one
+        # What it holds is not in the new one. No value of a type has the type of its name any more.
+        if removal.word in ("TABLE", "SEQUENCE", "TYPE", "DOMAIN"):
             yield replace(each, phase=Phase.EXPAND)
-        elif word == "index":  # of another table
+        elif removal.word == "INDEX":  # of another table
             *schema, name = each.names
             yield replace(each, names=(*schema, old_object_name(name)))
 
 
-def _archive(removal: Operation, word: str, phase: Phase) -> tuple[OperationStep, list[OperationStep]]:
+def _archive(removal: Operation, phase: Phase) -> tuple[OperationStep, list[OperationStep]]:
     """The step that gives an object another name, and what follows it in later phases.
 
     Args:
@@ -328,11 +387,11 @@ def _archive(removal: Operation, word: str, phase: Phase) -> tuple[OperationStep
             f"{removal.summary}: the migration creates it again, and it cannot have another name meanwhile",
             "make one operation of the two statements, with undo: of your own",
         )
-    if word == "index":
+    if removal.word == "INDEX":
         archive, rest = _archive_index(archive)
-    elif word == "trigger" and removal.archives is not None:
+    elif removal.word == "TRIGGER" and removal.archives is not None:
         archive, rest = _archive_trigger(removal, archive)
-    elif word in ("table", "materialized", "sequence"):
+    elif removal.word in ("TABLE", "MATERIALIZED VIEW", "SEQUENCE"):
         archive = _with_own_names(archive, removal.drops[0])
     return replace(archive, phase=phase), rest
 
@@ -342,7 +401,9 @@ def any_of_name(key: ObjectKey) -> ObjectKey:
     return replace(key, name=f"{key.name.partition('(')[0]}(…)")
 
 
-def _separate_overload(removal: Operation, creation: Operation) -> tuple[Operation, Operation]:
+def _separate_overload(
+    removal: Operation, creation: Operation, options: OperationOptions
+) -> tuple[Operation, Operation]:
     """A function dropped without its arguments, and a new one of its name, whose arguments may be others.
 
     Only where they are the same the new one takes its place. Else both exist until contract, where the other one goes.
@@ -355,7 +416,7 @@ def _separate_overload(removal: Operation, creation: Operation) -> tuple[Operati
     same, old = f"{name_sql(*address.names)}{arguments}", old_object_name(name)
     own = replace(
         archive,
-        phase=Phase.EXPAND,
+        phase=first.phase,
         statements=(f"ALTER ROUTINE {same} RENAME TO {name_sql(old)}",),
         undo=(f"ALTER ROUTINE {name_sql(*schema, old)}{arguments} RENAME TO {name_sql(name)}",),
         only_if=f"SELECT to_regprocedure({quote_literal(same)}) IS NOT NULL",
@@ -374,6 +435,8 @@ def _separate_overload(removal: Operation, creation: Operation) -> tuple[Operati
         "leave its DROP out, or write IF EXISTS",
     )
     is_optional = "IF EXISTS" in rest[-1].statements[0]
+    if options.has_rollout and first.phase is Phase.EXPAND:
+        first = replace(first, statements=(*first.statements, _require_same_calls(schema, name, arguments)))
     # Its name stays in use: it is that of the new one.
     return (
         replace(removal, steps=(later, *rest), removes=(), requirements=() if is_optional else (required,)),
@@ -381,12 +444,13 @@ def _separate_overload(removal: Operation, creation: Operation) -> tuple[Operati
     )
 
 
-def _require_absent(removal: Operation, word: str) -> Operation:
+def _require_absent(removal: Operation) -> Operation:
     """``DROP SCHEMA IF EXISTS a; CREATE SCHEMA a``: as in a first migration, where there is none.
 
     Raises:
         PlanError: there is one.
     """
+    word = removal.word.lower()
     hint = f"give the new {word} another name, or drop the old one in an earlier release"
     if "IF EXISTS" not in removal.text.upper():
         raise PlanError(f"{removal.summary}: the migration creates another one, and running code uses both", hint)
@@ -495,7 +559,7 @@ FROM (
   UNION ALL SELECT 'CONSTRAINT', conname, NULL FROM pg_constraint
   WHERE conrelid = {relation} AND contype IN ('c', 'f', 'n')
 ) AS own (kind, name, schema), LATERAL (
-  SELECT left('zdd_old_' || name, 54) || CASE WHEN length(name) > 46 THEN '_' || left(md5(name), 8) ELSE '' END
+  SELECT {fitted}
 ) AS archived (old), LATERAL (
   SELECT CASE kind WHEN 'CONSTRAINT' THEN format('ALTER TABLE %s RENAME CONSTRAINT %I TO %I', {names})
     ELSE format('ALTER %s %s.%I RENAME TO %I', kind, schema, {own}) END
@@ -510,6 +574,7 @@ def _with_own_names(archive: OperationStep, removed: ObjectAddress) -> Operation
     *schema, name = removed.names
     there, archived = (quote_literal(name_sql(*schema, each)) for each in (name, old_object_name(name)))
     found = _OWN_NAMES.replace("{relation}", f"to_regclass({there})")
+    found = found.replace("{fitted}", fit_name_sql(OLD_PREFIX, "name::text"))
     forth = found.replace("{names}", f"{there}, name, old").replace("{own}", "name, old")
     back = found.replace("{names}", f"{archived}, old, name").replace("{own}", "old, name")
     body = f"  EXECUTE coalesce((SELECT string_agg(sql, '; ') {forth}), 'SELECT');"

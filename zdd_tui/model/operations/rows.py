@@ -3,18 +3,19 @@
 # ruff: noqa: S608  names are quoted by the parser's own rules, values are literals
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, Requirement, relation_sql, shorten
 from zdd_tui.model.operations.identities import restore_position_query
-from zdd_tui.model.operations.indexes import kept_constraints_sql
-from zdd_tui.model.operations.objects import create_object, refuse_temporary
+from zdd_tui.model.operations.indexes import kept_constraints_sql, reads_columns_sql
+from zdd_tui.model.operations.objects import refuse_temporary
 from zdd_tui.model.operations.row_changes import UNDO_ROWS, read_delete, read_update
 from zdd_tui.model.operations.scope import Novelty, Scope
 from zdd_tui.model.operations.statements import read_own_statement
 from zdd_tui.model.operations.type_swap import oids_sql
-from zdd_tui.model.operations.views import require_own_rows, used_tables
+from zdd_tui.model.operations.views import create_filled_table, require_own_rows, used_tables
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import enum_name, expression_sql, name_sql, node_class, quote_literal, string_values, walk
 
@@ -29,9 +30,9 @@ def _read_write(statement: Any, text: str, options: OperationOptions) -> tuple[O
     name = relation_sql(relation)
     if novelty is Novelty.NO:
         if (reader := _IN_BATCHES.get(node_class(statement))) is not None:
-            return reader(statement, text, options)
+            return _with_requirements(reader(statement, text, options), statement, text, options)
         reason = f"{UNDO_ROWS} of {name}"
-        return (read_own_statement(text, options, reason),)
+        return _with_requirements((read_own_statement(text, options, reason),), statement, text, options)
     query = getattr(statement, "select_stmt", None)
     if query is not None:
         require_own_rows(query, text, options)
@@ -49,15 +50,56 @@ def _read_write(statement: Any, text: str, options: OperationOptions) -> tuple[O
     return (Operation(text, step.label, (step,), requirements=(exists,)),)
 
 
+def _with_requirements(
+    operations: tuple[Operation, ...], statement: Any, text: str, options: OperationOptions
+) -> tuple[Operation, ...]:
+    first, *others = operations
+    return (replace(first, requirements=require_no_kept_index(statement, text, options)), *others)
+
+
+def require_no_kept_index(statement: Any, text: str, options: OperationOptions) -> tuple[Requirement, ...]:
+    """Of rows that are written before contract: no unique index may refuse them that the migration has dropped, which
+    happens in contract. Whether an index is unique only the server knows."""
+    scope = options.scope
+    if options.phase is not None or options.last_phase is not Phase.CONTRACT or not scope.removed_indexes:
+        return ()
+    indexes = ", ".join(f"to_regclass({quote_literal(each)})" for each in scope.removed_indexes)
+    found = []
+    for write in (each for each in walk(statement) if node_class(each) in ("InsertStmt", "UpdateStmt", "MergeStmt")):
+        is_update = node_class(write) == "UpdateStmt"
+        columns = [each.res_target.name for each in write.target_list] if is_update else []
+        reads = f" AND {reads_columns_sql('i', columns)}" if is_update else ""
+        found.append(
+            f"SELECT format('%s: unique index %s may refuse the rows until contract, where the migration drops it',"
+            f" {quote_literal(shorten(text))}, i.indexrelid::regclass) FROM pg_index i WHERE i.indisunique"
+            f" AND i.indexrelid IN ({indexes})"
+            f" AND i.indrelid = to_regclass({quote_literal(relation_sql(write.relation))}){reads}"
+        )
+    hint = "write it as an operation with undo: and phase: contract; phase: expand says that the index allows its rows"
+    return (Requirement(" UNION ALL ".join(found), hint),) if found else ()
+
+
 def rows_phase(statement: Any, options: OperationOptions) -> Phase:
     """Where rows are written as one statement: after those that it reads.
 
     A copy of rows that running code changes comes last before cutover.
     """
     scope = options.scope
-    query = getattr(statement, "select_stmt", None)
+    if _needs_late_key(statement, scope):
+        return options.last_phase
+    query = getattr(statement, "select_stmt", getattr(statement, "query", None))
     copies = options.has_rollout and query is not None and bool(used_tables(query, scope))
     return Phase.BACKFILL if copies or scope.reads_late(statement) else Phase.EXPAND
+
+
+def _needs_late_key(statement: Any, scope: Scope) -> bool:
+    """Whether the ON CONFLICT of an INSERT names a key that the migration adds in contract."""
+    if node_class(statement) != "InsertStmt" or not statement.HasField("on_conflict_clause"):
+        return False
+    infer, table = statement.on_conflict_clause.infer, scope.relation_key(statement.relation)
+    columns = {each.index_elem.name for each in infer.index_elems}
+    named = bool(infer.conname) and scope.is_deferred(infer.conname, table)
+    return named or any(of == table and columns and set(key) == columns for of, key in scope.deferred_keys)
 
 
 def _read_copy(statement: Any, text: str, _options: OperationOptions) -> tuple[Operation, ...]:
@@ -134,14 +176,10 @@ def read_select_into(statement: Any, text: str, options: OperationOptions) -> tu
     relation = statement.into_clause.rel
     if relation.relpersistence == "t":
         raise refuse_temporary(text)
-    key = options.scope.relation_key(relation)
-    options.scope.create(key)
-    options.scope.filled.add(key)
     query = type(statement)()
     query.CopyFrom(statement)
     query.ClearField("into_clause")
-    require_own_rows(query, text, options)
-    return create_object("TABLE", relation_sql(relation), text)
+    return create_filled_table(relation, query, text, options)
 
 
 def _reader_of(reason: str) -> Any:

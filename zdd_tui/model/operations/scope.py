@@ -61,6 +61,7 @@ class Scope:
         late_parents: tables that a foreign key of contract refers to.
         filled: new tables that the migration has written rows into.
         late: tables whose rows get values in phase backfill.
+        late_tables: names of new tables that are created there, from rows.
         added_columns: columns that the migration adds for certain.
         new_columns: those without a default and a fill: older versions leave them NULL, and no row has a value.
         dropped_columns: columns that exist until cleanup, under another name from contract on.
@@ -88,6 +89,7 @@ class Scope:
     deferred: set[tuple[ObjectKey | None, str]] = field(default_factory=set)
     deferred_keys: set[tuple[ObjectKey, tuple[str, ...]]] = field(default_factory=set)
     late: set[ObjectKey] = field(default_factory=set)
+    late_tables: set[str] = field(default_factory=set)
     added_columns: set[tuple[ObjectKey, str]] = field(default_factory=set)
     new_columns: set[tuple[ObjectKey, str]] = field(default_factory=set)
     dropped_columns: set[tuple[ObjectKey, str]] = field(default_factory=set)

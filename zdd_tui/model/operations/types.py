@@ -502,6 +502,13 @@ def _contract_steps(
     return (
         step(f"refuse values of {columns} that the new type cannot hold", *locks, *strict, undo=lenient),
         step(f"compare every row of {columns} with its new value", *compare),
+        OperationStep(  # they would find no value under the column's name
+            Phase.CONTRACT,
+            f"wait for transactions from before {columns} got its new value",
+            (),
+            mode=StepMode.WAIT,
+            only_if="SELECT " + " OR ".join(f"({column_exists(each.table, each.new)})" for each in changes),
+        ),
         *index_steps(NEW_PREFIX, is_reversed=False),
         step(
             f"add the constraints of {columns} for the new type, not validated",

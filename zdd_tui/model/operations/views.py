@@ -8,7 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.operations.base import Operation, OperationOptions, OperationStep, relation_sql, shorten
+from zdd_tui.model.operations.base import (
+    ObjectAddress,
+    Operation,
+    OperationOptions,
+    OperationStep,
+    relation_sql,
+    shorten,
+)
 from zdd_tui.model.operations.objects import create_object, refuse_temporary, relation_address
 from zdd_tui.model.operations.rights import recreated_rights_query
 from zdd_tui.model.operations.scope import Scope
@@ -48,15 +55,20 @@ def _read_view(statement: Any, text: str, options: OperationOptions) -> tuple[Op
     return (Operation(text, step.label, (step,)),)
 
 
-def is_of_view(node: Any) -> bool:
-    """Whether a statement is one of those that replace a view: with ``phase: contract`` the old one stays until then.
+def may_wait(node: Any) -> bool:
+    """Whether a statement is one of those that replace a view or function: with ``phase: contract`` the old one stays
+    until then.
 
     Args:
         node: a Node of the parse tree.
     """
     if node.HasField("drop_stmt"):
-        return enum_name(node.drop_stmt, "remove_type") == "OBJECT_VIEW"
-    return node.WhichOneof("node") in ("view_stmt", "comment_stmt", "grant_stmt", "transaction_stmt")
+        return enum_name(node.drop_stmt, "remove_type") in _WAITING
+    kinds = ("view_stmt", "create_function_stmt", "comment_stmt", "grant_stmt", "transaction_stmt")
+    return node.WhichOneof("node") in kinds
+
+
+_WAITING = {"OBJECT_VIEW", "OBJECT_FUNCTION", "OBJECT_PROCEDURE", "OBJECT_ROUTINE"}
 
 
 def run_in_contract(operation: Operation) -> Operation:
@@ -75,20 +87,45 @@ def _read_table_as(statement: Any, text: str, options: OperationOptions) -> tupl
     is_view = enum_name(statement, "objtype") == "OBJECT_MATVIEW"
     if relation.relpersistence == "t":
         raise refuse_temporary(text)
-    if not is_view and not statement.into.skip_data:
-        require_own_rows(statement.query, text, options)
-    if not is_view and options.scope.reads_late(statement.query):
-        raise PlanError(
-            f"{shorten(text)}: the migration fills rows that it reads, in batches", "write CREATE TABLE, then INSERT"
-        )
+    kind = "materialized view" if is_view else "table"
+    exists = relation_address(kind, relation) if is_optional else None
+    if not is_view:
+        query = None if statement.into.skip_data else statement.query
+        return create_filled_table(relation, query, text, options, exists)
     key = options.scope.relation_key(relation)
     options.scope.create(key, is_optional=is_optional)
     options.scope.filled.add(key)
-    if is_view:
-        options.scope.create_view(key, statement.query)
-    kind = "materialized view" if is_view else "table"
-    exists = relation_address(kind, relation) if is_optional else None
+    options.scope.create_view(key, statement.query)
     return create_object(kind.upper(), relation_sql(relation), text, exists=exists)
+
+
+def create_filled_table(
+    relation: Any, query: Any, text: str, options: OperationOptions, exists: ObjectAddress | None = None
+) -> tuple[Operation, ...]:
+    """A new table with the rows of a query, which runs where an INSERT of them would; what names the table comes after.
+
+    Args:
+        query: None for no rows.
+
+    Raises:
+        UndoRequired: as :func:`require_own_rows`.
+    """
+    scope = options.scope
+    if query is not None:
+        require_own_rows(query, text, options)
+    is_late = query is not None and (
+        scope.reads_late(query) or (options.has_rollout and bool(used_tables(query, scope)))
+    )
+    key = scope.relation_key(relation)
+    scope.create(key, is_optional=exists is not None)
+    scope.filled.add(key)
+    phase = options.phase or (Phase.BACKFILL if is_late else Phase.EXPAND)
+    if phase is Phase.BACKFILL:
+        scope.late.add(key)
+        scope.late_tables.add(key.name)
+    (operation,) = create_object("TABLE", relation_sql(relation), text, exists=exists)
+    (step,) = operation.steps
+    return (replace(operation, steps=(replace(step, phase=phase, undo=options.undo or step.undo),)),)
 
 
 def created_view(operation: Operation) -> str:
@@ -134,7 +171,7 @@ def require_own_rows(query: Any, text: str, options: OperationOptions) -> None:
         UndoRequired: a query that fills a new table reads rows that running code changes until cutover, and the plan
             does not accept that.
     """
-    if options.has_rollout and (used := used_tables(query, options.scope)):
+    if options.undo is None and options.has_rollout and (used := used_tables(query, options.scope)):
         raise UndoRequired(
             f"{shorten(text)}: it copies rows of {', '.join(used)} once, and running code changes them until cutover",
             "change.into keeps a new table in step; where the rows do not change, or V2 does not need the late ones,"

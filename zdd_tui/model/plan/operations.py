@@ -55,7 +55,7 @@ class OperationSection(PlanSection):
     phase: Phase | None = Field(
         None,
         description="where a statement with an undo of its own runs, as one; default: expand, or batches; contract also"
-        " makes statements of views, with rights and comments, wait for the end of the older version",
+        " makes statements of views and functions, with rights and comments, wait for the end of the older version",
     )
     repair: dict[str, str] = Field(
         {}, description="column: SQL expression of its value in rows that the statement's constraint would refuse"

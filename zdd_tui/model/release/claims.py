@@ -10,9 +10,18 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from zdd_tui.model.duration import format_duration
-from zdd_tui.model.release.condition import STOPPED_NOTE
+from zdd_tui.model.release.condition import STOPPED_NOTE, ConditionStatus
 from zdd_tui.model.release.gate import GateReading, Verdict
-from zdd_tui.model.release.records import BackfillRecord, GuardReading, Lease, ReleaseRecord, StepRecord
+from zdd_tui.model.release.records import (
+    AGENT_CONTINUES,
+    AGENT_WAITS,
+    LEASE_ACQUIRED,
+    BackfillRecord,
+    GuardReading,
+    Lease,
+    ReleaseRecord,
+    StepRecord,
+)
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
 
 FRESH_SECONDS = 3.0
@@ -167,7 +176,10 @@ def assess_activity(lease: Lease | None, reading_age: float, error: str = "") ->
     if lease is None or not lease.holder:
         return Activity(False, is_known, None if is_known else reading_age)
     age = lease.age + reading_age
-    return Activity(is_known and age <= lease.ttl, is_known, age)
+    is_active = is_known and age <= lease.ttl
+    # A lease that has run out since it was read may have been renewed: once the next reading is late, nobody knows.
+    is_missed = lease.age > lease.ttl or reading_age <= RECONNECT_SECONDS
+    return Activity(is_active, is_known and (is_active or is_missed), age)
 
 
 def count_verdicts(record: ReleaseRecord, now: float, error: str = "") -> ReleaseRecord:
@@ -209,6 +221,23 @@ def assess_agent(record: ReleaseRecord | None, activity: Activity) -> SourceHeal
     return SourceHealth(SourceName.AGENT, SourceStatus.LOST, age, is_required=True)
 
 
+def agent_waits(record: ReleaseRecord, activity: Activity) -> tuple[str, ...]:
+    """For what the agent waits where no step runs, each with the reason, such as ``Redis: connection refused``: nothing
+    runs and no command is handled before. By its own events since it acquired the lease; none where they are too old
+    to be known, or no agent is known to work.
+    """
+    waits: dict[str, str] = {}
+    for event in record.events if activity.is_active else ():
+        if event.kind == "lease" and event.message.startswith(LEASE_ACQUIRED):
+            waits.clear()
+        elif event.message.startswith(AGENT_WAITS):
+            subject, _, reason = event.message.removeprefix(AGENT_WAITS).partition(": ")
+            waits[subject] = reason.partition("\n")[0]
+        elif event.message.startswith(AGENT_CONTINUES):
+            waits.pop(event.message.removeprefix(AGENT_CONTINUES), None)
+    return tuple(f"{subject}: {reason}" for subject, reason in waits.items())
+
+
 # --- what moves ------------------------------------------------------------------------------------------------------
 
 
@@ -228,6 +257,9 @@ class ProgressState(StrEnum):
     """The database is silent, so nobody knows whether an agent works."""
     FAILED = "failed"
     DONE = "done"
+    UNDOING = "undoing"
+    """A rollback undoes it now."""
+    UNDONE = "undone"
 
 
 PROGRESS_GLYPHS: Mapping[ProgressState, str] = {
@@ -240,6 +272,8 @@ PROGRESS_GLYPHS: Mapping[ProgressState, str] = {
     ProgressState.UNKNOWN: "?",
     ProgressState.FAILED: "✗",
     ProgressState.DONE: "✔",
+    ProgressState.UNDOING: "◀",
+    ProgressState.UNDONE: "◁",
 }
 
 
@@ -301,6 +335,26 @@ def assess_progress(release: Release, activity: Activity, step: StepStatus | Non
     return Progress(state)
 
 
+def assess_phase(release: Release, index: int, activity: Activity) -> Progress:
+    """How far one phase is, forward and back; the phase that moves, or is held, as :func:`assess_progress` says."""
+    if release.state is ReleaseState.DONE:
+        return Progress(ProgressState.DONE)
+    undone = Progress(ProgressState.UNDONE if index <= release.phase else ProgressState.NOT_STARTED)
+    if release.state is ReleaseState.ROLLED_BACK:
+        return undone
+    progress, phases = assess_progress(release, activity), release.strategy.phases
+    if release.state.is_rolling_back:
+        later = (step for phase in phases[index + 1 :] for step in phase.steps)
+        if any(release.status(step.name).has_effect for step in later):
+            return Progress(ProgressState.DONE)
+        if not any(release.status(step.name).has_effect for step in phases[index].steps):
+            return undone
+        return Progress(ProgressState.UNDOING) if progress.moves else progress
+    if index != release.phase:
+        return Progress(ProgressState.DONE if index < release.phase else ProgressState.NOT_STARTED)
+    return progress
+
+
 def is_stopped(release: Release, activity: Activity) -> bool:
     """Whether a standing condition that does not hold stops it now."""
     return assess_progress(release, activity).state is ProgressState.STOPPED
@@ -334,6 +388,15 @@ def assess_backfill(release: Release, activity: Activity, backfill: BackfillReco
     if backfill.status == "paused" and found.moves:
         return Progress(ProgressState.PAUSED, "paused")
     return found
+
+
+def verification_doubt(release: Release) -> ConditionStatus | None:
+    """Why a verification does not count now: rows may have been written on one side only since. ``rechecking`` where
+    they are to be verified again, ``unknown`` where it is not known; None where nothing is in its way."""
+    found = {reading.last_status for reading in release.unmet if reading.affects_rows}
+    if any(status.stops_progress for status in found):
+        return ConditionStatus.RECHECKING
+    return ConditionStatus.UNKNOWN if found else None
 
 
 def describe_step_note(step: StepRecord, activity: Activity) -> str:

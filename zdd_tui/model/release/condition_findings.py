@@ -105,15 +105,13 @@ def find_wrong_pods(plan: WorkloadPlan, condition: Condition, facts: DeploymentF
     found = ", ".join(sorted({version.upper() for version, _ in groups if version not in condition.allowed}))
     expected = " or ".join(str(version).upper() for version in condition.allowed)
     names, total = f"{', '.join(wrong[:3])}{' ...' if len(wrong) > 3 else ''}", sum(len(group) for _, group in groups)
-    place = f"kubectl -n {plan.kubernetes.namespace}"
-    is_allowed = (
-        plan.version_of(view.images.get(plan.kubernetes.container, "")) in condition.allowed
-    )  # the pods are from before it
-    return ConditionFinding(
-        f"{len(wrong)} of {total} pods of {condition.subject} run {found}, expected {expected}: {names}",
-        "" if is_allowed else describe_manager(view.image_managers.get(plan.kubernetes.container)),
-        f"{place} rollout status deployment/{condition.subject}; the release continues when those pods are gone",
-    )
+    text = f"{len(wrong)} of {total} pods of {condition.subject} run {found}, expected {expected}: {names}"
+    if plan.version_of(view.images.get(plan.kubernetes.container, "")) in condition.allowed:
+        # The pods are from before the image.
+        status = f"kubectl -n {plan.kubernetes.namespace} rollout status deployment/{condition.subject}"
+        return ConditionFinding(text, "", f"{status}; the release continues when those pods are gone")
+    # What to do is said by the condition about the image, which has the same cause.
+    return ConditionFinding(text, describe_manager(view.image_managers.get(plan.kubernetes.container)))
 
 
 def find_wrong_selector(plan: BasePlan, condition: Condition, service: ServiceView | None) -> ConditionFinding | None:

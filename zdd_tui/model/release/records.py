@@ -158,6 +158,16 @@ KUBERNETES_NOTE = "Kubernetes: "
 """The same, of a step that waits for pods."""
 
 
+AGENT_WAITS = "agent waits for "
+"""Beginning of the event of an agent that waits where no step runs, before the system and the reason."""
+
+AGENT_CONTINUES = "agent no longer waits for "
+"""Beginning of the event that ends it, before the system."""
+
+LEASE_ACQUIRED = "acquired the lease"
+"""Beginning of the event with which the session of an agent begins."""
+
+
 @dataclass(frozen=True, slots=True)
 class StepRecord:
     """A step as stored.

@@ -1,6 +1,6 @@
 """What an operator must know at once: what the release does now, what it waits for, and which key to press."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -11,6 +11,7 @@ from zdd_tui.model.release.claims import (
     Activity,
     Progress,
     ProgressState,
+    agent_waits,
     assess_progress,
     count_verdicts,
     format_silence,
@@ -32,7 +33,6 @@ AWAITING_APPROVAL = "AWAITING APPROVAL"
 CONTINUES_AUTOMATICALLY = "No action needed; it continues automatically"
 CONTINUES_WHEN_ANSWERED = "It continues when that system responds again"
 """Instead, where the note says which system an undo waits for."""
-_NEXT_AFTER_END = "{quit} quits; to begin another release of this plan: zdd agent --new PLAN"
 SHOW_WAIT_AFTER_SECONDS = 60.0
 """Seconds that a release has waited for its owner before the screen counts them."""
 
@@ -53,6 +53,35 @@ class Severity(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class NextAction:
+    """Something that a person can do next, or must know about it.
+
+    Attributes:
+        text: with its key, such as ``a runs cutover``; while a summary is made, with the key as ``{advance}``.
+        action: id of the registered action whose key it names; empty where it names none.
+    """
+
+    text: str
+    action: str = ""
+
+
+def join_actions(actions: Sequence[NextAction]) -> str:
+    """``a runs cutover, R rolls back``; a semicolon stands beside a text that names no key or has commas."""
+    text = ""
+    for before, each in zip((None, *actions), actions, strict=False):
+        has_comma = before is not None and "," in before.text
+        separator = "" if before is None else ", " if each.action and not has_comma else "; "
+        text += f"{separator}{each.text}"
+    return text
+
+
+_NEXT_AFTER_END = (
+    NextAction("{quit} quits", "quit"),
+    NextAction("to begin another release of this plan: zdd agent --new PLAN"),
+)
+
+
+@dataclass(frozen=True, slots=True)
 class ReleaseSummary:
     """The state of a release in a few lines.
 
@@ -61,7 +90,8 @@ class ReleaseSummary:
         state_label: the state, in capitals.
         text: what it does now.
         notes: what it waits for, or why it failed; each may be long.
-        next_action: what the operator can do next.
+        fix: what ends a breach, or what else prevents the release from going on; empty where nothing does.
+        actions: what the operator can do next.
         cause: why the guard stopped the release, with its numbers, or which standing condition does not hold and who
             broke it; shown before everything else.
     """
@@ -71,8 +101,14 @@ class ReleaseSummary:
     state_label: str
     text: str
     notes: tuple[str, ...] = ()
-    next_action: str = ""
+    fix: str = ""
+    actions: tuple[NextAction, ...] = ()
     cause: str = ""
+
+    @property
+    def next_action(self) -> str:
+        """The fix and the actions in one line."""
+        return "; ".join(filter(None, (self.fix and f"Fix: {self.fix}", join_actions(self.actions))))
 
 
 def summarize_release(
@@ -97,15 +133,16 @@ def summarize_release(
     summary = _summarize_state(record, activity.worked_until(now), progress)
     if progress.state is ProgressState.UNKNOWN and not has_no_agent(last_known.lease):
         # What was known then, with its verdicts; what can be done rests on those that count now.
-        then = _summarize_state(last_known, activity.worked_until(now), progress)
-        summary = replace(then, next_action=summary.next_action)
+        as_known = _summarize_state(last_known, activity.worked_until(now), progress)
+        summary = replace(as_known, fix=summary.fix, actions=summary.actions)
     summary = _summarize_inactivity(record, summary, activity, progress)
     if following_region and record.release.state is ReleaseState.DONE:
-        action = f"{{next-region}} opens region {following_region}, the one after this; {summary.next_action}"
-        summary = replace(summary, next_action=action)
+        opens = NextAction(f"{{next-region}} opens region {following_region}, the one after this", "next-region")
+        summary = replace(summary, actions=(opens, *summary.actions))
     if progress.state is ProgressState.STOPPED and record.release.breach is not None:
-        following = summary.next_action.format_map(labels)
-        return _summarize_breach(record, record.release.breach, replace(summary, next_action=following))
+        return _with_keys(_summarize_breach(record, record.release.breach, summary), labels)
+    if waits := agent_waits(record, activity):
+        summary = replace(summary, notes=(*(f"the agent waits for {each}" for each in waits), *summary.notes))
     wait = find_wait(record, now) if activity.is_active else None  # without an agent its gates are unknown
     if wait is not None and (
         wait.is_overdue
@@ -113,11 +150,17 @@ def summarize_release(
     ):
         late = "✗ LATE: " if wait.is_overdue else ""
         summary = replace(summary, notes=(f"{late}{wait.description}", *summary.notes))
-    summary = replace(summary, next_action=summary.next_action.format_map(labels))
+    summary = _with_keys(summary, labels)
     release = record.release
     if record.cause and (release.state.is_rolling_back or release.paused):
         return replace(summary, cause=f"guard: {record.cause}")
     return summary
+
+
+def _with_keys(summary: ReleaseSummary, labels: Mapping[str, str]) -> ReleaseSummary:
+    named = (replace(each, text=each.text.replace(f"{{{each.action}}}", labels[each.action])) if each.action else each
+             for each in summary.actions)  # fmt: skip
+    return replace(summary, actions=tuple(named))
 
 
 def _summarize_inactivity(
@@ -133,9 +176,8 @@ def _summarize_inactivity(
         notes = tuple(f"last: {note}" for note in notes)  # of the step that was running
     if release.state is not ReleaseState.ROLLING_BACK:  # its notes have them
         notes = (*(reading.title for reading in release.unmet), *notes)
-    next_action = summary.next_action
-    if next_action in (CONTINUES_AUTOMATICALLY, CONTINUES_WHEN_ANSWERED):
-        next_action = ""
+    is_automatic = summary.next_action in (CONTINUES_AUTOMATICALLY, CONTINUES_WHEN_ANSWERED)
+    actions = () if is_automatic else summary.actions
     if progress.state is ProgressState.UNKNOWN:
         label = f"LAST KNOWN: {summary.state_label}"
         return replace(
@@ -145,16 +187,18 @@ def _summarize_inactivity(
             state_label=label,
             text=text,
             notes=notes,
-            next_action=next_action,
+            actions=actions,
         )
     if progress.state is ProgressState.STALLED:
         label = ", ".join(("STALLED", *list_holds(release))).upper()
-        return ReleaseSummary(Severity.ERROR, "✗", label, text, notes, next_action)
-    return replace(summary, notes=notes, next_action=next_action)
+        return ReleaseSummary(Severity.ERROR, "✗", label, text, notes, summary.fix, actions)
+    return replace(summary, notes=notes, actions=actions)
 
 
 def list_holds(release: Release) -> tuple[str, ...]:
     """What holds a release besides a breach or a missing agent: a person must continue it, too."""
+    if release.state.has_ended:
+        return ()
     failed = ("failed",) if release.state is ReleaseState.FAILED else ()
     return (*failed, "paused") if release.paused else failed
 
@@ -164,20 +208,25 @@ def _summarize_breach(record: ReleaseRecord, breach: ConditionReading, summary: 
     what a person must do besides: a release that is paused or failed does not continue by itself."""
     release = record.release
     others = [reading.title for reading in release.unmet if reading is not breach]
-    hint = breach.hint if breach.status is not ConditionStatus.RECHECKING else ""
+    hints = (reading.hint for reading in release.unmet if reading.status is ConditionStatus.BREACHED and reading.hint)
+    hint = next(hints, "") if breach.status is not ConditionStatus.RECHECKING else ""  # two may have one cause
     held = " and ".join(list_holds(release))
+    fix, actions = hint.replace(ROLLBACK_IN_HINT, ""), tuple[NextAction, ...]()
+    if ROLLBACK_IN_HINT in hint:
+        actions = (NextAction("{rollback} rolls back", "rollback"),)
     if held:  # the actions name the rollback, too
-        hint = hint.replace(CONTINUES_IN_HINT, "").replace(ROLLBACK_IN_HINT, "")
-    parts = [f"Fix: {hint}"] if hint else []
-    parts += [f"the release is {held}, too", summary.next_action] if held else []
-    action = "; ".join(parts) or CONTINUES_AUTOMATICALLY
+        fix = fix.replace(CONTINUES_IN_HINT, "")
+        actions = (NextAction(f"the release is {held}, too"), *summary.actions)
+    if not fix and not actions:
+        actions = (NextAction(CONTINUES_AUTOMATICALLY),)
     return replace(
         summary,
         severity=Severity.ERROR,
         glyph="✗",
         state_label=", ".join(("STOPPED", *list_holds(release))).upper(),
         notes=(*others, *summary.notes),
-        next_action=action,
+        fix=fix,
+        actions=actions,
         cause=breach.title,
     )
 
@@ -199,31 +248,34 @@ def _summarize_state(record: ReleaseRecord, now: float, progress: Progress) -> R
             step = _find_step_with_status(record, StepStatus.UNDO_FAILED)
             text = _with_rollback(f"undoing “{_step_label(release, step)}” failed", record)
             errors = _collect_errors(release, step)
-            return ReleaseSummary(Severity.ERROR, "✗", "ROLLBACK FAILED", text, errors, _next_action(record, now))
+            return ReleaseSummary(
+                Severity.ERROR, "✗", "ROLLBACK FAILED", text, errors, actions=_next_actions(record, now)
+            )
         case ReleaseState.ROLLED_BACK:
             was_run = any(status is StepStatus.UNDONE for status in release.statuses)
             text = _with_rollback("every step is undone" if was_run else "nothing had run", record)
-            return ReleaseSummary(Severity.SUCCESS, "◀", "ROLLED BACK", text, (), _NEXT_AFTER_END)
+            return ReleaseSummary(Severity.SUCCESS, "◀", "ROLLED BACK", text, actions=_NEXT_AFTER_END)
         case ReleaseState.DONE:
             text = f"all {len(release.strategy.phases)} phases are complete{_format_total_duration(record)}"
-            return ReleaseSummary(Severity.SUCCESS, "✔", "DONE", text, (), _NEXT_AFTER_END)
+            return ReleaseSummary(Severity.SUCCESS, "✔", "DONE", text, actions=_NEXT_AFTER_END)
 
 
 def _summarize_planned(record: ReleaseRecord, now: float) -> ReleaseSummary:
     closed = closed_gates(record.release, record.gates, now)
     if record.release.paused:
-        return ReleaseSummary(Severity.PAUSED, "‖", "PAUSED", "nothing has run yet", (), _next_action(record, now))
+        actions = _next_actions(record, now)
+        return ReleaseSummary(Severity.PAUSED, "‖", "PAUSED", "nothing has run yet", actions=actions)
     reasons = tuple(reading.reason for reading in closed)
     if fix := fix_of_rolled_back_region(record.release, record.gates):
-        action = f"Fix: {fix}; {{rollback}} ends the release"
-        return ReleaseSummary(Severity.ERROR, "✗", "PLANNED", "it cannot start", reasons, action)
+        ends = NextAction("{rollback} ends the release", "rollback")
+        return ReleaseSummary(Severity.ERROR, "✗", "PLANNED", "it cannot start", reasons, fix, (ends,))
     return ReleaseSummary(
         Severity.WAITING if closed else Severity.IDLE,
         "○",
         "PLANNED",
         "nothing has run yet",
         reasons,
-        _next_action(record, now),
+        actions=_next_actions(record, now),
     )
 
 
@@ -237,10 +289,10 @@ def _summarize_running(record: ReleaseRecord, now: float, progress: Progress) ->
     text = f"{phase.name}, step {at + 1} of {len(phase.steps)}: {phase.steps[at].label}"
     notes = (step.note,) if step and step.note else ()
     if release.paused:
-        return ReleaseSummary(Severity.PAUSED, "‖", "PAUSED", text, notes, _next_action(record, now))
+        return ReleaseSummary(Severity.PAUSED, "‖", "PAUSED", text, notes, actions=_next_actions(record, now))
     if step is not None and step.status is StepStatus.STARTED and progress.state is not ProgressState.STOPPED:
         text += _format_elapsed(step, now)
-    return ReleaseSummary(Severity.WORKING, "▶", "RUNNING", text, notes, _next_action(record, now))
+    return ReleaseSummary(Severity.WORKING, "▶", "RUNNING", text, notes, actions=_next_actions(record, now))
 
 
 def _summarize_waiting(record: ReleaseRecord, now: float, progress: Progress) -> ReleaseSummary:
@@ -249,20 +301,20 @@ def _summarize_waiting(record: ReleaseRecord, now: float, progress: Progress) ->
     assert phase is not None
     closed = closed_gates(release, record.gates, now)
     total = len(phase.gates)
-    action = _next_action(record, now)
+    actions = _next_actions(record, now)
     if release.paused:
-        return ReleaseSummary(Severity.PAUSED, "‖", "PAUSED", f"{phase.name} has run", (), action)
+        return ReleaseSummary(Severity.PAUSED, "‖", "PAUSED", f"{phase.name} has run", actions=actions)
     if closed:
         text = f"{phase.name} has run; {len(closed)} of {total} gates not open"
         if release.next_phase is None:
-            action = f"Wait: the release is done once {describe_closed_gates(release)}"
+            actions = (NextAction(f"Wait: the release is done once {describe_closed_gates(release)}"),)
         if any(each.name == "shadow-agrees" and each.verdict is Verdict.FAIL for each in closed):
-            action = "{topology} shows which responses differ; " + action
-        return ReleaseSummary(Severity.WAITING, "◆", "WAITING FOR GATES", text, (), action)
+            actions = (NextAction("{topology} shows which responses differ", "topology"), *actions)
+        return ReleaseSummary(Severity.WAITING, "◆", "WAITING FOR GATES", text, actions=actions)
     if release.next_phase is None:
         passes = "passed" if progress.state is ProgressState.UNKNOWN else "pass"
         text = f"the last gates {passes}; the agent ends the release"
-        return ReleaseSummary(Severity.WAITING, "◆", "WAITING", text, (), CONTINUES_AUTOMATICALLY)
+        return ReleaseSummary(Severity.WAITING, "◆", "WAITING", text, actions=(NextAction(CONTINUES_AUTOMATICALLY),))
     text = f"{phase.name} has run, {f'all {total} gates' if total > 1 else 'its gate'}"
     oldest = max((reading.age(now) for reading in current_readings(release, record.gates, now)), default=0.0)
     if progress.state is ProgressState.UNKNOWN:
@@ -271,7 +323,7 @@ def _summarize_waiting(record: ReleaseRecord, now: float, progress: Progress) ->
         text += " pass" if total > 1 else " passes"
     else:
         text += f" passed {format_silence(oldest)} ago"
-    return ReleaseSummary(Severity.WAITING, "◆", AWAITING_APPROVAL, text, (), action)
+    return ReleaseSummary(Severity.WAITING, "◆", AWAITING_APPROVAL, text, actions=actions)
 
 
 def _summarize_failed(record: ReleaseRecord, now: float) -> ReleaseSummary:
@@ -284,7 +336,7 @@ def _summarize_failed(record: ReleaseRecord, now: float) -> ReleaseSummary:
         "FAILED",
         f"in {phase} at “{_step_label(release, step)}”",
         _collect_errors(release, step),
-        f"{_next_action(record, now)}, {{details}} shows all",
+        actions=(*_next_actions(record, now), NextAction("{details} shows all", "details")),
     )
 
 
@@ -300,27 +352,28 @@ def _summarize_rolling_back(record: ReleaseRecord, now: float) -> ReleaseSummary
         "ROLLING BACK",
         _with_rollback(f"{doing}{undone} of {undone + left} steps undone", record),
         (*(reading.title for reading in release.unmet), *((step.note,) if step and step.note else ())),
-        describe_continuation(record),
+        actions=(NextAction(describe_continuation(record)),),
     )
 
 
 def describe_continuation(record: ReleaseRecord) -> str:
-    """What is needed of a person where no command makes sense: of a rollback that waits for a system, that it
-    responds."""
+    """What is needed of a person where no command makes sense; where a rollback, or the agent, waits for a system, what
+    is needed of that."""
     step = _find_step_with_status(record, StepStatus.UNDOING)
-    return CONTINUES_WHEN_ANSWERED if step is not None and step.waits_for_system else CONTINUES_AUTOMATICALLY
+    is_waiting = (step is not None and step.waits_for_system) or agent_waits(record, ACTIVE)
+    return CONTINUES_WHEN_ANSWERED if is_waiting else CONTINUES_AUTOMATICALLY
 
 
-def _next_action(record: ReleaseRecord, now: float) -> str:
-    """The primary commands with their keys, as a template: ``{advance} runs cutover, {rollback} rolls back``."""
+def _next_actions(record: ReleaseRecord, now: float) -> tuple[NextAction, ...]:
+    """The primary commands with their keys."""
     # A missing agent has a line of its own on every screen.
     commands = next_commands(record.release, record.gates, now, has_agent=True)
-    return ", ".join(_describe_command(each) for each in commands if each.is_primary)
+    return tuple(_describe_command(each) for each in commands if each.is_primary)
 
 
-def _describe_command(command: NextCommand) -> str:
+def _describe_command(command: NextCommand) -> NextAction:
     name = " (asks for the release’s name)" if command.requires_name and not command.blocked_until else ""
-    return f"{{{command.kind}}} {command.label}{name}"
+    return NextAction(f"{{{command.kind}}} {command.label}{name}", str(command.kind))
 
 
 def has_no_agent(lease: Lease | None) -> bool:

@@ -53,7 +53,7 @@ class PhaseSpan:
 
     Attributes:
         name: the phase's; ``rollback``; or ``before`` for the time before the first step.
-        ended_at: when its last step ended; None while one runs.
+        ended_at: when its last step ended; of ``before`` when the first step began; None before that.
     """
 
     name: str
@@ -107,7 +107,11 @@ def build_timeline(
             _finish_attempt(running, key, event.at, "failed", match[4] or "")
         else:
             _finish_attempt(running, key, event.at, "done")
-    return tuple(PhaseSpan(each.name, each.started_at, _span_end(each), tuple(each.items)) for each in spans)
+    following = [*(each.started_at for each in spans[1:]), None]
+    ends = [start if each.name == "before" else _span_end(each) for each, start in zip(spans, following, strict=True)]
+    return tuple(
+        PhaseSpan(each.name, each.started_at, end, tuple(each.items)) for each, end in zip(spans, ends, strict=True)
+    )
 
 
 def _is_routine(event: Event) -> bool:
@@ -140,4 +144,4 @@ def _span_end(span: _OpenSpan) -> float | None:
     ends = [item.ended_at for item in attempts if item.ended_at is not None]
     if len(ends) < len(attempts):
         return None
-    return max(ends) if ends else max(item.at for item in span.items if isinstance(item, Event))
+    return max(ends, default=None)

@@ -14,6 +14,7 @@ from zdd_tui.dashboard.screens.details.base import ContextSource, DetailScreen, 
 from zdd_tui.dashboard.screens.dialog import KeyHints, PageView, target_lines
 from zdd_tui.dashboard.state import DashboardState, Observed, RenderContext, StateSource
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, sanitize, wrap
+from zdd_tui.dashboard.widgets.drawing.timed_text import TimedText
 from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.pane import RowSelected
 from zdd_tui.dashboard.widgets.panes.table import TablePane
@@ -161,7 +162,7 @@ class ActivityScreen(DetailScreen):
         self._listed_of: DatabaseActivity | None = None
         self._listed: tuple[ListedSession, ...] = ()
         self._cancelled: dict[tuple[int, str], float] = {}
-        self._result: tuple[str, TextStyle] | None = None
+        self._result: TimedText | None = None
 
     def compose(self) -> ComposeResult:
         yield TitleLine()
@@ -195,7 +196,7 @@ class ActivityScreen(DetailScreen):
         return (self._query.result,)
 
     def body(self, board: DashboardState, context: RenderContext, formatter: TextFormatter) -> Sequence[Line]:
-        lines = formatter(*self._result) if self._result else []
+        lines = self._result.lines(context.now, formatter.cells) if self._result is not None else []
         if self._query.value is None:
             return [*lines, *self.query_error_lines(self._query, formatter)]
         return [*lines, *replica_lines(self._query.value.replicas, formatter),
@@ -234,19 +235,20 @@ class ActivityScreen(DetailScreen):
         )
 
     def on_session_stopped(self, message: SessionStopped) -> None:
-        request, future = message.request, message.future
+        request, future, now = message.request, message.future, self._get_context().now
         error = None if future.cancelled() else future.exception()
         verb = "terminate" if request.terminate else "cancel"
         if error is not None or future.cancelled():
             title = getattr(error, "title", "") or type(error).__name__
             hint = getattr(error, "hint", "")
-            self._result = f"✗ {verb} of pid {request.pid}: {title}{f'. Fix: {hint}' if hint else ''}", TextStyle.BAD
+            text, style = f"✗ {verb} of pid {request.pid}: {title}{f'. Fix: {hint}' if hint else ''}", TextStyle.BAD
         elif not future.result():
-            self._result = f"✗ {verb} of pid {request.pid}: the server sent no signal", TextStyle.BAD
+            text, style = f"✗ {verb} of pid {request.pid}: the server sent no signal", TextStyle.BAD
         else:
-            self._result = f"✔ {verb} sent to pid {request.pid}; the list shows whether it has ended", TextStyle.GOOD
+            text, style = f"✔ {verb} sent to pid {request.pid}; the list shows whether it has ended", TextStyle.GOOD
             if not request.terminate:
-                self._cancelled[request.pid, request.started] = self._get_context().now
+                self._cancelled[request.pid, request.started] = now
+        self._result = TimedText(text, style, now)
         self.refresh_queries()
         self.redraw()
 

@@ -28,7 +28,7 @@ from zdd_tui.model.backfill import RateHistory, max_rate
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.plan.registry import strategy_title
 from zdd_tui.model.queries import BackfillDetail, BackfillQuery, RangeView
-from zdd_tui.model.release.claims import FRESH_SECONDS, MOVING, Progress, is_current
+from zdd_tui.model.release.claims import FRESH_SECONDS, MOVING, Progress, is_current, verification_doubt
 from zdd_tui.model.release.fills import list_fills
 from zdd_tui.model.release.records import BackfillRecord
 
@@ -102,7 +102,15 @@ class BackfillScreen(DetailScreen):
         fills = list_fills(record) if record else ()
         idle = idle_seconds(board, context)
         lines = [
-            *backfill_lines(state, formatter.cells, progress=progress, ceiling=ceiling, fills=fills, idle=idle),
+            *backfill_lines(
+                state,
+                formatter.cells,
+                progress=progress,
+                ceiling=ceiling,
+                fills=fills,
+                idle=idle,
+                doubt=verification_doubt(record.release) if record else None,
+            ),
             *_batch_lines(state, context, formatter),
             (),
         ]

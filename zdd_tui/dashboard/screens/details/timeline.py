@@ -1,6 +1,7 @@
 """The release from its start: phases, every attempt of every step, commands and actions of the guard."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -107,14 +108,17 @@ def timeline_lines(
         f"registered {registered}, {format_duration(now - record.created_at)} ago{finished}", TextStyle.DIM
     )
     previous_end: float | None = None
-    for span in spans:
+    for each in spans:
+        span = _end_before_start(each, record)
         if previous_end is not None and span.started_at - previous_end >= 1:
             waited = format_duration(span.started_at - previous_end)
             lines.append(((f"{'':9}waited {waited} for gates and approval", TextStyle.DIM),))
         phase = record.release.current_phase if record.release.state is ReleaseState.RUNNING else None
-        has_steps_left = span is spans[-1] and phase is not None and phase.name == span.name
+        has_steps_left = each is spans[-1] and phase is not None and phase.name == span.name
         is_open = span.ended_at is None or (has_steps_left and not progress.moves)
-        lines += [(), _phase_line(span, record.created_at, end, context, formatter, progress, is_open=is_open)]
+        # The time before the start passes whether or not an agent works.
+        span_end = now if span.name == "before" else end
+        lines += [(), _phase_line(span, record.created_at, span_end, context, formatter, progress, is_open=is_open)]
         for item in span.items:
             if isinstance(item, StepAttempt):
                 lines += _attempt_lines(item, record, until, context, formatter, activity)
@@ -125,6 +129,15 @@ def timeline_lines(
     if next_phases and not record.release.state.has_ended and not record.release.state.is_rolling_back:
         lines += [(), *formatter(f"○ not started: {', '.join(next_phases)}", TextStyle.DIM)]
     return lines
+
+
+def _end_before_start(span: PhaseSpan, record: ReleaseRecord) -> PhaseSpan:
+    """The time before the first step ends with a release that had none; or, where a recording begins later, with what
+    is known of it."""
+    if span.name != "before" or span.ended_at is not None or record.release.state is ReleaseState.PLANNED:
+        return span
+    known = max((item.at for item in span.items if isinstance(item, Event)), default=span.started_at)
+    return replace(span, ended_at=record.finished_at or known)
 
 
 def _moved_until(
@@ -160,7 +173,7 @@ def _phase_line(
     glyph = "◀" if is_rollback else "■"
     if is_open and not (is_rollback and progress.moves):
         glyph = progress.glyph
-    verb = "duration" if not is_open else "running for" if progress.moves else "ran for"
+    verb = "duration" if not is_open or span.name == "before" else "running for" if progress.moves else "ran for"
     ending = f"; {progress.reason}" if is_open and progress.reason else ""
     head: Line = (
         (f"{context.clock.time_of_day(span.started_at)} ", TextStyle.DIM),

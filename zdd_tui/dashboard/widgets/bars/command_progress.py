@@ -1,15 +1,24 @@
 """Progress of the last command from the key to its effect: sending, queued, accepted, running, succeeded or failed."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from zdd_tui.dashboard.state import DashboardState, RenderContext
+from zdd_tui.dashboard.widgets.bars.footer import disabled_reason
 from zdd_tui.dashboard.widgets.drawing.glyphs import progress_glyph
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, wrap
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
-from zdd_tui.model.release.claims import FRESH_SECONDS, MOVING, ProgressState, assess_progress, count_verdicts
+from zdd_tui.model.release.claims import (
+    FRESH_SECONDS,
+    MOVING,
+    ProgressState,
+    agent_waits,
+    assess_progress,
+    count_verdicts,
+    is_current,
+)
 from zdd_tui.model.release.delivery import RETRY_SECONDS, DeliveryStatus
-from zdd_tui.model.release.next_commands import explain_refusal
 from zdd_tui.model.release.records import ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import (
     LATE_SECONDS,
@@ -22,23 +31,17 @@ from zdd_tui.model.release.state import (
 )
 from zdd_tui.model.tuning import Tuning
 
-SUCCESS_SHOWN_SECONDS = 10.0
-"""Seconds that a success is shown, because the state above soon differs."""
-
-REFUSAL_SHOWN_SECONDS = 60.0
-"""Seconds that a refusal or a failure is shown at most; it ends before, with its cause."""
-
 
 @dataclass(frozen=True, slots=True)
 class RefusalCause:
     """Where the release was when a command was refused or failed.
 
     Attributes:
-        position: state, phase, and whether it was paused.
-        is_blocked: the rules refuse such a command in this state.
+        position: state, phase, and whether it was paused; None where the release was not read.
+        is_blocked: such a command is refused in this state.
     """
 
-    position: tuple[ReleaseState, int, bool]
+    position: tuple[ReleaseState, int, bool] | None
     is_blocked: bool
 
 
@@ -68,6 +71,19 @@ class CommandStage(StrEnum):
         )
 
 
+SHOWN_SECONDS: Mapping[CommandStage, float] = {
+    CommandStage.ACCEPTED: 60.0,
+    CommandStage.SUCCEEDED: 10.0,
+    CommandStage.CANCELLED: 10.0,
+    CommandStage.FAILED: 60.0,
+    CommandStage.REFUSED: 60.0,
+    CommandStage.NOT_SENT: 600.0,
+}
+"""Seconds for which a stage is shown at most. The state above soon differs from a success; what was refused or failed
+ends before, with its cause. What was not sent is on no other screen, so that it is shown for longest. A stage that is
+not here follows the state, and ends with it."""
+
+
 @dataclass(frozen=True, slots=True)
 class CommandProgress:
     """A command and its progress.
@@ -75,8 +91,8 @@ class CommandProgress:
     Attributes:
         sent_at: monotonic seconds.
         expected: state of the release when it was sent; while the release still has it, there is no effect yet.
-        text: shown after the command's kind; a complete sentence once it succeeded or was cancelled.
-        finished_at: monotonic seconds at which a final stage was reached.
+        text: shown after the command's kind and stage; a complete sentence once it succeeded or was cancelled.
+        since: monotonic seconds at which it was accepted, or reached its last stage.
         target_tuning: of ``tune``: the resulting tuning.
         request_id: of the request; empty for one that is refused here.
         failure: while it is sending: why the database has not confirmed it, or empty.
@@ -90,7 +106,7 @@ class CommandProgress:
     expected: Precondition | None = None
     stage: CommandStage = CommandStage.SENDING
     text: str = ""
-    finished_at: float = 0.0
+    since: float = 0.0
     target_tuning: Tuning | None = None
     request_id: str = ""
     failure: str = ""
@@ -107,16 +123,16 @@ class CommandProgress:
         """The agent has accepted or refused it."""
         if command.status == "refused":
             return self.with_refusal(command.outcome, now)
-        return replace(self, stage=CommandStage.ACCEPTED, text=command.outcome)
+        return replace(self, stage=CommandStage.ACCEPTED, text=command.outcome, since=now)
 
     def with_refusal(self, reason: str, now: float) -> "CommandProgress":
-        return replace(self, stage=CommandStage.REFUSED, text=f"refused: {reason}", finished_at=now)
+        return replace(self, stage=CommandStage.REFUSED, text=reason, since=now)
 
     def with_send_error(self, error: BaseException, now: float) -> "CommandProgress":
         title = getattr(error, "title", "") or str(error) or type(error).__name__
         hint = getattr(error, "hint", "")
-        text = f"NOT SENT: {title}{f'. Fix: {hint}' if hint else ''}"
-        return replace(self, stage=CommandStage.NOT_SENT, text=text, finished_at=now)
+        text = f"{title}. Fix: {hint}" if hint else title
+        return replace(self, stage=CommandStage.NOT_SENT, text=text, since=now)
 
     def with_board(self, board: DashboardState, context: RenderContext) -> "CommandProgress":
         """Progress by a newer state. Only an accepted command can have an effect."""
@@ -126,7 +142,7 @@ class CommandProgress:
         if self.stage not in (CommandStage.ACCEPTED, CommandStage.RUNNING) or record is None or now is None:
             return self
         stage, text = self._current_stage(record, now)
-        return replace(self, stage=stage, text=text, finished_at=context.now if stage.is_final else 0.0)
+        return replace(self, stage=stage, text=text, since=context.now if stage is not self.stage else self.since)
 
     def _with_delivery(self, board: DashboardState) -> "CommandProgress":
         """Where the delivery is. A command that is in the database is queued, whatever the sender knows."""
@@ -138,33 +154,31 @@ class CommandProgress:
             (each for each in commands if self.request_id and each.request.request_id == self.request_id), None
         )
         if stored is not None and stored.status != "queued" and self.stage is CommandStage.NOT_SENT:
-            return self.with_result(stored, self.finished_at)
+            return self.with_result(stored, self.since)
         if is_stored or stored is not None:
-            return replace(self, stage=CommandStage.QUEUED, text="", failure="", finished_at=0.0)
+            return replace(self, stage=CommandStage.QUEUED, text="", failure="")
         if is_own and delivery is not None and self.is_unsent and delivery.error != self.failure:
             return replace(self, failure=delivery.error)
         return self
 
     def with_cause(self, board: DashboardState, context: RenderContext) -> "CommandProgress | None":
-        """The same while its message is about the present; None once its cause has ended."""
-        record, now = board.release.value, board.server_now(context.now)
-        if record is None or now is None:
-            return self
-        if self.release not in (None, record.id):  # another release has begun
+        """The same while its message is about the present; None once its cause has ended, or it is old."""
+        record = board.release.value
+        if record is not None and self.release not in (None, record.id):  # another release has begun
+            return None
+        limit = SHOWN_SECONDS.get(self.stage)
+        if limit is not None and context.now - self.since > limit:
             return None
         if self.stage not in (CommandStage.REFUSED, CommandStage.FAILED):
             return self
-        if self.release is None and not self.request_id:  # refused here, since no release had been read
-            return None
-        release = record.release
-        counted = count_verdicts(record, now)
-        is_blocked = bool(explain_refusal(counted.release, self.kind, counted.gates, now))
-        cause = RefusalCause((release.state, release.phase, release.paused), is_blocked)
+        release = record.release if record is not None else None
+        position = (release.state, release.phase, release.paused) if release is not None else None
+        cause = RefusalCause(position, bool(disabled_reason(board, context, self.kind)))
         if self.cause is None:
             return replace(self, cause=cause)
         # What the rules do not refuse, such as a Deployment that was replaced, has no cause that could be seen to end.
-        has_ended = cause.position != self.cause.position or (self.cause.is_blocked and not is_blocked)
-        return None if has_ended or context.now - self.finished_at > REFUSAL_SHOWN_SECONDS else self
+        has_ended = cause.position != self.cause.position or (self.cause.is_blocked and not cause.is_blocked)
+        return None if has_ended else self
 
     def _current_stage(self, record: ReleaseRecord, now: float) -> tuple[CommandStage, str]:
         """Stage and text by the state of the release; the known ones while it shows no effect."""
@@ -194,7 +208,7 @@ class CommandProgress:
         if release.state.is_rolling_back:
             return CommandStage.CANCELLED, "Advance cancelled: rolling back"
         if release.state is ReleaseState.FAILED:
-            return CommandStage.FAILED, f"failed: {release.error}"
+            return CommandStage.FAILED, release.error
         if release.state is ReleaseState.DONE:
             return CommandStage.SUCCEEDED, "Advance completed: the release is done"
         phase = release.current_phase
@@ -212,7 +226,7 @@ class CommandProgress:
         if release.state is ReleaseState.ROLLED_BACK:
             return CommandStage.SUCCEEDED, "Rollback completed: all steps are reverted"
         if release.state is ReleaseState.ROLLBACK_FAILED and self._has_effect(release):
-            return CommandStage.FAILED, f"failed: {release.error}"
+            return CommandStage.FAILED, release.error
         if release.state is not ReleaseState.ROLLING_BACK:
             return self.stage, self.text
         left = sum(status.has_effect for status in release.statuses)
@@ -223,44 +237,44 @@ class CommandProgress:
 def command_progress_lines(
     progress: CommandProgress, board: DashboardState, context: RenderContext, cells: int
 ) -> list[Line]:
-    """The text for a command; empty once its success is old."""
+    """The text for a command, with the age of what does not follow the state."""
     kind, text = progress.kind, progress.text
     activity = board.activity(context.now)
-    is_old = context.now - progress.finished_at > SUCCESS_SHOWN_SECONDS
+    seconds = context.now - progress.since
+    ago = "" if is_current(seconds) else f" {format_age(seconds)} ago"
     match progress.stage:
         case CommandStage.SENDING:
             return _sending_lines(progress, context, cells)
         case CommandStage.QUEUED:
             return _queued_lines(progress, board, context, cells)
         case CommandStage.ACCEPTED if activity.is_active:
-            return wrap(f"… {kind} accepted by the agent{f': {text}' if text else ''}", cells, TextStyle.RUNNING)
+            return wrap(f"… {kind} accepted by the agent{ago}{f': {text}' if text else ''}", cells, TextStyle.RUNNING)
         case CommandStage.ACCEPTED:
-            return wrap(f"? {kind} accepted by an agent; {activity.description}", cells, TextStyle.WARN)
+            return wrap(f"? {kind} accepted by an agent{ago}; {activity.description}", cells, TextStyle.WARN)
         case CommandStage.RUNNING:
             return _running_lines(progress, board, context, cells)
-        case CommandStage.SUCCEEDED | CommandStage.CANCELLED if is_old:
-            return []
         case CommandStage.SUCCEEDED:
             return wrap(f"✔ {text}", cells, TextStyle.GOOD)
         case CommandStage.CANCELLED:
             return wrap(f"‖ {text}", cells, TextStyle.WARN)
         case _:
-            return wrap(f"✗ {kind} {text}", cells, TextStyle.BAD)
+            stage = "NOT SENT" if progress.stage is CommandStage.NOT_SENT else progress.stage
+            return wrap(f"✗ {kind} {stage}{ago}: {text}", cells, TextStyle.BAD)
 
 
 def _running_lines(progress: CommandProgress, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
     """What the agent does for it, or what holds the release."""
     kind, record, activity = progress.kind, board.release.value, board.activity(context.now)
-    moves = MOVING if record is None else assess_progress(record.release, activity)
+    movement = MOVING if record is None else assess_progress(record.release, activity)
     doing = "reverting" if kind is CommandKind.ROLLBACK else "running"
-    verb = {ProgressState.STOPPED: "stopped at", ProgressState.PAUSED: "paused at"}.get(moves.state, f"was {doing}")
-    glyph, style = progress_glyph(moves)
+    verb = {ProgressState.STOPPED: "stopped at", ProgressState.PAUSED: "paused at"}.get(movement.state, f"was {doing}")
+    glyph, style = progress_glyph(movement)
     if activity.description:
         glyph, style = "?", TextStyle.WARN
     if record is not None and record.release.state is ReleaseState.WAITING:
         head = f"{glyph} {kind}:"  # no step runs
     else:
-        head = f"{glyph} {kind} {doing if moves.moves else verb}"
+        head = f"{glyph} {kind} {doing if movement.moves else verb}"
     return wrap("; ".join(filter(None, (f"{head} {progress.text}", activity.description))), cells, style)
 
 
@@ -281,10 +295,16 @@ def _queued_lines(progress: CommandProgress, board: DashboardState, context: Ren
     """Stored, without an answer of an agent."""
     waited = context.now - progress.sent_at
     text = f"{progress.kind} queued {format_age(waited)} ago"
-    late = "; late: it takes effect only in the phase that you saw" if waited > LATE_SECONDS else ""
-    activity = board.activity(context.now)
+    is_bound = progress.kind is not CommandKind.PAUSE  # which always takes effect
+    late = "; late: it takes effect only in the phase that you saw" if is_bound and waited > LATE_SECONDS else ""
+    activity, record = board.activity(context.now), board.release.value
+    waits = agent_waits(record, activity) if record is not None else ()
+    if waits:
+        return wrap(f"? {text}; the agent waits for {'; '.join(waits)}{late}", cells, TextStyle.WARN)
     if activity.is_active:
-        return wrap(f"… {text}, not accepted by the agent yet{late}", cells, TextStyle.RUNNING)
+        lost = ", ".join(each.name for each in board.silent_systems(context.now))
+        why = f" (LOST: {lost})" if lost and not is_current(waited) else ""
+        return wrap(f"… {text}, not accepted by the agent yet{why}{late}", cells, TextStyle.RUNNING)
     return wrap(f"? {text}; {activity.description}{late}", cells, TextStyle.WARN)
 
 

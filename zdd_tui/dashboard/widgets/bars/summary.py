@@ -1,6 +1,7 @@
 """What the release does now, what it waits for, and which key comes next."""
 
 import re
+from dataclasses import replace
 
 from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.bars.footer import agent_start_disabled_reason
@@ -21,14 +22,15 @@ from zdd_tui.model.actions import find_action
 from zdd_tui.model.agent_start import describe_start
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.release.claims import SourceName, format_silence
-from zdd_tui.model.release.condition import ROLLBACK_IN_HINT
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import ReleaseState
 from zdd_tui.model.release.summary import (
     CONTINUES_AUTOMATICALLY,
     CONTINUES_WHEN_ANSWERED,
+    NextAction,
     ReleaseSummary,
     Severity,
+    join_actions,
     summarize_release,
 )
 
@@ -38,8 +40,6 @@ _BADGE_STYLES = {
 }
 """Badges of failed and finished releases, so that they differ from running ones; a rolled-back one has its own."""
 
-
-_ACTION_SEPARATOR = re.compile(r"[,;] ")
 
 _MIN_FIX = 60
 """Cells of a fix that are shown at least."""
@@ -88,11 +88,13 @@ def summary_lines(board: DashboardState, context: RenderContext, cells: int, lim
         hint = f"Fix: {board.release.hint}; " if board.release.hint else ""
         tail += _action_lines(f"{hint}this screen reconnects automatically", context, cells)
     elif summary.next_action:
-        text = _next_action_text(summary, context)
         needed = [each.name for each in board.lost_systems(context.now) if each.name is not SourceName.PROMETHEUS]
-        if text in (CONTINUES_AUTOMATICALLY, CONTINUES_WHEN_ANSWERED) and needed:
-            text = f"It continues when {' and '.join(needed)} respond{'s' if len(needed) == 1 else ''} again"
-        tail += _fix_lines(text, limit - len(lines), context, cells)
+        if summary.next_action in (CONTINUES_AUTOMATICALLY, CONTINUES_WHEN_ANSWERED) and needed:
+            responds = f"respond{'s' if len(needed) == 1 else ''}"
+            waits = NextAction(f"It continues when {' and '.join(needed)} {responds} again")
+            summary = replace(summary, actions=(waits,))
+        summary = _with_production_lock(summary, context)
+        tail += _fix_lines(summary, limit - len(lines), context, cells)
     lines = lines[: max(1, limit - len(tail))]  # what a person can do now is never cut
     note_style = TextStyle.BAD if summary.severity is Severity.ERROR else TextStyle.WARN
     notes = [line for note in summary.notes for line in wrap(note, cells, note_style, indent="  ")]
@@ -128,7 +130,7 @@ def following_region(board: DashboardState, context: RenderContext) -> str:
 
 def _agent_hint(board: DashboardState, context: RenderContext) -> str:
     """What became of the agent that was started here; else what starts one."""
-    started = describe_start(board.agent_start, context.now)
+    started = describe_start(board.agent_start, context.now, board.activity(context.now))
     if started and agent_start_disabled_reason(board, context):
         return started
     can_start = context.production_lock.is_available(find_action("start-agent"), context.now)
@@ -136,40 +138,39 @@ def _agent_hint(board: DashboardState, context: RenderContext) -> str:
     return f"{started}. {fix}" if started else fix
 
 
-def _next_action_text(summary: ReleaseSummary, context: RenderContext) -> str:
-    """The next actions. Where production is locked, the key that unlocks comes before those that need it, and a
-    rollback is said to need none. Where the session is read-only, they are marked as impossible."""
-    keys = context.key_names
-    text = summary.next_action.replace(ROLLBACK_IN_HINT, f"; {keys['rollback']} rolls back")
-    mutating = tuple(f"{keys[each]} " for each in ("advance", "pause", "resume"))
-    actions = _ACTION_SEPARATOR.split(text)
-    blocked = [each for each in actions if each.startswith(mutating)]
-    rollback = f"{keys['rollback']} rolls back"
+def _with_production_lock(summary: ReleaseSummary, context: RenderContext) -> ReleaseSummary:
+    """Where production is locked, the key that unlocks comes before those that need it, and a rollback is said to need
+    none. Where the session is read-only, keys are marked as impossible."""
+    keys, actions = context.key_names, summary.actions
+    blocked = [each for each in actions if each.action in ("advance", "pause", "resume")]
     if context.production_lock.read_only:
-        return f"read-only session: {text}" if blocked or actions[0].startswith(f"{keys['rollback']} ") else text
+        first = next((each for each in actions if each in blocked or each.action == "rollback"), None)
+        marked = (replace(each, text=f"read-only session: {each.text}") if each is first else each for each in actions)
+        return replace(summary, actions=tuple(marked))
     if not blocked or not context.production_lock.is_locked(context.now):
-        return text
-    before = text.partition(blocked[0])[0] if text.startswith("Fix: ") else ""  # what ends a breach comes first
-    others = [f"{each} without unlock" if each == rollback else each for each in actions if each not in blocked]
-    others = [each for each in others if each not in before]
-    return before + "; ".join(filter(None, (f"{keys['unlock']} unlocks, then {', '.join(blocked)}", ", ".join(others))))
+        return summary
+    unlock = NextAction(f"{keys['unlock']} unlocks, then {join_actions(blocked)}", "unlock")
+    others = [
+        replace(each, text=f"{each.text} without unlock") if each.text == f"{keys['rollback']} rolls back" else each
+        for each in actions
+        if each not in blocked
+    ]
+    facts = [each for each in others if not each.action]  # such as that it is paused, too
+    return replace(summary, actions=(*facts, unlock, *(each for each in others if each.action)))
 
 
-_ACTIONS_AFTER_FIX = re.compile(r"; (?:the release is |\S+ (?:rolls back|unlocks|ends the release))")
-
-
-def _fix_lines(text: str, room: int, context: RenderContext, cells: int) -> list[Line]:
+def _fix_lines(summary: ReleaseSummary, room: int, context: RenderContext, cells: int) -> list[Line]:
     """The line with the arrow, in so many lines where that is possible: a long fix loses its middle, no action."""
-    lines = _action_lines(text, context, cells)
-    actions = _ACTIONS_AFTER_FIX.search(text)
-    if actions is None or not text.startswith("Fix: "):
+    lines = _action_lines(summary.next_action, context, cells)
+    fix, length = summary.fix, len(summary.fix)
+    if not summary.actions or not fix:
         return lines
-    fix, rest = text[: actions.start()], text[actions.start() :]
     # No longer one has room. It is not tried, because wrapping is slow and this runs with every paint.
-    length = min(len(fix), max(_MIN_FIX + 1, room * cells - len(rest)))
+    rest = len(summary.next_action) - length
+    length = min(length, max(_MIN_FIX + 1, room * cells - rest))
     while len(lines) > room and length > _MIN_FIX:
         length -= 1
-        lines = _action_lines(truncate_middle(fix, length) + rest, context, cells)
+        lines = _action_lines(replace(summary, fix=truncate_middle(fix, length)).next_action, context, cells)
     return lines
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from zdd_tui.dashboard.widgets.drawing.line import TextStyle
-from zdd_tui.model.release.claims import Activity, Progress, ProgressState, assess_progress
+from zdd_tui.model.release.claims import Activity, Progress, ProgressState, assess_phase, assess_progress
 from zdd_tui.model.release.gate import Verdict
-from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
+from zdd_tui.model.release.state import Release, StepStatus
 from zdd_tui.model.release.summary import Severity
 
 VERDICT_GLYPHS: Mapping[Verdict, tuple[str, TextStyle]] = {
@@ -50,11 +50,13 @@ PROGRESS_STYLES: Mapping[ProgressState, TextStyle] = {
     ProgressState.UNKNOWN: TextStyle.WARN,
     ProgressState.FAILED: TextStyle.BAD,
     ProgressState.DONE: TextStyle.GOOD,
+    ProgressState.UNDOING: TextStyle.WARN,
+    ProgressState.UNDONE: TextStyle.DIM,
 }
 
 
 def progress_glyph(progress: Progress) -> tuple[str, TextStyle]:
-    """Glyph and style; backwards it is ``◀`` that moves, which the caller draws."""
+    """Glyph and style."""
     return progress.glyph, PROGRESS_STYLES[progress.state]
 
 
@@ -74,20 +76,4 @@ def describe_step_status(release: Release, status: StepStatus, activity: Activit
 
 def phase_glyph(release: Release, index: int, activity: Activity) -> tuple[str, TextStyle]:
     """Glyph and style of one phase."""
-    if release.state is ReleaseState.DONE:
-        return "✔", TextStyle.GOOD
-    if release.state is ReleaseState.ROLLED_BACK:
-        return ("◁" if index <= release.phase else "○"), TextStyle.DIM
-    progress = assess_progress(release, activity)
-    if release.state.is_rolling_back:
-        steps = release.strategy.phases[index].steps
-        has_effect = [release.status(step.name).has_effect for step in steps]
-        if not any(has_effect):
-            return ("◁" if index <= release.phase else "○"), TextStyle.DIM
-        later = (step for phase in release.strategy.phases[index + 1 :] for step in phase.steps)
-        if any(release.status(step.name).has_effect for step in later):
-            return "✔", TextStyle.NORMAL
-        return ("◀", TextStyle.WARN) if progress.moves else progress_glyph(progress)
-    if index != release.phase:
-        return ("✔", TextStyle.GOOD) if index < release.phase else ("○", TextStyle.DIM)
-    return progress_glyph(progress)
+    return progress_glyph(assess_phase(release, index, activity))

@@ -32,7 +32,9 @@ from zdd_tui.model.release.claims import (
     assess_backfill,
     format_silence,
     is_current,
+    verification_doubt,
 )
+from zdd_tui.model.release.condition import ConditionStatus
 from zdd_tui.model.release.fills import FillProgress, list_fills
 from zdd_tui.model.release.records import BackfillRecord, FailedRow
 from zdd_tui.model.release.witness import MAX_SHOWN_WRITERS, WitnessRecord
@@ -94,6 +96,7 @@ class BackfillPane(Pane):
             ceiling=max_rate(record.limits),
             fills=list_fills(record),
             idle=idle_seconds(board, context),
+            doubt=verification_doubt(record.release),
         )
         writers = writer_lines(record.witness, cells)
         # Rows that differ now, or may be lost, come first, because somebody must act; writers of the past come last.
@@ -158,6 +161,7 @@ def backfill_lines(
     ceiling: float = math.inf,
     fills: Sequence[FillProgress] = (),
     idle: float = 0.0,
+    doubt: ConditionStatus | None = None,
 ) -> list[Line]:
     """Bar, rows, rate, throttle; then the verification, or a line for each table that operations fill.
 
@@ -170,6 +174,8 @@ def backfill_lines(
         ceiling: rows per second that the limits allow, for the time left.
         fills: one after the other; ``backfill`` is their sum.
         idle: seconds since something was written last; rate and time left hold only while that goes on.
+        doubt: why a verification does not count now, see
+            :func:`zdd_tui.model.release.claims.verification_doubt`.
     """
     percent = done_percent(backfill)
     if backfill is None or percent is None:
@@ -194,7 +200,9 @@ def backfill_lines(
     else:
         lines += [rows, (failed,)] if backfill.failed_rows else [rows]
     # Fills have no verification: the end of each one is that no row is left.
-    last = [_fill_line(fill, cells, progress) for fill in fills] or [_verification_line(backfill, progress, idle)]
+    last = [_fill_line(fill, cells, progress) for fill in fills] or [
+        _verification_line(backfill, progress, idle, doubt)
+    ]
     if backfill.status == "cancelled":
         return [*lines, *last]
     if backfill.status == "done":
@@ -303,12 +311,17 @@ def _rate_line(
     return (rate, *strip, eta, batch)
 
 
-def _verification_line(backfill: BackfillRecord, progress: Progress, idle: float) -> Line:
+def _verification_line(
+    backfill: BackfillRecord, progress: Progress, idle: float, doubt: ConditionStatus | None
+) -> Line:
     if backfill.status == "cancelled":
         return (("○ not verified: the copy is undone", TextStyle.DIM),)
     if backfill.mismatches:
         return ((f"✗ {count_noun(backfill.mismatches, 'mismatch', 'mismatches')}", TextStyle.BAD),)
     rows = format_count(backfill.verified_rows)
+    if backfill.verified and doubt is not None:
+        unknown = doubt is ConditionStatus.UNKNOWN
+        return ((f"? verified {rows}, not known now" if unknown else "○ to be verified again", TextStyle.WARN),)
     if backfill.verified:
         return ((f"✔ verified {rows}, 0 mismatches", TextStyle.GOOD),)
     if backfill.verified_rows and not progress.moves:

@@ -369,8 +369,9 @@ def _waiting_seconds(row: FleetRow, context: FleetCellContext) -> float | None:
 
 
 def _since_text(row: FleetRow, context: FleetCellContext) -> str:
+    """Of an old row at least so long: it is not known whether it still waits."""
     seconds = _waiting_seconds(row, context)
-    return "" if seconds is None else format_age(seconds)
+    return "" if seconds is None else f"{'>' if context.is_old(row) else ''}{format_age(seconds)}"
 
 
 def _waits_text(row: FleetRow, context: FleetCellContext) -> str:
@@ -399,15 +400,16 @@ def fleet_detail_lines(row: FleetRow | None, context: FleetCellContext, cells: i
     head = f"{row.name}{f' ({where})' if where else ''} in {row.database}" if row.release_id is not None else row.name
     lines = wrap(head, cells, TextStyle.STRONG)[:1]
     seconds = _waiting_seconds(row, context)
-    since = "" if seconds is None else f", for {format_duration(seconds)}"
+    verb, since = "waits", "" if seconds is None else f", for {format_duration(seconds)}"
     if context.is_old(row):
+        verb, since = "waited", since and f"{since} then"
         age = context.data_age(row)
         when = "last known values" if age is None else f"values of {format_silence(age)} ago"
         lines += wrap(f"{when}: its database has not responded since", cells, TextStyle.WARN)
     if row.error:
         silence = f"; last response {format_duration(seconds)} ago" if seconds is not None else ""
         lines += wrap(f"{row.error}{silence}", cells, TextStyle.NORMAL)
-    waits = f"waits for {row.waits_for}{since}" if row.waits_for else ""
+    waits = f"{verb} for {row.waits_for}{since}" if row.waits_for else ""
     if not row.error and (facts := [text for text in (row.phase, row.progress, waits) if text]):
         lines += wrap(", ".join(facts), cells, TextStyle.NORMAL)
     if row.cause:

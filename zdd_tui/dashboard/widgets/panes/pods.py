@@ -20,6 +20,7 @@ from zdd_tui.dashboard.widgets.panes.pod_rows import (
 )
 from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.counting import count_noun
+from zdd_tui.model.release.condition import ConditionKind, ConditionStatus
 from zdd_tui.model.workload.drain import DatabaseSessions, VersionDrain, summarize_drain
 from zdd_tui.model.workload.pod import Pod, PodState
 from zdd_tui.model.workload.rollout import WorkloadSnapshot
@@ -73,18 +74,20 @@ class PodPane(TablePane[PodRow, PodAges]):
 
     def dependencies(self, board: DashboardState) -> tuple[object, ...]:
         pods, second = board.workload, board.second_workload
-        return board.plan, pods.value, pods.error, second.value, second.error, board.sessions
+        return board.plan, pods.value, pods.error, second.value, second.error, board.sessions, _breaches(board)
 
     def heading(self, board: DashboardState, context: RenderContext) -> str:
         first, second = board.workload.value, board.second_workload.value
         if first is None:
             return ""
         self._pods.update(board)
-        return (
+        text = (
             deployments_heading(board.plan, first, second)
             if second and board.plan.deployment_roles
             else pod_heading(first, self._pods.counts)
         )
+        breaches = _breaches(board) if board.activity(context.now).is_active else ()
+        return ", ".join((*(f"✗ wrong {what}" for what in breaches), text))
 
     def rows(self, board: DashboardState, context: RenderContext) -> Sequence[PodRow]:
         self._pods.update(board)
@@ -122,7 +125,7 @@ class PodPane(TablePane[PodRow, PodAges]):
         watches = board.pod_watches
         return PodAges(
             tuple(cluster_time(watch, context) for watch in watches),
-            frozenset(at for at, watch in enumerate(watches) if watch.value is not None and is_old(watch, context.now)),
+            _old_watches(board, context.now),
         )
 
     def identity(self, row: PodRow) -> str:
@@ -137,7 +140,7 @@ class PodPane(TablePane[PodRow, PodAges]):
     def notes(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         is_stale = board.sessions.is_stale(context.now, SESSIONS_STALE_SECONDS)
         drain = drain_lines(self._summarize_drain(None if is_stale else board.sessions.value), cells)
-        if self.cell_context(board, context).old:
+        if _old_watches(board, context.now):
             drain = [dim(line) for line in drain]  # a version may have pods of both Deployments
         return [*drain, *pod_notes(board, context.now, cells)]
 
@@ -151,6 +154,21 @@ class PodPane(TablePane[PodRow, PodAges]):
 
     def empty_line(self, board: DashboardState) -> Line:
         return (("no pods", TextStyle.WARN),)
+
+
+def _old_watches(board: DashboardState, now: float) -> frozenset[int]:
+    """Places of the watches whose pods were so, and need not be so now."""
+    watches = enumerate(board.pod_watches)
+    return frozenset(at for at, watch in watches if watch.value is not None and is_old(watch, now))
+
+
+def _breaches(board: DashboardState) -> tuple[str, ...]:
+    """What of the pods is not as the release expects: that they are ready does not say it."""
+    record = board.release.value
+    unmet = record.release.unmet if record is not None else ()
+    names = {reading.name.partition(" ")[0] for reading in unmet if reading.status is ConditionStatus.BREACHED}
+    kinds = {ConditionKind.PODS: "version", ConditionKind.IMAGE: "image"}
+    return tuple(what for kind, what in kinds.items() if kind in names)
 
 
 def pods_width(widths: ColumnWidths) -> int:

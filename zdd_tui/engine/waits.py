@@ -1,0 +1,117 @@
+"""Says for what the agent waits, within three seconds: in the note of a step, and in the audit where no step runs."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from zdd_tui.backends.kubernetes.errors import KubeApiError
+from zdd_tui.backends.store.agent import AgentStore
+from zdd_tui.engine.context import StepHandle
+from zdd_tui.model.errors import BackendError
+from zdd_tui.model.release.claims import FRESH_SECONDS, format_silence
+from zdd_tui.model.release.records import AGENT_CONTINUES, AGENT_WAITS, NewEvent
+
+NOTE_INTERVAL = 1.0
+"""Seconds between two notes of a silence that lasts."""
+
+
+class Silence:
+    """How long a step has waited for a result of a system.
+
+    Args:
+        prefix: what the note begins with: what the step does, or which system it is.
+    """
+
+    def __init__(self, step: StepHandle, prefix: str) -> None:
+        self._step, self._prefix = step, prefix
+        self._loop = asyncio.get_running_loop()
+        self._cause = ""
+        self._responded_at = self._loop.time()
+
+    def note_response(self) -> None:
+        """The system has responded."""
+        self._responded_at, self._cause = self._loop.time(), ""
+
+    def note_error(self, error: BackendError) -> None:
+        """An attempt has failed: the notes of the next one keep the cause. A refusal of the API is a response."""
+        if isinstance(error, KubeApiError):
+            self.note_response()
+        self._cause = f"{error.title}; "
+
+    @asynccontextmanager
+    async def noted(self) -> AsyncIterator[None]:
+        """While the block runs and the system is silent for longer than a reading counts as current, the step's note
+        says for how long."""
+        async with _meanwhile(self._note):
+            yield
+
+    async def _note(self) -> None:
+        await asyncio.sleep(max(0.0, self._responded_at + FRESH_SECONDS - self._loop.time()))
+        while True:
+            silent = format_silence(self._loop.time() - self._responded_at)
+            await self._step.set_note(f"{self._prefix}{self._cause}no result for {silent}")
+            await asyncio.sleep(NOTE_INTERVAL)
+
+
+class WaitReport:
+    """What the audit says about a wait of the agent: each new reason once, and that the wait has ended."""
+
+    def __init__(self, store: AgentStore, log: Callable[[str], None], subject: str) -> None:
+        self._store, self._log, self._subject = store, log, subject
+        self._reported = ""
+
+    async def report(self, title: str, text: str = "") -> None:
+        """Reports why the agent waits.
+
+        Args:
+            title: the reason in one line; the same one is reported once.
+            text: the reason in full.
+        """
+        if title != self._reported:
+            self._reported = title
+            self._log(f"waiting for {self._subject}: {text or title}")
+            await self._store.append_events([NewEvent("error", f"{AGENT_WAITS}{self._subject}: {text or title}")])
+
+    async def report_later(self, title: str) -> None:
+        """Reports why the agent waits, unless that is known or the wait is over before."""
+        await asyncio.sleep(FRESH_SECONDS)
+        if not self._reported:
+            await self.report(title)
+
+    async def end(self) -> None:
+        """The agent no longer waits."""
+        if self._reported:
+            await self._store.append_events([NewEvent("lease", f"{AGENT_CONTINUES}{self._subject}")])
+
+
+@asynccontextmanager
+async def report_wait(
+    store: AgentStore, log: Callable[[str], None], subject: str, why: str = "no response"
+) -> AsyncIterator[WaitReport]:
+    """Reports that the agent waits for what the block does, once that has lasted for three seconds.
+
+    Args:
+        subject: the system, or what the agent does.
+        why: the reason that is reported then.
+    """
+    report = WaitReport(store, log, subject)
+    try:
+        async with _meanwhile(lambda: report.report_later(why)):
+            yield report
+    except asyncio.CancelledError:  # the next session begins with the next lease, which ends every wait
+        raise
+    except BaseException:
+        await report.end()
+        raise
+    await report.end()
+
+
+@asynccontextmanager
+async def _meanwhile(work: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Runs that while the block runs. Its own failure is left to the block, which uses the same database."""
+    task = asyncio.ensure_future(work())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

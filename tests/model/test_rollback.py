@@ -5,13 +5,17 @@ from dataclasses import replace
 import pytest
 
 from tests.support.states import EPOCH, record
+from zdd_tui.engine.steps.registry import STEPS
 from zdd_tui.model.queries import ChangeView
+from zdd_tui.model.release.claims import SourceName
 from zdd_tui.model.release.records import BackfillRecord
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
 from zdd_tui.model.release.strategies import build_rolling
 from zdd_tui.model.release.strategy import build_expand_contract
 from zdd_tui.model.release.witness import WitnessRecord
 from zdd_tui.model.rollback import (
+    CLUSTER_UNDOS,
+    FLAG_UNDOS,
     Extent,
     FactTone,
     NewSideCount,
@@ -23,6 +27,8 @@ from zdd_tui.model.rollback import (
     describe_duration,
     describe_loss,
     describe_traffic,
+    describe_waits,
+    systems_of_undo,
 )
 
 STRATEGY = build_expand_contract()
@@ -95,6 +101,33 @@ def test_when_reads_are_back() -> None:
     archived = describe_traffic("expand-contract", until("archive-old-side"), Traffic(100, serving=4, serving_new=4))
     assert "by the read flag (undo 2 of 15, once the old side is restored)" in text(archived)
     assert "READS BACK" not in text(describe_traffic("expand-contract", until("verify-rows"), Traffic(0, serving=4)))
+
+
+def test_reads_go_back_once_the_system_responds_on_which_an_undo_works() -> None:
+    release = until("rollout-v3")
+    lost = (SourceName.REDIS,)
+    moved = describe_traffic("expand-contract", release, Traffic(100, serving=4, serving_new=4, lost=lost))
+    assert "READS BACK: only once Redis responds, by the read flag (undo 1 of 13)" in text(moved)
+    assert moved[-1].tone is FactTone.WARNING
+    assert text(describe_waits(release, lost)) == "WAITS: every undo waits until Redis responds"
+
+    pods = (SourceName.KUBERNETES,)
+    at_once = describe_traffic("expand-contract", release, Traffic(100, serving=4, serving_new=4, lost=pods))
+    assert "READS BACK: at once by the read flag" in text(at_once)
+    assert text(describe_waits(release, pods)) == (
+        "WAITS: undo 2 of 13 (rollout-v3) and all after it wait until Kubernetes responds"
+    )
+    no_agent = (SourceName.REDIS, SourceName.AGENT)
+    assert "until an agent runs the release" in text(describe_waits(release, no_agent[::-1]))
+    assert describe_waits(until("expand-schema"), lost) == ()
+    assert describe_waits(release, (SourceName.PROMETHEUS,)) == ()
+
+
+def test_the_systems_of_an_undo_are_known_by_steps_that_exist() -> None:
+    assert set(STEPS) >= FLAG_UNDOS | CLUSTER_UNDOS
+    rolling = build_rolling()
+    assert SourceName.KUBERNETES in systems_of_undo(rolling, rolling.phases[0].steps[0])
+    assert SourceName.REDIS not in systems_of_undo(rolling, rolling.phases[0].steps[0])
 
 
 def test_the_other_strategies_say_who_serves() -> None:

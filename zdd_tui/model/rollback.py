@@ -10,9 +10,10 @@ from enum import StrEnum
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.queries import ChangeView, Query
-from zdd_tui.model.release.claims import is_current
+from zdd_tui.model.release.claims import SourceName, is_current
 from zdd_tui.model.release.records import BackfillRecord, ReleaseRecord
 from zdd_tui.model.release.state import Release, StepStatus, steps_to_undo
+from zdd_tui.model.release.strategy import StepSpec, Strategy
 
 
 class FactTone(StrEnum):
@@ -43,6 +44,7 @@ class Traffic:
         serving: number of serving pods; None where it is not known.
         serving_new: of them, with the newest image of the release.
         pods_problem: why the pods are not known, else empty.
+        lost: the systems of the release that do not respond now, the most needed first.
     """
 
     flag_percent: int | None = None
@@ -50,6 +52,7 @@ class Traffic:
     serving: int | None = None
     serving_new: int = 0
     pods_problem: str = ""
+    lost: tuple[SourceName, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,7 @@ def describe_rollback_facts(
     """
     return (
         *describe_traffic(strategy, record.release, traffic),
+        *describe_waits(record.release, traffic.lost),
         *describe_loss(change, record, history, history_age),
         *describe_duration(record.release, history, now),
     )
@@ -178,7 +182,10 @@ def _describe_reads(release: Release, traffic: Traffic) -> tuple[RollbackFact, .
     flag, serving = traffic.flag_percent, traffic.serving
     only_v3 = bool(serving) and traffic.serving_new == serving
     if has_v3 and serving is None:
-        return (RollbackFact("USERS NOW", _describe_pods(traffic, ""), FactTone.WARNING), *_reads_return(release, None))
+        return (
+            RollbackFact("USERS NOW", _describe_pods(traffic, ""), FactTone.WARNING),
+            *_reads_return(release, None, traffic.lost),
+        )
     if flag is None and not only_v3:
         if not traffic.flag_problem and not _has_effect(release, "write-flag-on"):
             return (RollbackFact("USERS NOW", "every read is from the old side: no flag moves reads yet"),)
@@ -186,7 +193,7 @@ def _describe_reads(release: Release, traffic: Traffic) -> tuple[RollbackFact, .
         pods = f"; {_describe_pods(traffic, 'are V3')}" if has_v3 else ""
         return (
             RollbackFact("USERS NOW", f"unknown, {problem}{pods}", FactTone.WARNING),
-            *_reads_return(release, traffic.serving_new),
+            *_reads_return(release, traffic.serving_new, traffic.lost),
         )
     share = 100.0 if only_v3 else float(flag or 0)
     if has_v3 and serving and not only_v3:
@@ -203,25 +210,83 @@ def _describe_reads(release: Release, traffic: Traffic) -> tuple[RollbackFact, .
         why.append(_describe_pods(traffic, "are V3"))
     return (
         RollbackFact("USERS NOW", f"{side} ({'; '.join(why)})" if why else side),
-        *_reads_return(release, traffic.serving_new if share else 0),
+        *_reads_return(release, traffic.serving_new if share else 0, traffic.lost),
     )
 
 
-def _reads_return(release: Release, serving_v3: int | None) -> tuple[RollbackFact, ...]:
+def _reads_return(release: Release, serving_v3: int | None, lost: tuple[SourceName, ...]) -> tuple[RollbackFact, ...]:
     """When reads are back on the old side.
 
     Args:
         serving_v3: None where it is not known.
+        lost: see :class:`Traffic`.
     """
     names = [spec.name for spec in steps_to_undo(release)]
     moving = [at for at, spec in enumerate(steps_to_undo(release), 1) if spec.moves_reads]
     if not moving:
         return ()
     after = "" if moving[0] == 1 else ", once the old side is restored"
-    parts = [f"at once by the read flag (undo {moving[0]} of {len(names)}{after})"]
+    wait = _find_wait(release, lost)
+    is_held = wait is not None and wait[0] <= moving[0]
+    when = f"only once {_describe_return(wait[1])}," if wait is not None and is_held else "at once"
+    parts = [f"{when} by the read flag (undo {moving[0]} of {len(names)}{after})"]
     if "rollout-v3" in names and serving_v3 != 0:
         parts.append(f"those of V3 pods with undo {names.index('rollout-v3') + 1} (rollout-v3)")
-    return (RollbackFact("READS BACK", "; ".join(parts)),)
+    return (RollbackFact("READS BACK", "; ".join(parts), FactTone.WARNING if is_held else FactTone.NORMAL),)
+
+
+def describe_waits(release: Release, lost: tuple[SourceName, ...]) -> tuple[RollbackFact, ...]:
+    """Which undo waits for a lost system; none runs after it before that responds.
+
+    Args:
+        lost: see :class:`Traffic`.
+    """
+    wait = _find_wait(release, lost)
+    if wait is None:
+        return ()
+    at, system = wait
+    specs = steps_to_undo(release)
+    before = f"undo {at} of {len(specs)} ({specs[at - 1].name}) and all after it wait"
+    until = f"until {_describe_return(system)}"
+    return (RollbackFact("WAITS", f"{'every undo waits' if at == 1 else before} {until}", FactTone.WARNING),)
+
+
+def _describe_return(system: SourceName) -> str:
+    return "an agent runs the release" if system is SourceName.AGENT else f"{system} responds"
+
+
+def _find_wait(release: Release, lost: tuple[SourceName, ...]) -> tuple[int, SourceName] | None:
+    """Number of the first undo that needs a lost system, from 1, and the system."""
+    for at, spec in enumerate(steps_to_undo(release), 1):
+        for system in lost:
+            if system in systems_of_undo(release.strategy, spec):
+                return at, system
+    return None
+
+
+FLAG_UNDOS = frozenset(
+    ("delete-flags", "read-flag-on", "read-ramp", "rollout-new", "rollout-v2", "set-read", "set-shadow", "shadow-off",
+     "write-flag-on")
+)  # fmt: skip
+"""Steps whose undo writes flags, where the release has flags."""
+
+CLUSTER_UNDOS = frozenset(
+    ("acquire-service", "create-canary", "create-green", "create-preview", "record-workload", "release-service",
+     "rollout-new", "rollout-v2", "rollout-v3", "switch-to-green", "switch-to-stable")
+)  # fmt: skip
+"""Steps whose undo changes the cluster, or reads it."""
+
+
+def systems_of_undo(strategy: Strategy, spec: StepSpec) -> frozenset[SourceName]:
+    """The systems that the undo of a step that has run works on; it waits for each that does not respond."""
+    systems = {SourceName.POSTGRESQL, SourceName.AGENT}
+    has_canary = any(step.name == "create-canary" for step in strategy.steps)  # else the flag is its weight
+    key = spec.registry_key
+    if key in FLAG_UNDOS or (key == "set-weight" and not has_canary):
+        systems.add(SourceName.REDIS)
+    if key in CLUSTER_UNDOS or (key == "set-weight" and has_canary):
+        systems.add(SourceName.KUBERNETES)
+    return frozenset(systems)
 
 
 def _has_effect(release: Release, step: str) -> bool:

@@ -573,6 +573,15 @@ async def test_rows_that_a_rollback_loses_are_shown_before_it_is_confirmed_and_s
         assert len(desk.source.sent_commands) == 1
 
 
+async def test_the_confirmation_of_a_rollback_says_that_reads_wait_for_a_lost_redis() -> None:
+    shown = soaking_board()
+    async with AppDriver(replace(shown, flags=replace(shown.flags, observed_at=MONOTONIC - 7.0))) as desk:
+        text = " ".join((await desk.press("R")).replace("┃", " ").split())
+        assert "only once Redis responds, by the read flag (undo 1 of" in text
+        assert "every undo waits until Redis responds" in text
+        assert "at once" not in text
+
+
 async def test_the_dialog_that_starts_an_agent_counts_on() -> None:
     async with AppDriver(without_agent()) as desk:
         before = await desk.press("A")

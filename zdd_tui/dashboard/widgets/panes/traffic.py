@@ -5,6 +5,7 @@ from zdd_tui.dashboard.widgets.panes.pod_rows import build_pod_rows
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.image import is_rewritten, parse_image
 from zdd_tui.model.release.canary_weight import CanaryWeight, wanted_weight
+from zdd_tui.model.release.claims import SourceStatus
 from zdd_tui.model.rollback import Traffic
 from zdd_tui.model.workload.pod import PodState
 
@@ -15,7 +16,9 @@ def read_traffic(board: DashboardState, now: float) -> Traffic:
     """What the state says about the traffic; what is too old is unknown."""
     percent, flag_problem = _read_flag(board, now)
     serving, new, pods_problem = _count_pods(board, now)
-    return Traffic(percent, flag_problem, serving, new, pods_problem)
+    silent = (SourceStatus.LOST, SourceStatus.UNKNOWN)
+    lost = tuple(each.name for each in board.health(now) if each.status in silent)
+    return Traffic(percent, flag_problem, serving, new, pods_problem, lost)
 
 
 def read_canary_weight(board: DashboardState, now: float) -> CanaryWeight | None:

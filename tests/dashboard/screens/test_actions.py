@@ -12,7 +12,7 @@ from textual.widgets import Input
 from tests.dashboard.screens.detail_answers import ROLLBACK_HISTORY, soaking_board
 from tests.dashboard.screens.test_keys import AppDriver
 from tests.support import states
-from tests.support.states import MONOTONIC, board, dashboard_situations, flags, record, release
+from tests.support.states import EPOCH, MONOTONIC, board, dashboard_situations, flags, record, release
 from zdd_tui.dashboard.keymap import DashboardKeys, build_dashboard_keys, known_bindings, resolve_keymap
 from zdd_tui.dashboard.screens.actions import text_to_copy
 from zdd_tui.dashboard.screens.confirm import UNSEEN_SECONDS
@@ -21,7 +21,7 @@ from zdd_tui.dashboard.widgets.text_field import MAX_TEXT_LENGTH
 from zdd_tui.model.actions import ACTIONS
 from zdd_tui.model.agent_start import AgentStart
 from zdd_tui.model.flag import FlagValue
-from zdd_tui.model.release.records import ReleaseRecord
+from zdd_tui.model.release.records import ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import CommandKind, ReleaseState
 from zdd_tui.model.rollback import RollbackQuery
 
@@ -728,6 +728,22 @@ async def test_a_failed_step_ends_the_progress_and_stays_shown() -> None:
         desk.clock.seconds += 60
         await desk.set_board(dashboard_situations()["failed"])
         assert "✗ advance failed 1m ago: " in desk.screen
+
+
+async def test_a_retry_that_fails_at_once_is_not_said_to_run() -> None:
+    failed = dashboard_situations()["failed"]
+    async with AppDriver(failed) as desk:
+        await desk.press("a", "enter")
+        await desk.answer_command("done", "dual-write is running")
+        assert "… advance accepted by the agent" in desk.screen, "the reading is older than the answer"
+        assert failed.release.value is not None
+        (sent,) = desk.source.sent_commands
+        done = StoredCommand(1, sent, states.ANA, EPOCH, "done", "dual-write is running")
+        read = replace(failed.release, value=replace(failed.release.value, commands=(done,)))
+        desk.clock.seconds += 27
+        await desk.set_board(replace(failed, release=replace(read, observed_at=desk.clock.seconds)))
+        assert "✗ advance failed: " in desk.screen
+        assert "is running" not in desk.screen
 
 
 async def test_a_rollback_is_followed_step_by_step() -> None:

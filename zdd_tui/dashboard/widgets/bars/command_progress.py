@@ -24,7 +24,6 @@ from zdd_tui.model.release.state import (
     LATE_SECONDS,
     CommandKind,
     Precondition,
-    Release,
     ReleaseState,
     StepStatus,
     closed_gates,
@@ -192,16 +191,22 @@ class CommandProgress:
                 # Limits are effective within one batch after the release has them.
                 return CommandStage.SUCCEEDED, f"Applied: {self.text}"
             case CommandKind.ROLLBACK:
-                return self._rollback_stage(release)
-            case CommandKind.ADVANCE if self._has_effect(release):
+                return self._rollback_stage(record)
+            case CommandKind.ADVANCE if self._has_effect(record):
                 return self._advance_stage(record, now)
         return self.stage, self.text
 
-    def _has_effect(self, release: Release) -> bool:
-        """The release's state shows an effect."""
+    def _has_effect(self, record: ReleaseRecord) -> bool:
+        """The release's state shows an effect. A record in which the command is accepted has it, also where the state
+        is the same again: a retry that has failed at once."""
         if self.stage is CommandStage.RUNNING or self.expected is None:
             return True
-        return (release.state, release.phase) != (self.expected.state, self.expected.phase)
+        release = record.release
+        own = (each.status for each in record.commands if each.request.request_id == self.request_id)
+        return (bool(self.request_id) and "done" in own) or (release.state, release.phase) != (
+            self.expected.state,
+            self.expected.phase,
+        )
 
     def _advance_stage(self, record: ReleaseRecord, now: float) -> tuple[CommandStage, str]:
         release = record.release
@@ -222,10 +227,11 @@ class CommandProgress:
         at = min(done, len(phase.steps) - 1)
         return CommandStage.RUNNING, f"step {at + 1} of {len(phase.steps)} of {phase.name}: {phase.steps[at].label}"
 
-    def _rollback_stage(self, release: Release) -> tuple[CommandStage, str]:
+    def _rollback_stage(self, record: ReleaseRecord) -> tuple[CommandStage, str]:
+        release = record.release
         if release.state is ReleaseState.ROLLED_BACK:
             return CommandStage.SUCCEEDED, "Rollback completed: all steps are reverted"
-        if release.state is ReleaseState.ROLLBACK_FAILED and self._has_effect(release):
+        if release.state is ReleaseState.ROLLBACK_FAILED and self._has_effect(record):
             return CommandStage.FAILED, release.error
         if release.state is not ReleaseState.ROLLING_BACK:
             return self.stage, self.text

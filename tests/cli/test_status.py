@@ -121,7 +121,7 @@ CASES: dict[str, tuple[ReleaseRecord, tuple[str, ...]]] = {
     "rolling back": (
         BACK,
         (
-            "users: rolling-back in dual-write",
+            "users: rolling-back in expand",
             "◀ expand  ◁ dual-write  ○ backfill",
             "… undoing expand-schema",
             "next: No action needed",
@@ -226,6 +226,15 @@ def test_a_rollback_that_waits_for_a_system_does_not_claim_to_need_nothing(note:
     assert f"… undoing expand-schema: {note}" in shown
     assert "next: It continues when that system responds again" in shown
     assert "No action needed" not in shown
+
+
+def test_a_rollback_is_in_the_phase_that_it_undoes() -> None:
+    undoing = at("dual-write", ReleaseState.WAITING).with_status("write-flag-on", StepStatus.UNDOING)
+    begun = replace(undoing, state=ReleaseState.ROLLING_BACK, phase=3)
+    assert "users: rolling-back in dual-write, STALLED (" in format_status(record(begun, lease=DEAD))
+    assert "✗ dual-write" in format_status(record(begun, lease=DEAD))
+    nothing = replace(begun, statuses=(StepStatus.UNDONE,) * len(begun.statuses))
+    assert "users: rolling-back (" in format_status(record(nothing))
 
 
 def test_a_hint_names_the_plans_file_in_its_commands() -> None:

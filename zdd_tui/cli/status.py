@@ -375,7 +375,8 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
     """
     record = count_verdicts(record, record.now)
     release = record.release
-    place = f" in {release.current_phase.name}" if release.current_phase and not release.state.has_ended else ""
+    position = -1 if release.state.has_ended else release.position
+    place = f" in {release.strategy.phases[position].name}" if position >= 0 else ""
     where = f"{record.environment}, region {record.region}" if record.region else record.environment
     activity = assess_activity(record.lease, 0.0)
     progress = assess_progress(release, activity).state

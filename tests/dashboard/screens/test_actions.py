@@ -756,6 +756,41 @@ async def test_a_rollback_is_followed_step_by_step() -> None:
         assert "✔ Rollback completed: all steps are reverted" in desk.screen
 
 
+@pytest.mark.parametrize("note", ["retrying: no result for 12s", "Kubernetes: no result for 12s"])
+async def test_a_rollback_that_waits_for_a_system_does_not_move(note: str) -> None:
+    board = dashboard_situations()["rolling-back"]
+    async with AppDriver("backfill") as desk:
+        await desk.press("R", "enter")
+        await desk.answer_command("done", "backfill is rolling-back")
+        value = board.release.value
+        assert value is not None
+        steps = tuple(replace(step, note=note) if step.note else step for step in value.steps)
+        await desk.set_board(replace(board, release=replace(board.release, value=replace(value, steps=steps))))
+        assert "? rollback waits at step " in desk.screen
+        assert "▶ rollback" not in desk.screen
+        assert "reverting" not in desk.screen
+        await desk.set_board(board)
+        assert "▶ rollback reverting step " in desk.screen
+
+
+async def test_a_success_has_its_age_where_no_agent_is_known_to_work() -> None:
+    async with AppDriver("paused") as desk:
+        await desk.press("p")
+        await desk.answer_command("done", "backfill is running")
+        running = dashboard_situations()["backfill"]
+        await desk.set_board(running)
+        assert re.search(r"✔ Resumed +┃?$", desk.screen, re.MULTILINE), "it is new"
+        desk.clock.seconds += 5
+        read = replace(running.release, observed_at=desk.clock.seconds)
+        await desk.set_board(replace(running, release=read))
+        assert "✔ Resumed (5s ago)" in desk.screen
+        assert read.value is not None
+        assert read.value.lease is not None
+        lease = replace(read.value.lease, age=6.0)
+        await desk.set_board(replace(running, release=replace(read, value=replace(read.value, lease=lease))))
+        assert "✔ Resumed (5s ago); no agent for 6s" in desk.screen
+
+
 async def test_an_advance_is_cancelled_by_a_rollback() -> None:
     async with AppDriver("open") as desk:
         await desk.press("a", "enter")

@@ -302,9 +302,10 @@ def _format_region(region: str, names: Sequence[str]) -> str:
 
 def _format_phase(record: ReleaseRecord) -> str:
     release = record.release
-    if release.current_phase is None or release.state.has_ended:
+    if release.position < 0 or release.state.has_ended:
         return ""
-    return f"{release.current_phase.name} {release.phase + 1}/{len(release.strategy.phases)}"
+    phases = release.strategy.phases
+    return f"{phases[release.position].name} {release.position + 1}/{len(phases)}"
 
 
 def _format_progress(record: ReleaseRecord) -> str:

@@ -342,17 +342,14 @@ def assess_phase(release: Release, index: int, activity: Activity) -> Progress:
     undone = Progress(ProgressState.UNDONE if index <= release.phase else ProgressState.NOT_STARTED)
     if release.state is ReleaseState.ROLLED_BACK:
         return undone
-    progress, phases = assess_progress(release, activity), release.strategy.phases
+    progress, position = assess_progress(release, activity), release.position
+    if index < position:
+        return Progress(ProgressState.DONE)
     if release.state.is_rolling_back:
-        later = (step for phase in phases[index + 1 :] for step in phase.steps)
-        if any(release.status(step.name).has_effect for step in later):
-            return Progress(ProgressState.DONE)
-        if not any(release.status(step.name).has_effect for step in phases[index].steps):
+        if index > position:
             return undone
         return Progress(ProgressState.UNDOING) if progress.moves else progress
-    if index != release.phase:
-        return Progress(ProgressState.DONE if index < release.phase else ProgressState.NOT_STARTED)
-    return progress
+    return progress if index == position else Progress(ProgressState.NOT_STARTED)
 
 
 def is_stopped(release: Release, activity: Activity) -> bool:

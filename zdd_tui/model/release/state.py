@@ -172,6 +172,19 @@ class Release:
         return self.strategy.phases[self.phase] if 0 <= self.phase < len(self.strategy.phases) else None
 
     @property
+    def position(self) -> int:
+        """Index of the phase where it is: in a rollback, that of the newest phase with an effect that is left; -1
+        before the first, and where nothing is left."""
+        if not self.state.is_rolling_back:
+            return self.phase
+        left = (
+            at
+            for at, phase in enumerate(self.strategy.phases)
+            if any(self.status(step.name).has_effect for step in phase.steps)
+        )
+        return max(left, default=-1)
+
+    @property
     def gates(self) -> tuple[GateSpec, ...]:
         """The gates before the next phase: the current phase's, or those before the first."""
         return self.current_phase.gates if self.current_phase else self.strategy.entry

@@ -247,7 +247,8 @@ def command_progress_lines(
     kind, text = progress.kind, progress.text
     activity = board.activity(context.now)
     seconds = context.now - progress.since
-    ago = "" if is_current(seconds) else f" {format_age(seconds)} ago"
+    is_new = is_current(seconds) and (activity.is_active or progress.stage is not CommandStage.SUCCEEDED)
+    ago = "" if is_new else f" {format_age(seconds)} ago"
     match progress.stage:
         case CommandStage.SENDING:
             return _sending_lines(progress, context, cells)
@@ -260,12 +261,25 @@ def command_progress_lines(
         case CommandStage.RUNNING:
             return _running_lines(progress, board, context, cells)
         case CommandStage.SUCCEEDED:
-            return wrap(f"✔ {text}", cells, TextStyle.GOOD)
+            was = f" ({ago.strip()})" if ago else ""
+            is_held = not activity.is_active and not _has_ended(board)
+            held = f"; {activity.description}" if is_held else ""
+            return wrap(f"✔ {text}{was}{held}", cells, TextStyle.WARN if is_held else TextStyle.GOOD)
         case CommandStage.CANCELLED:
             return wrap(f"‖ {text}", cells, TextStyle.WARN)
         case _:
             stage = "NOT SENT" if progress.stage is CommandStage.NOT_SENT else progress.stage
             return wrap(f"✗ {kind} {stage}{ago}: {text}", cells, TextStyle.BAD)
+
+
+def _has_ended(board: DashboardState) -> bool:
+    return board.release.value is not None and board.release.value.release.state.has_ended
+
+
+def _waits_for_system(record: ReleaseRecord) -> bool:
+    """The step that runs, or is undone, gets no result of a system: nothing moves."""
+    at_work = StepStatus.UNDOING if record.release.state.is_rolling_back else StepStatus.STARTED
+    return any(step.waits_for_system for step in record.steps if step.status is at_work)
 
 
 def _running_lines(progress: CommandProgress, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
@@ -279,6 +293,8 @@ def _running_lines(progress: CommandProgress, board: DashboardState, context: Re
         glyph, style = "?", TextStyle.WARN
     if record is not None and record.release.state is ReleaseState.WAITING:
         head = f"{glyph} {kind}:"  # no step runs
+    elif movement.moves and record is not None and _waits_for_system(record):
+        head, style = f"? {kind} waits at", TextStyle.WARN  # the state says for what
     else:
         head = f"{glyph} {kind} {doing if movement.moves else verb}"
     return wrap("; ".join(filter(None, (f"{head} {progress.text}", activity.description))), cells, style)

@@ -169,7 +169,7 @@ async def test_without_a_terminal_there_is_no_confirmation(here: CliEnvironment,
             assert ended.err.endswith("\n  Fix: add --yes\n")
         assert await last_command(store) is None
 
-        assert (await here.run_zdd("advance", "--yes")) == CommandResult(0, "advance done: it is running\n", "")
+        assert (await here.run_zdd("advance", "--yes")) == CommandResult(0, "advance accepted: it is running\n", "")
         sent = await last_command(store)
         assert any("ALTER TABLE users ADD COLUMN full_name text" in line for line in sent.request.targets)
         assert sent.request.expected is not None
@@ -273,8 +273,8 @@ async def test_a_run_that_is_held_says_by_what(here: CliEnvironment, store: Stor
     async with run_command_handler(here, store) as agent:
         await move_release(agent, wait_in_phase("expand"), gates=True)
         await move_release(agent, lambda release: replace(release, paused=True))
-        held = await here.run_zdd("run", "--timeout", "1s")
-        assert (held.code, held.err.splitlines()[-1]) == (4, "zdd: expand: paused")
+        held = await here.run_zdd("run", "--timeout", "4s")
+        assert (held.code, held.err.splitlines()) == (4, ["zdd: waits: paused", "zdd: expand: paused"])
         assert await last_command(store) is None
 
 
@@ -295,7 +295,7 @@ async def test_a_terminal_asks(here: CliEnvironment, store: Store) -> None:
         assert await last_command(store) is None
         async with terminal(here, "advance") as shown:
             assert (await _answer(shown, "Continue? [y/N]", "y\r"))[0] == 0
-            await shown.wait_for("advance done: it is running")
+            await shown.wait_for("advance accepted: it is running")
 
 
 async def test_a_rollback_shows_what_the_dashboard_shows_before_it_asks(here: CliEnvironment, store: Store) -> None:

@@ -265,7 +265,7 @@ async def _wait_for_answer(
     if answer.status == "refused":
         _print_message(f"{verb} refused: {answer.outcome}")
         return 1
-    sys.stdout.write(f"{verb} done: {answer.outcome}\n")
+    sys.stdout.write(f"{verb} accepted: {answer.outcome}\n")
     return 0
 
 

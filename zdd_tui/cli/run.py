@@ -1,6 +1,7 @@
 """`zdd run`: a release without a person, for pipelines: it advances while gates open, and stops where one does not."""
 
 import asyncio
+import re
 import sys
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ RECHECK_SECONDS = 1.0
 
 POLL_SECONDS = 0.2
 """While the agent registers the release."""
+
+SAY_HOLD_SECONDS = 3.0
+"""How long something holds the release before a line says so; gates that open at once need none."""
 
 CAN_GO_ON = (ReleaseState.PLANNED, ReleaseState.RUNNING, ReleaseState.WAITING, ReleaseState.ROLLING_BACK)
 """The others are the end of a run: the release has ended, or a person must look at what failed."""
@@ -100,7 +104,7 @@ async def _drive(loaded: LoadedPlan, options: RunOptions) -> int:
         while True:
             record = await _wait_while_held(store, record, options.timeout)
             release = record.release
-            if (code := _result(record, options.until)) is not None:
+            if (code := _result(loaded, record, options.until)) is not None:
                 return code
             if requires_name(release, CommandKind.ADVANCE) and options.typed is None:
                 following = release.next_phase.name if release.next_phase else "the end"
@@ -135,16 +139,16 @@ def _find_hold(record: ReleaseRecord) -> str:
     return ""
 
 
-def _result(record: ReleaseRecord, until: str) -> int | None:
+def _result(loaded: LoadedPlan, record: ReleaseRecord, until: str) -> int | None:
     """The exit code where the release is over, has arrived, cannot go on or was held for too long; else None."""
     release = record.release
     if release.state is ReleaseState.DONE:
-        sys.stdout.write(f"{release.name} is done\n")
+        sys.stdout.write(f"{release.name} is done{_describe_region(loaded)}\n")
         return 0
     if release.state not in CAN_GO_ON:
         _say_error(f"{release.name} is {release.state}{f': {release.error}' if release.error else ''}")
         if release.state is ReleaseState.ROLLED_BACK:
-            _say_error("to start another release of this name: zdd agent PLAN")
+            _say_error(f"to start another release of this name: zdd agent --new {loaded.command_line_name}")
         return 1
     phase = release.current_phase.name if release.current_phase else BEFORE_FIRST_PHASE
     if hold := _find_hold(record):
@@ -156,22 +160,45 @@ def _result(record: ReleaseRecord, until: str) -> int | None:
     return None
 
 
+def _without_numbers(text: str) -> str:
+    """Ages and counts change with every reading; they are no reason for another line."""
+    return re.sub(r"\d[\d.,]*\w*", "", text)
+
+
+def _describe_region(loaded: LoadedPlan) -> str:
+    """Of a plan with regions, which one it is and how the next is released."""
+    if loaded.plan.regions is None or not loaded.plan.region:
+        return ""
+    names = loaded.plan.regions.names
+    place = names.index(loaded.plan.region) + 1
+    file = loaded.command_line_name
+    following = f"; region {names[place]} follows: zdd run --region {names[place]} {file}" if place < len(names) else ""
+    return f" in region {loaded.plan.region}{following}"
+
+
 async def _wait_while_held(store: Store, record: ReleaseRecord, timeout: float) -> ReleaseRecord:
     """The record when the next phase can start or the release cannot go on; or when it was held for the timeout."""
     try:
         async with aclosing(store.watch_changes(record.id, idle_timeout=RECHECK_SECONDS)) as changes:
             held_since: float | None = None
+            said = ""
             async for _ in changes:
                 try:
                     newest = await store.read_release(record.id)
                     record = count_verdicts(newest, newest.now)
-                except DatabaseError:
-                    continue  # a server that is away stops no release: the agent is the one that works
+                except DatabaseError as error:  # it stops no release: the agent is the one that works
+                    if said != error.title:
+                        said = error.title
+                        _say_error(f"waits: {error.title}")
+                    continue
                 release = record.release
                 if release.state not in CAN_GO_ON:
                     return record
-                if _find_hold(record):
+                if hold := _find_hold(record):
                     held_since = record.now if held_since is None else held_since
+                    if record.now - held_since >= SAY_HOLD_SECONDS and said != _without_numbers(hold):
+                        said = _without_numbers(hold)
+                        _say_error(f"waits: {hold}")
                     if record.now - held_since > timeout:
                         return record
                     continue

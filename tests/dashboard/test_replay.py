@@ -203,5 +203,5 @@ async def test_the_gates_pane_shows_recorded_gates(recording: Recording) -> None
         await pilot.pause()
         shown = screen_text(app)
         assert "╍ 6:gates STALE 1m" in shown, "the source was stale at that time of the recording"
-        assert "▶ backfill   backfill-complete ? unknown     1m agent not known; last: pending, 756k of 1.2M" in shown
+        assert "→ backfill   backfill-complete ? unknown     1m agent not known; last: pending, 756k of 1.2M" in shown
         assert "cleanup    cleanup-complete  ○ upcoming" in shown

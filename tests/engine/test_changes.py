@@ -67,6 +67,11 @@ MIGRATIONS = {
     "a type with an expression": """
         ALTER TABLE notes DROP CONSTRAINT ranked;
         ALTER TABLE notes ALTER rank TYPE int USING rank::int + 1, ALTER price TYPE float8;""",
+    "a type and a default of it": """
+        ALTER TABLE notes DROP CONSTRAINT ranked; ALTER TABLE notes ALTER rank TYPE jsonb USING to_jsonb(rank);
+        ALTER TABLE notes ALTER rank SET DEFAULT '{}', ALTER kind TYPE text, ALTER kind SET DEFAULT 'x';
+        ALTER TABLE notes ALTER n TYPE bigint, ALTER n SET DEFAULT 8;
+    """,
     "a key and what points at it": "ALTER TABLE replies ALTER note TYPE bigint; ALTER TABLE notes ALTER id TYPE bigint",
     "a key alone": "ALTER TABLE teams ALTER id TYPE bigint",
     "a table of the migration itself": """
@@ -88,6 +93,9 @@ MIGRATIONS = {
     "a name, and a view of other columns": """
         ALTER TABLE notes RENAME body TO content;
         CREATE VIEW numbers AS SELECT notes.id, n FROM notes JOIN teams USING (id);
+        CREATE VIEW contents AS WITH c AS (SELECT id AS content FROM teams)
+          SELECT content.content, teams IS NULL AS alone, c.content AS c FROM notes AS content
+          LEFT JOIN teams ON teams.id = team LEFT JOIN c ON c.content = n;
     """,
     "a name of a table, and a type under it": """
         ALTER TABLE teams RENAME TO groups; ALTER TABLE groups ALTER id TYPE bigint;
@@ -501,7 +509,8 @@ async def test_a_rollback_does_not_lose_what_the_old_type_cannot_hold(pg_dsn: st
     ("ALTER TABLE t RENAME a TO b; ALTER TABLE t ALTER b SET DEFAULT 3", "two forms exist until contract"),
     ("ALTER TABLE t RENAME a TO b; ALTER TABLE t ALTER b TYPE bigint", "two forms exist until contract"),
     *((f"ALTER TABLE t RENAME a TO b; CREATE VIEW v AS SELECT {each}", "two forms exist until contract")
-      for each in ("a FROM t", "t FROM t", "w.id FROM t AS w NATURAL JOIN u", "t.* FROM t")),
+      for each in ("a FROM t", "t FROM t", "(w).b FROM u AS w, t AS w", "public.t FROM public.t", "w FROM t AS w",
+                   "w.id FROM t AS w NATURAL JOIN u", "t.* FROM t")),
     ("ALTER TABLE t RENAME a TO b; ALTER TABLE t RENAME TO u", "two forms exist until contract"),
     ("ALTER TABLE t ALTER b TYPE bigint; ALTER TABLE t RENAME TO u", "two forms exist until contract"),
     ("ALTER TABLE t RENAME TO u; ALTER TABLE u RENAME TO v", "renames the table twice"),

@@ -212,3 +212,38 @@ async def _write(dsn: str, insert: str, change: str) -> None:
             await asyncio.sleep(0.002)
     finally:
         connection.terminate()
+
+
+NAMED = """
+CREATE TYPE kind AS ENUM ('a', 'b'); CREATE TYPE mood AS ENUM ('ok', 'so');
+CREATE TABLE notes (id int PRIMARY KEY, kind kind DEFAULT 'a', kinds kind[], mood mood);
+CREATE FUNCTION is_first(k kind) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN k = $$a$$; END';
+CREATE INDEX firsts ON notes (id) WHERE kind = 'a';
+"""
+RENAMES = ("ALTER TYPE kind RENAME TO sort", "ALTER TYPE mood RENAME VALUE 'so' TO 'so-so'")
+
+
+def _as_the_refusal_says(sql: str) -> dict[str, str]:
+    with pytest.raises(PlanError) as refused:
+        plan_operations(plan_of("postgresql://x", sql))
+    return {"sql": sql, "phase": "contract", "undo": refused.value.hint.partition("phase: contract and undo: ")[2]}
+
+
+async def test_a_rename_waits_for_contract_as_its_refusal_says(pg: PostgresServer, pg_dsn: str) -> None:
+    await assert_done_and_undone(pg, pg_dsn, NAMED, [_as_the_refusal_says(each) for each in RENAMES])
+
+
+async def test_versions_that_name_neither_type_nor_value_notice_no_rename(pg_dsn: str, db: asyncpg.Connection) -> None:
+    """They send values as parameters, whose type the server knows by its OID."""
+    await db.execute(NAMED)
+    insert = await db.prepare("INSERT INTO notes (id, kind, kinds) VALUES ($1, $2, $3)")
+    find = await db.prepare("SELECT count(*) FROM notes WHERE kind = $1 AND is_first(kind)")
+    plan = plan_of(pg_dsn, *map(_as_the_refusal_says, RENAMES))
+    async with open_context(plan) as ctx:
+        handles = await run_phases(ctx, plan, [Phase.CONTRACT])
+        await insert.fetch(1, "a", ["a", "b"])
+        assert await find.fetchval("a") == 1
+        for each in reversed(handles):
+            await RunOperation().undo(ctx, each)
+    await insert.fetch(2, "b", None)
+    assert await find.fetchval("b") == 0

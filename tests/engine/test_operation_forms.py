@@ -448,6 +448,63 @@ FORMS: dict[str, tuple[str, Any]] = {
         "CREATE TABLE owners (id serial PRIMARY KEY, a int NOT NULL, b int NOT NULL)",
         "ALTER TABLE owners DROP COLUMN id; ALTER TABLE owners ADD PRIMARY KEY (a, b)",
     ),
+    "domains with constraints as the types of columns": (
+        """
+        CREATE DOMAIN filled AS text CHECK (value <> ''); CREATE DOMAIN word AS filled NOT NULL;
+        CREATE TABLE codes (code text PRIMARY KEY);
+        CREATE TABLE terms (
+          id int PRIMARY KEY, term text COLLATE "C" DEFAULT 'none' CHECK (term <> 'x') REFERENCES codes, n filled UNIQUE
+        );
+        CREATE INDEX terms_term ON terms (lower(term)); CREATE VIEW ids AS SELECT id FROM terms;
+        CREATE VIEW shown WITH (security_barrier) AS SELECT coalesce(n, 'none') AS n FROM terms;
+        CREATE VIEW above AS SELECT n || 'x' AS n FROM shown; COMMENT ON VIEW shown IS 'them';
+        GRANT SELECT (n) ON above TO pg_monitor;
+        COMMENT ON COLUMN terms.term IS 'the term'; GRANT UPDATE (term) ON terms TO pg_monitor;
+        INSERT INTO codes VALUES ('a'), ('b'), ('none'); INSERT INTO terms VALUES (1, 'a', 'm'), (2, 'b', 'n');
+        """,
+        """
+        ALTER TABLE terms ADD COLUMN about text, ADD COLUMN more text;
+        UPDATE terms SET about = term, more = n; DROP VIEW above, shown;
+        ALTER TABLE terms ALTER about TYPE word, ALTER more TYPE filled;
+        CREATE DOMAIN fresh AS filled CHECK (value <> 'y') CHECK (value < 'z');
+        ALTER TABLE terms ALTER term TYPE fresh; ALTER TABLE terms ALTER n TYPE word;
+        ALTER TABLE terms ALTER term SET DEFAULT 'some', ALTER n SET DEFAULT 'what'::filled;
+        DROP VIEW ids; CREATE VIEW ids AS SELECT id, term, about FROM terms; COMMENT ON VIEW ids IS 'what is shown';
+        CREATE VIEW abouts AS SELECT about FROM ids; GRANT SELECT ON abouts TO pg_monitor;
+        CREATE VIEW shown AS SELECT coalesce(n, 'nothing') AS n FROM terms;
+        """,
+    ),
+    "types of columns that triggers name": (
+        """
+        CREATE TABLE priced (id int PRIMARY KEY, price int, n int, kind varchar(9));
+        INSERT INTO priced VALUES (1, 2, 3);
+        CREATE TRIGGER first BEFORE UPDATE OF price ON priced FOR EACH ROW EXECUTE FUNCTION touch();
+        CREATE TRIGGER second AFTER UPDATE OF n, kind ON priced FOR EACH ROW EXECUTE FUNCTION touch();
+        """,
+        """
+        DROP TRIGGER first ON priced; DROP TRIGGER IF EXISTS second ON public.priced;
+        ALTER TABLE priced ALTER price TYPE float8; ALTER TABLE priced ALTER n TYPE bigint, ALTER kind TYPE text;
+        CREATE TRIGGER first BEFORE INSERT OR UPDATE OF price, kind ON priced FOR EACH ROW
+          WHEN (new.price > 1) EXECUTE FUNCTION touch();
+        CREATE TRIGGER third AFTER UPDATE ON priced FOR EACH ROW WHEN (old.n <> new.n) EXECUTE FUNCTION touch();
+        """,
+    ),
+    "functions and the triggers that execute them": (
+        """
+        CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
+        CREATE TABLE par (id int) PARTITION BY RANGE (id); CREATE TABLE p1 PARTITION OF par FOR VALUES FROM (0) TO (9);
+        CREATE TRIGGER par_guard BEFORE UPDATE ON par FOR EACH ROW EXECUTE FUNCTION guard();
+        CREATE TRIGGER unused_guard AFTER INSERT ON unused FOR EACH ROW EXECUTE FUNCTION guard('a');
+        CREATE TRIGGER named BEFORE DELETE ON unused FOR EACH ROW EXECUTE FUNCTION guard();
+        CREATE TRIGGER again BEFORE UPDATE ON unused FOR EACH ROW EXECUTE FUNCTION guard();
+        ALTER TABLE unused ENABLE ALWAYS TRIGGER unused_guard; ALTER TABLE p1 DISABLE TRIGGER par_guard;
+        """,
+        """
+        DROP TRIGGER named ON unused; DROP FUNCTION guard CASCADE;
+        CREATE TRIGGER again BEFORE UPDATE ON unused FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();
+        DROP FUNCTION IF EXISTS touch(), none_of_this_name() CASCADE;
+        """,
+    ),
     "required columns": (
         "CREATE TABLE gone (id int PRIMARY KEY); INSERT INTO gone VALUES (1)",
         [
@@ -541,7 +598,10 @@ async def test_every_form_is_done_as_the_plain_migration_does_it_and_undone(
             "ALTER TABLE unused DROP id; DROP TABLE unused; CREATE TABLE unused (a int)",
             "drop column unused.id: the migration drops the table after it, and another one has its name",
         ),
-        ("CREATE DOMAIN d AS int CHECK (value > 0); ALTER TABLE notes ALTER n TYPE d", "a domain with constraints"),
+        (
+            "CREATE DOMAIN d AS int CHECK (value > 0); ALTER TABLE notes ALTER n TYPE d USING n + 1",
+            "a domain with constraints",
+        ),
         ("ALTER TABLE notes SET UNLOGGED", "rewrites the whole table"),
         ("VACUUM FULL notes", "under a lock that blocks reads and writes"),
         ("SELECT my_function()", "calls functions, which may change anything"),
@@ -568,7 +628,11 @@ def test_what_would_harm_is_refused_with_a_way_out(sql: str, reason: str) -> Non
     [
         ("", "ALTER TABLE notes ADD g int NOT NULL", r"notes\.g is NULL, and it has no default; repair: g .*: 50 rows"),
         ("", "ALTER TABLE notes DROP COLUMN body", "view note_bodies would be dropped with it"),
-        ("", "DROP FUNCTION touch() CASCADE", "trigger notes_touch on table notes would be dropped with it"),
+        (
+            "CREATE TRIGGER bodies INSTEAD OF INSERT ON note_bodies FOR EACH ROW EXECUTE FUNCTION touch()",
+            "DROP FUNCTION touch() CASCADE",
+            "drop function touch.*: trigger bodies on view note_bodies would be dropped with it",
+        ),
         ("CREATE VIEW d AS SELECT * FROM note_bodies", "DROP VIEW note_bodies CASCADE", "view d would be dropped"),
         (
             "",
@@ -584,8 +648,45 @@ def test_what_would_harm_is_refused_with_a_way_out(sql: str, reason: str) -> Non
         ),
         (
             "CREATE DOMAIN positive AS int CHECK (value > 0); CREATE DOMAIN more AS positive",
-            "ALTER TABLE notes ALTER n TYPE more",
-            "the new type more is a domain with constraints",
+            "ALTER TABLE notes ALTER body TYPE more",
+            "notes.body: the new type more is a domain with constraints, .*, and the column has another type than",
+        ),
+        (
+            "CREATE DOMAIN filled AS text NOT NULL CHECK (length(value) > 2)",
+            "ALTER TABLE notes ALTER body TYPE filled",
+            "notes.body: the new type filled .*, and the column is used by view note_bodies",
+        ),
+        (
+            "CREATE DOMAIN filled AS text NOT NULL; CREATE TABLE d AS SELECT repeat('x', 1000) AS a"
+            " FROM generate_series(1, 5000)",
+            "ALTER TABLE d ALTER a TYPE filled",
+            "the new type filled is a domain with constraints, .*, and the table has [0-9.]+ [kM]B",
+        ),
+        (
+            "CREATE DOMAIN filled AS text CHECK (length(value) > 2); CREATE DOMAIN more AS filled NOT NULL;"
+            "UPDATE notes SET code = NULL WHERE n = 7",
+            "ALTER TABLE notes ALTER code TYPE more",
+            r"notes\.code: domain more refuses the value: 9 rows",
+        ),
+        (
+            "CREATE TRIGGER coded AFTER UPDATE OF code ON notes FOR EACH ROW EXECUTE FUNCTION touch()",
+            "DROP TRIGGER notes_touch ON notes; ALTER TABLE notes ALTER code TYPE varchar(9)",
+            "column code of notes is named by trigger coded",
+        ),
+        (
+            "UPDATE notes SET code = NULL WHERE n = 7",
+            "CREATE DOMAIN more AS text NOT NULL CHECK (length(value) > 2); ALTER TABLE notes ALTER code TYPE more",
+            r"notes\.code: domain more refuses the value: 9 rows",
+        ),
+        (
+            "",
+            "CREATE DOMAIN filled AS text NOT NULL; ALTER TABLE notes ALTER n TYPE filled",
+            "the new type filled is a domain with constraints, .*, and the column has another type",
+        ),
+        (
+            "CREATE DOMAIN filled AS text CHECK (length(value) > 2)",
+            "ALTER TABLE notes ALTER legacy DROP DEFAULT, ALTER legacy TYPE filled, ALTER legacy SET DEFAULT 'xyz'",
+            "the new type filled is a domain with constraints",
         ),
         (
             "ALTER TABLE notes ADD CHECK (n > -7)",
@@ -951,7 +1052,7 @@ async def test_what_would_stop_in_the_middle_is_refused_before_the_start(
             await CheckRows().run(ctx, handle(0))
 
 
-async def test_what_cascade_would_drop_is_named_once_for_the_object_that_it_depends_on(
+async def test_a_function_that_is_dropped_by_cascade_takes_the_triggers_that_execute_it(
     pg_dsn: str, db: asyncpg.Connection
 ) -> None:
     await db.execute("CREATE TABLE a (id int)")
@@ -961,21 +1062,17 @@ async def test_what_cascade_would_drop_is_named_once_for_the_object_that_it_depe
             f"CREATE TRIGGER a_{name} BEFORE INSERT ON a FOR EACH ROW EXECUTE FUNCTION {name}()"
         )
     await db.execute("DROP TRIGGER a_unused ON a")
-    drop = "DROP FUNCTION f, g CASCADE; DROP FUNCTION unused"
-    with pytest.raises(PlanError) as refused:
-        await check_operation_rows(db, plan_of(pg_dsn, drop))
-    assert str(refused.value).splitlines() == [
-        "operations: drop function f: trigger a_f on table a would be dropped with it",
-        "  Fix: drop each of them by name, before it",
-        "operations: drop function g: trigger a_g on table a would be dropped with it",
-        "  Fix: drop each of them by name, before it",
-    ]
-    named = plan_of(pg_dsn, f"DROP TRIGGER a_f ON a; DROP TRIGGER a_g ON a; {drop}")
-    await check_operation_rows(db, named)
-    assert await check_operation_locks(named, lock_measurement())
-    async with open_context(named) as ctx:
+    plan = plan_of(pg_dsn, "DROP FUNCTION f, g CASCADE; DROP FUNCTION unused")
+    notes = [line for line in await check_operation_rows(db, plan) if line.startswith("note: drop")]
+    assert notes == [f"note: drop function {each} CASCADE drops, too: trigger a_{each} on a" for each in ("f", "g")]
+    assert await check_operation_locks(plan, lock_measurement())
+    with pytest.raises(PlanError, match="drop function f: trigger a_f on table a would be dropped with it"):
+        await check_operation_rows(db, plan_of(pg_dsn, "DROP FUNCTION f"))
+    async with open_context(plan) as ctx:
         await CheckRows().run(ctx, handle(0))
-        await run_phases(ctx, named, list(Phase))
+        await run_phases(ctx, plan, [Phase.CONTRACT])
+        await db.execute("INSERT INTO a VALUES (1)")  # no trigger executes an archived function
+        await run_phases(ctx, plan, [Phase.CLEANUP])
     assert [row[0] for row in await db.fetch("SELECT tgname FROM pg_trigger WHERE tgrelid = 'a'::regclass")] == ["a_h"]
 
 
@@ -1203,3 +1300,66 @@ async def test_a_truncated_table_is_referenced_until_cleanup(pg_dsn: str, db: as
     async with open_context(plan_of(pg_dsn, before, {"sql": "TRUNCATE parents", "undo": []})) as ctx:
         with pytest.raises(StepFailed, match=reason) if before.startswith("DROP") else nullcontext():
             await CheckRows().run(ctx, handle(0))
+
+
+async def test_truncate_cascade_names_what_it_empties_and_keeps_the_rows_of_a_table_that_is_dropped(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute(
+        "CREATE TABLE parents (id int PRIMARY KEY); CREATE TABLE children (id int PRIMARY KEY REFERENCES parents);"
+        "CREATE TABLE toys (child int REFERENCES children); CREATE TABLE pets (parent int);"
+        "INSERT INTO parents VALUES (1); INSERT INTO children VALUES (1); INSERT INTO toys VALUES (1)"
+    )
+    truncate = {"sql": "TRUNCATE parents CASCADE", "undo": []}
+    for before, reason in {
+        "DROP TABLE toys": "CASCADE empties toys, which the migration drops before",
+        "ALTER TABLE pets ADD FOREIGN KEY (parent) REFERENCES parents": "a foreign key to parents comes in contract",
+    }.items():
+        async with open_context(plan_of(pg_dsn, before, truncate, name=f"first-{len(before)}")) as ctx:
+            with pytest.raises(StepFailed, match=reason):
+                await CheckRows().run(ctx, handle(0))
+    plan = plan_of(pg_dsn, truncate)
+    note = "note: TRUNCATE of parents CASCADE empties, too: children, toys"
+    assert note in await check_operation_rows(db, plan)
+    async with open_context(plan) as ctx:
+        await CheckRows().run(ctx, handle(0))
+        await run_phases(ctx, plan, list(Phase))
+    assert await db.fetchval("SELECT count(*) FROM toys") == 0
+
+
+async def test_both_versions_write_a_column_until_it_gets_its_domain_and_a_rollback_keeps_every_value(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute(
+        "CREATE DOMAIN short AS text CHECK (length(value) < 5); CREATE DOMAIN filled AS text CHECK (value <> '');"
+        "CREATE TABLE terms (id int PRIMARY KEY, term short); INSERT INTO terms VALUES (1, 'a')"
+    )
+    plan = plan_of(pg_dsn, "ALTER TABLE terms ALTER term TYPE filled")
+    async with open_context(plan) as ctx:
+        await CheckRows().run(ctx, handle(0))
+        early = await run_phases(ctx, plan, [Phase.EXPAND, Phase.BACKFILL])
+        await db.execute("INSERT INTO terms VALUES (2, 'old'), (3, '')")  # as the older version may write it
+        with pytest.raises(StepFailed, match="violates check constraint"):
+            await run_phases(ctx, plan, [Phase.CONTRACT])
+        await db.execute("DELETE FROM terms WHERE id = 3")
+        late = await run_phases(ctx, plan, [Phase.CONTRACT])
+        with pytest.raises(asyncpg.CheckViolationError):
+            await db.execute("INSERT INTO terms VALUES (4, '')")
+        await db.execute("INSERT INTO terms VALUES (5, 'longer')")
+        with pytest.raises(StepFailed, match="short_check"):
+            await RunOperation().undo(ctx, late[-1])
+        await db.execute("UPDATE terms SET term = 'long' WHERE id = 5")
+        for each in reversed([*early, *late]):
+            await RunOperation().undo(ctx, each)
+    assert await db.fetchval("SELECT string_agg(term, ',' ORDER BY id) FROM terms") == "a,old,long"
+    assert await db.fetchval("SELECT pg_typeof(term)::text FROM terms LIMIT 1") == "short"
+
+
+async def test_a_table_that_has_grown_is_not_rewritten(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute("CREATE DOMAIN filled AS text NOT NULL; CREATE TABLE terms (term text)")
+    plan = plan_of(pg_dsn, "ALTER TABLE terms ALTER term TYPE filled")
+    async with open_context(plan) as ctx:
+        await CheckRows().run(ctx, handle(0))
+        await db.execute("INSERT INTO terms SELECT repeat('x', 1000) FROM generate_series(1, 5000)")
+        with pytest.raises(StepFailed, match=r"terms: too large to be tested under a lock: [0-9.]+ [kM]B"):
+            await run_phases(ctx, plan, list(Phase))

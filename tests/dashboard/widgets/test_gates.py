@@ -31,7 +31,7 @@ def walking(state: ReleaseState = ReleaseState.WAITING) -> DashboardState:
 def gates(desk: AppDriver) -> list[str]:
     """Phase and gate of each visible row."""
     lines = desk.app.screen.query_one(GatePane).plain_text().splitlines()
-    return [" ".join(line.replace("▶", " ").split()[:2]) for line in lines if "PHASE" not in line]
+    return [" ".join(line.replace("→", " ").split()[:2]) for line in lines if "PHASE" not in line]
 
 
 async def test_a_key_maximises_the_gates_and_escape_restores() -> None:
@@ -41,8 +41,8 @@ async def test_a_key_maximises_the_gates_and_escape_restores() -> None:
         assert "━ 6:gates · cutover: 1 of 3 pass" in await desk.press("6")
         assert visible_panes(desk) == ["gates"]
         assert gates(desk)[0] == "expand schema-valid"
-        assert cursor(desk.screen) == "▶", "the cursor is on the present phase's first gate"
-        assert desk.app.screen.query_one(GatePane).text_under_cursor().split()[:3] == ["▶", "cutover", "soak-passed"]
+        assert cursor(desk.screen) == "→", "the cursor is on the present phase's first gate"
+        assert desk.app.screen.query_one(GatePane).text_under_cursor().split()[:3] == ["→", "cutover", "soak-passed"]
         await desk.press("escape")
         assert visible_panes(desk) == before
         await desk.press("6", "5")
@@ -106,7 +106,7 @@ async def test_stale_gates_are_marked_and_dimmed() -> None:
         assert "STALE 42s" in await desk.press("6")
         pane = desk.app.screen.query_one(GatePane)
         assert pane.has_class("-stale")
-        present = [line for line in pane.plain_text().splitlines() if "▶" in line]
+        present = [line for line in pane.plain_text().splitlines() if "→" in line]
         assert len(present) == 2
         assert all("? unknown    43s agent not known; last: " in line for line in present), present
         tones = {str(style) for at in range(1, len(pane._lines)) for text, style in pane._lines[at] if text.strip()}
@@ -210,5 +210,5 @@ async def test_the_current_phase_stays_visible_after_a_resize() -> None:
         await pilot.pause()
         pane = app.screen.query_one(GatePane)
         assert pane.display
-        there = [row for row in screen_text(app).splitlines() if "│ ▶ contract " in row]
+        there = [row for row in screen_text(app).splitlines() if "│ → contract " in row]
         assert len(there) == len(contract.release.gates), screen_text(app)

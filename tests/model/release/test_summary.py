@@ -9,7 +9,7 @@ from tests.support import states
 from zdd_tui.cli.status import format_status
 from zdd_tui.model.fleet.rows import ReleaseFacts, Urgency, build_release_row
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.release.claims import Activity, assess_activity
+from zdd_tui.model.release.claims import Activity, assess_activity, withdraw_verdicts
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import Actor, Lease, ReleaseRecord, RollbackStart, StepRecord
@@ -200,6 +200,9 @@ def test_screen_status_and_fleet_agree_on_what_holds_a_breached_release(
         said = f"last: breached, {text}"
         for shown in (" ".join(summary.notes), row.waits_for, " ".join(format_status(made).split())):
             assert (said in shown) is (word == "STALLED"), "the last known breach, and only as such"
+    unknown = withdraw_verdicts(replace(stopped, release=release, lease=lease), UNKNOWN, made.now)
+    summary = summarize_release(unknown, made.now, activity=UNKNOWN)
+    assert summary.state_label == f"LAST KNOWN: STOPPED{held}"
 
 
 def test_a_region_behind_one_that_was_rolled_back_never_starts_and_has_a_fix() -> None:

@@ -182,16 +182,16 @@ _NO_SUCH_OBJECT = (
 
 async def has_address(conn: Connection, address: ObjectAddress) -> bool:
     """Whether there is such an object. Call it in a transaction."""
-    return await _find_address(conn, address) is not None
+    return bool(await _find_address(conn, address))
 
 
-async def _find_address(conn: Connection, address: ObjectAddress) -> tuple[int, int, int] | None:
+async def _find_address(conn: Connection, address: ObjectAddress) -> list[tuple[int, int, int]]:
     try:
         async with conn.transaction():
-            row = await conn.fetchrow(f"SELECT classid::int8, objid::int8, objsubid FROM {address.sql} AS found")  # noqa: S608
+            rows = await conn.fetch(f"SELECT classid::int8, objid::int8, objsubid FROM {address.sql} AS found")  # noqa: S608
     except _NO_SUCH_OBJECT:
-        return None
-    return None if row is None else (row[0], row[1], row[2])
+        return []
+    return [(row[0], row[1], row[2]) for row in rows]
 
 
 _DEPENDENTS = """
@@ -305,11 +305,11 @@ async def find_dependents(
 
 
 async def _find_addresses(conn: Connection, operations: Iterable[Operation]) -> list[tuple[int, int, int]]:
-    found = []
+    found: list[tuple[int, int, int]] = []
     for address in (each for operation in operations for each in operation.drops):
         for name in _names_of(address):
-            if (one := await _find_address(conn, name)) is not None:
-                found.append(one)
+            if present := await _find_address(conn, name):
+                found += present
                 break
     return found
 

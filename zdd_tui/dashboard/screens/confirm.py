@@ -11,14 +11,13 @@ from textual.message import Message
 from textual.widgets import Input
 
 from zdd_tui.dashboard.screens.base import ShowsNewestState
-from zdd_tui.dashboard.screens.dialog import Dialog, KeyHints, PageView, target_lines, text_field
+from zdd_tui.dashboard.screens.dialog import Dialog, KeyHints, PageView, target_lines, text_field, unread_since_lines
 from zdd_tui.dashboard.screens.rollback_facts import rollback_fact_lines
 from zdd_tui.dashboard.state import DashboardState, Observed, PlanView, RenderContext
 from zdd_tui.dashboard.widgets.bars.footer import disabled_reason
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, error_lines, sanitize, wrap
 from zdd_tui.model.actions import Action
 from zdd_tui.model.duration import format_duration
-from zdd_tui.model.release.claims import format_silence, is_current
 from zdd_tui.model.release.state import (
     CommandKind,
     Precondition,
@@ -283,16 +282,7 @@ class ConfirmScreen(ConfirmDialog):
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         if self.expected is None:
             return _unread_lines(board, cells)
-        facts: list[Line] = []
-        age = board.release.age(context.now)
-        if age is not None and not is_current(age, board.release.error):
-            text = f"as of {format_silence(age)} ago: the database has not responded since"
-            facts += [*wrap(text, cells, TextStyle.WARN), ()]
-        for each in board.lost_systems(context.now):
-            text = f"{each.description}; what is shown of it here is older"
-            facts += [*wrap(text, cells, TextStyle.WARN), ()]
-        if self.kind is CommandKind.ROLLBACK:
-            facts += rollback_fact_lines(board, context, self._history, cells)
+        facts = confirm_fact_lines(board, context, self.kind, self._history, cells)
         return confirm_lines(board, self.kind, cells, self.query_one(PageView).content_size.height, facts)
 
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
@@ -409,6 +399,21 @@ def confirm_fields(board: DashboardState, context: RenderContext, kind: CommandK
     elif kind.value in plan.commands_needing_reason:
         fields.append(ConfirmField("reason", "reason (required by the plan)", empty_error="the plan requires a reason"))
     return tuple(fields)
+
+
+def confirm_fact_lines(
+    board: DashboardState, context: RenderContext, kind: CommandKind, history: Observed[RollbackHistory], cells: int
+) -> list[Line]:
+    """What is shown above the steps: which source is silent, and of a rollback what users see and what is lost.
+
+    Args:
+        history: of a rollback; without a value while it is being read.
+    """
+    lines = unread_since_lines(board, context, cells)
+    for each in board.lost_systems(context.now):
+        text = f"{each.description}; what is shown of it here is older"
+        lines += [*wrap(text, cells, TextStyle.WARN), ()]
+    return lines + (rollback_fact_lines(board, context, history, cells) if kind is CommandKind.ROLLBACK else [])
 
 
 def confirm_lines(

@@ -19,6 +19,7 @@ from zdd_tui.dashboard.widgets.drawing.key_clicks import clicked_key
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, justify, sanitize, wrap
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.dashboard.widgets.text_field import TextField
+from zdd_tui.model.release.claims import format_silence, is_current
 
 
 class FollowingStopped(Message):
@@ -234,6 +235,15 @@ def text_field(id: str, title: str) -> Input:
     field = TextField(id=id)
     field.border_title = Content(sanitize(title))
     return field
+
+
+def unread_since_lines(board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+    """How old the release is that a dialog shows, and a blank line; empty while the database responds."""
+    age = board.release.age(context.now)
+    if age is None or is_current(age, board.release.error):
+        return []
+    text = f"as of {format_silence(age)} ago: the database has not responded since"
+    return [*wrap(text, cells, TextStyle.WARN), ()]
 
 
 def target_lines(board: DashboardState, title: str, cells: int) -> list[Line]:

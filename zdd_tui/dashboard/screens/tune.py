@@ -9,7 +9,14 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Input
 
-from zdd_tui.dashboard.screens.dialog import FollowingDialog, KeyHints, PageView, key_hints_line, text_field
+from zdd_tui.dashboard.screens.dialog import (
+    FollowingDialog,
+    KeyHints,
+    PageView,
+    key_hints_line,
+    text_field,
+    unread_since_lines,
+)
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.bars.footer import disabled_reason
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, fit, sanitize, truncate, wrap
@@ -140,7 +147,7 @@ class TuneScreen(FollowingDialog[TuneRequest]):
         return describe_limit_changes(record.plan_limits, record.tuning, tuning) if tuning != record.tuning else ""
 
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
-        return tune_lines(board, cells, self._selected, self._staged)
+        return tune_lines(board, context, cells, self._selected, self._staged)
 
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         typing, text = self.query_one("#value", Input).value.strip(), self._changes_text(board)
@@ -150,7 +157,9 @@ class TuneScreen(FollowingDialog[TuneRequest]):
         return [*above, key_hints_line((("↑ ↓", "select"), ("Enter", enter), ("Esc", "cancel")))]
 
 
-def tune_lines(board: DashboardState, cells: int, selected: int, staged: dict[str, object]) -> list[Line]:
+def tune_lines(
+    board: DashboardState, context: RenderContext, cells: int, selected: int, staged: dict[str, object]
+) -> list[Line]:
     """One line per limit: effective, the plan's, pending; then the description of the selected limit."""
     record = board.release.value
     if record is None or record.plan_limits is None:
@@ -163,6 +172,7 @@ def tune_lines(board: DashboardState, cells: int, selected: int, staged: dict[st
     lines: list[Line] = [
         ((truncate(f"limits of the backfill of {sanitize(board.plan.name)}{where}", cells), TextStyle.STRONG),)
     ]
+    lines += unread_since_lines(board, context, cells)
     lines.append(((head, TextStyle.DIM),))
     for at, spec in enumerate(LIMITS):
         effective, planned, staged_value = (

@@ -93,7 +93,7 @@ class ObjectAddress:
     Attributes:
         kind: such as ``table column``.
         names, args: as that function expects them for the kind.
-        query: finds the object where that function cannot: the same three columns, of one row or none.
+        query: finds the object where that function cannot, or several: the same three columns.
     """
 
     kind: str

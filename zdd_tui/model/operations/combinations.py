@@ -111,7 +111,7 @@ def _refuse_dropped_tables(operations: Sequence[Operation]) -> None:
 def _is_view_of(rename: RenameOperation, other: Operation) -> bool:
     """Whether it creates a view that reads a renamed column by its new name."""
     is_new = created_view(other) != "" and not other.summary.startswith("create or replace")
-    if not rename.columns or not is_new or reads_unnamed_columns(other):
+    if not rename.columns or not is_new or reads_unnamed_columns(other, rename.tables):
         return False
     return _mentions_table(other, rename) and _mentions(other, rename.columns[1:])
 
@@ -246,7 +246,7 @@ def _is_about(rename: RenameOperation, other: Operation, *, is_later: bool) -> b
     if isinstance(other, TypeOperation):
         return any(change.column in rename.columns for change in other.changes)
     if is_later and VIEW.match(other.summary):
-        return reads_unnamed_columns(other) or _mentions(other, rename.columns)
+        return reads_unnamed_columns(other, rename.tables) or _mentions(other, rename.columns)
     if is_later and _is_late_bound(other):
         return False
     if other.summary.startswith("create table"):

@@ -71,11 +71,7 @@ def add_table_constraint(
         scope.constraint_names.add((key, constraint.conname))
     phase = _constraint_phase(scope, key, constraint, kind, options)
     if phase is Phase.CONTRACT:
-        scope.deferred.add((key, constraint.conname or ""))
-        if kind in ("CONSTR_UNIQUE", "CONSTR_PRIMARY"):
-            scope.deferred_keys.add((key, () if kind == "CONSTR_PRIMARY" else tuple(string_values(constraint.keys))))
-            if kind == "CONSTR_PRIMARY":
-                scope.deferred_keys.add((key, tuple(string_values(constraint.keys))))
+        _note_deferred(scope, key, constraint, kind)
     operation = _read_kind(relation, constraint, text, options, kind, phase)
     if is_named or not constraint.conname:
         return operation
@@ -88,6 +84,16 @@ def add_table_constraint(
     )
     dropped = (key, constraint.conname) in scope.dropped_constraints
     return operation if dropped else replace(operation, requirements=(*operation.requirements, taken))
+
+
+def _note_deferred(scope: Scope, key: ObjectKey, constraint: Any, kind: str) -> None:
+    scope.deferred.add((key, constraint.conname or ""))
+    if kind == "CONSTR_FOREIGN":
+        scope.late_parents.add(scope.relation_key(constraint.pktable))
+    if kind in ("CONSTR_UNIQUE", "CONSTR_PRIMARY"):
+        scope.deferred_keys.add((key, () if kind == "CONSTR_PRIMARY" else tuple(string_values(constraint.keys))))
+        if kind == "CONSTR_PRIMARY":
+            scope.deferred_keys.add((key, tuple(string_values(constraint.keys))))
 
 
 def _not_of(scope: Scope, table: ObjectKey) -> str:

@@ -22,7 +22,7 @@ def is_direct_query(table: str, column: str, type_name: Any) -> str:
     As ATColumnChangeRequiresRewrite and CheckIndexCompatible do: a longer or unlimited varchar, varbit, numeric or
     time, varchar to text and back without a limit, cidr to inet. A CHECK would be tested again for every row, an index
     with an expression or a condition would be built again, both under the lock: then it is not direct. Nor is it where
-    a view uses the column: PostgreSQL refuses the change as long as there is one.
+    a view or a trigger names the column: PostgreSQL refuses the change as long as there is one.
     """
     name, modifiers = string_values(type_name.names)[-1], [_number(each) for each in type_name.typmods]
     if type_name.array_bounds or type_name.setof or None in modifiers:
@@ -38,7 +38,7 @@ def is_direct_query(table: str, column: str, type_name: Any) -> str:
     AND a.attcollation = (SELECT typcollation FROM pg_type WHERE oid = to_regtype({catalog}))
     AND NOT EXISTS (SELECT FROM pg_constraint k
                     WHERE k.conrelid = a.attrelid AND k.contype = 'c' AND a.attnum = ANY (k.conkey))
-    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_rewrite'::regclass
+    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid IN ('pg_rewrite'::regclass, 'pg_trigger'::regclass)
                     AND d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum)
     AND NOT EXISTS (SELECT FROM pg_index i JOIN pg_depend d ON d.objid = i.indexrelid
                     AND d.classid = 'pg_class'::regclass AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum

@@ -17,10 +17,19 @@ from zdd_tui.model.operations.base import (
     shorten,
 )
 from zdd_tui.model.operations.generated import NEW_PREFIX
-from zdd_tui.model.operations.scope import ObjectKey
+from zdd_tui.model.operations.scope import NewDomain, ObjectKey
 from zdd_tui.model.operations.statements import read_own_statement
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.sql import deparse, enum_name, name_sql, parse_sql, quote_literal, string_values, type_sql
+from zdd_tui.model.sql import (
+    deparse,
+    enum_name,
+    expression_sql,
+    name_sql,
+    parse_sql,
+    quote_literal,
+    string_values,
+    type_sql,
+)
 
 
 def create_object(
@@ -81,8 +90,16 @@ def _read_domain(statement: Any, text: str, options: OperationOptions) -> tuple[
     names = string_values(statement.domainname)
     key = options.scope.key("type", names)
     options.scope.create(key)
-    if {enum_name(each.constraint, "contype") for each in statement.constraints} & {"CONSTR_CHECK", "CONSTR_NOTNULL"}:
-        options.scope.checked_domains.add(key)
+    conditions = []
+    for each in statement.constraints:
+        match enum_name(each.constraint, "contype"):
+            case "CONSTR_NOTNULL":
+                conditions.append("value IS NOT NULL")
+            case "CONSTR_CHECK":
+                conditions.append(f"coalesce({expression_sql(each.constraint.raw_expr)}, true)")
+    if conditions:
+        domain = NewDomain(type_sql(statement.type_name), " AND ".join(conditions))
+        options.scope.checked_domains[key] = domain
     return create_object("DOMAIN", name_sql(*names), text)
 
 
@@ -265,7 +282,9 @@ def _read_enum_value(statement: Any, text: str, options: OperationOptions) -> tu
             return (Operation(text, step.label, (step,)),)
         raise PlanError(
             f"{shorten(text)}: running code writes the value {statement.old_val} by its name",
-            "add the new value, move the rows to it, and leave the old one; or give the operation undo: and phase:",
+            "add the new value, move the rows to it, and leave the old one; where no version names it, give the"
+            f" operation phase: contract and undo: ALTER TYPE {name} RENAME VALUE {quote_literal(statement.new_val)} TO"
+            f" {quote_literal(statement.old_val)}",
         )
     label = f"add value {statement.new_val} to {name}, which stays after a rollback"
     tree = parse_sql(text)

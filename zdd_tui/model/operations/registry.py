@@ -48,6 +48,7 @@ from zdd_tui.model.operations.partitioning import read_partition
 from zdd_tui.model.operations.removal import (
     drop_cascaded,
     drop_tables_together,
+    drop_triggers_of_functions,
     read_drop,
     read_drop_owned,
     read_drop_role,
@@ -64,7 +65,7 @@ from zdd_tui.model.operations.replacements import (
 from zdd_tui.model.operations.rights import RIGHT_READERS
 from zdd_tui.model.operations.routine_order import order_routines
 from zdd_tui.model.operations.routines import ROUTINE_READERS, name_arguments
-from zdd_tui.model.operations.rows import ROW_READERS, require_no_kept_index, require_unreferenced, rows_phase
+from zdd_tui.model.operations.rows import ROW_READERS, check_truncate, require_no_kept_index, rows_phase
 from zdd_tui.model.operations.scope import Scope
 from zdd_tui.model.operations.session import SESSION_READERS
 from zdd_tui.model.operations.settings import SETTING_READERS
@@ -311,14 +312,16 @@ def _read_text(sql: str, options: OperationOptions) -> list[Operation]:
             nodes = [resolve_table_names(node, text, options.scope) for node, text in nodes]
             phase = options.phase or _own_phase(nodes, options)
             own = read_own_statements(tuple(text for _, text in nodes), replace(options, phase=phase))
-            required = [
-                require_unreferenced(node.truncate_stmt, options.scope)
+            checked = [
+                check_truncate(node.truncate_stmt, options.scope)
                 for node, _ in nodes
                 if node.HasField("truncate_stmt") and phase is not Phase.CLEANUP
             ]
+            required = [each for each, _ in checked]
             if phase is not Phase.CONTRACT:
                 required += [each for node, text in nodes for each in require_no_kept_index(node, text, options)]
-            return [replace(own, requirements=tuple(required))]
+            notes = tuple(note for _, note in checked if note)
+            return [replace(own, requirements=tuple(required), notes=notes)]
     found = [operation for node, text in nodes for operation in _read_statement(node, text, options)]
     if options.phase is None or options.undo is not None:
         return found
@@ -393,6 +396,7 @@ def _finish(operations: list[Operation], options: OperationOptions) -> tuple[Ope
     """
     merged = merge_replacements(drop_cascaded(operations, options), options)
     merged = name_columns(drop_tables_together(repeat_overtaken(drop_with_table(merged))))
+    merged = tuple(drop_triggers_of_functions(merged))
     seen: set[tuple[str, str]] = set()
     for step in (step for operation in merged for step in operation.steps if step.mode is StepMode.BUILD_INDEX):
         key = (step.table.rpartition(".")[0], step.index)

@@ -1,7 +1,8 @@
 """DROP: archived in contract under another name where PostgreSQL can rename the object, and dropped in cleanup.
 
 CASCADE is read as plain DROP: before the start zdd looks what depends on the object, and refuses where the migration
-does not drop that by name, or create it again. Nothing is dropped that the migration does not name.
+does not drop that by name, or create it again. Of a function it drops the triggers that execute it, too: without it
+they could only fail.
 """
 
 # ruff: noqa: S608  names are quoted by the parser's own rules
@@ -34,6 +35,7 @@ from zdd_tui.model.operations.triggers import (
     event_trigger_state_query,
     restore_policy_query,
     restore_rule_query,
+    states_query,
     trigger_states_query,
 )
 from zdd_tui.model.phase import Phase
@@ -124,6 +126,10 @@ def read_drop(statement: Any, text: str, options: OperationOptions) -> tuple[Ope
 def _note_removed(given: NamedObject, scope: Scope) -> None:
     if given.kind == "OBJECT_TYPE" and given.key is not None:
         scope.removed_types.add(given.key)
+    elif given.kind == "OBJECT_TABLE" and given.key is not None:
+        scope.removed_tables.add(given.key)
+    elif given.kind == "OBJECT_TRIGGER" and given.key is not None:
+        scope.removed_triggers.add((given.key, given.names[-1]))
     elif given.kind == "OBJECT_VIEW":
         scope.removed_views.append(name_sql(*given.names))
 
@@ -340,6 +346,85 @@ def drop_cascaded(operations: Sequence[Operation], options: OperationOptions) ->
             dropped.insert(0, _drop_again(found, each, cascades, options))
         known.add(each.creates)
     return [*operations[:first], *dropped, *operations[first:]]
+
+
+def drop_triggers_of_functions(operations: Sequence[Operation]) -> list[Operation]:
+    """DROP FUNCTION … CASCADE with the triggers that execute the function, whatever their tables are.
+
+    Not where the migration creates one of its name: there they would execute the new one.
+    """
+    created = {any_of_name(each.creates) for each in operations if each.creates is not None}
+    return [
+        _with_triggers(each)
+        if each.archives is not None
+        and each.archives.space == "routine"
+        and any_of_name(each.archives) not in created
+        and each.drops
+        and not each.drops[0].args
+        and _is_cascade(each.text)
+        else each
+        for each in operations
+    ]
+
+
+def _with_triggers(operation: Operation) -> Operation:
+    """As each of them would be by name: disabled with the function, dropped in cleanup."""
+    names = operation.drops[0].names
+    own, old = (
+        f"to_regprocedure({quote_literal(name_sql(*names[:-1], each) + '()')})"
+        for each in (names[-1], old_object_name(names[-1]))
+    )
+    # A trigger of a view cannot be disabled.
+    executing = (
+        "NOT t.tgisinternal AND EXISTS (SELECT FROM pg_class c WHERE c.oid = t.tgrelid AND c.relkind <> 'v')"
+        " AND t.tgfoid = "
+    )
+    loop = "  FOR r IN SELECT t.tgrelid::regclass AS relation, t.tgname AS name FROM pg_trigger t WHERE {}{} LOOP\n"
+    each = "    EXECUTE format('{}', {});\n  END LOOP;\n"
+    declare = "  r record;\n"
+    what = operation.summary.removeprefix("drop ")
+    phase = next((step.phase for step in operation.steps if step.phase is not Phase.CLEANUP), Phase.CONTRACT)
+    disable = OperationStep(
+        phase,
+        f"disable the triggers of {what}",
+        (
+            block(
+                loop.format(executing, f"{own} ORDER BY t.tgrelid")
+                + each.format("ALTER TABLE ONLY %s DISABLE TRIGGER %I", "r.relation, r.name"),
+                declare,
+            ),
+        ),
+        undo_query=states_query(executing + own),
+        settings=operation.settings,
+    )
+    drop = OperationStep(
+        Phase.CLEANUP,
+        f"drop the triggers of {what}",
+        (
+            block(
+                loop.format(executing, f"{old} AND t.tgparentid = 0 ORDER BY t.tgrelid")
+                + each.format("DROP TRIGGER %I ON %s", "r.name, r.relation"),
+                declare,
+            ),
+        ),
+        settings=operation.settings,
+    )
+    found = f"FROM pg_trigger t WHERE {executing}coalesce({old}, {own})"
+    kept = [step for step in operation.steps if step.phase is not Phase.CLEANUP]
+    last = [step for step in operation.steps if step.phase is Phase.CLEANUP]
+    note = (
+        f"SELECT {quote_literal(f'{operation.summary} CASCADE drops, too: ')} || string_agg(format('trigger %I on %s',"
+        f" t.tgname, t.tgrelid::regclass), ', ' ORDER BY t.tgname) {found} AND t.tgparentid = 0 HAVING count(*) > 0"
+    )
+    address = ObjectAddress(
+        "trigger", names, query=f"SELECT 'pg_trigger'::regclass::oid AS classid, t.oid AS objid, 0 AS objsubid {found}"
+    )
+    return replace(
+        operation,
+        steps=(disable, *kept, drop, *last),
+        drops=(*operation.drops, address),
+        notes=(*operation.notes, note),
+    )
 
 
 def _is_cascade(text: str) -> bool:

@@ -14,9 +14,10 @@ from zdd_tui.model.operations.objects import refuse_temporary
 from zdd_tui.model.operations.row_changes import UNDO_ROWS, read_delete, read_update
 from zdd_tui.model.operations.scope import Novelty, Scope
 from zdd_tui.model.operations.statements import read_own_statement
+from zdd_tui.model.operations.type_swap import oids_sql
 from zdd_tui.model.operations.views import create_filled_table, require_own_rows, used_tables
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.sql import expression_sql, node_class, quote_literal, string_values, walk
+from zdd_tui.model.sql import enum_name, expression_sql, name_sql, node_class, quote_literal, string_values, walk
 
 _IN_BATCHES = {"UpdateStmt": read_update, "DeleteStmt": read_delete}
 
@@ -116,16 +117,39 @@ def _read_truncate(statement: Any, text: str, options: OperationOptions) -> tupl
     return (read_own_statement(text, options, "nothing brings the rows back"),)
 
 
-def require_unreferenced(statement: Any, scope: Scope) -> Requirement:
-    """Of TRUNCATE: a table that the migration drops references the others until cleanup."""
+def check_truncate(statement: Any, scope: Scope) -> tuple[Requirement, str]:
+    """Of TRUNCATE of the team's own: what must hold before the start, and a query of what CASCADE empties beside it."""
     names = [relation_sql(each.range_var) for each in statement.relations]
     listed = ", ".join(f"to_regclass({quote_literal(name)})" for name in names)
-    query = (
-        "SELECT format('TRUNCATE of %s: %s references it, also while the migration waits to drop it',"
-        " k.confrelid::regclass, k.conrelid::regclass) FROM pg_constraint k WHERE k.contype = 'f'"
-        f" AND k.confrelid IN ({listed}) AND k.conrelid NOT IN ({listed}){kept_constraints_sql(scope)} ORDER BY 1"
+    if enum_name(statement, "behavior") != "DROP_CASCADE":
+        query = (
+            "SELECT format('TRUNCATE of %s: %s references it, also while the migration waits to drop it',"
+            " k.confrelid::regclass, k.conrelid::regclass) FROM pg_constraint k WHERE k.contype = 'f'"
+            f" AND k.confrelid IN ({listed}) AND k.conrelid NOT IN ({listed}){kept_constraints_sql(scope)} ORDER BY 1"
+        )
+        return Requirement(query, "name both tables in one TRUNCATE, or leave it out"), ""
+    emptied = f"""WITH RECURSIVE emptied (oid) AS (
+  SELECT unnest(ARRAY[{listed}]::oid[])
+  UNION SELECT k.conrelid FROM emptied e JOIN pg_constraint k ON k.confrelid = e.oid
+  WHERE k.contype = 'f'{kept_constraints_sql(scope)}
+)
+"""
+    shown = f"TRUNCATE of {', '.join(names)} CASCADE"
+    late, removed = (
+        oids_sql(name_sql(each.schema, each.name) for each in sorted(keys, key=str))
+        for keys in (scope.late_parents, scope.removed_tables)
     )
-    return Requirement(query, "name both tables in one TRUNCATE, or leave it out")
+    query = f"""{emptied}SELECT {quote_literal(shown)} || CASE WHEN oid = ANY ({removed})
+  THEN format(' empties %s, which the migration drops before: a rollback would give it back without its rows',
+              oid::regclass)
+  ELSE format(': a foreign key to %s comes in contract, so that its table would not be emptied', oid::regclass) END
+FROM emptied WHERE oid = ANY ({removed} || {late}) ORDER BY 1"""
+    note = f"""{emptied}SELECT {quote_literal(shown)} || ' empties, too: '
+  || string_agg(oid::regclass::text, ', ' ORDER BY oid::regclass::text)
+FROM emptied WHERE oid NOT IN ({listed}) HAVING count(*) > 0"""
+    return Requirement(
+        query, "name the tables that it shall empty, without CASCADE; or write it in its own release"
+    ), note
 
 
 def read_setval(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:

@@ -28,6 +28,19 @@ class ObjectKey:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class NewDomain:
+    """A domain with constraints that the migration creates.
+
+    Attributes:
+        base: the type that it is over, as SQL.
+        condition: SQL over a column ``value``: not false for what the domain takes.
+    """
+
+    base: str
+    condition: str
+
+
 def part_key(space: str, table: ObjectKey, name: str) -> ObjectKey:
     """The key of a column, trigger, rule or policy: its name is unique in its table."""
     return ObjectKey(space, f"{table.schema}.{table.name}", name)
@@ -45,6 +58,7 @@ class Scope:
         deferred: constraints and indexes that come in contract, or get their name there: each with its table, where
             that is known.
         deferred_keys: relation and columns of keys that come in contract; no columns stand for the primary key.
+        late_parents: tables that a foreign key of contract refers to.
         filled: new tables that the migration has written rows into.
         late: tables whose rows get values in phase backfill.
         late_tables: names of new tables that are created there, from rows.
@@ -56,7 +70,8 @@ class Scope:
         constraint_names: by the table, of those that the migration adds.
         type_names: the name that a type has until contract, by the one that the migration has given to it.
         moved_types: types whose name another one may take in contract, by the name until then.
-        removed_types: types that the migration drops.
+        removed_types, removed_tables: those that the migration drops.
+        removed_triggers: the same, each with its table.
         checked_domains: new domains with constraints.
         tables_before: by the name that the migration gives to a table, the one that it has before.
         renamed_tables: those of these names that the migration has given up to here.
@@ -69,6 +84,7 @@ class Scope:
     local_settings: set[str] = field(default_factory=set)
     schema: str = DEFAULT_SCHEMA
     created: dict[ObjectKey, Novelty] = field(default_factory=dict)
+    late_parents: set[ObjectKey] = field(default_factory=set)
     filled: set[ObjectKey] = field(default_factory=set)
     deferred: set[tuple[ObjectKey | None, str]] = field(default_factory=set)
     deferred_keys: set[tuple[ObjectKey, tuple[str, ...]]] = field(default_factory=set)
@@ -84,7 +100,9 @@ class Scope:
     type_names: dict[ObjectKey, ObjectKey] = field(default_factory=dict)
     moved_types: set[ObjectKey] = field(default_factory=set)
     removed_types: set[ObjectKey] = field(default_factory=set)
-    checked_domains: set[ObjectKey] = field(default_factory=set)
+    removed_tables: set[ObjectKey] = field(default_factory=set)
+    removed_triggers: set[tuple[ObjectKey, str]] = field(default_factory=set)
+    checked_domains: dict[ObjectKey, NewDomain] = field(default_factory=dict)
     tables_before: dict[ObjectKey, ObjectKey] = field(default_factory=dict)
     renamed_tables: set[ObjectKey] = field(default_factory=set)
     has_new_names: bool = False

@@ -40,11 +40,22 @@ def trigger_states_query(table: str, name: str = "") -> str:
     """
     literal = quote_literal(table)
     named = f" AND t.tgname = {quote_literal(name)}" if name else " AND NOT t.tgisinternal"
+    return states_query(
+        f"t.tgrelid IN (SELECT to_regclass({literal}) UNION SELECT relid FROM"
+        f" pg_partition_tree(to_regclass({literal}))){named}"
+    )
+
+
+def states_query(condition: str) -> str:
+    """As :func:`trigger_states_query`.
+
+    Args:
+        condition: over pg_trigger t.
+    """
     state = _STATES.format(column="t.tgenabled")
     return (
         f"SELECT format('ALTER TABLE ONLY %s %s TRIGGER %I', t.tgrelid::regclass, {state}, t.tgname) FROM pg_trigger t"
-        f" WHERE t.tgrelid IN (SELECT to_regclass({literal}) UNION SELECT relid FROM"
-        f" pg_partition_tree(to_regclass({literal}))){named}"
+        f" WHERE {condition}"
     )
 
 

@@ -9,7 +9,7 @@ have: the scope holds them.
 # ruff: noqa: S608  names are quoted by the parser's own rules, expressions are those of the statement
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
@@ -278,6 +278,8 @@ def _count_lacking_values(
 def _move_defaults(found: list[Operation]) -> None:
     """``DROP DEFAULT; TYPE; SET DEFAULT``: the new column has a default of its own, which the swap brings.
 
+    Without DROP DEFAULT both columns get a constant: that of the old type is not always one of the new.
+
     Raises:
         PlanError: an UPDATE after the change sets the column, whose type is the old one until contract.
     """
@@ -293,9 +295,12 @@ def _move_defaults(found: list[Operation]) -> None:
                     f"{other.summary}: {change.label} has the old type until contract, and may lack the value",
                     "write the UPDATE before the type is replaced, or in a release of its own",
                 )
-            default = _default_of_new(other, change) if other.topic == topic and _is_replaced(operation) else None
-            if default is not None and change.is_default_dropped:
-                change = replace(change, default=default)
+            if other.topic != topic or (default := _default_of_new(other, change)) is None:
+                continue
+            if not change.is_default_dropped and default.is_constant:
+                change = replace(change, default=default.statement)
+            elif change.is_default_dropped and _is_replaced(operation):
+                change = replace(change, default=default.statement)
                 found[later] = replace(other, steps=())
         if change.default:
             steps = tuple(_with_default(step, change.default) for step in operation.steps)
@@ -318,19 +323,29 @@ def _is_replaced(operation: Operation) -> bool:
     return sum(step.phase is Phase.EXPAND for step in operation.steps) == 1
 
 
-def _default_of_new(operation: Operation, change: TypeChange) -> str | None:
-    """SET DEFAULT of an operation, for the new column."""
+@dataclass(frozen=True, slots=True)
+class _NewDefault:
+    """ALTER COLUMN … DEFAULT of a column, as the statement for the new one."""
+
+    statement: str
+    is_constant: bool
+
+
+def _default_of_new(operation: Operation, change: TypeChange) -> _NewDefault | None:
     for step in operation.steps:
         tree = parse_sql(step.statements[0])
         alter = tree.stmts[0].stmt.alter_table_stmt
         if len(alter.cmds) == 1 and enum_name(alter.cmds[0].alter_table_cmd, "subtype") == "AT_ColumnDefault":
-            alter.cmds[0].alter_table_cmd.name = change.new
-            return deparse(tree)
+            command = alter.cmds[0].alter_table_cmd
+            command.name = change.new
+            value = getattr(command, "def")
+            value = value.type_cast.arg if value.HasField("type_cast") else value
+            return _NewDefault(deparse(tree), value.HasField("a_const"))
     return None
 
 
 def _with_default(step: OperationStep, default: str) -> OperationStep:
-    if step.phase is not Phase.EXPAND:
+    if step.phase is not Phase.EXPAND or len(step.statements) == 1:  # where the catalog alone changes
         return step
     lock, add, *others = step.statements
     return replace(step, statements=(lock, add, default, *others))

@@ -55,7 +55,9 @@ _PROPERTIES = """
     AND NOT coalesce(k.contype IN ('c', 'f', 'n') OR k.contype IN ('p', 'u') AND NOT k.condeferrable, false)
     AND v.adnum IS DISTINCT FROM zdd_column.attnum
     AND NOT EXISTS (SELECT FROM pg_rewrite w WHERE d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid
-                    AND w.ev_class = ANY (zdd_views));
+                    AND w.ev_class = ANY (zdd_views))
+    AND NOT EXISTS (SELECT FROM pg_trigger g WHERE d.classid = 'pg_trigger'::regclass AND g.oid = d.objid
+                    AND g.tgname = ANY ({triggers}));
   IF zdd_text IS NOT NULL THEN
     RAISE EXCEPTION 'column % is used by: %', {column}, zdd_text
       USING HINT = 'drop them in a release before, and create them again in one after it';
@@ -83,15 +85,23 @@ _PROPERTIES = """
 
 
 def copy_properties(
-    table: str, column: str, new: str, on_probe: str, removed_indexes: Iterable[str], removed_views: Iterable[str]
+    table: str,
+    column: str,
+    new: str,
+    on_probe: str,
+    removed_indexes: Iterable[str],
+    removed_views: Iterable[str],
+    removed_triggers: Iterable[str],
 ) -> str:
     """Refuses what the plain statement would refuse and what cannot be swapped; copies comment, rights and statistics.
 
     Args:
         on_probe: the plain statement, on ``pg_temp.zdd_probe``.
         removed_indexes, removed_views: those that the migration drops before, as SQL: they are still there.
+        removed_triggers: the same, by their names.
     """
     values = {
+        "triggers": names_sql(removed_triggers),
         "removed": f"ARRAY[{', '.join(map(quote_literal, removed_indexes))}]::text[]",
         "views": oids_sql(removed_views),
         "table": quote_literal(table),
@@ -117,32 +127,6 @@ def oids_sql(names: Iterable[str]) -> str:
     return f"ARRAY[{', '.join(f'to_regclass({quote_literal(name)})::oid' for name in names)}]::oid[]"
 
 
-def checked_domain(type_name: str) -> str:
-    """Why a column cannot get such a type."""
-    return f"the new type {type_name} is a domain with constraints, which PostgreSQL tests for every row under a lock"
-
-
-DOMAIN_HINT = "use the domain's base type, and add its condition as a CHECK of the table"
-
-
-def checked_domain_query(type_name: str) -> str:
-    """Whether a type is a domain with constraints, for :class:`zdd_tui.model.operations.base.Requirement`: PostgreSQL
-    tests them for every row, under a lock, also where they are NULL in all.
-
-    Args:
-        type_name: as SQL.
-    """
-    return f"""
-WITH RECURSIVE domain (oid) AS (
-  SELECT to_regtype({quote_literal(type_name)})::oid
-  UNION SELECT t.typbasetype FROM domain d JOIN pg_type t ON t.oid = d.oid WHERE t.typtype = 'd'
-)
-SELECT {quote_literal(checked_domain(type_name))} WHERE EXISTS (
-  SELECT FROM domain d JOIN pg_type t ON t.oid = d.oid
-  WHERE t.typtype = 'd' AND (t.typnotnull OR EXISTS (SELECT FROM pg_constraint WHERE contypid = t.oid)))
-"""
-
-
 def used_by_views_query(table: str, column: str, removed_views: Iterable[str]) -> str:
     """What uses a column as a view does, for :class:`zdd_tui.model.operations.base.Requirement`.
 
@@ -166,6 +150,26 @@ FROM used u JOIN pg_class c USING (oid) WHERE c.relkind = 'm' OR c.oid <> ALL ({
 ORDER BY 1"""
 
 
+def names_sql(names: Iterable[str]) -> str:
+    """An array of names."""
+    return f"ARRAY[{', '.join(map(quote_literal, names))}]::name[]"
+
+
+def used_by_triggers_query(table: str, column: str, removed_triggers: Iterable[str]) -> str:
+    """The triggers that name a column, for :class:`zdd_tui.model.operations.base.Requirement`.
+
+    One that the migration drops names the column of the old type, as long as it is there; one that it creates is
+    created again when the columns swap.
+    """
+    return f"""
+SELECT format('column %s of %s is named by trigger %I', a.attname, {quote_literal(table)}, t.tgname)
+FROM pg_attribute a JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid
+  AND d.refobjsubid = a.attnum AND d.classid = 'pg_trigger'::regclass
+JOIN pg_trigger t ON t.oid = d.objid AND NOT t.tgisinternal AND t.tgname <> ALL ({names_sql(removed_triggers)})
+WHERE a.attrelid = to_regclass({quote_literal(table)}) AND a.attname = {quote_literal(column)} AND NOT a.attisdropped
+ORDER BY 1"""
+
+
 def recreate_views(views: Iterable[tuple[str, str]], only_if: str) -> tuple[str, ...]:
     """Creates the migration's views again, on the columns that have the names now; with their rights and comments.
 
@@ -184,6 +188,35 @@ def recreate_views(views: Iterable[tuple[str, str]], only_if: str) -> tuple[str,
         "    IF zdd_rights <> '' THEN EXECUTE zdd_rights; END IF;\n  END IF;\n"
     )
     return (block(body, "  zdd_rights text;\n"),)
+
+
+def recreate_triggers(triggers: Iterable[tuple[str, str]], only_if: str) -> tuple[str, ...]:
+    """Creates the migration's triggers again, on the columns that have the names now.
+
+    Args:
+        triggers: DROP TRIGGER and CREATE TRIGGER of each.
+        only_if: a condition, as SQL.
+    """
+    each = "\n".join(f"    EXECUTE {quote_literal(sql)};" for pair in triggers for sql in pair)
+    return (block(f"  IF {only_if} THEN\n{each}\n  END IF;"),) if each else ()
+
+
+def set_views_aside(views: Iterable[tuple[str, str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Statements that drop the migration's views, and those that create them again in the same transaction.
+
+    Args:
+        views: as of :func:`recreate_views`.
+    """
+    found = list(views)
+    if not found:
+        return (), ()
+    rights = ", ".join(f"({recreated_rights_query('VIEW', quote_literal(name))})" for name, _ in found)
+    keep = block(f"  PERFORM set_config('zdd.view_rights', concat_ws(' ', {rights}), true);")
+    drops = [f"DROP VIEW {name}" for name, _ in reversed(found)]
+    restore = block(
+        "  IF current_setting('zdd.view_rights') <> '' THEN EXECUTE current_setting('zdd.view_rights'); END IF;"
+    )
+    return (keep, *drops), (*(sql for _, sql in found), restore)
 
 
 # --- the columns of a swap

@@ -1,4 +1,5 @@
-"""ALTER COLUMN TYPE: directly where only the catalog changes, else through a second column of the new type.
+"""ALTER COLUMN TYPE: directly where only the catalog changes, else through a second column of the new type. Of a domain
+with constraints :mod:`zdd_tui.model.operations.domain_types` says more.
 
 The second column is filled by a trigger and in batches while the old one is in use. In contract it gets the indexes and
 constraints of the old one, built and validated without blocking writers; then the two columns swap their names,
@@ -30,6 +31,18 @@ from zdd_tui.model.operations.base import (
     relation_sql,
 )
 from zdd_tui.model.operations.direct_types import NEVER, is_direct_query, narrow_again
+from zdd_tui.model.operations.domain_types import (
+    DOMAIN_HINT,
+    archived_views,
+    change_to_domain,
+    checked_domain,
+    domain_query,
+    domain_requirement,
+    domain_violations,
+    former_type_query,
+    set_archived_aside,
+    undo_query,
+)
 from zdd_tui.model.operations.generated import (
     HELPER_PREFIX,
     NEW_PREFIX,
@@ -40,17 +53,17 @@ from zdd_tui.model.operations.generated import (
     function_sql,
     prefixed_column,
 )
-from zdd_tui.model.operations.scope import ObjectKey
+from zdd_tui.model.operations.scope import ObjectKey, part_key
 from zdd_tui.model.operations.type_swap import (
-    DOMAIN_HINT,
     ColumnNames,
     add_constraints,
-    checked_domain,
-    checked_domain_query,
     copy_properties,
     drop_constraints,
+    recreate_triggers,
     recreate_views,
+    set_views_aside,
     swap_columns,
+    used_by_triggers_query,
     used_by_views_query,
     validate_constraints,
 )
@@ -62,6 +75,7 @@ from zdd_tui.model.sql import (
     name_sql,
     node_class,
     parse_expression,
+    parse_sql,
     quote_literal,
     read_names,
     single_command_sql,
@@ -86,7 +100,9 @@ class TypeChange:
         up: the expression that computes the new value, over the columns of the row.
         down: the expression that computes the old value; empty for an assignment.
         is_default_dropped: the migration drops the default before.
+        is_domain: a query of one truth value: the new type is a domain with constraints over the type that it has.
         removed_indexes, removed_views: those that the migration drops before, as SQL.
+        removed_triggers: the names of those of the table that it drops before.
         default: the statement that gives the new column a default of its own; empty where it gets that of the old one.
         swapped: the change with the names that the types have after the swap; None where they are the same.
     """
@@ -100,8 +116,10 @@ class TypeChange:
     up: str
     down: str
     is_default_dropped: bool = False
+    is_domain: str = NEVER
     removed_indexes: tuple[str, ...] = ()
     removed_views: tuple[str, ...] = ()
+    removed_triggers: tuple[str, ...] = ()
     default: str = ""
     swapped: "TypeChange | None" = None
 
@@ -171,20 +189,29 @@ def read_column_type(alter: Any, command: Any, text: str, options: OperationOpti
     using = definition.raw_default.WhichOneof("node") is not None
     up = _unqualified(expression_sql(definition.raw_default)) if using else name_sql(column)
     collation = string_values(definition.coll_clause.collname) if definition.HasField("coll_clause") else []
+    type_text = type_sql(definition.type_name)
+    key = options.scope.relation_key(alter.relation)
+    is_default_dropped = (key, column) in options.scope.dropped_defaults
+    is_domain = domain_query(table, column, definition.type_name, type_text)
+    if using or collation or is_default_dropped:
+        is_domain = NEVER
     change = TypeChange(
         table,
-        options.scope.relation_key(alter.relation),
+        key,
         column,
-        type_sql(definition.type_name),
+        type_text,
         name_sql(*collation) if collation else "",
         single_command_sql(alter, command),
         up,
         _unqualified(down) if (down := options.down_of(column)) else "",
-        (options.scope.relation_key(alter.relation), column) in options.scope.dropped_defaults,
+        is_default_dropped,
+        is_domain,
         tuple(options.scope.removed_indexes),
         tuple(options.scope.removed_views),
+        tuple(sorted(name for on, name in options.scope.removed_triggers if on == key)),
     )
-    if options.scope.key("type", string_values(definition.type_name.names)) in options.scope.checked_domains:
+    created = options.scope.checked_domains.get(options.scope.key("type", string_values(definition.type_name.names)))
+    if created is not None and is_domain == NEVER:
         raise PlanError(f"{change.label}: {checked_domain(change.type)}", DOMAIN_HINT)
     is_direct = NEVER if using or collation else is_direct_query(table, column, definition.type_name)
     first = _expand_steps(change, is_direct)
@@ -200,8 +227,23 @@ def read_column_type(alter: Any, command: Any, text: str, options: OperationOpti
         "where it is a plain view, DROP VIEW before and CREATE VIEW after, in this migration; else drop it in a release"
         " before, and create it again in one after it",
     )
-    domain = Requirement(checked_domain_query(change.type), DOMAIN_HINT)
-    return (TypeOperation(text, summary, _with_known_locks(steps), requirements=(required, domain), changes=(change,)),)
+    triggers = Requirement(
+        used_by_triggers_query(table, column, change.removed_triggers),
+        "drop it before, and create it again after the change, in this migration",
+    )
+    is_possible = is_domain != NEVER
+    domain = domain_requirement(table, column, type_text, change.removed_views, created, is_possible=is_possible)
+    violations = domain_violations(table, column, type_text, created) if is_possible else ()
+    return (
+        TypeOperation(
+            text,
+            summary,
+            _with_known_locks(steps),
+            violations,
+            requirements=(required, triggers, domain),
+            changes=(change,),
+        ),
+    )
 
 
 def _with_known_locks(steps: Iterable[OperationStep]) -> tuple[OperationStep, ...]:
@@ -240,16 +282,18 @@ def combine_type_changes(operations: Iterable[Operation], types: TypeSwap) -> tu
             f"{naming.summary}: it names a type whose name changes in contract",
             "create it in a release of its own",
         )
-    if len({found[number].settings for number in numbers} | {each.settings for each in views}) > 1:
+    named = _triggers_of(changes, found[numbers[0] :] if numbers else ())
+    if len({found[number].settings for number in numbers} | {each.settings for each in (*views, *named)}) > 1:
         raise PlanError(
             "columns change their types under different settings of the session, and all of them swap in one step",
             "write the ALTER TABLE statements without a SET between them, with the names of the schemas",
         )
     again = [(created_view(each), each.steps[0].statements[0]) for each in views]
+    triggers = [(_drop_trigger(each), each.steps[0].statements[0]) for each in named]
     for number in numbers:
         each = found[number]
         kept = [step for step in each.steps if step.phase is not Phase.CONTRACT]
-        combined = _contract_steps(changes, types, again) if number == numbers[-1] else ()
+        combined = _contract_steps(changes, types, again, triggers) if number == numbers[-1] else ()
         own = [replace(step, settings=each.settings) for step in _with_known_locks(combined)]
         place = next(index for index, step in enumerate(kept) if step.phase is Phase.CLEANUP)
         found[number] = replace(
@@ -258,6 +302,27 @@ def combine_type_changes(operations: Iterable[Operation], types: TypeSwap) -> tu
             rollback_losses=tuple(map(_rollback_loss, each.changes)),  # type: ignore[attr-defined]
         )
     return tuple(found)
+
+
+def _triggers_of(changes: Sequence[TypeChange], created: Iterable[Operation]) -> tuple[Operation, ...]:
+    """The triggers of a table that name a changed column of it."""
+    found = []
+    for each in created:
+        if each.creates is None or each.creates.space != "trigger" or each.steps[0].phase is not Phase.EXPAND:
+            continue
+        columns = {one.column for one in changes if each.creates == part_key("trigger", one.key, each.creates.name)}
+        trigger = parse_sql(each.text).stmts[0].stmt.create_trig_stmt
+        refs = (
+            string_values(node.fields)[-1:] for node in walk(trigger.when_clause) if node_class(node) == "ColumnRef"
+        )
+        if columns.intersection(string_values(trigger.columns)) or columns & {name for ref in refs for name in ref}:
+            found.append(each)
+    return tuple(found)
+
+
+def _drop_trigger(operation: Operation) -> str:
+    trigger = parse_sql(operation.text).stmts[0].stmt.create_trig_stmt
+    return f"DROP TRIGGER {name_sql(trigger.trigname)} ON {relation_sql(trigger.relation)}"
 
 
 def _views_of(changes: Sequence[TypeChange], created: Iterable[Operation]) -> tuple[Operation, ...]:
@@ -306,7 +371,13 @@ def _expand_steps(change: TypeChange, is_direct: str) -> tuple[OperationStep, ..
                 f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE",
                 f"ALTER TABLE {table} ADD COLUMN {new} {change.type}{collate}",
                 copy_properties(
-                    table, change.column, change.new, _on_probe(change), change.removed_indexes, change.removed_views
+                    table,
+                    change.column,
+                    change.new,
+                    _on_probe(change),
+                    change.removed_indexes,
+                    change.removed_views,
+                    change.removed_triggers,
                 ),
                 _forward(change),
                 f"CREATE TRIGGER {change.trigger} BEFORE INSERT OR UPDATE ON {table}"
@@ -319,7 +390,7 @@ def _expand_steps(change: TypeChange, is_direct: str) -> tuple[OperationStep, ..
                 f"DROP FUNCTION {function_sql(change.function)}()",
                 f"ALTER TABLE {table} DROP COLUMN {new}",
             ),
-            only_if=f"SELECT NOT ({is_direct})",
+            only_if=f"SELECT NOT ({is_direct}) AND NOT ({change.is_domain})",
             keeps=(
                 ReliedObject(ReliedKind.COLUMN, table, change.new),
                 ReliedObject(ReliedKind.TRIGGER, table, change.trigger_name, _verify_condition(change)),
@@ -357,7 +428,10 @@ def _backfill_steps(change: TypeChange) -> tuple[OperationStep, ...]:
 
 
 def _contract_steps(
-    changes: Sequence[TypeChange], types: TypeSwap, views: Sequence[tuple[str, str]] = ()
+    changes: Sequence[TypeChange],
+    types: TypeSwap,
+    views: Sequence[tuple[str, str]] = (),
+    triggers: Sequence[tuple[str, str]] = (),
 ) -> tuple[OperationStep, ...]:
     """Indexes and constraints for the new columns, the swap, and what a rollback needs to prepare before it swaps back.
 
@@ -365,9 +439,12 @@ def _contract_steps(
 
     Args:
         views: name as SQL and CREATE VIEW of each that is made for the columns.
+        triggers: DROP TRIGGER and CREATE TRIGGER of each that names one of the columns.
     """
-    swapped = recreate_views(views, " OR ".join(f"({column_exists(each.table, each.old)})" for each in changes))
-    swapped_back = recreate_views(views, " OR ".join(f"({column_exists(each.table, each.new)})" for each in changes))
+    is_swapped = " OR ".join(f"({column_exists(each.table, each.old)})" for each in changes)
+    is_back = " OR ".join(f"({column_exists(each.table, each.new)})" for each in changes)
+    swapped = recreate_views(views, is_swapped) + recreate_triggers(triggers, is_swapped)
+    swapped_back = recreate_views(views, is_back) + recreate_triggers(triggers, is_back)
     names = [change.names for change in changes]
     columns = ", ".join(change.label for change in changes)
     tables = dict.fromkeys(change.table for change in changes)
@@ -469,8 +546,32 @@ def _contract_steps(
             undo=(*lock_back, *strict_back),
             is_reversed=True,
         ),
-        # The first of all undo steps: it stops the rollback before anything has changed.
+        # The first undo steps: they stop the rollback before anything has changed.
         step(f"for a rollback: find values of {columns} that would be lost", undo=compare_back, is_reversed=True),
+        *_domain_steps(changes, views),
+    )
+
+
+def _domain_steps(changes: Sequence[TypeChange], views: Sequence[tuple[str, str]]) -> tuple[OperationStep, ...]:
+    """The plain statements of columns that get a domain with constraints, in one transaction."""
+    own = [each for each in changes if each.is_domain != NEVER]
+    if not own:
+        return ()
+    drop, create = set_views_aside(views)
+    archived = archived_views(
+        [(each.table, each.column) for each in own], dict.fromkeys(view for each in own for view in each.removed_views)
+    )
+    drop_archived, create_archived = set_archived_aside(archived)
+    statements = [change_to_domain(each.table, each.column, each.statement, each.is_domain) for each in own]
+    types = [former_type_query(each.table, each.column, each.is_domain) for each in own]
+    return (
+        OperationStep(
+            Phase.CONTRACT,
+            f"test {', '.join(each.label for each in own)}, where the new type is a domain with constraints",
+            (*drop, *drop_archived, *statements, *create_archived, *create),
+            undo_query=undo_query(drop, (archived[0], *types, *archived[1:]), create),
+            only_if="SELECT " + " OR ".join(f"({each.is_domain})" for each in own),
+        ),
     )
 
 

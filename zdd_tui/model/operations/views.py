@@ -3,7 +3,7 @@
 # ruff: noqa: S608  names are quoted by the parser's own rules, values are literals
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -136,16 +136,27 @@ def created_view(operation: Operation) -> str:
     return relation_sql(statement.view_stmt.view) if statement.HasField("view_stmt") else ""
 
 
-def reads_unnamed_columns(operation: Operation) -> bool:
-    """Whether its query reads columns without their names: by ``*``, a whole row, or a natural join."""
+def reads_unnamed_columns(operation: Operation, tables: Iterable[str]) -> bool:
+    """Whether its query reads columns of tables without their names: by ``*``, a whole row, or a natural join.
+
+    Args:
+        tables: their names without a schema.
+    """
     nodes = [(node_class(node), node) for node in walk(parse_sql(operation.text))]
-    rows = {node.alias.aliasname or node.relname for kind, node in nodes if kind == "RangeVar"}
+    given = [(node.alias.aliasname or node.relname, node.relname) for kind, node in nodes if kind == "RangeVar"]
+    names, own = {name for name, _ in given}, set(tables)
+    rows = {name for name, table in given if table in own}
     return any(
         kind == "A_Star"
         or (kind == "JoinExpr" and node.is_natural)
-        or (kind == "ColumnRef" and not rows.isdisjoint(string_values(node.fields[-1:])))
+        or (kind == "ColumnRef" and _may_be_row(string_values(node.fields), rows, names))
         for kind, node in nodes
     )
+
+
+def _may_be_row(column: list[str], rows: set[str], names: set[str]) -> bool:
+    """Whether dotted names may mean a whole row: ``a.b`` is a column where the query has an ``a``, else the table."""
+    return column[-1] in rows and (len(column) == 1 or column[-2] not in names)
 
 
 def used_tables(query: Any, scope: Scope) -> tuple[str, ...]:

@@ -176,7 +176,10 @@ def assess_activity(lease: Lease | None, reading_age: float, error: str = "") ->
     if lease is None or not lease.holder:
         return Activity(False, is_known, None if is_known else reading_age)
     age = lease.age + reading_age
-    return Activity(is_known and age <= lease.ttl, is_known, age)
+    is_active = is_known and age <= lease.ttl
+    # A lease that has run out since it was read may have been renewed: once the next reading is late, nobody knows.
+    is_missed = lease.age > lease.ttl or reading_age <= RECONNECT_SECONDS
+    return Activity(is_active, is_known and (is_active or is_missed), age)
 
 
 def count_verdicts(record: ReleaseRecord, now: float, error: str = "") -> ReleaseRecord:

@@ -179,7 +179,8 @@ def _summarize_inactivity(
     is_automatic = summary.next_action in (CONTINUES_AUTOMATICALLY, CONTINUES_WHEN_ANSWERED)
     actions = () if is_automatic else summary.actions
     if progress.state is ProgressState.UNKNOWN:
-        label = f"LAST KNOWN: {summary.state_label}"
+        stopped = ", ".join(("STOPPED", *list_holds(release))).upper()
+        label = f"LAST KNOWN: {summary.state_label if release.last_breach is None else stopped}"
         return replace(
             summary,
             severity=Severity.WAITING,

@@ -155,6 +155,18 @@ class PolledQuery(Generic[T]):
             self.result = replace(self.result, error=title, hint=getattr(error, "hint", ""))
 
 
+def page_age(source: Observed[object], limit: float, now: float) -> Span:
+    """How old what a page shows is.
+
+    Args:
+        limit: seconds from which it is stale.
+        now: monotonic seconds.
+    """
+    age, stale = source.age(now), source.is_stale(now, limit)
+    text = "not read yet" if age is None else f"{format_source_age(age, stale=stale)} old"
+    return text, TextStyle.WARN if stale else TextStyle.DIM
+
+
 _CRUMB_GAP: Span = (" › ", TextStyle.DIM)
 
 
@@ -316,10 +328,7 @@ class DetailScreen(ActionScreen[None], HasPage):
 
     def title_line(self, board: DashboardState, context: RenderContext, cells: int) -> Line:
         source, limit = self.age_source(board)
-        age = source.age(context.now)
-        stale = source.is_stale(context.now, limit)
-        text = "not read yet" if age is None else f"{format_source_age(age, stale=stale)} old"
-        right: Line = (*self.place_line(board, context), (text, TextStyle.WARN if stale else TextStyle.DIM))
+        right: Line = (*self.place_line(board, context), page_age(source, limit, context.now))
         stop = self.stop_line(board, context)
         room = cells - line_width(right) - 1
         crumbs = self.crumb_line(board, room - line_width(stop))

@@ -11,7 +11,7 @@ from zdd_tui.dashboard.screens.details.log import REFRESH_INTERVAL, SLOW_REFRESH
 from zdd_tui.dashboard.screens.dialog import FollowingStopped, PageView
 from zdd_tui.dashboard.state import PODS_STALE_SECONDS, Clock, DashboardState, RenderContext, StateSource
 from zdd_tui.dashboard.terminal.display_options import DisplayOptions
-from zdd_tui.dashboard.widgets.drawing.line import LazyLines, Line, TextStyle, fit, sanitize
+from zdd_tui.dashboard.widgets.drawing.line import LazyLines, Line, Span, TextStyle, fit, sanitize
 from zdd_tui.dashboard.widgets.panes.pod_rows import build_pod_rows
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.merged_log import MergedLog, PodLine, filter_lines, select_pods
@@ -154,12 +154,7 @@ class VersionLogScreen(DetailScreen):
         parts += [dropped + count_noun(self._log.total, "line")]
         parts += [count_noun(len(self._tails), "pod")]
         parts += [f"{self._left_out} pods not followed"] if self._left_out else []
-        silence = self._silence(board, context.now)
-        state = ("▶ following", TextStyle.RUNNING)
-        if not self._is_following:
-            state = (f"‖ {', '.join(filter(None, (silence, 'not following')))}", TextStyle.WARN)
-        elif silence:
-            state = (f"? {silence}", TextStyle.WARN)
+        state = following_state(self._silence(board, context.now), is_following=self._is_following)
         return self.status_title(board, context, cells, (state, (f"  {', '.join(parts)}", TextStyle.NORMAL)))
 
     def page_dependencies(self, board: DashboardState) -> tuple[object, ...]:
@@ -246,6 +241,17 @@ class VersionLogScreen(DetailScreen):
             self._show_lines()
         else:
             super().action_leave()
+
+
+def following_state(silence: str, *, is_following: bool) -> Span:
+    """Whether the end of the logs is shown.
+
+    Args:
+        silence: why nobody knows whether they are followed; empty where each of them is.
+    """
+    if not is_following:
+        return f"‖ {', '.join(filter(None, (silence, 'not following')))}", TextStyle.WARN
+    return (f"? {silence}", TextStyle.WARN) if silence else ("▶ following", TextStyle.RUNNING)
 
 
 def _problem_lines(name: str, view: LogView, formatter: TextFormatter) -> list[Line]:

@@ -39,7 +39,7 @@ def attention_items(board: DashboardState, context: RenderContext) -> dict[str, 
         items[f"waiting {release.phase}"] = f"{summary.text}; approval is needed"
     if activity.is_active and (wait := find_wait(record, now)) is not None and wait.is_overdue:
         items[f"late {wait.since:.0f}"] = wait.description
-    if not release.state.has_ended and not activity.is_active:
+    if not release.state.has_ended and activity.is_known and not activity.is_active:
         items["agent"] = "no agent is running the release"
     return items | _lost_sources(board, context) | _overdue_pods(board)
 

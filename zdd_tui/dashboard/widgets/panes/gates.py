@@ -141,8 +141,8 @@ def gate_columns(rows: Sequence[GateRow], cells: int) -> list[PaneColumn[GateRow
     words = max((cell_len(_verdict(row, wide)) for row in rows), default=1)
     verdict = max(len(_VERDICT_TITLE), words) if wide else words
     return [
-        PaneColumn("mark", "", lambda row, _: "▶" if row.position is PhasePosition.PRESENT else "", 1,
-               style=lambda _row, _: TextStyle.RUNNING),
+        PaneColumn("mark", "", lambda row, _: "→" if row.position is PhasePosition.PRESENT else "", 1,
+               style=lambda _row, _: TextStyle.STRONG),
         PaneColumn("phase", "PHASE", lambda row, _: row.phase, min(8, phase), phase, drop_order=2, style=_phase_style,
                find=lambda row: row.phase, sort=lambda row: row.number),
         PaneColumn("gate", "GATE", lambda row, _: row.gate.name, min(8, name), name, style=_gate_style, weight=12,

@@ -140,14 +140,18 @@ class Pane(LineView, can_focus=True):
         stale = source.value is not None and source.is_stale(context.now, self.stale_limit(board, context))
         return f"STALE {format_age(age)}" if stale and age is not None else ""
 
+    def title(self, board: DashboardState, context: RenderContext) -> str:
+        """Name, age once the source is stale, and heading."""
+        stale, heading = self.stale_text(board, context), self.heading(board, context)
+        name = name_with_key(self.pane_name, context.key_names, self.focused_as)
+        return f"{name}{stale and f' {stale}'}{f' · {heading}' if heading else ''}"
+
     def draw(self, board: DashboardState, context: RenderContext) -> None:
         super().draw(board, context)
-        stale = self.stale_text(board, context)
-        if self.has_class("-stale") is not bool(stale):
-            self.set_class(bool(stale), "-stale")
-        heading = self.heading(board, context)
-        name = name_with_key(self.pane_name, context.key_names, self.focused_as)
-        self._update_title(f"{name}{stale and f' {stale}'}{f' · {heading}' if heading else ''}")
+        is_stale = bool(self.stale_text(board, context))
+        if self.has_class("-stale") is not is_stale:
+            self.set_class(is_stale, "-stale")
+        self._update_title(self.title(board, context))
 
     def __init__(self) -> None:
         super().__init__()

@@ -202,7 +202,8 @@ class TablePane(Pane, Generic[R, C]):
         self._update_store(rows)
         header_lines = self._build_header(source.error if self.shows_error else "", notes, len(rows), room)
         if not self._store.shown:
-            header_lines.append((("no row matches", TextStyle.WARN),) if rows else self.empty_line(board))
+            nothing = (("no row matches", TextStyle.WARN),) if rows else self.empty_line(board)
+            header_lines.append(dim(nothing) if uncertain else nothing)
         self._header_lines = header_lines
         each = self.lines_per_row
         self._store.resize((self.content_size.height - len(self._header_lines)) // each)

@@ -205,7 +205,7 @@ def _judge_plain_run(evaluated: EvaluatedMigration) -> list[str]:
             f"operations: PostgreSQL refuses the migration: {said} ({evaluated.source})",
             "correct the statement, or what it changes",
         )
-    return [f"{unproven}: on a copy that may lack an extension or a right: {said}"]
+    return [f"{unproven}: on a copy, whose rows, rights and extensions may differ: {said}"]
 
 
 @dataclass(slots=True)

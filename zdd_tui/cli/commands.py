@@ -13,6 +13,7 @@ from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS, connect
 from zdd_tui.backends.store.client import Store
 from zdd_tui.backends.store.delivery import deliver_command
+from zdd_tui.cli.output import name_plan
 from zdd_tui.model.actions import Confirmation, find_action
 from zdd_tui.model.ddl import Catalog
 from zdd_tui.model.errors import (
@@ -263,7 +264,7 @@ async def _wait_for_answer(
         _print_message(_explain_no_answer(loaded, verb, await store.read_release(record.id), timeout))
         return EXIT_TIMEOUT
     if answer.status == "refused":
-        _print_message(f"{verb} refused: {answer.outcome}")
+        _print_message(name_plan(f"{verb} refused: {answer.outcome}", loaded.command_line_name))
         return 1
     sys.stdout.write(f"{verb} accepted: {answer.outcome}\n")
     return 0

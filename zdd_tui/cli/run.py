@@ -11,6 +11,7 @@ from zdd_tui.backends.actor import this_actor
 from zdd_tui.backends.store.client import Store
 from zdd_tui.cli.agent import ensure_agent
 from zdd_tui.cli.commands import EXIT_TIMEOUT, build_precondition, open_store
+from zdd_tui.cli.output import name_plan
 from zdd_tui.model.errors import DatabaseError, PlanError, Refused
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.claims import ProgressState, assess_activity, assess_progress, count_verdicts
@@ -38,7 +39,7 @@ class RunOptions:
     """What the command line says.
 
     Attributes:
-        until: the phase after whose gates the run stops; empty for the end of the release.
+        until: the phase after whose gates, or those of a later one, the run stops; empty for the end of the release.
         typed: the release's name, without which it stops before a step that cannot be undone.
         timeout: seconds that a closed gate, a pause, a standing condition or a missing agent may hold the release.
     """
@@ -101,6 +102,7 @@ async def _drive(loaded: LoadedPlan, options: RunOptions) -> int:
         names = [phase.name for phase in record.release.strategy.phases]
         if options.until and options.until not in names:
             raise PlanError(f"--until {options.until}: no such phase", f"one of: {', '.join(names)}")
+        refused_since: float | None = None
         while True:
             record = await _wait_while_held(store, record, options.timeout)
             release = record.release
@@ -110,8 +112,12 @@ async def _drive(loaded: LoadedPlan, options: RunOptions) -> int:
                 following = release.next_phase.name if release.next_phase else "the end"
                 _say_error(f"{following} has steps that cannot be undone: add --confirm {release.name}")
                 return 1
-            if not await _advance(store, loaded, record, options):
+            if (is_done := await _advance(store, loaded, record, options)) is None:
                 return 1
+            # A gate that opens and closes again is a hold, too.
+            refused_since = None if is_done else record.now if refused_since is None else refused_since
+            if refused_since is not None and record.now - refused_since > options.timeout:
+                return EXIT_TIMEOUT
 
 
 async def _wait_for_release(store: Store, loaded: LoadedPlan) -> int:
@@ -146,15 +152,17 @@ def _result(loaded: LoadedPlan, record: ReleaseRecord, until: str) -> int | None
         sys.stdout.write(f"{release.name} is done{_describe_region(loaded)}\n")
         return 0
     if release.state not in CAN_GO_ON:
-        _say_error(f"{release.name} is {release.state}{f': {release.error}' if release.error else ''}")
+        reason = name_plan(f": {release.error}" if release.error else "", loaded.command_line_name)
+        _say_error(f"{release.name} is {release.state}{reason}")
         if release.state is ReleaseState.ROLLED_BACK:
             _say_error(f"to start another release of this name: zdd agent --new {loaded.command_line_name}")
         return 1
     phase = release.current_phase.name if release.current_phase else BEFORE_FIRST_PHASE
     if hold := _find_hold(record):
-        _say_error(f"{phase}: {hold}")
+        _say_error(name_plan(f"{phase}: {hold}", loaded.command_line_name))
         return EXIT_TIMEOUT
-    if phase == until:
+    names = [each.name for each in release.strategy.phases]
+    if until and phase in names and names.index(phase) >= names.index(until):  # a person may have advanced it further
         sys.stdout.write(f"{release.name} waits after {phase}\n")
         return 0
     return None
@@ -211,8 +219,8 @@ async def _wait_while_held(store: Store, record: ReleaseRecord, timeout: float) 
     return record
 
 
-async def _advance(store: Store, loaded: LoadedPlan, record: ReleaseRecord, options: RunOptions) -> bool:
-    """Sends one advance; False where it was refused and would be again.
+async def _advance(store: Store, loaded: LoadedPlan, record: ReleaseRecord, options: RunOptions) -> bool | None:
+    """Sends one advance; False where it was refused, None where it would be again.
 
     A person at a dashboard may have advanced, paused or rolled back meanwhile, or a gate may have closed: the release
     is read again then.
@@ -231,11 +239,12 @@ async def _advance(store: Store, loaded: LoadedPlan, record: ReleaseRecord, opti
         sys.stdout.write(f"{answer.outcome}\n")
         sys.stdout.flush()
         return True
-    _say_error(f"advance {answer.status}: {answer.outcome or 'no result from the agent within 60 s'}")
+    outcome = answer.outcome or "no result from the agent within 60 s"
+    _say_error(name_plan(f"advance {answer.status}: {outcome}", loaded.command_line_name))
     newest = await store.read_release(record.id)
     newest = count_verdicts(newest, newest.now)
     has_moved = build_precondition(newest) != build_precondition(record)
-    return answer.status == "refused" and (has_moved or bool(_find_hold(newest)))
+    return False if answer.status == "refused" and (has_moved or _find_hold(newest)) else None
 
 
 def _say_error(text: str) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 import sys
 import textwrap
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any, TextIO
 
 from zdd_tui.backends.store.client import Store
 from zdd_tui.cli.commands import EXIT_TIMEOUT, find_release, open_store
+from zdd_tui.cli.output import name_plan
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import HINT_PREFIX, DatabaseError, PlanError
@@ -62,9 +62,6 @@ VERDICT_GLYPHS = {
     Verdict.UNKNOWN: "?",
 }
 WIDTH = 80
-_PLAN_IN_COMMAND = re.compile(r"(\bzdd [^\n;,`]*?)\bPLAN\b")
-"""In hints, which are stored without the name of a file."""
-
 RECHECK_SECONDS = 1.0
 """Seconds after which a wait reads again although no change was notified: gates become stale without one."""
 
@@ -411,7 +408,7 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
             text = f"  … {command.kind} by {command.actor} queued {age} ago{late}"
             lines.append(f"{text}; {'not accepted by the agent yet' if activity.is_active else activity.description}")
     lines += _agent_lines(record)
-    lines = [_name_plan(line, plan_file) for line in lines]
+    lines = [name_plan(line, plan_file) for line in lines]
     lines += _next_lines(record, plan_file)
     return "\n".join(piece for line in lines for piece in _wrap_line(line)) + "\n"
 
@@ -513,7 +510,7 @@ def _next_lines(record: ReleaseRecord, plan_file: str) -> list[str]:
     column = max(len(command) for command, _ in lines)
     fix = fix_of_rolled_back_region(release, record.gates)
     return [
-        *([f"  {HINT_PREFIX.strip()} {_name_plan(fix, plan_file)}"] if fix else []),
+        *([f"  {HINT_PREFIX.strip()} {name_plan(fix, plan_file)}"] if fix else []),
         *(
             f"  {'' if number else 'next:':5} {command:<{column}}   {effect}"
             for number, (command, effect) in enumerate(lines)
@@ -526,11 +523,6 @@ def _command_line(command: NextCommand, release: Release, plan_file: str) -> str
         return f"zdd agent {plan_file}"
     confirm = f" --confirm {release.name}" if command.requires_name else ""
     return f"zdd {command.kind}{confirm} {plan_file}"
-
-
-def _name_plan(text: str, plan_file: str) -> str:
-    """A text with the plan's name in its commands, which then can be copied."""
-    return _PLAN_IN_COMMAND.sub(lambda found: f"{found[1]}{plan_file}", text)
 
 
 def _wrap_line(line: str) -> list[str]:

@@ -151,7 +151,7 @@ async def _check_database(
                 if await _has_started(conn, plan):
                     return [f"PostgreSQL {describe_dsn(dsn)}: the release has started"]
                 lines = [
-                    f"PostgreSQL {describe_dsn(dsn)}: no row and no object stands against the migration",
+                    f"PostgreSQL {describe_dsn(dsn)}: no row or object prevents the migration",
                     *(f"note: {note}" for note in await find_event_triggers(conn)),
                     *await check_operation_rows(conn, plan),
                 ]

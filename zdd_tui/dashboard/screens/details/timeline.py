@@ -132,8 +132,8 @@ def timeline_lines(
 
 
 def _end_before_start(span: PhaseSpan, record: ReleaseRecord) -> PhaseSpan:
-    """The time before the first step ends with a release that had none; or, where a recording begins later, with what
-    is known of it."""
+    """The time before the first step, with its end where no step began: when the release ended, else the last event
+    that is known, because a recording may begin later."""
     if span.name != "before" or span.ended_at is not None or record.release.state is ReleaseState.PLANNED:
         return span
     known = max((item.at for item in span.items if isinstance(item, Event)), default=span.started_at)

@@ -25,7 +25,7 @@ def order_routines(operations: Sequence[Operation]) -> tuple[Operation, ...]:
     """
     found = list(operations)
     for routine in operations:
-        if routine.creates is None or routine.creates.space != "routine" or not _is_early(routine):
+        if routine.creates is None or routine.creates.space != "routine" or not _is_in_expand(routine):
             continue
         first = found.index(routine)
         needed = [n for n, each in enumerate(found) if n > first and _is_named(routine, each)]
@@ -35,18 +35,22 @@ def order_routines(operations: Sequence[Operation]) -> tuple[Operation, ...]:
 
 
 def _move_behind(operations: list[Operation], last: Operation) -> list[Operation]:
-    """The first of the operations, and those that name it, behind the last one."""
+    """The operations with the first one, a function, and those that name it behind the last one.
+
+    Raises:
+        PlanError: see :func:`order_routines`.
+    """
     routine, *others = operations
     names, moved, kept = {_name(routine)}, [routine], []
     is_in_use = any(step.may_break or step.is_replacement for step in routine.steps)
     for each in others:
-        if not names.isdisjoint(_words(each)) and _is_early(each):
+        if not names.isdisjoint(_words(each)) and _is_in_expand(each):
             moved.append(each)
             names |= {_name(each)} if each.creates is not None else set()
         else:
             kept.append(each)
     if not is_in_use and len(moved) == 1:
-        return operations  # nobody calls it yet
+        return operations  # running code does not call a new function that no other operation names
     wrong = last if last in moved else next((each for each in kept if _may_write_rows(each)), None)
     if wrong is not None:
         raise PlanError(
@@ -76,7 +80,7 @@ def _is_named(routine: Operation, other: Operation) -> bool:
 
 def _made_names(operation: Operation) -> Iterable[tuple[str, str]]:
     """What exists from its step of expand on: table and column; or an object of any type, and no column."""
-    if not _is_early(operation):
+    if not _is_in_expand(operation):
         return
     if isinstance(operation, RenameOperation):
         if operation.columns:
@@ -92,7 +96,7 @@ def _made_names(operation: Operation) -> Iterable[tuple[str, str]]:
         yield _name(operation), ""
 
 
-def _is_early(operation: Operation) -> bool:
+def _is_in_expand(operation: Operation) -> bool:
     return any(step.phase is Phase.EXPAND for step in operation.steps)
 
 

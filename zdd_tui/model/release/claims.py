@@ -255,7 +255,7 @@ class ProgressState(StrEnum):
     STALLED = "stalled"
     """No agent runs the release."""
     UNKNOWN = "unknown"
-    """The database is silent, so nobody knows whether an agent works."""
+    """The database is silent, so it is not known whether an agent works."""
     FAILED = "failed"
     DONE = "done"
     UNDOING = "undoing"

@@ -137,7 +137,7 @@ def _find_hold(record: ReleaseRecord) -> str:
 
 
 def _result(record: ReleaseRecord, until: str) -> int | None:
-    """The exit code where the release has ended, has arrived, cannot continue or was held for too long; else None."""
+    """The exit code where the release is over, has arrived, cannot go on or was held for too long; else None."""
     release = record.release
     if release.state is ReleaseState.DONE:
         sys.stdout.write(f"{release.name} is done\n")

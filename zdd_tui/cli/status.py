@@ -63,7 +63,7 @@ VERDICT_GLYPHS = {
 }
 WIDTH = 80
 _PLAN_IN_COMMAND = re.compile(r"(\bzdd [^\n;,`]*?)\bPLAN\b")
-"""A command in a hint: hints are stored without the name of the plan's file."""
+"""In hints, which are stored without the name of a file."""
 
 RECHECK_SECONDS = 1.0
 """Seconds after which a wait reads again although no change was notified: gates become stale without one."""
@@ -530,7 +530,7 @@ def _command_line(command: NextCommand, release: Release, plan_file: str) -> str
 
 
 def _name_plan(text: str, plan_file: str) -> str:
-    """A text with the name of the plan's file in its commands, so that they can be copied."""
+    """A text with the plan's name in its commands, which then can be copied."""
     return _PLAN_IN_COMMAND.sub(lambda found: f"{found[1]}{plan_file}", text)
 
 

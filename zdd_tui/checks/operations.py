@@ -197,13 +197,13 @@ def _evaluate_plain_run(evaluated: EvaluatedMigration) -> list[str]:
         return [f"{unproven}: {evaluated.measured.problem}"]
     if not ran.error:
         return [f"the migration itself runs on a copy of the schema ({evaluated.measured.server})"]
-    failure = f"{shorten(ran.statement)}: {ran.error}"
+    said = f"{shorten(ran.statement)}: {ran.error}"
     if ran.is_refused:
         raise PlanError(
-            f"operations: PostgreSQL refuses the migration: {failure} ({evaluated.source})",
+            f"operations: PostgreSQL refuses the migration: {said} ({evaluated.source})",
             "correct the statement, or what it changes",
         )
-    return [f"{unproven}: on a copy that may lack an extension or a right: {failure}"]
+    return [f"{unproven}: on a copy that may lack an extension or a right: {said}"]
 
 
 @dataclass(slots=True)

@@ -28,7 +28,7 @@ from zdd_tui.model.errors import (
 from zdd_tui.model.plan.base import BasePlan, Plan, WorkloadPlan
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.plan.registry import strategy_title
-from zdd_tui.model.release.claims import agent_waits, assess_activity
+from zdd_tui.model.release.claims import assess_activity, list_agent_waits
 from zdd_tui.model.release.delivery import ATTEMPT_SECONDS, RETRY_SECONDS, VALID_SECONDS
 from zdd_tui.model.release.preview import describe_target, preview_command
 from zdd_tui.model.release.records import CommandRequest, ReleaseRecord
@@ -278,7 +278,7 @@ def _explain_no_answer(loaded: LoadedPlan, verb: str, record: ReleaseRecord, tim
     if lease is None or not activity.is_active:
         return with_hint(f"{text}, and no agent is running", f"start one with `zdd agent {loaded.command_line_name}`")
     holder = f"agent {lease.holder}@{lease.host}, pid {lease.pid}"
-    if waits := agent_waits(record, activity):
+    if waits := list_agent_waits(record, activity):
         return f"{text}\n  the agent waits for {'; '.join(waits)} ({holder})"
     return with_hint(text, f"see the log of {holder}: it holds the lease and does not respond")
 

@@ -68,12 +68,13 @@ def confirm_run(loaded: LoadedPlan, options: RunOptions) -> None:
 
 async def run_release(loaded: LoadedPlan, options: RunOptions) -> int:
     """Starts an agent if none is at work, and advances the release phase by phase. A person may pause, advance or roll
-    back at any time: the run goes on from where the release is.
+    back at any time: the run continues from where the release is.
 
     Progress goes to stdout, a line for each phase; the reason of a stop to stderr. The agent stays when the run stops.
 
     Returns:
-        0 when the release is there, 1 when it failed, was refused or was rolled back, 4 when it was held for too long.
+        0 when the release is done or has arrived at ``until``, 1 when it failed, was refused or was rolled back, 4 when
+        it was held for longer than the timeout.
 
     Raises:
         ZddError: no agent could be started, or there is no such phase.
@@ -129,7 +130,7 @@ async def _wait_for_release(store: Store, loaded: LoadedPlan) -> int:
 
 
 def _find_hold(record: ReleaseRecord) -> str:
-    """What keeps the phase from going on, or the next one from starting; empty where nothing does."""
+    """What prevents the phase from continuing, or the next one from starting; empty where nothing does."""
     release = record.release
     progress = assess_progress(release, assess_activity(record.lease, 0.0))
     if progress.moves:
@@ -185,7 +186,11 @@ def _describe_region(loaded: LoadedPlan) -> str:
 
 
 async def _wait_while_held(store: Store, record: ReleaseRecord, timeout: float) -> ReleaseRecord:
-    """The record when the next phase can start or the release cannot go on; or when it was held for the timeout."""
+    """The record when the next phase can start or the release cannot continue; or when it was held for ``timeout``.
+
+    Args:
+        timeout: seconds.
+    """
     try:
         async with aclosing(store.watch_changes(record.id, idle_timeout=RECHECK_SECONDS)) as changes:
             held_since: float | None = None

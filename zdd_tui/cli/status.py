@@ -19,7 +19,6 @@ from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.claims import (
     Activity,
     ProgressState,
-    agent_waits,
     assess_activity,
     assess_backfill,
     assess_phase,
@@ -28,6 +27,7 @@ from zdd_tui.model.release.claims import (
     describe_step_note,
     format_silence,
     is_current,
+    list_agent_waits,
     verification_doubt,
 )
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
@@ -254,7 +254,7 @@ def _agent_to_dict(record: ReleaseRecord, activity: Activity) -> dict[str, Any] 
         "pid": lease.pid,
         "epoch": lease.epoch,
         "age": lease.age,
-        "waits_for": list(agent_waits(record, activity)),
+        "waits_for": list(list_agent_waits(record, activity)),
     }
 
 
@@ -378,7 +378,8 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
     progress = assess_progress(release, activity).state
     held = [progress.value] if progress in (ProgressState.STOPPED, ProgressState.STALLED) else []
     held += [each for each in list_holds(release) if each != release.state]
-    lines = [f"{', '.join([f'{release.name}: {release.state}{place}', *(each.upper() for each in held)])} ({where})"]
+    state = ", ".join((f"{release.state}{place}", *(each.upper() for each in held)))
+    lines = [f"{release.name}: {state} ({where})"]
     if record.cause:
         lines.insert(0, f"✗ GUARD: {record.cause}")
     lines[:0] = _condition_lines(release)
@@ -441,7 +442,7 @@ def _condition_lines(release: Release) -> list[str]:
     lines = []
     for reading in release.unmet:
         label = "? UNKNOWN"
-        if reading.status.stops_progress:  # a rollback goes on
+        if reading.status.stops_progress:  # a rollback continues
             label = "✗ BREACH" if release.state.is_rolling_back else "✗ STOPPED"
         lines.append(f"{label}: {reading.title}")
         if reading.status is ConditionStatus.BREACHED and reading.hint:
@@ -491,7 +492,7 @@ def _agent_lines(record: ReleaseRecord) -> list[str]:
         return []
     activity = assess_activity(lease, 0.0)
     if lease is not None and activity.is_active:
-        waits = [f"  ? the agent waits for {each}" for each in agent_waits(record, activity)]
+        waits = [f"  ? the agent waits for {each}" for each in list_agent_waits(record, activity)]
         return [*waits, f"  agent {lease.holder}@{lease.host}, pid {lease.pid}, seen {format_duration(lease.age)} ago"]
     last = f"; the last was {lease.holder}@{lease.host}, pid {lease.pid}" if lease and lease.holder else ""
     seen = f", {activity.description}" if last else ""

@@ -204,7 +204,10 @@ async def _run_on_second_copy(
     *,
     is_complete: bool,
 ) -> PlainRun:
-    """Executes the migration as the team wrote it, on a copy of the copy, to which nobody may be connected."""
+    """Executes the migration as the team wrote it, on a copy of the copy.
+
+    PostgreSQL makes that only while no session is connected to the first copy.
+    """
     copied, name = urlsplit(dsn).path.lstrip("/"), f"zdd_plain_{secrets.token_hex(6)}"
     owner = quote_identifier(runner.name)
     async with open_scratch_session(_replace_database(dsn, "template1")) as admin:

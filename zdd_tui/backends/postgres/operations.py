@@ -51,7 +51,7 @@ async def with_settings(conn: Connection, step: OperationStep) -> AsyncIterator[
 async def reading_with(
     conn: Connection, settings: Iterable[str], *, seconds: float | None = None, readonly: bool = True
 ) -> AsyncIterator[None]:
-    """A transaction that reads, with settings of the migration: names are looked up as it says.
+    """A transaction with settings of the migration: names are looked up as it says.
 
     Args:
         settings: see :attr:`zdd_tui.model.operations.base.OperationStep.settings`.
@@ -218,7 +218,8 @@ ORDER BY 1
 
 
 async def find_problems(conn: Connection, operations: Iterable[Operation]) -> list[tuple[str, str]]:
-    """What would stop a later phase, each with a hint: objects that depend on one that the migration drops."""
+    """What would stop a phase, each with a hint: requirements that do not hold, statements that PostgreSQL refuses when
+    they are tried, objects that are dropped and do not exist, and what depends on them and is not dropped."""
     operations = list(operations)
     problems: list[tuple[str, str]] = []
     for operation in operations:

@@ -27,6 +27,7 @@ from zdd_tui.model.tuning import (
     LIMITS,
     apply_tuning,
     describe_limit_changes,
+    describe_table_limits,
     effective_limits,
     format_limit,
     parse_requested_limits,
@@ -186,4 +187,6 @@ def tune_lines(
             (f"→ {staged_value}" if staged_value != effective else "", TextStyle.KEY),
         )
         lines.append(clip(line, cells))
+    tables = describe_table_limits(plan, limits, record.release.strategy.filled_tables)
+    lines += [line for text in tables for line in wrap(sanitize(text), cells, TextStyle.DIM)]
     return [*lines, (), *wrap(LIMITS[selected].help, cells, TextStyle.DIM)]

@@ -285,14 +285,12 @@ class BackfillOfTables(Backfill):
         " stricter one of the table's and the release's is in effect",
     )
 
-    @field_validator("tables", mode="before")
+    @field_validator("tables")
     @classmethod
-    def _use_short_names(cls, tables: object) -> object:
-        if not isinstance(tables, dict):
-            return tables
-        found: dict[str, object] = {}
+    def _use_short_names(cls, tables: dict[str, TableLimits]) -> dict[str, TableLimits]:
+        found: dict[str, TableLimits] = {}
         for written, limits in tables.items():
-            name = TableName.parse(str(written)).short_name
+            name = TableName.parse(written).short_name
             if not name.isprintable():
                 raise ValueError(f"the table {name!r} has characters that cannot be shown")
             if name in found:

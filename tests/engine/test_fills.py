@@ -298,7 +298,7 @@ async def test_limits_of_a_table_slow_that_table_alone_and_change_at_once(pg_dsn
         await run
         items, orders = (await ctx.store.read()).fills
     sizes = [batch.rows for batch in items.recent]
-    assert (sizes[:2], sizes[-1] > 200) == ([10, 10], True), sizes  # else it were thirty batches in thirty seconds
+    assert (sizes[:2], max(sizes) > 10) == ([10, 10], True), sizes  # with the limit a batch has ten rows at most
     assert [batch.rows for batch in orders.recent] == [200]  # at once: it has the limits of the release
     assert (items.rows_done, orders.rows_done) == (300, 200)
 

@@ -8,6 +8,7 @@ Where operations fill several tables, each may have limits of its own: ``users:s
 They only make it gentler: in effect is the stricter one of the release's limit and the table's own.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -243,8 +244,9 @@ def describe_table_limits(plan: Backfill, limits: Backfill, tables: Sequence[str
     for name in (key for key in planned | values if _split_name(key)[0]):
         now, own = format_limit(name, values.get(name)), format_limit(name, planned.get(name))
         lines.append(f"{format_limit_name(name)} {now}" + (f" (plan: {own})" if own != now else ""))
+    example = f"zdd tune PLAN {shlex.quote(f'{tables[0]}:speed=50')}"
     return [
-        f"own limits of tables, where stricter: {'' if lines else 'none; '}zdd tune PLAN {tables[0]}:speed=50",
+        f"own limits of tables, where stricter: {'' if lines else 'none; '}{example}",
         *(f"  {line}" for line in lines),
     ]
 

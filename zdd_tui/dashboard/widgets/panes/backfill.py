@@ -233,7 +233,8 @@ def _fill_line(fill: FillProgress, cells: int, overall: Progress) -> Line:
         amount = f"{done_percent(progress)}%"
     label = truncate(f"{glyph} {sanitize(fill.label)}", max(4, cells - len(amount) - len(failed) - 1))
     bold = TextStyle.STRONG if fill.is_current else TextStyle.NORMAL
-    own = f"  {format_own_limits(fill.own_limits)}" if fill.own_limits else ""
+    has_ended = progress is not None and progress.status in ("done", "cancelled")
+    own = f"  {format_own_limits(fill.own_limits)}" if fill.own_limits and not has_ended else ""
     left: Line = ((label[:1], style), (label[1:], bold), (own, TextStyle.DIM))
     right: Line = ((amount, TextStyle.NORMAL), (failed, TextStyle.BAD))
     return justify(left if line_width((*left, *right)) < cells else left[:2], right, cells)

@@ -33,7 +33,20 @@ from zdd_tui.model.operations.registry import numbered_steps, plan_operations
 from zdd_tui.model.operations.removed_use import UseBaseline, find_uses, removed_objects, replaced_routines
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationsPlan
-from zdd_tui.model.release.strategies import REMOVED_GATE
+from zdd_tui.model.release.strategies import REMOVED_GATE, build_strategy
+
+
+def check_table_limits(plan: BaseOperationsPlan) -> None:
+    """
+    Raises:
+        PlanError: the plan limits a table that no step fills; names those that are filled.
+    """
+    filled = build_strategy(plan).filled_tables
+    if unknown := [table for table in plan.backfill.tables if table not in filled]:
+        raise PlanError(
+            f"backfill.tables.{unknown[0]}: no step of the migration fills this table",
+            f"name one of the tables that are filled: {', '.join(filled)}" if filled else "leave `tables` out",
+        )
 
 
 async def check_operation_rows(conn: Connection, plan: BaseOperationsPlan) -> list[str]:

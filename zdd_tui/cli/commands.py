@@ -42,7 +42,14 @@ from zdd_tui.model.release.state import (
     requires_name,
 )
 from zdd_tui.model.release.summary import has_no_agent
-from zdd_tui.model.tuning import LIMITS, apply_tuning, format_limit, parse_requested_limits, reset_to_plan
+from zdd_tui.model.tuning import (
+    LIMITS,
+    apply_tuning,
+    describe_table_limits,
+    format_limit,
+    parse_requested_limits,
+    reset_to_plan,
+)
 
 CLUSTER_TIMEOUT = 2.0
 """Seconds for what a preview asks the cluster."""
@@ -350,7 +357,8 @@ def tune_backfill(loaded: LoadedPlan, assignments: list[str], *, reset: bool, re
         return 0
     before = record.tuning
     requested = (reset_to_plan(before) if reset else {}) | requested
-    tuning = apply_tuning(plan, before, requested) if plan is not None else ()
+    tables = record.release.strategy.filled_tables
+    tuning = apply_tuning(plan, before, requested, tables) if plan is not None else ()
     # The same rules as the agent's, so that an impossible change is not sent.
     apply_command(record.release, Command(CommandKind.TUNE, tuning=tuning), {}, record.now)
     if not requested:
@@ -367,7 +375,7 @@ async def _read_record(loaded: LoadedPlan) -> ReleaseRecord:
 
 
 def format_limits(record: ReleaseRecord) -> str:
-    """Every limit with its value, and the plan's value where it differs.
+    """Every limit with its value, and the plan's value where it differs; then the limits of tables of their own.
 
     Raises:
         Refused: the release has no backfill.
@@ -381,4 +389,5 @@ def format_limits(record: ReleaseRecord) -> str:
         now, own = (format_limit(spec.key, getattr(values, spec.key)) for values in (limits, plan))
         value = now if now == own else f"{now} (plan: {own})"
         lines.append(f"{spec.key:<22} {value:<20} {spec.help}".rstrip())
+    lines += describe_table_limits(plan, limits, record.release.strategy.filled_tables)
     return "\n".join(lines) + "\n"

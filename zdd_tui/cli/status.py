@@ -52,7 +52,7 @@ from zdd_tui.model.release.summary import (
     list_holds,
 )
 from zdd_tui.model.release.witness import WitnessRecord, describe_replaced, describe_writers
-from zdd_tui.model.tuning import describe_tuning
+from zdd_tui.model.tuning import describe_tuning, format_own_limits, limit_values
 
 VERDICT_GLYPHS = {
     Verdict.PASS: "✔",
@@ -191,7 +191,8 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
                   of them (key, transaction, written_at, found_at, application_name, address, pod, role, session_role,
                   text)
     limits        effective limits of the backfill, by name; ``tuned``: those that an operator has changed, with the
-                  plan's own values; null where the strategy has no backfill
+                  plan's own values, as ``users:speed`` where a table's own has been changed; null where the
+                  strategy has no backfill
     created_at    seconds since the epoch by the database's clock, like ``now``; ``finished_at`` null until it ends
     ============  =============================================================================================
 
@@ -234,10 +235,10 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
         "backfill": None if backfill is None else _backfill_to_dict(backfill, record, activity),
         "fills": [_fill_to_dict(fill, record, activity) for fill in list_fills(record)],
         "witness": _witness_to_dict(record.witness),
-        "limits": None if record.limits is None else record.limits.model_dump(),
+        "limits": None if record.limits is None else record.limits.model_dump(exclude={"tables"}),
         "tuned": None
         if (plan := record.plan_limits) is None
-        else {key: getattr(plan, key) for key, _ in record.tuning},
+        else {key: limit_values(plan).get(key) for key, _ in record.tuning},
         "created_at": record.created_at,
         "finished_at": record.finished_at,
         "now": record.now,
@@ -341,6 +342,8 @@ def _fill_to_dict(fill: FillProgress, record: ReleaseRecord, activity: Activity)
         "label": fill.label,
         "phase": fill.phase,
         "current": fill.is_current,
+        "table": fill.table or None,
+        "limits": dict(fill.own_limits),
         "progress": None if fill.progress is None else _backfill_to_dict(fill.progress, record, activity),
     }
 
@@ -478,12 +481,14 @@ def _backfill_line(backfill: BackfillRecord, record: ReleaseRecord, activity: Ac
 
 def _fill_line(fill: FillProgress, record: ReleaseRecord, activity: Activity) -> str:
     """``▶ fill users.token: 1,200 of 3,000 rows, 90 a second``; the sum is in the line above."""
+    own = f"; its own limits: {format_own_limits(fill.own_limits)}" if fill.own_limits else ""
     if fill.progress is None:
-        return f"○ {fill.label}: waits for phase {fill.phase}"
+        return f"○ {fill.label}: waits for phase {fill.phase}{own}"
     glyph = {"done": "✔", "cancelled": "◁"}.get(fill.progress.status, "○")
     if fill.is_current:
         glyph = assess_backfill(record.release, activity, fill.progress).glyph
-    return f"{glyph} {fill.label}: {_backfill_line(fill.progress, record, activity).removeprefix('backfill ')}"
+    own = "" if fill.progress.status in ("done", "cancelled") else own
+    return f"{glyph} {fill.label}: {_backfill_line(fill.progress, record, activity).removeprefix('backfill ')}{own}"
 
 
 def _agent_lines(record: ReleaseRecord) -> list[str]:

@@ -146,7 +146,7 @@ async def last_command(store: Store) -> Any:
 async def test_pause_and_resume_with_a_reason(here: CliEnvironment, store: Store) -> None:
     async with run_command_handler(here, store):
         paused = await here.run_zdd("pause", "--reason", "lag on eu-2; 50% over")
-        assert paused == CommandResult(0, "pause done: it is planned\n", "")
+        assert paused == CommandResult(0, "pause accepted: it is planned\n", "")
         refused = await here.run_zdd("pause")
         assert refused.code == 1
         assert refused.out == ""

@@ -72,7 +72,7 @@ async def test_limits_change_under_a_running_backfill_and_outlive_its_agent(
                 "tune", "--reason", "the standby is late", after=("max_rows_per_second=1", "speed=50")
             )
             text = "speed 100% -> 50%, max_rows_per_second 20 -> 1"
-            assert (done.code, done.out) == (0, f"tune done: {text}\n"), done.err
+            assert (done.code, done.out) == (0, f"tune accepted: {text}\n"), done.err
 
             shown = await here.run_zdd("status")
             assert "tuned: speed 50% (plan: 100%), max_rows_per_second 1 (plan: 20)" in " ".join(shown.out.split())
@@ -93,7 +93,7 @@ async def test_limits_change_under_a_running_backfill_and_outlive_its_agent(
 
             back = await here.run_zdd("tune", "--reset", after=("max_rows_per_second=none",))
             text = "speed 50% -> 100%, max_rows_per_second 1 -> none"
-            assert (back.code, back.out) == (0, f"tune done: {text}\n"), back.err
+            assert (back.code, back.out) == (0, f"tune accepted: {text}\n"), back.err
             await wait_until(lambda: rows_done(4000))  # three minutes and more at the plan's own pace
             assert (await read_record(store)).tuning == (("max_rows_per_second", None),)
 
@@ -145,7 +145,7 @@ async def test_limits_of_one_table_are_listed_changed_and_audited(tmp_path: Path
         assert "items, orders" in bad.err
         done = await here.run_zdd("tune", after=("public.items:speed=50", "orders:max_rows_per_second=none"))
         text = "orders: max_rows_per_second 1k -> none, items: speed none -> 50%"
-        assert (done.code, done.out) == (0, f"tune done: {text}\n"), done.err
+        assert (done.code, done.out) == (0, f"tune accepted: {text}\n"), done.err
         shown = " ".join((await here.run_zdd("status")).out.split())
         assert "tuned: orders: max_rows_per_second none (plan: 1k), items: speed 50% (plan: none)" in shown
         document = json.loads((await here.run_zdd("status", "--json")).out)

@@ -84,7 +84,7 @@ async def test_one_agent_works_and_the_other_takes_over(here: CliEnvironment) ->
             unneeded = await here.run_zdd("agent", "--if-needed")
             assert unneeded.code == 0
             assert "another agent holds the lease; nothing to do" in unneeded.err
-            assert (await here.run_zdd("pause")).out == f"pause done: {NAME} is planned, paused\n"
+            assert (await here.run_zdd("pause")).out == f"pause accepted: {NAME} is planned, paused\n"
 
 
 async def test_an_ended_release_starts_again_only_with_new(here: CliEnvironment) -> None:

@@ -650,7 +650,7 @@ class Screens:
             assert "NOT SENT" in line
         if world.request.request_id in world.given_up and row is None:
             assert "NOT SENT" in line, f"lost silently: {line}"
-        if world.progress.stage is CommandStage.SUCCEEDED and world.progress.finished_at == world.now:
+        if world.progress.stage is CommandStage.SUCCEEDED and world.progress.since == world.now:
             self._check_success(line)
 
     def _check_success(self, line: str) -> None:

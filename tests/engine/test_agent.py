@@ -91,7 +91,7 @@ async def test_an_ended_release_starts_again_only_with_new(here: CliEnvironment)
     async with here.run_agent() as agent:
         await agent.wait_for_output("holding the lease")
         ended = await here.run_zdd("rollback", "--yes", "--reason", "wrong day")
-        assert (ended.code, ended.out) == (0, f"rollback done: {NAME} is rolled back\n")
+        assert (ended.code, ended.out) == (0, f"rollback accepted: {NAME} is rolled back\n")
         assert await agent.wait_for_exit() == 0
 
     for options in ((), ("--if-needed",)):

@@ -184,7 +184,7 @@ async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasu
         plain=list_plain_statements(plan),
         timeout=database.connect_timeout,
     )
-    notes = _judge_plain_run(evaluated)
+    notes = _evaluate_plain_run(evaluated)
     for verdict in evaluated.verdicts:
         place = verdict.statement.location.rpartition(":")[0]
         may_fail = place in found.optional or (place in found.in_parts and _is_partitioned(verdict, evaluated))
@@ -197,10 +197,8 @@ async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasu
     return [*lock_lines(evaluated), *known, *dict.fromkeys(notes)]
 
 
-def _judge_plain_run(evaluated: EvaluatedMigration) -> list[str]:
-    """
-    Returns:
-        what is not known of the migration as the team wrote it.
+def _evaluate_plain_run(evaluated: EvaluatedMigration) -> list[str]:
+    """Whether PostgreSQL accepts the migration as the team wrote it, as a line of the report.
 
     Raises:
         PlanError: PostgreSQL refuses one of its statements.
@@ -218,7 +216,7 @@ def _judge_plain_run(evaluated: EvaluatedMigration) -> list[str]:
             f"operations: PostgreSQL refuses the migration: {said} ({evaluated.source})",
             "correct the statement, or what it changes",
         )
-    return [f"{unproven}: on a copy that may lack an extension or a right: {said}"]
+    return [f"{unproven}: on a copy, whose rows, rights and extensions may differ: {said}"]
 
 
 @dataclass(slots=True)

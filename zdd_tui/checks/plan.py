@@ -152,7 +152,7 @@ async def _check_database(
                 if await _has_started(conn, plan):
                     return [f"PostgreSQL {describe_dsn(dsn)}: the release has started"]
                 lines = [
-                    f"PostgreSQL {describe_dsn(dsn)}: no row and no object stands against the migration",
+                    f"PostgreSQL {describe_dsn(dsn)}: rows meet the new constraints, and nothing needs what is dropped",
                     *(f"note: {note}" for note in await find_event_triggers(conn)),
                     *await check_operation_rows(conn, plan),
                 ]

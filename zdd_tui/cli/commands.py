@@ -13,6 +13,7 @@ from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS, connect
 from zdd_tui.backends.store.client import Store
 from zdd_tui.backends.store.delivery import deliver_command
+from zdd_tui.cli.output import name_plan
 from zdd_tui.model.actions import Confirmation, find_action
 from zdd_tui.model.ddl import Catalog
 from zdd_tui.model.errors import (
@@ -27,7 +28,7 @@ from zdd_tui.model.errors import (
 from zdd_tui.model.plan.base import BasePlan, Plan, WorkloadPlan
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.plan.registry import strategy_title
-from zdd_tui.model.release.claims import agent_waits, assess_activity
+from zdd_tui.model.release.claims import assess_activity, list_agent_waits
 from zdd_tui.model.release.delivery import ATTEMPT_SECONDS, RETRY_SECONDS, VALID_SECONDS
 from zdd_tui.model.release.preview import describe_target, preview_command
 from zdd_tui.model.release.records import CommandRequest, ReleaseRecord
@@ -270,9 +271,9 @@ async def _wait_for_answer(
         _print_message(_explain_no_answer(loaded, verb, await store.read_release(record.id), timeout))
         return EXIT_TIMEOUT
     if answer.status == "refused":
-        _print_message(f"{verb} refused: {answer.outcome}")
+        _print_message(name_plan(f"{verb} refused: {answer.outcome}", loaded.command_line_name))
         return 1
-    sys.stdout.write(f"{verb} done: {answer.outcome}\n")
+    sys.stdout.write(f"{verb} accepted: {answer.outcome}\n")
     return 0
 
 
@@ -284,7 +285,7 @@ def _explain_no_answer(loaded: LoadedPlan, verb: str, record: ReleaseRecord, tim
     if lease is None or not activity.is_active:
         return with_hint(f"{text}, and no agent is running", f"start one with `zdd agent {loaded.command_line_name}`")
     holder = f"agent {lease.holder}@{lease.host}, pid {lease.pid}"
-    if waits := agent_waits(record, activity):
+    if waits := list_agent_waits(record, activity):
         return f"{text}\n  the agent waits for {'; '.join(waits)} ({holder})"
     return with_hint(text, f"see the log of {holder}: it holds the lease and does not respond")
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 import sys
 import textwrap
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any, TextIO
 
 from zdd_tui.backends.store.client import Store
 from zdd_tui.cli.commands import EXIT_TIMEOUT, find_release, open_store
+from zdd_tui.cli.output import name_plan
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import HINT_PREFIX, DatabaseError, PlanError
@@ -19,7 +19,6 @@ from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.claims import (
     Activity,
     ProgressState,
-    agent_waits,
     assess_activity,
     assess_backfill,
     assess_phase,
@@ -28,6 +27,7 @@ from zdd_tui.model.release.claims import (
     describe_step_note,
     format_silence,
     is_current,
+    list_agent_waits,
     verification_doubt,
 )
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
@@ -62,9 +62,6 @@ VERDICT_GLYPHS = {
     Verdict.UNKNOWN: "?",
 }
 WIDTH = 80
-_PLAN_IN_COMMAND = re.compile(r"(\bzdd [^\n;,`]*?)\bPLAN\b")
-"""In hints, which are stored without the name of a file."""
-
 RECHECK_SECONDS = 1.0
 """Seconds after which a wait reads again although no change was notified: gates become stale without one."""
 
@@ -258,7 +255,7 @@ def _agent_to_dict(record: ReleaseRecord, activity: Activity) -> dict[str, Any] 
         "pid": lease.pid,
         "epoch": lease.epoch,
         "age": lease.age,
-        "waits_for": list(agent_waits(record, activity)),
+        "waits_for": list(list_agent_waits(record, activity)),
     }
 
 
@@ -384,7 +381,8 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
     progress = assess_progress(release, activity).state
     held = [progress.value] if progress in (ProgressState.STOPPED, ProgressState.STALLED) else []
     held += [each for each in list_holds(release) if each != release.state]
-    lines = [f"{', '.join([f'{release.name}: {release.state}{place}', *(each.upper() for each in held)])} ({where})"]
+    state = ", ".join((f"{release.state}{place}", *(each.upper() for each in held)))
+    lines = [f"{release.name}: {state} ({where})"]
     if record.cause:
         lines.insert(0, f"✗ GUARD: {record.cause}")
     lines[:0] = _condition_lines(release)
@@ -414,7 +412,7 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
             text = f"  … {command.kind} by {command.actor} queued {age} ago{late}"
             lines.append(f"{text}; {'not accepted by the agent yet' if activity.is_active else activity.description}")
     lines += _agent_lines(record)
-    lines = [_name_plan(line, plan_file) for line in lines]
+    lines = [name_plan(line, plan_file) for line in lines]
     lines += _next_lines(record, plan_file)
     return "\n".join(piece for line in lines for piece in _wrap_line(line)) + "\n"
 
@@ -447,7 +445,7 @@ def _condition_lines(release: Release) -> list[str]:
     lines = []
     for reading in release.unmet:
         label = "? UNKNOWN"
-        if reading.status.stops_progress:  # a rollback goes on
+        if reading.status.stops_progress:  # a rollback continues
             label = "✗ BREACH" if release.state.is_rolling_back else "✗ STOPPED"
         lines.append(f"{label}: {reading.title}")
         if reading.status is ConditionStatus.BREACHED and reading.hint:
@@ -499,7 +497,7 @@ def _agent_lines(record: ReleaseRecord) -> list[str]:
         return []
     activity = assess_activity(lease, 0.0)
     if lease is not None and activity.is_active:
-        waits = [f"  ? the agent waits for {each}" for each in agent_waits(record, activity)]
+        waits = [f"  ? the agent waits for {each}" for each in list_agent_waits(record, activity)]
         return [*waits, f"  agent {lease.holder}@{lease.host}, pid {lease.pid}, seen {format_duration(lease.age)} ago"]
     last = f"; the last was {lease.holder}@{lease.host}, pid {lease.pid}" if lease and lease.holder else ""
     seen = f", {activity.description}" if last else ""
@@ -518,7 +516,7 @@ def _next_lines(record: ReleaseRecord, plan_file: str) -> list[str]:
     column = max(len(command) for command, _ in lines)
     fix = fix_of_rolled_back_region(release, record.gates)
     return [
-        *([f"  {HINT_PREFIX.strip()} {_name_plan(fix, plan_file)}"] if fix else []),
+        *([f"  {HINT_PREFIX.strip()} {name_plan(fix, plan_file)}"] if fix else []),
         *(
             f"  {'' if number else 'next:':5} {command:<{column}}   {effect}"
             for number, (command, effect) in enumerate(lines)
@@ -531,11 +529,6 @@ def _command_line(command: NextCommand, release: Release, plan_file: str) -> str
         return f"zdd agent {plan_file}"
     confirm = f" --confirm {release.name}" if command.requires_name else ""
     return f"zdd {command.kind}{confirm} {plan_file}"
-
-
-def _name_plan(text: str, plan_file: str) -> str:
-    """A text with the plan's name in its commands, which then can be copied."""
-    return _PLAN_IN_COMMAND.sub(lambda found: f"{found[1]}{plan_file}", text)
 
 
 def _wrap_line(line: str) -> list[str]:

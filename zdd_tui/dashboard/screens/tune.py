@@ -14,8 +14,8 @@ from zdd_tui.dashboard.screens.dialog import (
     KeyHints,
     PageView,
     key_hints_line,
+    reading_age_lines,
     text_field,
-    unread_since_lines,
 )
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.bars.footer import disabled_reason
@@ -174,7 +174,7 @@ def tune_lines(
     lines: list[Line] = [
         ((truncate(f"limits of the backfill of {sanitize(board.plan.name)}{where}", cells), TextStyle.STRONG),)
     ]
-    lines += unread_since_lines(board, context, cells)
+    lines += reading_age_lines(board, context, cells)
     lines.append(((head, TextStyle.DIM),))
     for at, spec in enumerate(LIMITS):
         effective, planned, staged_value = (

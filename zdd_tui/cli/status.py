@@ -183,8 +183,8 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
                   batch to the last, waits included; null until all rows are copied), waits (seconds by reason: paused,
                   or a throttle)
     fills         of every table that operations fill, in their order: name and label of the step, phase, current
-                  (true for the one that runs), and ``progress`` as ``backfill``, null before its upper bound is
-                  fixed; ``backfill`` is then the sum
+                  (true for the one that runs), table, ``limits`` (those that the table has of its own, by name), and
+                  ``progress`` as ``backfill``, null before its upper bound is fixed; ``backfill`` is then the sum
     witness       open_rows (rows that a write of one side left different) and writers: who wrote only one side
                   (application_name, address, pod or null, role, session_role, rows, open_rows, first_at, last_at,
                   text); replaced_rows (writes of the old side that may have been overwritten) and replaced: the last

@@ -144,7 +144,7 @@ async def test_limits_of_one_table_are_listed_changed_and_audited(tmp_path: Path
         assert (bad.code, "no step of the release fills a table order" in bad.err) == (2, True), bad.err
         assert "items, orders" in bad.err
         done = await here.run_zdd("tune", after=("public.items:speed=50", "orders:max_rows_per_second=none"))
-        text = "orders: max_rows_per_second 1k -> none, items: speed none -> 50%"
+        text = "orders: max_rows_per_second 1k -> none, items: speed none -> 50%, for the backfill to come"
         assert (done.code, done.out) == (0, f"tune accepted: {text}\n"), done.err
         shown = " ".join((await here.run_zdd("status")).out.split())
         assert "tuned: orders: max_rows_per_second none (plan: 1k), items: speed 50% (plan: none)" in shown

@@ -1,12 +1,15 @@
 """Limits of a backfill: which can be changed while it runs, by which rules, and how a change is described."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.schema_change import make_plan
+from zdd_tui.engine.preconditions import describe_tune_result
 from zdd_tui.model.errors import PlanError, Refused
 from zdd_tui.model.plan.base import Backfill, BackfillOfTables, TableName, short_table_name
 from zdd_tui.model.release.state import Command, CommandKind, Precondition, Release, ReleaseState, apply_command
@@ -32,6 +35,16 @@ PLAN = Backfill(max_rows_per_second=500)
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=3)
 NAMES = [spec.key for spec in LIMITS]
 KEYS = st.sampled_from([*NAMES, "max_failed_rows", "other", "users:speed", "a b:speed", ":speed", "public.users:speed"])
+
+
+def test_limits_that_change_before_a_backfill_count_for_the_one_to_come() -> None:
+    plan = make_plan()
+    planned = Release("users", "hash", FORWARD)
+    slower = replace(planned, tuning=(("speed", 75),))
+    assert describe_tune_result(plan, planned, slower) == "speed 100% -> 75%, for the backfill to come"
+    assert describe_tune_result(plan, slower, slower) == "limits unchanged"
+    phase = [each.name for each in FORWARD.phases].index("backfill")
+    assert describe_tune_result(plan, planned, replace(slower, phase=phase)) == "speed 100% -> 75%"
 
 
 def test_a_tuning_holds_the_differences_from_the_plan_and_can_be_reset() -> None:

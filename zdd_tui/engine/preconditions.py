@@ -15,7 +15,7 @@ from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.release.records import NewEvent, StoredCommand
 from zdd_tui.model.release.rehearsal import require_rehearsal_for_start
-from zdd_tui.model.release.state import Command, CommandKind, Release, ReleaseState
+from zdd_tui.model.release.state import Command, CommandKind, Release, ReleaseState, is_before_backfill
 from zdd_tui.model.tuning import apply_tuning, describe_limit_changes, plan_limits
 
 RECHECK_TIMEOUT = 2.0
@@ -125,6 +125,9 @@ def build_tune_command(plan: BasePlan, before: Release, stored: StoredCommand) -
 
 
 def describe_tune_result(plan: BasePlan, before: Release, after: Release) -> str:
-    """The changed limits, for the outcome of a ``tune`` and the audit."""
+    """The changed limits, for the outcome of a ``tune`` and the audit; and that they count for a backfill to come."""
     limits = plan_limits(plan)
-    return describe_limit_changes(limits, before.tuning, after.tuning) if limits is not None else ""
+    if limits is None:
+        return ""
+    later = ", for the backfill to come" if before.tuning != after.tuning and is_before_backfill(after) else ""
+    return f"{describe_limit_changes(limits, before.tuning, after.tuning)}{later}"

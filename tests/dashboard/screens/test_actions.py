@@ -622,6 +622,17 @@ async def test_a_bracket_opens_the_dialog_where_a_reason_is_required() -> None:
         assert [request.reason for request in desk.source.sent_commands] == ["lag"]
 
 
+async def test_tuning_is_offered_until_the_backfill_has_ended() -> None:
+    ended = board(record(release(ReleaseState.WAITING, "backfill")))
+    async with AppDriver(ended) as desk:
+        assert not {"speed", "tune"} & set(desk.footer.split())
+        assert "✗ tune refused: the backfill is complete" in await desk.press("left_square_bracket")
+        assert not desk.source.sent_commands
+    async with AppDriver("planned") as desk:
+        assert {"speed", "tune"} <= set(desk.footer.split())
+        assert "the limits count for the one to come" in await desk.press("t")
+
+
 async def test_tuning_is_refused_after_the_backfill() -> None:
     async with AppDriver("gates") as desk:  # cutover: the backfill is over
         assert "✗ tune refused: the backfill is complete" in await desk.press("t")

@@ -135,3 +135,8 @@ def test_limits_can_be_changed_until_the_last_phase_that_fills() -> None:
         assert apply_command(in_phase(phase), command, {}, EPOCH).tuning == tuning
     with pytest.raises(Refused, match="the backfill is complete"):
         apply_command(in_phase("cleanup"), command, {}, EPOCH)
+    last = in_phase("contract", ReleaseState.WAITING)
+    for step in STRATEGY.phases[last.phase].steps:
+        last = last.with_status(step.name, StepStatus.DONE)
+    with pytest.raises(Refused, match="the backfill is complete"):
+        apply_command(last, command, {}, EPOCH)

@@ -22,7 +22,7 @@ from zdd_tui.dashboard.widgets.bars.footer import disabled_reason
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, fit, sanitize, truncate, wrap
 from zdd_tui.dashboard.widgets.text_field import TextField
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.release.state import CommandKind
+from zdd_tui.model.release.state import CommandKind, is_before_backfill
 from zdd_tui.model.tuning import (
     LIMITS,
     apply_tuning,
@@ -175,6 +175,8 @@ def tune_lines(
         ((truncate(f"limits of the backfill of {sanitize(board.plan.name)}{where}", cells), TextStyle.STRONG),)
     ]
     lines += reading_age_lines(board, context, cells)
+    if is_before_backfill(record.release):
+        lines += wrap("no backfill runs yet: the limits count for the one to come", cells, TextStyle.DIM)
     lines.append(((head, TextStyle.DIM),))
     for at, spec in enumerate(LIMITS):
         effective, planned, staged_value = (

@@ -377,11 +377,24 @@ def _tune(release: Release, tuning: Tuning) -> Release:
         )
     if release.state.is_rolling_back:
         raise Refused(f"the release is {release.state.text}: its backfill will not run", _what_remains(release))
-    if release.phase > max(at for at, phase in enumerate(release.strategy.phases) if phase.writes_rows):
+    if not _has_rows_to_write(release):
         raise Refused(
             "the backfill is complete: its limits have no effect any more", "see what comes next: zdd status PLAN"
         )
     return replace(release, tuning=tuning)
+
+
+def _has_rows_to_write(release: Release) -> bool:
+    """Whether a backfill is still to end; a breach may set one that has ended back."""
+    last = max(at for at, phase in enumerate(release.strategy.phases) if phase.writes_rows)
+    steps = release.strategy.phases[last].steps
+    is_left = any(release.status(step.name) is not StepStatus.DONE for step in steps)
+    return release.phase < last or (release.phase == last and is_left)
+
+
+def is_before_backfill(release: Release) -> bool:
+    """Whether changed limits have no effect yet, because no phase that writes rows has begun."""
+    return release.phase < min(at for at, phase in enumerate(release.strategy.phases) if phase.writes_rows)
 
 
 # --- gates --------------------------------------------------------------------------------------------------

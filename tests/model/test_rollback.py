@@ -4,13 +4,16 @@ from dataclasses import replace
 
 import pytest
 
+from tests.support.operations import plan_of
 from tests.support.states import EPOCH, record
+from zdd_tui.backends.store.rollback import list_dropped
 from zdd_tui.engine.steps.registry import STEPS
 from zdd_tui.model.queries import ChangeView
 from zdd_tui.model.release.claims import SourceName
+from zdd_tui.model.release.preview import preview_undo
 from zdd_tui.model.release.records import BackfillRecord
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
-from zdd_tui.model.release.strategies import build_rolling
+from zdd_tui.model.release.strategies import build_operations, build_rolling
 from zdd_tui.model.release.strategy import build_expand_contract
 from zdd_tui.model.release.witness import WitnessRecord
 from zdd_tui.model.rollback import (
@@ -173,6 +176,49 @@ def test_what_is_lost_is_counted_or_said_to_be_not_counted() -> None:
     assert "not compared, and dropped too: nick" in text(extra)
     assert "4 rows differ after a write of one side: the old side’s stay" in text(lost(soaking, open_rows=4))
     assert "the newer side stays where it is proved" in text(lost(until("rollout-v3"), open_rows=4))
+
+
+NICK = "ALTER TABLE users ADD COLUMN nick text"
+OPERATIONS = (NICK, "ALTER TABLE users ALTER COLUMN nick SET NOT NULL", "CREATE TABLE IF NOT EXISTS nicks (id int)",
+              "ALTER TABLE users ALTER COLUMN age SET DEFAULT 1")  # fmt: skip
+
+
+def operations_release() -> tuple[Release, RollbackHistory]:
+    """All steps up to contract are done."""
+    plan = plan_of("postgresql:///x", *OPERATIONS)
+    strategy = build_operations(plan)
+    dropped = list_dropped(plan)
+    last = [phase.name for phase in strategy.phases].index("contract")
+    release = Release("nick", "hash", strategy, ReleaseState.WAITING, last)
+    for phase in strategy.phases[: last + 1]:
+        for step in phase.steps:
+            release = release.with_status(step.name, StepStatus.DONE)
+    return release, RollbackHistory(losses=(), dropped=dropped)
+
+
+def test_what_operations_drop_and_which_image_serves_is_said() -> None:
+    release, history = operations_release()
+    facts = describe_loss(None, record(release), history)
+    assert facts[0].tone is FactTone.LOSS
+    assert "LOST: table nicks, if the release has added it; column users.nick: dropped with the data" in text(facts)
+    assert "reading the columns" in text(describe_loss(None, record(release), None))
+    unknown = RollbackHistory(problem="the database is not connected")
+    assert "not known, the database is not connected" in text(describe_loss(None, record(release), unknown))
+    begun = replace(release, statuses=(StepStatus.PENDING,) * len(release.statuses))
+    assert "no undo drops one" in text(describe_loss(None, record(begun), history))
+
+    served = text(describe_traffic("expand-contract", release, Traffic(serving=4, serving_new=4)))
+    assert served.startswith("USERS NOW: 4 of 4 serving pods run the new image; the image before is back with undo ")
+    assert "read" not in served
+    unread = describe_traffic("expand-contract", release, Traffic(pods_problem="Kubernetes does not respond"))
+    assert "USERS NOW: unknown, Kubernetes does not respond" in text(unread)
+
+
+def test_the_undo_of_an_operation_says_what_it_restores() -> None:
+    plan = plan_of("postgresql:///x", *OPERATIONS)
+    undone = [preview_undo(plan, spec) for spec in build_operations(plan).phases[0].steps]
+    assert "restores what the database held before this step: set the default of users.age" in undone
+    assert "ALTER TABLE users DROP COLUMN nick, with the data in it" in undone
 
 
 def test_how_long_it_took() -> None:

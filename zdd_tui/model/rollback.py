@@ -113,6 +113,7 @@ class RollbackHistory:
     Attributes:
         count: None where nothing was counted; ``count_error`` says why.
         losses: of operations: rows with values that the rollback could not keep; None where that was not read.
+        dropped: of operations: the columns and tables that the undo of each step drops; None where that is not known.
         problem: why nothing could be read; else empty.
     """
 
@@ -122,6 +123,7 @@ class RollbackHistory:
     count_error: str = ""
     losses: tuple[str, ...] | None = None
     problem: str = ""
+    dropped: Mapping[str, tuple[str, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +161,20 @@ def describe_rollback_facts(
 
 def describe_traffic(strategy: str, release: Release, traffic: Traffic) -> tuple[RollbackFact, ...]:
     """What users see now, and which undo ends that."""
-    if strategy == "expand-contract":
+    names = [step.name for step in release.strategy.steps]
+    if strategy == "expand-contract" and "expand-schema" in names:
         return _describe_reads(release, traffic)
+    if strategy == "expand-contract" and "rollout-new" not in names:  # of operations
+        return (RollbackFact("USERS NOW", "the running code stays as it is: this plan rolls out no image"),)
     parts = []
     if traffic.flag_percent is not None:
         parts.append(f"{traffic.flag_percent}% of users get the new path, by the flag")
     elif traffic.flag_problem:
         parts.append(f"unknown, {traffic.flag_problem}")
     parts.append(_describe_pods(traffic, "run the new image"))
+    undone = [spec.name for spec in steps_to_undo(release)]
+    if strategy == "expand-contract" and "rollout-new" in undone:
+        parts.append(f"the image before is back with undo {undone.index('rollout-new') + 1} of {len(undone)}")
     is_unknown = bool(traffic.flag_problem or traffic.pods_problem)
     return (RollbackFact("USERS NOW", "; ".join(parts), FactTone.WARNING if is_unknown else FactTone.NORMAL),)
 
@@ -312,14 +320,7 @@ def describe_loss(
     release = record.release
     counted = "" if is_current(history_age) else f" (counted {format_duration(float(int(history_age)))} ago)"
     if change is None and release.strategy.name == "expand-contract":
-        return (
-            RollbackFact(
-                "LOST",
-                "the new side. How many values only it holds cannot be determined for this plan",
-                FactTone.WARNING,
-            ),
-            *_describe_operation_losses(history, counted),
-        )
+        return (_describe_dropped(release, history), *_describe_operation_losses(history, counted))
     if change is None:
         return (
             RollbackFact("LOST", "no data: images, traffic and flags change; what the new image has written stays"),
@@ -349,6 +350,23 @@ def describe_loss(
             stays = "the newer side stays where it is proved, else the rollback stops and names them"
         facts.append(RollbackFact("", f"{differ} after a write of one side: {stays}", FactTone.WARNING))
     return tuple(facts)
+
+
+def _describe_dropped(release: Release, history: RollbackHistory | None) -> RollbackFact:
+    """Which columns and tables, which the release has added, the undos of operations drop."""
+    what = "columns and tables that the release has added"
+    if history is None:
+        return RollbackFact("LOST", f"reading the {what} …")
+    if history.dropped is None:
+        reason = history.problem or history.count_error
+        text = f"the {what}; which is not known{f', {reason}' if reason else ''}: see the statements below"
+        return RollbackFact("LOST", text, FactTone.WARNING)
+    undone = steps_to_undo(release)
+    names = [name for spec in undone for name in history.dropped.get(spec.name, ())]
+    if not names:
+        return RollbackFact("LOST", "no column and no table: no undo drops one")
+    text = f"{'; '.join(dict.fromkeys(names))}: dropped with the data in it; how many values that is was not counted"
+    return RollbackFact("LOST", text, FactTone.LOSS)
 
 
 def _describe_operation_losses(history: RollbackHistory | None, counted: str) -> tuple[RollbackFact, ...]:

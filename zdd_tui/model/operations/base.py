@@ -14,6 +14,12 @@ from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import MAX_IDENTIFIER_BYTES, name_sql, quote_literal
 
 _DROPS_DATA = re.compile(r"^DROP TABLE |^ALTER TABLE .* DROP COLUMN ")
+_NAME = r'(?:"(?:[^"]|"")+"|[^\s".,;]+)'
+_DROPPED_TABLE = re.compile(rf"DROP TABLE (?:IF EXISTS )?(?P<name>{_NAME}(?:\.{_NAME})*)", re.IGNORECASE)
+_DROPPED_COLUMN = re.compile(
+    rf"ALTER TABLE (?:ONLY )?(?P<table>{_NAME}(?:\.{_NAME})*) DROP COLUMN (?:IF EXISTS )?(?P<name>{_NAME})",
+    re.IGNORECASE,
+)
 
 
 class StepMode(StrEnum):
@@ -258,7 +264,7 @@ class OperationStep:
             return ("copies the rows that differ, one by one",)
         if self.mode is StepMode.DROP_INDEX:
             return (f"builds {self.index} again, concurrently",)
-        restored = ("restores what the database held before",) if self.undo_query else ()
+        restored = (f"restores what the database held before this step: {self.label}",) if self.undo_query else ()
         undo = (
             f"{line}, with the data in it" if _DROPS_DATA.search(line) else line
             for sql in self.undo
@@ -269,6 +275,18 @@ class OperationStep:
             filled = f", NULL becomes {column.fill}" if column.fill else ""
             restored = (f"{column.table}.{name_sql(column.column)} is NOT NULL again, if it was{filled}",)
         return (*restored, *undo, *earlier) or ("nothing to undo",)
+
+    @property
+    def dropped_by_undo(self) -> tuple[str, ...]:
+        """The columns and tables that the undo drops, with the data in them, such as ``column users.nick``."""
+        if_added = ", if the release has added it" if self.created or self.only_if or self.only_if_exists else ""
+        dropped = [] if self.before is None else [*self.before.dropped_by_undo]
+        for sql in self.undo:
+            if (column := _DROPPED_COLUMN.match(sql)) is not None:
+                dropped.append(f"column {column['table']}.{column['name']}{if_added}")
+            elif (table := _DROPPED_TABLE.match(sql)) is not None:
+                dropped.append(f"table {table['name']}{if_added}")
+        return tuple(dropped)
 
 
 @dataclass(frozen=True, slots=True)

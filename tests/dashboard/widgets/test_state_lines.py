@@ -1,5 +1,6 @@
 """The dashboard's state, and the lines that are drawn from it."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -41,6 +42,7 @@ from zdd_tui.model.production_lock import ProductionLock
 from zdd_tui.model.release.claims import verification_doubt
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.fills import FillProgress
+from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import Lease
 from zdd_tui.model.release.state import CommandKind, ReleaseState, StepStatus
 from zdd_tui.model.release.summary import Severity, summarize_release
@@ -357,6 +359,27 @@ def test_the_most_urgent_gates_are_visible_and_the_others_counted() -> None:
     assert text(line).startswith("contract waits for: ✗ "), "what fails is not cut off"
     shown = text(*gate_lines(replace(made, release=Observed(running, MONOTONIC)), MOMENT, 170))
     assert shown.endswith("  ✔ 5 pass"), "what passes is not waited for"
+    (line,) = gate_lines(replace(made, release=Observed(running, MONOTONIC)), MOMENT, 78)
+    assert re.search(r"✗ \S+ .*  … \d more  ✔ 5 pass$", text(line)), "the count is last where names do not fit, too"
+    assert line_width(line) <= 78
+
+
+def test_what_passes_is_counted_and_not_listed_among_what_is_waited_for() -> None:
+    made = dashboard_situations()["gates"]
+    value = made.release.value
+    assert value is not None
+    verdicts = {
+        "soak-passed": GateReading("soak-passed", Verdict.PASS, "", EPOCH, 5.0),
+        "serving-v3": GateReading("serving-v3", Verdict.PASS, "", EPOCH, 5.0),
+        "no-older-pod": GateReading("no-older-pod", Verdict.UNKNOWN, "a long reason " * 9, EPOCH, 5.0),
+    }
+    running = replace(value, release=replace(value.release, state=ReleaseState.RUNNING), gates=verdicts)
+    (line,) = gate_lines(replace(made, release=Observed(running, MONOTONIC)), MOMENT, 78)
+    assert re.fullmatch(r"contract waits for: (\? \S+  )+✔ 2 pass", text(line)), text(line)
+    verdicts = {name: replace(each, verdict=Verdict.PASS) for name, each in verdicts.items()}
+    verdicts |= {gate.name: replace(verdicts["soak-passed"], name=gate.name) for gate in value.release.gates}
+    (line,) = gate_lines(replace(made, release=Observed(replace(running, gates=verdicts), MONOTONIC)), MOMENT, 78)
+    assert text(line) == f"contract waits for no gate: ✔ {len(verdicts)} pass"
 
 
 def test_the_ages_of_gates_are_a_column_and_no_gate_has_one_that_was_never_checked() -> None:

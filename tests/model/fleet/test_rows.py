@@ -15,6 +15,7 @@ from zdd_tui.model.fleet.rows import (
     add_missing_regions,
     find_blocker,
     find_region_row,
+    mark_last_known,
     order_rows,
     row_to_dict,
     summarize_fleet,
@@ -61,7 +62,7 @@ def test_the_history_has_duration_rollback_and_cause() -> None:
     by_guard, by_ana = (each for each in fixed_fleet().ended if each.state is ReleaseState.ROLLED_BACK)
     assert by_guard.cause == "guard: errors 4.1 % of v2, limit 2 %"
     assert (by_guard.duration, by_guard.rollback_seconds, by_guard.rollbacks) == (3600.0, 12.0, 1)
-    assert (by_ana.cause, by_ana.rollback_seconds, by_ana.rollbacks) == ("ana: wrong index", 500.0, 2)
+    assert (by_ana.cause, by_ana.rollback_seconds, by_ana.rollbacks) == ("by ana: wrong index", 500.0, 2)
 
 
 def test_the_most_urgent_come_first_and_regions_stay_together() -> None:
@@ -100,6 +101,10 @@ def test_the_summary_counts_what_needs_somebody() -> None:
     assert needs[-2:] == ("1 not responding", "1 connecting")
     assert needs[0].endswith("broken")
     assert summarize_fleet(fixed_fleet(), is_history=True) == ("3 ended releases, 8 databases", needs)
+    waiting = replace(row(situation("open"), "db"), urgency=Urgency.NEEDS_PERSON)
+    assert summarize_fleet(Fleet((waiting,), 1))[1] == ("1 needs you",)
+    silent = Fleet((mark_last_known(waiting),), 1, unanswered=1)
+    assert summarize_fleet(silent) == ("1 release, 1 database", ("1 not responding",))
 
 
 def test_a_row_for_scripts_has_ages_and_no_clock() -> None:

@@ -282,7 +282,7 @@ def _find_cause(record: ReleaseRecord, facts: ReleaseFacts) -> str:
             return f"guard: {record.cause}"
         if facts.rollback is not None:
             reason = f": {facts.rollback.reason}" if facts.rollback.reason else ""
-            return f"{facts.rollback.actor}{reason}"
+            return f"by {facts.rollback.actor}{reason}"
     return release.error
 
 
@@ -456,12 +456,13 @@ def _build_missing_region_row(row: FleetRow, region: str, *, is_complete: bool) 
 
 
 def summarize_fleet(fleet: Fleet, *, is_history: bool = False) -> tuple[str, tuple[str, ...]]:
-    """One line: what there is, and what needs somebody, the most urgent first; empty where nothing does.
+    """One line: what there is, and what needs somebody, the most urgent first; empty where nothing does. What a release
+    needs whose database does not respond is not known: its database is counted.
 
     Args:
         is_history: the releases that have ended are listed.
     """
-    active = [row for row in fleet.rows if row.release_id is not None and not row.has_ended]
+    active = [row for row in fleet.rows if row.release_id is not None and not row.has_ended and not row.is_last_known]
     broken = sum(row.urgency is Urgency.BROKEN for row in active)
     needed = sum(row.urgency is Urgency.NEEDS_PERSON for row in active)
     databases = count_noun(fleet.databases, "database")

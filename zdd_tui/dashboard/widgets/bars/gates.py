@@ -74,22 +74,31 @@ def gate_lines(board: DashboardState, context: RenderContext, cells: int, limit:
         ages_of = [_age_text(reading, now) if reading.name in record.gates else () for _, reading in shown]
         dated = [justify(line, age, ages) for line, age in zip(lines, ages_of, strict=True)]
         return [*dated, *(clip(line, cells) for line in more)]
-    for reasons in (True, False):  # names alone where the reasons do not fit
-        short = join([_summary_text(reading, now, reasons) for _, reading in gates], ("  ", TextStyle.NORMAL))
-        line = ((f"{following}: ", TextStyle.DIM), *short)
-        if line_width(line) <= cells:
-            break
-    else:
-        closed = [
-            gate
-            for gate in _most_urgent_first(gates)
-            if gate[1].verdict is not Verdict.PASS or rests_on_old_data(gate[1], now)
-        ]
-        glyph, style = VERDICT_GLYPHS[Verdict.PASS]
-        counted: Line = ((f"{glyph} ", style), (f"{len(gates) - len(closed)} pass", TextStyle.NORMAL))
-        short = join([*(_summary_text(reading, now, False) for _, reading in closed), counted], _GAP)
-        line = ((f"{following}: ", TextStyle.DIM), *short)
-    return [clip(line, cells)]
+    waited_for = [
+        gate
+        for gate in _most_urgent_first(gates)
+        if gate[1].verdict is not Verdict.PASS or rests_on_old_data(gate[1], now)
+    ]
+    return [clip(_waited_line(following, waited_for, len(gates), now, cells), cells)]
+
+
+def _waited_line(following: str, waited_for: Gates, total: int, now: float, cells: int) -> Line:
+    """``cutover waits for: ? witness-empty  ✔ 2 pass``: what is waited for, with its reasons where they fit; the count
+    of the others is last. Where names do not fit, the least urgent ones are counted."""
+    glyph, style = VERDICT_GLYPHS[Verdict.PASS]
+    passing = total - len(waited_for)
+    counted: Line = ((f"{glyph} ", style), (f"{passing} pass", TextStyle.NORMAL)) if passing else ()
+    head: Line = ((f"{following}{'' if waited_for else ' no gate'}: ", TextStyle.DIM),)
+    line: Line = ()
+    for shown in range(len(waited_for), -1, -1):
+        hidden = len(waited_for) - shown
+        more: Line = ((f"… {hidden} more", TextStyle.NORMAL),) if hidden else ()
+        for reasons in (False,) if hidden else (True, False):
+            parts = [_summary_text(reading, now, reasons) for _, reading in waited_for[:shown]]
+            line = (*head, *join([*parts, *filter(None, (more, counted))], _GAP))
+            if line_width(line) <= cells:
+                return line
+    return line
 
 
 def _most_urgent_first(gates: Gates) -> Gates:

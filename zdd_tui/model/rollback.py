@@ -359,7 +359,7 @@ def _describe_dropped(release: Release, history: RollbackHistory | None) -> Roll
         return RollbackFact("LOST", f"reading the {what} …")
     if history.dropped is None:
         reason = history.problem or history.count_error
-        text = f"the {what}; which is not known{f', {reason}' if reason else ''}: see the statements below"
+        text = f"the {what}; which ones is not known{f', {reason}' if reason else ''}: see the statements below"
         return RollbackFact("LOST", text, FactTone.WARNING)
     undone = steps_to_undo(release)
     names = [name for spec in undone for name in history.dropped.get(spec.name, ())]

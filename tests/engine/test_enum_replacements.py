@@ -185,6 +185,8 @@ async def test_values_that_only_the_new_enum_has_are_named_before_a_rollback_whi
             await require_kept_rows(ctx)
         assert "UPDATE" in str(refused.value)
         history = await read_rollback_history(ctx.store.pool, ctx.store.release_id, plan)
+        assert history.dropped is not None
+        assert any("column " in name for names in history.dropped.values() for name in names)
         assert history.losses is not None
         facts = describe_loss(None, await ctx.store.read(), history)
         assert [(each.label, each.tone) for each in facts[1:]] == [("REFUSED", FactTone.LOSS)]

@@ -203,7 +203,7 @@ def test_what_operations_drop_and_which_image_serves_is_said() -> None:
     assert "LOST: table nicks, if the release has added it; column users.nick: dropped with the data" in text(facts)
     assert "reading the columns" in text(describe_loss(None, record(release), None))
     unknown = RollbackHistory(problem="the database is not connected")
-    assert "which ones is not known, the database is not connected" in text(describe_loss(None, record(release), unknown))
+    assert "not known, the database is not connected" in text(describe_loss(None, record(release), unknown))
     begun = replace(release, statuses=(StepStatus.PENDING,) * len(release.statuses))
     assert "no undo drops one" in text(describe_loss(None, record(begun), history))
 

@@ -16,6 +16,7 @@ from zdd_tui.backends.postgres.condition_queries import (
     find_missing,
     find_schema_changer,
     has_planned_indexes,
+    read_statements,
     select_baseline,
 )
 from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS
@@ -419,7 +420,9 @@ class ConditionMonitor:
             return
         fresh = select_baseline(relied, facts.value, with_indexes=with_indexes)
         known = {(each.kind, each.key) for each in self._baseline}
-        self._baseline += [each for each in fresh if (each.kind, each.key) not in known]
+        fresh = [each for each in fresh if (each.kind, each.key) not in known]
+        async with self._ctx.read_connection() as conn:
+            self._baseline += await read_statements(conn, fresh)
         await save_baseline(self._ctx.store, [*self._baseline, *self._objects.noted])
 
     def _has_built_indexes(self) -> bool:

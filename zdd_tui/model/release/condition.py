@@ -79,6 +79,7 @@ class Condition:
         table: of an operation's object, as SQL.
         since: of an operation's object, or a trigger: the step after which it is as it must be; another step is another
             condition. Empty while a step may be changing the trigger or its function.
+        made_by: of an operation's object: the step that has made it, with its statement where it has one.
         may_be_gone: that step may have removed it.
         differing: of an operation's trigger: the condition, as SQL, of rows that it has not kept equal.
     """
@@ -91,6 +92,8 @@ class Condition:
     affects_rows: bool = False
     table: str = ""
     since: str = ""
+    made_by: str = ""
+    statement: str = ""
     may_be_gone: bool = False
     differing: str = ""
 

@@ -579,7 +579,9 @@ class ConditionMonitor:
             return None
         if status is ConditionStatus.BREACHED and finding is not None:
             is_other = known.text != finding.text and not known.restored
-            return replace(known, text=finding.text, who=finding.who or known.who) if is_other else None
+            return (
+                replace(known, text=finding.text, who=finding.who or known.who, hint=finding.hint) if is_other else None
+            )
         if known.status is ConditionStatus.UNKNOWN:
             return replace(known, status=ConditionStatus.HOLDS)
         return await self._resolve(condition, known)

@@ -28,6 +28,7 @@ from zdd_tui.model.release.condition_findings import (
     find_wrong_flag,
     find_wrong_image,
     find_wrong_pods,
+    unknown_finding,
 )
 from zdd_tui.model.release.conditions import (
     ALL_ROWS,
@@ -414,6 +415,18 @@ def test_a_column_that_was_created_again_must_be_as_it_was() -> None:
     index = SchemaObject("index", "public.i", "i", "public.t", "numbers", by_names="names")
     found = facts(objects=(replace(index, shape="other numbers"),))
     assert find_changed_schema([index], found, archived={}, old_side_needed=True) is None, "over columns created again"
+
+
+def test_what_cannot_be_checked_names_the_system_since_when_and_what_to_do() -> None:
+    flag = Condition("flag w", ConditionKind.FLAG, "w")
+    silent = unknown_finding(flag, 1.0)
+    assert silent.text == "flag w cannot be checked since 00:00:01 UTC: Redis does not respond"
+    assert silent.hint == "check that Redis runs and that the agent reaches it"
+    refused = unknown_finding(flag, 1.0, "Redis a:1 requires a password", "put it into flags.url")
+    assert refused.text == "flag w cannot be checked since 00:00:01 UTC: Redis a:1 requires a password"
+    assert refused.hint == "put it into flags.url"
+    late = unknown_finding(Condition("image a", ConditionKind.IMAGE, "a"), 1.0, "no response within 5 s")
+    assert late.text.endswith("UTC: Kubernetes: no response within 5 s")
 
 
 def test_hidden_rows() -> None:

@@ -58,6 +58,7 @@ from zdd_tui.model.release.condition_findings import (
     find_wrong_pods,
     find_wrong_selector,
     find_wrong_weight,
+    unknown_finding,
 )
 from zdd_tui.model.release.conditions import (
     StepDetails,
@@ -112,6 +113,11 @@ class _Required:
 
 
 Evaluation = tuple[ConditionStatus, ConditionFinding | None]
+
+
+def _wall_time(at: float) -> float:
+    """Seconds since the epoch for monotonic seconds."""
+    return time.time() - (time.monotonic() - at)
 
 
 class ConditionMonitor:
@@ -270,9 +276,10 @@ class ConditionMonitor:
         if observation.error:
             if now - observation.failed_at < unknown_after:
                 return None
-            return ConditionStatus.UNKNOWN, ConditionFinding(f"{condition.name} cannot be checked: {observation.error}")
+            since = _wall_time(observation.failed_at)
+            return ConditionStatus.UNKNOWN, unknown_finding(condition, since, observation.error, observation.hint)
         if not observation.is_live and now - observation.began_at > UNKNOWN_AFTER + CHECK_INTERVAL:
-            return ConditionStatus.UNKNOWN, ConditionFinding(f"{condition.name} was not checked for some seconds")
+            return ConditionStatus.UNKNOWN, unknown_finding(condition, _wall_time(observation.began_at))
         if not observation.is_live and observation.began_at < self._required[condition.name].since:
             return None
         finding = self._find(condition)
@@ -574,7 +581,7 @@ class ConditionMonitor:
         known, (status, finding) = self._readings.get(condition.name), evaluation
         if status is ConditionStatus.UNKNOWN and finding is not None:
             is_known = known is None or known.status is ConditionStatus.HOLDS
-            return ConditionReading(condition.name, status, finding.text) if is_known else None
+            return ConditionReading(condition.name, status, finding.text, hint=finding.hint) if is_known else None
         if known is None or known.status is ConditionStatus.HOLDS:
             return None
         if status is ConditionStatus.BREACHED and finding is not None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from enum import Enum, StrEnum, auto
+from enum import StrEnum
 
 from zdd_tui.model.errors import HINT_PREFIX
 
@@ -32,12 +32,12 @@ class ConditionKind(StrEnum):
     OBJECT_DEFINITION = "object-definition"
 
 
-class System(Enum):
+class System(StrEnum):
     """What is read by itself: one that does not respond delays no condition of another."""
 
-    POSTGRESQL = auto()
-    KUBERNETES = auto()
-    REDIS = auto()
+    POSTGRESQL = "PostgreSQL"
+    KUBERNETES = "Kubernetes"
+    REDIS = "Redis"
 
 
 def system_of(kind: ConditionKind) -> System:

@@ -3,13 +3,20 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Self
 
 from zdd_tui.model.counting import format_list
 from zdd_tui.model.flag import flag_key, parse_flag
 from zdd_tui.model.plan.base import BasePlan, WorkloadPlan
-from zdd_tui.model.release.condition import CONTINUES_IN_HINT, ROLLBACK_IN_HINT, Condition, ConditionFinding
+from zdd_tui.model.release.condition import (
+    CONTINUES_IN_HINT,
+    ROLLBACK_IN_HINT,
+    Condition,
+    ConditionFinding,
+    system_of,
+)
 from zdd_tui.model.workload.managers import FieldManager
 from zdd_tui.model.workload.pod import PodFacts
 from zdd_tui.model.workload.rollout import DeploymentView, ReplicaSetView, select_own_pods
@@ -18,6 +25,21 @@ from zdd_tui.model.workload.second_deployment import ServiceView
 from zdd_tui.model.workload.version import PodVersions, group_by_origin
 
 NOT_RECORDED = "Kubernetes does not record who"
+
+
+def unknown_finding(condition: Condition, since: float, error: str = "", hint: str = "") -> ConditionFinding:
+    """That a condition cannot be checked, because its system is silent or refuses.
+
+    Args:
+        since: seconds since the epoch.
+        error, hint: of the last reading; empty where there was no response yet.
+    """
+    system = system_of(condition.kind)
+    cause = error if system in error else f"{system}: {error}" if error else f"{system} does not respond"
+    return ConditionFinding(
+        f"{condition.name} cannot be checked since {datetime.fromtimestamp(since, UTC):%H:%M:%S} UTC: {cause}",
+        hint=hint or f"check that {system} runs and that the agent reaches it",
+    )
 
 
 # --- Kubernetes -----------------------------------------------------------------------------------------------------

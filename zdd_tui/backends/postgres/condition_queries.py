@@ -357,7 +357,7 @@ async def _read_facts(
             name,
             plain_name(table),
             column_shape(type_name, default),
-            by_names=by_names if of_operations else "",
+            by_names=f"{type_name} {by_names}" if of_operations else "",
         )
         for oid, number, name, table, type_name, default, by_names in raw["columns"]
     ]

@@ -238,7 +238,7 @@ class SchemaObject:
         condition: its name, of an operation's object or a trigger.
         digest: of a trigger, view or function; empty where an older version of zdd has noted it.
         by_names: a digest that stays the same when the object, a column of it or its table is dropped and created again
-            as before: numbers that the server gives are left out. It has the NOT NULL and default of an operation's
+            as before: numbers that the server gives are left out. It has type, NOT NULL and default of an operation's
             column. Empty of a column of a ``change:``, whose type alone counts, and where an older zdd has noted it.
         statement: what creates a column, constraint or index; empty where it could not be read.
     """

@@ -23,7 +23,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import asyncpg
 import yaml
@@ -38,7 +38,6 @@ from zdd_tui.model.operations.base import OperationOptions
 from zdd_tui.model.operations.registry import plan_operations, read_operations
 from zdd_tui.model.operations.removed_use import accept_every_use
 from zdd_tui.model.operations.statements import UndoRequired
-from zdd_tui.model.operations.views import is_of_view
 from zdd_tui.model.plan.file import LoadedPlan, load_plan
 from zdd_tui.model.plan.operations import OperationsPlan
 from zdd_tui.model.sql import SqlSyntaxError, enum_name, name_sql, parse_sql, split_statements
@@ -452,12 +451,16 @@ async def _run_with_late_views(
 
 
 def _is_of_view(statement: str) -> bool:
-    nodes = [each.stmt for each in parse_sql(statement).stmts]
-    return all(
-        is_of_view(each)
-        and not (each.HasField("comment_stmt") and enum_name(each.comment_stmt, "objtype") != "OBJECT_VIEW")
-        for each in nodes
-    )
+    """Whether a statement can wait for contract with the others of a view."""
+    return all(_is_view_node(each.stmt) for each in parse_sql(statement).stmts)
+
+
+def _is_view_node(node: Any) -> bool:
+    if node.HasField("drop_stmt"):
+        return enum_name(node.drop_stmt, "remove_type") == "OBJECT_VIEW"
+    if node.HasField("comment_stmt"):
+        return enum_name(node.comment_stmt, "objtype") == "OBJECT_VIEW"
+    return node.WhichOneof("node") in ("view_stmt", "grant_stmt", "transaction_stmt")
 
 
 async def _roll_back(databases: Databases, loaded: LoadedPlan, *, with_rows: bool) -> tuple[str, ...]:

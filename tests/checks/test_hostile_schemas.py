@@ -9,6 +9,7 @@ import pytest
 from tests.checks.test_catalog_diff import plan_of
 from tests.support.operations import plan_of as operations_plan
 from zdd_tui.backends.postgres.catalog import read_catalog
+from zdd_tui.backends.postgres.measure import run_plainly
 from zdd_tui.backends.postgres.operations import find_problems
 from zdd_tui.backends.postgres.table_objects import read_table_objects
 from zdd_tui.checks.catalog_diff import compare_planned_side, find_losses
@@ -449,6 +450,53 @@ async def test_what_may_lack_on_the_copy_alone_is_not_known(db: asyncpg.Connecti
     assert [line for line in lines if line.startswith(unknown) and "function f() does not exist" in line]
 
 
+@pytest.mark.timeout(120)
+async def test_a_copy_has_no_rows_and_the_roles_of_the_server(db: asyncpg.Connection, pg_dsn: str) -> None:
+    await db.execute("CREATE TABLE t (a int); CREATE TABLE names (n text)")
+    plan = operations_plan(
+        pg_dsn, {"sql": "COPY names FROM STDIN; NOTIFY done", "undo": []}, "GRANT ALL ON t TO nobody"
+    )
+    with pytest.raises(PlanError, match=r'refuses the migration: GRANT .*: role "nobody" does not exist'):
+        await check_operation_locks(plan, LockMeasurement(measure_migration))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DO $$ BEGIN EXECUTE 'COMMENT ON TABLE t IS ' || (SELECT quote_literal(n) FROM names); END $$",
+        "SELECT 1 / count(*) FROM names",
+        "ALTER ROLE CURRENT_USER SET work_mem = '8MB'",
+        'ALTER TABLE t ADD COLUMN c text COLLATE "xx_XX"',
+        "CREATE INDEX ON t (a) TABLESPACE fast",
+    ],
+)
+async def test_what_a_copy_cannot_know_refuses_no_migration(db: asyncpg.Connection, sql: str) -> None:
+    """A copy has no rows, none of the server's disks and locales, and changes no server."""
+    await db.execute("CREATE TABLE t (a int); CREATE TABLE names (n text)")
+    ran = await run_plainly(db, ["ALTER TABLE t ADD COLUMN b int", sql], is_complete=True, bodies={})
+    assert (ran.statement, ran.is_refused) == (sql, False)
+
+
+async def test_a_plain_run_ends_where_a_statement_does_not(db: asyncpg.Connection) -> None:
+    ran = await run_plainly(
+        db, ["SET statement_timeout = 0", "SELECT pg_sleep(60)"], is_complete=True, bodies={}, timeout=0.2
+    )
+    assert (ran.statement, ran.is_refused) == ("SELECT pg_sleep(60)", False)
+
+
+async def test_what_code_makes_of_rows_is_not_known_to_later_statements(db: asyncpg.Connection) -> None:
+    await db.execute("CREATE TABLE t (a int); CREATE TABLE names (n text)")
+    code = """DO $$ DECLARE c text; BEGIN FOR c IN SELECT n FROM names LOOP
+        EXECUTE 'ALTER TABLE t ADD COLUMN ' || quote_ident(c) || ' int'; END LOOP; END $$"""
+    for statements, is_refused in (
+        ([code, "CREATE INDEX ON t (made)"], False),
+        (["CREATE INDEX ON t (made)"], True),
+        ([code, "CREATE INDEX ON t USING btree (a) WITH (fillfactor = 1)"], True),
+    ):
+        ran = await run_plainly(db, statements, is_complete=True)
+        assert (ran.statement, ran.is_refused) == (statements[-1], is_refused)
+
+
 @pytest.mark.parametrize(
     ("operations", "found"),
     [
@@ -464,6 +512,14 @@ async def test_what_may_lack_on_the_copy_alone_is_not_known(db: asyncpg.Connecti
         (["ALTER TABLE t ADD COLUMN b int", "ALTER TABLE t DROP COLUMN b"], ""),
         (["DROP TABLE IF EXISTS nothing", "ALTER TABLE t DROP COLUMN IF EXISTS b"], ""),
         (["ALTER TABLE t DROP COLUMN a"], ""),
+        (['ALTER TABLE t ADD COLUMN "New ""C" int', 'ALTER TABLE t DROP COLUMN "New ""C"'], ""),
+        (["CREATE VIEW V AS SELECT 1", "DROP VIEW v"], ""),
+        (["ALTER TABLE t ADD UNIQUE (a)", "ALTER TABLE t DROP CONSTRAINT t_a_key"], ""),
+        (["CREATE INDEX ON t (a)", "DROP INDEX t_a_idx"], ""),
+        (["ALTER TABLE IF EXISTS nothing DROP COLUMN a", "ALTER TABLE t ALTER a DROP DEFAULT"], ""),
+        ([{"sql": "SELECT make()", "undo": []}, "DROP TABLE made"], ""),
+        ([{"sql": "DO $$ BEGIN EXECUTE format('CREATE TABLE x_%s ()', 1); END $$", "undo": []}, "DROP TABLE x_1"], ""),
+        (["CREATE INDEX ON t (a)", "DROP TABLE tx"], "table tx does not exist"),
         (["CREATE EXTENSION nothing"], "the server does not have extension nothing"),
     ],
 )

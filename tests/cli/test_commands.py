@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -145,11 +146,12 @@ async def last_command(store: Store) -> Any:
 async def test_pause_and_resume_with_a_reason(here: CliEnvironment, store: Store) -> None:
     async with run_command_handler(here, store):
         paused = await here.run_zdd("pause", "--reason", "lag on eu-2; 50% over")
-        assert paused == CommandResult(0, "pause done: it is planned\n", "")
+        assert paused == CommandResult(0, "pause accepted: it is planned\n", "")
         refused = await here.run_zdd("pause")
         assert refused.code == 1
         assert refused.out == ""
-        assert refused.err == "zdd: pause refused: the release is paused already\n  Fix: resume it: zdd resume PLAN\n"
+        reason = "zdd: pause refused: the release is paused already\n  Fix: resume it: zdd resume"
+        assert refused.err == f"{reason} {here.plan_file}\n"
         resumed = await here.run_zdd("resume")
         assert resumed.code == 0
     record = await read_record(store)
@@ -169,7 +171,7 @@ async def test_without_a_terminal_there_is_no_confirmation(here: CliEnvironment,
             assert ended.err.endswith("\n  Fix: add --yes\n")
         assert await last_command(store) is None
 
-        assert (await here.run_zdd("advance", "--yes")) == CommandResult(0, "advance done: it is running\n", "")
+        assert (await here.run_zdd("advance", "--yes")) == CommandResult(0, "advance accepted: it is running\n", "")
         sent = await last_command(store)
         assert any("ALTER TABLE users ADD COLUMN full_name text" in line for line in sent.request.targets)
         assert sent.request.expected is not None
@@ -269,12 +271,37 @@ async def test_a_run_goes_on_where_a_person_has_advanced_in_its_place(here: CliE
     assert "advance refused: expired: the release is in dual-write" in ended.err
 
 
+async def test_a_run_stops_where_a_person_has_passed_the_phase(here: CliEnvironment, store: Store) -> None:
+    async with lease(here, store) as agent:
+        await move_release(agent, wait_in_phase("backfill"), gates=True)
+        ended = await here.run_zdd("run", "--until", "expand", "--timeout", "60s")
+    assert (ended.code, ended.out) == (0, f"{NAME} waits after backfill\n"), ended.output
+    assert await last_command(store) is None
+
+
+async def test_a_run_that_is_refused_again_and_again_ends(here: CliEnvironment, store: Store) -> None:
+    async with lease(here, store) as agent:
+        await move_release(agent, wait_in_phase("expand"), gates=True)
+        run = asyncio.create_task(here.run_zdd("run", "--timeout", "1s"))
+        phases = cycle(("dual-write", "expand"))
+        async with aclosing(store.watch_changes(agent.release_id, idle_timeout=0.1)) as changes:
+            async for _ in changes:
+                if run.done():
+                    break
+                if (stored := await agent.next_command()) is not None:
+                    await move_release(agent, wait_in_phase(next(phases)), gates=True)
+                    await agent.complete_command(stored.id, refused=True, outcome="it has moved", release=None)
+        ended = await run
+    assert ended.code == 4, ended.output
+    assert ended.err.count("advance refused: it has moved") > 1
+
+
 async def test_a_run_that_is_held_says_by_what(here: CliEnvironment, store: Store) -> None:
     async with run_command_handler(here, store) as agent:
         await move_release(agent, wait_in_phase("expand"), gates=True)
         await move_release(agent, lambda release: replace(release, paused=True))
-        held = await here.run_zdd("run", "--timeout", "1s")
-        assert (held.code, held.err.splitlines()[-1]) == (4, "zdd: expand: paused")
+        held = await here.run_zdd("run", "--timeout", "4s")
+        assert (held.code, held.err.splitlines()) == (4, ["zdd: waits: paused", "zdd: expand: paused"])
         assert await last_command(store) is None
 
 
@@ -295,7 +322,7 @@ async def test_a_terminal_asks(here: CliEnvironment, store: Store) -> None:
         assert await last_command(store) is None
         async with terminal(here, "advance") as shown:
             assert (await _answer(shown, "Continue? [y/N]", "y\r"))[0] == 0
-            await shown.wait_for("advance done: it is running")
+            await shown.wait_for("advance accepted: it is running")
 
 
 async def test_a_rollback_shows_what_the_dashboard_shows_before_it_asks(here: CliEnvironment, store: Store) -> None:

@@ -1,6 +1,7 @@
 """`zdd tune` on a running backfill: effective at once, shown, audited, kept when the agent is killed."""
 
 import json
+import os
 import signal
 from pathlib import Path
 
@@ -71,7 +72,7 @@ async def test_limits_change_under_a_running_backfill_and_outlive_its_agent(
                 "tune", "--reason", "the standby is late", after=("max_rows_per_second=1", "speed=50")
             )
             text = "speed 100% -> 50%, max_rows_per_second 20 -> 1"
-            assert (done.code, done.out) == (0, f"tune done: {text}\n"), done.err
+            assert (done.code, done.out) == (0, f"tune accepted: {text}\n"), done.err
 
             shown = await here.run_zdd("status")
             assert "tuned: speed 50% (plan: 100%), max_rows_per_second 1 (plan: 20)" in " ".join(shown.out.split())
@@ -92,7 +93,7 @@ async def test_limits_change_under_a_running_backfill_and_outlive_its_agent(
 
             back = await here.run_zdd("tune", "--reset", after=("max_rows_per_second=none",))
             text = "speed 50% -> 100%, max_rows_per_second 1 -> none"
-            assert (back.code, back.out) == (0, f"tune done: {text}\n"), back.err
+            assert (back.code, back.out) == (0, f"tune accepted: {text}\n"), back.err
             await wait_until(lambda: rows_done(4000))  # three minutes and more at the plan's own pace
             assert (await read_record(store)).tuning == (("max_rows_per_second", None),)
 
@@ -106,3 +107,54 @@ async def test_limits_change_under_a_running_backfill_and_outlive_its_agent(
             "tune: speed 50% -> 100%, max_rows_per_second 1 -> none; ",
         ]
         assert "max_rows_per_second: 20" in here.plan_file.read_text()  # the plan is as it was
+
+
+TABLES = """
+name: notes
+environment: dev
+database: {dsn: "${DATABASE_URL}"}
+operations:
+  - {sql: UPDATE items SET n = n + 1, undo: []}
+  - {sql: UPDATE orders SET n = n + 1, undo: []}
+backfill:
+  tables:
+    public.orders: {max_rows_per_second: 1000}
+"""
+
+
+@pytest.mark.timeout(200)
+async def test_limits_of_one_table_are_listed_changed_and_audited(tmp_path: Path, pg_dsn: str) -> None:
+    here = CliEnvironment(tmp_path, dict(os.environ | {"DATABASE_URL": pg_dsn, "COLUMNS": "80"}))
+    here.plan_file.write_text(TABLES.replace("public.orders:", "order:"))
+    await here.fetchval("CREATE TABLE items (id int PRIMARY KEY, n int)")
+    await here.fetchval("CREATE TABLE orders (id int PRIMARY KEY, n int)")
+    bad = await here.run_zdd("check", "--offline")
+    where = f"{here.plan_file}:10: backfill.tables.order: no step of the migration fills this table"
+    assert (bad.code, where in bad.err, "that are filled: items, orders" in bad.err) == (2, True, True), bad.err
+
+    here.plan_file.write_text(TABLES)
+    async with here.run_agent() as agent:
+        await agent.wait_for_output("holding the lease")
+        listed = (await here.run_zdd("tune")).out.splitlines()
+        assert listed[-2:] == [
+            "own limits of tables, where stricter: zdd tune PLAN items:speed=50",
+            "  orders: max_rows_per_second 1k",
+        ]
+        bad = await here.run_zdd("tune", after=("order:speed=50",))
+        assert (bad.code, "no step of the release fills a table order" in bad.err) == (2, True), bad.err
+        assert "items, orders" in bad.err
+        done = await here.run_zdd("tune", after=("public.items:speed=50", "orders:max_rows_per_second=none"))
+        text = "orders: max_rows_per_second 1k -> none, items: speed none -> 50%"
+        assert (done.code, done.out) == (0, f"tune accepted: {text}\n"), done.err
+        shown = " ".join((await here.run_zdd("status")).out.split())
+        assert "tuned: orders: max_rows_per_second none (plan: 1k), items: speed 50% (plan: none)" in shown
+        document = json.loads((await here.run_zdd("status", "--json")).out)
+        assert document["tuned"] == {"items:speed": None, "orders:max_rows_per_second": 1000}
+        assert [(each["table"], each["limits"]) for each in document["fills"]] == [
+            ("items", {"speed": 50}),
+            ("orders", {}),
+        ]
+        back = await here.run_zdd("tune", "--reset")
+        assert back.code == 0, back.err
+        assert (await here.run_zdd("tune")).out.splitlines() == listed
+    assert await here.fetchval("SELECT count(*) FROM zdd.event WHERE message = $1", f"tune: {text}") == 1

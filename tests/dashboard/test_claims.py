@@ -190,7 +190,7 @@ class Screens:
             assert judged is None, f"{judged.group(0)!r} although nobody is known to judge:\n{text}"
             said = " ".join(text.split())  # a wrapped line, too
             assert has_ended or re.search(r"no agent for|No agent is running|state not known for", said), text
-            assert "STOPPED" not in text, f"as if it were so now:\n{text}"
+            assert not re.search("(?<!LAST KNOWN: )STOPPED", text), f"as if it were so now:\n{text}"
             if world.silence(POSTGRESQL) > FRESH:  # nor is anybody known to be away
                 claimed = re.search(r"STALLED|stalled|✗ (dual-write|backfill|cutover)", text)
                 assert claimed is None, f"{claimed.group(0)!r} by a silent database:\n{text}"
@@ -650,7 +650,7 @@ class Screens:
             assert "NOT SENT" in line
         if world.request.request_id in world.given_up and row is None:
             assert "NOT SENT" in line, f"lost silently: {line}"
-        if world.progress.stage is CommandStage.SUCCEEDED and world.progress.finished_at == world.now:
+        if world.progress.stage is CommandStage.SUCCEEDED and world.progress.since == world.now:
             self._check_success(line)
 
     def _check_success(self, line: str) -> None:
@@ -775,6 +775,7 @@ TAKEN_LATE_IN_ANOTHER_PHASE = [
 
 FROZEN_KUBERNETES = [(("gates", None), 1.0), (("freeze", KUBERNETES), 6.0), (("thaw", KUBERNETES), 3.25)]
 BREACHED_BEFORE_THE_AGENT_DIED = [(("breach", None), 2.75), (("kill", None), 6.0)]
+BREACHED_BEFORE_A_FROZEN_DATABASE = [(("breach", None), 2.75), (("freeze", POSTGRESQL), 6.0)]
 STOPPED = [(("breach", None), 6.0), (("recheck", None), 3.25), (("hold again", None), 2.75), (("breach", None), 1.0)]
 PAUSED = [(("press", CommandKind.PAUSE), 3.25), (("press", CommandKind.RESUME), 2.75), (("breach", None), 2.75)]
 STOPPED_AND_PAUSED = [(("press", CommandKind.PAUSE), 1.0), (("breach", None), 2.75), (("hold again", None), 2.75)]
@@ -815,6 +816,7 @@ CANARY_BACK = [
 @example(False, TAKEN_LATE_IN_ANOTHER_PHASE)
 @example(False, FROZEN_KUBERNETES)
 @example(False, BREACHED_BEFORE_THE_AGENT_DIED)
+@example(False, BREACHED_BEFORE_A_FROZEN_DATABASE)
 @example(False, STOPPED)
 @example(False, PAUSED)
 @example(False, STOPPED_AND_PAUSED)

@@ -21,7 +21,7 @@ async def test_a_release_and_its_rollback_by_commands(tmp_path: Path) -> None:
             await agent.wait_for_output("holding the lease")
             for phase in ("expand", "dual-write"):
                 sent = await here.run_zdd("advance", "--yes", "--reason", f"time for {phase}")
-                assert (sent.code, sent.out) == (0, f"advance done: {phase} is running\n"), sent.err
+                assert (sent.code, sent.out) == (0, f"advance accepted: {phase} is running\n"), sent.err
                 reached = await here.run_zdd("status", "--wait", phase, "--timeout", "2m")
                 assert reached.code == 0, reached.output
                 assert reached.out.startswith(f"{NAME}: waiting in {phase} (demo)\n")

@@ -190,3 +190,22 @@ async def test_a_person_holds_a_run_at_the_dashboard_and_lets_it_go_on(tmp_path:
             await shown.wait_for("✔ DONE")
     ended = run.result()
     assert (ended.code, ended.out.splitlines()[-1]) == (0, "titles is done"), ended.output
+
+
+async def test_an_agent_starts_no_migration_that_postgresql_refuses(tmp_path: Path, pg_dsn: str) -> None:
+    """It would be found by the step in contract, when the new version serves."""
+    await execute(pg_dsn, BEFORE)
+    migration = tmp_path / "notes.sql"
+    missing = "ALTER TABLE notes ALTER COLUMN surname SET NOT NULL"
+    migration.write_text(f"ALTER TABLE notes ADD COLUMN title text; {missing};")
+    home = {"DATABASE_URL": pg_dsn, "KUBECONFIG": str(tmp_path / "none"), "HOME": str(tmp_path)}
+    here = CliEnvironment(tmp_path, {**os.environ, **home})
+    assert run_plan(here, migration, "--environment", "staging").returncode == 0
+    for verb in (("check",), ("run", "--yes"), ("agent",)):
+        refused = await here.run_zdd(*verb)
+        said = " ".join(refused.output.split())
+        assert (refused.code, "PostgreSQL refuses the migration: ALTER TABLE notes ALTER COLUMN surname" in said) == (
+            2,
+            True,
+        ), refused.output
+    assert await here.fetchval("SELECT count(*) FROM information_schema.columns WHERE column_name = 'title'") == 0

@@ -196,7 +196,7 @@ async def test_the_second_region_waits_for_the_first(
         assert "  ✔ 1 eu  done" in text.out
         assert "planned (test, region us)" in text.out
         assert await zdd("advance", "--yes", file) == 0, "now the second is the current one"
-        assert "advance done: rollout is running" in capsys.readouterr().out
+        assert "advance accepted: rollout is running" in capsys.readouterr().out
 
 
 async def test_a_rollback_of_the_first_stops_the_release(

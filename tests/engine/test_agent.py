@@ -84,14 +84,14 @@ async def test_one_agent_works_and_the_other_takes_over(here: CliEnvironment) ->
             unneeded = await here.run_zdd("agent", "--if-needed")
             assert unneeded.code == 0
             assert "another agent holds the lease; nothing to do" in unneeded.err
-            assert (await here.run_zdd("pause")).out == f"pause done: {NAME} is planned, paused\n"
+            assert (await here.run_zdd("pause")).out == f"pause accepted: {NAME} is planned, paused\n"
 
 
 async def test_an_ended_release_starts_again_only_with_new(here: CliEnvironment) -> None:
     async with here.run_agent() as agent:
         await agent.wait_for_output("holding the lease")
         ended = await here.run_zdd("rollback", "--yes", "--reason", "wrong day")
-        assert (ended.code, ended.out) == (0, f"rollback done: {NAME} is rolled back\n")
+        assert (ended.code, ended.out) == (0, f"rollback accepted: {NAME} is rolled back\n")
         assert await agent.wait_for_exit() == 0
 
     for options in ((), ("--if-needed",)):

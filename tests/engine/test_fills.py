@@ -1,6 +1,7 @@
 """Fills on a real PostgreSQL: rows get values in batches, each once, whatever interrupts them and whoever writes."""
 
 import asyncio
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +18,7 @@ from zdd_tui.model.errors import DatabaseError, StepFailed
 from zdd_tui.model.operations.registry import named_steps, numbered_steps
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import OperationsPlan, SchemaPlan
+from zdd_tui.model.tuning import Tuning
 from zdd_tui.testbed.servers import PostgresServer, postgres_server
 
 SMALL = {"batch_rows": 7, "batch_rows_max": 20, "batch_budget": "5s"}
@@ -277,6 +279,28 @@ async def test_a_pause_stops_within_one_batch_and_limits_change_at_once(pg_dsn: 
     assert record is not None
     assert (record.status, record.batches) == ("done", 100)
     assert dict(record.waits)["paused"] > 0
+
+
+async def test_limits_of_a_table_slow_that_table_alone_and_change_at_once(pg_dsn: str, db: asyncpg.Connection) -> None:
+    await db.execute(TABLES)
+    limits = {"batch_rows": 300, "batch_budget": "10s", "tables": {"public.items": {"max_rows_per_second": 10}}}
+    changes = undoable("UPDATE items SET n = n + 1"), undoable("UPDATE orders SET n = n + 1")
+    plan = plan_of(pg_dsn, *changes, backfill=limits)
+    tuning: Tuning = ()
+    async with open_context(plan) as ctx:
+        ctx.tuning = lambda: tuning
+        run, began = asyncio.create_task(fill(ctx, plan)), time.monotonic()
+        async with asyncio.timeout(30):
+            while (record := (await ctx.store.read()).backfill) is None or record.rows_done < 20:
+                assert not run.done()
+        assert time.monotonic() - began >= 1.0  # the pause after the first ten rows
+        tuning = (("items:max_rows_per_second", None),)
+        await run
+        items, orders = (await ctx.store.read()).fills
+    sizes = [batch.rows for batch in items.recent]
+    assert (sizes[:2], max(sizes) > 10) == ([10, 10], True), sizes  # with the limit a batch has ten rows at most
+    assert [batch.rows for batch in orders.recent] == [200]  # at once: it has the limits of the release
+    assert (items.rows_done, orders.rows_done) == (300, 200)
 
 
 async def test_partitions_and_children_are_filled_by_the_name_of_their_parent(

@@ -774,9 +774,7 @@ async def test_a_table_that_is_created_from_rows_comes_at_the_end_of_backfill_wi
 @pytest.mark.parametrize("phase", ["expand", "contract"])
 def test_a_phase_beside_a_statement_whose_phases_zdd_knows_is_refused(sql: str, phase: str) -> None:
     only_waiting = phase == "contract" and sql.startswith("COMMENT")
-    reason = (
-        "waits for contract only with others" if only_waiting else "phase: is for statements with undo: of your own"
-    )
+    reason = "only statements of views and functions" if only_waiting else "it has phase: and no undo:"
     with pytest.raises(PlanError, match=reason) as refused:
         plan_operations(plan_of("postgresql://x", {"sql": sql, "phase": phase}))
     assert refused.value.hint
@@ -838,7 +836,7 @@ async def test_running_code_calls_a_function_between_all_statements(
 def test_a_function_that_is_needed_before_what_it_names_is_refused(between: Any) -> None:
     add = [] if isinstance(between, str) else ["ALTER TABLE sums ADD COLUMN b int"]
     plan = plan_of("postgresql://x", NEW_TOTAL.format("sum(b) FROM sums"), between, *add)
-    with pytest.raises(PlanError, match=r"names what .* sums.b.* brings after it, so that running code would fail"):
+    with pytest.raises(PlanError, match=r"names what .* sums.b.* makes later, so that running code would fail"):
         plan_operations(plan)
 
 
@@ -1148,7 +1146,7 @@ CALLS = {
     "f(n int, k int DEFAULT 1) RETURNS int LANGUAGE sql AS 'SELECT 1'": "its argument m has another name",
     "listed(n int) RETURNS TABLE (b text, c text) LANGUAGE sql AS $$SELECT 'x', 'y'$$": "its column a is gone, or has",
     "listed(n int) RETURNS TABLE (a int, b int) LANGUAGE sql AS 'SELECT 1, 2'": "its column b is gone, or has",
-    "p(n int, INOUT o int) LANGUAGE sql AS 'SELECT 1'": "it is called otherwise",
+    "p(n int, INOUT o int) LANGUAGE sql AS 'SELECT 1'": "it is a function instead of a procedure, or the reverse",
     # These are called as before.
     "f(n int, m int DEFAULT 2) RETURNS int LANGUAGE sql AS 'SELECT 2'": "",
     "listed(n int) RETURNS TABLE (c int, a int, b varchar) LANGUAGE sql AS $$SELECT 1, 2, 'x'::varchar$$": "",
@@ -1222,7 +1220,7 @@ async def test_both_versions_read_a_view_that_loses_columns_in_contract(pg_dsn: 
 
 def test_the_statements_of_a_view_that_waits_for_contract_are_an_operation_of_their_own() -> None:
     mixed = {"sql": "DROP VIEW v; ALTER TABLE pages DROP n; CREATE VIEW v AS SELECT 1 AS id", "phase": "contract"}
-    with pytest.raises(PlanError, match="waits for contract only with others of views") as refused:
+    with pytest.raises(PlanError, match="only statements of views and functions") as refused:
         plan_operations(plan_of("postgresql://localhost/x", mixed))
     assert "operation of its own" in refused.value.hint
 

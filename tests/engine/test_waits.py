@@ -21,7 +21,7 @@ from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.retry import with_retry
 from zdd_tui.engine.steps.rollout import build_status, wait_until_done
 from zdd_tui.model.errors import BackendError
-from zdd_tui.model.release.claims import agent_waits, assess_activity
+from zdd_tui.model.release.claims import assess_activity, list_agent_waits
 from zdd_tui.model.release.records import CommandRequest, StepRecord
 from zdd_tui.model.release.state import CommandKind, StepStatus
 from zdd_tui.model.workload.rollout import RolloutStatus
@@ -95,4 +95,4 @@ async def test_a_frozen_system_is_named_before_its_connection_gives_up(pg_dsn: s
 
 async def waits_for_redis(store: Store, release_id: int) -> list[str]:
     record = await store.read_release(release_id)
-    return [each for each in agent_waits(record, assess_activity(record.lease, 0.0)) if each.startswith("Redis")]
+    return [each for each in list_agent_waits(record, assess_activity(record.lease, 0.0)) if each.startswith("Redis")]

@@ -35,7 +35,8 @@ class LockMeasurement:
 
     Attributes:
         measure: see :func:`zdd_tui.rehearsal.measure_locks.measure_migration`.
-        only_opaque: only where a statement can be evaluated by no rule; an agent that starts need not show times.
+        only_opaque: only a migration that zdd executes, and a statement that can be evaluated by no rule; an agent that
+            starts need not show times.
     """
 
     measure: MeasureFunction
@@ -98,7 +99,7 @@ async def evaluate_migration(
     statements = _read_sources(sources, NameScope.of_schema(schema))
     measured = None
     is_opaque = any(action.kind in OPAQUE_KINDS for action in all_actions(statements))
-    if measurement is not None and (is_opaque or not measurement.only_opaque):
+    if measurement is not None and (plain or is_opaque or not measurement.only_opaque):
         measured = await measurement.measure(dsn, statements, plain)
     names = [action.table for action in all_actions(statements) if action.table is not None and not action.on_new_table]
     by_rule = DatabaseStats("", schema=schema)

@@ -33,7 +33,20 @@ from zdd_tui.model.operations.registry import numbered_steps, plan_operations
 from zdd_tui.model.operations.removed_use import UseBaseline, find_uses, removed_objects, replaced_routines
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationsPlan
-from zdd_tui.model.release.strategies import REMOVED_GATE
+from zdd_tui.model.release.strategies import REMOVED_GATE, build_strategy
+
+
+def check_table_limits(plan: BaseOperationsPlan) -> None:
+    """
+    Raises:
+        PlanError: the plan limits a table that no step fills; names those that are filled.
+    """
+    filled = build_strategy(plan).filled_tables
+    if unknown := [table for table in plan.backfill.tables if table not in filled]:
+        raise PlanError(
+            f"backfill.tables.{unknown[0]}: no step of the migration fills this table",
+            f"name one of the tables that are filled: {', '.join(filled)}" if filled else "leave `tables` out",
+        )
 
 
 async def check_operation_rows(conn: Connection, plan: BaseOperationsPlan) -> list[str]:
@@ -171,7 +184,7 @@ async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasu
         plain=list_plain_statements(plan),
         timeout=database.connect_timeout,
     )
-    notes = _judge_plain_run(evaluated)
+    notes = _evaluate_plain_run(evaluated)
     for verdict in evaluated.verdicts:
         place = verdict.statement.location.rpartition(":")[0]
         may_fail = place in found.optional or (place in found.in_parts and _is_partitioned(verdict, evaluated))
@@ -184,10 +197,8 @@ async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasu
     return [*lock_lines(evaluated), *known, *dict.fromkeys(notes)]
 
 
-def _judge_plain_run(evaluated: EvaluatedMigration) -> list[str]:
-    """
-    Returns:
-        what is not known of the migration as the team wrote it.
+def _evaluate_plain_run(evaluated: EvaluatedMigration) -> list[str]:
+    """Whether PostgreSQL accepts the migration as the team wrote it, as a line of the report.
 
     Raises:
         PlanError: PostgreSQL refuses one of its statements.
@@ -205,7 +216,7 @@ def _judge_plain_run(evaluated: EvaluatedMigration) -> list[str]:
             f"operations: PostgreSQL refuses the migration: {said} ({evaluated.source})",
             "correct the statement, or what it changes",
         )
-    return [f"{unproven}: on a copy that may lack an extension or a right: {said}"]
+    return [f"{unproven}: on a copy, whose rows, rights and extensions may differ: {said}"]
 
 
 @dataclass(slots=True)

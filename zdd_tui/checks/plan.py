@@ -18,7 +18,7 @@ from zdd_tui.checks.cluster import check_cluster
 from zdd_tui.checks.flags import try_flags
 from zdd_tui.checks.locks import LockMeasurement, check_change_locks
 from zdd_tui.checks.migrations import check_migrations
-from zdd_tui.checks.operations import check_operation_locks, check_operation_rows
+from zdd_tui.checks.operations import check_operation_locks, check_operation_rows, check_table_limits
 from zdd_tui.checks.sample import check_sampled_rows
 from zdd_tui.checks.schema import evaluate_change, find_event_triggers, run_squawk_checks
 from zdd_tui.model.ddl.catalog import Catalog
@@ -129,6 +129,7 @@ async def _check_file(plan: BasePlan, *, offline: bool) -> list[str]:
         lines.append(f"note: environment {plan.environment} counts as {kind} by its name; `production:` decides it")
     if isinstance(plan, BaseOperationsPlan):
         count = len(plan_operations(plan))
+        check_table_limits(plan)
         lines.append(f"{count} operation{'' if count == 1 else 's'} can be executed online")
     if isinstance(plan, Plan):
         lint_plan_sql(plan, has_catalog=not offline)
@@ -151,7 +152,7 @@ async def _check_database(
                 if await _has_started(conn, plan):
                     return [f"PostgreSQL {describe_dsn(dsn)}: the release has started"]
                 lines = [
-                    f"PostgreSQL {describe_dsn(dsn)}: no row and no object stands against the migration",
+                    f"PostgreSQL {describe_dsn(dsn)}: rows meet the new constraints, and nothing needs what is dropped",
                     *(f"note: {note}" for note in await find_event_triggers(conn)),
                     *await check_operation_rows(conn, plan),
                 ]

@@ -13,6 +13,7 @@ from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS, connect
 from zdd_tui.backends.store.client import Store
 from zdd_tui.backends.store.delivery import deliver_command
+from zdd_tui.cli.output import name_plan
 from zdd_tui.model.actions import Confirmation, find_action
 from zdd_tui.model.ddl import Catalog
 from zdd_tui.model.errors import (
@@ -27,7 +28,7 @@ from zdd_tui.model.errors import (
 from zdd_tui.model.plan.base import BasePlan, Plan, WorkloadPlan
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.plan.registry import strategy_title
-from zdd_tui.model.release.claims import agent_waits, assess_activity
+from zdd_tui.model.release.claims import assess_activity, list_agent_waits
 from zdd_tui.model.release.delivery import ATTEMPT_SECONDS, RETRY_SECONDS, VALID_SECONDS
 from zdd_tui.model.release.preview import describe_target, preview_command
 from zdd_tui.model.release.records import CommandRequest, ReleaseRecord
@@ -41,7 +42,14 @@ from zdd_tui.model.release.state import (
     requires_name,
 )
 from zdd_tui.model.release.summary import has_no_agent
-from zdd_tui.model.tuning import LIMITS, apply_tuning, format_limit, parse_requested_limits, reset_to_plan
+from zdd_tui.model.tuning import (
+    LIMITS,
+    apply_tuning,
+    describe_table_limits,
+    format_limit,
+    parse_requested_limits,
+    reset_to_plan,
+)
 
 CLUSTER_TIMEOUT = 2.0
 """Seconds for what a preview asks the cluster."""
@@ -263,9 +271,9 @@ async def _wait_for_answer(
         _print_message(_explain_no_answer(loaded, verb, await store.read_release(record.id), timeout))
         return EXIT_TIMEOUT
     if answer.status == "refused":
-        _print_message(f"{verb} refused: {answer.outcome}")
+        _print_message(name_plan(f"{verb} refused: {answer.outcome}", loaded.command_line_name))
         return 1
-    sys.stdout.write(f"{verb} done: {answer.outcome}\n")
+    sys.stdout.write(f"{verb} accepted: {answer.outcome}\n")
     return 0
 
 
@@ -277,7 +285,7 @@ def _explain_no_answer(loaded: LoadedPlan, verb: str, record: ReleaseRecord, tim
     if lease is None or not activity.is_active:
         return with_hint(f"{text}, and no agent is running", f"start one with `zdd agent {loaded.command_line_name}`")
     holder = f"agent {lease.holder}@{lease.host}, pid {lease.pid}"
-    if waits := agent_waits(record, activity):
+    if waits := list_agent_waits(record, activity):
         return f"{text}\n  the agent waits for {'; '.join(waits)} ({holder})"
     return with_hint(text, f"see the log of {holder}: it holds the lease and does not respond")
 
@@ -349,7 +357,8 @@ def tune_backfill(loaded: LoadedPlan, assignments: list[str], *, reset: bool, re
         return 0
     before = record.tuning
     requested = (reset_to_plan(before) if reset else {}) | requested
-    tuning = apply_tuning(plan, before, requested) if plan is not None else ()
+    tables = record.release.strategy.filled_tables
+    tuning = apply_tuning(plan, before, requested, tables) if plan is not None else ()
     # The same rules as the agent's, so that an impossible change is not sent.
     apply_command(record.release, Command(CommandKind.TUNE, tuning=tuning), {}, record.now)
     if not requested:
@@ -366,7 +375,7 @@ async def _read_record(loaded: LoadedPlan) -> ReleaseRecord:
 
 
 def format_limits(record: ReleaseRecord) -> str:
-    """Every limit with its value, and the plan's value where it differs.
+    """Every limit with its value, and the plan's value where it differs; then the limits of tables of their own.
 
     Raises:
         Refused: the release has no backfill.
@@ -380,4 +389,5 @@ def format_limits(record: ReleaseRecord) -> str:
         now, own = (format_limit(spec.key, getattr(values, spec.key)) for values in (limits, plan))
         value = now if now == own else f"{now} (plan: {own})"
         lines.append(f"{spec.key:<22} {value:<20} {spec.help}".rstrip())
+    lines += describe_table_limits(plan, limits, record.release.strategy.filled_tables)
     return "\n".join(lines) + "\n"

@@ -365,7 +365,11 @@ def add_replay_options(parser: argparse.ArgumentParser) -> None:
 
 def add_tune_options(parser: argparse.ArgumentParser) -> None:
     """The arguments of `zdd tune`, after PLAN."""
-    parser.epilog = "limits: " + ", ".join(spec.key for spec in LIMITS)
+    parser.epilog = (
+        "limits: "
+        + ", ".join(spec.key for spec in LIMITS)
+        + ". Where operations fill several tables, users:speed=50 limits the filling of the table users further."
+    )
     parser.add_argument(
         "changes",
         nargs="*",

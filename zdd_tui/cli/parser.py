@@ -46,7 +46,7 @@ from zdd_tui.cli.options import (
     parse_seconds,
     read_display_options,
 )
-from zdd_tui.cli.output import guard_streams
+from zdd_tui.cli.output import guard_streams, name_plan
 from zdd_tui.model.actions import ACTIONS, Confirmation, find_action
 from zdd_tui.model.errors import PlanError, ZddError
 from zdd_tui.model.fleet.config import FleetDatabase, plan_databases
@@ -86,16 +86,19 @@ def add_default_verb(argv: Sequence[str]) -> list[str]:
 
 
 def _run_verb(argv: Sequence[str]) -> int:
+    plan_file = ""
     try:
         arguments = _parse(argv)
         verb: CommandHandler = arguments.verb
         if getattr(arguments, "takes_plan", False):
             _fill_plan_from_environment(arguments)
+            plan_file = arguments.plan
         code = verb(arguments)
         sys.stdout.flush()  # here, where a reader that has closed the pipe is no error
         return code
     except ZddError as error:
-        print(f"zdd: {mask_urls(str(error))}", file=sys.stderr)
+        text = name_plan(str(error), plan_file) if plan_file else str(error)
+        print(f"zdd: {mask_urls(text)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130

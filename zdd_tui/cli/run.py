@@ -1,6 +1,7 @@
 """`zdd run`: a release without a person, for pipelines: it advances while gates open, and stops where one does not."""
 
 import asyncio
+import re
 import sys
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from zdd_tui.backends.actor import this_actor
 from zdd_tui.backends.store.client import Store
 from zdd_tui.cli.agent import ensure_agent
 from zdd_tui.cli.commands import EXIT_TIMEOUT, build_precondition, open_store
+from zdd_tui.cli.output import name_plan
 from zdd_tui.model.errors import DatabaseError, PlanError, Refused
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.claims import ProgressState, assess_activity, assess_progress, count_verdicts
@@ -25,6 +27,9 @@ RECHECK_SECONDS = 1.0
 POLL_SECONDS = 0.2
 """While the agent registers the release."""
 
+SAY_HOLD_SECONDS = 3.0
+"""How long something holds the release before a line says so; gates that open at once need none."""
+
 CAN_GO_ON = (ReleaseState.PLANNED, ReleaseState.RUNNING, ReleaseState.WAITING, ReleaseState.ROLLING_BACK)
 """The others are the end of a run: the release has ended, or a person must look at what failed."""
 
@@ -34,7 +39,7 @@ class RunOptions:
     """What the command line says.
 
     Attributes:
-        until: the phase after whose gates the run stops; empty for the end of the release.
+        until: the phase after whose gates, or those of a later one, the run stops; empty for the end of the release.
         typed: the release's name, without which it stops before a step that cannot be undone.
         timeout: seconds that a closed gate, a pause, a standing condition or a missing agent may hold the release.
     """
@@ -63,12 +68,13 @@ def confirm_run(loaded: LoadedPlan, options: RunOptions) -> None:
 
 async def run_release(loaded: LoadedPlan, options: RunOptions) -> int:
     """Starts an agent if none is at work, and advances the release phase by phase. A person may pause, advance or roll
-    back at any time: the run goes on from where the release is.
+    back at any time: the run continues from where the release is.
 
     Progress goes to stdout, a line for each phase; the reason of a stop to stderr. The agent stays when the run stops.
 
     Returns:
-        0 when the release is there, 1 when it failed, was refused or was rolled back, 4 when it was held for too long.
+        0 when the release is done or has arrived at ``until``, 1 when it failed, was refused or was rolled back, 4 when
+        it was held for longer than the timeout.
 
     Raises:
         ZddError: no agent could be started, or there is no such phase.
@@ -97,17 +103,22 @@ async def _drive(loaded: LoadedPlan, options: RunOptions) -> int:
         names = [phase.name for phase in record.release.strategy.phases]
         if options.until and options.until not in names:
             raise PlanError(f"--until {options.until}: no such phase", f"one of: {', '.join(names)}")
+        refused_since: float | None = None
         while True:
             record = await _wait_while_held(store, record, options.timeout)
             release = record.release
-            if (code := _result(record, options.until)) is not None:
+            if (code := _result(loaded, record, options.until)) is not None:
                 return code
             if requires_name(release, CommandKind.ADVANCE) and options.typed is None:
                 following = release.next_phase.name if release.next_phase else "the end"
                 _say_error(f"{following} has steps that cannot be undone: add --confirm {release.name}")
                 return 1
-            if not await _advance(store, loaded, record, options):
+            if (is_done := await _advance(store, loaded, record, options)) is None:
                 return 1
+            # A gate that opens and closes again is a hold, too.
+            refused_since = None if is_done else record.now if refused_since is None else refused_since
+            if refused_since is not None and record.now - refused_since > options.timeout:
+                return EXIT_TIMEOUT
 
 
 async def _wait_for_release(store: Store, loaded: LoadedPlan) -> int:
@@ -119,7 +130,7 @@ async def _wait_for_release(store: Store, loaded: LoadedPlan) -> int:
 
 
 def _find_hold(record: ReleaseRecord) -> str:
-    """What keeps the phase from going on, or the next one from starting; empty where nothing does."""
+    """What prevents the phase from continuing, or the next one from starting; empty where nothing does."""
     release = record.release
     progress = assess_progress(release, assess_activity(record.lease, 0.0))
     if progress.moves:
@@ -135,43 +146,72 @@ def _find_hold(record: ReleaseRecord) -> str:
     return ""
 
 
-def _result(record: ReleaseRecord, until: str) -> int | None:
+def _result(loaded: LoadedPlan, record: ReleaseRecord, until: str) -> int | None:
     """The exit code where the release is over, has arrived, cannot go on or was held for too long; else None."""
     release = record.release
     if release.state is ReleaseState.DONE:
-        sys.stdout.write(f"{release.name} is done\n")
+        sys.stdout.write(f"{release.name} is done{_describe_region(loaded)}\n")
         return 0
     if release.state not in CAN_GO_ON:
-        _say_error(f"{release.name} is {release.state}{f': {release.error}' if release.error else ''}")
+        reason = name_plan(f": {release.error}" if release.error else "", loaded.command_line_name)
+        _say_error(f"{release.name} is {release.state}{reason}")
         if release.state is ReleaseState.ROLLED_BACK:
-            _say_error("to start another release of this name: zdd agent PLAN")
+            _say_error(f"to start another release of this name: zdd agent --new {loaded.command_line_name}")
         return 1
     phase = release.current_phase.name if release.current_phase else BEFORE_FIRST_PHASE
     if hold := _find_hold(record):
-        _say_error(f"{phase}: {hold}")
+        _say_error(name_plan(f"{phase}: {hold}", loaded.command_line_name))
         return EXIT_TIMEOUT
-    if phase == until:
+    names = [each.name for each in release.strategy.phases]
+    if until and phase in names and names.index(phase) >= names.index(until):  # a person may have advanced it further
         sys.stdout.write(f"{release.name} waits after {phase}\n")
         return 0
     return None
 
 
+def _without_numbers(text: str) -> str:
+    """Ages and counts change with every reading; they are no reason for another line."""
+    return re.sub(r"\d[\d.,]*\w*", "", text)
+
+
+def _describe_region(loaded: LoadedPlan) -> str:
+    """Of a plan with regions, which one it is and how the next is released."""
+    if loaded.plan.regions is None or not loaded.plan.region:
+        return ""
+    names = loaded.plan.regions.names
+    place = names.index(loaded.plan.region) + 1
+    file = loaded.command_line_name
+    following = f"; region {names[place]} follows: zdd run --region {names[place]} {file}" if place < len(names) else ""
+    return f" in region {loaded.plan.region}{following}"
+
+
 async def _wait_while_held(store: Store, record: ReleaseRecord, timeout: float) -> ReleaseRecord:
-    """The record when the next phase can start or the release cannot go on; or when it was held for the timeout."""
+    """The record when the next phase can start or the release cannot continue; or when it was held for ``timeout``.
+
+    Args:
+        timeout: seconds.
+    """
     try:
         async with aclosing(store.watch_changes(record.id, idle_timeout=RECHECK_SECONDS)) as changes:
             held_since: float | None = None
+            said = ""
             async for _ in changes:
                 try:
                     newest = await store.read_release(record.id)
                     record = count_verdicts(newest, newest.now)
-                except DatabaseError:
-                    continue  # a server that is away stops no release: the agent is the one that works
+                except DatabaseError as error:  # it stops no release: the agent is the one that works
+                    if said != error.title:
+                        said = error.title
+                        _say_error(f"waits: {error.title}")
+                    continue
                 release = record.release
                 if release.state not in CAN_GO_ON:
                     return record
-                if _find_hold(record):
+                if hold := _find_hold(record):
                     held_since = record.now if held_since is None else held_since
+                    if record.now - held_since >= SAY_HOLD_SECONDS and said != _without_numbers(hold):
+                        said = _without_numbers(hold)
+                        _say_error(f"waits: {hold}")
                     if record.now - held_since > timeout:
                         return record
                     continue
@@ -184,8 +224,8 @@ async def _wait_while_held(store: Store, record: ReleaseRecord, timeout: float) 
     return record
 
 
-async def _advance(store: Store, loaded: LoadedPlan, record: ReleaseRecord, options: RunOptions) -> bool:
-    """Sends one advance; False where it was refused and would be again.
+async def _advance(store: Store, loaded: LoadedPlan, record: ReleaseRecord, options: RunOptions) -> bool | None:
+    """Sends one advance; False where it was refused, None where it would be again.
 
     A person at a dashboard may have advanced, paused or rolled back meanwhile, or a gate may have closed: the release
     is read again then.
@@ -204,11 +244,12 @@ async def _advance(store: Store, loaded: LoadedPlan, record: ReleaseRecord, opti
         sys.stdout.write(f"{answer.outcome}\n")
         sys.stdout.flush()
         return True
-    _say_error(f"advance {answer.status}: {answer.outcome or 'no result from the agent within 60 s'}")
+    outcome = answer.outcome or "no result from the agent within 60 s"
+    _say_error(name_plan(f"advance {answer.status}: {outcome}", loaded.command_line_name))
     newest = await store.read_release(record.id)
     newest = count_verdicts(newest, newest.now)
     has_moved = build_precondition(newest) != build_precondition(record)
-    return answer.status == "refused" and (has_moved or bool(_find_hold(newest)))
+    return False if answer.status == "refused" and (has_moved or _find_hold(newest)) else None
 
 
 def _say_error(text: str) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 import sys
 import textwrap
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any, TextIO
 
 from zdd_tui.backends.store.client import Store
 from zdd_tui.cli.commands import EXIT_TIMEOUT, find_release, open_store
+from zdd_tui.cli.output import name_plan
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import HINT_PREFIX, DatabaseError, PlanError
@@ -19,7 +19,6 @@ from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.release.claims import (
     Activity,
     ProgressState,
-    agent_waits,
     assess_activity,
     assess_backfill,
     assess_phase,
@@ -28,6 +27,7 @@ from zdd_tui.model.release.claims import (
     describe_step_note,
     format_silence,
     is_current,
+    list_agent_waits,
     verification_doubt,
 )
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
@@ -52,7 +52,7 @@ from zdd_tui.model.release.summary import (
     list_holds,
 )
 from zdd_tui.model.release.witness import WitnessRecord, describe_replaced, describe_writers
-from zdd_tui.model.tuning import describe_tuning
+from zdd_tui.model.tuning import describe_tuning, format_own_limits, limit_values
 
 VERDICT_GLYPHS = {
     Verdict.PASS: "✔",
@@ -62,9 +62,6 @@ VERDICT_GLYPHS = {
     Verdict.UNKNOWN: "?",
 }
 WIDTH = 80
-_PLAN_IN_COMMAND = re.compile(r"(\bzdd [^\n;,`]*?)\bPLAN\b")
-"""In hints, which are stored without the name of a file."""
-
 RECHECK_SECONDS = 1.0
 """Seconds after which a wait reads again although no change was notified: gates become stale without one."""
 
@@ -186,15 +183,16 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
                   batch to the last, waits included; null until all rows are copied), waits (seconds by reason: paused,
                   or a throttle)
     fills         of every table that operations fill, in their order: name and label of the step, phase, current
-                  (true for the one that runs), and ``progress`` as ``backfill``, null before its upper bound is
-                  fixed; ``backfill`` is then the sum
+                  (true for the one that runs), table, ``limits`` (those that the table has of its own, by name), and
+                  ``progress`` as ``backfill``, null before its upper bound is fixed; ``backfill`` is then the sum
     witness       open_rows (rows that a write of one side left different) and writers: who wrote only one side
                   (application_name, address, pod or null, role, session_role, rows, open_rows, first_at, last_at,
                   text); replaced_rows (writes of the old side that may have been overwritten) and replaced: the last
                   of them (key, transaction, written_at, found_at, application_name, address, pod, role, session_role,
                   text)
     limits        effective limits of the backfill, by name; ``tuned``: those that an operator has changed, with the
-                  plan's own values; null where the strategy has no backfill
+                  plan's own values, as ``users:speed`` where a table's own has been changed; null where the
+                  strategy has no backfill
     created_at    seconds since the epoch by the database's clock, like ``now``; ``finished_at`` null until it ends
     ============  =============================================================================================
 
@@ -237,10 +235,10 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
         "backfill": None if backfill is None else _backfill_to_dict(backfill, record, activity),
         "fills": [_fill_to_dict(fill, record, activity) for fill in list_fills(record)],
         "witness": _witness_to_dict(record.witness),
-        "limits": None if record.limits is None else record.limits.model_dump(),
+        "limits": None if record.limits is None else record.limits.model_dump(exclude={"tables"}),
         "tuned": None
         if (plan := record.plan_limits) is None
-        else {key: getattr(plan, key) for key, _ in record.tuning},
+        else {key: limit_values(plan).get(key) for key, _ in record.tuning},
         "created_at": record.created_at,
         "finished_at": record.finished_at,
         "now": record.now,
@@ -257,7 +255,7 @@ def _agent_to_dict(record: ReleaseRecord, activity: Activity) -> dict[str, Any] 
         "pid": lease.pid,
         "epoch": lease.epoch,
         "age": lease.age,
-        "waits_for": list(agent_waits(record, activity)),
+        "waits_for": list(list_agent_waits(record, activity)),
     }
 
 
@@ -344,6 +342,8 @@ def _fill_to_dict(fill: FillProgress, record: ReleaseRecord, activity: Activity)
         "label": fill.label,
         "phase": fill.phase,
         "current": fill.is_current,
+        "table": fill.table or None,
+        "limits": dict(fill.own_limits),
         "progress": None if fill.progress is None else _backfill_to_dict(fill.progress, record, activity),
     }
 
@@ -381,7 +381,8 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
     progress = assess_progress(release, activity).state
     held = [progress.value] if progress in (ProgressState.STOPPED, ProgressState.STALLED) else []
     held += [each for each in list_holds(release) if each != release.state]
-    lines = [f"{', '.join([f'{release.name}: {release.state}{place}', *(each.upper() for each in held)])} ({where})"]
+    state = ", ".join((f"{release.state}{place}", *(each.upper() for each in held)))
+    lines = [f"{release.name}: {state} ({where})"]
     if record.cause:
         lines.insert(0, f"✗ GUARD: {record.cause}")
     lines[:0] = _condition_lines(release)
@@ -411,7 +412,7 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
             text = f"  … {command.kind} by {command.actor} queued {age} ago{late}"
             lines.append(f"{text}; {'not accepted by the agent yet' if activity.is_active else activity.description}")
     lines += _agent_lines(record)
-    lines = [_name_plan(line, plan_file) for line in lines]
+    lines = [name_plan(line, plan_file) for line in lines]
     lines += _next_lines(record, plan_file)
     return "\n".join(piece for line in lines for piece in _wrap_line(line)) + "\n"
 
@@ -444,7 +445,7 @@ def _condition_lines(release: Release) -> list[str]:
     lines = []
     for reading in release.unmet:
         label = "? UNKNOWN"
-        if reading.status.stops_progress:  # a rollback goes on
+        if reading.status.stops_progress:  # a rollback continues
             label = "✗ BREACH" if release.state.is_rolling_back else "✗ STOPPED"
         lines.append(f"{label}: {reading.title}")
         # The hint of a withdrawn reading is about what it said before.
@@ -481,12 +482,14 @@ def _backfill_line(backfill: BackfillRecord, record: ReleaseRecord, activity: Ac
 
 def _fill_line(fill: FillProgress, record: ReleaseRecord, activity: Activity) -> str:
     """``▶ fill users.token: 1,200 of 3,000 rows, 90 a second``; the sum is in the line above."""
+    own = f"; its own limits: {format_own_limits(fill.own_limits)}" if fill.own_limits else ""
     if fill.progress is None:
-        return f"○ {fill.label}: waits for phase {fill.phase}"
+        return f"○ {fill.label}: waits for phase {fill.phase}{own}"
     glyph = {"done": "✔", "cancelled": "◁"}.get(fill.progress.status, "○")
     if fill.is_current:
         glyph = assess_backfill(record.release, activity, fill.progress).glyph
-    return f"{glyph} {fill.label}: {_backfill_line(fill.progress, record, activity).removeprefix('backfill ')}"
+    own = "" if fill.progress.status in ("done", "cancelled") else own
+    return f"{glyph} {fill.label}: {_backfill_line(fill.progress, record, activity).removeprefix('backfill ')}{own}"
 
 
 def _agent_lines(record: ReleaseRecord) -> list[str]:
@@ -495,7 +498,7 @@ def _agent_lines(record: ReleaseRecord) -> list[str]:
         return []
     activity = assess_activity(lease, 0.0)
     if lease is not None and activity.is_active:
-        waits = [f"  ? the agent waits for {each}" for each in agent_waits(record, activity)]
+        waits = [f"  ? the agent waits for {each}" for each in list_agent_waits(record, activity)]
         return [*waits, f"  agent {lease.holder}@{lease.host}, pid {lease.pid}, seen {format_duration(lease.age)} ago"]
     last = f"; the last was {lease.holder}@{lease.host}, pid {lease.pid}" if lease and lease.holder else ""
     seen = f", {activity.description}" if last else ""
@@ -514,7 +517,7 @@ def _next_lines(record: ReleaseRecord, plan_file: str) -> list[str]:
     column = max(len(command) for command, _ in lines)
     fix = fix_of_rolled_back_region(release, record.gates)
     return [
-        *([f"  {HINT_PREFIX.strip()} {_name_plan(fix, plan_file)}"] if fix else []),
+        *([f"  {HINT_PREFIX.strip()} {name_plan(fix, plan_file)}"] if fix else []),
         *(
             f"  {'' if number else 'next:':5} {command:<{column}}   {effect}"
             for number, (command, effect) in enumerate(lines)
@@ -527,11 +530,6 @@ def _command_line(command: NextCommand, release: Release, plan_file: str) -> str
         return f"zdd agent {plan_file}"
     confirm = f" --confirm {release.name}" if command.requires_name else ""
     return f"zdd {command.kind}{confirm} {plan_file}"
-
-
-def _name_plan(text: str, plan_file: str) -> str:
-    """A text with the plan's name in its commands, which then can be copied."""
-    return _PLAN_IN_COMMAND.sub(lambda found: f"{found[1]}{plan_file}", text)
 
 
 def _wrap_line(line: str) -> list[str]:

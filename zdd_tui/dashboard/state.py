@@ -265,11 +265,11 @@ class DashboardState:
         return tuple(each for each in self.health(now) if each.is_required and each.status is SourceStatus.LOST)
 
     def lost_systems(self, now: float) -> tuple[SourceHealth, ...]:
-        """Of them those besides PostgreSQL and the agent, which have lines of their own on screen."""
-        return tuple(each for each in self.silent_systems(now) if each.is_required)
+        """The lost systems on which the release relies now, without PostgreSQL and the agent."""
+        return tuple(each for each in self.all_lost_systems(now) if each.is_required)
 
-    def silent_systems(self, now: float) -> tuple[SourceHealth, ...]:
-        """The lost systems besides PostgreSQL and the agent, whether or not the release relies on them now."""
+    def all_lost_systems(self, now: float) -> tuple[SourceHealth, ...]:
+        """The lost systems, without PostgreSQL and the agent, which have lines of their own on screen."""
         own_lines = (SourceName.POSTGRESQL, SourceName.AGENT)
         lost = (each for each in self.health(now) if each.status is SourceStatus.LOST)
         return tuple(each for each in lost if each.name not in own_lines)

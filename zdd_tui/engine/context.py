@@ -16,7 +16,7 @@ from zdd_tui.model.ddl.catalog import Catalog
 from zdd_tui.model.plan.base import Backfill, BasePlan, Plan, WorkloadPlan
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import StepRecord
-from zdd_tui.model.tuning import Tuning, effective_limits, plan_limits
+from zdd_tui.model.tuning import Tuning, effective_limits, limits_of_table, plan_limits
 
 PlanT = TypeVar("PlanT", bound=BasePlan)
 
@@ -85,11 +85,15 @@ class Context:
         """The plan, for the steps and gates of expand/contract."""
         return self.plan_of_type(Plan)
 
-    def current_limits(self) -> Backfill:
-        """The effective limits of the backfill: the plan's, with the changes of the operator."""
+    def current_limits(self, table: str = "") -> Backfill:
+        """The effective limits of the backfill: the plan's, with the changes of the operator.
+
+        Args:
+            table: the one that is filled now, as SQL, whose own limits count, too.
+        """
         limits = plan_limits(self.plan)
         assert limits is not None, f"{self.plan.strategy} plan without a backfill"
-        return effective_limits(limits, self.tuning())
+        return limits_of_table(effective_limits(limits, self.tuning()), table)
 
     def plan_of_type(self, kind: type[PlanT]) -> PlanT:
         """The plan with the type of its strategy. Another type is a bug: the step belongs to another strategy."""

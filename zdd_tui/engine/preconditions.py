@@ -118,7 +118,7 @@ def build_tune_command(plan: BasePlan, before: Release, stored: StoredCommand) -
     if stored.kind is not CommandKind.TUNE or limits is None:
         return stored.to_command
     try:
-        tuning = apply_tuning(limits, before.tuning, stored.request.tuning or {})
+        tuning = apply_tuning(limits, before.tuning, stored.request.tuning or {}, before.strategy.filled_tables)
     except PlanError as error:
         raise Refused(error.title, error.hint) from None
     return replace(stored.to_command, tuning=tuning)

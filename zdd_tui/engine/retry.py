@@ -7,7 +7,7 @@ from typing import TypeVar
 from zdd_tui.backends.backoff import Backoff
 from zdd_tui.backends.kubernetes.errors import KubeApiError
 from zdd_tui.engine.context import Context, StepHandle
-from zdd_tui.engine.waits import Silence
+from zdd_tui.engine.waits import SilenceNotes
 from zdd_tui.model.errors import BackendError, DatabaseError
 from zdd_tui.model.release.records import RETRYING_NOTE
 
@@ -38,11 +38,11 @@ async def with_retry(
     loop = asyncio.get_running_loop()
     deadline = loop.time() + retry_seconds
     backoff = Backoff(0.2, 2.0)
-    silence = Silence(step, RETRYING_NOTE)
+    silence = SilenceNotes(step, RETRYING_NOTE)
     while True:
         await ctx.check_lease()
         try:
-            async with silence.noted():
+            async with silence.note_while_silent():
                 return await action()
         except DatabaseError:
             raise

@@ -1,4 +1,4 @@
-"""Says for what the agent waits, within three seconds: in the note of a step, and in the audit where no step runs."""
+"""Reports what the agent waits for, within 3 s: in the note of a step, and in the audit where no step runs."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,8 +15,8 @@ NOTE_INTERVAL = 1.0
 """Seconds between two notes of a silence that lasts."""
 
 
-class Silence:
-    """How long a step has waited for a result of a system.
+class SilenceNotes:
+    """The note of a step that waits for a system: since when that has not responded, and the last error.
 
     Args:
         prefix: what the note begins with: what the step does, or which system it is.
@@ -33,15 +33,14 @@ class Silence:
         self._responded_at, self._cause = self._loop.time(), ""
 
     def note_error(self, error: BackendError) -> None:
-        """An attempt has failed: the notes of the next one keep the cause. A refusal of the API is a response."""
+        """An attempt has failed: the notes of the next one name the error. A refusal of the API is a response."""
         if isinstance(error, KubeApiError):
             self.note_response()
         self._cause = f"{error.title}; "
 
     @asynccontextmanager
-    async def noted(self) -> AsyncIterator[None]:
-        """While the block runs and the system is silent for longer than a reading counts as current, the step's note
-        says for how long."""
+    async def note_while_silent(self) -> AsyncIterator[None]:
+        """Writes the note each second while the block runs and the system has not responded for three seconds."""
         async with _meanwhile(self._note):
             yield
 
@@ -73,7 +72,7 @@ class WaitReport:
             await self._store.append_events([NewEvent("error", f"{AGENT_WAITS}{self._subject}: {text or title}")])
 
     async def report_later(self, title: str) -> None:
-        """Reports why the agent waits, unless that is known or the wait is over before."""
+        """Reports why the agent waits, once a reading would no longer be current; not where a reason was reported."""
         await asyncio.sleep(FRESH_SECONDS)
         if not self._reported:
             await self.report(title)
@@ -108,7 +107,7 @@ async def report_wait(
 
 @asynccontextmanager
 async def _meanwhile(work: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    """Runs that while the block runs. Its own failure is left to the block, which uses the same database."""
+    """Runs ``work`` until the block ends. An error of it is dropped: the block uses the same database and meets it."""
     task = asyncio.ensure_future(work())
     try:
         yield

@@ -175,7 +175,7 @@ async def _measure_on(
     assert session is not None
     async with open_scratch_session(scratch.dsn) as admin:
         version = int(await admin.fetchval("SELECT current_setting('server_version_num')::int / 10000"))
-        runner = await _create_roles(admin, {*roles, *_named_roles(statements)}, session["role"], created)
+        runner = await _create_roles(admin, {*roles, *_created_roles(statements)}, session["role"], created)
         database = quote_identifier(await admin.fetchval("SELECT current_database()::text"))
         await admin.execute(f"ALTER DATABASE {database} OWNER TO {quote_identifier(runner.name)}")
         restorer = await _create_login(admin, f"{_DEFAULT_ROLE}_{secrets.token_hex(4)}", "SUPERUSER", created)
@@ -186,7 +186,9 @@ async def _measure_on(
         path = session["path"].replace('"$user"', quote_identifier(session["role"]))
     # A timestamp becomes a timestamptz without a rewrite in UTC alone.
     settings = {"search_path": path, "TimeZone": session["zone"], "statement_timeout": str(STATEMENT_TIMEOUT_MS)}
-    ran = await _run_on_second_copy(scratch.dsn, runner, plain, settings, is_complete=is_complete) if plain else None
+    ran = None
+    if plain:
+        ran = await _run_on_second_copy(scratch.dsn, runner, plain, bodies, settings, is_complete=is_complete)
     address = runner.address(scratch.dsn)
     async with open_scratch_session(address, **settings) as conn:
         effects = await _run_all(conn, statements, bodies, address)
@@ -194,16 +196,27 @@ async def _measure_on(
 
 
 async def _run_on_second_copy(
-    dsn: str, runner: "_Login", statements: Sequence[str], settings: Mapping[str, str], *, is_complete: bool
+    dsn: str,
+    runner: "_Login",
+    statements: Sequence[str],
+    bodies: Mapping[str, str],
+    settings: Mapping[str, str],
+    *,
+    is_complete: bool,
 ) -> PlainRun:
-    """Executes the migration as the team wrote it, on a copy of the copy, to which nobody may be connected."""
+    """Executes the migration as the team wrote it, on a copy of the copy.
+
+    PostgreSQL makes that only while no session is connected to the first copy.
+    """
     copied, name = urlsplit(dsn).path.lstrip("/"), f"zdd_plain_{secrets.token_hex(6)}"
     owner = quote_identifier(runner.name)
     async with open_scratch_session(_replace_database(dsn, "template1")) as admin:
         await admin.execute(f"CREATE DATABASE {name} TEMPLATE {quote_identifier(copied)} OWNER {owner}")
         try:
             async with open_scratch_session(_replace_database(runner.address(dsn), name), **settings) as conn:
-                ran = await run_plainly(conn, statements, is_complete=is_complete)
+                ran = await run_plainly(
+                    conn, statements, is_complete=is_complete, bodies=bodies, timeout=_CLIENT_TIMEOUT
+                )
         finally:
             await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     return ran
@@ -261,13 +274,11 @@ async def _drop_roles(dsn: str, names: list[str]) -> None:
             await admin.execute(f"DROP ROLE IF EXISTS {quote_identifier(name)}")
 
 
-def _named_roles(statements: Iterable[Statement]) -> set[str]:
+def _created_roles(statements: Iterable[Statement]) -> set[str]:
     names = set()
     for statement in statements:
         for node in walk(parse_sql(statement.text)):
-            if node_class(node) == "RoleSpec" and node.rolename:
-                names.add(node.rolename)
-            elif node_class(node) == "CreateRoleStmt":
+            if node_class(node) == "CreateRoleStmt":
                 names.add(node.role)
     return names
 

@@ -357,7 +357,7 @@ def _plan_for_copy(plan: BaseOperationsPlan, dsn: str) -> BaseOperationsPlan:
         update={
             "environment": "rehearsal",
             "guard": None,  # it observes pods under traffic, and a rehearsal has none
-            "backfill": plan.backfill.model_copy(update={"max_rows_per_second": None}),
+            "backfill": plan.backfill.model_copy(update={"max_rows_per_second": None, "tables": {}}),
             "database": plan.database.model_copy(update={"dsn": SecretStr(dsn)}),
             "gates": plan.gates.model_copy(update={"soak": min(SOAK, plan.gates.soak)}),
             "accept": accept_every_use(plan, "no client but zdd uses the copy"),

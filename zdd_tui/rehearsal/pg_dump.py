@@ -66,8 +66,8 @@ async def copy_whole_schema(source: str, target: str, programs: Path, folder: Pa
     listed = await dump.make(source, "--exclude-schema=zdd")
     skipped = (*_LEFT_OUT, "SCHEMA - public ")  # every database has that schema
     entries = [line for line in listed if (match := _TOC_ENTRY.match(line)) and not match[3].startswith(skipped)]
-    left_out = any(line.partition("EXTENSION - ")[1] for line in listed if line not in entries)
-    return await dump.restore(target, entries, accepted=(0, 1)) and not left_out
+    has_extensions = any("EXTENSION - " in line for line in listed if line not in entries)
+    return await dump.restore(target, entries, accepted=(0, 1)) and not has_extensions
 
 
 async def dump_definitions(dsn: str, programs: Path) -> list[str]:

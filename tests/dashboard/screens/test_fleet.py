@@ -11,6 +11,7 @@ from tests.support.fleet_states import FixedFleetSource, fixed_fleet
 from tests.support.screen_text import screen_text
 from tests.support.states import MONOTONIC, FixedClock, FixedSource, dashboard_situations
 from zdd_tui.dashboard.app import ZddApp
+from zdd_tui.dashboard.screens.actions import QUIT_AGAIN_SECONDS
 from zdd_tui.dashboard.screens.release import ReleaseScreen
 from zdd_tui.dashboard.state import Observed
 from zdd_tui.model.errors import ZddError
@@ -278,13 +279,16 @@ async def test_a_region_that_is_not_started_says_so_and_offers_its_agent() -> No
 
 async def test_after_a_region_the_next_one_is_named_and_q_does_not_quit_at_once() -> None:
     source = FixedFleetSource()
-    app = ZddApp(FixedSource(region_board("done", "eu 1/2")), fleet=source, clock=FixedClock())
+    clock = FixedClock()
+    app = ZddApp(FixedSource(region_board("done", "eu 1/2")), fleet=source, clock=clock)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await pilot.pause()
         assert "→ > opens region us, the one after this; q quits" in screen_text(app)
-        await pilot.press("q")
-        await pilot.pause()
-        assert app.is_running
+        for _ in range(2):  # a key after the message is gone is asked again
+            await pilot.press("q")
+            await pilot.pause()
+            assert app.is_running
+            clock.seconds += QUIT_AGAIN_SECONDS + 1
         assert "region us follows: > opens" in screen_text(app)
         await pilot.press("greater_than_sign")
         await opened(pilot, source, "done", "us 2/2")

@@ -15,13 +15,16 @@ from tests.support.states import MONOTONIC, FixedClock, FixedSource, dashboard_s
 from tests.support.strategy_states import guard_situations
 from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.screens.dialog import PageView
+from zdd_tui.dashboard.state import Observed
 from zdd_tui.dashboard.widgets.bars.footer import shorten_keys
 from zdd_tui.dashboard.widgets.drawing.line import TextStyle
 from zdd_tui.dashboard.widgets.panes.charts import ChartPane
 from zdd_tui.dashboard.widgets.panes.pane import Pane
 from zdd_tui.dashboard.widgets.panes.pods import PodPane
 from zdd_tui.model.actions import ACTIONS
+from zdd_tui.model.plan.base import BackfillOfTables
 from zdd_tui.model.queries import MetricHistoryQuery
+from zdd_tui.model.release.fills import list_fills
 
 BOARDS = dashboard_situations() | guard_situations()
 PANES = {"1": "pods", "2": "backfill", "3": "flags", "4": "guard", "5": "events"}
@@ -299,3 +302,24 @@ async def test_a_loss_is_drawn_when_the_age_is_reached_and_not_at_the_next_secon
         assert "✗ Kubernetes 3s" in desk.screen
         assert "pods STALE 3s" in desk.screen
         assert pane_colours(pane, "Serving") == {TextStyle.DIM}
+
+
+async def test_a_tables_own_limits_are_in_its_row_and_below_those_of_the_release_in_the_dialog() -> None:
+    made = BOARDS["operations"]
+    record = made.release.value
+    assert record is not None
+    table = next(fill.table for fill in list_fills(record) if fill.is_current)
+    limits = BackfillOfTables.model_validate({"tables": {table: {"speed": 50, "max_rows_per_second": 1000}}})
+    release = replace(record.release, tuning=((f"{table}:speed", 25),))
+    made = replace(made, release=Observed(replace(record, plan_limits=limits, release=release), MONOTONIC))
+    async with AppDriver(made) as desk:
+        await desk.pilot.resize_terminal(120, 40)
+        pane = (await desk.press("2", "enter")).splitlines()
+        assert any("▶ " in line and "speed 25%, max_rows_per_second 1k" in line for line in pane), pane
+        await desk.press("escape")
+        assert f"tuned: {table}: speed 25% (plan: 50%)" in desk.screen
+        dialog = await desk.press("t")
+        assert f"zdd tune PLAN {release.strategy.filled_tables[0]}:speed=50" in dialog
+        assert f"{table}: speed 25% (plan: 50%)" in dialog
+        assert f"{table}: max_rows_per_second 1k" in dialog
+        assert "speed 100% 100%" in " ".join(dialog.split())  # of the release

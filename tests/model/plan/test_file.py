@@ -88,6 +88,7 @@ def test_a_plan_decides_what_production_is_and_its_name_only_where_it_does_not(
         ("first_name: split", "full_name: split", "change:", "change", "either new or old"),
         ("table: public.users", "table: a.b.c", "table:", "change.table", "users or public.users"),
         ("name: users-full-name", "name: x\nname: y", "name: y", "name", "defined twice"),
+        ("batch_rows: 1000", "tables: {users: {speed: 50}}", "backfill:", "backfill: tables", "into `backfill:` its"),
         ("${REDIS_URL}", "${REDIS}", "url:", "flags.url", "REDIS is not set"),
         ("${REDIS_URL}", "${}", "url:", "flags.url", "${NAME}"),
         ("- CREATE INDEX", "- 7\n    - CREATE INDEX", "- 7", "change.indexes[0]", "valid string"),
@@ -110,6 +111,8 @@ environment: dev
 database: {dsn: "postgresql://x"}
 """
 
+TABLE_LIMITS = "backfill: {{tables: {{{}}}}}\noperations: [DELETE FROM users]"
+
 
 @pytest.mark.parametrize(
     ("lines", "texts"),
@@ -119,6 +122,22 @@ database: {dsn: "postgresql://x"}
         ("operations: [{sql: SELECT 1, phase: contrct}]", ["operations[0].phase: expected 'expand', 'dual-write'"]),
         ("operations: [5]", ["operations[0]: expected a mapping of keys to values, got int"]),
         ('operations: [""]', ["operations[0].sql: expected a text, but it is empty"]),
+        (
+            TABLE_LIMITS.format("users: {spead: 50}"),
+            ["plan.yaml:4: backfill.tables.users.spead: unknown key\n  Fix: did you mean speed?"],
+        ),
+        (
+            TABLE_LIMITS.format("users: {max_failed_rows: 5}"),
+            ["backfill.tables.users.max_failed_rows: unknown key\n  Fix: "],
+        ),
+        (
+            TABLE_LIMITS.format("public.users: {speed: 5}"),
+            ["backfill.tables.public.users.speed: expected greater than or equal to 10\n  Fix: "],
+        ),
+        (TABLE_LIMITS.format("users: {batch_budget: 1m}"), ["backfill.tables.users.batch_budget: expected less than"]),
+        (TABLE_LIMITS.format("users: {batch_rows: 9, batch_rows_max: 8}"), ["batch_rows is larger than batch_rows_ma"]),
+        (TABLE_LIMITS.format("users: {speed: 50}, public.Users: {speed: 50}"), ["the table users is there twice"]),
+        (TABLE_LIMITS.format("a.b.c: {speed: 50}"), ["expected a table such as users or public.users, got 'a.b.c'"]),
     ],
 )
 def test_wrong_operations_are_reported_in_plain_words_and_once(lines: str, texts: list[str]) -> None:

@@ -8,15 +8,17 @@ import pytest
 from tests.support.operations import plan_of
 from tests.support.states import EPOCH, record
 from zdd_tui.cli.status import format_status, status_to_dict
-from zdd_tui.dashboard.widgets.drawing.line import line_width
+from zdd_tui.dashboard.widgets.drawing.line import Line, line_width
 from zdd_tui.dashboard.widgets.panes.backfill import backfill_lines
+from zdd_tui.model.backfill import max_rate
 from zdd_tui.model.errors import Refused
-from zdd_tui.model.plan.base import Backfill
+from zdd_tui.model.plan.base import Backfill, BackfillOfTables
 from zdd_tui.model.release.claims import PROGRESS_GLYPHS, Progress, ProgressState
-from zdd_tui.model.release.fills import list_fills
+from zdd_tui.model.release.fills import limits_now, list_fills
 from zdd_tui.model.release.records import BackfillRecord, ReleaseRecord, combine_backfills
 from zdd_tui.model.release.state import Command, CommandKind, Release, ReleaseState, StepStatus, apply_command
 from zdd_tui.model.release.strategies import build_strategy
+from zdd_tui.model.tuning import limits_of_table
 
 PLAN = plan_of(
     "postgresql:///x",
@@ -43,6 +45,10 @@ def filling() -> ReleaseRecord:
     release = in_phase("backfill").with_status("backfill-2", StepStatus.STARTED)
     fills = (DONE, RUNNING, PREPARED)
     return record(release, fills=fills, backfill=combine_backfills(fills), plan_limits=Backfill())
+
+
+def shown(*lines: Line) -> str:
+    return "\n".join("".join(text for text, _ in line) for line in lines)
 
 
 def test_the_sum_shows_the_current_one() -> None:
@@ -96,6 +102,30 @@ def test_the_status_names_every_fill() -> None:
     assert fills[1]["progress"]["rows_done"] == 1000
     assert fills[3]["progress"] is None
     json.dumps(fills)
+
+
+def test_a_table_with_limits_of_its_own_shows_them_and_its_time_left_is_by_them() -> None:
+    limits = BackfillOfTables.model_validate({"tables": {"orders": {"max_rows_per_second": 100}}})
+    seen = replace(filling(), plan_limits=limits)
+    assert [fill.table for fill in list_fills(seen)] == ["items", "orders", "items", "items"]
+    assert seen.limits == limits
+    assert (
+        limits_now(seen) == limits_of_table(limits, "orders") == limits.model_copy(update={"max_rows_per_second": 100})
+    )
+    assert limits_now(replace(seen, steps=())) == limits
+    own = "max_rows_per_second 100"
+    assert (
+        f"fill orders.token: running: 1,000 of 4,000 rows, 500 a second, 1 failed; its own limits: {own}"
+        in " ".join(format_status(seen).split())
+    )
+    for cells, is_shown in ((120, True), (60, False)):  # the progress comes first
+        text = shown(*backfill_lines(seen.backfill, cells, fills=list_fills(seen), ceiling=max_rate(limits_now(seen))))
+        assert (own in text, text.count(own) <= 1) == (is_shown, True)
+        assert "25% 1k/~4k" in text
+        assert "ETA ~39s" in text  # 3,900 rows at 100 a second, not at the 500 of the last batch
+    tuned = replace(seen, release=replace(seen.release, tuning=(("orders:max_rows_per_second", None),)))
+    assert limits_now(tuned) == tuned.limits
+    assert "tuned: orders: max_rows_per_second none (plan: 100)" in format_status(tuned)
 
 
 def test_limits_can_be_changed_until_the_last_phase_that_fills() -> None:

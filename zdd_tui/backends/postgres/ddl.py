@@ -270,7 +270,10 @@ async def execute_ddl(conn: Connection, statement: str) -> None:
     except (asyncpg.AdminShutdownError, asyncpg.PostgresConnectionError, asyncpg.IdleInTransactionSessionTimeoutError):
         raise
     except asyncpg.PostgresError as error:
-        raise StepFailed(_describe(statement, error), "correct the database or the plan, then retry") from None
+        raise StepFailed(
+            _describe(statement, error),
+            "correct the database, then retry; another plan needs a rollback of this release first",
+        ) from None
 
 
 def _describe(statement: str, error: asyncpg.PostgresError) -> str:

@@ -5,6 +5,7 @@ Never call it with a connection to a database that somebody uses.
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ import asyncpg
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.schema_snapshot import read_schema_snapshot
 from zdd_tui.model.advice.effects import PlainRun, StatementEffects, TableLock, measured_effects
+from zdd_tui.model.advice.opaque import depends_on_rows, reads_rows, why_not_executed
 from zdd_tui.model.advice.schema import RelationInfo, SchemaSnapshot
 from zdd_tui.model.sql import parse_sql, quote_qualified
 
@@ -49,6 +51,10 @@ _OF_ROWS = (
     *(asyncpg.AssertError, asyncpg.CardinalityViolationError),
 )
 """Errors that may come from rows, which the copy does not have."""
+
+
+_NOT_COPIED = re.compile(r"extension |tablespace |collation |language |unrecognized configuration parameter ")
+"""What errors name that a server has, and no copy of a schema: its packages, its disks, its operating system."""
 
 
 @dataclass(slots=True)
@@ -111,7 +117,7 @@ async def measure_statement(
     except asyncpg.PostgresError as error:
         with contextlib.suppress(asyncpg.PostgresError):
             await transaction.rollback()
-        return _refused(error), before
+        return _refused(error, sql), before
     taken_back = waited.stronger_than(observed)
     effects = measured_effects(
         before,
@@ -134,31 +140,67 @@ def _is_only_planned(sql: str) -> bool:
     return node.WhichOneof("node") in ("rule_stmt", "prepare_stmt", "lock_stmt")
 
 
-def _refused(error: BaseException) -> StatementEffects:
+def _refused(error: BaseException, sql: str) -> StatementEffects:
     text = str(error).splitlines()[0]
     # The schema zdd, which steps use, is not copied.
-    is_refused = _is_certain(error, (*_OF_THE_SERVER, *_OF_ROWS, *_OF_THE_COPY))
+    is_refused = _is_certain(error, (*_OF_THE_SERVER, *_of_rows(_read_node(sql)), *_OF_THE_COPY))
     return StatementEffects(error=text, is_duplicate=isinstance(error, _DUPLICATE), is_refused=is_refused)
+
+
+def _read_node(sql: str) -> str:
+    return parse_sql(sql).stmts[0].stmt.WhichOneof("node") or ""
+
+
+def _of_rows(node: str) -> tuple[type[BaseException], ...]:
+    """Errors that other rows may not cause: a value that a statement computes is none that its text has."""
+    return (*_OF_ROWS, asyncpg.DataError) if reads_rows(node) else _OF_ROWS
 
 
 def _is_certain(error: BaseException, lacking: tuple[type[BaseException], ...]) -> bool:
     """Whether the real server refuses it as well: the error is none of those that the copy's limits cause."""
-    return not isinstance(error, lacking) and not str(error).startswith("extension ")
+    return not isinstance(error, lacking) and not _NOT_COPIED.match(str(error))
 
 
-async def run_plainly(conn: Connection, statements: Iterable[str], *, is_complete: bool) -> PlainRun:
+_SKIPPED = ("create_role_stmt", "notify_stmt", "copy_stmt")
+"""Statements that no later one needs on a copy without rows: its roles are there already."""
+
+
+async def run_plainly(
+    conn: Connection,
+    statements: Iterable[str],
+    *,
+    is_complete: bool,
+    bodies: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+) -> PlainRun:
     """Executes statements one after the other, up to the first that the server refuses.
 
     Args:
-        conn: a session of a copy without rows.
+        conn: a session of a copy.
         is_complete: the copy has every object of the real database.
+        bodies: source of the functions of users, by name: what reaches outside of the database is not executed. None
+            where the whole server goes with the copy: everything is executed.
+        timeout: seconds for a statement, also where one changes statement_timeout.
     """
-    lacking = (*_OF_THE_SERVER, *_OF_ROWS, *(() if is_complete else _OF_THE_COPY))
+    differs = not is_complete  # whether the copy may lack an object that the real database has
     for statement in statements:
+        node = _read_node(statement)
+        # The client would wait for data that nothing sends, and the server for the client.
+        if (node == "copy_stmt" and "STDIN" in statement.upper()) or (bodies is not None and node in _SKIPPED):
+            continue
+        if bodies is not None and (reason := why_not_executed(node, statement, bodies)):
+            return PlainRun(statement, f"not executed there: {reason}", is_refused=False)
+        depends = depends_on_rows(node, statement, bodies or {})
         try:
-            await conn.execute(statement)
+            async with asyncio.timeout(timeout):
+                await conn.execute(statement)
+        except TimeoutError:
+            return PlainRun(statement, f"no end within {timeout:.0f} s on a copy", is_refused=False)
         except asyncpg.PostgresError as error:
-            return PlainRun(statement, str(error).splitlines()[0], _is_certain(error, lacking))
+            lacking = (*_OF_THE_SERVER, *_of_rows(node), *((*_OF_THE_COPY, *_DUPLICATE) if differs else ()))
+            is_refused = not depends and _is_certain(error, lacking)
+            return PlainRun(statement, str(error).splitlines()[0], is_refused)
+        differs = differs or depends
     return PlainRun()
 
 
@@ -212,7 +254,7 @@ async def _measure_outside_transaction(
             await _run_against_holders(conn, sql, observer, holders, observed)
             await _report_counts(conn)
         except asyncpg.PostgresError as error:
-            return _refused(error), before
+            return _refused(error, sql), before
         counts = _subtract(await _read_counts(observer, "pg_stat_user_tables"), counted)
     after = await read_schema_snapshot(conn)
     effects = measured_effects(before, after, observed.locks, counts, original=original, outside_transaction=True)

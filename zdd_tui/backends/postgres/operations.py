@@ -28,7 +28,7 @@ from zdd_tui.model.operations.base import (
 from zdd_tui.model.operations.constraints import orphans_sql
 from zdd_tui.model.operations.indexes import copied_index
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.sql import name_sql, quote_qualified
+from zdd_tui.model.sql import MAX_IDENTIFIER_BYTES, name_sql, quote_qualified
 
 _INDEX = """
 SELECT n.nspname::text, c.relname::text, pg_get_indexdef(c.oid)
@@ -51,7 +51,7 @@ async def with_settings(conn: Connection, step: OperationStep) -> AsyncIterator[
 async def reading_with(
     conn: Connection, settings: Iterable[str], *, seconds: float | None = None, readonly: bool = True
 ) -> AsyncIterator[None]:
-    """A transaction that reads, with settings of the migration: names are looked up as it says.
+    """A transaction with settings of the migration: names are looked up as it says.
 
     Args:
         settings: see :attr:`zdd_tui.model.operations.base.OperationStep.settings`.
@@ -218,7 +218,8 @@ ORDER BY 1
 
 
 async def find_problems(conn: Connection, operations: Iterable[Operation]) -> list[tuple[str, str]]:
-    """What would stop a later phase, each with a hint: objects that depend on one that the migration drops."""
+    """What would stop a phase, each with a hint: requirements that do not hold, statements that PostgreSQL refuses when
+    they are tried, objects that are dropped and do not exist, and what depends on them and is not dropped."""
     operations = list(operations)
     problems: list[tuple[str, str]] = []
     for operation in operations:
@@ -241,28 +242,42 @@ async def _is_relation(conn: Connection, names: Iterable[str]) -> bool:
     return bool(await conn.fetchval("SELECT to_regclass($1) IS NOT NULL", name_sql(*names)))
 
 
-_DROP = re.compile(r"\bDROP\b(?!.*\bIF\s+EXISTS\b)", re.IGNORECASE | re.DOTALL)
+_DROP = re.compile(r"(?!.*\bIF\s+EXISTS\b).*\bDROP\b", re.IGNORECASE | re.DOTALL)
+_NAME = re.compile(r'"((?:[^"]|"")+)"|(\w+)')
+_CODE = re.compile(r"^\s*(DO|CALL|SELECT|WITH|IMPORT)\b", re.IGNORECASE | re.MULTILINE)
 
 
 async def _find_missing(conn: Connection, operations: Iterable[Operation]) -> list[str]:
     """What the migration drops and does not exist: its drop in contract would be the first to notice.
 
-    A name that an earlier operation mentions counts as made by it, and so do the parts of such a table.
+    A name that an earlier operation mentions counts as made by it, and so do the parts of such a table, and names that
+    the server makes of the table's. What code of an earlier operation makes is not known: nothing is missing after it.
     """
     lines: list[str] = []
     mentioned: set[str] = set()
     for operation in operations:
-        if operation.drops and _DROP.search(operation.text):
+        if operation.drops and _DROP.match(operation.text):
             async with reading_with(conn, operation.settings):
                 for address in operation.drops:
                     *table, name = address.names
-                    if name in mentioned or await _exists(conn, address):
+                    # PostgreSQL accepts DROP DEFAULT where there is none.
+                    if address.kind == "default value" or _is_made(name, mentioned) or await _exists(conn, address):
                         continue
-                    if not mentioned.intersection(table) or await _is_relation(conn, table):
+                    if not any(each.lower() in mentioned for each in table) or await _is_relation(conn, table):
                         kind = address.kind.removeprefix("table ")
                         lines.append(f"{operation.summary}: {kind} {'.'.join(address.names)} does not exist")
-        mentioned.update(re.findall(r"\w+", operation.text))
+        if _CODE.search(operation.text):
+            break
+        found = _NAME.findall(operation.text)
+        mentioned.update((quoted.replace('""', '"') or plain).lower() for quoted, plain in found)
     return lines
+
+
+def _is_made(name: str, mentioned: Iterable[str]) -> bool:
+    """Whether it is a name, or one that the server makes of it: t_a_key of t. It shortens both parts of a long one."""
+    name = name.lower()
+    is_cut = len(name.encode()) >= MAX_IDENTIFIER_BYTES - 1
+    return any(name == each or name.startswith(each[:28] if is_cut else f"{each}_") for each in mentioned)
 
 
 async def find_dependents(

@@ -23,7 +23,7 @@ from zdd_tui.backends.store.row_values import (
 from zdd_tui.backends.store.witness import WITNESS_JSON, parse_witness
 from zdd_tui.model.duration import parse_duration
 from zdd_tui.model.masking import mask_secrets
-from zdd_tui.model.plan.base import Backfill
+from zdd_tui.model.plan.base import Backfill, BackfillOfTables
 from zdd_tui.model.plan.guard import GuardAction, MetricUnit
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus, unmet_readings
 from zdd_tui.model.release.gate import GateReading, Verdict
@@ -237,9 +237,9 @@ def _parse_plan_limits(strategy: Strategy, section: Any) -> Backfill | None:
     if all(phase.name != "backfill" for phase in strategy.phases):
         return None
     try:
-        return Backfill.model_validate(section or {})
+        return BackfillOfTables.model_validate(section or {})  # of one table, too: its plan has no `tables`
     except ValidationError:
-        return Backfill()
+        return BackfillOfTables()
 
 
 def _parse_wait_limit(section: Mapping[str, Any]) -> float | None:

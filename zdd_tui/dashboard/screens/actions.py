@@ -4,6 +4,7 @@ One table maps an action's id to its handler. Commands go to the agent through t
 the progress of the last one.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
@@ -79,6 +80,9 @@ _DETAIL_SCREENS = {
 }
 
 
+QUIT_AGAIN_SECONDS = 8.0
+"""How long a second key quits: as long as the message shows that asks for it."""
+
 _FLEET_ACTIONS = frozenset({"help", "copy", "quit"})
 """Actions that exist over the list of releases."""
 
@@ -135,7 +139,8 @@ class ActionController:
         self.progress: CommandProgress | None = None
         self.has_fleet = False
         """Other releases can be opened."""
-        self._is_quit_confirmed = False
+        self._quit_at = -math.inf
+        """When the key was pressed that quits at the second time."""
         self._rates = RateHistory()
         self._handlers: dict[str, Callable[[], None]] = {
             "advance": partial(self._confirm_and_send, CommandKind.ADVANCE),
@@ -399,13 +404,14 @@ class ActionController:
         """Quits; at the end of a region before the last one at the second key, because another region is next."""
         board, context = self._state_and_context()
         following = following_region(board, context)
-        if following and not self._is_quit_confirmed:
-            self._is_quit_confirmed = True
+        now = self._clock.monotonic()
+        if following and now - self._quit_at > QUIT_AGAIN_SECONDS:
+            self._quit_at = now
             keys = self.keys
             self._app.notify(
                 f"region {following} follows: {keys['next-region']} opens it; {keys['quit']} again quits",
                 markup=False,
-                timeout=8,
+                timeout=QUIT_AGAIN_SECONDS,
             )
         else:
             self._post(QuitRequested())

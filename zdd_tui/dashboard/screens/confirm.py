@@ -11,7 +11,7 @@ from textual.message import Message
 from textual.widgets import Input
 
 from zdd_tui.dashboard.screens.base import ShowsNewestState
-from zdd_tui.dashboard.screens.dialog import Dialog, KeyHints, PageView, target_lines, text_field, unread_since_lines
+from zdd_tui.dashboard.screens.dialog import Dialog, KeyHints, PageView, reading_age_lines, target_lines, text_field
 from zdd_tui.dashboard.screens.rollback_facts import rollback_fact_lines
 from zdd_tui.dashboard.state import DashboardState, Observed, PlanView, RenderContext
 from zdd_tui.dashboard.widgets.bars.footer import disabled_reason
@@ -409,7 +409,7 @@ def confirm_fact_lines(
     Args:
         history: of a rollback; without a value while it is being read.
     """
-    lines = unread_since_lines(board, context, cells)
+    lines = reading_age_lines(board, context, cells)
     for each in board.lost_systems(context.now):
         text = f"{each.description}; what is shown of it here is older"
         lines += [*wrap(text, cells, TextStyle.WARN), ()]

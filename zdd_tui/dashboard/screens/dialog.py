@@ -237,8 +237,8 @@ def text_field(id: str, title: str) -> Input:
     return field
 
 
-def unread_since_lines(board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
-    """How old the release is that a dialog shows, and a blank line; empty while the database responds."""
+def reading_age_lines(board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
+    """How old the reading of the release is that a dialog shows, and a blank line; none while the database responds."""
     age = board.release.age(context.now)
     if age is None or is_current(age, board.release.error):
         return []

@@ -14,8 +14,8 @@ from zdd_tui.dashboard.screens.dialog import (
     KeyHints,
     PageView,
     key_hints_line,
+    reading_age_lines,
     text_field,
-    unread_since_lines,
 )
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.bars.footer import disabled_reason
@@ -27,6 +27,7 @@ from zdd_tui.model.tuning import (
     LIMITS,
     apply_tuning,
     describe_limit_changes,
+    describe_table_limits,
     effective_limits,
     format_limit,
     parse_requested_limits,
@@ -160,7 +161,8 @@ class TuneScreen(FollowingDialog[TuneRequest]):
 def tune_lines(
     board: DashboardState, context: RenderContext, cells: int, selected: int, staged: dict[str, object]
 ) -> list[Line]:
-    """One line per limit: effective, the plan's, pending; then the description of the selected limit."""
+    """One line per limit: effective, the plan's, pending; then the description of the selected limit, and the limits
+    that tables have of their own."""
     record = board.release.value
     if record is None or record.plan_limits is None:
         return [(("this release has no backfill, so there are no limits to change", TextStyle.DIM),)]
@@ -172,7 +174,7 @@ def tune_lines(
     lines: list[Line] = [
         ((truncate(f"limits of the backfill of {sanitize(board.plan.name)}{where}", cells), TextStyle.STRONG),)
     ]
-    lines += unread_since_lines(board, context, cells)
+    lines += reading_age_lines(board, context, cells)
     lines.append(((head, TextStyle.DIM),))
     for at, spec in enumerate(LIMITS):
         effective, planned, staged_value = (
@@ -186,4 +188,6 @@ def tune_lines(
             (f"→ {staged_value}" if staged_value != effective else "", TextStyle.KEY),
         )
         lines.append(clip(line, cells))
-    return [*lines, (), *wrap(LIMITS[selected].help, cells, TextStyle.DIM)]
+    tables = describe_table_limits(plan, limits, record.release.strategy.filled_tables)
+    lines += [(), *wrap(LIMITS[selected].help, cells, TextStyle.DIM)]
+    return [*lines, *(line for text in tables for line in wrap(sanitize(text), cells, TextStyle.DIM))]

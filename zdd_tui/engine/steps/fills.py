@@ -1,5 +1,7 @@
 """Values that the rows of a table get in batches: a step of an operation, with the same engine as every backfill."""
 
+from functools import partial
+
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.fill_target import read_fill_target, read_reason_for_one
 from zdd_tui.backends.postgres.operations import in_settings, is_needed, with_settings
@@ -13,6 +15,7 @@ from zdd_tui.model.operations.fills import FillJob, may_add_rows
 from zdd_tui.model.operations.registry import named_steps
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import BaseOperationsPlan
+from zdd_tui.model.tuning import limits_of_table
 
 STATEMENT_SECONDS = 30
 """How long a statement that no batches can do may hold its rows; then it is cancelled."""
@@ -57,7 +60,7 @@ async def run_fill(ctx: Context, step: StepHandle, spec: OperationStep) -> None:
     runner = await _fill_runner(ctx, step, step.name, spec)
     if not await runner.is_prepared():
         await runner.prepare()
-    await runner.run(ctx.is_paused, ctx.current_limits)
+    await runner.run(ctx.is_paused, partial(ctx.current_limits, spec.fill.table))
 
 
 async def undo_fill(ctx: Context, step: StepHandle, spec: OperationStep) -> None:
@@ -83,6 +86,6 @@ async def _fill_runner(ctx: Context, step: StepHandle, name: str, spec: Operatio
     if target is None:
         raise StepFailed(f"there is no table {spec.fill.table}", "correct the table's name in the operation")
     table, key = target
-    limits = ctx.plan_of_type(BaseOperationsPlan).backfill
+    limits = limits_of_table(ctx.plan_of_type(BaseOperationsPlan).backfill, spec.fill.table)
     job = FillJob(name, spec.fill, table, key, limits, spec.settings)
     return BackfillRunner(ctx.store, job, on_note=step.set_note)

@@ -9,7 +9,7 @@ from zdd_tui.backends.kubernetes.services import remove_owned
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.observations import evaluate_view
 from zdd_tui.engine.retry import is_permanent, with_retry
-from zdd_tui.engine.waits import Silence
+from zdd_tui.engine.waits import SilenceNotes
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import ClusterError, StepFailed
@@ -181,11 +181,11 @@ async def wait_until_done(
     names = ctx.workload_plan.kubernetes
     loop = asyncio.get_running_loop()
     deadline = loop.time() + names.rollout_timeout
-    stall, silence, waiting = _StallTimer(), Silence(step, KUBERNETES_NOTE), _WaitingReason(ctx)
+    stall, silence, waiting = _StallTimer(), SilenceNotes(step, KUBERNETES_NOTE), _WaitingReason(ctx)
     while True:
         await ctx.check_lease()
         try:
-            async with silence.noted():
+            async with silence.note_while_silent():
                 status = await check()
             silence.note_response()
         except ClusterError as error:

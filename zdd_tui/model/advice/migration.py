@@ -270,7 +270,7 @@ def read_migration(text: str, source: str, scope: NameScope | None = None) -> tu
         line = text.count("\n", 0, error.offset) + 1
         raise PlanError(
             f"{source}:{line}: PostgreSQL cannot read it: {error.reason}",
-            "write plain SQL for PostgreSQL, without psql's \\commands and COPY data",
+            "correct the statement; psql's \\commands and COPY data are not SQL",
         ) from None
     refuse_placeholder(text, file=source)
     raw = text.encode(errors="replace")

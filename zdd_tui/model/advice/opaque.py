@@ -22,6 +22,14 @@ _OUTSIDE = re.compile(
 )
 _WORD = re.compile(r"\w+")
 
+_EXECUTE = re.compile(r"\bEXECUTE\b", re.IGNORECASE)
+_CODE = frozenset(
+    (
+        *("select_stmt", "insert_stmt", "update_stmt", "delete_stmt", "merge_stmt", "execute_stmt", "do_stmt"),
+        "call_stmt",
+    )
+)
+
 NOT_EXECUTED = {
     **dict.fromkeys(("alter_system_stmt", "load_stmt"), "it changes the server, not the database"),
     **dict.fromkeys(
@@ -59,6 +67,11 @@ def why_not_executed(node: str, text: str, bodies: Mapping[str, str]) -> str:
     return ""
 
 
+def reads_rows(node: str) -> bool:
+    """Whether a statement, as the root of its parse tree, computes with values of rows."""
+    return node in _CODE
+
+
 def why_unproven(text: str, bodies: Mapping[str, str]) -> str:
     """Why one execution of a statement's code on a copy without rows proves nothing; empty where it does.
 
@@ -72,6 +85,15 @@ def why_unproven(text: str, bodies: Mapping[str, str]) -> str:
         if _DELETE.search(code):
             return "it deletes rows, and no rollback restores them"
     return ""
+
+
+def depends_on_rows(node: str, text: str, bodies: Mapping[str, str]) -> bool:
+    """Whether what a statement does to the schema, and its errors, may be others where there are rows: its code has
+    branches, or makes SQL of values."""
+    if node not in _CODE:
+        return False
+    codes = list(_all_code(text, bodies))
+    return any(_BRANCH.search(code) or _EXECUTE.search(code) for code in codes)
 
 
 def find_exception_code(text: str, bodies: Mapping[str, str]) -> str:

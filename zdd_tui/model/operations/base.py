@@ -184,7 +184,7 @@ class OperationStep:
             blocks others. No check has to find that out on a copy of the schema, where some branches are not taken.
         is_reversed: the step does nothing; its undo builds the indexes, or runs the statements of the undo.
         fill: what :attr:`StepMode.FILL` writes; the phase of such a step is backfill.
-        compares: the copy that :attr:`StepMode.WAIT` proves to be complete.
+        compares: the copy that :attr:`StepMode.WAIT` completes before the step is done.
         only_if: a query of one truth value; where it is false, nothing runs and nothing is undone.
         only_if_exists: the same for IF EXISTS of any object.
         created: where it exists before, ``undo`` is left out: IF NOT EXISTS.
@@ -375,7 +375,8 @@ class Operation:
         requirements: other things that must hold before the start.
         settings: see :attr:`OperationStep.settings`.
         creates, archives: an object, where one may replace another of the same name.
-        word: of the object that a CREATE or DROP is about, such as MATERIALIZED VIEW; empty for other statements.
+        object_type: of the object that a CREATE or DROP is about, such as MATERIALIZED VIEW; empty for others, and for
+            CREATE OR REPLACE.
         on: the table that it changes.
         topic: what it sets; an earlier operation on the same in a later phase must not have the last word.
         rollback_losses: rows whose value a rollback could not keep; there are none before the step that allows them.
@@ -392,7 +393,7 @@ class Operation:
     settings: tuple[str, ...] = ()
     creates: ObjectKey | None = None
     archives: ObjectKey | None = None
-    word: str = ""
+    object_type: str = ""
     on: ObjectKey | None = None
     topic: str = ""
     rollback_losses: tuple[Violation, ...] = ()
@@ -504,7 +505,7 @@ def fit_name_sql(prefix: str, name: str) -> str:
         name: an SQL expression of type text.
     """
     first = quote_literal(prefix)
-    room = MAX_IDENTIFIER_BYTES - len(prefix) - 9
+    room = MAX_IDENTIFIER_BYTES - len(prefix) - 9  # an underscore and eight digits
     return (
         f"CASE WHEN octet_length(convert_to({first} || {name}, 'UTF8')) <= {MAX_IDENTIFIER_BYTES}"
         f" THEN {first} || {name} ELSE {first} || (SELECT left({name}, max(n)) FROM generate_series(0, length({name}))"

@@ -216,7 +216,9 @@ def read_drop_column(alter: Any, command: Any, text: str, options: OperationOpti
     archives = part_key("column", key, given.name)
     label = f"drop column {what}"
     return (
-        Operation(text, label, tuple(steps), removes=(removed,), drops=(dropped,), archives=archives, word="COLUMN"),
+        Operation(
+            text, label, tuple(steps), removes=(removed,), drops=(dropped,), archives=archives, object_type="COLUMN"
+        ),
     )
 
 

@@ -24,33 +24,21 @@ MAX_BYTES = 4 * 1024 * 1024
 DOMAIN_HINT = "use the domain's base type, and add its condition as a CHECK of the table"
 
 _PLAIN_TYPES = {
-    *(
-        "bytea",
-        "citext",
-        "cidr",
-        "date",
-        "inet",
-        "json",
-        "jsonb",
-        "money",
-        "name",
-        "oid",
-        "text",
-        "timestamptz",
-        "uuid",
-    ),
-    *("int2", "int4", "int8", "float4", "float8", "xml"),
+    *("bytea", "citext", "cidr", "date", "float4", "float8", "inet", "int2", "int4", "int8", "json", "jsonb", "money"),
+    *("name", "oid", "text", "timestamptz", "uuid", "xml"),
 }
 """Types that are no domain, by the name that statements give them without a schema."""
 
 
-def checked_domain(type_name: str) -> str:
+def describe_checked_domain(type_name: str) -> str:
     """Why a column cannot get such a type."""
     return f"the new type {type_name} is a domain with constraints, which PostgreSQL tests for every row under a lock"
 
 
-def domain_query(table: str, column: str, type_name: Any, type_sql: str) -> str:
+def is_checked_domain_query(table: str, column: str, type_name: Any, type_sql: str) -> str:
     """A query of one truth value: whether the new type is a domain with constraints over the column's type.
+
+    :data:`zdd_tui.model.operations.direct_types.NEVER` where the name alone shows that it is none.
 
     Args:
         type_name: a TypeName.
@@ -64,7 +52,8 @@ def domain_query(table: str, column: str, type_name: Any, type_sql: str) -> str:
 
 
 def _chains(table: str, column: str, type_sql: str) -> str:
-    """Of the new type and of the column's: the type, and for a domain what it is over."""
+    """The beginning of a query: ``chain`` has, for the sides ``new`` and ``old`` (the column's), the type and each one
+    below a domain; ``base`` has the last of them."""
     return f"""WITH RECURSIVE chain (side, type, modifier) AS (
   SELECT * FROM (
     SELECT 'new', to_regtype({quote_literal(type_sql)})::oid, -1
@@ -94,14 +83,14 @@ def domain_requirement(
     *,
     is_possible: bool,
 ) -> Requirement:
-    """Refuses a domain with constraints where it cannot be tested in a moment.
+    """Refuses a domain with constraints where the plain statement would hold its lock for long, or cannot run.
 
     Args:
         removed_views: those that the migration drops before, as SQL.
         created: the domain, where the migration creates it.
-        is_possible: False refuses any.
+        is_possible: False refuses every domain with constraints.
     """
-    what, shown = quote_literal(checked_domain(type_sql)), quote_literal(f"{table}.{name_sql(column)}: ")
+    what, shown = quote_literal(describe_checked_domain(type_sql)), quote_literal(f"{table}.{name_sql(column)}: ")
     literal = quote_literal(table)
     if not is_possible:
         return Requirement(f"{_chains(table, column, type_sql)}SELECT {what} WHERE {_IS_CHECKED}", DOMAIN_HINT)
@@ -232,34 +221,35 @@ def archived_views(columns: Iterable[tuple[str, str]], removed_views: Iterable[s
     )
 
 
-def set_archived_aside(queries: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """As :func:`zdd_tui.model.operations.type_swap.set_views_aside`, of archived views.
+def drop_and_create_archived_views(queries: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Statements that drop the archived views of a column, and those that create them again in the same transaction.
 
     Args:
         queries: of :func:`archived_views`.
     """
     drop, *create = queries
     kept = ", ".join(f"ARRAY({query})" for query in create)
-    forth = f"""
+    before = f"""
   PERFORM set_config('zdd.archived_views', to_jsonb(array_cat({kept}))::text, true);
   FOREACH zdd_sql IN ARRAY ARRAY({drop}) LOOP
     EXECUTE zdd_sql;
   END LOOP;"""
-    back = """
+    after = """
   FOR zdd_sql IN SELECT jsonb_array_elements_text(current_setting('zdd.archived_views')::jsonb) LOOP
     EXECUTE zdd_sql;
   END LOOP;"""
-    return (block(forth, _DECLARE_SQL),), (block(back, _DECLARE_SQL),)
+    return (block(before, _DECLARE_SQL),), (block(after, _DECLARE_SQL),)
 
 
 _DECLARE_SQL = "  zdd_sql text;\n"
 
 
-def undo_query(before: Iterable[str], queries: Iterable[str], after: Iterable[str]) -> str:
-    """A query of statements, in their order.
+def join_statements_query(before: Iterable[str], queries: Iterable[str], after: Iterable[str]) -> str:
+    """A query that returns statements in their order, one a row, for :attr:`OperationStep.undo_query`.
 
     Args:
-        queries: of one statement a row.
+        before, after: statements as they are.
+        queries: each returns statements that only the server can make, one a row.
     """
     first, last = ((f"SELECT {quote_literal(sql)}" for sql in each) for each in (before, after))
     return " UNION ALL ".join([*first, *(f"({each})" for each in queries), *last])

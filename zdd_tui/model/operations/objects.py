@@ -44,7 +44,7 @@ def create_object(
     drop = f"DROP {word} IF EXISTS {name}{f' ON {on}' if on else ''}"
     label = f"create {word.lower()} {name}{f' on {on}' if on else ''}"
     step = OperationStep(Phase.EXPAND, label, (text,), (drop,), created=exists)
-    return (Operation(text, label, (step,), word=word),)
+    return (Operation(text, label, (step,), object_type=word),)
 
 
 def relation_address(kind: str, relation: Any) -> ObjectAddress:

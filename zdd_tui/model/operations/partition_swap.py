@@ -465,7 +465,8 @@ BEGIN
 END
 $zdd$
 """
-# A serializable transaction may fail at any time, and not only where it does not see a copy: nobody would compare then.
+# Raised in a SERIALIZABLE transaction: there the error does not only mean a copy that the transaction does not see, and
+# a row that is left different after the rows were compared would stay so.
 _STRICT = """WHEN serialization_failure THEN
     IF current_setting('transaction_isolation') <> 'repeatable read' THEN RAISE; END IF;"""
 _COPY_TRIGGERS = """

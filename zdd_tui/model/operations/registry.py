@@ -65,7 +65,7 @@ from zdd_tui.model.operations.replacements import (
 from zdd_tui.model.operations.rights import RIGHT_READERS
 from zdd_tui.model.operations.routine_order import order_routines
 from zdd_tui.model.operations.routines import ROUTINE_READERS, name_arguments
-from zdd_tui.model.operations.rows import ROW_READERS, check_truncate, require_no_kept_index, rows_phase
+from zdd_tui.model.operations.rows import ROW_READERS, check_truncate, require_no_dropped_unique_index, rows_phase
 from zdd_tui.model.operations.scope import Scope
 from zdd_tui.model.operations.session import SESSION_READERS
 from zdd_tui.model.operations.settings import SETTING_READERS
@@ -76,7 +76,7 @@ from zdd_tui.model.operations.triggers import TRIGGER_COMMANDS, TRIGGER_READERS
 from zdd_tui.model.operations.type_names import combine_type_renames, resolve_type_names
 from zdd_tui.model.operations.types import TypeOperation, combine_type_changes, read_column_type
 from zdd_tui.model.operations.view_columns import name_columns
-from zdd_tui.model.operations.views import VIEW_READERS, may_wait, run_in_contract
+from zdd_tui.model.operations.views import VIEW_READERS, can_wait_for_contract, run_in_contract
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationSection, OperationsPlan
 from zdd_tui.model.sql import (
@@ -308,7 +308,7 @@ def _read_text(sql: str, options: OperationOptions) -> list[Operation]:
     if options.undo is not None:
         options = replace(options, undo=resolve_undo(options.undo, options.scope))
         nodes = _without_transactions(nodes, options)
-        if nodes and not (len(nodes) == 1 and _has_own_form(nodes[0][0])):
+        if nodes and not (len(nodes) == 1 and _has_known_form(nodes[0][0])):
             nodes = [resolve_table_names(node, text, options.scope) for node, text in nodes]
             phase = options.phase or _own_phase(nodes, options)
             own = read_own_statements(tuple(text for _, text in nodes), replace(options, phase=phase))
@@ -319,29 +319,30 @@ def _read_text(sql: str, options: OperationOptions) -> list[Operation]:
             ]
             required = [each for each, _ in checked]
             if phase is not Phase.CONTRACT:
-                required += [each for node, text in nodes for each in require_no_kept_index(node, text, options)]
+                for node, text in nodes:
+                    required += require_no_dropped_unique_index(node, text, options)
             notes = tuple(note for _, note in checked if note)
             return [replace(own, requirements=tuple(required), notes=notes)]
     found = [operation for node, text in nodes for operation in _read_statement(node, text, options)]
     if options.phase is None or options.undo is not None:
         return found
-    are_waiting = [may_wait(node) for node, _ in nodes]
-    if options.phase is not Phase.CONTRACT or not any(are_waiting):
+    can_wait = [can_wait_for_contract(node) for node, _ in nodes]
+    if options.phase is not Phase.CONTRACT or not any(can_wait):
         raise PlanError(
-            f"{shorten(sql)}: phase: is for statements with undo: of your own, and this one has none",
+            f"{shorten(sql)}: it has phase: and no undo:, so that the phase cannot be chosen",
             "leave phase: out, and zdd chooses it; or write undo:, where undo: [] says that there is nothing to undo",
         )
-    if not all(are_waiting):
-        other = next(text for (_, text), is_known in zip(nodes, are_waiting, strict=True) if not is_known)
+    if not all(can_wait):
+        other = next(text for (_, text), is_known in zip(nodes, can_wait, strict=True) if not is_known)
         raise PlanError(
-            f"{shorten(other)}: a statement waits for contract only with others of views or functions",
+            f"{shorten(other)}: without undo: only statements of views and functions can have phase: contract",
             "write it as an operation of its own, without phase:",
         )
     return [run_in_contract(each) for each in found] if options.has_rollout else found
 
 
-def _has_own_form(node: Any) -> bool:
-    """Whether a statement runs as zdd knows it, also with ``undo:`` of the plan: in batches, or as a new table."""
+def _has_known_form(node: Any) -> bool:
+    """Whether zdd chooses how a statement runs, in batches or as a new table, although the plan has an ``undo:``."""
     if node.HasField("select_stmt"):
         return bool(node.select_stmt.HasField("into_clause"))
     if node.HasField("create_table_as_stmt"):

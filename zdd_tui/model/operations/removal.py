@@ -117,7 +117,7 @@ def read_drop(statement: Any, text: str, options: OperationOptions) -> tuple[Ope
             operation = replace(operation, drops=(given.address,))
         on = given.key if kind in _PARTS else None
         word = _split_word(given)[0].strip()
-        operation = replace(operation, archives=removed_key(given, options.scope), word=word, on=on)
+        operation = replace(operation, archives=removed_key(given, options.scope), object_type=word, on=on)
         _note_removed(given, options.scope)
         operations.append(operation)
     return tuple(_drop_together(operations) if len(operations) > 1 and kind in _RENAMED else operations)
@@ -323,7 +323,7 @@ def drop_tables_together(operations: Sequence[Operation]) -> tuple[Operation, ..
 
 def _is_archived_table(operation: Operation) -> bool:
     phases = [step.phase for step in operation.steps]
-    is_drop = operation.word == "TABLE" and operation.archives is not None
+    is_drop = operation.object_type == "TABLE" and operation.archives is not None
     return is_drop and len(phases) == 2 and phases[1] is Phase.CLEANUP
 
 
@@ -368,7 +368,7 @@ def drop_triggers_of_functions(operations: Sequence[Operation]) -> list[Operatio
 
 
 def _with_triggers(operation: Operation) -> Operation:
-    """As each of them would be by name: disabled with the function, dropped in cleanup."""
+    """Disables them where the function gets its other name, and drops them in cleanup: as DROP TRIGGER does it."""
     names = operation.drops[0].names
     own, old = (
         f"to_regprocedure({quote_literal(name_sql(*names[:-1], each) + '()')})"
@@ -379,34 +379,19 @@ def _with_triggers(operation: Operation) -> Operation:
         "NOT t.tgisinternal AND EXISTS (SELECT FROM pg_class c WHERE c.oid = t.tgrelid AND c.relkind <> 'v')"
         " AND t.tgfoid = "
     )
-    loop = "  FOR r IN SELECT t.tgrelid::regclass AS relation, t.tgname AS name FROM pg_trigger t WHERE {}{} LOOP\n"
-    each = "    EXECUTE format('{}', {});\n  END LOOP;\n"
-    declare = "  r record;\n"
     what = operation.summary.removeprefix("drop ")
     phase = next((step.phase for step in operation.steps if step.phase is not Phase.CLEANUP), Phase.CONTRACT)
     disable = OperationStep(
         phase,
         f"disable the triggers of {what}",
-        (
-            block(
-                loop.format(executing, f"{own} ORDER BY t.tgrelid")
-                + each.format("ALTER TABLE ONLY %s DISABLE TRIGGER %I", "r.relation, r.name"),
-                declare,
-            ),
-        ),
+        (_for_each_trigger(executing + own, "'ALTER TABLE ONLY %s DISABLE TRIGGER %I', r.relation, r.name"),),
         undo_query=states_query(executing + own),
         settings=operation.settings,
     )
     drop = OperationStep(
         Phase.CLEANUP,
         f"drop the triggers of {what}",
-        (
-            block(
-                loop.format(executing, f"{old} AND t.tgparentid = 0 ORDER BY t.tgrelid")
-                + each.format("DROP TRIGGER %I ON %s", "r.name, r.relation"),
-                declare,
-            ),
-        ),
+        (_for_each_trigger(f"{executing}{old} AND t.tgparentid = 0", "'DROP TRIGGER %I ON %s', r.name, r.relation"),),
         settings=operation.settings,
     )
     found = f"FROM pg_trigger t WHERE {executing}coalesce({old}, {own})"
@@ -425,6 +410,21 @@ def _with_triggers(operation: Operation) -> Operation:
         drops=(*operation.drops, address),
         notes=(*operation.notes, note),
     )
+
+
+def _for_each_trigger(condition: str, formatted: str) -> str:
+    """Executes a statement for each trigger.
+
+    Args:
+        condition: over pg_trigger t.
+        formatted: the arguments of format(), of ``r.relation`` and ``r.name``.
+    """
+    body = f"""  FOR r IN SELECT t.tgrelid::regclass AS relation, t.tgname AS name FROM pg_trigger t
+    WHERE {condition} ORDER BY t.tgrelid LOOP
+    EXECUTE format({formatted});
+  END LOOP;
+"""
+    return block(body, "  r record;\n")
 
 
 def _is_cascade(text: str) -> bool:

@@ -119,7 +119,7 @@ def merge_replacements(operations: list[Operation], options: OperationOptions) -
             _require_no_later_step(result, position)
             replaced |= {same_table(name_sql(*each.names)) for each in result[position].drops if each.kind == "table"}
             result[position], operation = _merge(result[position], operation, options)  # noqa: PLW2901
-            stored = len(result) if operation.word == "MATERIALIZED VIEW" else None
+            stored = len(result) if operation.object_type == "MATERIALIZED VIEW" else None
             if operation.on is not None and operation.creates is not None and operation.creates.space == "column":
                 columns.append((operation.on, operation.creates.name))
         elif operation.creates is not None and (position := removed.get(any_of_name(operation.creates))) is not None:
@@ -258,12 +258,12 @@ def _merge(removal: Operation, creation: Operation, options: OperationOptions) -
     first = creation.steps[0]
     if first.mode is StepMode.BUILD_INDEX:
         return replace(removal, steps=(), removes=()), _build_beside(removal, creation)
-    if removal.word == "COLUMN":
+    if removal.object_type == "COLUMN":
         return replace_column(removal, creation)
-    if removal.word in ("SCHEMA", "EXTENSION"):
+    if removal.object_type in ("SCHEMA", "EXTENSION"):
         return _require_absent(removal), creation
     archive, rest = _archive(removal, first.phase)
-    if removal.word == creation.word == "MATERIALIZED VIEW":
+    if removal.object_type == creation.object_type == "MATERIALIZED VIEW":
         steps: tuple[OperationStep, ...] = _build_view_beside(archive, first)
     else:
         label = f"replace {first.label.removeprefix('create ')}"
@@ -278,7 +278,7 @@ def _merge(removal: Operation, creation: Operation, options: OperationOptions) -
 
 def _require_same_use(removal: Operation, creation: Operation) -> tuple[str, ...]:
     """Statements that fail where running code cannot use the new object as it has used the old one."""
-    if removal.word in ("VIEW", "MATERIALIZED VIEW"):
+    if removal.object_type in ("VIEW", "MATERIALIZED VIEW"):
         return (_require_columns(removal.drops[0]),)
     if creation.creates is not None and creation.creates.space == "routine":
         *schema, name = removal.drops[0].names
@@ -325,7 +325,7 @@ _SAME_CALLS = """
       WHERE r.oid = o.oid AND NOT EXISTS (SELECT FROM result s WHERE s.oid = n.oid AND s.name = r.name
         AND (s.type = r.type OR EXISTS (SELECT FROM pg_type a, pg_type b WHERE a.oid = s.type AND b.oid = r.type
                                         AND a.typcategory = 'S' AND b.typcategory = 'S')))
-      UNION ALL SELECT 'it is called otherwise' WHERE o.prokind <> n.prokind
+      UNION ALL SELECT 'it is a function instead of a procedure, or the reverse' WHERE o.prokind <> n.prokind
       UNION ALL SELECT 'an argument has no default any more' WHERE n.pronargdefaults < o.pronargdefaults
       UNION ALL SELECT format('its argument %I has another name', i.name) FROM input i
       WHERE i.oid = o.oid AND i.name <> '' AND NOT EXISTS (
@@ -364,10 +364,10 @@ _KEEP_COLUMNS = "; keep them, give the new view another name, or write its state
 def _removed_by(removal: Operation) -> Iterator[RemovedObject]:
     """What running code must not use any more. A name stays in use: it is that of the new object."""
     for each in removal.removes:
-        # What it holds is not in the new one. No value of a type has the type of its name any more.
-        if removal.word in ("TABLE", "SEQUENCE", "TYPE", "DOMAIN"):
+        # The new one does not have its rows or its position; values of the old type do not have the new one.
+        if removal.object_type in ("TABLE", "SEQUENCE", "TYPE", "DOMAIN"):
             yield replace(each, phase=Phase.EXPAND)
-        elif removal.word == "INDEX":  # of another table
+        elif removal.object_type == "INDEX":  # of another table
             *schema, name = each.names
             yield replace(each, names=(*schema, old_object_name(name)))
 
@@ -387,11 +387,11 @@ def _archive(removal: Operation, phase: Phase) -> tuple[OperationStep, list[Oper
             f"{removal.summary}: the migration creates it again, and it cannot have another name meanwhile",
             "make one operation of the two statements, with undo: of your own",
         )
-    if removal.word == "INDEX":
+    if removal.object_type == "INDEX":
         archive, rest = _archive_index(archive)
-    elif removal.word == "TRIGGER" and removal.archives is not None:
+    elif removal.object_type == "TRIGGER" and removal.archives is not None:
         archive, rest = _archive_trigger(removal, archive)
-    elif removal.word in ("TABLE", "MATERIALIZED VIEW", "SEQUENCE"):
+    elif removal.object_type in ("TABLE", "MATERIALIZED VIEW", "SEQUENCE"):
         archive = _with_own_names(archive, removal.drops[0])
     return replace(archive, phase=phase), rest
 
@@ -450,7 +450,7 @@ def _require_absent(removal: Operation) -> Operation:
     Raises:
         PlanError: there is one.
     """
-    word = removal.word.lower()
+    word = removal.object_type.lower()
     hint = f"give the new {word} another name, or drop the old one in an earlier release"
     if "IF EXISTS" not in removal.text.upper():
         raise PlanError(f"{removal.summary}: the migration creates another one, and running code uses both", hint)

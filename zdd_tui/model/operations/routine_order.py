@@ -1,4 +1,4 @@
-"""Functions that name what the migration brings after them: running code calls each of them at every moment."""
+"""The order of functions and of what their bodies name: running code may call a function between two statements."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -8,24 +8,24 @@ from zdd_tui.model.operations.base import Operation, RenameOperation
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.sql import enum_name, parse_sql
 
-_NAMED = {"TABLE", "VIEW", "MATERIALIZED VIEW", "SEQUENCE", "TYPE", "DOMAIN", "FUNCTION", "PROCEDURE"}
-"""What a body names. CREATE OR REPLACE has no word: the object may exist before."""
+_NAMED_TYPES = {"TABLE", "VIEW", "MATERIALIZED VIEW", "SEQUENCE", "TYPE", "DOMAIN", "FUNCTION", "PROCEDURE"}
+"""Types of the objects that a body may name."""
 _WRITES_ROWS = re.compile(r"\s*(INSERT|UPDATE|DELETE|MERGE|SELECT|WITH|DO|CALL)\b", re.IGNORECASE)
 
 
 def order_routines(operations: Sequence[Operation]) -> tuple[Operation, ...]:
-    """The operations, where a function comes after the columns, tables and functions that its body names.
+    """The operations, each function after the columns, tables and functions that its body names.
 
-    The server reads a body when the function is called, so the plain file may have them in any order. Here each
-    statement commits by itself, and running code would call a function whose column is not there yet. What names the
-    function, such as a new trigger, comes after it.
+    The server reads a body when the function is called, so a migration may have them in any order. Here each statement
+    commits by itself, and running code would call a function whose column is not there yet. What names the function,
+    such as a new trigger, is moved with it.
 
     Raises:
         PlanError: a statement between the two needs the function, or may.
     """
     found = list(operations)
     for routine in operations:
-        if routine.creates is None or routine.creates.space != "routine" or not _is_early(routine):
+        if routine.creates is None or routine.creates.space != "routine" or not _is_in_expand(routine):
             continue
         first = found.index(routine)
         needed = [n for n, each in enumerate(found) if n > first and _is_named(routine, each)]
@@ -35,23 +35,27 @@ def order_routines(operations: Sequence[Operation]) -> tuple[Operation, ...]:
 
 
 def _move_behind(operations: list[Operation], last: Operation) -> list[Operation]:
-    """The first of the operations, and those that name it, behind the last one."""
+    """The operations with the first one, a function, and those that name it behind the last one.
+
+    Raises:
+        PlanError: see :func:`order_routines`.
+    """
     routine, *others = operations
     names, moved, kept = {_name(routine)}, [routine], []
     is_in_use = any(step.may_break or step.is_replacement for step in routine.steps)
     for each in others:
-        if not names.isdisjoint(_words(each)) and _is_early(each):
+        if not names.isdisjoint(_words(each)) and _is_in_expand(each):
             moved.append(each)
             names |= {_name(each)} if each.creates is not None else set()
         else:
             kept.append(each)
     if not is_in_use and len(moved) == 1:
-        return operations  # nobody calls it yet
+        return operations  # running code does not call a new function that no other operation names
     wrong = last if last in moved else next((each for each in kept if _may_write_rows(each)), None)
     if wrong is not None:
         raise PlanError(
-            f"{routine.summary}: it names what {last.summary} brings after it, so that running code would fail in"
-            f" between, and {wrong.summary} may need it before",
+            f"{routine.summary}: it names what {last.summary} makes later, so that running code would fail in between,"
+            f" and {wrong.summary} may need the function before that",
             f"write the function after {last.summary}",
         )
     return [*kept, *moved]
@@ -65,18 +69,18 @@ def _may_write_rows(operation: Operation) -> bool:
 
 
 def _is_named(routine: Operation, other: Operation) -> bool:
-    """Whether a function names what an operation brings in expand."""
+    """Whether the body of a function names what another operation makes in expand."""
     words = _words(routine)
-    for table, column in _brought(other):
+    for table, column in _made_names(other):
         is_field = column and re.search(rf'\b(new|old)\."?{re.escape(column)}\b', routine.text, re.IGNORECASE)
         if is_field or words.issuperset(each for each in (table, column) if each):
             return True
     return False
 
 
-def _brought(operation: Operation) -> Iterable[tuple[str, str]]:
-    """The names that exist from its step of expand on: tables and functions, each without a column; columns."""
-    if not _is_early(operation):
+def _made_names(operation: Operation) -> Iterable[tuple[str, str]]:
+    """What exists from its step of expand on: table and column; or an object of any type, and no column."""
+    if not _is_in_expand(operation):
         return
     if isinstance(operation, RenameOperation):
         if operation.columns:
@@ -86,11 +90,13 @@ def _brought(operation: Operation) -> Iterable[tuple[str, str]]:
     elif operation.on is not None:
         for column in _added_columns(operation):
             yield operation.on.name.lower(), column.lower()
-    elif operation.word in _NAMED and not any(step.may_break or step.is_replacement for step in operation.steps):
+    elif operation.object_type in _NAMED_TYPES and not any(
+        step.may_break or step.is_replacement for step in operation.steps
+    ):
         yield _name(operation), ""
 
 
-def _is_early(operation: Operation) -> bool:
+def _is_in_expand(operation: Operation) -> bool:
     return any(step.phase is Phase.EXPAND for step in operation.steps)
 
 

@@ -54,12 +54,12 @@ def _with_requirements(
     operations: tuple[Operation, ...], statement: Any, text: str, options: OperationOptions
 ) -> tuple[Operation, ...]:
     first, *others = operations
-    return (replace(first, requirements=require_no_kept_index(statement, text, options)), *others)
+    return (replace(first, requirements=require_no_dropped_unique_index(statement, text, options)), *others)
 
 
-def require_no_kept_index(statement: Any, text: str, options: OperationOptions) -> tuple[Requirement, ...]:
-    """Of rows that are written before contract: no unique index may refuse them that the migration has dropped, which
-    happens in contract. Whether an index is unique only the server knows."""
+def require_no_dropped_unique_index(statement: Any, text: str, options: OperationOptions) -> tuple[Requirement, ...]:
+    """Refuses rows that are written before contract to a table of which the migration has dropped a unique index: the
+    index is there until contract, and may refuse them. Only the server knows whether an index is unique."""
     scope = options.scope
     if options.phase is not None or options.last_phase is not Phase.CONTRACT or not scope.removed_indexes:
         return ()
@@ -118,16 +118,22 @@ def _read_truncate(statement: Any, text: str, options: OperationOptions) -> tupl
 
 
 def check_truncate(statement: Any, scope: Scope) -> tuple[Requirement, str]:
-    """Of TRUNCATE of the team's own: what must hold before the start, and a query of what CASCADE empties beside it."""
+    """What TRUNCATE of tables of running code requires before the start, and a query of the tables that CASCADE empties
+    besides them; the query is empty without CASCADE."""
     names = [relation_sql(each.range_var) for each in statement.relations]
-    listed = ", ".join(f"to_regclass({quote_literal(name)})" for name in names)
-    if enum_name(statement, "behavior") != "DROP_CASCADE":
-        query = (
-            "SELECT format('TRUNCATE of %s: %s references it, also while the migration waits to drop it',"
-            " k.confrelid::regclass, k.conrelid::regclass) FROM pg_constraint k WHERE k.contype = 'f'"
-            f" AND k.confrelid IN ({listed}) AND k.conrelid NOT IN ({listed}){kept_constraints_sql(scope)} ORDER BY 1"
-        )
-        return Requirement(query, "name both tables in one TRUNCATE, or leave it out"), ""
+    if enum_name(statement, "behavior") == "DROP_CASCADE":
+        return _check_cascade(names, scope)
+    listed = _relations_sql(names)
+    query = (
+        "SELECT format('TRUNCATE of %s: %s references it, also while the migration waits to drop it',"
+        " k.confrelid::regclass, k.conrelid::regclass) FROM pg_constraint k WHERE k.contype = 'f'"
+        f" AND k.confrelid IN ({listed}) AND k.conrelid NOT IN ({listed}){kept_constraints_sql(scope)} ORDER BY 1"
+    )
+    return Requirement(query, "name both tables in one TRUNCATE, or leave it out"), ""
+
+
+def _check_cascade(names: list[str], scope: Scope) -> tuple[Requirement, str]:
+    listed = _relations_sql(names)
     emptied = f"""WITH RECURSIVE emptied (oid) AS (
   SELECT unnest(ARRAY[{listed}]::oid[])
   UNION SELECT k.conrelid FROM emptied e JOIN pg_constraint k ON k.confrelid = e.oid
@@ -147,9 +153,12 @@ FROM emptied WHERE oid = ANY ({removed} || {late}) ORDER BY 1"""
     note = f"""{emptied}SELECT {quote_literal(shown)} || ' empties, too: '
   || string_agg(oid::regclass::text, ', ' ORDER BY oid::regclass::text)
 FROM emptied WHERE oid NOT IN ({listed}) HAVING count(*) > 0"""
-    return Requirement(
-        query, "name the tables that it shall empty, without CASCADE; or write it in its own release"
-    ), note
+    hint = "name the tables that it shall empty, without CASCADE; or write it in its own release"
+    return Requirement(query, hint), note
+
+
+def _relations_sql(names: list[str]) -> str:
+    return ", ".join(f"to_regclass({quote_literal(name)})" for name in names)
 
 
 def read_setval(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:

@@ -201,7 +201,7 @@ def recreate_triggers(triggers: Iterable[tuple[str, str]], only_if: str) -> tupl
     return (block(f"  IF {only_if} THEN\n{each}\n  END IF;"),) if each else ()
 
 
-def set_views_aside(views: Iterable[tuple[str, str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def drop_and_create_views(views: Iterable[tuple[str, str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Statements that drop the migration's views, and those that create them again in the same transaction.
 
     Args:

@@ -1,5 +1,5 @@
-"""ALTER COLUMN TYPE: directly where only the catalog changes, else through a second column of the new type. Of a domain
-with constraints :mod:`zdd_tui.model.operations.domain_types` says more.
+"""ALTER COLUMN TYPE: directly where only the catalog changes, else through a second column of the new type. A domain
+with constraints is in :mod:`zdd_tui.model.operations.domain_types`.
 
 The second column is filled by a trigger and in batches while the old one is in use. In contract it gets the indexes and
 constraints of the old one, built and validated without blocking writers; then the two columns swap their names,
@@ -35,13 +35,13 @@ from zdd_tui.model.operations.domain_types import (
     DOMAIN_HINT,
     archived_views,
     change_to_domain,
-    checked_domain,
-    domain_query,
+    describe_checked_domain,
     domain_requirement,
     domain_violations,
+    drop_and_create_archived_views,
     former_type_query,
-    set_archived_aside,
-    undo_query,
+    is_checked_domain_query,
+    join_statements_query,
 )
 from zdd_tui.model.operations.generated import (
     HELPER_PREFIX,
@@ -58,10 +58,10 @@ from zdd_tui.model.operations.type_swap import (
     ColumnNames,
     add_constraints,
     copy_properties,
+    drop_and_create_views,
     drop_constraints,
     recreate_triggers,
     recreate_views,
-    set_views_aside,
     swap_columns,
     used_by_triggers_query,
     used_by_views_query,
@@ -192,7 +192,7 @@ def read_column_type(alter: Any, command: Any, text: str, options: OperationOpti
     type_text = type_sql(definition.type_name)
     key = options.scope.relation_key(alter.relation)
     is_default_dropped = (key, column) in options.scope.dropped_defaults
-    is_domain = domain_query(table, column, definition.type_name, type_text)
+    is_domain = is_checked_domain_query(table, column, definition.type_name, type_text)
     if using or collation or is_default_dropped:
         is_domain = NEVER
     change = TypeChange(
@@ -212,7 +212,7 @@ def read_column_type(alter: Any, command: Any, text: str, options: OperationOpti
     )
     created = options.scope.checked_domains.get(options.scope.key("type", string_values(definition.type_name.names)))
     if created is not None and is_domain == NEVER:
-        raise PlanError(f"{change.label}: {checked_domain(change.type)}", DOMAIN_HINT)
+        raise PlanError(f"{change.label}: {describe_checked_domain(change.type)}", DOMAIN_HINT)
     is_direct = NEVER if using or collation else is_direct_query(table, column, definition.type_name)
     first = _expand_steps(change, is_direct)
     steps = (
@@ -442,9 +442,9 @@ def _contract_steps(
         triggers: DROP TRIGGER and CREATE TRIGGER of each that names one of the columns.
     """
     is_swapped = " OR ".join(f"({column_exists(each.table, each.old)})" for each in changes)
-    is_back = " OR ".join(f"({column_exists(each.table, each.new)})" for each in changes)
+    is_swapped_back = " OR ".join(f"({column_exists(each.table, each.new)})" for each in changes)
     swapped = recreate_views(views, is_swapped) + recreate_triggers(triggers, is_swapped)
-    swapped_back = recreate_views(views, is_back) + recreate_triggers(triggers, is_back)
+    swapped_back = recreate_views(views, is_swapped_back) + recreate_triggers(triggers, is_swapped_back)
     names = [change.names for change in changes]
     columns = ", ".join(change.label for change in changes)
     tables = dict.fromkeys(change.table for change in changes)
@@ -502,12 +502,12 @@ def _contract_steps(
     return (
         step(f"refuse values of {columns} that the new type cannot hold", *locks, *strict, undo=lenient),
         step(f"compare every row of {columns} with its new value", *compare),
-        OperationStep(  # they would find no value under the column's name
+        OperationStep(  # after the swap they would read NULL under the column's name
             Phase.CONTRACT,
             f"wait for transactions from before {columns} got its new value",
             (),
             mode=StepMode.WAIT,
-            only_if="SELECT " + " OR ".join(f"({column_exists(each.table, each.new)})" for each in changes),
+            only_if=f"SELECT {is_swapped_back}",
         ),
         *index_steps(NEW_PREFIX, is_reversed=False),
         step(
@@ -557,11 +557,11 @@ def _domain_steps(changes: Sequence[TypeChange], views: Sequence[tuple[str, str]
     own = [each for each in changes if each.is_domain != NEVER]
     if not own:
         return ()
-    drop, create = set_views_aside(views)
+    drop, create = drop_and_create_views(views)
     archived = archived_views(
         [(each.table, each.column) for each in own], dict.fromkeys(view for each in own for view in each.removed_views)
     )
-    drop_archived, create_archived = set_archived_aside(archived)
+    drop_archived, create_archived = drop_and_create_archived_views(archived)
     statements = [change_to_domain(each.table, each.column, each.statement, each.is_domain) for each in own]
     types = [former_type_query(each.table, each.column, each.is_domain) for each in own]
     return (
@@ -569,7 +569,7 @@ def _domain_steps(changes: Sequence[TypeChange], views: Sequence[tuple[str, str]
             Phase.CONTRACT,
             f"test {', '.join(each.label for each in own)}, where the new type is a domain with constraints",
             (*drop, *drop_archived, *statements, *create_archived, *create),
-            undo_query=undo_query(drop, (archived[0], *types, *archived[1:]), create),
+            undo_query=join_statements_query(drop, (archived[0], *types, *archived[1:]), create),
             only_if="SELECT " + " OR ".join(f"({each.is_domain})" for each in own),
         ),
     )

@@ -55,20 +55,20 @@ def _read_view(statement: Any, text: str, options: OperationOptions) -> tuple[Op
     return (Operation(text, step.label, (step,)),)
 
 
-def may_wait(node: Any) -> bool:
-    """Whether a statement is one of those that replace a view or function: with ``phase: contract`` the old one stays
-    until then.
+def can_wait_for_contract(node: Any) -> bool:
+    """Whether a statement may have ``phase: contract`` without ``undo:``: one of those that replace a view or function,
+    whose old form stays until then.
 
     Args:
         node: a Node of the parse tree.
     """
     if node.HasField("drop_stmt"):
-        return enum_name(node.drop_stmt, "remove_type") in _WAITING
+        return enum_name(node.drop_stmt, "remove_type") in _REPLACEABLE
     kinds = ("view_stmt", "create_function_stmt", "comment_stmt", "grant_stmt", "transaction_stmt")
     return node.WhichOneof("node") in kinds
 
 
-_WAITING = {"OBJECT_VIEW", "OBJECT_FUNCTION", "OBJECT_PROCEDURE", "OBJECT_ROUTINE"}
+_REPLACEABLE = {"OBJECT_VIEW", "OBJECT_FUNCTION", "OBJECT_PROCEDURE", "OBJECT_ROUTINE"}
 
 
 def run_in_contract(operation: Operation) -> Operation:

@@ -5,11 +5,20 @@ Reading a file into a plan, and the errors that name file, line and key, are in 
 
 import re
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PrivateAttr, SecretStr, StringConstraints, field_validator, model_validator
+from pydantic import (
+    Field,
+    PrivateAttr,
+    SecretStr,
+    StringConstraints,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from zdd_tui.model.duration import Duration
+from zdd_tui.model.errors import with_hint
 from zdd_tui.model.image import is_same_image
 from zdd_tui.model.plan.guard import Guard
 from zdd_tui.model.plan.section import FlagKey, FlagSection, PartialShares, PlanSection, Strings
@@ -21,6 +30,8 @@ ReleaseName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,3
 RegionName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?$")]
 
 _TABLE = re.compile(r'^(?:(?P<schema>"(?:[^"]|"")+"|[^\s."]+)\.)?(?P<name>"(?:[^"]|"")+"|[^\s."]+)$')
+
+_UNQUOTED = re.compile(r"[a-z_][a-z0-9_$]*")
 
 
 class DualWriteMode(StrEnum):
@@ -39,6 +50,12 @@ class TableName(PlanSection):
     def __str__(self) -> str:
         return f"{self.schema_}.{self.name}"
 
+    @property
+    def short_name(self) -> str:
+        """As people write it: ``users``, ``shop.users``, ``"Odd Table"``. Parsed again, it is the same table."""
+        parts = [self.name] if self.schema_ == "public" else [self.schema_, self.name]
+        return ".".join(part if _UNQUOTED.fullmatch(part) else '"' + part.replace('"', '""') + '"' for part in parts)
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """Parses ``users``, ``public.users`` or ``"Odd Schema"."users"``; the default schema is ``public``.
@@ -55,6 +72,14 @@ class TableName(PlanSection):
 def _unquote(part: str) -> str:
     # PostgreSQL folds unquoted names to lower case.
     return part[1:-1].replace('""', '"') if part.startswith('"') else part.lower()
+
+
+def short_table_name(text: str) -> str:
+    """One name for every way to write a table, as :attr:`TableName.short_name`; any other text unchanged."""
+    try:
+        return TableName.parse(text).short_name
+    except ValueError:
+        return text
 
 
 class Database(PlanSection):
@@ -225,6 +250,53 @@ class Backfill(PlanSection):
         if self.batch_rows > self.batch_rows_max:
             raise ValueError("batch_rows is larger than batch_rows_max")
         return self
+
+
+_OF_THE_RELEASE = ("max_failed_rows", "max_statement_rows")
+
+
+class _TableLimits(PlanSection):
+    """Limits of one table, beside those of the release: the stricter one is in effect."""
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        rows, most = getattr(self, "batch_rows", None), getattr(self, "batch_rows_max", None)
+        if rows is not None and most is not None and rows > most:
+            raise ValueError("batch_rows is larger than batch_rows_max")
+        return self
+
+
+_table_fields: dict[str, Any] = {
+    key: (Annotated[field.annotation, *field.metadata] | None, Field(None, description=field.description))
+    for key, field in Backfill.model_fields.items()
+    if key not in _OF_THE_RELEASE
+}
+TableLimits = create_model("TableLimits", __base__=_TableLimits, **_table_fields)
+"""The limits that can be changed while the backfill runs, with the types and checks of :class:`Backfill`; None is no
+limit of the table's own."""
+
+
+class BackfillOfTables(Backfill):
+    """How fast the rows of several tables, one after the other, get values in batches."""
+
+    tables: dict[str, TableLimits] = Field(
+        {},
+        description="table: limits of its own, such as users: {speed: 50}; they only make it gentler, because the"
+        " stricter one of the table's and the release's is in effect",
+    )
+
+    @field_validator("tables")
+    @classmethod
+    def _use_short_names(cls, tables: dict[str, TableLimits]) -> dict[str, TableLimits]:
+        found: dict[str, TableLimits] = {}
+        for written, limits in tables.items():
+            name = TableName.parse(written).short_name
+            if not name.isprintable():
+                raise ValueError(f"the table {name!r} has characters that cannot be shown")
+            if name in found:
+                raise ValueError(f"the table {name} is there twice")
+            found[name] = limits
+        return found
 
 
 class Cutover(PlanSection):
@@ -505,6 +577,18 @@ class Plan(WorkloadPlan, AcceptingPlan):
     change: Change
     backfill: Backfill = Backfill()
     cutover: Cutover = Cutover()
+
+    @field_validator("backfill", mode="before")
+    @classmethod
+    def _refuse_limits_of_tables(cls, section: object) -> object:
+        if isinstance(section, dict) and "tables" in section:
+            raise ValueError(
+                with_hint(
+                    "tables: a plan with `change:` fills one table",
+                    "write the limits into `backfill:` itself; limits for each table belong to a plan of `operations:`",
+                )
+            )
+        return section
 
     @property
     def flag_section(self) -> FlagSection:

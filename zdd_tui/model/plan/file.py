@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -355,11 +355,12 @@ def _is_union_branch(part: str | int) -> bool:
 
 def _model_at(kind: type[BasePlan], path: KeyPath) -> type[BaseModel] | None:
     model: Any = kind
-    for part in path:
-        if isinstance(part, int):
-            continue  # an element of the list whose model is known already
-        field = model.model_fields.get(part) if isinstance(part, str) else None
+    parts = (part for part in path if not isinstance(part, int))  # an element of a list has the list's model
+    for part in parts:
+        field = model.model_fields.get(part)
         annotation = field.annotation if field else None
+        if get_origin(annotation) is dict:
+            next(parts, None)  # a name that the plan's author chose
         candidates = [annotation, *getattr(annotation, "__args__", ())]
         model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
         if model is None:

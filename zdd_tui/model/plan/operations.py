@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from zdd_tui.model.errors import with_hint
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.plan.base import AcceptingPlan, Backfill
+from zdd_tui.model.plan.base import AcceptingPlan, BackfillOfTables
 from zdd_tui.model.plan.guard import Source
 from zdd_tui.model.plan.section import PlanSection, Strings
 from zdd_tui.model.plan.strategies import SingleImagePlan
@@ -90,7 +90,7 @@ class BaseOperationsPlan(AcceptingPlan):
 
     strategy: Literal["expand-contract"] = "expand-contract"
     operations: tuple[OperationSection, ...] = Field(min_length=1, description="the migration, statement by statement")
-    backfill: Backfill = Field(Backfill(), description="how fast rows get values in batches")
+    backfill: BackfillOfTables = Field(BackfillOfTables(), description="how fast rows get values in batches")
 
     @field_validator("operations", mode="before")
     @classmethod

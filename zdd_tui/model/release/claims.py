@@ -133,7 +133,7 @@ class Activity:
     Attributes:
         is_active: an agent holds the lease, by a reading that counts as current. Without it nothing that an agent does
             moves; whether it does with it, :func:`assess_progress` says.
-        is_known: the reading counts as current; without it nobody knows whether an agent works.
+        is_known: whether an agent works is known, by a reading that counts as current.
         idle_seconds: since an agent was last known to work; None where there never was one.
     """
 
@@ -177,9 +177,9 @@ def assess_activity(lease: Lease | None, reading_age: float, error: str = "") ->
         return Activity(False, is_known, None if is_known else reading_age)
     age = lease.age + reading_age
     is_active = is_known and age <= lease.ttl
-    # A lease that has run out since it was read may have been renewed: once the next reading is late, nobody knows.
-    is_missed = lease.age > lease.ttl or reading_age <= RECONNECT_SECONDS
-    return Activity(is_active, is_known and (is_active or is_missed), age)
+    # A lease that has run out since it was read may have been renewed: once the next reading is late, it is not known.
+    has_run_out = lease.age > lease.ttl or reading_age <= RECONNECT_SECONDS
+    return Activity(is_active, is_known and (is_active or has_run_out), age)
 
 
 def count_verdicts(record: ReleaseRecord, now: float, error: str = "") -> ReleaseRecord:
@@ -221,10 +221,11 @@ def assess_agent(record: ReleaseRecord | None, activity: Activity) -> SourceHeal
     return SourceHealth(SourceName.AGENT, SourceStatus.LOST, age, is_required=True)
 
 
-def agent_waits(record: ReleaseRecord, activity: Activity) -> tuple[str, ...]:
-    """For what the agent waits where no step runs, each with the reason, such as ``Redis: connection refused``: nothing
-    runs and no command is handled before. By its own events since it acquired the lease; none where they are too old
-    to be known, or no agent is known to work.
+def list_agent_waits(record: ReleaseRecord, activity: Activity) -> tuple[str, ...]:
+    """What the agent waits for before it can run a step or handle a command, each with the reason, such as
+    ``Redis: connection refused``.
+
+    By its events since it acquired the lease, as far as the record has them; none where no agent is known to work.
     """
     waits: dict[str, str] = {}
     for event in record.events if activity.is_active else ():
@@ -254,12 +255,13 @@ class ProgressState(StrEnum):
     STALLED = "stalled"
     """No agent runs the release."""
     UNKNOWN = "unknown"
-    """The database is silent, so nobody knows whether an agent works."""
+    """The database is silent, so it is not known whether an agent works."""
     FAILED = "failed"
     DONE = "done"
     UNDOING = "undoing"
-    """A rollback undoes it now."""
+    """Of a phase: a rollback undoes its steps now."""
     UNDONE = "undone"
+    """Of a phase: a rollback has undone what had run of it."""
 
 
 PROGRESS_GLYPHS: Mapping[ProgressState, str] = {
@@ -336,7 +338,11 @@ def assess_progress(release: Release, activity: Activity, step: StepStatus | Non
 
 
 def assess_phase(release: Release, index: int, activity: Activity) -> Progress:
-    """How far one phase is, forward and back; the phase that moves, or is held, as :func:`assess_progress` says."""
+    """How far one phase is, also in a rollback; of the current phase what :func:`assess_progress` finds.
+
+    Args:
+        index: of the phase in the strategy.
+    """
     if release.state is ReleaseState.DONE:
         return Progress(ProgressState.DONE)
     undone = Progress(ProgressState.UNDONE if index <= release.phase else ProgressState.NOT_STARTED)
@@ -391,8 +397,11 @@ def assess_backfill(release: Release, activity: Activity, backfill: BackfillReco
 
 
 def verification_doubt(release: Release) -> ConditionStatus | None:
-    """Why a verification does not count now: rows may have been written on one side only since. ``rechecking`` where
-    they are to be verified again, ``unknown`` where it is not known; None where nothing is in its way."""
+    """Whether a verification does not count now, because rows may have been written on one side only since.
+
+    Returns:
+        RECHECKING where the rows are to be verified again, UNKNOWN where that is not known, None where it counts.
+    """
     found = {reading.last_status for reading in release.unmet if reading.affects_rows}
     if any(status.stops_progress for status in found):
         return ConditionStatus.RECHECKING

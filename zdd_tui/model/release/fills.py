@@ -1,9 +1,12 @@
 """The fills of a release in their order, each with its progress."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.release.records import BackfillRecord, ReleaseRecord
 from zdd_tui.model.release.state import StepStatus
+from zdd_tui.model.tuning import LimitValue, limits_of_table, own_limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +19,8 @@ class FillProgress:
         phase: its name.
         progress: None before its upper bound is fixed.
         is_current: it is the one that runs; the others wait for it, or have ended.
+        table: that it fills; empty where the release was registered by a version that did not record it.
+        own_limits: of the table, by name, beside those of the release; empty for none.
     """
 
     name: str
@@ -23,15 +28,32 @@ class FillProgress:
     phase: str
     progress: BackfillRecord | None
     is_current: bool
+    table: str = ""
+    own_limits: Mapping[str, LimitValue] = field(default_factory=dict)
 
 
 def list_fills(record: ReleaseRecord) -> tuple[FillProgress, ...]:
     """All fills; empty where the strategy has none."""
     found = {fill.job: fill for fill in record.fills}
+    limits = record.limits
     running = {step.name for step in record.steps if step.status is StepStatus.STARTED}
     return tuple(
-        FillProgress(step.name, step.label, phase.name, found.get(step.name), step.name in running)
+        FillProgress(
+            step.name,
+            step.label,
+            phase.name,
+            found.get(step.name),
+            step.name in running,
+            step.table,
+            own_limits(limits, step.table) if limits is not None else {},
+        )
         for phase in record.release.strategy.phases
         for step in phase.steps
         if step.registry_key == "fill-rows"
     )
+
+
+def limits_now(record: ReleaseRecord) -> Backfill | None:
+    """The limits in effect, with those of the table that is filled now; None where the strategy has no backfill."""
+    current = next((fill.table for fill in list_fills(record) if fill.is_current), "")
+    return None if record.limits is None else limits_of_table(record.limits, current)

@@ -7,7 +7,7 @@ from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.registry import named_steps
 from zdd_tui.model.operations.removed_use import removed_objects
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.plan.base import BasePlan, DualWriteMode, Plan
+from zdd_tui.model.plan.base import BasePlan, DualWriteMode, Plan, short_table_name
 from zdd_tui.model.plan.operations import BaseOperationsPlan, OperationsPlan
 from zdd_tui.model.plan.strategies import BlueGreenPlan, CanaryPlan, DarkLaunchPlan, RollingPlan
 from zdd_tui.model.release.regions import REGION_GATE
@@ -141,6 +141,7 @@ def _operation_steps(plan: BaseOperationsPlan, phase: Phase) -> tuple[StepSpec, 
             irreversible=phase is Phase.CLEANUP,
             handler="run-operation" if step.fill is None else "fill-rows",
             value=number,
+            table="" if step.fill is None else short_table_name(step.fill.table),
         )
         for name, number, step in named_steps(plan, phase)
     )

@@ -20,6 +20,7 @@ class StepSpec:
             or failed one is known to have had no effect.
         handler: key in the engine's registry of steps, where several steps of a strategy share one; else empty.
         value: the handler's argument, such as a weight in percent.
+        table: whose rows it fills, as :func:`zdd_tui.model.plan.base.short_table_name`; else empty.
     """
 
     name: str
@@ -27,6 +28,7 @@ class StepSpec:
     irreversible: bool = False
     handler: str = ""
     value: int | None = None
+    table: str = ""
 
     @property
     def registry_key(self) -> str:
@@ -86,6 +88,11 @@ class Strategy:
     @property
     def steps(self) -> tuple[StepSpec, ...]:
         return tuple(step for phase in self.phases for step in phase.steps)
+
+    @property
+    def filled_tables(self) -> tuple[str, ...]:
+        """The tables whose rows steps fill, in the order of the steps."""
+        return tuple(dict.fromkeys(step.table for step in self.steps if step.table))
 
     @property
     def undo_order(self) -> tuple[StepSpec, ...]:

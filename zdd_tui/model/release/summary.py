@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import pairwise
 
 from zdd_tui.model.actions import default_keys
 from zdd_tui.model.duration import format_duration
@@ -11,11 +12,11 @@ from zdd_tui.model.release.claims import (
     Activity,
     Progress,
     ProgressState,
-    agent_waits,
     assess_progress,
     count_verdicts,
     format_silence,
     is_current,
+    list_agent_waits,
     withdraw_verdicts,
 )
 from zdd_tui.model.release.condition import CONTINUES_IN_HINT, ROLLBACK_IN_HINT, ConditionReading, ConditionStatus
@@ -32,7 +33,7 @@ from zdd_tui.model.release.state import Release, ReleaseState, StepStatus, close
 AWAITING_APPROVAL = "AWAITING APPROVAL"
 CONTINUES_AUTOMATICALLY = "No action needed; it continues automatically"
 CONTINUES_WHEN_ANSWERED = "It continues when that system responds again"
-"""Instead, where the note says which system an undo waits for."""
+"""Instead, where a note names the system for which an undo, or the agent, waits."""
 SHOW_WAIT_AFTER_SECONDS = 60.0
 """Seconds that a release has waited for its owner before the screen counts them."""
 
@@ -54,10 +55,10 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NextAction:
-    """Something that a person can do next, or must know about it.
+    """Something that a person can do next, or must know for that.
 
     Attributes:
-        text: with its key, such as ``a runs cutover``; while a summary is made, with the key as ``{advance}``.
+        text: with its key, such as ``a runs cutover``; until the summary is complete, the key is ``{advance}``.
         action: id of the registered action whose key it names; empty where it names none.
     """
 
@@ -66,12 +67,10 @@ class NextAction:
 
 
 def join_actions(actions: Sequence[NextAction]) -> str:
-    """``a runs cutover, R rolls back``; a semicolon stands beside a text that names no key or has commas."""
-    text = ""
-    for before, each in zip((None, *actions), actions, strict=False):
-        has_comma = before is not None and "," in before.text
-        separator = "" if before is None else ", " if each.action and not has_comma else "; "
-        text += f"{separator}{each.text}"
+    """``a runs cutover, R rolls back``; a semicolon before a text that names no key, and after one that has commas."""
+    text = actions[0].text if actions else ""
+    for before, each in pairwise(actions):
+        text += f"{', ' if each.action and ',' not in before.text else '; '}{each.text}"
     return text
 
 
@@ -110,6 +109,11 @@ class ReleaseSummary:
         """The fix and the actions in one line."""
         return "; ".join(filter(None, (self.fix and f"Fix: {self.fix}", join_actions(self.actions))))
 
+    @property
+    def is_automatic(self) -> bool:
+        """Whether the release continues without a person."""
+        return self.next_action in (CONTINUES_AUTOMATICALLY, CONTINUES_WHEN_ANSWERED)
+
 
 def summarize_release(
     record: ReleaseRecord,
@@ -141,7 +145,7 @@ def summarize_release(
         summary = replace(summary, actions=(opens, *summary.actions))
     if progress.state is ProgressState.STOPPED and record.release.breach is not None:
         return _with_keys(_summarize_breach(record, record.release.breach, summary), labels)
-    if waits := agent_waits(record, activity):
+    if waits := list_agent_waits(record, activity):
         summary = replace(summary, notes=(*(f"the agent waits for {each}" for each in waits), *summary.notes))
     wait = find_wait(record, now) if activity.is_active else None  # without an agent its gates are unknown
     if wait is not None and (
@@ -158,9 +162,12 @@ def summarize_release(
 
 
 def _with_keys(summary: ReleaseSummary, labels: Mapping[str, str]) -> ReleaseSummary:
-    named = (replace(each, text=each.text.replace(f"{{{each.action}}}", labels[each.action])) if each.action else each
-             for each in summary.actions)  # fmt: skip
-    return replace(summary, actions=tuple(named))
+    """The summary with the name of a key in the place of each ``{action}``."""
+    actions = (
+        replace(each, text=each.text.replace(f"{{{each.action}}}", labels[each.action])) if each.action else each
+        for each in summary.actions
+    )
+    return replace(summary, actions=tuple(actions))
 
 
 def _summarize_inactivity(
@@ -176,11 +183,9 @@ def _summarize_inactivity(
         notes = tuple(f"last: {note}" for note in notes)  # of the step that was running
     if release.state is not ReleaseState.ROLLING_BACK:  # its notes have them
         notes = (*(reading.title for reading in release.unmet), *notes)
-    is_automatic = summary.next_action in (CONTINUES_AUTOMATICALLY, CONTINUES_WHEN_ANSWERED)
-    actions = () if is_automatic else summary.actions
+    actions = () if summary.is_automatic else summary.actions
     if progress.state is ProgressState.UNKNOWN:
-        stopped = ", ".join(("STOPPED", *list_holds(release))).upper()
-        label = f"LAST KNOWN: {summary.state_label if release.last_breach is None else stopped}"
+        label = f"LAST KNOWN: {summary.state_label if release.last_breach is None else _held_label('STOPPED', release)}"
         return replace(
             summary,
             severity=Severity.WAITING,
@@ -191,7 +196,7 @@ def _summarize_inactivity(
             actions=actions,
         )
     if progress.state is ProgressState.STALLED:
-        label = ", ".join(("STALLED", *list_holds(release))).upper()
+        label = _held_label("STALLED", release)
         return ReleaseSummary(Severity.ERROR, "✗", label, text, notes, summary.fix, actions)
     return replace(summary, notes=notes, actions=actions)
 
@@ -202,6 +207,11 @@ def list_holds(release: Release) -> tuple[str, ...]:
         return ()
     failed = ("failed",) if release.state is ReleaseState.FAILED else ()
     return (*failed, "paused") if release.paused else failed
+
+
+def _held_label(state: str, release: Release) -> str:
+    """``STOPPED, PAUSED``: what prevents progress, and what a person must continue besides."""
+    return ", ".join((state, *list_holds(release))).upper()
 
 
 def _summarize_breach(record: ReleaseRecord, breach: ConditionReading, summary: ReleaseSummary) -> ReleaseSummary:
@@ -224,7 +234,7 @@ def _summarize_breach(record: ReleaseRecord, breach: ConditionReading, summary: 
         summary,
         severity=Severity.ERROR,
         glyph="✗",
-        state_label=", ".join(("STOPPED", *list_holds(release))).upper(),
+        state_label=_held_label("STOPPED", release),
         notes=(*others, *summary.notes),
         fix=fix,
         actions=actions,
@@ -358,10 +368,10 @@ def _summarize_rolling_back(record: ReleaseRecord, now: float) -> ReleaseSummary
 
 
 def describe_continuation(record: ReleaseRecord) -> str:
-    """What is needed of a person where no command makes sense; where a rollback, or the agent, waits for a system, what
-    is needed of that."""
+    """When a release continues for which a person can do nothing: by itself, or when the system responds for which a
+    rollback or the agent waits."""
     step = _find_step_with_status(record, StepStatus.UNDOING)
-    is_waiting = (step is not None and step.waits_for_system) or agent_waits(record, ACTIVE)
+    is_waiting = (step is not None and step.waits_for_system) or list_agent_waits(record, ACTIVE)
     return CONTINUES_WHEN_ANSWERED if is_waiting else CONTINUES_AUTOMATICALLY
 
 

@@ -19,6 +19,9 @@ _ROUTINE_VERDICTS = tuple(f": {verdict}" for verdict in Verdict if verdict is no
 _BREACH = "breach: "
 """How the audit's message of a standing condition begins that stops the running step."""
 
+BEFORE_FIRST_STEP, ROLLBACK = "before", "rollback"
+"""Names of the spans that are no phase."""
+
 AttemptOutcome = Literal["running", "done", "failed", "cut off", "breached", "stopped"]
 """Cut off: the agent was lost, and the step started again. Breached: a standing condition did not hold, and the agent
 stopped it. Stopped: a rollback started in the middle of it."""
@@ -52,8 +55,8 @@ class PhaseSpan:
     """A phase, or a rollback, with everything that happened in it.
 
     Attributes:
-        name: the phase's; ``rollback``; or ``before`` for the time before the first step.
-        ended_at: when its last step ended; of ``before`` when the first step began; None before that.
+        name: the phase's, or :data:`BEFORE_FIRST_STEP` or :data:`ROLLBACK`.
+        ended_at: when its last step ended; of the time before the first step when that began; None before that.
     """
 
     name: str
@@ -90,7 +93,7 @@ def build_timeline(
                 _finish_attempt(running, other, event.at, "breached")
         if match is None or match[2] not in phases:
             if event.kind != "phase" and (include_gates or not _is_routine(event)):
-                _current_span(spans, "before", event.at).items.append(event)
+                _current_span(spans, BEFORE_FIRST_STEP, event.at).items.append(event)
             continue
         name, change, is_undo = match[2], match[3], match[1] == "revert"
         key = (name, is_undo)
@@ -99,7 +102,7 @@ def build_timeline(
             if is_undo:
                 for other in [each for each in running if not each[1]]:
                     _finish_attempt(running, other, event.at, "stopped")
-            span = _current_span(spans, "rollback" if is_undo else phases[name], event.at, allow_new=True)
+            span = _current_span(spans, ROLLBACK if is_undo else phases[name], event.at, allow_new=True)
             attempts[key] = attempts.get(key, 0) + 1
             running[key] = (span, len(span.items))
             span.items.append(StepAttempt(name, labels[name], is_undo, attempts[key], event.at))
@@ -108,7 +111,10 @@ def build_timeline(
         else:
             _finish_attempt(running, key, event.at, "done")
     following = [*(each.started_at for each in spans[1:]), None]
-    ends = [start if each.name == "before" else _span_end(each) for each, start in zip(spans, following, strict=True)]
+    ends = [
+        start if each.name == BEFORE_FIRST_STEP else _span_end(each)
+        for each, start in zip(spans, following, strict=True)
+    ]
     return tuple(
         PhaseSpan(each.name, each.started_at, end, tuple(each.items)) for each, end in zip(spans, ends, strict=True)
     )

@@ -29,7 +29,7 @@ from zdd_tui.model.duration import format_duration
 from zdd_tui.model.plan.registry import strategy_title
 from zdd_tui.model.queries import BackfillDetail, BackfillQuery, RangeView
 from zdd_tui.model.release.claims import FRESH_SECONDS, MOVING, Progress, is_current, verification_doubt
-from zdd_tui.model.release.fills import list_fills
+from zdd_tui.model.release.fills import limits_now, list_fills
 from zdd_tui.model.release.records import BackfillRecord
 
 SHOWN_BATCHES = 5
@@ -98,7 +98,7 @@ class BackfillScreen(DetailScreen):
         record = board.release.value
         state = record.backfill if record else None
         progress, now = backfill_progress(board, context), board.server_now(context.now)
-        ceiling = max_rate(record.limits if record else None)
+        ceiling = max_rate(limits_now(record) if record else None)
         fills = list_fills(record) if record else ()
         idle = idle_seconds(board, context)
         lines = [

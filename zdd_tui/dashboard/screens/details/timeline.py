@@ -16,7 +16,7 @@ from zdd_tui.model.queries import AuditLog
 from zdd_tui.model.release.claims import ACTIVE, Activity, Progress, ProgressState, assess_progress
 from zdd_tui.model.release.records import Event, ReleaseRecord
 from zdd_tui.model.release.state import CommandKind, Release, ReleaseState, StepStatus
-from zdd_tui.model.release.timeline import PhaseSpan, StepAttempt, build_timeline
+from zdd_tui.model.release.timeline import BEFORE_FIRST_STEP, ROLLBACK, PhaseSpan, StepAttempt, build_timeline
 
 WIDE_FROM = 100
 """Width in cells from which each phase has a bar."""
@@ -117,7 +117,7 @@ def timeline_lines(
         has_steps_left = each is spans[-1] and phase is not None and phase.name == span.name
         is_open = span.ended_at is None or (has_steps_left and not progress.moves)
         # The time before the start passes whether or not an agent works.
-        span_end = now if span.name == "before" else end
+        span_end = now if span.name == BEFORE_FIRST_STEP else end
         lines += [(), _phase_line(span, record.created_at, span_end, context, formatter, progress, is_open=is_open)]
         for item in span.items:
             if isinstance(item, StepAttempt):
@@ -132,9 +132,9 @@ def timeline_lines(
 
 
 def _end_before_start(span: PhaseSpan, record: ReleaseRecord) -> PhaseSpan:
-    """The time before the first step ends with a release that had none; or, where a recording begins later, with what
-    is known of it."""
-    if span.name != "before" or span.ended_at is not None or record.release.state is ReleaseState.PLANNED:
+    """The time before the first step, with its end where no step began: when the release ended, else the last event
+    that is known, because a recording may begin later."""
+    if span.name != BEFORE_FIRST_STEP or span.ended_at is not None or record.release.state is ReleaseState.PLANNED:
         return span
     known = max((item.at for item in span.items if isinstance(item, Event)), default=span.started_at)
     return replace(span, ended_at=record.finished_at or known)
@@ -168,12 +168,14 @@ def _phase_line(
     """
     duration = (span.ended_at or end) - span.started_at
     offset = f"+{format_duration(max(0.0, span.started_at - first))}"
-    is_rollback = span.name == "rollback"
-    name = "before start" if span.name == "before" else span.name
+    is_rollback = span.name == ROLLBACK
+    name = "before start" if span.name == BEFORE_FIRST_STEP else span.name
     glyph = "◀" if is_rollback else "■"
     if is_open and not (is_rollback and progress.moves):
         glyph = progress.glyph
-    verb = "duration" if not is_open or span.name == "before" else "running for" if progress.moves else "ran for"
+    verb = (
+        "duration" if not is_open or span.name == BEFORE_FIRST_STEP else "running for" if progress.moves else "ran for"
+    )
     ending = f"; {progress.reason}" if is_open and progress.reason else ""
     head: Line = (
         (f"{context.clock.time_of_day(span.started_at)} ", TextStyle.DIM),

@@ -247,7 +247,7 @@ def following_state(silence: str, *, is_following: bool) -> Span:
     """Whether the end of the logs is shown.
 
     Args:
-        silence: why nobody knows whether they are followed; empty where each of them is.
+        silence: why it is not known whether they are followed; empty where each of them is.
     """
     if not is_following:
         return f"‖ {', '.join(filter(None, (silence, 'not following')))}", TextStyle.WARN

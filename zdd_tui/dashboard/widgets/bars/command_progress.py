@@ -13,10 +13,10 @@ from zdd_tui.model.release.claims import (
     FRESH_SECONDS,
     MOVING,
     ProgressState,
-    agent_waits,
     assess_progress,
     count_verdicts,
     is_current,
+    list_agent_waits,
 )
 from zdd_tui.model.release.delivery import RETRY_SECONDS, DeliveryStatus
 from zdd_tui.model.release.records import ReleaseRecord, StoredCommand
@@ -79,9 +79,9 @@ SHOWN_SECONDS: Mapping[CommandStage, float] = {
     CommandStage.REFUSED: 60.0,
     CommandStage.NOT_SENT: 600.0,
 }
-"""Seconds for which a stage is shown at most. The state above soon differs from a success; what was refused or failed
-ends before, with its cause. What was not sent is on no other screen, so that it is shown for longest. A stage that is
-not here follows the state, and ends with it."""
+"""Seconds for which a stage is shown at most. The state above soon differs from a success. What was refused or failed
+is shown no longer than its cause lasts. What was not sent is on no other screen, so that it is shown longest. A stage
+that is not here is shown as long as the state shows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,14 +295,14 @@ def _queued_lines(progress: CommandProgress, board: DashboardState, context: Ren
     """Stored, without an answer of an agent."""
     waited = context.now - progress.sent_at
     text = f"{progress.kind} queued {format_age(waited)} ago"
-    is_bound = progress.kind is not CommandKind.PAUSE  # which always takes effect
-    late = "; late: it takes effect only in the phase that you saw" if is_bound and waited > LATE_SECONDS else ""
+    can_expire = progress.kind is not CommandKind.PAUSE  # a pause takes effect in every phase
+    late = "; late: it takes effect only in the phase that you saw" if can_expire and waited > LATE_SECONDS else ""
     activity, record = board.activity(context.now), board.release.value
-    waits = agent_waits(record, activity) if record is not None else ()
+    waits = list_agent_waits(record, activity) if record is not None else ()
     if waits:
         return wrap(f"? {text}; the agent waits for {'; '.join(waits)}{late}", cells, TextStyle.WARN)
     if activity.is_active:
-        lost = ", ".join(each.name for each in board.silent_systems(context.now))
+        lost = ", ".join(each.name for each in board.all_lost_systems(context.now))
         why = f" (LOST: {lost})" if lost and not is_current(waited) else ""
         return wrap(f"… {text}, not accepted by the agent yet{why}{late}", cells, TextStyle.RUNNING)
     return wrap(f"? {text}; {activity.description}{late}", cells, TextStyle.WARN)

@@ -65,7 +65,7 @@ def gate_lines(board: DashboardState, context: RenderContext, cells: int, limit:
     if not gates or release.state.has_ended or release.state.is_rolling_back:
         return []
     following = f"{release.next_phase.name} waits for" if release.next_phase else "the end waits for"
-    if release.state is ReleaseState.WAITING and release.last_breach is None:  # a breach is the reason of all
+    if release.state is ReleaseState.WAITING and release.last_breach is None:  # a breach closes all of them
         shown = gates if len(gates) <= limit else _most_urgent_first(gates)[: limit - 1]
         more = [_hidden_gates_line(_most_urgent_first(gates)[limit - 1 :], context)] if len(gates) > limit else []
         column = max(len(reading.verdict) for _, reading in shown)

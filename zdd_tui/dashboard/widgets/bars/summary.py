@@ -25,8 +25,6 @@ from zdd_tui.model.release.claims import SourceName, format_silence
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import ReleaseState
 from zdd_tui.model.release.summary import (
-    CONTINUES_AUTOMATICALLY,
-    CONTINUES_WHEN_ANSWERED,
     NextAction,
     ReleaseSummary,
     Severity,
@@ -89,7 +87,7 @@ def summary_lines(board: DashboardState, context: RenderContext, cells: int, lim
         tail += _action_lines(f"{hint}this screen reconnects automatically", context, cells)
     elif summary.next_action:
         needed = [each.name for each in board.lost_systems(context.now) if each.name is not SourceName.PROMETHEUS]
-        if summary.next_action in (CONTINUES_AUTOMATICALLY, CONTINUES_WHEN_ANSWERED) and needed:
+        if summary.is_automatic and needed:
             responds = f"respond{'s' if len(needed) == 1 else ''}"
             waits = NextAction(f"It continues when {' and '.join(needed)} {responds} again")
             summary = replace(summary, actions=(waits,))

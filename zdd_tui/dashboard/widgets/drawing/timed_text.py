@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, wrap
 from zdd_tui.model.release.claims import is_current
 
-SHOWN_SECONDS = 60.0
-"""Seconds for which it is shown at most."""
+MAX_AGE_SECONDS = 60.0
+"""Seconds for which a text is shown at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimedText:
-    """The text and when it was made.
+    """A text and the time of what it reports.
 
     Attributes:
         at: monotonic seconds.
@@ -28,6 +28,6 @@ class TimedText:
             now: monotonic seconds.
         """
         age = max(0.0, now - self.at)
-        if age > SHOWN_SECONDS:
+        if age > MAX_AGE_SECONDS:
             return []
         return wrap(self.text if is_current(age) else f"{format_age(age)} ago: {self.text}", cells, self.style)

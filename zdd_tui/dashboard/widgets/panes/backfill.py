@@ -35,10 +35,10 @@ from zdd_tui.model.release.claims import (
     verification_doubt,
 )
 from zdd_tui.model.release.condition import ConditionStatus
-from zdd_tui.model.release.fills import FillProgress, list_fills
+from zdd_tui.model.release.fills import FillProgress, limits_now, list_fills
 from zdd_tui.model.release.records import BackfillRecord, FailedRow
 from zdd_tui.model.release.witness import MAX_SHOWN_WRITERS, WitnessRecord
-from zdd_tui.model.tuning import describe_tuning
+from zdd_tui.model.tuning import describe_tuning, format_own_limits
 
 _STATES = {
     "prepared": ("○", TextStyle.DIM),
@@ -80,9 +80,10 @@ class BackfillPane(Pane):
         if record is None:
             return unread_source_lines(board, board.release, cells)
         backfill = record.backfill
-        self._eta_estimator.add_reading(backfill, record.limits)
+        limits = limits_now(record)
+        self._eta_estimator.add_reading(backfill, limits)
         rates = self._eta_estimator.rates(backfill) if backfill else ()
-        workers = record.limits.workers if record.limits is not None else 1
+        workers = limits.workers if limits is not None else 1
         tuned = tuple(describe_tuning(record.plan_limits, record.tuning)) if record.plan_limits else ()
         strip = rates if self.shows_history else ()
         lines = backfill_lines(
@@ -93,7 +94,7 @@ class BackfillPane(Pane):
             workers=workers,
             tuned=tuned,
             progress=backfill_progress(board, context),
-            ceiling=max_rate(record.limits),
+            ceiling=max_rate(limits),
             fills=list_fills(record),
             idle=idle_seconds(board, context),
             doubt=verification_doubt(record.release),
@@ -217,7 +218,8 @@ def backfill_lines(
 
 
 def _fill_line(fill: FillProgress, cells: int, overall: Progress) -> Line:
-    """``▶ fill users.token     45% 1.2k/~3k``: the step, and how far it is."""
+    """``▶ fill users.token  speed 50%   45% 1.2k/~3k``: the step, its table's own limits where there is room, and how
+    far it is."""
     progress = fill.progress
     glyph, style = _STATES.get(progress.status, ("?", TextStyle.WARN)) if progress else ("○", TextStyle.DIM)
     if progress is not None and progress.status in ("running", "paused") and not overall.moves:
@@ -231,9 +233,11 @@ def _fill_line(fill: FillProgress, cells: int, overall: Progress) -> Line:
         amount = f"{done_percent(progress)}%"
     label = truncate(f"{glyph} {sanitize(fill.label)}", max(4, cells - len(amount) - len(failed) - 1))
     bold = TextStyle.STRONG if fill.is_current else TextStyle.NORMAL
-    return justify(
-        ((label[:1], style), (label[1:], bold)), ((amount, TextStyle.NORMAL), (failed, TextStyle.BAD)), cells
-    )
+    has_ended = progress is not None and progress.status in ("done", "cancelled")
+    own = f"  {format_own_limits(fill.own_limits)}" if fill.own_limits and not has_ended else ""
+    left: Line = ((label[:1], style), (label[1:], bold), (own, TextStyle.DIM))
+    right: Line = ((amount, TextStyle.NORMAL), (failed, TextStyle.BAD))
+    return justify(left if line_width((*left, *right)) < cells else left[:2], right, cells)
 
 
 def _shows_tuning(backfill: BackfillRecord, tuned: Sequence[str]) -> bool:

@@ -369,7 +369,7 @@ def _waiting_seconds(row: FleetRow, context: FleetCellContext) -> float | None:
 
 
 def _since_text(row: FleetRow, context: FleetCellContext) -> str:
-    """Of an old row at least so long: it is not known whether it still waits."""
+    """How long a release has waited; ``>`` where its row is old, because it may have waited on since."""
     seconds = _waiting_seconds(row, context)
     return "" if seconds is None else f"{'>' if context.is_old(row) else ''}{format_age(seconds)}"
 

@@ -157,13 +157,13 @@ class PodPane(TablePane[PodRow, PodAges]):
 
 
 def _old_watches(board: DashboardState, now: float) -> frozenset[int]:
-    """Places of the watches whose pods were so, and need not be so now."""
+    """Places, in ``board.pod_watches``, of the watches whose pods are not current."""
     watches = enumerate(board.pod_watches)
     return frozenset(at for at, watch in watches if watch.value is not None and is_old(watch, now))
 
 
 def _breaches(board: DashboardState) -> tuple[str, ...]:
-    """What of the pods is not as the release expects: that they are ready does not say it."""
+    """What is wrong about the pods by the standing conditions: pods that are ready may have another image."""
     record = board.release.value
     unmet = record.release.unmet if record is not None else ()
     names = {reading.name.partition(" ")[0] for reading in unmet if reading.status is ConditionStatus.BREACHED}

@@ -270,6 +270,14 @@ def test_a_verification_does_not_count_while_a_breach_may_have_changed_rows(
         assert f"backfill done: 1,000 of 1,000 rows, {shown}" in format_status(seen)
 
 
+def test_a_condition_that_cannot_be_checked_has_its_fix_unless_its_reading_is_withdrawn() -> None:
+    reading = ConditionReading("flag", ConditionStatus.UNKNOWN, "Redis does not respond", hint="check that Redis runs")
+    seen = record(at("cutover", ReleaseState.RUNNING, unmet=(reading,)))
+    assert format_status(seen).startswith("? UNKNOWN: Redis does not respond\n  Fix: check that Redis runs\n")
+    breach = replace(reading, status=ConditionStatus.BREACHED).withdrawn("no agent")
+    assert "check that Redis runs" not in format_status(record(at("cutover", ReleaseState.RUNNING, unmet=(breach,))))
+
+
 @pytest.mark.parametrize("state", [ReleaseState.ROLLED_BACK, ReleaseState.ROLLING_BACK, ReleaseState.RUNNING])
 def test_phases_have_the_glyphs_of_the_screen(state: ReleaseState) -> None:
     seen = record(at("dual-write", state).with_status("expand-schema", StepStatus.DONE))

@@ -1,6 +1,7 @@
 """What a source of standing conditions says when its system cannot be read, and that others are still watched."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -146,10 +147,10 @@ async def test_a_system_that_does_not_respond_delays_no_breach_elsewhere(
         assert not refreshing.done()
         if frozen == "api":
             await refreshing
-            assert any(
-                each.status is ConditionStatus.UNKNOWN and each.name.startswith("image")
-                for each in here.holder.release.unmet
-            )
+            unknown = {each.name: each for each in here.holder.release.unmet if each.status is ConditionStatus.UNKNOWN}
+            image = next(each for name, each in unknown.items() if name.startswith("image"))
+            assert re.search(r"cannot be checked since \d\d:\d\d:\d\d UTC: Kubernetes", image.text)
+            assert image.hint == "check that Kubernetes runs and that the agent reaches it"
         relay.flows.set()
         await refreshing
         await here.wait_for(lambda unmet: not any(each.status is ConditionStatus.UNKNOWN for each in unmet))

@@ -402,6 +402,53 @@ async def rows_that_were_written_without_a_default_are_filled_again(pg_dsn: str,
         await release.run_phase("contract")
 
 
+async def objects_that_are_dropped_and_created_again_as_they_were_count_as_restored(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute("CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT generate_series(1, 9)")
+    operations = (
+        "ALTER TABLE t ADD COLUMN phone text NOT NULL DEFAULT '', ADD COLUMN number bigserial",
+        "ALTER TABLE t ADD CONSTRAINT short CHECK (length(phone) < 20); CREATE INDEX t_phone ON t (phone, n)",
+    )
+
+    async def release_goes_on(release: Release) -> None:
+        await release.wait(lambda record: is_met(record) and record.release.state is ReleaseState.WAITING)
+
+    async def statements(release: Release) -> dict[str, str]:
+        found = {}
+        for each in (await release.read()).release.unmet:
+            assert "restore it in psql as " in each.hint
+            found[each.name] = each.hint.partition(" has made it: ")[2].partition("; the release continues then")[0]
+        return found
+
+    async with start(pg_dsn, *operations) as release:
+        for phase in ("expand", "backfill"):
+            await release.run_phase(phase)
+        phone, names = "column t.phone", ("column t.phone", "column t.number", "index public.t_phone")
+        await release.wait_until_noted(*names, "constraint t.short")
+        await asyncio.sleep(2.0)  # and once more, after the last step about the table
+        await release.breach("column phone of public.t is missing", "ALTER TABLE t DROP phone, DROP number")
+        await release.wait(
+            lambda record: {*names, "constraint t.short"} <= {each.name for each in record.release.unmet}
+        )
+        restore = await statements(release)
+        assert restore[phone] == "ALTER TABLE public.t ADD COLUMN phone text NOT NULL DEFAULT ''::text"
+        unmet = {each.name: each for each in (await release.read()).release.unmet}
+        assert "as expand-1" in unmet[phone].hint, "the step that made it, not the last one about its table"
+
+        await db.execute("ALTER TABLE t ADD COLUMN phone text")
+        other = "column phone of public.t has lost its default"
+        await release.wait(lambda record: any(other in each.text for each in record.release.unmet))
+        await db.execute("ALTER TABLE t ALTER phone SET DEFAULT ''")
+        other = "column phone of public.t was created again, but not as it was"
+        await release.wait(lambda record: any(other in each.text for each in record.release.unmet))
+        await db.execute("ALTER TABLE t DROP phone")
+        for name in (phone, "column t.number", "constraint t.short", "index public.t_phone"):
+            await db.execute(restore[name])
+        await release_goes_on(release)
+        await release.run_phase("contract")
+
+
 Scenario = Callable[[str, asyncpg.Connection], Awaitable[None]]
 
 SCENARIOS: dict[str, tuple[Scenario, ...]] = {
@@ -411,6 +458,7 @@ SCENARIOS: dict[str, tuple[Scenario, ...]] = {
         the_view_under_the_other_name_of_a_table_is_created_again_unless_another_view_depends_on_what_is_there,
         the_second_table_of_partition_and_its_functions_are_watched,
         rows_that_were_written_without_a_default_are_filled_again,
+        objects_that_are_dropped_and_created_again_as_they_were_count_as_restored,
     ),
     "triggers": (
         partial(a_trigger_is_restored_and_the_rows_that_it_missed_are_found, "rename"),

@@ -1,11 +1,14 @@
 """The one poll for rollouts: an agent that has lost its lease stops polling, in every strategy."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, cast
 
 import asyncpg
 import pytest
 
+from tests.support.kubelet import make_cluster, pod
 from tests.support.store import AGENT, OTHER, open_store, plan_for
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.kubernetes.errors import ApiUnreachable
@@ -153,3 +156,34 @@ async def test_a_poll_survives_an_outage_and_fails_when_the_controller_gives_up(
     assert outcomes == []
     assert caught.value.title == "rollout of users: ImagePullBackOff"
     assert "describe deployment/users" in caught.value.hint
+
+
+async def test_the_note_says_why_a_new_pod_does_not_become_ready(tmp_path: Path, pg_dsn: str) -> None:
+    probe = {"exec": {"command": ["test", "-e", "up"]}, "periodSeconds": 1, "failureThreshold": 3}
+    async with make_cluster(tmp_path) as here, open_store(pg_dsn) as (_, release_id):
+        store = await acquire_lease(pg_dsn, release_id, AGENT)
+        assert store is not None
+        notes: list[str] = []
+
+        async def write_note(text: str) -> None:
+            notes.append(text)
+
+        async def check() -> RolloutStatus:
+            found = await here.cluster.list_pods("")
+            restarts = sum(each.restarts for pod in found for each in pod.containers)
+            return RolloutStatus(
+                bool(restarts and "restarted" in notes[-1]),
+                False,
+                "1 of 4 new replicas created",
+                waiting_pods=("one",),
+                restarts=restarts,
+            )
+
+        async with store, asyncio.timeout(30):
+            ctx = make_context(plan_for(pg_dsn), store, here.cluster)
+            step = StepHandle(StepRecord("step", StepStatus.STARTED), **CALLBACKS | {"write_note": write_note})
+            await here.create("pods", pod(startupProbe=probe))
+            await wait_until_done(ctx, step, check, subject="rollout of users", resource="deployment/users")
+    assert notes[0] == "1 of 4 new replicas created"
+    assert any(each.startswith(f"{notes[0]}; one: startup probe: exit status 1") for each in notes), notes
+    assert notes[-1].endswith(", restarted 1 time"), notes

@@ -449,7 +449,8 @@ def _condition_lines(release: Release) -> list[str]:
         if reading.status.stops_progress:  # a rollback continues
             label = "✗ BREACH" if release.state.is_rolling_back else "✗ STOPPED"
         lines.append(f"{label}: {reading.title}")
-        if reading.status is ConditionStatus.BREACHED and reading.hint:
+        # The hint of a withdrawn reading is about what it said before.
+        if reading.status is not ConditionStatus.RECHECKING and reading.hint and reading.last is None:
             lines.append(f"{HINT_PREFIX}{reading.hint}")
     return lines
 

@@ -415,7 +415,9 @@ class LiveSource:
         if self._release_id is None:
             raise DatabaseError(*((source.error, source.hint) if source.error else NOT_CONNECTED))
         if self._store is None:
-            raise DatabaseUnavailable(*((source.error, source.hint) if source.error else NOT_CONNECTED))
+            # The error is of a reading that began before the command, perhaps longer ago than its attempts last.
+            last = (f"not connected; last: {source.error}", source.hint)
+            raise DatabaseUnavailable(*(last if source.error else NOT_CONNECTED))
         valid_until = None if server_now is None else server_now + VALID_SECONDS
         return await self._store.send_command(self._release_id, request, actor=self._actor, valid_until=valid_until)
 

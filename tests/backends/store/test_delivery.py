@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 
 import asyncpg
 import pytest
@@ -52,6 +53,17 @@ async def test_a_statement_that_is_held_up_is_given_up_and_leaves_the_pool_usabl
                     await store.send_command(release_id, ROLLBACK, actor=ANA, valid_until=0)
         await store.send_command(release_id, ROLLBACK, actor=ANA)
         assert await db.fetchval("SELECT count(*) FROM zdd.command") == 1
+
+
+async def test_a_session_that_cannot_be_had_is_given_up_after_the_time_that_is_named(
+    pg_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "ATTEMPT_SECONDS", 0.2)
+    async with open_store(pg_dsn) as (store, release_id), AsyncExitStack() as stack:
+        for _ in range(store.pool.get_max_size()):
+            await stack.enter_async_context(store.pool.acquire())
+        with pytest.raises(DatabaseUnavailable, match=r"does not respond within 0\.2 s"):
+            await store.send_command(release_id, ROLLBACK, actor=ANA, valid_until=0)
 
 
 def attempts(*outcomes: int | DatabaseError) -> Callable[[], Awaitable[int]]:

@@ -151,6 +151,17 @@ async def test_no_visible_session_is_no_proof_where_some_are_hidden_from_the_rol
         assert "✔ no session" not in text
 
 
+async def test_sessions_that_were_not_read_are_not_counted() -> None:
+    app, source, screen = opened("activity")
+    del source.answers[ActivityQuery]
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await app.push_screen(screen())
+        await pilot.pause()
+        text = screen_text(app)
+        assert "not read yet" in text
+        assert "listed" not in text
+
+
 @pytest.mark.parametrize("name", SCREENS)
 async def test_no_text_field_takes_text_without_a_bound(name: str) -> None:
     app, _, screen = opened(name)

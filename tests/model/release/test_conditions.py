@@ -10,6 +10,7 @@ from zdd_tui.model.errors import Refused
 from zdd_tui.model.plan.registry import PLAN_CLASSES
 from zdd_tui.model.release.condition import (
     Condition,
+    ConditionFinding,
     ConditionKind,
     ConditionReading,
     ConditionStatus,
@@ -27,6 +28,7 @@ from zdd_tui.model.release.condition_findings import (
     find_wrong_flag,
     find_wrong_image,
     find_wrong_pods,
+    unknown_finding,
 )
 from zdd_tui.model.release.conditions import (
     ALL_ROWS,
@@ -391,6 +393,40 @@ def test_objects_that_were_changed_by_hand() -> None:
     assert text(column, replace(old, name="zdd_archive_1_first_name"), index) is None, "our own archive"
     assert text(column, index) == "column first_name of public.users is missing"
     assert text(column, index, old_side_needed=False) is None, "our own drop"
+    again = replace(column, key="7.9")
+    assert text(again, old, index) is None, "a column that was created again has another number"
+    assert text(replace(again, shape="int"), old, index) == "column full_name of public.users is int now, it was text"
+
+
+def test_a_column_that_was_created_again_must_be_as_it_was() -> None:
+    column = SchemaObject("column", "7.3", "c", "public.t", "text", by_names="digest", statement="ALTER TABLE t ADD c")
+
+    def find(*objects: SchemaObject) -> ConditionFinding | None:
+        return find_changed_schema([column], facts(objects=objects), archived={}, old_side_needed=True, made="as x")
+
+    assert find(replace(column, key="7.9", statement="")) is None
+    missing, other = find(), find(replace(column, key="7.9", by_names="without NOT NULL"))
+    assert missing is not None
+    assert missing.hint.startswith("restore it in psql as x: ALTER TABLE t ADD c; the release continues then")
+    assert other is not None
+    assert other.text == "column c of public.t was created again, but not as it was"
+    assert find(replace(column, by_names="without NOT NULL")) is None, "its steps may change that"
+
+    index = SchemaObject("index", "public.i", "i", "public.t", "numbers", by_names="names")
+    found = facts(objects=(replace(index, shape="other numbers"),))
+    assert find_changed_schema([index], found, archived={}, old_side_needed=True) is None, "over columns created again"
+
+
+def test_what_cannot_be_checked_names_the_system_since_when_and_what_to_do() -> None:
+    flag = Condition("flag w", ConditionKind.FLAG, "w")
+    silent = unknown_finding(flag, 1.0)
+    assert silent.text == "flag w cannot be checked since 00:00:01 UTC: Redis does not respond"
+    assert silent.hint == "check that Redis runs and that the agent reaches it"
+    refused = unknown_finding(flag, 1.0, "Redis a:1 requires a password", "put it into flags.url")
+    assert refused.text == "flag w cannot be checked since 00:00:01 UTC: Redis a:1 requires a password"
+    assert refused.hint == "put it into flags.url"
+    late = unknown_finding(Condition("image a", ConditionKind.IMAGE, "a"), 1.0, "no response within 5 s")
+    assert late.text.endswith("UTC: Kubernetes: no response within 5 s")
 
 
 def test_hidden_rows() -> None:

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from tests.model.workload.test_pod import JSON, LEAVING, NOW, SERVING, facts
 from zdd_tui.model.workload.container import FailureCause
 from zdd_tui.model.workload.pod import Pod, PodState, classify_pod
+from zdd_tui.model.workload.probe_failure import describe_waiting
 from zdd_tui.model.workload.rollout import (
     DeploymentCondition,
     DeploymentView,
+    EventView,
     ReplicaSetView,
     evaluate_rollout,
     format_selector,
@@ -268,3 +270,22 @@ def test_event_projection_takes_the_newest_time_and_the_count() -> None:
         }
     )
     assert (event.at, event.warning, event.object, event.count) == (NOW, True, "pod/users-1", 3)
+
+
+def test_why_a_pod_does_not_become_ready_by_its_events() -> None:
+    def event(at: float, reason: str, message: str = "", count: int = 1, *, warning: bool = True) -> EventView:
+        return EventView(at, warning, reason, "pod/one", message, count)
+
+    probe = event(3.0, "Unhealthy", "Startup probe failed: HTTP probe failed with statuscode: 503", 97)
+    killed = event(4.0, "Killing", warning=False)
+    assert describe_waiting([killed, probe]) == "startup probe: HTTP 503 (97×)"
+    unmounted = event(1.0, "FailedMount", "no secret")
+    assert describe_waiting([unmounted]) == "FailedMount: no secret"
+    assert describe_waiting([unmounted, event(2.0, "Started", warning=False)]) == ""
+    assert describe_waiting([]) == ""
+
+
+def test_the_pod_that_was_restarted_most_often_is_named_first() -> None:
+    waiting = [replace(each, state=PodState.NOT_READY, restarts=count) for count, each in enumerate(PODS[:2])]
+    status = evaluate_rollout(replace(SETTLED, available=1), [OLD, NEW], [*waiting, PODS[2]])
+    assert (status.waiting_pods, status.restarts) == (("new-1", "new-0"), 1)

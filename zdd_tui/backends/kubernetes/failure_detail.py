@@ -3,10 +3,11 @@
 from typing import TYPE_CHECKING
 
 from zdd_tui.model.errors import ClusterError
-from zdd_tui.model.json_access import get_objects, get_text
+from zdd_tui.model.json_access import get_objects
 from zdd_tui.model.masking import mask_text, replace_unprintable
 from zdd_tui.model.workload.container import FailureCause
-from zdd_tui.model.workload.rollout import project_event
+from zdd_tui.model.workload.probe_failure import describe_waiting
+from zdd_tui.model.workload.rollout import EventView, project_event
 
 if TYPE_CHECKING:
     from zdd_tui.backends.kubernetes.cluster import Cluster
@@ -50,14 +51,26 @@ async def _read_last_log_line(cluster: "Cluster", cause: FailureCause) -> str:
     return _quote(lines[-1]) if lines else ""
 
 
-async def _read_newest_warning(cluster: "Cluster", pod: str) -> str:
+async def read_waiting_reason(cluster: "Cluster", pod: str) -> str:
+    """Why a pod that runs or starts does not become ready, by its Events; empty where they do not say it."""
+    try:
+        return _quote(describe_waiting(await _read_events(cluster, pod)))
+    except ClusterError:
+        return ""  # no permission, or no response: the step's own polls report that
+
+
+async def _read_events(cluster: "Cluster", pod: str) -> list[EventView]:
     listed = await cluster.http.request_json(
         "GET",
         cluster.path("api/v1", "events"),
         params={"fieldSelector": f"involvedObject.name={pod}"},
         timeout=READ_TIMEOUT,
     )
-    events = [project_event(raw) for raw in get_objects(listed, "items") if get_text(raw, "type") == "Warning"]
+    return [project_event(raw) for raw in get_objects(listed, "items")]
+
+
+async def _read_newest_warning(cluster: "Cluster", pod: str) -> str:
+    events = [each for each in await _read_events(cluster, pod) if each.warning]
     newest = max(events, key=lambda event: event.at or 0.0, default=None)
     return _quote(f"{newest.reason}: {newest.message}") if newest else ""
 

@@ -31,6 +31,24 @@ RECENT_SECONDS = 15.0
 _LOCATIONS = r":(location|list_start|list_end) -?\d+"
 """Places of the statement's text in a stored expression: they say nothing about what it computes."""
 
+_NUMBERS = r":(varattno|varattnosyn|varnosyn) -?\d+"
+"""Numbers of columns in a stored expression."""
+
+_NAMES = (
+    "(SELECT string_agg(coalesce(c.attname, ''), ',' ORDER BY u.place) FROM unnest({columns}) WITH ORDINALITY"
+    " AS u (number, place) LEFT JOIN pg_attribute c ON c.attrelid = {table} AND c.attnum = u.number)"
+)
+"""The names of columns by their numbers."""
+
+_NAMED_DEFAULT = rf"""(SELECT concat_ws('|', regexp_replace(
+        regexp_replace(d.adbin::text, '(:consttype 2205 [^}}]*):constvalue [^]]*]', '\1', 'g'),
+        '{_LOCATIONS}', '', 'g'),
+        CASE WHEN d.adbin::text LIKE '%:consttype 2205 %' THEN (SELECT string_agg(r.oid::regclass::text, ',' ORDER BY
+            r.oid::regclass::text) FROM pg_depend p JOIN pg_class r ON r.oid = p.refobjid AND r.relkind = 'S'
+            WHERE p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid AND p.refclassid = 'pg_class'::regclass) END)
+        FROM pg_attrdef d WHERE d.adrelid = x.oid AND d.adnum = a.attnum)"""  # noqa: S608 - a constant
+"""The default or expression of a column, with the names of sequences (type 2205 is regclass) for their numbers."""
+
 _TRIGGER_DIGEST = r"md5(concat_ws(E'\n', pg_get_functiondef(t.tgfoid), pg_get_triggerdef(t.oid)))"
 
 _FACTS = f"""
@@ -59,20 +77,29 @@ SELECT json_build_object(
         format_type(a.atttypid, a.atttypmod) || CASE WHEN a.attcollation <> t.typcollation
             THEN ' COLLATE ' || a.attcollation::regcollation::text ELSE '' END,
         (SELECT md5(regexp_replace(d.adbin::text, '{_LOCATIONS}', '', 'g'))
-            FROM pg_attrdef d WHERE d.adrelid = x.oid AND d.adnum = a.attnum AND a.attgenerated = ''))), '[]')
+            FROM pg_attrdef d WHERE d.adrelid = x.oid AND d.adnum = a.attnum AND a.attgenerated = ''),
+        md5(concat_ws('|', a.attnotnull, a.attgenerated, a.attidentity, {_NAMED_DEFAULT})))), '[]')
     FROM tables x JOIN pg_attribute a ON a.attrelid = x.oid JOIN pg_type t ON t.oid = a.atttypid
     WHERE a.attnum > 0 AND NOT a.attisdropped),
 'constraints', (SELECT coalesce(json_agg(json_build_array(k.conname, x.name, k.convalidated,
         md5(concat_ws('|', k.contype, k.conkey, k.confrelid, k.confkey, k.conbin IS NULL)),
         md5(concat_ws('|', k.confupdtype, k.confdeltype, k.confmatchtype, k.conexclop,
-            regexp_replace(k.conbin::text, '{_LOCATIONS}', '', 'g'))))), '[]')
+            regexp_replace(k.conbin::text, '{_LOCATIONS}', '', 'g'))),
+        md5(concat_ws('|', k.contype, {_NAMES.format(columns="k.conkey", table="k.conrelid")}, k.confrelid::regclass,
+            {_NAMES.format(columns="k.confkey", table="k.confrelid")}, k.conbin IS NULL)),
+        md5(concat_ws('|', k.confupdtype, k.confdeltype, k.confmatchtype, k.conexclop,
+            regexp_replace(k.conbin::text, '{_LOCATIONS}|{_NUMBERS}', '', 'g'))))), '[]')
     FROM tables x JOIN pg_constraint k ON k.conrelid = x.oid WHERE k.contype <> 'n'),
 'indexes', (SELECT coalesce(json_agg(json_build_array(format('%I.%I', n.nspname, c.relname), x.name,
         i.indisvalid AND i.indisready AND i.indislive,
         md5(concat_ws('|', i.indrelid, i.indkey, i.indclass, i.indcollation, i.indoption, i.indisunique,
             i.indnkeyatts, i.indpred IS NULL, i.indexprs IS NULL)),
         md5(concat_ws('|', to_jsonb(i)->>'indnullsnotdistinct', regexp_replace(concat_ws('|', i.indpred::text,
-            i.indexprs::text), '{_LOCATIONS}', '', 'g'))))), '[]')
+            i.indexprs::text), '{_LOCATIONS}', '', 'g'))),
+        md5(concat_ws('|', x.name, {_NAMES.format(columns="i.indkey", table="i.indrelid")}, i.indclass, i.indcollation,
+            i.indoption, i.indisunique, i.indnkeyatts, i.indpred IS NULL, i.indexprs IS NULL)),
+        md5(concat_ws('|', to_jsonb(i)->>'indnullsnotdistinct', regexp_replace(concat_ws('|', i.indpred::text,
+            i.indexprs::text), '{_LOCATIONS}|{_NUMBERS}', '', 'g'))))), '[]')
     FROM tables x JOIN pg_index i ON i.indrelid = x.oid JOIN pg_class c ON c.oid = i.indexrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace)
 )::text
@@ -220,6 +247,54 @@ FROM family JOIN pg_class c ON c.oid = family.oid JOIN pg_namespace n ON n.oid =
 """The tables with their partitions, whose indexes are built one by one."""
 
 
+_STATEMENTS = """
+WITH tables AS (
+    SELECT c.oid, n.nspname || '.' || c.relname AS name, format('ALTER TABLE %I.%I ADD', n.nspname, c.relname) AS add
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname || '.' || c.relname = ANY ($1))
+SELECT 'column' AS kind, x.name AS table, a.attname AS name, concat_ws(' ',
+    'CREATE SEQUENCE ' || s.name || ' AS ' || s.type || ';', x.add, 'COLUMN', quote_ident(a.attname),
+    format_type(a.atttypid, a.atttypmod),
+    CASE WHEN a.attcollation <> t.typcollation THEN 'COLLATE ' || a.attcollation::regcollation END,
+    CASE a.attidentity WHEN 'a' THEN 'GENERATED ALWAYS AS IDENTITY' WHEN 'd' THEN 'GENERATED BY DEFAULT AS IDENTITY'
+        ELSE CASE WHEN a.attnotnull THEN 'NOT NULL' END END,
+    CASE a.attgenerated WHEN '' THEN 'DEFAULT ' || d.text
+        ELSE format('GENERATED ALWAYS AS (%s) %s', d.text, CASE a.attgenerated WHEN 's' THEN 'STORED' END)
+    END, '; ALTER SEQUENCE ' || s.name || ' OWNED BY ' || x.oid::regclass || '.' || quote_ident(a.attname)) AS statement
+FROM tables x JOIN pg_attribute a ON a.attrelid = x.oid JOIN pg_type t ON t.oid = a.atttypid
+    LEFT JOIN LATERAL (SELECT q.seqrelid::regclass::text AS name, format_type(q.seqtypid, NULL) AS type
+        FROM pg_depend p JOIN pg_sequence q ON q.seqrelid = p.objid
+        WHERE p.refclassid = 'pg_class'::regclass AND p.refobjid = x.oid AND p.refobjsubid = a.attnum
+          AND p.classid = 'pg_class'::regclass AND p.deptype = 'a' LIMIT 1) AS s ON true,
+    LATERAL (SELECT (SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = x.oid AND adnum = a.attnum))
+    AS d (text)
+WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attname = ANY ($2)
+UNION ALL
+SELECT 'constraint', x.name, k.conname, concat_ws(' ', x.add, 'CONSTRAINT', quote_ident(k.conname),
+    pg_get_constraintdef(k.oid))
+FROM tables x JOIN pg_constraint k ON k.conrelid = x.oid WHERE k.conname = ANY ($2)
+UNION ALL
+SELECT 'index', x.name, c.relname, coalesce((
+    SELECT concat_ws(' ', x.add, 'CONSTRAINT', quote_ident(k.conname), pg_get_constraintdef(k.oid))
+    FROM pg_constraint k WHERE k.conindid = c.oid AND k.conrelid = x.oid), pg_get_indexdef(c.oid))
+FROM tables x JOIN pg_index i ON i.indrelid = x.oid JOIN pg_class c ON c.oid = i.indexrelid WHERE c.relname = ANY ($2)
+"""
+
+
+async def read_statements(conn: Connection, objects: Sequence[SchemaObject]) -> list[SchemaObject]:
+    """The objects with the statements that create them; without, where they are gone or locked by another session."""
+    if not objects:
+        return []
+    tables, names = [each.table for each in objects], [each.name for each in objects]
+    try:
+        async with conn.transaction(readonly=True):
+            await conn.execute("SET LOCAL search_path = pg_catalog; SET LOCAL lock_timeout = '200ms'")
+            rows = await conn.fetch(_STATEMENTS, tables, names)
+    except (asyncpg.LockNotAvailableError, asyncpg.InternalServerError):
+        return list(objects)
+    found = {(row["kind"], row["table"], row["name"]): row["statement"] for row in rows}
+    return [replace(each, statement=found.get((each.kind, each.table, each.name), "")) for each in objects]
+
+
 async def read_trigger_definition(conn: Connection, table: str, name: str) -> tuple[str, str]:
     """The digest of a trigger, and the definitions of its function and its own, as a list in JSON.
 
@@ -276,15 +351,38 @@ async def _read_facts(
         await conn.execute("SET LOCAL search_path = pg_catalog")  # types and names then read the same for every role
         raw = json.loads(await conn.fetchval(_FACTS, release_id, list(tables), list(triggers)))
     objects = [
-        SchemaObject("column", f"{oid}.{number}", name, plain_name(table), column_shape(*facts))
-        for oid, number, name, table, *facts in raw["columns"]
+        SchemaObject(
+            "column",
+            f"{oid}.{number}",
+            name,
+            plain_name(table),
+            column_shape(type_name, default),
+            by_names=f"{type_name} {by_names}" if of_operations else "",
+        )
+        for oid, number, name, table, type_name, default, by_names in raw["columns"]
     ]
     objects += [
-        SchemaObject("constraint", f"{table}.{name}", name, plain_name(table), shape(*digests), valid)
+        SchemaObject(
+            "constraint",
+            f"{table}.{name}",
+            name,
+            plain_name(table),
+            shape(*digests[:2]),
+            valid,
+            by_names=shape(*digests[2:]),
+        )
         for name, table, valid, *digests in raw["constraints"]
     ]
     objects += [
-        SchemaObject("index", name, plain_name(name).rpartition(".")[2], plain_name(table), shape(*digests), valid)
+        SchemaObject(
+            "index",
+            name,
+            plain_name(name).rpartition(".")[2],
+            plain_name(table),
+            shape(*digests[:2]),
+            valid,
+            by_names=shape(*digests[2:]),
+        )
         for name, table, valid, *digests in raw["indexes"]
     ]
     return DatabaseFacts(
@@ -312,7 +410,7 @@ def select_baseline(relied: ReliedObjects, facts: DatabaseFacts, *, with_indexes
                 chosen.append(each)
             elif each.table == old and each.name in relied.old_columns:
                 is_old = old != new or each.name in relied.archived
-                chosen.append(SchemaObject(each.kind, each.key, each.name, each.table, each.shape, True, is_old))
+                chosen.append(replace(each, is_old=is_old))
         elif each.kind == "constraint":
             if each.table in own_tables or (each.table == old and each.name in relied.constraints):
                 chosen.append(each)

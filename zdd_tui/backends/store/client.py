@@ -305,7 +305,10 @@ class Store:
         because asyncpg would wait until the server has cancelled the statement."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + ATTEMPT_SECONDS
-        connection = await self._pool.acquire(timeout=ATTEMPT_SECONDS)
+        try:
+            connection = await self._pool.acquire(timeout=ATTEMPT_SECONDS)
+        except TimeoutError as error:
+            raise translate_error(error, self._dsn, timeout=ATTEMPT_SECONDS) from None
         try:
             return await connection.fetchval(query, *values, timeout=max(0.1, deadline - loop.time()))
         except TimeoutError as error:

@@ -16,6 +16,7 @@ from zdd_tui.backends.postgres.condition_queries import (
     find_missing,
     find_schema_changer,
     has_planned_indexes,
+    read_statements,
     select_baseline,
 )
 from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS
@@ -57,6 +58,7 @@ from zdd_tui.model.release.condition_findings import (
     find_wrong_pods,
     find_wrong_selector,
     find_wrong_weight,
+    unknown_finding,
 )
 from zdd_tui.model.release.conditions import (
     StepDetails,
@@ -111,6 +113,11 @@ class _Required:
 
 
 Evaluation = tuple[ConditionStatus, ConditionFinding | None]
+
+
+def _wall_time(at: float) -> float:
+    """Seconds since the epoch for monotonic seconds."""
+    return time.time() - (time.monotonic() - at)
 
 
 class ConditionMonitor:
@@ -269,9 +276,10 @@ class ConditionMonitor:
         if observation.error:
             if now - observation.failed_at < unknown_after:
                 return None
-            return ConditionStatus.UNKNOWN, ConditionFinding(f"{condition.name} cannot be checked: {observation.error}")
+            since = _wall_time(observation.failed_at)
+            return ConditionStatus.UNKNOWN, unknown_finding(condition, since, observation.error, observation.hint)
         if not observation.is_live and now - observation.began_at > UNKNOWN_AFTER + CHECK_INTERVAL:
-            return ConditionStatus.UNKNOWN, ConditionFinding(f"{condition.name} was not checked for some seconds")
+            return ConditionStatus.UNKNOWN, unknown_finding(condition, _wall_time(observation.began_at))
         if not observation.is_live and observation.began_at < self._required[condition.name].since:
             return None
         finding = self._find(condition)
@@ -419,7 +427,9 @@ class ConditionMonitor:
             return
         fresh = select_baseline(relied, facts.value, with_indexes=with_indexes)
         known = {(each.kind, each.key) for each in self._baseline}
-        self._baseline += [each for each in fresh if (each.kind, each.key) not in known]
+        fresh = [each for each in fresh if (each.kind, each.key) not in known]
+        async with self._ctx.read_connection() as conn:
+            self._baseline += await read_statements(conn, fresh)
         await save_baseline(self._ctx.store, [*self._baseline, *self._objects.noted])
 
     def _has_built_indexes(self) -> bool:
@@ -571,12 +581,14 @@ class ConditionMonitor:
         known, (status, finding) = self._readings.get(condition.name), evaluation
         if status is ConditionStatus.UNKNOWN and finding is not None:
             is_known = known is None or known.status is ConditionStatus.HOLDS
-            return ConditionReading(condition.name, status, finding.text) if is_known else None
+            return ConditionReading(condition.name, status, finding.text, hint=finding.hint) if is_known else None
         if known is None or known.status is ConditionStatus.HOLDS:
             return None
         if status is ConditionStatus.BREACHED and finding is not None:
             is_other = known.text != finding.text and not known.restored
-            return replace(known, text=finding.text, who=finding.who or known.who) if is_other else None
+            return (
+                replace(known, text=finding.text, who=finding.who or known.who, hint=finding.hint) if is_other else None
+            )
         if known.status is ConditionStatus.UNKNOWN:
             return replace(known, status=ConditionStatus.HOLDS)
         return await self._resolve(condition, known)

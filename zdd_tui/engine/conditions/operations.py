@@ -1,11 +1,16 @@
 """What the release has made: objects of operations and triggers as they were, and rows that a trigger has missed."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import replace
 
 import asyncpg
 
-from zdd_tui.backends.postgres.condition_queries import read_definition, read_trigger_definition
+from zdd_tui.backends.postgres.condition_queries import (
+    read_definition,
+    read_statements,
+    read_trigger_definition,
+)
 from zdd_tui.backends.postgres.connection import is_session_lost
 from zdd_tui.backends.postgres.operations import reading_with
 from zdd_tui.engine.context import Context
@@ -68,6 +73,7 @@ class MadeObjects:
         if condition.kind is ConditionKind.OBJECT:
             found, digest, shape = find_object(condition, facts), "", ""
             if found is not None:
+                found = await self._with_statements(found)
                 return replace(found, since=condition.since, condition=condition.name)
         else:
             async with self._ctx.read_connection() as conn:
@@ -82,6 +88,15 @@ class MadeObjects:
             since, name = condition.since, condition.name
             return SchemaObject(kind, name, condition.subject, table, shape, since=since, condition=name, digest=digest)
         return None
+
+    async def _with_statements(self, found: SchemaObject) -> SchemaObject:
+        if found.kind == "table":
+            return found
+        is_list = found.kind == "helpers"
+        objects = [SchemaObject.from_json(each) for each in json.loads(found.shape)] if is_list else [found]
+        async with self._ctx.read_connection() as conn:
+            objects = await read_statements(conn, objects)
+        return replace(found, shape=json.dumps([each.to_json() for each in objects])) if is_list else objects[0]
 
     def find(self, condition: Condition, facts: DatabaseFacts) -> ConditionFinding | None:
         """Why a condition about an operation's object does not hold; None where it holds."""

@@ -46,6 +46,7 @@ class SourceState(Generic[T]):
         value: None before the first reading.
         began_at: monotonic seconds; changes before this time are in `value`.
         error: why newer facts are missing; empty while the source works.
+        hint: what to do about it; empty where nobody has said so.
         failed_at: monotonic seconds of the first failure since the last success.
         is_live: a watch keeps `value` current, however old it is.
     """
@@ -53,6 +54,7 @@ class SourceState(Generic[T]):
     value: T | None = None
     began_at: float = 0.0
     error: str = "not read yet"
+    hint: str = ""
     failed_at: float = 0.0
     is_live: bool = False
 
@@ -64,12 +66,12 @@ class SourceState(Generic[T]):
         self.began_at, self.error, self.failed_at, self.is_live = began_at, "", 0.0, is_live
         return is_new
 
-    def fail(self, reason: str) -> bool:
+    def fail(self, reason: str, hint: str = "") -> bool:
         """Returns whether this changes the state."""
         is_new = self.error != reason
         if not self.error or not self.failed_at:
             self.failed_at = time.monotonic()
-        self.error, self.is_live = reason, False
+        self.error, self.hint, self.is_live = reason, hint, False
         return is_new
 
 
@@ -135,11 +137,11 @@ class KubernetesSource:
             observation.succeed(DeploymentFacts(view, tuple(sets), tuple(pods)), began, is_live=observation.is_live)
         except KubeApiError as error:
             if error.status != HTTPStatus.NOT_FOUND:
-                observation.fail(error.title)
+                observation.fail(error.title, error.hint)
             else:
                 observation.succeed(DeploymentFacts(None), began, is_live=observation.is_live)
         except (BackendError, TimeoutError) as error:
-            observation.fail(_describe(error))
+            observation.fail(*_describe(error))
 
     async def read_service(self, name: str) -> None:
         """Reads the Service now, past the watch."""
@@ -149,7 +151,7 @@ class KubernetesSource:
                 raw = await get_raw_object(self._cluster, SERVICES, name)
             self.service.succeed(None if raw is None else project_service(raw), began, is_live=self.service.is_live)
         except (BackendError, TimeoutError) as error:
-            self.service.fail(_describe(error))
+            self.service.fail(*_describe(error))
 
 
 class FlagSource:
@@ -176,7 +178,7 @@ class FlagSource:
             async with asyncio.timeout(READ_TIMEOUT):
                 return self.flags.succeed(await self._ctx.flags.read_raw(self._keys), began)
         except (BackendError, TimeoutError) as error:
-            return self.flags.fail(_describe(error))
+            return self.flags.fail(*_describe(error))
 
 
 class DatabaseSource:
@@ -214,10 +216,13 @@ class DatabaseSource:
                     facts = await read_database_facts(conn, release_id, self.relied)
                 return self.facts.succeed(facts, began)
         except (ZddError, TimeoutError) as error:
-            return self.facts.fail(_describe(error))
+            return self.facts.fail(*_describe(error))
         except CONNECTION_ERRORS as error:
-            return self.facts.fail(translate_error(error, plan.database.dsn.get_secret_value()).title)
+            return self.facts.fail(*_describe(translate_error(error, plan.database.dsn.get_secret_value())))
 
 
-def _describe(error: ZddError | TimeoutError) -> str:
-    return error.title if isinstance(error, ZddError) else f"no response within {READ_TIMEOUT:.0f} s"
+def _describe(error: ZddError | TimeoutError) -> tuple[str, str]:
+    """What is wrong, and what to do about it."""
+    return (
+        (error.title, error.hint) if isinstance(error, ZddError) else (f"no response within {READ_TIMEOUT:.0f} s", "")
+    )

@@ -104,7 +104,8 @@ async def _read_gate(ctx: Context, record: ReleaseRecord, name: str) -> GateResu
         async with asyncio.timeout(GATE_TIMEOUT):
             return await GATES[name](ctx, record)
     except TimeoutError:
-        return Verdict.UNKNOWN, f"no result within {GATE_TIMEOUT:.0f} s"
+        reads = "; it reads Kubernetes" if name in _CLUSTER_GATES else ""
+        return Verdict.UNKNOWN, f"no result within {GATE_TIMEOUT:.0f} s{reads}"
     except (DatabaseUnavailable, StaleEpoch):
         raise
     except ZddError as error:
@@ -353,3 +354,6 @@ GATES: Mapping[str, GateEvaluator] = {
     REMOVED_GATE: evaluate_removed_unused,
     "cleanup-complete": _evaluate_cleanup_complete,
 }
+
+_CLUSTER_GATES = frozenset({*WORKLOAD_GATES, *BLUE_GREEN_GATES, "serving-v2", "serving-v3"}) - {"soak-passed"}
+"""The gates that read Kubernetes, whose requests take longer to fail than a gate may take."""

@@ -4,18 +4,22 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
 from zdd_tui.backends.kubernetes.cluster import ApiResource
-from zdd_tui.backends.kubernetes.failure_detail import read_failure_detail
+from zdd_tui.backends.kubernetes.failure_detail import read_failure_detail, read_waiting_reason
 from zdd_tui.backends.kubernetes.services import remove_owned
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.observations import evaluate_view
 from zdd_tui.engine.retry import is_permanent, with_retry
 from zdd_tui.engine.waits import SilenceNotes
+from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import ClusterError, StepFailed
 from zdd_tui.model.plan.base import BasePlan, WorkloadPlan
 from zdd_tui.model.release.condition_findings import describe_manager, image_hint
 from zdd_tui.model.release.records import KUBERNETES_NOTE, NewEvent, StepRecord
 from zdd_tui.model.workload.rollout import DeploymentCondition, DeploymentView, RolloutStatus, container_image
+
+EVENT_INTERVAL = 2.0
+"""Seconds between two readings of why a new pod does not become ready."""
 
 POLL_INTERVAL = 0.3
 """Seconds between two polls: short against the shortest rollout, which takes some seconds."""
@@ -177,7 +181,7 @@ async def wait_until_done(
     names = ctx.workload_plan.kubernetes
     loop = asyncio.get_running_loop()
     deadline = loop.time() + names.rollout_timeout
-    stall, silence = _StallTimer(), SilenceNotes(step, KUBERNETES_NOTE)
+    stall, silence, waiting = _StallTimer(), SilenceNotes(step, KUBERNETES_NOTE), _WaitingReason(ctx)
     while True:
         await ctx.check_lease()
         try:
@@ -198,8 +202,36 @@ async def wait_until_done(
                 await _describe_failure(ctx, status, f"{subject}: {late}"),
                 f"kubectl -n {names.namespace} describe {resource}; then {step.retry_command}",
             )
-        await step.set_note(status.message)
+        await step.set_note(await waiting.describe(status))
         await asyncio.sleep(POLL_INTERVAL)
+
+
+class _WaitingReason:
+    """Says in the note of a rollout why a new pod does not become ready."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._pod = self._text = ""
+        self._read_at = 0.0
+
+    async def describe(self, status: RolloutStatus) -> str:
+        """The message of a rollout with the reason from the pod's Events, read every `EVENT_INTERVAL` seconds."""
+        cause = status.cause
+        if cause is not None and not cause.has_crashed:
+            return status.message
+        pod = cause.pod if cause is not None else next(iter(status.waiting_pods), "")
+        now = asyncio.get_running_loop().time()
+        if pod and (pod != self._pod or now - self._read_at >= EVENT_INTERVAL):
+            self._pod, self._read_at = pod, now
+            self._text = await read_waiting_reason(self._ctx.cluster, pod)
+        if cause is not None:
+            # It may be the probe that has ended the container.
+            rest = status.message.removeprefix(f"{cause.text}; ")
+            return "; ".join(filter(None, (cause.text, self._text, rest)))
+        count = status.restarts
+        restarts = f"restarted {count_noun(count, 'time')}" if count else ""
+        reason = ", ".join(filter(None, (self._text if pod else "", restarts)))
+        return f"{status.message}; {pod}: {reason}" if reason else status.message
 
 
 async def _describe_failure(ctx: Context, status: RolloutStatus, subject: str) -> str:

@@ -152,6 +152,7 @@ class ReliedObject:
         table: as SQL.
         differing: of a trigger: the condition, as SQL, of rows that were written while it did not fire.
         reads: of a view: what it reads, as SQL; its definition has the names of the columns there.
+        statement: the migration's own that makes it; empty where zdd's SQL does.
     """
 
     kind: ReliedKind
@@ -159,6 +160,7 @@ class ReliedObject:
     name: str
     differing: str = ""
     reads: str = ""
+    statement: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,21 +189,21 @@ def _made_by(statement: str) -> Iterator[ReliedObject]:
     for node in nodes:
         if node.HasField("create_stmt"):
             table = relation_sql(node.create_stmt.relation)
-            yield ReliedObject(ReliedKind.TABLE, table, node.create_stmt.relation.relname)
+            yield ReliedObject(ReliedKind.TABLE, table, node.create_stmt.relation.relname, statement=statement)
         elif node.HasField("alter_table_stmt"):
-            yield from _made_by_alter(node.alter_table_stmt)
+            yield from _made_by_alter(node.alter_table_stmt, statement)
 
 
-def _made_by_alter(alter: Any) -> Iterator[ReliedObject]:
+def _made_by_alter(alter: Any, statement: str) -> Iterator[ReliedObject]:
     table = relation_sql(alter.relation)
     for each in alter.cmds:
         command = each.alter_table_cmd
         definition = getattr(command, "def")
         kind = enum_name(command, "subtype")
         if kind == "AT_AddColumn":
-            yield ReliedObject(ReliedKind.COLUMN, table, definition.column_def.colname)
+            yield ReliedObject(ReliedKind.COLUMN, table, definition.column_def.colname, statement=statement)
         elif kind == "AT_AddConstraint" and definition.constraint.conname:
-            yield ReliedObject(ReliedKind.CONSTRAINT, table, definition.constraint.conname)
+            yield ReliedObject(ReliedKind.CONSTRAINT, table, definition.constraint.conname, statement=statement)
 
 
 def label_object(table: str, name: str = "") -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from enum import Enum, StrEnum, auto
+from enum import StrEnum
 
 from zdd_tui.model.errors import HINT_PREFIX
 
@@ -32,12 +32,12 @@ class ConditionKind(StrEnum):
     OBJECT_DEFINITION = "object-definition"
 
 
-class System(Enum):
+class System(StrEnum):
     """What is read by itself: one that does not respond delays no condition of another."""
 
-    POSTGRESQL = auto()
-    KUBERNETES = auto()
-    REDIS = auto()
+    POSTGRESQL = "PostgreSQL"
+    KUBERNETES = "Kubernetes"
+    REDIS = "Redis"
 
 
 def system_of(kind: ConditionKind) -> System:
@@ -79,6 +79,7 @@ class Condition:
         table: of an operation's object, as SQL.
         since: of an operation's object, or a trigger: the step after which it is as it must be; another step is another
             condition. Empty while a step may be changing the trigger or its function.
+        made_by: of an operation's object: the step that has made it, with its statement where it has one.
         may_be_gone: that step may have removed it.
         differing: of an operation's trigger: the condition, as SQL, of rows that it has not kept equal.
     """
@@ -91,6 +92,8 @@ class Condition:
     affects_rows: bool = False
     table: str = ""
     since: str = ""
+    made_by: str = ""
+    statement: str = ""
     may_be_gone: bool = False
     differing: str = ""
 

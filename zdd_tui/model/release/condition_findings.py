@@ -3,13 +3,20 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Self
 
 from zdd_tui.model.counting import format_list
 from zdd_tui.model.flag import flag_key, parse_flag
 from zdd_tui.model.plan.base import BasePlan, WorkloadPlan
-from zdd_tui.model.release.condition import CONTINUES_IN_HINT, ROLLBACK_IN_HINT, Condition, ConditionFinding
+from zdd_tui.model.release.condition import (
+    CONTINUES_IN_HINT,
+    ROLLBACK_IN_HINT,
+    Condition,
+    ConditionFinding,
+    system_of,
+)
 from zdd_tui.model.workload.managers import FieldManager
 from zdd_tui.model.workload.pod import PodFacts
 from zdd_tui.model.workload.rollout import DeploymentView, ReplicaSetView, select_own_pods
@@ -18,6 +25,21 @@ from zdd_tui.model.workload.second_deployment import ServiceView
 from zdd_tui.model.workload.version import PodVersions, group_by_origin
 
 NOT_RECORDED = "Kubernetes does not record who"
+
+
+def unknown_finding(condition: Condition, since: float, error: str = "", hint: str = "") -> ConditionFinding:
+    """That a condition cannot be checked, because its system is silent or refuses.
+
+    Args:
+        since: seconds since the epoch.
+        error, hint: of the last reading; empty where there was no response yet.
+    """
+    system = system_of(condition.kind)
+    cause = error if system in error else f"{system}: {error}" if error else f"{system} does not respond"
+    return ConditionFinding(
+        f"{condition.name} cannot be checked since {datetime.fromtimestamp(since, UTC):%H:%M:%S} UTC: {cause}",
+        hint=hint or f"check that {system} runs and that the agent reaches it",
+    )
 
 
 # --- Kubernetes -----------------------------------------------------------------------------------------------------
@@ -215,6 +237,10 @@ class SchemaObject:
         since: of an operation's object: the step after which it was so.
         condition: its name, of an operation's object or a trigger.
         digest: of a trigger, view or function; empty where an older version of zdd has noted it.
+        by_names: a digest that stays the same when the object, a column of it or its table is dropped and created again
+            as before: numbers that the server gives are left out. It has type, NOT NULL and default of an operation's
+            column. Empty of a column of a ``change:``, whose type alone counts, and where an older zdd has noted it.
+        statement: what creates a column, constraint or index; empty where it could not be read.
     """
 
     kind: str
@@ -227,6 +253,8 @@ class SchemaObject:
     since: str = ""
     condition: str = ""
     digest: str = ""
+    by_names: str = ""
+    statement: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -306,36 +334,51 @@ def find_changed_schema(
     archived: Mapping[str, str],
     old_side_needed: bool,
     missing: Sequence[str] = (),
+    made: str = "as change.expand and change.indexes define it",
 ) -> ConditionFinding | None:
-    """Objects that are missing, renamed, changed or invalid.
+    """Objects that are missing, renamed, changed or invalid. One that was created again as it was counts as the same.
 
     Args:
+        made: how the objects were made, for the hint.
         baseline: as they were when the condition was established.
         archived: the name under which the release archives each old column.
         old_side_needed: the old side is not dropped yet.
         missing: objects that were missing already when the condition was established, as texts.
     """
     current = {(each.kind, each.key): each for each in facts.objects}
-    wrong = list(missing)
+    columns = {(each.table, each.name): each for each in facts.objects if each.kind == "column"}
+    wrong, statements = list(missing), []
     for expected in baseline:
         if expected.is_old and not old_side_needed:
             continue
         label = f"{expected.kind} {expected.name} of {expected.table}"
+        names = (expected.name, archived.get(expected.name, "") if expected.is_old else expected.name)
         found = current.get((expected.kind, expected.key))
+        is_new = found is None and expected.kind == "column"
+        if is_new:
+            # A column that is created again has another number, in a table that is created again all have.
+            found = next((columns[expected.table, name] for name in names if (expected.table, name) in columns), None)
         if found is None:
             wrong.append(f"{label} is missing")
-        elif found.name not in (expected.name, archived.get(expected.name) if expected.is_old else expected.name):
+            statements.append(expected.statement)
+        elif found.name not in names:
             wrong.append(f"{label} was renamed to {found.name}")
-        elif not _has_shape(found, expected):
+        elif not _has_shape(found, expected) and not (found.by_names and found.by_names == expected.by_names):
             wrong.append(f"{label} {_describe_change(found, expected)}")
+            statements += [expected.statement] if is_new or expected.kind != "column" else []
+        elif is_new and expected.by_names not in ("", found.by_names):
+            wrong.append(f"{label} was created again, but not as it was")
+            statements.append(expected.statement)
         elif expected.is_valid and not found.is_valid:
             wrong.append(f"{label} is not valid")
     if not wrong:
         return None
-    return ConditionFinding(
-        format_list(wrong),
-        hint="restore it in psql as change.expand and change.indexes define it" + CONTINUES_IN_HINT + ROLLBACK_IN_HINT,
-    )
+    return ConditionFinding(format_list(wrong), hint=_restore_hint(made, statements))
+
+
+def _restore_hint(made: str, statements: Iterable[str]) -> str:
+    shown = "; ".join(dict.fromkeys(each for each in statements if each))
+    return f"restore it in psql {made}{f': {shown}' if shown else ''}{CONTINUES_IN_HINT}{ROLLBACK_IN_HINT}"
 
 
 DEFAULT_MARK = " DEFAULT "
@@ -388,7 +431,8 @@ def find_changed_object(
     Args:
         expected: as it was after the step that made it; None where it was missing already.
     """
-    hint = f"restore it in psql as {condition.since} has made it{CONTINUES_IN_HINT}{ROLLBACK_IN_HINT}"
+    made = f"as {condition.made_by} has made it"
+    hint = _restore_hint(made, [condition.statement])
     if expected is None:
         return ConditionFinding(f"{condition.name} is missing", hint=hint)
     if not expected.shape:
@@ -398,8 +442,7 @@ def find_changed_object(
         return None if is_there else ConditionFinding(f"{condition.name} is missing", hint=hint)
     is_list = expected.kind == "helpers"
     objects = [SchemaObject.from_json(each) for each in json.loads(expected.shape)] if is_list else [expected]
-    found = find_changed_schema(objects, facts, archived={}, old_side_needed=True)
-    return None if found is None else replace(found, hint=hint)
+    return find_changed_schema(objects, facts, archived={}, old_side_needed=True, made=made)
 
 
 def _is_helper(found: SchemaObject, condition: Condition) -> bool:
@@ -428,7 +471,7 @@ def find_changed_definition(
     if expected is not None and found == expected.digest:
         return None
     if expected is None:
-        hint = f"create it in psql as {condition.since} has made it{CONTINUES_IN_HINT}{ROLLBACK_IN_HINT}"
+        hint = f"create it in psql as {condition.made_by} has made it{CONTINUES_IN_HINT}{ROLLBACK_IN_HINT}"
         return ConditionFinding(f"{condition.name} is missing", hint=hint)
     what = "is missing" if found is None else "was replaced"
     return ConditionFinding(f"{condition.name} {what}", hint=_DEFINITION_HINT)

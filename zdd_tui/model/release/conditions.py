@@ -166,7 +166,7 @@ _NAMED_BY_TABLE = (ReliedKind.TABLE, ReliedKind.VIEW, ReliedKind.HELPERS)
 
 
 def _relied_object(interval: ReliedInterval, steps: _Steps) -> Condition | None:
-    made = [each.made for each in interval.changes if each.made is not None and _has_run(steps, each.step)]
+    made = [(each.step, each.made) for each in interval.changes if each.made is not None and _has_run(steps, each.step)]
     last = _last_change(interval.changes, steps)
     if not made or not last:
         return None
@@ -181,8 +181,10 @@ def _relied_object(interval: ReliedInterval, steps: _Steps) -> Condition | None:
         affects_rows=is_trigger or first.kind in (ReliedKind.FUNCTION, ReliedKind.COLUMN),
         table=first.table,
         since=last,
+        made_by=made[-1][0],
+        statement=made[-1][1].statement,
         may_be_gone=may_be_gone(interval.changes, last),
-        differing=made[-1].differing,
+        differing=made[-1][1].differing,
     )
 
 
@@ -198,6 +200,7 @@ def _built_indexes(built: BuiltIndexes, steps: _Steps) -> Iterable[Condition]:
             f"{schema}.{name}",
             table=built.table,
             since=last,
+            made_by=built.step,
             may_be_gone=last != built.step,
         )
 

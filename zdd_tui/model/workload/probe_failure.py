@@ -1,4 +1,4 @@
-"""Which probe took a pod out of rotation: the API shows it only in Events."""
+"""Which probe keeps or took a pod out of rotation: the API shows it only in Events."""
 
 import re
 from collections.abc import Iterable
@@ -24,6 +24,19 @@ def find_probe_failure(pod: Pod, events: Iterable[EventView]) -> str:
     ]
     newest = max(found, key=lambda event: (event.message.startswith("Readiness"), event.at or 0.0), default=None)
     return _shorten_probe_message(newest.message) if newest else ""
+
+
+def describe_waiting(events: Iterable[EventView]) -> str:
+    """Why a pod does not become ready, by its Events: ``startup probe: HTTP 503 (97×)``; empty where none says it."""
+    ordered = sorted(events, key=lambda event: event.at or 0.0)
+    # A volume that could not be mounted, or a full cluster, is past once something newer has happened.
+    lasting = [event for event in ordered if event.warning and event.reason in ("Unhealthy", "BackOff")]
+    found = ordered[-1] if ordered and ordered[-1].warning else next(reversed(lasting), None)
+    if found is None:
+        return ""
+    is_probe = found.reason == "Unhealthy"
+    text = _shorten_probe_message(found.message) if is_probe else f"{found.reason}: {found.message}"
+    return f"{text} ({found.count}×)" if found.count > 1 else text
 
 
 def _shorten_probe_message(message: str) -> str:

@@ -148,7 +148,8 @@ class RolloutStatus:
         old_pods: every pod of another template that still exists.
         cause: why the new pods do not run; None where they do, or are only starting.
         progress: changes whenever the rollout gets on.
-        waiting_pods: new pods that are not ready.
+        waiting_pods: new pods that are not ready, those first whose containers were restarted most often.
+        restarts: of the first of them.
         is_degraded: no rollout is under way, but pods of the current version have lost their readiness.
     """
 
@@ -159,6 +160,7 @@ class RolloutStatus:
     cause: FailureCause | None = None
     progress: tuple[int, ...] = ()
     waiting_pods: tuple[str, ...] = ()
+    restarts: int = 0
     is_degraded: bool = False
 
 
@@ -231,13 +233,14 @@ def evaluate_rollout(
     old = tuple(sorted(pod.name for pod in existing if pod.template_hash != newest.template_hash))
     new = [pod for pod in existing if pod.template_hash == newest.template_hash]
     cause = _find_cause(view, newest, new)
-    waiting = tuple(sorted(pod.name for pod in new if not _is_ready(pod)))
+    waiting = sorted((-_count_restarts(pod), pod.name) for pod in new if not _is_ready(pod))
     available = min(view.available, newest.available)
     progress = (view.updated, available, view.replicas, len(old), _count_terminating(existing))
 
     def unfinished(message: str, *, failed: bool = False) -> RolloutStatus:
         text = f"{cause.text}; {message}" if cause else message
-        return RolloutStatus(False, failed, text, old, cause, progress, waiting)
+        restarts = -waiting[0][0] if waiting else 0
+        return RolloutStatus(False, failed, text, old, cause, progress, tuple(name for _, name in waiting), restarts)
 
     count_text = f"{available} of {view.desired} new replicas available"
     if (exceeded := view.exceeded_deadline) is not None and exceeded != ignored_condition:
@@ -258,6 +261,10 @@ def evaluate_rollout(
 
 def _count_terminating(pods: Iterable[Pod | PodFacts]) -> int:
     return sum((pod.seconds_left if isinstance(pod, Pod) else pod.deletion_deadline) is not None for pod in pods)
+
+
+def _count_restarts(pod: Pod | PodFacts) -> int:
+    return pod.restarts if isinstance(pod, Pod) else sum(each.restarts for each in pod.containers)
 
 
 def _is_ready(pod: Pod | PodFacts) -> bool:

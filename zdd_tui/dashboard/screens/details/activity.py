@@ -104,7 +104,9 @@ class SessionsPane(TablePane[ListedSession, float]):
         return self._sessions
 
     def heading(self, board: DashboardState, context: RenderContext) -> str:
-        rows = self._sessions.value or ()
+        rows = self._sessions.value
+        if rows is None:
+            return "not read yet"
         blocking = sum(row.relation is SessionRelation.BLOCKS_AGENT for row in rows)
         hidden = f", {self._hidden} hidden from this role (GRANT pg_read_all_stats)" if self._hidden else ""
         return f"{len(rows)} listed, {blocking} {'blocks' if blocking == 1 else 'block'} zdd{hidden}"

@@ -91,7 +91,7 @@ async def test_sql_that_is_none_is_one_clear_error(here: CliEnvironment) -> None
     bad = await here.run_zdd("check", "--offline")
     assert (bad.code, bad.out) == (2, "")
     assert f"{file}:2: PostgreSQL cannot read it: syntax error" in bad.err
-    assert "plain SQL for PostgreSQL" in bad.err.partition("Fix: ")[2]
+    assert "correct the statement" in bad.err.partition("Fix: ")[2]
     file.unlink()
     gone = await here.run_zdd("check", "--offline")
     assert gone.code == 2

@@ -6,7 +6,7 @@ from typing import Any
 
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import StepFailed
-from zdd_tui.model.plan.base import Backfill
+from zdd_tui.model.plan.base import Backfill, BackfillOfTables
 from zdd_tui.model.plan.guard import GuardAction, MetricUnit
 from zdd_tui.model.release.condition import ConditionReading
 from zdd_tui.model.release.gate import GateReading, Verdict, describe_withdrawn
@@ -457,7 +457,7 @@ class ReleaseRecord:
     guard: tuple[GuardReading, ...] = ()
     cause: str = ""
     region: str = ""
-    plan_limits: Backfill | None = None
+    plan_limits: Backfill | BackfillOfTables | None = None
     owner: str = ""
     wait_limit: float | None = None
     conditions: tuple[ConditionReading, ...] = ()

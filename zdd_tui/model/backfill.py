@@ -119,16 +119,25 @@ class EtaEstimator:
 
 
 class RateHistory:
-    """Rows per second of a backfill since this object exists. Where it gets long, every second sample is left out."""
+    """Rows per second of a release's backfill since this object exists. Where it gets long, every second sample is
+    left out."""
 
     def __init__(self) -> None:
+        self._release: int | None = None
         self._samples: list[tuple[float, float]] = []
         self._last: tuple[float, int] | None = None
         """Time and rows done of the last sample; None while the backfill does not run."""
         self._spacing = 1.0
 
-    def add_reading(self, backfill: BackfillRecord | None) -> None:
-        """Adds what was done since the last sample; nothing while the backfill does not run: a pause is a gap."""
+    def add_reading(self, release: int, backfill: BackfillRecord | None) -> None:
+        """Adds what was done since the last sample; nothing while the backfill does not run: a pause is a gap.
+
+        Args:
+            release: its id; the samples of another release are dropped.
+        """
+        if release != self._release:
+            self._release, self._last, self._spacing = release, None, 1.0
+            self._samples.clear()
         if backfill is None or backfill.status != "running":
             self._last = None
             return

@@ -16,6 +16,7 @@ from tests.support.states import EPOCH, MONOTONIC, board, dashboard_situations, 
 from zdd_tui.dashboard.keymap import DashboardKeys, build_dashboard_keys, known_bindings, resolve_keymap
 from zdd_tui.dashboard.screens.actions import text_to_copy
 from zdd_tui.dashboard.screens.confirm import UNSEEN_SECONDS
+from zdd_tui.dashboard.screens.palette import PaletteEntry, filter_entries
 from zdd_tui.dashboard.state import DashboardState, FlagView, Observed
 from zdd_tui.dashboard.widgets.text_field import MAX_TEXT_LENGTH
 from zdd_tui.model.actions import ACTIONS
@@ -646,6 +647,14 @@ async def test_the_palette_finds_an_action_by_letters_and_runs_it() -> None:
         await desk.press("colon", *"pau", "enter")
         assert kinds(desk) == [CommandKind.PAUSE]
         assert len(desk.app.screen_stack) == 1
+
+
+def test_what_the_palette_would_run_begins_with_what_was_typed() -> None:
+    entries = tuple(PaletteEntry(each, "") for each in ACTIONS)
+    for query in ("rol", "pau", "log", "fl", "adv"):
+        assert filter_entries(entries, query)[0].action.label.lower().startswith(query)
+    assert filter_entries(entries, "theme") == (), "letters that are spread over a help text are no match"
+    assert filter_entries(entries, "audit"), "words of a help text are"
 
 
 async def test_the_palette_shows_why_an_action_is_not_possible_and_follows_the_state() -> None:

@@ -109,7 +109,7 @@ def test_a_pause_of_the_backfill_is_a_gap_in_its_rate() -> None:
     for second in range(300):
         status = "paused" if 100 <= second < 200 else "running"
         rows = 500 * (second - 100 if second >= 200 else min(second, 100))
-        rates.add_reading(BackfillRecord(status, 100_000, rows, updated_at=EPOCH + second))
+        rates.add_reading(1, BackfillRecord(status, 100_000, rows, updated_at=EPOCH + second))
     assert {rate for _, rate in rates.samples} == {500.0}
     lines = rate_chart_lines(rates, EPOCH + 300, 80)
     assert "last value 1s ago" in texts(lines)[0]
@@ -121,8 +121,10 @@ def test_a_pause_of_the_backfill_is_a_gap_in_its_rate() -> None:
     filled = columns_with_dots(lines[1:])
     assert len("".join("x" if each else " " for each in filled).split()) == 2
     for second in range(300, 5000):
-        rates.add_reading(BackfillRecord("running", 100_000, 500 * second, updated_at=EPOCH + second))
+        rates.add_reading(1, BackfillRecord("running", 100_000, 500 * second, updated_at=EPOCH + second))
     assert len(rates.samples) <= 240
+    rates.add_reading(2, BackfillRecord("running", 100_000, 10, updated_at=EPOCH + 5001))
+    assert rates.samples == (), "another release has a rate of its own"
 
 
 def test_the_library_is_not_imported_before_a_chart_is_drawn() -> None:

@@ -352,7 +352,8 @@ class ActionController:
 
     def update_progress(self, board: DashboardState, context: RenderContext) -> None:
         """Updates the progress of the last command, and the rate of the backfill over time."""
-        self._rates.add_reading(board.release.value.backfill if board.release.value is not None else None)
+        if (record := board.release.value) is not None:
+            self._rates.add_reading(record.id, record.backfill)
         if self.progress is not None:
             self.progress = self.progress.with_board(board, context).with_cause(board, context)
 

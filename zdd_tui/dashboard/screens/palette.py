@@ -1,5 +1,6 @@
 """The palette: search actions by name, with their keys, and why an action is not possible now."""
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -120,16 +121,23 @@ def palette_entries(board: DashboardState, context: RenderContext) -> tuple[Pale
 
 
 def filter_entries(entries: tuple[PaletteEntry, ...], query: str) -> tuple[PaletteEntry, ...]:
-    """Entries whose name or help contains the letters in this order, the best match first; all for an empty query."""
-    if not query.strip():
+    """Entries whose name has the letters in this order, or whose help has the query, the best match first; all for an
+    empty query.
+
+    A name of which a word begins with the query is before every other: Enter runs the first one.
+    """
+    wanted = query.strip().lower()
+    if not wanted:
         return entries
-    match = Matcher(query.strip()).match
+    match = Matcher(wanted).match
 
-    def score(entry: PaletteEntry) -> float:
+    def score(entry: PaletteEntry) -> tuple[bool, float]:
         action = entry.action
-        return max(2 * match(action.label), 2 * match(action.id), match(action.help))
+        begins = any(word.startswith(wanted) for word in re.split(r"[\s-]+", f"{action.label} {action.id}".lower()))
+        in_help = 0.5 if wanted in action.help.lower() else 0.0
+        return begins, max(match(action.label), match(action.id), in_help)
 
-    return tuple(each for each in sorted(entries, key=score, reverse=True) if score(each) > 0)
+    return tuple(each for each in sorted(entries, key=score, reverse=True) if score(each) > (False, 0.0))
 
 
 def _entry_line(entry: PaletteEntry, context: RenderContext, cells: int, *, selected: bool) -> Line:

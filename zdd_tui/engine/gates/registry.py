@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from datetime import UTC, datetime
 
 import asyncpg
 
@@ -226,7 +227,10 @@ async def _evaluate_no_mismatch(ctx: Context, record: ReleaseRecord) -> GateResu
         )
         return Verdict.PENDING, f"not verified yet{progress}"
     mismatches = count_noun(state.mismatches, "mismatch", "mismatches")
-    return pass_or_fail(state.mismatches == 0, f"{mismatches} in {count_noun(state.verified_rows, 'row')}")
+    # The age of the reading is that of this look at the record; the rows were compared at another time.
+    compared = f"{datetime.fromtimestamp(state.updated_at, UTC):%H:%M:%S} UTC"
+    rows = count_noun(state.verified_rows, "row")
+    return pass_or_fail(state.mismatches == 0, f"{mismatches} in {rows}, compared by {compared}")
 
 
 async def _evaluate_witness(ctx: Context, record: ReleaseRecord) -> GateResult:

@@ -53,7 +53,7 @@ async def test_a_release_is_read_as_its_own_screen_shows_it(pg_dsn: str) -> None
             await store.pool.execute("UPDATE zdd.command SET status = 'done' WHERE id = $1", command)
             await store.pool.execute(END, release_id, "rolled-back")
         (ended,) = await reader.read()
-        assert (ended.state, ended.label, ended.cause) == (ReleaseState.ROLLED_BACK, "ROLLED BACK", "ana: wrong")
+        assert (ended.state, ended.label, ended.cause) == (ReleaseState.ROLLED_BACK, "ROLLED BACK", "by ana: wrong")
         assert ended.rollbacks == 1
         assert ended.duration is not None
         assert ended.rollback_seconds is not None

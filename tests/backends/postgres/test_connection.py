@@ -122,6 +122,8 @@ async def _serve_reply(reply: bytes | None) -> AsyncIterator[int]:
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         yield server.sockets[0].getsockname()[1]
+        server.close()
+        await asyncio.sleep(0.05)  # a connection that was accepted just now is served, and held, only then
         for writer in held:
             writer.close()
 

@@ -77,8 +77,10 @@ class TcpProxy:
         self._tasks.add(task)
         self.accepted += 1
         flows = self._flows
-        there_reader, there_writer = await asyncio.open_connection(*self._to)
+        writers = [writer]  # closed also where it is cut while it connects
         try:
+            there_reader, there_writer = await asyncio.open_connection(*self._to)
+            writers.append(there_writer)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._pump(reader, there_writer, flows))
                 group.create_task(self._pump(there_reader, writer, flows))
@@ -88,7 +90,7 @@ class TcpProxy:
             pass
         finally:
             self._tasks.discard(task)
-            for each in (writer, there_writer):
+            for each in writers:
                 each.transport.abort()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flows: asyncio.Event) -> None:

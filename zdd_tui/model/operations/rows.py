@@ -2,7 +2,7 @@
 
 # ruff: noqa: S608  names are quoted by the parser's own rules, values are literals
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -63,7 +63,7 @@ def require_no_dropped_unique_index(statement: Any, text: str, options: Operatio
     scope = options.scope
     if options.phase is not None or options.last_phase is not Phase.CONTRACT or not scope.removed_indexes:
         return ()
-    indexes = ", ".join(f"to_regclass({quote_literal(each)})" for each in scope.removed_indexes)
+    indexes = _relations_sql(scope.removed_indexes)
     found = []
     for write in (each for each in walk(statement) if node_class(each) in ("InsertStmt", "UpdateStmt", "MergeStmt")):
         is_update = node_class(write) == "UpdateStmt"
@@ -157,7 +157,7 @@ FROM emptied WHERE oid NOT IN ({listed}) HAVING count(*) > 0"""
     return Requirement(query, hint), note
 
 
-def _relations_sql(names: list[str]) -> str:
+def _relations_sql(names: Iterable[str]) -> str:
     return ", ".join(f"to_regclass({quote_literal(name)})" for name in names)
 
 

@@ -65,13 +65,24 @@ async def roll_out(ctx: Context, step: StepHandle, image: str, reason: str) -> N
 
 
 def _require_image(ctx: Context, step: StepHandle, view: DeploymentView, image: str) -> None:
+    problem = f"another client set the image of Deployment {view.name} to {{current}} during the rollout of {image}"
+    refuse_other_image(ctx, step, view, image, problem)
+
+
+def refuse_other_image(ctx: Context, step: StepHandle, view: DeploymentView, image: str, problem: str) -> None:
+    """
+    Args:
+        problem: the text of the failure, with ``{current}`` for the image that the Deployment has.
+
+    Raises:
+        StepFailed: the Deployment has another image; names who has set it.
+    """
     current = container_image(ctx.workload_plan, view)
     if ctx.workload_plan.is_image(image, current):
         return
     manager = view.image_managers.get(ctx.workload_plan.kubernetes.container)
     raise StepFailed(
-        f"another client set the image of Deployment {view.name} to {current} during the rollout of {image}:"
-        f" {describe_manager(manager)}",
+        f"{problem.replace('{current}', current)}: {describe_manager(manager)}",
         image_hint(ctx.workload_plan, view.name, manager, image, f"; then {step.retry_command}"),
     )
 

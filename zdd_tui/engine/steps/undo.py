@@ -12,11 +12,16 @@ from zdd_tui.checks.rollouts import planned_images
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.observations import evaluate_view
 from zdd_tui.engine.retry import with_retry
-from zdd_tui.engine.steps.rollout import POLL_INTERVAL, build_status, roll_out, wait_until_done
+from zdd_tui.engine.steps.rollout import (
+    POLL_INTERVAL,
+    build_status,
+    refuse_other_image,
+    roll_out,
+    wait_until_done,
+)
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.image import is_rewritten
-from zdd_tui.model.release.condition_findings import describe_manager, image_hint
 from zdd_tui.model.release.records import NewEvent
 from zdd_tui.model.workload.rollout import DeploymentView, RolloutStatus, container_image
 
@@ -82,13 +87,8 @@ async def require_image(ctx: Context, step: StepHandle, image: str) -> None:
         view = await _read_deployment(ctx, step)
         if view is None or view.is_deleting:
             return build_status("")
-        if not plan.is_image(image, current := container_image(plan, view)):
-            manager = view.image_managers.get(names.container)
-            raise StepFailed(
-                f"Deployment {view.name} has image {current}, and before the release it was {image}:"
-                f" {describe_manager(manager)}",
-                image_hint(plan, view.name, manager, image, f"; then {step.retry_command}"),
-            )
+        problem = f"Deployment {view.name} has image {{current}}, and before the release it was {image}"
+        refuse_other_image(ctx, step, view, image, problem)
         replica_sets = await ctx.cluster.list_replica_sets(view.selector)
         others = {
             each.uid

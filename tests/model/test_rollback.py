@@ -6,8 +6,8 @@ import pytest
 
 from tests.support.operations import plan_of
 from tests.support.states import EPOCH, record
-from zdd_tui.backends.store.rollback import list_dropped
 from zdd_tui.engine.steps.registry import STEPS
+from zdd_tui.model.operations.registry import list_dropped_by_undo
 from zdd_tui.model.queries import ChangeView
 from zdd_tui.model.release.claims import SourceName
 from zdd_tui.model.release.preview import preview_undo
@@ -187,7 +187,7 @@ def operations_release() -> tuple[Release, RollbackHistory]:
     """All steps up to contract are done."""
     plan = plan_of("postgresql:///x", *OPERATIONS)
     strategy = build_operations(plan)
-    dropped = list_dropped(plan)
+    dropped = list_dropped_by_undo(plan)
     last = [phase.name for phase in strategy.phases].index("contract")
     release = Release("nick", "hash", strategy, ReleaseState.WAITING, last)
     for phase in strategy.phases[: last + 1]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from typing import TypeVar
 
@@ -12,8 +12,7 @@ from zdd_tui.backends.postgres.operations import count_rollback_losses
 from zdd_tui.backends.postgres.recent_writes import count_new_side_only
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.json_access import get_objects, get_text
-from zdd_tui.model.operations.registry import named_steps, plan_operations
-from zdd_tui.model.phase import Phase
+from zdd_tui.model.operations.registry import list_dropped_by_undo, plan_operations
 from zdd_tui.model.plan.base import BasePlan, Plan
 from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.rollback import NewSideCount, PastRollback, RehearsedRollback, RollbackHistory
@@ -54,7 +53,7 @@ async def read_rollback_history(pool: Pool, release_id: int, plan: BasePlan) -> 
     dropped = None
     if isinstance(plan, BaseOperationsPlan):
         (losses, error), count = await _count_losses(plan), None
-        dropped = await asyncio.to_thread(list_dropped, plan)
+        dropped = await asyncio.to_thread(list_dropped_by_undo, plan)
     else:
         (count, error), losses = await _count_rows(pool, release_id, plan), None
     return RollbackHistory(
@@ -65,14 +64,6 @@ async def read_rollback_history(pool: Pool, release_id: int, plan: BasePlan) -> 
         losses,
         dropped=dropped,
     )
-
-
-def list_dropped(plan: BaseOperationsPlan) -> Mapping[str, tuple[str, ...]] | None:
-    """The columns and tables that the undo of each step drops; None where the operations cannot be planned."""
-    try:
-        return {name: step.dropped_by_undo for phase in Phase for name, _, step in named_steps(plan, phase)}
-    except ZddError:
-        return None
 
 
 async def _count_losses(plan: BaseOperationsPlan) -> tuple[tuple[str, ...] | None, str]:

@@ -260,6 +260,14 @@ def named_steps(plan: BaseOperationsPlan, phase: Phase) -> tuple[tuple[str, int,
     )
 
 
+def list_dropped_by_undo(plan: BaseOperationsPlan) -> Mapping[str, tuple[str, ...]] | None:
+    """The columns and tables that the undo of each step drops; None where the operations cannot be planned."""
+    try:
+        return {name: step.dropped_by_undo for phase in Phase for name, _, step in named_steps(plan, phase)}
+    except PlanError:
+        return None
+
+
 def find_step(plan: BaseOperationsPlan, number: int) -> OperationStep:
     """The step with a number that :func:`numbered_steps` returned."""
     return _all_steps(plan)[number]

@@ -279,16 +279,43 @@ class OperationStep:
         return (*restored, *undo, *earlier) or ("nothing to undo",)
 
     @property
-    def dropped_by_undo(self) -> tuple[str, ...]:
-        """The columns and tables that the undo drops, with the data in them, such as ``column users.nick``."""
-        if_added = ", if the release has added it" if self.created or self.only_if or self.only_if_exists else ""
+    def dropped_by_undo(self) -> tuple["DroppedData", ...]:
+        """The columns and tables that the undo drops, with the data in them."""
+        is_optional = bool(self.created or self.only_if or self.only_if_exists)
         dropped = [] if self.before is None else [*self.before.dropped_by_undo]
         for sql in self.undo:
             if (column := _DROPPED_COLUMN.match(sql)) is not None:
-                dropped.append(f"column {column['table']}.{column['name']}{if_added}")
+                dropped.append(DroppedData(column["table"], column["name"], is_optional, settings=self.settings))
             elif (table := _DROPPED_TABLE.match(sql)) is not None:
-                dropped.append(f"table {table['name']}{if_added}")
+                dropped.append(DroppedData(table["name"], is_optional=is_optional, settings=self.settings))
         return tuple(dropped)
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedData:
+    """A column or a table that an undo drops.
+
+    Attributes:
+        table, column: as SQL; no column where the table is dropped.
+        is_optional: it may have existed before the release, and then it stays.
+        is_copy: the old column holds each value, too: a trigger keeps both equal.
+        is_filled: the release itself writes values of it.
+        later: the name of the column from contract on, as SQL; empty where it keeps its name.
+        settings: of the step, see :attr:`OperationStep.settings`.
+    """
+
+    table: str
+    column: str = ""
+    is_optional: bool = False
+    is_copy: bool = False
+    is_filled: bool = False
+    later: str = ""
+    settings: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """``column users.nick``."""
+        return f"column {self.table}.{self.column}" if self.column else f"table {self.table}"
 
 
 @dataclass(frozen=True, slots=True)

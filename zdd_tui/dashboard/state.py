@@ -22,8 +22,8 @@ from zdd_tui.model.release.claims import (
     SourceHealth,
     SourceName,
     SourceStatus,
-    assess_activity,
     assess_agent,
+    assess_agent_activity,
     assess_queried_metrics,
     assess_source,
     metrics_answered_at,
@@ -217,7 +217,7 @@ class DashboardState:
         record, age = self.release.value, self.release.age(now)
         if record is None or age is None:
             return Activity(is_active=False, is_known=False, idle_seconds=None)
-        return assess_activity(record.lease, age, self.release.error)
+        return assess_agent_activity(record, age, self.release.error)
 
     def health(self, now: float) -> tuple[SourceHealth, ...]:
         """Every source of the release, in the order of the health line."""

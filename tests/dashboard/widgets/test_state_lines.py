@@ -165,6 +165,23 @@ def test_long_errors_are_truncated_with_the_key_of_the_details() -> None:
     assert text(lines[-1]).startswith("→ a retries the failed step")
 
 
+@pytest.mark.parametrize("limit", [5, 6, 8])
+@pytest.mark.parametrize("cells", [78, 118, 198])
+def test_what_has_failed_is_named_beside_what_stops_the_release(cells: int, limit: int) -> None:
+    stopped = dashboard_situations()["stopped"].release.value
+    assert stopped is not None
+    breach = stopped.release.unmet[0]
+    unmet = (breach, replace(breach, name="other", text="flag orders-new was changed by ana " * 4))
+    rel = replace(stopped.release, state=ReleaseState.FAILED, error="no space left on device; " * 12, unmet=unmet)
+    lines = summary_lines(board(replace(stopped, release=rel)), MOMENT, cells, limit)
+    shown = text(*lines)
+    assert len(lines) <= limit, shown
+    assert "STOPPED, FAILED" in shown
+    assert "no space left on device" in shown
+    assert text(lines[-1]).endswith("e shows all") or "R rolls back" in shown
+    assert all(line_width(line) <= cells for line in lines)
+
+
 def test_the_next_action_does_not_displace_a_note() -> None:
     made = dashboard_situations()["lock"]
     message = text(*summary_lines(made, MOMENT, 78))

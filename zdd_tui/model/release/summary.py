@@ -238,7 +238,7 @@ def _summarize_breach(record: ReleaseRecord, breach: ConditionReading, summary: 
         severity=Severity.ERROR,
         glyph="✗",
         state_label=_held_label("STOPPED", release),
-        notes=(*others, *summary.notes),
+        notes=(*summary.notes, *others) if release.state is ReleaseState.FAILED else (*others, *summary.notes),
         fix=fix,
         actions=actions,
         cause=breach.title,

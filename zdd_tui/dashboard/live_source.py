@@ -338,7 +338,10 @@ class LiveSource:
         known = self._state.release.value
         if known is not None and known.release == release and self._state.previews:
             return {}
-        return {"previews": self._preview_commands(release)}
+        from zdd_tui.model.release.preview import preview_blocks  # noqa: PLC0415  # imports an SQL parser
+
+        blocks = self._state.blocks or preview_blocks(self._plan)
+        return {"previews": self._preview_commands(release), "blocks": blocks}
 
     def _preview_commands(self, release: Release) -> Mapping[CommandKind, tuple[str, ...]]:
         from zdd_tui.model.release.preview import preview_command  # noqa: PLC0415  # imports an SQL parser

@@ -163,6 +163,7 @@ class DashboardState:
 
     Attributes:
         previews: what each command would run now, line by line.
+        blocks: the lines of blocks that are shortened in `previews`, by the title that stands for them.
         doctor_report: the last examination of this session.
         is_doctor_running: an examination is running.
         second_workload: the second Deployment of a canary or blue/green release; no value while it does not exist.
@@ -177,6 +178,7 @@ class DashboardState:
     workload: Observed[WorkloadSnapshot] = Observed()
     flags: Observed[tuple[FlagView, ...]] = Observed()
     previews: Mapping[CommandKind, tuple[str, ...]] = field(default_factory=dict)
+    blocks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     doctor_report: "Observed[Report]" = Observed()
     is_doctor_running: bool = False
     second_workload: Observed[WorkloadSnapshot] = Observed()

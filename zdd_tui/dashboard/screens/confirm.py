@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -18,6 +19,7 @@ from zdd_tui.dashboard.widgets.bars.footer import disabled_reason
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, error_lines, sanitize, wrap
 from zdd_tui.model.actions import Action
 from zdd_tui.model.duration import format_duration
+from zdd_tui.model.release.blocks import find_blocks
 from zdd_tui.model.release.state import (
     CommandKind,
     Precondition,
@@ -435,13 +437,24 @@ def confirm_lines(
     lines += [(), *facts, ()] if facts else [()]
     if preview := board.previews.get(kind, ()):
         shown = [line for text in preview for line in _preview_line(text, cells)]
-        return lines + (shown if len(lines) + len(shown) <= rows else [*_overview(preview, cells), *shown])
+        if blocks := find_blocks(preview, board.blocks):
+            lines += [*wrap(_SHORTENED, cells, TextStyle.DIM), ()]
+        shown = shown if len(lines) + len(shown) <= rows else [*_overview(preview, cells), *shown]
+        return [*lines, *shown, *(line for block in blocks.items() for line in _block_lines(*block, cells))]
     for label, irreversible in _steps(release, kind):
         style = TextStyle.BAD if irreversible else TextStyle.NORMAL
         lines += wrap(
             f"{'✗' if irreversible else '·'} {label}{' (cannot be undone)' if irreversible else ''}", cells, style
         )
     return lines
+
+
+_SHORTENED = "“… (12 lines: …)” stands for a block, which is in full at the end of this page: PgDn."
+
+
+@lru_cache(maxsize=64)  # there may be hundreds of lines, in each paint
+def _block_lines(title: str, block: tuple[str, ...], cells: int) -> tuple[Line, ...]:
+    return ((), *wrap(title, cells, TextStyle.STRONG), *(line for text in block for line in _body_line(text, cells)))
 
 
 def _overview(preview: tuple[str, ...], cells: int) -> list[Line]:
@@ -455,10 +468,12 @@ def _overview(preview: tuple[str, ...], cells: int) -> list[Line]:
 
 def _preview_line(text: str, cells: int) -> list[Line]:
     """A step at the margin, its statements indented; an irreversible step is highlighted."""
+    return wrap(text, cells, _step_style(text)) if not text.startswith(" ") else _body_line(text, cells)
+
+
+def _body_line(text: str, cells: int) -> list[Line]:
     bare = text.lstrip(" ")
-    if bare == text:
-        return wrap(text, cells, _step_style(text))
-    return wrap(bare, cells, TextStyle.NORMAL, indent=" " * (len(text) - len(bare)))
+    return wrap(bare, cells, TextStyle.NORMAL, indent=" " * min(len(text) - len(bare), cells // 2))
 
 
 def _step_style(text: str) -> TextStyle:

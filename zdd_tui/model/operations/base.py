@@ -251,9 +251,21 @@ class OperationStep:
     def _readable(self, sql: str) -> tuple[str, ...]:
         """A statement for people: of a block of ours only its length."""
         lines = tuple(sql.splitlines())
+        return (self._block_title(lines),) if self._is_block(sql) else lines
+
+    def _is_block(self, sql: str) -> bool:
         begin = ("DO ", "CREATE OR REPLACE FUNCTION") if self.are_locks_known else "DO $zdd$"
-        is_block = len(lines) > 1 and sql.startswith(begin)
-        return (f"{lines[0].split('$zdd')[0].strip()} … ({len(lines)} lines: {self.label})",) if is_block else lines
+        return "\n" in sql and sql.startswith(begin)
+
+    def _block_title(self, lines: tuple[str, ...]) -> str:
+        return f"{lines[0].split('$zdd')[0].strip()} … ({len(lines)} lines: {self.label})"
+
+    @property
+    def blocks(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """The lines of each block that :attr:`lines` and :attr:`undo_lines` shorten, with the title that is shown."""
+        earlier = self.before.blocks if self.before is not None else ()
+        found = (tuple(sql.splitlines()) for sql in (*self.statements, *self.undo) if self._is_block(sql))
+        return (*earlier, *((self._block_title(lines), lines) for lines in found))
 
     @property
     def undo_lines(self) -> tuple[str, ...]:

@@ -304,6 +304,15 @@ def _has_copy(operation: Operation) -> bool:
     return isinstance(operation, TypeOperation) or (isinstance(operation, RenameOperation) and bool(operation.columns))
 
 
+def list_blocks(plan: BaseOperationsPlan) -> Mapping[str, tuple[str, ...]]:
+    """The lines of the blocks that are shortened where the steps are shown, by the title that stands for them; two
+    with the same title, one after the other."""
+    found: dict[str, tuple[str, ...]] = {}
+    for title, lines in dict.fromkeys(block for step in _all_steps(plan) for block in step.blocks):
+        found[title] = (*found.get(title, ()), *lines)
+    return found
+
+
 def find_step(plan: BaseOperationsPlan, number: int) -> OperationStep:
     """The step with a number that :func:`numbered_steps` returned."""
     return _all_steps(plan)[number]

@@ -12,6 +12,7 @@ from textual.message import Message
 from textual.widgets import Input
 
 from zdd_tui.dashboard.screens.base import ShowsNewestState
+from zdd_tui.dashboard.screens.details.base import describe_silence
 from zdd_tui.dashboard.screens.dialog import Dialog, KeyHints, PageView, reading_age_lines, target_lines, text_field
 from zdd_tui.dashboard.screens.rollback_facts import rollback_fact_lines
 from zdd_tui.dashboard.state import DashboardState, Observed, PlanView, RenderContext
@@ -20,6 +21,7 @@ from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, error_lines,
 from zdd_tui.model.actions import Action
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.release.blocks import find_blocks
+from zdd_tui.model.release.claims import FRESH_SECONDS
 from zdd_tui.model.release.state import (
     CommandKind,
     Precondition,
@@ -29,7 +31,7 @@ from zdd_tui.model.release.state import (
     requires_name,
     steps_to_undo,
 )
-from zdd_tui.model.rollback import Extent, RollbackHistory, rollback_rows
+from zdd_tui.model.rollback import Extent, RollbackHistory, RollbackQuery, rollback_rows
 
 UNSEEN_SECONDS = 0.5
 """Seconds for which Enter does not confirm what has just been added: nobody can have read it."""
@@ -194,6 +196,7 @@ class ConfirmScreen(ConfirmDialog):
         self._refusal = ""
         self._fetch_history = fetch_history
         self._history: Observed[RollbackHistory] = Observed()
+        self._requested_at = float("inf")
         self._seen = self._extent(board)
         self._unseen_growth, self._grown_at = "", float("-inf")
         """What a reading has added to what the operator has seen, and when."""
@@ -211,6 +214,7 @@ class ConfirmScreen(ConfirmDialog):
 
     def _request_history(self) -> None:
         if self._fetch_history is not None:
+            self._requested_at = self._now
             self._fetch_history().add_done_callback(lambda done: self.post_message(HistoryRead(done)))
 
     def on_history_read(self, message: HistoryRead) -> None:
@@ -284,7 +288,10 @@ class ConfirmScreen(ConfirmDialog):
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         if self.expected is None:
             return _unread_lines(board, cells)
-        facts = confirm_fact_lines(board, context, self.kind, self._history, cells)
+        history, silent = self._history, context.now - self._requested_at
+        if history.value is None and silent > FRESH_SECONDS:
+            history = Observed(RollbackHistory(problem=describe_silence(RollbackQuery(), silent)))
+        facts = confirm_fact_lines(board, context, self.kind, history, cells)
         return confirm_lines(board, self.kind, cells, self.query_one(PageView).content_size.height, facts)
 
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:

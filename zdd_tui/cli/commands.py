@@ -13,7 +13,6 @@ from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS, connect
 from zdd_tui.backends.store.client import Store
 from zdd_tui.backends.store.delivery import deliver_command
-from zdd_tui.cli.output import name_plan
 from zdd_tui.model.actions import Confirmation, find_action
 from zdd_tui.model.ddl import Catalog
 from zdd_tui.model.errors import (
@@ -28,6 +27,7 @@ from zdd_tui.model.errors import (
 from zdd_tui.model.plan.base import BasePlan, Plan, WorkloadPlan
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.plan.registry import strategy_title
+from zdd_tui.model.plan_name import name_plan
 from zdd_tui.model.release.blocks import find_blocks
 from zdd_tui.model.release.claims import assess_activity, list_agent_waits
 from zdd_tui.model.release.delivery import ATTEMPT_SECONDS, RETRY_SECONDS, VALID_SECONDS

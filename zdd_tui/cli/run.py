@@ -11,9 +11,9 @@ from zdd_tui.backends.actor import this_actor
 from zdd_tui.backends.store.client import Store
 from zdd_tui.cli.agent import ensure_agent
 from zdd_tui.cli.commands import EXIT_TIMEOUT, build_precondition, open_store
-from zdd_tui.cli.output import name_plan
 from zdd_tui.model.errors import DatabaseError, PlanError, Refused
 from zdd_tui.model.plan.file import LoadedPlan
+from zdd_tui.model.plan_name import name_plan
 from zdd_tui.model.release.claims import ProgressState, assess_agent_activity, assess_progress, count_verdicts
 from zdd_tui.model.release.condition import ConditionStatus
 from zdd_tui.model.release.gate_rows import BEFORE_FIRST_PHASE

@@ -11,11 +11,11 @@ from typing import Any, TextIO
 
 from zdd_tui.backends.store.client import Store
 from zdd_tui.cli.commands import EXIT_TIMEOUT, find_release, open_store
-from zdd_tui.cli.output import name_plan
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import HINT_PREFIX, DatabaseError, PlanError
 from zdd_tui.model.plan.file import LoadedPlan
+from zdd_tui.model.plan_name import name_plan
 from zdd_tui.model.release.claims import (
     Activity,
     ProgressState,

@@ -92,6 +92,7 @@ class PlanView:
         region_names: of all regions, in order.
         commands_needing_reason: commands for which the plan requires a reason.
         unlock_seconds: duration of an unlock of production.
+        file: the plan's file for a command line, with its region; empty where it is not known.
         agent_command: the line that starts an agent for the plan's file; empty where the file is not known.
         guard_rules: query and limits of each rule.
         weight_source: of a canary, what sets its weight: ``replicas``, ``flag`` or ``gateway``; else empty.
@@ -117,6 +118,7 @@ class PlanView:
     region: str = ""
     commands_needing_reason: tuple[str, ...] = ()
     unlock_seconds: float = UNLOCK_SECONDS
+    file: str = ""
     agent_command: str = ""
     guard_rules: tuple[RuleView, ...] = ()
     production: bool | None = None

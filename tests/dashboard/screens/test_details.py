@@ -24,7 +24,18 @@ from tests.dashboard.screens.detail_answers import (
 )
 from tests.dashboard.screens.test_untrusted_text import EVIL
 from tests.support.screen_text import screen_text
-from tests.support.states import AGENT, EPOCH, MONOTONIC, SERVING, FixedClock, FixedSource, board, record, release
+from tests.support.states import (
+    AGENT,
+    EPOCH,
+    MONOTONIC,
+    SERVING,
+    FixedClock,
+    FixedSource,
+    board,
+    dashboard_situations,
+    record,
+    release,
+)
 from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.screens.confirm import ConfirmScreen
 from zdd_tui.dashboard.screens.details.activity import ActivityScreen
@@ -585,3 +596,34 @@ async def test_a_rollback_says_that_what_is_lost_was_not_read() -> None:
         text = " ".join(screen_text(app).split())
         assert "could not be counted: no result for 4s from PostgreSQL" in text.replace("┃ ┃ ", "")
         assert "Enter confirm" in text, "the two keys still roll back"
+
+
+PLAN_FILE = "/srv/plans/users.yaml"
+PLACEHOLDER = re.compile(r"zdd [a-z -]*\bPLAN\b")
+
+
+@pytest.mark.parametrize("keys", ["", "e", "d", "T"])
+@pytest.mark.parametrize("situation", ["done", "trigger-missing", "rolled-back", "no-agent"])
+async def test_commands_on_screen_have_the_plan_s_file(situation: str, keys: str) -> None:
+    trigger = ConditionReading(
+        "trigger sync-forward", ConditionStatus.BREACHED, "the trigger is disabled",
+        hint="find who changes triggers, then zdd status PLAN; the agent creates it again",
+    )  # fmt: skip
+    made = dashboard_situations()[situation if situation != "trigger-missing" else "stopped"]
+    assert made.release.value is not None
+    rec = made.release.value
+    if situation == "trigger-missing":
+        rec = replace(rec, release=replace(rec.release, unmet=(trigger,)))
+    made = replace(made, release=replace(made.release, value=rec))
+    with_file = replace(made, plan=replace(made.plan, file=PLAN_FILE))
+    for board_of, is_known in ((made, False), (with_file, True)):
+        app = ZddApp(FixedSource(board_of, answers=dict(ANSWERS)), clock=FixedClock())
+        async with app.run_test(size=(120, 36)) as pilot:
+            await pilot.pause()
+            await pilot.press(*keys.split())
+            await pilot.pause()
+            text = " ".join(re.sub("[│┃]", " ", screen_text(app)).split())
+        assert not is_known or not PLACEHOLDER.search(text), text
+        if (situation, keys) in (("done", ""), ("trigger-missing", ""), ("trigger-missing", "e")):
+            command = "zdd agent --new" if situation == "done" else "then zdd status"
+            assert f"{command} {PLAN_FILE if is_known else 'PLAN'}" in text, text

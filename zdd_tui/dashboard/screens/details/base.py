@@ -32,6 +32,7 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     justify,
     line_width,
     sanitize,
+    with_plan_file,
     wrap,
 )
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
@@ -69,7 +70,8 @@ class TextFormatter:
     def __call__(self, text: str, style: TextStyle = TextStyle.NORMAL, *, indent: str = "") -> list[Line]:
         if self.is_wrapped:
             return wrap(text, self.cells, style, indent=indent)
-        return [self.clip(((indent + sanitize(part), style),)) for part in text.splitlines() or [""]]
+        parts = with_plan_file(text).splitlines() or [""]
+        return [self.clip(((indent + sanitize(part), style),)) for part in parts]
 
     def beside(self, head: Line, text: str, style: TextStyle = TextStyle.NORMAL) -> list[Line]:
         """A text beside a head; further lines are aligned with the first."""

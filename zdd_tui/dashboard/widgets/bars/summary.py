@@ -16,6 +16,7 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     line_width,
     sanitize,
     truncate_middle,
+    with_plan_file,
     wrap,
 )
 from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
@@ -179,6 +180,7 @@ def _fix_lines(summary: ReleaseSummary, room: int, context: RenderContext, cells
 def _action_lines(text: str, context: RenderContext, cells: int) -> list[Line]:
     """The line with the arrow. A key differs from the words around it: ``a runs cutover`` begins with no article."""
     arrow: Line = (("→ ", TextStyle.KEY),)
+    text = with_plan_file(text)
     lines = wrap(text, cells - line_width(arrow), TextStyle.STRONG)
     keys = "|".join(re.escape(context.key_names[each]) for each in _ACTION_KEYS)
     found = {match.start(1): match[1] for match in re.finditer(rf"(?:^|[,;:] |then )({keys})(?= )", sanitize(text))}

@@ -204,8 +204,8 @@ def test_what_operations_drop_and_which_image_serves_is_said() -> None:
     facts = describe_loss(None, record(release), history)
     assert facts[0].tone is FactTone.LOSS
     unread = text(facts)
-    assert "LOST: table nicks, if the release has added it, with the data in it; how many rows that is is not" in unread
-    assert "\n: column users.nick, with the data in it; how many values that is is not known" in unread
+    assert "LOST: table nicks, if the release has added it, with the data in it; how many rows is not known" in unread
+    assert "\n: column users.nick, with the data in it; how many values is not known" in unread
     assert "reading the columns" in text(describe_loss(None, record(release), None))
     unknown = RollbackHistory(problem="the database is not connected")
     assert "not known, the database is not connected" in text(describe_loss(None, record(release), unknown))
@@ -227,10 +227,7 @@ def test_the_values_that_only_dropped_columns_and_tables_hold_are_said() -> None
     counts = {nick: DroppedCount(1234, has_default=True), nicks: DroppedCount(error="not counted within 3 s")}
     found = text(describe_loss(None, record(release), replace(history, dropped_counts=counts), 41.5))
     assert "column users.nick, with 1,234 values (counted 41s ago), apart from those that equal its default" in found
-    assert (
-        "table nicks, if the release has added it, with the data in it; how many rows that is is not known, not"
-        in found
-    )
+    assert "table nicks, if the release has added it, with the data in it; how many rows is not known: not" in found
     part = {nick: DroppedCount(7, is_complete=False), nicks: DroppedCount(exists=False)}
     facts = describe_loss(None, record(release), replace(history, dropped_counts=part))
     assert text(facts) == "LOST: column users.nick, with at least 7 values, the rest was not counted in time"

@@ -399,11 +399,9 @@ def _describe_dropped_data(each: DroppedData, found: DroppedCount, counted: str)
     if each.is_copy:
         return RollbackFact("", f"{name}: a copy; the other column keeps the values")
     if found.count is None:
-        error = f", {found.error}" if found.error else ""
+        error = f": {found.error}" if found.error else ""
         what = "values" if each.column else "rows"
-        return RollbackFact(
-            "", f"{name}, with the data in it; how many {what} that is is not known{error}", FactTone.LOSS
-        )
+        return RollbackFact("", f"{name}, with the data in it; how many {what} is not known{error}", FactTone.LOSS)
     noun = ("value", "values") if each.column else ("row", "rows")
     notes = [
         "apart from those that equal its default" if found.has_default else "",

@@ -119,11 +119,13 @@ class RunOperation:
             case StepMode.AUTOCOMMIT:
                 for statement in spec.statements:
                     await ctx.check_lease()
-                    await run_outside_transaction(ctx.read_connection, statement, on_wait=step.set_note)
+                    await run_outside_transaction(
+                        ctx.read_connection, statement, on_wait=step.set_note, settings=spec.settings
+                    )
 
     async def _undo_mode(self, ctx: Context, step: StepHandle, spec: OperationStep) -> None:
         match spec.mode:
-            case StepMode.TRANSACTION:
+            case StepMode.TRANSACTION | StepMode.AUTOCOMMIT:
                 await self._undo_transaction(ctx, step, spec)
             case StepMode.COPY_INDEXES if spec.is_reversed:
                 await self._copy_indexes(ctx, step, spec)
@@ -160,8 +162,10 @@ class RunOperation:
         if spec.not_null is not None and before is not None:
             await self._restore_not_null(ctx, step, spec, spec.not_null, before)
             return
-        # A reversed step has run nothing, so it has no record: its statements are all in its undo.
-        entries: list[UndoEntry] = list(spec.undo) if spec.is_reversed else step.detail["undo"]
+        # A reversed step has run nothing, so it has no record: its statements are all in its undo. Nor has one that
+        # runs in no transaction.
+        is_recorded = not spec.is_reversed and spec.mode is StepMode.TRANSACTION
+        entries: list[UndoEntry] = step.detail["undo"] if is_recorded else list(spec.undo)
         for entry in entries:
             if not isinstance(entry, str):
                 await self._undo_by_itself(ctx, step, spec, *entry)

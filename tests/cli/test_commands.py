@@ -308,6 +308,35 @@ async def test_a_run_that_is_held_says_by_what(here: CliEnvironment, store: Stor
         assert await last_command(store) is None
 
 
+async def test_a_run_says_for_which_sessions_a_step_waits(here: CliEnvironment, store: Store) -> None:
+    """Without a limit: the timeout is for what a person decides."""
+    note = "waiting for transactions with an older snapshot: pid 7 (pg_dump, active, {}s). Fix: end them"
+    async with lease(here, store) as agent:
+        await move_release(agent, wait_in_phase("expand"), gates=True)
+        await move_release(
+            agent,
+            lambda release: replace(release, state=ReleaseState.ROLLING_BACK).with_status(
+                "expand-schema", StepStatus.UNDOING
+            ),
+        )
+        await agent.save_step_note("expand-schema", note.format(1))
+        run = await here.start_zdd("run", "--timeout", "1s")
+        try:
+            assert await _read_until(run.stderr, "waits: ") == f"zdd: waits: expand-schema: {note.format(1)}\n"
+            await agent.save_step_note("expand-schema", note.format(5))
+            await move_release(
+                agent,
+                lambda release: replace(
+                    release, state=ReleaseState.ROLLED_BACK, statuses=(StepStatus.UNDONE,) * len(release.statuses)
+                ),
+            )
+            _, err = await run.communicate()
+        finally:
+            await stop_process(run)
+        assert run.returncode == 1
+        assert err.decode().splitlines()[0] == f"zdd: {NAME} is rolled-back"
+
+
 async def _read_until(stream: asyncio.StreamReader | None, text: str) -> str:
     assert stream is not None
     async with asyncio.timeout(TIMEOUT):

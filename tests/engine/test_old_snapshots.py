@@ -1,6 +1,7 @@
 """Writers whose snapshot is older than rows that the release has written: REPEATABLE READ and SERIALIZABLE."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -63,6 +64,7 @@ class Steps:
 
     async def _note(self, text: str) -> None:
         if "an older snapshot: pid" in text and "(shop, " in text:
+            assert re.search(r"pid (\d+) \(shop, .*Fix: .* SELECT pg_terminate_backend\(\1\)$", text), text
             self._is_waiting.set()
 
     async def wait(self) -> None:

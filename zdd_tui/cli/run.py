@@ -25,7 +25,7 @@ from zdd_tui.model.release.condition import ConditionStatus
 from zdd_tui.model.release.gate_rows import BEFORE_FIRST_PHASE
 from zdd_tui.model.release.preview import describe_target, preview_command
 from zdd_tui.model.release.records import CommandRequest, ReleaseRecord
-from zdd_tui.model.release.state import CommandKind, ReleaseState, closed_gates, requires_name
+from zdd_tui.model.release.state import CommandKind, ReleaseState, StepStatus, closed_gates, requires_name
 
 _T = TypeVar("_T")
 
@@ -221,6 +221,13 @@ def _find_hold(record: ReleaseRecord) -> str:
     return ""
 
 
+def _find_step_wait(record: ReleaseRecord) -> str:
+    """What a step that runs, or is undone, waits for by its note; empty for nothing. No timeout ends that."""
+    running = (StepStatus.STARTED, StepStatus.UNDOING)
+    waiting = (step for step in record.steps if step.waits_for_system or step.waits_for_sessions)
+    return next((f"{step.name}: {step.note}" for step in waiting if step.status in running), "")
+
+
 def _result(loaded: LoadedPlan, record: ReleaseRecord, until: str) -> int | None:
     """The exit code where the release is over, has arrived, cannot go on or was held for too long; else None."""
     release = record.release
@@ -270,8 +277,7 @@ async def _wait_while_held(store: Store, record: ReleaseRecord, timeout: float) 
         GivenUp: the database was lost for longer.
     """
     read = partial(store.read_release, record.id)
-    held_since: float | None = None
-    said = ""
+    report = _WaitLines()
     try:
         async with _watch_changes(store, record.id) as changed:
             while True:
@@ -281,22 +287,48 @@ async def _wait_while_held(store: Store, record: ReleaseRecord, timeout: float) 
                 release = record.release
                 if release.state not in CAN_GO_ON:
                     return record
-                if hold := _find_hold(record):
-                    held_since = record.now if held_since is None else held_since
-                    if record.now - held_since >= SAY_HOLD_SECONDS and said != _without_numbers(hold):
-                        said = _without_numbers(hold)
-                        _say_error(f"waits: {hold}")
-                    if record.now - held_since > timeout:
-                        return record
-                else:
-                    held_since = None
-                    if release.state in (ReleaseState.WAITING, ReleaseState.PLANNED) and release.next_phase is not None:
-                        return record
+                hold = _find_hold(record)
+                held = report.update(hold, hold or _find_step_wait(record), record.now)
+                if held > timeout:
+                    return record
+                is_ready = release.state in (ReleaseState.WAITING, ReleaseState.PLANNED)
+                if is_ready and not hold and release.next_phase is not None:
+                    return record
                 with suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), RECHECK_SECONDS)
     except asyncio.CancelledError:
         _say_error("interrupted; the release stays as it is, its agent continues")
         raise
+
+
+@dataclass(slots=True)
+class _WaitLines:
+    """Lines on stderr about what the release waits for: one for each reason that lasts.
+
+    Attributes:
+        held_since, waits_since: seconds by the database's clock; None while it does not.
+    """
+
+    held_since: float | None = None
+    waits_since: float | None = None
+    said: str = ""
+
+    def update(self, hold: str, reason: str, now: float) -> float:
+        """
+        Args:
+            hold: what limits the run; empty for nothing.
+            reason: what to say; empty for nothing.
+
+        Returns:
+            seconds for which something has held the release.
+        """
+        self.held_since = (now if self.held_since is None else self.held_since) if hold else None
+        self.waits_since = (now if self.waits_since is None else self.waits_since) if reason else None
+        lasts = self.waits_since is not None and now - self.waits_since >= SAY_HOLD_SECONDS
+        if lasts and self.said != _without_numbers(reason):
+            self.said = _without_numbers(reason)
+            _say_error(f"waits: {reason}")
+        return 0.0 if self.held_since is None else now - self.held_since
 
 
 @asynccontextmanager

@@ -201,6 +201,12 @@ async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasu
     return [*lock_lines(evaluated), *known, *dict.fromkeys(notes)]
 
 
+_COMMITS_HINT = (
+    "leave COMMIT and ROLLBACK out of the code: an operation with undo runs in one transaction; to write many rows, use"
+    " UPDATE or DELETE, which run in batches"
+)
+
+
 def _evaluate_plain_run(evaluated: EvaluatedMigration) -> list[str]:
     """Whether PostgreSQL accepts the migration as the team wrote it, as a line of the report.
 
@@ -218,7 +224,7 @@ def _evaluate_plain_run(evaluated: EvaluatedMigration) -> list[str]:
     if ran.is_refused:
         raise PlanError(
             f"operations: PostgreSQL refuses the migration: {said} ({evaluated.source})",
-            "correct the statement, or what it changes",
+            _COMMITS_HINT if "transaction termination" in ran.error else "correct the statement, or what it changes",
         )
     return [f"{unproven}: on a copy, whose rows, rights and extensions may differ: {said}"]
 

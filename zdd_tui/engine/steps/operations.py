@@ -27,8 +27,10 @@ from zdd_tui.backends.postgres.partitions import (
     is_attached_index,
     is_partitioned_index,
     is_partitioned_table,
+    is_without_partitions,
     list_index_builds,
     list_key_builds,
+    root_statement,
 )
 from zdd_tui.checks.expressions import HINT, check_fill_expressions
 from zdd_tui.engine.context import Context, StepHandle
@@ -36,10 +38,10 @@ from zdd_tui.engine.steps.expand import run_batch, run_statements
 from zdd_tui.engine.steps.fills import run_fill, undo_fill
 from zdd_tui.engine.steps.snapshots import copy_differing_rows, wait_for_snapshots
 from zdd_tui.model.errors import StepFailed
-from zdd_tui.model.operations.base import NotNullRestore, OperationStep, StepMode
+from zdd_tui.model.operations.base import NotNullRestore, OperationStep, StepMode, fit_name
 from zdd_tui.model.operations.columns import fill_nulls_sql
 from zdd_tui.model.operations.constraints import not_null_check
-from zdd_tui.model.operations.indexes import concurrent_build
+from zdd_tui.model.operations.indexes import concurrent_build, copied_index
 from zdd_tui.model.operations.registry import find_step, plan_operations
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import BaseOperationsPlan
@@ -238,7 +240,11 @@ class RunOperation:
                     raise StepFailed(
                         f"index {schema}.{name} exists already", "drop it, or give the operation's index another name"
                     )
-                await step.save_detail(made=[[schema, name]], is_helper=spec.is_helper)
+                await step.save_detail(
+                    made=[[schema, name]],
+                    is_helper=spec.is_helper,
+                    is_without_partitions=partitioned and is_without_partitions(spec.statements[0]),
+                )
         await ctx.check_lease()
         if partitioned and spec.key:
             await self._build_keys(ctx, step, spec, schema)
@@ -250,10 +256,22 @@ class RunOperation:
     async def _build_on_partitions(self, ctx: Context, step: StepHandle, statement: str, schema: str) -> None:
         """The index of a partitioned table, invalid at first; one for each partition, concurrently; then attached."""
         async with ctx.read_connection() as conn:
+            has_root = await find_index(conn, *step.detail["made"][0]) is not None
+        if not has_root:
+            await run_batch(ctx, step, (root_statement(statement, schema),))
+        async with ctx.read_connection() as conn:
             builds = await list_index_builds(conn, statement, schema, step.detail["made"])
         for build in builds:
-            if [build.schema, build.name] not in step.detail["made"]:
-                await step.save_detail(made=[*step.detail["made"], [build.schema, build.name]])
+            known = step.detail["made"]
+            if build.adopted:
+                adopted = [[build.schema, build.name, build.adopted]]
+                if build.is_parent:
+                    async with ctx.read_connection() as conn:
+                        adopted += await find_index_partitions(conn, build.schema, build.name)
+                before = step.detail.get("adopted", [])
+                await step.save_detail(adopted=[*before, *(each for each in adopted if each not in before)])
+            elif [build.schema, build.name] not in known:
+                await step.save_detail(made=[*known, [build.schema, build.name]])
             await ctx.check_lease()
             if build.is_parent:
                 if not build.exists:
@@ -281,6 +299,7 @@ class RunOperation:
             await run_batch(ctx, step, (build.attach,))
 
     async def _undo_build(self, ctx: Context, step: StepHandle) -> None:
+        twins = await self._build_twins(ctx, step)
         for schema, name in step.detail.get("made", ()):
             async with ctx.read_connection() as conn:
                 exists = await find_index(conn, schema, name) is not None
@@ -290,9 +309,31 @@ class RunOperation:
             if drop_key:
                 await run_batch(ctx, step, (drop_key,))
             elif partitioned:  # with those of its partitions: only the catalog changes
-                await run_batch(ctx, step, (f"DROP INDEX {quote_qualified(schema, name)}",))
+                await run_batch(ctx, step, (f"DROP INDEX {quote_qualified(schema, name)}", *twins))
             elif exists:
                 await drop_index(ctx.read_connection, schema, name, on_wait=step.set_note)
+        for schema, name, definition in step.detail.get("adopted", ()):
+            if _is_of_tree(definition):
+                await self._build_again(ctx, step, schema, name, definition)
+
+    async def _build_twins(self, ctx: Context, step: StepHandle) -> list[str]:
+        """Another index beside each that was there before and goes with its parent, so that queries never lack one.
+
+        Returns:
+            The statements that give them the names of those.
+        """
+        renames = []
+        for schema, name, definition in step.detail.get("adopted", ()):
+            async with ctx.read_connection() as conn:
+                is_attached = await is_attached_index(conn, schema, name)
+            if not is_attached or _is_of_tree(definition):
+                continue
+            twin = fit_name(AGAIN_PREFIX, name)
+            await ctx.check_lease()
+            build = copied_index(definition, {}, twin, is_unique=True)
+            await create_index(ctx.read_connection, build, on_wait=step.set_note, schema=schema, name=twin)
+            renames.append(f"ALTER INDEX {quote_qualified(schema, twin)} RENAME TO {name_sql(name)}")
+        return renames
 
     async def _copy_indexes(self, ctx: Context, step: StepHandle, spec: OperationStep) -> None:
         async with ctx.read_connection() as conn, with_settings(conn, spec):
@@ -324,7 +365,7 @@ class RunOperation:
 
     async def _build_again(self, ctx: Context, step: StepHandle, schema: str, name: str, definition: str) -> None:
         create, *attach = definition.split(ATTACH_SEPARATOR)
-        if " ON ONLY " in create.partition("(")[0]:  # of a partitioned table: only an entry of the catalog
+        if _is_of_tree(create):  # of a partitioned table: only an entry of the catalog
             async with ctx.read_connection() as conn:
                 exists = await find_index(conn, schema, name) is not None
             if not exists:
@@ -334,6 +375,14 @@ class RunOperation:
             await create_index(ctx.read_connection, build, on_wait=step.set_note, schema=schema, name=name)
         for statement in attach:
             await run_batch(ctx, step, (statement,))
+
+
+AGAIN_PREFIX = "zdd_again_"
+
+
+def _is_of_tree(definition: str) -> bool:
+    """Whether it is the index of a partitioned table, or belongs to one below it."""
+    return ATTACH_SEPARATOR in definition or " ON ONLY " in definition.partition("(")[0]
 
 
 UndoEntry: TypeAlias = str | list[str]

@@ -20,6 +20,7 @@ from zdd_tui.model.ddl.lint import index_name
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.plan.base import Database
+from zdd_tui.model.release.records import WAITING_NOTE
 from zdd_tui.model.sql import quote_identifier, quote_literal, quote_qualified
 
 Connections: TypeAlias = Pool | Callable[[], AbstractAsyncContextManager[Connection]]
@@ -335,7 +336,7 @@ async def _report_blockers_loop(
                 current = await list_blockers(second, pid)
                 if current:
                     blockers[:] = current
-                    await on_wait(f"waiting for {', '.join(current)}")
+                    await on_wait(WAITING_NOTE + ", ".join(current))
                 elif show_progress and (phase := await _index_build_progress(second, pid)):
                     await on_wait(phase)
                 await asyncio.sleep(interval)

@@ -6,7 +6,9 @@ import pytest
 from tests.support.operations import open_context, plan_of, run_phases
 from zdd_tui.checks.operations import check_operation_locks, check_operation_rows, describe_uses
 from zdd_tui.cli.measurement import lock_measurement
+from zdd_tui.engine.steps.operations import RunOperation
 from zdd_tui.model.errors import PlanError
+from zdd_tui.model.operations.registry import plan_operations
 from zdd_tui.model.phase import Phase
 
 TABLES = """
@@ -128,8 +130,30 @@ async def test_an_operation_with_undo_may_need_its_transaction(pg_dsn: str, db: 
 
 
 async def test_code_that_ends_its_transaction_is_refused_before_the_start(pg_dsn: str, db: asyncpg.Connection) -> None:
-    await db.execute(TABLES)
-    commits = "DO $$BEGIN UPDATE items SET n = 1 WHERE id = 1; COMMIT; END$$"
+    """That of a procedure; a block with COMMIT is known to need none."""
+    commits = "CREATE PROCEDURE commits() LANGUAGE plpgsql AS 'BEGIN UPDATE items SET n = 1 WHERE id = 1; COMMIT; END'"
+    await db.execute(f"{TABLES}; {commits}")
     with pytest.raises(PlanError, match="invalid transaction termination") as refused:
-        await check_operation_locks(plan_of(pg_dsn, {"sql": commits, "undo": []}), lock_measurement())
+        await check_operation_locks(plan_of(pg_dsn, {"sql": "CALL commits()", "undo": []}), lock_measurement())
     assert refused.value.hint.startswith("leave COMMIT and ROLLBACK out of the code")
+
+
+async def test_a_block_that_writes_in_batches_and_commits_them_runs_in_no_transaction(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute(f"CREATE SCHEMA other; {TABLES}; ALTER TABLE items SET SCHEMA other")
+    block = (
+        "DO $$BEGIN FOR i IN 0..3 LOOP UPDATE items SET n = 1000 + i WHERE id % 4 = i; COMMIT; /* each */ END LOOP;"
+        " IF (SELECT count(DISTINCT xmin::text) FROM items) <> 4 THEN RAISE 'one transaction'; END IF; END$$"
+    )
+    plan = plan_of(
+        pg_dsn, "SET search_path = other", {"sql": block, "undo": ["UPDATE items SET n = 5"], "phase": "expand"}
+    )
+    assert await check_operation_locks(plan, lock_measurement())
+    async with open_context(plan) as ctx:
+        (done,) = await run_phases(ctx, plan, [Phase.EXPAND])
+        assert await db.fetchval("SELECT min(n) FROM other.items") == 1000
+        await RunOperation().undo(ctx, done)
+    assert await db.fetchval("SELECT max(n) FROM other.items") == 5
+    with pytest.raises(PlanError, match="in no transaction"):
+        plan_operations(plan_of(pg_dsn, {"sql": f"{block}; SELECT 1", "undo": []}))

@@ -44,7 +44,7 @@ def read_own_statements(
         )
     shown += f" and {len(statements) - 1} more" if len(statements) > 1 else ""
     settings = tuple(options.scope.settings.values())
-    ends_transactions = any(map(_ends_transactions, statements))
+    ends_transactions = any(map(block_ends_transactions, statements))
     if ends_transactions and len(statements) > 1:
         raise PlanError(
             f"{shown}: a block with COMMIT or ROLLBACK runs in no transaction, and the rest of its operation in one",
@@ -65,7 +65,7 @@ _COMMENTS = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _END = re.compile(r"\b(COMMIT|ROLLBACK)\b(\s+AND\s+(NO\s+)?CHAIN)?\s*;", re.IGNORECASE)
 
 
-def _ends_transactions(statement: str) -> bool:
+def block_ends_transactions(statement: str) -> bool:
     """Whether it is a block with COMMIT or ROLLBACK, which PostgreSQL refuses in a transaction of the caller's."""
     nodes = [each.stmt for each in parse_sql(statement).stmts]
     if not any(each.HasField("do_stmt") for each in nodes):

@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -262,11 +262,15 @@ async def read_values(dsn: str) -> dict[str, tuple[int, str]]:
 
 
 async def run_plainly(dsn: str, statements: Sequence[str]) -> None:
-    """Each statement as it stands, one after the other."""
+    """Each statement as it stands, one after the other; in one transaction where they need one."""
+    nodes = [each.stmt for statement in statements for each in parse_sql(statement).stmts]
+    has_own = any(each.HasField("transaction_stmt") for each in nodes)
+    needs_one = not has_own and any(each.HasField("lock_stmt") for each in nodes)
     conn = await asyncpg.connect(dsn)
     try:
-        for statement in statements:
-            await conn.execute(statement)
+        async with conn.transaction() if needs_one else nullcontext():
+            for statement in statements:
+                await conn.execute(statement)
     finally:
         await conn.close()
 

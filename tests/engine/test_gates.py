@@ -4,8 +4,10 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, cast
 
+import asyncpg
 import pytest
 
+from tests.support.operations import open_context, plan_of, run_phases
 from tests.support.states import backfill, record
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.kubernetes.errors import KubeApiError
@@ -15,6 +17,7 @@ from zdd_tui.demo.plan import plan_yaml, strategy_plan_yaml
 from zdd_tui.engine.context import Context
 from zdd_tui.engine.gates.registry import GATES, evaluate_gates
 from zdd_tui.engine.gates.result import pass_after
+from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.base import BasePlan
 from zdd_tui.model.plan.file import load_plan
 from zdd_tui.model.release.gate import Verdict
@@ -165,3 +168,23 @@ async def test_smoke_checks_and_soak_are_pending_until_they_end(
     verdict, reason = await GATES["soak-passed"](make_context(plan), running(plan, 2, steps=soak))
     assert verdict is (Verdict.PASS if status is StepStatus.DONE else Verdict.PENDING)
     assert status is StepStatus.DONE or reason == "soaking: 3s left"
+
+
+async def test_the_index_of_a_partitioned_table_alone_is_not_expected_to_be_valid(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    """ON ONLY: it is not valid before every partition has one, and may stay so."""
+    await db.execute("CREATE TABLE p (n int) PARTITION BY LIST (n); CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1)")
+    plan = plan_of(pg_dsn, "CREATE INDEX alone ON ONLY p (n); CREATE INDEX whole ON p USING brin (n)")
+    async with open_context(plan) as ctx:
+        handles = await run_phases(ctx, plan, [Phase.EXPAND])
+        steps = tuple(StepRecord(f"expand-{n}", StepStatus.DONE, detail=each.detail) for n, each in enumerate(handles))
+        strategy = build_strategy(plan)
+        done = (StepStatus.DONE,) * len(strategy.steps)
+        release = Release("p", "", strategy, ReleaseState.RUNNING, phase=0, statuses=done)
+        reading = replace(record(release), steps=steps)
+        assert (await GATES["operations-valid"](ctx, reading))[0] is Verdict.PASS
+        await db.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'whole'::regclass")
+        assert (await GATES["operations-valid"](ctx, reading))[1] == "not valid: public.whole"
+        await db.execute("UPDATE pg_index SET indisvalid = true WHERE indexrelid = 'whole'::regclass; DROP INDEX alone")
+        assert (await GATES["operations-valid"](ctx, reading))[1] == "not valid: public.alone"

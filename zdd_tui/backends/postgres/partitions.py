@@ -21,6 +21,14 @@ WHERE x.indrelid = to_regclass($2) AND (i.inhrelid IS NOT NULL OR c.relname = AN
 ORDER BY 2 DESC
 """
 
+# PostgreSQL compares without storage parameters and the order of each column (CompareIndexInfo, catalog/index.c).
+_INDEXES = """
+SELECT c.relname::text AS name, pg_get_indexdef(c.oid) AS definition
+FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid
+WHERE x.indrelid = to_regclass($1) AND x.indisvalid AND NOT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid)
+ORDER BY c.oid
+"""
+
 _INDEX_TREE = """
 SELECT n.nspname::text AS schema, c.relname::text AS name, c.relkind = 'I' AS is_parent,
        pg_get_indexdef(c.oid) AS definition, p.relname::text AS parent, pn.nspname::text AS parent_schema
@@ -40,6 +48,7 @@ class IndexBuild:
     Attributes:
         is_parent: of a partitioned table: only an entry of the catalog.
         attach: the statement that joins it to its parent; empty for the root.
+        adopted: definition of an index that was there before and is attached, as PostgreSQL does it; else empty.
     """
 
     schema: str
@@ -49,6 +58,7 @@ class IndexBuild:
     attach: str
     exists: bool = False
     is_attached: bool = False
+    adopted: str = ""
 
 
 async def is_partitioned_table(conn: Connection, table: str) -> bool:
@@ -73,22 +83,50 @@ async def is_attached_index(conn: Connection, schema: str, name: str) -> bool:
     return bool(await conn.fetchval(query, quote_qualified(schema, name)))
 
 
+def root_statement(statement: str, schema: str) -> str:
+    """The statement that builds the index of a partitioned table alone: an entry of the catalog."""
+    tree = parse_sql(statement)
+    index = tree.stmts[0].stmt.index_stmt
+    index.concurrent, index.relation.inh, index.relation.schemaname = False, False, schema
+    return deparse(tree)
+
+
 async def list_index_builds(conn: Connection, statement: str, schema: str, made: list[list[str]]) -> list[IndexBuild]:
-    """The indexes to build for a CREATE INDEX on a partitioned table, parents before their partitions.
+    """The indexes to build below that of :func:`root_statement`, which is there; parents before their partitions.
 
     Args:
+        statement: CREATE INDEX on the partitioned table.
         schema: of the table.
         made: schema and name of the indexes that the step has begun to build.
     """
-    tree = parse_sql(statement)
+    if is_without_partitions(statement):
+        return []
+    root = root_statement(statement, schema)
+    tree = parse_sql(root)
+    name = tree.stmts[0].stmt.index_stmt.idxname
+    built = await conn.fetchval("SELECT pg_get_indexdef(to_regclass($1))", quote_qualified(schema, name))
+    return await _list_partitions(conn, tree, IndexBuild(schema, name, root, True, ""), made, _comparable(built))
+
+
+def is_without_partitions(statement: str) -> bool:
+    """Whether it builds the index of a partitioned table alone, which is not valid before each partition has one."""
+    return not parse_sql(statement).stmts[0].stmt.index_stmt.relation.inh
+
+
+def _comparable(definition: str) -> str:
+    """What two indexes have in common that PostgreSQL takes for the same, whatever their tables and names are."""
+    tree = parse_sql(definition)
     index = tree.stmts[0].stmt.index_stmt
-    is_only = not index.relation.inh
-    index.concurrent, index.relation.inh, index.relation.schemaname = False, False, schema
-    root = IndexBuild(schema, index.idxname, deparse(tree), True, "", exists=await _exists(conn, schema, index.idxname))
-    return [root] if is_only else [root, *await _list_partitions(conn, tree, root, made)]
+    index.idxname, index.relation.relname, index.relation.schemaname, index.relation.inh = "i", "t", "", True
+    del index.options[:]
+    for each in index.index_params:
+        each.index_elem.ordering, each.index_elem.nulls_ordering = 1, 1
+    return deparse(tree)
 
 
-async def _list_partitions(conn: Connection, tree: Any, parent: IndexBuild, made: list[list[str]]) -> list[IndexBuild]:
+async def _list_partitions(
+    conn: Connection, tree: Any, parent: IndexBuild, made: list[list[str]], wanted: str
+) -> list[IndexBuild]:
     builds: list[IndexBuild] = []
     table = tree.stmts[0].stmt.index_stmt.relation
     parent_table = quote_qualified(table.schemaname, table.relname)
@@ -100,7 +138,10 @@ async def _list_partitions(conn: Connection, tree: Any, parent: IndexBuild, made
         begun = [name for schema, name in made if schema == row["schema"]]
         own = await conn.fetchrow(_OWN_INDEX, parent_index, quote_qualified(row["schema"], row["name"]), begun)
         taken = {each.name for each in builds if each.schema == row["schema"]} | await _names(conn, row["schema"])
-        name = own["name"] if own else choose_index_name(index, taken)
+        present = await conn.fetch(_INDEXES, quote_qualified(row["schema"], row["name"])) if own is None else []
+        same = next((each for each in present if _comparable(each["definition"]) == wanted), None)
+        found = own or same
+        name = found["name"] if found else choose_index_name(index, taken)
         index.idxname, index.concurrent = name, not row["is_partitioned"]
         index.relation.inh = not row["is_partitioned"]
         build = IndexBuild(
@@ -109,13 +150,14 @@ async def _list_partitions(conn: Connection, tree: Any, parent: IndexBuild, made
             deparse(child),
             row["is_partitioned"],
             f"ALTER INDEX {parent_index} ATTACH PARTITION {quote_qualified(row['schema'], name)}",
-            exists=own is not None and row["is_partitioned"],
+            exists=same is not None or (own is not None and row["is_partitioned"]),
             is_attached=own is not None and own["is_attached"],
+            adopted=same["definition"] if same else "",
         )
         builds.append(build)
-        if row["is_partitioned"]:
+        if row["is_partitioned"] and same is None:
             index.concurrent, index.relation.inh = False, False
-            builds += await _list_partitions(conn, child, build, made)
+            builds += await _list_partitions(conn, child, build, made, wanted)
     return builds
 
 
@@ -180,10 +222,6 @@ async def drop_key_sql(conn: Connection, schema: str, name: str) -> str | None:
         quote_qualified(schema, name),
     )
     return None if drop is None else str(drop)
-
-
-async def _exists(conn: Connection, schema: str, name: str) -> bool:
-    return bool(await conn.fetchval("SELECT to_regclass($1) IS NOT NULL", quote_qualified(schema, name)))
 
 
 async def _names(conn: Connection, schema: str) -> set[str]:

@@ -27,18 +27,21 @@ from zdd_tui.backends.postgres.partitions import (
     is_attached_index,
     is_partitioned_index,
     is_partitioned_table,
+    is_without_partitions,
     list_index_builds,
     list_key_builds,
+    root_statement,
 )
+from zdd_tui.checks.expressions import HINT, check_fill_expressions
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.steps.expand import run_batch, run_statements
 from zdd_tui.engine.steps.fills import run_fill, undo_fill
 from zdd_tui.engine.steps.snapshots import copy_differing_rows, wait_for_snapshots
 from zdd_tui.model.errors import StepFailed
-from zdd_tui.model.operations.base import NotNullRestore, OperationStep, StepMode
+from zdd_tui.model.operations.base import NotNullRestore, OperationStep, StepMode, fit_name
 from zdd_tui.model.operations.columns import fill_nulls_sql
 from zdd_tui.model.operations.constraints import not_null_check
-from zdd_tui.model.operations.indexes import concurrent_build
+from zdd_tui.model.operations.indexes import concurrent_build, copied_index
 from zdd_tui.model.operations.registry import find_step, plan_operations
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import BaseOperationsPlan
@@ -49,7 +52,8 @@ class CheckRows:
     """Counts the rows that the migration's constraints would refuse. Only reads.
 
     Those that the release itself repairs are left out until then. Before expand it also looks for what would stop a
-    later phase: objects that depend on one that is dropped, and tables whose rows cannot be filled.
+    later phase: objects that depend on one that is dropped, tables whose rows cannot be filled, and expressions that
+    fail for a row.
     """
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
@@ -63,16 +67,20 @@ class CheckRows:
                 if spec.fill is not None:
                     async with with_settings(conn, spec):
                         await read_reason_for_one(conn, spec.fill, plan.backfill.max_statement_rows)
+            expressions = None if is_again else await check_fill_expressions(conn, operations, plan.backfill)
         if problems:
             raise StepFailed("; ".join(text for text, _ in problems), f"{problems[0][1]}; then {step.retry_command}")
-        if counted.uncounted:
-            await step.save_detail(uncounted=list(counted.uncounted))
-            ctx.log("; ".join(counted.uncounted))
+        unknown = [*counted.uncounted, *(expressions.notes if expressions else ())]
+        if unknown:
+            await step.save_detail(uncounted=unknown)
+            ctx.log("; ".join(unknown))
         if counted.found:
             raise StepFailed(
                 f"rows violate a constraint of the migration: {'; '.join(counted.found)}",
                 f"repair them, then {step.retry_command}",
             )
+        if expressions and expressions.failing:
+            raise StepFailed("; ".join(expressions.failing), f"{HINT}; then {step.retry_command}")
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         """The check only reads."""
@@ -117,11 +125,13 @@ class RunOperation:
             case StepMode.AUTOCOMMIT:
                 for statement in spec.statements:
                     await ctx.check_lease()
-                    await run_outside_transaction(ctx.read_connection, statement, on_wait=step.set_note)
+                    await run_outside_transaction(
+                        ctx.read_connection, statement, on_wait=step.set_note, settings=spec.settings
+                    )
 
     async def _undo_mode(self, ctx: Context, step: StepHandle, spec: OperationStep) -> None:
         match spec.mode:
-            case StepMode.TRANSACTION:
+            case StepMode.TRANSACTION | StepMode.AUTOCOMMIT:
                 await self._undo_transaction(ctx, step, spec)
             case StepMode.COPY_INDEXES if spec.is_reversed:
                 await self._copy_indexes(ctx, step, spec)
@@ -158,8 +168,10 @@ class RunOperation:
         if spec.not_null is not None and before is not None:
             await self._restore_not_null(ctx, step, spec, spec.not_null, before)
             return
-        # A reversed step has run nothing, so it has no record: its statements are all in its undo.
-        entries: list[UndoEntry] = list(spec.undo) if spec.is_reversed else step.detail["undo"]
+        # A reversed step has run nothing, so it has no record: its statements are all in its undo. Nor has one that
+        # runs in no transaction.
+        is_recorded = not spec.is_reversed and spec.mode is StepMode.TRANSACTION
+        entries: list[UndoEntry] = step.detail["undo"] if is_recorded else list(spec.undo)
         for entry in entries:
             if not isinstance(entry, str):
                 await self._undo_by_itself(ctx, step, spec, *entry)
@@ -232,7 +244,11 @@ class RunOperation:
                     raise StepFailed(
                         f"index {schema}.{name} exists already", "drop it, or give the operation's index another name"
                     )
-                await step.save_detail(made=[[schema, name]], is_helper=spec.is_helper)
+                await step.save_detail(
+                    made=[[schema, name]],
+                    is_helper=spec.is_helper,
+                    is_without_partitions=partitioned and is_without_partitions(spec.statements[0]),
+                )
         await ctx.check_lease()
         if partitioned and spec.key:
             await self._build_keys(ctx, step, spec, schema)
@@ -244,10 +260,22 @@ class RunOperation:
     async def _build_on_partitions(self, ctx: Context, step: StepHandle, statement: str, schema: str) -> None:
         """The index of a partitioned table, invalid at first; one for each partition, concurrently; then attached."""
         async with ctx.read_connection() as conn:
+            has_root = await find_index(conn, *step.detail["made"][0]) is not None
+        if not has_root:
+            await run_batch(ctx, step, (root_statement(statement, schema),))
+        async with ctx.read_connection() as conn:
             builds = await list_index_builds(conn, statement, schema, step.detail["made"])
         for build in builds:
-            if [build.schema, build.name] not in step.detail["made"]:
-                await step.save_detail(made=[*step.detail["made"], [build.schema, build.name]])
+            known = step.detail["made"]
+            if build.adopted:
+                adopted = [[build.schema, build.name, build.adopted]]
+                if build.is_parent:
+                    async with ctx.read_connection() as conn:
+                        adopted += await find_index_partitions(conn, build.schema, build.name)
+                before = step.detail.get("adopted", [])
+                await step.save_detail(adopted=[*before, *(each for each in adopted if each not in before)])
+            elif [build.schema, build.name] not in known:
+                await step.save_detail(made=[*known, [build.schema, build.name]])
             await ctx.check_lease()
             if build.is_parent:
                 if not build.exists:
@@ -275,6 +303,7 @@ class RunOperation:
             await run_batch(ctx, step, (build.attach,))
 
     async def _undo_build(self, ctx: Context, step: StepHandle) -> None:
+        twins = await self._build_twins(ctx, step)
         for schema, name in step.detail.get("made", ()):
             async with ctx.read_connection() as conn:
                 exists = await find_index(conn, schema, name) is not None
@@ -284,9 +313,31 @@ class RunOperation:
             if drop_key:
                 await run_batch(ctx, step, (drop_key,))
             elif partitioned:  # with those of its partitions: only the catalog changes
-                await run_batch(ctx, step, (f"DROP INDEX {quote_qualified(schema, name)}",))
+                await run_batch(ctx, step, (f"DROP INDEX {quote_qualified(schema, name)}", *twins))
             elif exists:
                 await drop_index(ctx.read_connection, schema, name, on_wait=step.set_note)
+        for schema, name, definition in step.detail.get("adopted", ()):
+            if _is_of_tree(definition):
+                await self._build_again(ctx, step, schema, name, definition)
+
+    async def _build_twins(self, ctx: Context, step: StepHandle) -> list[str]:
+        """Another index beside each that was there before and goes with its parent, so that queries never lack one.
+
+        Returns:
+            The statements that give them the names of those.
+        """
+        renames = []
+        for schema, name, definition in step.detail.get("adopted", ()):
+            async with ctx.read_connection() as conn:
+                is_attached = await is_attached_index(conn, schema, name)
+            if not is_attached or _is_of_tree(definition):
+                continue
+            twin = fit_name(AGAIN_PREFIX, name)
+            await ctx.check_lease()
+            build = copied_index(definition, {}, twin, is_unique=True)
+            await create_index(ctx.read_connection, build, on_wait=step.set_note, schema=schema, name=twin)
+            renames.append(f"ALTER INDEX {quote_qualified(schema, twin)} RENAME TO {name_sql(name)}")
+        return renames
 
     async def _copy_indexes(self, ctx: Context, step: StepHandle, spec: OperationStep) -> None:
         async with ctx.read_connection() as conn, with_settings(conn, spec):
@@ -318,7 +369,7 @@ class RunOperation:
 
     async def _build_again(self, ctx: Context, step: StepHandle, schema: str, name: str, definition: str) -> None:
         create, *attach = definition.split(ATTACH_SEPARATOR)
-        if " ON ONLY " in create.partition("(")[0]:  # of a partitioned table: only an entry of the catalog
+        if _is_of_tree(create):  # of a partitioned table: only an entry of the catalog
             async with ctx.read_connection() as conn:
                 exists = await find_index(conn, schema, name) is not None
             if not exists:
@@ -328,6 +379,14 @@ class RunOperation:
             await create_index(ctx.read_connection, build, on_wait=step.set_note, schema=schema, name=name)
         for statement in attach:
             await run_batch(ctx, step, (statement,))
+
+
+AGAIN_PREFIX = "zdd_again_"
+
+
+def _is_of_tree(definition: str) -> bool:
+    """Whether it is the index of a partitioned table, or belongs to one below it."""
+    return ATTACH_SEPARATOR in definition or " ON ONLY " in definition.partition("(")[0]
 
 
 UndoEntry: TypeAlias = str | list[str]

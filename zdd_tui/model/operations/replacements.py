@@ -2,7 +2,7 @@
 
 # ruff: noqa: S608  names are quoted by the parser's own rules, values are literals
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +31,7 @@ from zdd_tui.model.operations.indexes import choose_index_name, reads_columns_sq
 from zdd_tui.model.operations.scope import ObjectKey, Scope, input_types, part_key, routine_name
 from zdd_tui.model.operations.triggers import trigger_states_query
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.sql import deparse, enum_name, name_sql, parse_sql, quote_literal, string_values
+from zdd_tui.model.sql import deparse, enum_name, name_sql, parse_sql, quote_literal, string_values, type_sql
 
 _PARTS = {"OBJECT_TRIGGER": "trigger", "OBJECT_RULE": "rule", "OBJECT_POLICY": "policy"}
 
@@ -114,7 +114,7 @@ def merge_replacements(operations: list[Operation], options: OperationOptions) -
             result[stored] = indexed
             continue
         stored = None
-        position = removed.pop(operation.creates, None) if operation.creates is not None else None
+        position = next((removed.pop(key) for key in _replaced_keys(operation) if key in removed), None)
         if position is not None:
             _require_no_later_step(result, position)
             replaced |= {same_table(name_sql(*each.names)) for each in result[position].drops if each.kind == "table"}
@@ -124,12 +124,59 @@ def merge_replacements(operations: list[Operation], options: OperationOptions) -
                 columns.append((operation.on, operation.creates.name))
         elif operation.creates is not None and (position := removed.get(any_of_name(operation.creates))) is not None:
             result[position], operation = _separate_overload(result[position], operation, options)  # noqa: PLW2901
+        if operation.creates is not None and operation.creates.space == "routine":
+            operation = replace(operation, requirements=(*operation.requirements, *_longer_calls(operation, removed)))  # noqa: PLW2901
         if operation.archives is not None:
             removed[operation.archives] = len(result)
         result.append(_count_in_new_table(operation, replaced))
     return tuple(
         each for each in result if each.steps or each.requirements or each.drops or isinstance(each, TypeRename)
     )
+
+
+def _replaced_keys(creation: Operation) -> Iterator[ObjectKey]:
+    """What cannot be there beside a new object: one of its name; of a function also one that has not its last
+    arguments, where they have defaults, because calls would fit both."""
+    key = creation.creates
+    if key is None:
+        return
+    yield key
+    if key.space == "routine":
+        name = key.name.partition("(")[0]
+        yield from (replace(key, name=f"{name}{arguments}") for arguments in _shorter_calls(creation))
+
+
+def _shorter_calls(creation: Operation) -> list[str]:
+    """The types of the arguments of calls that leave out some with defaults, in parentheses, the most first."""
+    types = _argument_types(creation)
+    statement = parse_sql(creation.text).stmts[0].stmt.create_function_stmt
+    defaults = sum(1 for each in statement.parameters if each.function_parameter.HasField("defexpr"))
+    return [f"({', '.join(types[:count])})" for count in range(len(types) - 1, len(types) - defaults - 1, -1)]
+
+
+def _argument_types(creation: Operation) -> list[str]:
+    statement = parse_sql(creation.text).stmts[0].stmt.create_function_stmt
+    return [type_sql(each) for each in input_types(statement.parameters)]
+
+
+def _longer_calls(creation: Operation, removed: Iterable[ObjectKey]) -> Iterator[Requirement]:
+    """Of functions that the migration drops: none has the arguments of the new one, and defaults for all others."""
+    key = creation.creates
+    assert key is not None, creation.summary
+    start = key.name.removesuffix(")") + ("" if key.name.endswith("()") else ", ")
+    for each in removed:
+        if each.space == key.space and each.schema == key.schema and each.name.startswith(start) and each != key:
+            old, new = (
+                name_sql(name.schema, name.name.partition("(")[0]) + "(" + name.name.partition("(")[2]
+                for name in (each, key)
+            )
+            count = len(_argument_types(creation))
+            text = f"calls would fit {old}, which goes in contract, and the new {new}"
+            yield Requirement(
+                f"SELECT {quote_literal(text)} FROM pg_proc"
+                f" WHERE oid = to_regprocedure({quote_literal(old)}) AND pronargs - pronargdefaults <= {count}",
+                "give the new function another name, or drop the old one in an earlier release",
+            )
 
 
 def _count_in_new_table(operation: Operation, replaced: set[str]) -> Operation:
@@ -281,27 +328,38 @@ def _require_same_use(removal: Operation, creation: Operation) -> tuple[str, ...
     if removal.object_type in ("VIEW", "MATERIALIZED VIEW"):
         return (_require_columns(removal.drops[0]),)
     if creation.creates is not None and creation.creates.space == "routine":
+        assert removal.archives is not None, removal.summary
         *schema, name = removal.drops[0].names
-        return (_require_same_calls(schema, name, creation.creates.name.removeprefix(name)),)
+        old = removal.archives.name.removeprefix(name)
+        return (_require_same_calls(schema, name, creation.creates.name.removeprefix(name), [old]),)
     return ()
 
 
-def _require_same_calls(schema: list[str], name: str, arguments: str) -> str:
+def _require_same_calls(schema: list[str], name: str, arguments: str, old_arguments: Sequence[str]) -> str:
     """A statement that fails where calls of the old function would fail, or get another type.
 
     Args:
         arguments: their types in parentheses, as SQL.
+        old_arguments: those that the old one may have.
     """
-    own, old = (name_sql(*schema, each) + arguments for each in (name, old_object_name(name)))
+    own = name_sql(*schema, name) + arguments
+    begins = f"running code may call {own}, and the new one differs: "
+    ends = "; keep that, give the new function another name, or write its statements with phase: contract"
     body = _SAME_CALLS
     for key, value in {
-        "own": own,
-        "old": old,
-        "begins": f"running code may call {own}, and the new one differs: ",
-        "ends": "; keep that, give the new function another name, or write its statements with phase: contract",
+        "own": quote_literal(own),
+        "old": _first_routine([*schema, old_object_name(name)], old_arguments),
+        "begins": quote_literal(begins),
+        "ends": quote_literal(ends),
     }.items():
-        body = body.replace("{" + key + "}", quote_literal(value))
+        body = body.replace("{" + key + "}", value)
     return block(body, "  zdd_wrong text;\n")
+
+
+def _first_routine(names: Sequence[str], arguments: Sequence[str]) -> str:
+    """An expression: the first function of a name that is there with such arguments, or NULL."""
+    name = name_sql(*names)
+    return f"coalesce({', '.join(f'to_regprocedure({quote_literal(name + each)})' for each in arguments)})"
 
 
 _SAME_CALLS = """
@@ -326,12 +384,13 @@ _SAME_CALLS = """
         AND (s.type = r.type OR EXISTS (SELECT FROM pg_type a, pg_type b WHERE a.oid = s.type AND b.oid = r.type
                                         AND a.typcategory = 'S' AND b.typcategory = 'S')))
       UNION ALL SELECT 'it is a function instead of a procedure, or the reverse' WHERE o.prokind <> n.prokind
-      UNION ALL SELECT 'an argument has no default any more' WHERE n.pronargdefaults < o.pronargdefaults
+      UNION ALL SELECT 'an argument has no default any more'
+      WHERE n.pronargs - n.pronargdefaults > o.pronargs - o.pronargdefaults
       UNION ALL SELECT format('its argument %I has another name', i.name) FROM input i
       WHERE i.oid = o.oid AND i.name <> '' AND NOT EXISTS (
         SELECT FROM input j WHERE j.oid = n.oid AND j.number = i.number AND j.name = i.name)
     ) AS wrong (what)
-  WHERE o.oid = to_regprocedure({old}) AND n.oid = to_regprocedure({own});
+  WHERE o.oid = {old} AND n.oid = to_regprocedure({own});
   IF zdd_wrong IS NOT NULL THEN
     RAISE EXCEPTION USING ERRCODE = 'invalid_function_definition', MESSAGE = {begins} || zdd_wrong || {ends};
   END IF;"""
@@ -406,29 +465,27 @@ def _separate_overload(
 ) -> tuple[Operation, Operation]:
     """A function dropped without its arguments, and a new one of its name, whose arguments may be others.
 
-    Only where they are the same the new one takes its place. Else both exist until contract, where the other one goes.
+    Where calls fit both the new one takes its place. Else both exist until contract, where the other one goes.
     """
     if not creation.steps or creation.creates is None:
         return removal, creation
     (address,), (archive, *rest), first = removal.drops, removal.steps, creation.steps[0]
     *schema, name = address.names
     arguments = creation.creates.name.removeprefix(name)
-    same, old = f"{name_sql(*address.names)}{arguments}", old_object_name(name)
+    calls, old = [arguments, *_shorter_calls(creation)], old_object_name(name)
+    same = _first_routine(address.names, calls)
     own = replace(
         archive,
         phase=first.phase,
-        statements=(f"ALTER ROUTINE {same} RENAME TO {name_sql(old)}",),
-        undo=(f"ALTER ROUTINE {name_sql(*schema, old)}{arguments} RENAME TO {name_sql(name)}",),
-        only_if=f"SELECT to_regprocedure({quote_literal(same)}) IS NOT NULL",
+        statements=(_rename_routine(same, old),),
+        undo=(_rename_routine(_first_routine([*schema, old], calls), name),),
+        only_if=f"SELECT {same} IS NOT NULL",
         only_if_exists=None,
     )
     present = archive.only_if_exists if archive.only_if_exists is not None else address
-    other = replace(address, query=f"{present.query} AND p.oid IS DISTINCT FROM to_regprocedure({quote_literal(same)})")
-    body = (
-        f"  SELECT objid INTO STRICT zdd_routine FROM {other.sql} AS found;\n"
-        f"  EXECUTE format('ALTER ROUTINE %s RENAME TO %I', zdd_routine, {quote_literal(old)});\n"
-    )
-    later = replace(archive, statements=(block(body, "  zdd_routine regprocedure;\n"),), only_if_exists=other)
+    other = replace(address, query=f"{present.query} AND p.oid IS DISTINCT FROM {same}")
+    found = f"(SELECT found.objid FROM {other.sql} AS found)"
+    later = replace(archive, statements=(_rename_routine(found, old),), only_if_exists=other)
     is_missing = f"{removal.summary.removeprefix('drop ')} does not exist"
     required = Requirement(
         f"SELECT {quote_literal(is_missing)} WHERE NOT EXISTS (SELECT FROM {address.sql} AS found)",
@@ -436,12 +493,21 @@ def _separate_overload(
     )
     is_optional = "IF EXISTS" in rest[-1].statements[0]
     if options.has_rollout and first.phase is Phase.EXPAND:
-        first = replace(first, statements=(*first.statements, _require_same_calls(schema, name, arguments)))
+        first = replace(first, statements=(*first.statements, _require_same_calls(schema, name, arguments, calls)))
     # Its name stays in use: it is that of the new one.
     return (
         replace(removal, steps=(later, *rest), removes=(), requirements=() if is_optional else (required,)),
         replace(creation, steps=(replace(first, before=own, is_replacement=True), *creation.steps[1:])),
     )
+
+
+def _rename_routine(found: str, name: str) -> str:
+    """
+    Args:
+        found: an expression of its number.
+    """
+    rename = f"  EXECUTE format('ALTER ROUTINE %s RENAME TO %I', ({found})::regprocedure, {quote_literal(name)});\n"
+    return block(rename, "")
 
 
 def _require_absent(removal: Operation) -> Operation:

@@ -355,7 +355,10 @@ _READ = """
                     WHERE conrelid = a.attrelid AND contype = 'n' AND conkey = ARRAY[a.attnum]),
       'sequence', (SELECT d.objid FROM pg_depend d JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'S'
                    WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
-                     AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND d.deptype IN ('a', 'i'))))
+                     AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND d.deptype = 'i'),
+      'owned', (SELECT jsonb_agg(d.objid::bigint) FROM pg_depend d JOIN pg_class c ON c.oid = d.objid
+                WHERE c.relkind = 'S' AND d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
+                  AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND d.deptype = 'a')))
     FROM jsonb_to_recordset(zdd_swaps) AS s (rel oid, name text, num int2, next int2, is_kept boolean)
     JOIN pg_attribute a ON a.attrelid = s.rel AND a.attnum = s.num);
   -- What has no copy was made after the copies.
@@ -393,7 +396,8 @@ _DROP = """
     END IF;
   END LOOP;
   FOR r IN SELECT * FROM jsonb_to_recordset(zdd_columns)
-    AS c (rel oid, name text, required boolean, identity text, "default" text, "sequence" oid, "next" int2)
+    AS c (rel oid, name text, required boolean, identity text, "default" text, "sequence" oid, owned jsonb,
+          "next" int2)
   LOOP
     zdd_sequence := NULL;
     IF r.identity <> '' THEN
@@ -422,7 +426,7 @@ _DROP = """
 """
 _RESTORE = """
   FOR r IN SELECT * FROM jsonb_to_recordset(zdd_kept) AS c (rel oid, name text, required boolean, identity text,
-    "default" text, "sequence" oid, next int2, counter jsonb)
+    "default" text, owned jsonb, next int2, counter jsonb)
   LOOP
     zdd_alter := format('ALTER TABLE %s ALTER COLUMN %I ', r.rel::regclass, r.name);
     IF r.required THEN
@@ -443,14 +447,12 @@ _RESTORE = """
       FOR zdd_text IN SELECT jsonb_array_elements_text(nullif(r.counter -> 'grants', 'null')) LOOP
         EXECUTE zdd_text;
       END LOOP;
-    ELSE
-      IF r."default" IS NOT NULL THEN
-        EXECUTE zdd_alter || 'SET DEFAULT ' || r."default";
-      END IF;
-      IF r."sequence" IS NOT NULL THEN
-        EXECUTE format('ALTER SEQUENCE %s OWNED BY %s.%I', r."sequence"::regclass, r.rel::regclass, r.name);
-      END IF;
+    ELSIF r."default" IS NOT NULL THEN
+      EXECUTE zdd_alter || 'SET DEFAULT ' || r."default";
     END IF;
+    FOR zdd_text IN SELECT jsonb_array_elements_text(nullif(r.owned, 'null')) LOOP
+      EXECUTE format('ALTER SEQUENCE %s OWNED BY %s.%I', zdd_text::oid::regclass, r.rel::regclass, r.name);
+    END LOOP;
   END LOOP;
   FOR r IN SELECT * FROM jsonb_to_recordset(zdd_indexes) AS i (rel oid, index oid, copy text, name text,
     "constraint" text, type text, clustered boolean, identity boolean, comment text, noted text)

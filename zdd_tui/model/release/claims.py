@@ -22,7 +22,7 @@ from zdd_tui.model.release.records import (
     ReleaseRecord,
     StepRecord,
 )
-from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
+from zdd_tui.model.release.state import Release, ReleaseState, StepStatus, is_held_by_tables
 
 FRESH_SECONDS = 3.0
 """Seconds after the last confirmation of a source within which its values count as current. A source that answers is
@@ -304,6 +304,7 @@ MOVING = Progress(ProgressState.MOVING)
 
 _SETTLED = {
     StepStatus.PENDING: ProgressState.NOT_STARTED,
+    StepStatus.SUSPENDED: ProgressState.PAUSED,
     StepStatus.DONE: ProgressState.DONE,
     StepStatus.FAILED: ProgressState.FAILED,
     StepStatus.UNDO_FAILED: ProgressState.FAILED,
@@ -333,7 +334,8 @@ def assess_progress(release: Release, activity: Activity, step: StepStatus | Non
         case ProgressState.STOPPED:
             return Progress(state, STOPPED_NOTE)
         case ProgressState.PAUSED:
-            return Progress(state, "paused")
+            titles = [pause.title for pause in release.table_pauses]
+            return Progress(state, "paused" if release.paused else "; ".join(titles))
     return Progress(state)
 
 
@@ -380,6 +382,8 @@ def _hold_state(release: Release, activity: Activity) -> ProgressState:
         return ProgressState.NOT_STARTED
     if not activity.is_active:
         return ProgressState.STALLED
+    if is_held_by_tables(release):
+        return ProgressState.PAUSED
     return ProgressState.WAITING if state is ReleaseState.WAITING else ProgressState.MOVING
 
 

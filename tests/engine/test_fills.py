@@ -15,7 +15,7 @@ from zdd_tui.engine.context import Context
 from zdd_tui.engine.steps.fills import PrepareFills
 from zdd_tui.engine.steps.operations import CheckRows, RunOperation
 from zdd_tui.model.errors import DatabaseError, StepFailed
-from zdd_tui.model.operations.registry import named_steps, numbered_steps
+from zdd_tui.model.operations.registry import named_steps
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import OperationsPlan, SchemaPlan
 from zdd_tui.model.tuning import Tuning
@@ -37,8 +37,8 @@ def undoable(sql: str, undo: str | list[str] | None = None) -> dict[str, Any]:
 
 
 async def fill(ctx: Context, plan: OperationsPlan) -> None:
-    for number, _ in numbered_steps(plan, Phase.BACKFILL):
-        await RunOperation().run(ctx, handle(number))
+    for name, number, _ in named_steps(plan, Phase.BACKFILL):
+        await RunOperation().run(ctx, handle(number, name))
 
 
 async def test_several_tables_are_filled_each_row_once(pg_dsn: str, db: asyncpg.Connection) -> None:
@@ -135,7 +135,7 @@ async def test_rows_that_fail_are_named_and_tried_again(pg_dsn: str, db: asyncpg
         with pytest.raises(StepFailed, match=r"1 row failed; backfill\.max_failed_rows allows 0"):
             await fill(ctx, plan)
         failed = await db.fetch("SELECT job, key, reason FROM zdd.failed_row")
-        assert {(row["job"], row["key"]) for row in failed} <= {("step-0", f'["{id}"]') for id in (100, 200, 300)}
+        assert {(row["job"], row["key"]) for row in failed} <= {("backfill-1", f'["{id}"]') for id in (100, 200, 300)}
         assert "division by zero" in failed[0]["reason"]
         await db.execute("UPDATE items SET n = 1 WHERE n = 0")
         await fill(ctx, plan)

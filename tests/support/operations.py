@@ -12,7 +12,7 @@ from tests.support.store import plan_for
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.steps.operations import CheckRows, RunOperation
-from zdd_tui.model.operations.registry import numbered_steps
+from zdd_tui.model.operations.registry import named_steps, numbered_steps
 from zdd_tui.model.phase import Phase
 from zdd_tui.model.plan.operations import OperationsPlan
 from zdd_tui.model.release.records import StepRecord
@@ -70,7 +70,7 @@ async def open_context(plan: OperationsPlan) -> AsyncIterator[Context]:
 
 
 async def run_phases(ctx: Context, plan: OperationsPlan, phases: list[Phase]) -> list[StepHandle]:
-    handles = [handle(number) for phase in phases for number, _ in numbered_steps(plan, phase)]
+    handles = [handle(number, name) for phase in phases for name, number, _ in named_steps(plan, phase)]
     for each in handles:
         await RunOperation().run(ctx, each)
     return handles

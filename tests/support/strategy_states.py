@@ -36,6 +36,7 @@ from zdd_tui.model.release.strategies import (
     build_rolling,
 )
 from zdd_tui.model.release.strategy import Strategy
+from zdd_tui.model.release.table_pause import TablePause
 from zdd_tui.model.workload.pod import Pod, PodState
 from zdd_tui.model.workload.rollout import WorkloadSnapshot
 
@@ -160,6 +161,7 @@ def guard_situations() -> dict[str, DashboardState]:
         "dark-launch": _dark_launch(),
         "dark-mismatch": _dark_mismatch(),
         "operations": _operations(),
+        "table-paused": _table_paused(),
     }
     return made
 
@@ -410,6 +412,24 @@ def _operations() -> DashboardState:
         ),
     )
     return replace(made, release=Observed(changed, MONOTONIC), workload=Observed())
+
+
+def _table_paused() -> DashboardState:
+    """The same where the first table was paused in the middle: the second one is filled now."""
+    made = _operations()
+    rec = made.release.value
+    assert rec is not None
+    paused, running, waiting = rec.fills
+    step = next(step for step in rec.release.strategy.steps if step.name == paused.job)
+    steps = tuple(
+        replace(each, status=StepStatus.SUSPENDED, ended_at=None) if each.name == step.name else each
+        for each in rec.steps
+    )
+    fills = (replace(paused, status="paused", rows_done=120_000), replace(running, failed_rows=0), waiting)
+    pause = TablePause(step.table, "ana@bastion", EPOCH - 192)
+    release = replace(rec.release, statuses=tuple(each.status for each in steps), table_pauses=(pause,))
+    changed = replace(rec, release=release, steps=steps, fills=fills, backfill=combine_backfills(fills))
+    return replace(made, release=Observed(changed, MONOTONIC))
 
 
 def _dark_mismatch() -> DashboardState:

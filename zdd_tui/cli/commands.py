@@ -24,7 +24,7 @@ from zdd_tui.model.errors import (
     ZddError,
     with_hint,
 )
-from zdd_tui.model.plan.base import BasePlan, Plan, WorkloadPlan
+from zdd_tui.model.plan.base import BasePlan, Plan, WorkloadPlan, short_table_name
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.plan.registry import strategy_title
 from zdd_tui.model.plan_name import name_plan
@@ -157,7 +157,10 @@ async def _prepare_command(loaded: LoadedPlan, request: CommandRequest) -> Prepa
         raise explain_ended(release, loaded.command_line_name, record.region)
     catalog = await _read_catalog(loaded.plan) if find_action(kind).confirmation is not Confirmation.NONE else None
     missing = await _find_missing_deployments(loaded.plan) if kind is CommandKind.ROLLBACK else ()
-    targets = preview_command(loaded.plan, release, kind, catalog, missing)
+    if request.table:  # the same rules as the agent's, so that an impossible command is not sent
+        request = replace(request, table=short_table_name(request.table))
+        apply_command(release, Command(kind, table=request.table), {}, record.now)
+    targets = preview_command(loaded.plan, release, kind, catalog, missing, request.table)
     return PreparedCommand(record, replace(request, expected=build_precondition(record), targets=targets), read_at)
 
 

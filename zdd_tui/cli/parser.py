@@ -238,6 +238,7 @@ def _run_command(arguments: argparse.Namespace) -> int:
         arguments.reason,
         typed=getattr(arguments, "confirm", None),
         unrehearsed=getattr(arguments, "unrehearsed", False),
+        table=getattr(arguments, "table", ""),
     )
     return run_command(loaded, request, assume_yes=getattr(arguments, "yes", True), timeout=arguments.timeout)
 
@@ -521,6 +522,13 @@ def _add_release_commands(verbs: Verbs) -> None:
         _add_timeout_option(added, 30, "how long to wait for the agent's result")
         if each.confirmation is not Confirmation.NONE:
             added.add_argument("--yes", "-y", action="store_true", help="do not ask; required without a terminal")
+        if each.id in (CommandKind.PAUSE, CommandKind.RESUME):
+            added.add_argument(
+                "--table",
+                default="",
+                metavar="TABLE",
+                help=f"{each.id} the backfill of this table alone; the fills of the others go on",
+            )
         if each.id == "advance":
             added.add_argument(
                 "--confirm",

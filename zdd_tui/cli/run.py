@@ -212,6 +212,8 @@ def _find_hold(record: ReleaseRecord) -> str:
         return ""
     if release.breach is not None:
         return release.breach.title
+    if progress.state is ProgressState.PAUSED and not release.paused:
+        return "; ".join(f"{pause.describe(record.now)}: {pause.resume_command}" for pause in release.table_pauses)
     if progress.state in (ProgressState.PAUSED, ProgressState.STALLED) or (
         progress.reason and progress.state is ProgressState.WAITING
     ):

@@ -175,15 +175,17 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
                   or null), over (the limit), text
     guard         of every rule: rule, verdict, reason, unit (ratio, seconds, count, number), value, baseline and
                   limit (or null), samples, action, action_taken (rollback, pause, alert or null), age (seconds)
-    steps         all, in order: name, status (pending, started, done, failed, undoing, undo-failed, undone),
-                  note (what it does now, or did last) and error, or null
+    steps         all, in order: name, status (pending, started, suspended (a fill whose table was paused), done,
+                  failed, undoing, undo-failed, undone), note (what it does now, or did last) and error, or null
     backfill      null before it; status, rows_done, rows_total (an estimate until done), rows_per_second (0 where
                   no batch was committed for 3 seconds, and where nothing moves), throttle (the active signal, or null),
                   failed_rows, verified_rows, mismatches (null before the first verification), seconds (from the first
                   batch to the last, waits included; null until all rows are copied), waits (seconds by reason: paused,
                   or a throttle)
     fills         of every table that operations fill, in their order: name and label of the step, phase, current
-                  (true for the one that runs), table, ``limits`` (those that the table has of its own, by name), and
+                  (true for the one that runs), table, ``limits`` (those that the table has of its own, by name),
+                  ``paused`` (by whom and since when (like ``now``) the table is paused by itself, else null),
+                  ``waits_for`` (the paused table that must be filled before it, or null), and
                   ``progress`` as ``backfill``, null before its upper bound is fixed; ``backfill`` is then the sum
     witness       open_rows (rows that a write of one side left different) and writers: who wrote only one side
                   (application_name, address, pod or null, role, session_role, rows, open_rows, first_at, last_at,
@@ -344,6 +346,8 @@ def _fill_to_dict(fill: FillProgress, record: ReleaseRecord, activity: Activity)
         "current": fill.is_current,
         "table": fill.table or None,
         "limits": dict(fill.own_limits),
+        "paused": None if fill.pause is None else {"by": fill.pause.by, "since": fill.pause.since},
+        "waits_for": fill.waits_for or None,
         "progress": None if fill.progress is None else _backfill_to_dict(fill.progress, record, activity),
     }
 
@@ -382,6 +386,7 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
     progress = assess_progress(release, activity).state
     held = [progress.value] if progress in (ProgressState.STOPPED, ProgressState.STALLED) else []
     held += [each for each in list_holds(release) if each != release.state]
+    held += ["table paused"] if progress is ProgressState.PAUSED and not release.paused else []
     state = ", ".join((f"{release.state}{place}", *(each.upper() for each in held)))
     lines = [f"{release.name}: {state} ({where})"]
     if record.cause:
@@ -403,6 +408,7 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
     if record.backfill is not None:
         lines.append(f"  {_backfill_line(record.backfill, record, activity)}")
         lines += [f"    {_fill_line(fill, record, activity)}" for fill in list_fills(record)]
+    lines += [f"  ‖ {pause.describe(record.now)}: {pause.resume_command}" for pause in release.table_pauses]
     lines += _witness_lines(record.witness)
     if record.plan_limits is not None and (changed := describe_tuning(record.plan_limits, record.tuning)):
         lines.append(f"  tuned: {', '.join(changed)}")
@@ -484,9 +490,13 @@ def _backfill_line(backfill: BackfillRecord, record: ReleaseRecord, activity: Ac
 def _fill_line(fill: FillProgress, record: ReleaseRecord, activity: Activity) -> str:
     """``▶ fill users.token: 1,200 of 3,000 rows, 90 a second``; the sum is in the line above."""
     own = f"; its own limits: {format_own_limits(fill.own_limits)}" if fill.own_limits else ""
+    if fill.waits_for:
+        own = f"; waits for {fill.waits_for}{own}"
+    if fill.pause is not None and (fill.progress is None or fill.progress.status == "prepared"):
+        return f"‖ {fill.label}: paused before its first batch{own}"
     if fill.progress is None:
         return f"○ {fill.label}: waits for phase {fill.phase}{own}"
-    glyph = {"done": "✔", "cancelled": "◁"}.get(fill.progress.status, "○")
+    glyph = {"done": "✔", "cancelled": "◁", "paused": "‖"}.get(fill.progress.status, "○")
     if fill.is_current:
         glyph = assess_backfill(record.release, activity, fill.progress).glyph
     own = "" if fill.progress.status in ("done", "cancelled") else own

@@ -35,6 +35,7 @@ class Context:
         is_paused: returns whether the release is paused now.
         log: writes a line to the agent's log.
         tuning: returns the limits of the backfill that the operator has changed.
+        paused_tables: returns the tables whose backfill is paused by itself, by their short names.
         workload_cache: the Deployments of the release as gates read them; None without a Deployment.
         removed_use: the last result of the gate removed-unused.
     """
@@ -46,6 +47,7 @@ class Context:
     is_paused: Callable[[], bool]
     log: Callable[[str], None]
     tuning: Callable[[], Tuning] = tuple
+    paused_tables: Callable[[], frozenset[str]] = frozenset
     workload_cache: WorkloadCache | None = field(default=None, init=False)
     removed_use: CachedReading[tuple[Verdict, str]] = field(default_factory=CachedReading, init=False)
     _catalog: Catalog | None = field(default=None, init=False)

@@ -10,6 +10,7 @@ import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from zdd_tui.backends.backoff import Backoff
@@ -27,6 +28,7 @@ from zdd_tui.engine.guard.loop import GuardLoop
 from zdd_tui.engine.preconditions import (
     build_tune_command,
     describe_tune_result,
+    find_waiting_fills,
     require_kept_rows,
     require_rehearsal,
     require_same_objects,
@@ -50,7 +52,9 @@ from zdd_tui.model.release.state import (
     ReleaseState,
     apply_command,
     complete_if_open,
+    describe_table_pause,
     next_pending_step,
+    suspend_held_steps,
 )
 from zdd_tui.model.release.summary import find_wait
 
@@ -105,7 +109,7 @@ class LeaseSession:
         """Runs until the release has ended. Whatever ends the session earlier is raised."""
         record = await self._store.read()
         recall_admitted_images(self._plan, record.steps)
-        self._holder = ReleaseHolder(record.release)
+        self._holder = ReleaseHolder(suspend_held_steps(record.release))
         # The renewals start first: connecting to the other systems may take longer than the lease lasts.
         await _run_until_first_ends(self._renew_loop(), self._run_loops())
         return self._release
@@ -168,6 +172,7 @@ class LeaseSession:
             is_paused=lambda: self._release.paused,
             log=self._log,
             tuning=lambda: self._release.tuning,
+            paused_tables=lambda: frozenset(pause.table for pause in self._release.table_pauses),
         )
         self._workloads = self._ctx.workload_cache
         self._runner = Runner(self._ctx, self._holder, self._hook)
@@ -278,6 +283,8 @@ class LeaseSession:
                 await require_same_objects(self._ctx.cluster_client, stored)
             if command.kind is CommandKind.ROLLBACK:
                 await require_kept_rows(self._ctx)
+            if command.kind is CommandKind.PAUSE and command.table:
+                command = replace(command, waits=await find_waiting_fills(self._ctx, command.table))
             async with self._step_lock:
                 if command.kind is CommandKind.ROLLBACK:
                     await self._stop_step_for_rollback(command)
@@ -334,6 +341,8 @@ class LeaseSession:
                 events.append(NewEvent("phase", f"{after.current_phase.name} begins"))
             if command.kind is CommandKind.TUNE:
                 outcome = describe_tune_result(self._plan, before, after)
+            elif command.table:
+                outcome = describe_table_pause(after, command.table)
             else:
                 outcome = f"{_position_name(after)} is {after.state.text}{', paused' if after.paused else ''}"
             if late := command.seconds_late(record.now):

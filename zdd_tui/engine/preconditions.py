@@ -6,12 +6,15 @@ from http import HTTPStatus
 
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.kubernetes.errors import KubeApiError
+from zdd_tui.backends.postgres.fill_order import read_references, read_step_use
 from zdd_tui.backends.postgres.operations import count_rollback_losses
 from zdd_tui.backends.store import evidence
 from zdd_tui.engine.context import Context
 from zdd_tui.model.errors import BackendError, PlanError, Refused
-from zdd_tui.model.operations.registry import plan_operations
-from zdd_tui.model.plan.base import BasePlan
+from zdd_tui.model.operations.fill_order import list_waiting_fills, read_step_names
+from zdd_tui.model.operations.registry import named_steps, plan_operations
+from zdd_tui.model.phase import Phase
+from zdd_tui.model.plan.base import BasePlan, short_table_name
 from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.release.records import NewEvent, StoredCommand
 from zdd_tui.model.release.rehearsal import require_rehearsal_for_start
@@ -106,6 +109,26 @@ async def require_rehearsal(ctx: Context, release: Release, command: StoredComma
         reason=command.request.reason,
     )
     return [NewEvent("rehearsal", waived, command.request.reason, command.actor)] if waived else []
+
+
+async def find_waiting_fills(ctx: Context, table: str) -> tuple[str, ...]:
+    """The names of the fill steps of other tables that must wait while a table is paused.
+
+    Args:
+        table: its short name; another one has none.
+    """
+    if not isinstance(ctx.plan, BaseOperationsPlan):
+        return ()
+    waiting: list[str] = []
+    for phase in Phase:
+        steps = await asyncio.to_thread(named_steps, ctx.plan, phase)  # as above
+        paused = [name for name, _, spec in steps if spec.fill and short_table_name(spec.fill.table) == table]
+        if not paused:
+            continue
+        async with ctx.read_connection() as conn:
+            uses = [await read_step_use(conn, read_step_names(name, spec)) for name, _, spec in steps]
+            waiting += list_waiting_fills(uses, paused, await read_references(conn, uses))
+    return tuple(waiting)
 
 
 def build_tune_command(plan: BasePlan, before: Release, stored: StoredCommand) -> Command:

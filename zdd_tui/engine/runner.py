@@ -14,10 +14,17 @@ import asyncpg
 from zdd_tui.backends.postgres.connection import Connection, is_session_lost
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.steps.registry import STEPS
-from zdd_tui.model.errors import DatabaseUnavailable, StaleEpoch, ZddError, with_hint
+from zdd_tui.model.errors import DatabaseUnavailable, StaleEpoch, StepSuspended, ZddError, with_hint
 from zdd_tui.model.release.condition import ConditionReading
 from zdd_tui.model.release.records import NewEvent, StepChange, StepRecord
-from zdd_tui.model.release.state import PendingStep, Release, mark_step_failed, mark_step_finished, mark_step_started
+from zdd_tui.model.release.state import (
+    PendingStep,
+    Release,
+    mark_step_failed,
+    mark_step_finished,
+    mark_step_started,
+    mark_step_suspended,
+)
 
 StepHook = Callable[[Literal["started", "effect", "record"], PendingStep], None]
 """Called after each of the three parts; the crash tests end the process there."""
@@ -67,6 +74,9 @@ class Runner:
             await self._run_effect(pending, record)
         except (StaleEpoch, DatabaseUnavailable):
             raise
+        except StepSuspended:
+            await self._record_suspension(pending)
+            return
         except Exception as error:
             record.close()  # the failure is recorded under the same lock, which is not reentrant
             if is_session_lost(error):
@@ -93,6 +103,13 @@ class Runner:
         async with self._holder.lock:
             after = mark_step_started(self._holder.release, pending)
             event = NewEvent("step", _describe_start(pending))
+            await self._ctx.store.save(after, events=[event], step=StepChange(pending.step.name, note="", error=""))
+            self._holder.release = after
+
+    async def _record_suspension(self, pending: PendingStep) -> None:
+        async with self._holder.lock:
+            after = mark_step_suspended(self._holder.release, pending)
+            event = NewEvent("step", f"run {pending.step.name} suspended: table {pending.step.table} is paused")
             await self._ctx.store.save(after, events=[event], step=StepChange(pending.step.name, note="", error=""))
             self._holder.release = after
 

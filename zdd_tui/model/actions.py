@@ -147,6 +147,15 @@ ACTIONS: tuple[Action, ...] = (
         mutating=True,
         cli_help_suffix="They are stored with the release, not in the plan. Without key=value: show the limits.",
     ),
+    Action(
+        "pause-table",
+        "b",
+        "pause table",
+        "Pause or resume the backfill of one table: the fills of the others go on.",
+        Confirmation.DIALOG,
+        mutating=True,
+        sends_command=False,
+    ),
     # A text field takes R as a letter; ctrl+r works there too.
     Action(
         "rollback",

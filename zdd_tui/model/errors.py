@@ -95,3 +95,7 @@ class StepFailed(ZddError):
     """A step failed. The release keeps its state: retry or roll back."""
 
     exit_code = 1
+
+
+class StepSuspended(Exception):
+    """A step has stopped where it can continue later, because its table is paused. Nothing has failed."""

@@ -154,12 +154,7 @@ def apply_tuning(plan: Backfill, tuning: Tuning, requested: RequestedLimits, tab
             )
         table = short_table_name(table) if table else ""
         if table and table not in tables:
-            raise PlanError(
-                f"no step of the release fills a table {table}",
-                f"name one of the tables that it fills: {', '.join(tables)}"
-                if tables
-                else f"change the limit of the release: {limit}=…",
-            )
+            raise PlanError(*explain_unfilled_table(table, tables, f"change the limit of the release: {limit}=…"))
         key = f"{table}:{limit}" if table else limit
         if value == PLAN_VALUE:
             wanted.pop(key, None)
@@ -171,6 +166,16 @@ def apply_tuning(plan: Backfill, tuning: Tuning, requested: RequestedLimits, tab
         raise _to_plan_error(error, plan) from None
     before, after = limit_values(plan), limit_values(limits)
     return tuple(sorted((key, after.get(key)) for key in wanted if after.get(key) != before.get(key)))
+
+
+def explain_unfilled_table(table: str, tables: Sequence[str], otherwise: str) -> tuple[str, str]:
+    """Title and hint of the error about a table that the release does not fill.
+
+    Args:
+        otherwise: the hint where it fills none.
+    """
+    hint = f"name one of the tables that it fills: {', '.join(tables)}" if tables else otherwise
+    return f"no step of the release fills a table {table}", hint
 
 
 MAX_DIGITS = 18

@@ -36,6 +36,7 @@ ROWS = {
     "unrehearsed is a text": ("advance", '{"unrehearsed": "no"}', "args.unrehearsed is a text"),
     "tuning is a number": ("tune", '{"tuning": 1}', "args.tuning is a number"),
     "a limit is a list": ("tune", '{"tuning": {"speed": [1]}}', "args.tuning.speed is a list"),
+    "the table of a pause is a number": ("pause", '{"table": 1}', "args.table is a number, expected a text"),
     "an endless number": ("tune", '{"tuning": {"speed": 1e400}}', "args is no readable JSON"),
     "many digits": ("tune", '{"tuning": {"speed": ' + "9" * 5000 + "}}", "args is no readable JSON"),
     "nested deep": ("advance", '{"expected": ' + "[" * 3000 + "]" * 3000 + "}", "args is no readable JSON"),
@@ -130,6 +131,8 @@ async def test_a_reader_survives_what_somebody_wrote(
         ("UPDATE zdd.release SET strategy = '[]'", "zdd.release.strategy"),
         ("UPDATE zdd.release SET phase = 99", "phase 99"),
         ("DELETE FROM zdd.step WHERE position = 0", "steps of the strategy"),
+        ("UPDATE zdd.release SET table_pauses = '{}'", "zdd.release.table_pauses"),
+        ("""UPDATE zdd.release SET table_pauses = '[{"table": 1}]'""", "zdd.release.table_pauses.table"),
     ],
 )
 async def test_a_release_of_which_nothing_can_be_said_is_an_error_with_its_reason(

@@ -36,6 +36,8 @@ DIALOGS = {
     "unlock-wrong": ("open", "u s h o p enter"),
     "unlocked": ("open", ""),
     "tune": ("backfill", "t down 2 0 0 0 enter"),
+    "pause-table": ("operations", "b"),
+    "resume-table": ("table-paused", "b"),
     "tune-wrong": ("backfill", "t m a n y enter"),
     "pods-filtered": ("gates", "tab down s s slash v e r : 3 space p o d : ["),
     "pods-alone": ("gates", "tab down z"),

@@ -55,7 +55,8 @@ SELECT extract(epoch FROM clock_timestamp())::float8 AS now, r.id, r.name, r.env
                 WHEN 'array' THEN r.document->'regions'->'order' ELSE '[]' END) o)
     )::text END AS fixed,
     CASE WHEN r.id IS NULL OR (r.state IN {_ENDED} AND r.id = ANY ($2::bigint[])) THEN NULL ELSE json_build_object(
-        'state', r.state, 'phase', r.phase, 'paused', r.paused, 'error', left(r.error, 500),
+        'state', r.state, 'phase', r.phase, 'paused', r.paused, 'table_pauses', r.table_pauses,
+        'error', left(r.error, 500),
         'cause', left(r.cause, 500), 'finished_at', extract(epoch FROM r.finished_at)::float8,
         'steps', (SELECT json_agg(json_build_array(s.status, extract(epoch FROM s.started_at)::float8,
                                                    extract(epoch FROM s.ended_at)::float8, CASE
@@ -92,6 +93,7 @@ SELECT extract(epoch FROM clock_timestamp())::float8 AS now, r.id, r.name, r.env
                              count(*) OVER (PARTITION BY m.kind) AS number
                       FROM zdd.command m
                       WHERE m.release_id = r.id AND m.status = 'done' AND m.kind IN ('pause', 'rollback')
+                        AND NOT m.args ? 'table'
                       ORDER BY m.kind, m.id DESC) k)
     )::text END AS body,
     l.epoch, l.holder, l.host, l.pid, l.ttl,
@@ -270,7 +272,7 @@ class FleetReader:
             "plan_text": "", "plan_hash": fixed["plan_hash"], "strategy": fixed["strategy"], "tuning": "{}",
             "backfill": None, "waits": fixed["waits"], "created_at": fixed["created_at"],
         }  # fmt: skip
-        release |= {name: body[name] for name in ("state", "phase", "paused", "finished_at")}
+        release |= {name: body[name] for name in ("state", "phase", "paused", "table_pauses", "finished_at")}
         release |= {name: mask_urls(body[name]) for name in ("error", "cause")}
         return {
             "release": release,

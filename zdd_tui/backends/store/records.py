@@ -42,9 +42,11 @@ from zdd_tui.model.release.records import (
     StepRecord,
     StoredCommand,
     combine_backfills,
+    mark_paused_fills,
 )
 from zdd_tui.model.release.state import CommandKind, Precondition, Release, ReleaseState, StepStatus
 from zdd_tui.model.release.strategy import Strategy
+from zdd_tui.model.release.table_pause import TablePause
 from zdd_tui.model.release.witness import NOTHING_RECORDED
 from zdd_tui.model.tuning import Tuning
 
@@ -75,7 +77,8 @@ SELECT json_build_object(
     'now', extract(epoch FROM clock_timestamp())::float8,
     'release', (SELECT row_to_json(r) FROM (
         SELECT id, name, environment, region, plan_text, plan_hash, strategy::text, state, phase, paused, error, cause,
-               tuning::text, (document->'backfill')::text AS backfill, (document->'gates')::text AS waits,
+               tuning::text, table_pauses::text,
+               (document->'backfill')::text AS backfill, (document->'gates')::text AS waits,
                extract(epoch FROM created_at)::float8 AS created_at,
                extract(epoch FROM finished_at)::float8 AS finished_at
         FROM zdd.release WHERE id = $1) r),
@@ -156,7 +159,9 @@ def _parse_release_record(raw: Mapping[str, Any]) -> ReleaseRecord:
         error=row["error"],
         tuning=_parse_tuning(row["tuning"]),
         unmet=unmet_readings(conditions),
+        table_pauses=_parse_table_pauses(row["table_pauses"]),
     )
+    fills = mark_paused_fills(fills, release)
     if [step["name"] for step in raw["steps"]] != [step.name for step in release.strategy.steps]:
         raise MalformedRow("zdd.step does not have the steps of the strategy")
     if release.phase >= len(release.strategy.phases) and not release.state.has_ended:
@@ -232,6 +237,27 @@ def _parse_tuning(raw: Any) -> Tuning:
     return tuple(sorted(kept.items(), key=lambda item: item[0]))
 
 
+def _parse_table_pauses(raw: Any) -> tuple[TablePause, ...]:
+    """
+    Raises:
+        MalformedRow: then it is not known which tables are paused, and no batch may run.
+    """
+    name = "zdd.release.table_pauses"
+    items = decode_json(raw, name)
+    if not isinstance(items, list):
+        raise MalformedRow(f"{name} is no list")
+    rows = [expect_object(item, name) for item in items]
+    return tuple(
+        TablePause(
+            expect_text(row.get("table"), f"{name}.table"),
+            expect_text(row.get("by"), f"{name}.by"),
+            finite(row.get("since"), 0.0),
+            expect_texts(row.get("waits"), f"{name}.waits"),
+        )
+        for row in rows
+    )
+
+
 def _parse_plan_limits(strategy: Strategy, section: Any) -> Backfill | None:
     """Returns the limits of the plan; the defaults where it has none, or takes one from the environment."""
     if all(phase.name != "backfill" for phase in strategy.phases):
@@ -284,6 +310,8 @@ def command_args(request: CommandRequest) -> dict[str, Any]:
         args["unrehearsed"] = True
     if request.tuning is not None:
         args["tuning"] = dict(request.tuning)
+    if request.table:
+        args["table"] = request.table
     if request.request_id:
         args["request_id"] = request.request_id
     if request.confirmed_at is not None:
@@ -322,6 +350,7 @@ def _request(kind: CommandKind, reason: str, raw: Any) -> CommandRequest:
         None if tuning is None else expect_scalars(tuning, "args.tuning"),
         expect_text(args.get("request_id", ""), "args.request_id"),
         None if confirmed_at is None else finite(confirmed_at, 0.0),  # what is no time was long ago
+        expect_text(args.get("table", ""), "args.table"),
     )
 
 

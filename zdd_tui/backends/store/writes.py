@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.store.records import strip_nul
@@ -14,7 +15,7 @@ _STEPS = """
 UPDATE zdd.step s SET
     status = n.status,
     started_at = CASE WHEN n.status = ANY ($4::text[]) THEN clock_timestamp()
-                    WHEN n.status = ANY ($5::text[]) THEN s.started_at END,
+                    WHEN n.status = ANY ($5::text[]) OR n.status = $6 THEN s.started_at END,
     ended_at = CASE WHEN n.status = ANY ($5::text[]) THEN clock_timestamp() END,
     note = '',
     error = CASE WHEN n.status = ANY ($4::text[]) THEN '' ELSE s.error END
@@ -45,7 +46,8 @@ async def update_release(connection: Connection, release_id: int, state: Release
         # A resume clears the cause of a pause by the guard; the cause of a rollback stays.
         "UPDATE zdd.release SET state = $2, phase = $3, paused = $4, error = $5,"
         " cause = CASE WHEN paused AND NOT $4 AND NOT $7 THEN '' ELSE cause END,"
-        " finished_at = CASE WHEN $6 THEN coalesce(finished_at, clock_timestamp()) END, tuning = $8 WHERE id = $1",
+        " finished_at = CASE WHEN $6 THEN coalesce(finished_at, clock_timestamp()) END, tuning = $8,"
+        " table_pauses = $9 WHERE id = $1",
         release_id,
         str(state.state),
         state.phase,
@@ -54,6 +56,7 @@ async def update_release(connection: Connection, release_id: int, state: Release
         state.state.has_ended,
         state.state.is_rolling_back,
         json.dumps(dict(state.tuning)),
+        json.dumps([asdict(pause) for pause in state.table_pauses]),
     )
     await connection.execute(
         _STEPS,
@@ -62,6 +65,7 @@ async def update_release(connection: Connection, release_id: int, state: Release
         [str(status) for status in state.statuses],
         [str(StepStatus.STARTED), str(StepStatus.UNDOING)],
         [str(status) for status in (StepStatus.DONE, StepStatus.FAILED, StepStatus.UNDONE, StepStatus.UNDO_FAILED)],
+        str(StepStatus.SUSPENDED),
     )
 
 

@@ -27,13 +27,19 @@ from zdd_tui.dashboard.screens.details.rule import RuleScreen
 from zdd_tui.dashboard.screens.doctor import DoctorScreen
 from zdd_tui.dashboard.screens.help import HelpScreen, help_sections
 from zdd_tui.dashboard.screens.palette import PaletteScreen
+from zdd_tui.dashboard.screens.pause_table import PauseTableScreen, TablePauseRequest
 from zdd_tui.dashboard.screens.release import ReleaseScreen
 from zdd_tui.dashboard.screens.start_agent import StartAgentScreen
 from zdd_tui.dashboard.screens.status_details import StatusDetailsScreen
 from zdd_tui.dashboard.screens.tune import TuneRequest, TuneScreen
 from zdd_tui.dashboard.state import Clock, DashboardState, FlagView, RenderContext, StateSource
 from zdd_tui.dashboard.widgets.bars.command_progress import CommandProgress
-from zdd_tui.dashboard.widgets.bars.footer import agent_start_disabled_reason, disabled_reason, is_within_reach
+from zdd_tui.dashboard.widgets.bars.footer import (
+    agent_start_disabled_reason,
+    disabled_reason,
+    is_within_reach,
+    table_pause_disabled_reason,
+)
 from zdd_tui.dashboard.widgets.bars.summary import following_region
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.dashboard.widgets.panes.pane import Pane, RowSelected
@@ -150,6 +156,7 @@ class ActionController:
             "slower": partial(self._step_speed, slow_down),
             "faster": partial(self._step_speed, speed_up),
             "tune": self._open_tuning,
+            "pause-table": self._open_table_pause,
             "start-agent": self._start_agent,
             "unlock": self._unlock,
             "lock": self._lock,
@@ -274,9 +281,32 @@ class ActionController:
             before,
         )
 
-    def _is_still_offered(self, kind: CommandKind) -> bool:
-        """Refuses a command whose unlock has expired while its dialog was open."""
-        if self.is_offered(kind.value):
+    def _open_table_pause(self) -> None:
+        board, context = self._state_and_context()
+        unsent = self.unsent
+        reason = f"{unsent.kind} is not sent yet" if unsent is not None else table_pause_disabled_reason(board, context)
+        if reason:
+            self._refuse(CommandKind.PAUSE, reason)
+            return
+
+        def decided(request: TablePauseRequest | None) -> None:
+            if request is None or not self._is_still_offered(request.kind, "pause-table"):
+                return
+            self._close_screens()
+            sent = CommandRequest(
+                request.kind, request.reason, request.expected, None, request.targets, table=request.table
+            )
+            self._send(sent, request.expected)
+
+        self._app.push_screen(PauseTableScreen(board, context), decided)
+
+    def _is_still_offered(self, kind: CommandKind, action_id: str = "") -> bool:
+        """Refuses a command whose unlock has expired while its dialog was open.
+
+        Args:
+            action_id: that opened the dialog; default: the command's.
+        """
+        if self.is_offered(action_id or kind.value):
             return True
         self._refuse(kind, "the unlock expired; nothing was sent")
         return False
@@ -322,6 +352,7 @@ class ActionController:
             now,
             expected,
             target_tuning=tuning,
+            table=request.table,
             request_id=request.request_id,
             overtakes=self.unsent.kind if self.unsent is not None else "",
             release=record.id if record is not None else None,

@@ -22,7 +22,7 @@ RECENT_BATCHES = 40
 async def sleep_until(
     total_seconds: Callable[[], float], is_paused: Callable[[], bool], sleep: Callable[[float], Awaitable[Any]]
 ) -> None:
-    """Sleeps for a time that may change meanwhile, or until the release is paused."""
+    """Sleeps for a time that may change meanwhile, or until a pause begins."""
     slept = 0.0
     while (left := total_seconds() - slept) > 0 and not is_paused():
         await sleep(min(left, CHECK_INTERVAL))
@@ -38,6 +38,7 @@ class BackfillPacer:
 
     Attributes:
         read_limits: returns the effective limits; called before every batch and during pauses.
+        must_stop: returns whether the workers stop before their next batch.
         is_paused: while it returns True, nothing is written and no lock is held.
         limits: of the next batch.
         workers: number of running workers.
@@ -61,6 +62,7 @@ class BackfillPacer:
         self.limits = limits
         self.read_limits: Callable[[], Backfill] = lambda: limits
         self.is_paused: Callable[[], bool] = lambda: False
+        self.must_stop: Callable[[], bool] = lambda: False
         self.workers = 0
         self.sizer = BatchSizer(limits.batch_rows)
         self._rate = ThroughputRate()
@@ -106,7 +108,10 @@ class BackfillPacer:
     async def pause_after_batch(self, row_count: int, seconds: float) -> None:
         """Pauses for max_rows_per_second or a speed below 100 %. A change of either applies at once."""
 
-        await sleep_until(lambda: self._pause_seconds(row_count, seconds), self.is_paused, self.sleep)
+        def is_interrupted() -> bool:
+            return self.is_paused() or self.must_stop()
+
+        await sleep_until(lambda: self._pause_seconds(row_count, seconds), is_interrupted, self.sleep)
 
     def _pause_seconds(self, row_count: int, seconds: float) -> float:
         """max_rows_per_second is for all workers together."""

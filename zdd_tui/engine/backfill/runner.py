@@ -27,7 +27,7 @@ from zdd_tui.engine.backfill.transaction import (
 from zdd_tui.engine.backfill.worker import BackfillWorker
 from zdd_tui.model.counting import count_noun, count_up_to
 from zdd_tui.model.ddl.jobs import BackfillJob
-from zdd_tui.model.errors import StepFailed
+from zdd_tui.model.errors import StepFailed, StepSuspended
 from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.sql import quote_qualified
 
@@ -150,15 +150,20 @@ class BackfillRunner:
         return [tuple(row) for row in ends][:-1]
 
     async def run(
-        self, should_pause: Callable[[], bool] = lambda: False, limits: Callable[[], Backfill] | None = None
+        self,
+        should_pause: Callable[[], bool] = lambda: False,
+        limits: Callable[[], Backfill] | None = None,
+        must_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         """Writes all rows up to the bound, then those that writers have left behind. Cancel the task to stop it.
 
         Args:
             should_pause: called before every batch; while it returns True, nothing is written and no lock is held.
             limits: returns the effective limits; called before every batch and during pauses. Default: the plan's.
+            must_stop: called before every batch; once it returns True, the run ends at the checkpoints that it has.
 
         Raises:
+            StepSuspended: ``must_stop`` has ended it; the next run continues there.
             StepFailed: it was not prepared; a statement is refused for a reason that a smaller batch does not avoid;
                 or more rows failed than the plan allows, within the batch of the first row too many (the next run
                 tries those first); or writers produce rows faster than they are written.
@@ -166,6 +171,7 @@ class BackfillRunner:
         """
         self._pacer.read_limits = limits or self._pacer.read_limits
         self._pacer.is_paused = should_pause
+        self._pacer.must_stop = must_stop
         release_id, name = self._store.release_id, self._job.name
         async with self._store.fenced() as conn:
             last = await rows.read_last_batch(conn, release_id, job=name)
@@ -176,6 +182,7 @@ class BackfillRunner:
             await rows.record_start(conn, release_id, job=name)
         self._pacer.resume(*last)
         await self._new_worker().retry_failed()
+        await self._stop_if_required()
         await self._new_worker().require_few_failed_rows()
         await self._copy_ranges(todo)
         await self._write_rows_left()
@@ -188,6 +195,7 @@ class BackfillRunner:
         release_id, name = self._store.release_id, self._job.name
         while todo:
             await self._run_workers(deque(piece for piece in todo if not piece.done))
+            await self._stop_if_required()
             await self._new_worker().retry_failed()
             async with self._store.fenced() as conn:
                 # Read in a transaction that is flushed: batches are not, and a crash of the server loses some.
@@ -222,12 +230,14 @@ class BackfillRunner:
     async def _sweep(self) -> int:
         """Writes few rows that are left, one by one. Returns how many there are in the end."""
         for _ in range(MAX_SWEEPS):
+            await self._stop_if_required()
             keys = await self._list_rows_left()
             if not keys or len(keys) >= SWEEP_ROWS:
                 return len(keys)
             await self._note(f"copying {count_noun(len(keys), 'row')} written meanwhile")
             await self._new_worker().process_keys(keys)
             await self._new_worker().require_few_failed_rows()
+        await self._stop_if_required()
         return len(await self._list_rows_left())
 
     async def _list_rows_left(self) -> list[Key]:
@@ -247,6 +257,16 @@ class BackfillRunner:
             await self._add_ranges(conn, bound, ends)
             return await rows.list_ranges(conn, release_id, "backfill", job=name)
 
+    async def _stop_if_required(self) -> None:
+        """
+        Raises:
+            StepSuspended: the run must end here.
+        """
+        if self._pacer.must_stop():
+            async with self._store.fenced() as conn:
+                await rows.set_status(conn, self._store.release_id, "paused", job=self._job.name)
+            raise StepSuspended(self._job.name)
+
     async def _note(self, text: str) -> None:
         if self._on_note is not None:
             await self._on_note(text)
@@ -255,9 +275,9 @@ class BackfillRunner:
         """Copies the ranges with as many workers as the limits allow now. The first failure stops all."""
         running: set[asyncio.Task[None]] = set()
         try:
-            while todo or running:
+            while running or (todo and not self._pacer.must_stop()):
                 self._pacer.refresh_limits()
-                while todo and len(running) < self._pacer.limits.workers:
+                while todo and len(running) < self._pacer.limits.workers and not self._pacer.must_stop():
                     running.add(asyncio.create_task(self._run_worker(todo.popleft(), todo)))
                 done, running = await asyncio.wait(running, timeout=CHECK_INTERVAL, return_when=asyncio.FIRST_COMPLETED)
                 for worker in done:

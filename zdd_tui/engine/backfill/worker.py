@@ -40,10 +40,11 @@ class BackfillWorker:
         self._row_failed = False  # a single row of the last batch
 
     async def process_range(self, position: Range) -> Range:
-        """Copies a range to its end, or until there are too many workers. Returns the range with its new position."""
+        """Copies a range to its end, or until there are too many workers, or all must stop. Returns the range with its
+        new position."""
         while not position.done:
             self._pacer.refresh_limits()
-            if self._pacer.has_too_many_workers:
+            if self._pacer.has_too_many_workers or self._pacer.must_stop():
                 break
             if not await self._pacer.wait_if_blocked():
                 position = await self._try_batch(position)
@@ -56,10 +57,13 @@ class BackfillWorker:
         await self.process_keys(keys)
 
     async def process_keys(self, keys: Sequence[Key]) -> None:
-        """Writes single rows, each in a transaction of its own; a row that is locked for long is left out."""
+        """Writes single rows, each in a transaction of its own; a row that is locked for long is left out, and so are
+        the others once all workers stop."""
         for key in keys:
-            while await self._pacer.wait_if_blocked():
+            while not self._pacer.must_stop() and await self._pacer.wait_if_blocked():
                 self._pacer.refresh_limits()
+            if self._pacer.must_stop():
+                return
             with suppress(*RETRYABLE_ERRORS):
                 async with self._store.fenced() as conn:
                     await conn.execute(self._settings_sql())

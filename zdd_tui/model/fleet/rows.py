@@ -19,7 +19,7 @@ from zdd_tui.model.release.claims import (
 )
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import RETRYING_NOTE, ReleaseRecord
-from zdd_tui.model.release.state import ReleaseState, StepStatus, closed_gates
+from zdd_tui.model.release.state import Release, ReleaseState, StepStatus, closed_gates
 from zdd_tui.model.release.summary import AWAITING_APPROVAL, Severity, find_wait, has_no_agent, summarize_release
 
 NO_ANSWER, NO_RELEASE, CONNECTING = "NO ANSWER", "NO RELEASE", "CONNECTING"
@@ -265,9 +265,8 @@ def find_blocker(record: ReleaseRecord, facts: ReleaseFacts) -> tuple[str, float
         failed = [step.ended_at for step in record.steps if step.status in (StepStatus.FAILED, StepStatus.UNDO_FAILED)]
         return f"{record.owner or A_PERSON}: retry or roll back", max((at for at in failed if at), default=None)
     if progress is ProgressState.PAUSED:
-        paused = facts.paused
-        return f"resume, paused by {paused.actor}" if paused else "resume", paused.at if paused else None
-    return _find_system(record, activity) or _find_decision(record, progress)
+        return _find_pause(release, facts)
+    return _find_system(record, activity) or _find_decision(record, facts, progress)
 
 
 def _find_system(record: ReleaseRecord, activity: Activity) -> tuple[str, float | None] | None:
@@ -279,7 +278,7 @@ def _find_system(record: ReleaseRecord, activity: Activity) -> tuple[str, float 
     return (notes[0].removeprefix(RETRYING_NOTE), None) if notes else None
 
 
-def _find_decision(record: ReleaseRecord, progress: ProgressState) -> tuple[str, float | None]:
+def _find_decision(record: ReleaseRecord, facts: ReleaseFacts, progress: ProgressState) -> tuple[str, float | None]:
     """The gate or the person that a release waits for; empty where it moves."""
     release, now = record.release, record.now
     labels = {gate.name: gate.label for gate in release.gates}
@@ -290,10 +289,20 @@ def _find_decision(record: ReleaseRecord, progress: ProgressState) -> tuple[str,
     if wait is not None:
         return wait.waits_for, wait.since
     if progress is not ProgressState.WAITING:
-        return "", None
+        return _find_pause(release, facts)
     if closed:
         return f"gate: {labels[closed[0].name]}", closed[0].since or None
     return (record.owner or A_PERSON, None) if release.next_phase is not None else ("", None)
+
+
+def _find_pause(release: Release, facts: ReleaseFacts) -> tuple[str, float | None]:
+    """Who has paused the release, or single tables of it, which does not hold the others; empty without a pause."""
+    if release.paused:
+        paused = facts.paused
+        return f"resume, paused by {paused.actor}" if paused else "resume", paused.at if paused else None
+    tables = release.table_pauses
+    waits_for = ", ".join(f"resume of table {pause.table}, paused by {pause.by}" for pause in tables)
+    return waits_for, tables[0].since if tables else None
 
 
 def _find_cause(record: ReleaseRecord, facts: ReleaseFacts) -> str:

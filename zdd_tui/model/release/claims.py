@@ -23,7 +23,7 @@ from zdd_tui.model.release.records import (
     ReleaseRecord,
     StepRecord,
 )
-from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
+from zdd_tui.model.release.state import Release, ReleaseState, StepStatus, is_held_by_tables
 
 FRESH_SECONDS = 3.0
 """Seconds after the last confirmation of a source within which its values count as current. A source that answers is
@@ -347,6 +347,7 @@ MOVING = Progress(ProgressState.MOVING)
 
 _SETTLED = {
     StepStatus.PENDING: ProgressState.NOT_STARTED,
+    StepStatus.SUSPENDED: ProgressState.PAUSED,
     StepStatus.DONE: ProgressState.DONE,
     StepStatus.FAILED: ProgressState.FAILED,
     StepStatus.UNDO_FAILED: ProgressState.FAILED,
@@ -376,7 +377,8 @@ def assess_progress(release: Release, activity: Activity, step: StepStatus | Non
         case ProgressState.STOPPED:
             return Progress(state, STOPPED_NOTE)
         case ProgressState.PAUSED:
-            return Progress(state, "paused")
+            titles = [pause.title for pause in release.table_pauses]
+            return Progress(state, "paused" if release.paused else "; ".join(titles))
         case ProgressState.WAITING if activity.waits_for:
             return Progress(state, f"the agent waits for {activity.waits_for}")
     return Progress(state)
@@ -425,6 +427,8 @@ def _hold_state(release: Release, activity: Activity) -> ProgressState:
         return ProgressState.NOT_STARTED
     if not activity.is_active:
         return ProgressState.STALLED
+    if is_held_by_tables(release):
+        return ProgressState.PAUSED
     return ProgressState.WAITING if state is ReleaseState.WAITING or activity.waits_for else ProgressState.MOVING
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from zdd_tui.model.plan.base import Backfill
 from zdd_tui.model.release.records import BackfillRecord, ReleaseRecord
-from zdd_tui.model.release.state import StepStatus
+from zdd_tui.model.release.state import StepStatus, find_table_pause, held_steps
+from zdd_tui.model.release.table_pause import TablePause
 from zdd_tui.model.tuning import LimitValue, limits_of_table, own_limits
 
 
@@ -21,6 +22,8 @@ class FillProgress:
         is_current: it is the one that runs; the others wait for it, or have ended.
         table: that it fills; empty where the release was registered by a version that did not record it.
         own_limits: of the table, by name, beside those of the release; empty for none.
+        pause: of the table; None where it is not paused by itself.
+        waits_for: the paused table for which it waits; empty for none.
     """
 
     name: str
@@ -30,11 +33,14 @@ class FillProgress:
     is_current: bool
     table: str = ""
     own_limits: Mapping[str, LimitValue] = field(default_factory=dict)
+    pause: TablePause | None = None
+    waits_for: str = ""
 
 
 def list_fills(record: ReleaseRecord) -> tuple[FillProgress, ...]:
     """All fills; empty where the strategy has none."""
-    found = {fill.job: fill for fill in record.fills}
+    found, release = {fill.job: fill for fill in record.fills}, record.release
+    held = held_steps(release)
     limits = record.limits
     running = {step.name for step in record.steps if step.status is StepStatus.STARTED}
     return tuple(
@@ -43,13 +49,15 @@ def list_fills(record: ReleaseRecord) -> tuple[FillProgress, ...]:
             step.label,
             phase.name,
             found.get(step.name),
-            step.name in running,
+            step.name in running and step.name not in held,
             step.table,
             own_limits(limits, step.table) if limits is not None else {},
+            find_table_pause(release, step.table),
+            next((each.table for each in release.table_pauses if step.name in held and step.name in each.waits), ""),
         )
-        for phase in record.release.strategy.phases
+        for phase in release.strategy.phases
         for step in phase.steps
-        if step.registry_key == "fill-rows"
+        if step.fills_rows
     )
 
 

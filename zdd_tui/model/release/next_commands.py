@@ -12,6 +12,8 @@ from zdd_tui.model.release.state import (
     Release,
     ReleaseState,
     apply_command,
+    find_table_pause,
+    is_held_by_tables,
     requires_name,
 )
 
@@ -54,7 +56,8 @@ def next_commands(
         text = "starts an agent; no step runs without one"
         found.append(NextCommand(None, text, text, is_primary=True))
     # Pausing a release that waits or failed is accepted, but nothing runs that it would stop.
-    toggle = (pause_or_resume(release),) if release.paused or release.state is ReleaseState.RUNNING else ()
+    is_moving = release.state is ReleaseState.RUNNING and not is_held_by_tables(release)
+    toggle = (pause_or_resume(release),) if release.paused or is_moving else ()
     for kind in (*toggle, CommandKind.ADVANCE, CommandKind.ROLLBACK):
         blocked_until = ""
         if kind is CommandKind.ADVANCE and fix_of_rolled_back_region(release, gates):
@@ -72,18 +75,41 @@ def pause_or_resume(release: Release | None) -> CommandKind:
     return CommandKind.RESUME if release is not None and release.paused else CommandKind.PAUSE
 
 
+def pause_or_resume_table(release: Release, table: str) -> CommandKind:
+    """Which one of the two is offered for one table."""
+    return CommandKind.PAUSE if find_table_pause(release, table) is None else CommandKind.RESUME
+
+
+def explain_no_table_pause(release: Release, gates: Mapping[str, GateReading], now: float) -> str:
+    """Why no table can be paused or resumed by itself, with the hint; empty where one can."""
+    first = ""
+    for table in release.strategy.filled_tables:
+        reason = explain_refusal(release, pause_or_resume_table(release, table), gates, now, table=table)
+        if not reason:
+            return ""
+        first = first or reason
+    return first or "no step of the release fills a table"
+
+
 def explain_refusal(
-    release: Release, kind: CommandKind, gates: Mapping[str, GateReading], now: float, *, assume_typed: bool = True
+    release: Release,
+    kind: CommandKind,
+    gates: Mapping[str, GateReading],
+    now: float,
+    *,
+    assume_typed: bool = True,
+    table: str = "",
 ) -> str:
     """Why a command would be refused now or change nothing, with the hint; empty when it would take effect.
 
     Args:
         assume_typed: treat the release's name as typed, because the confirmation asks for it later.
+        table: of a pause or resume of one table.
     """
     if kind is CommandKind.ROLLBACK and release.state is ReleaseState.ROLLING_BACK:
         return "the release is being rolled back already"  # the rules accept it, but it changes nothing
     try:
-        apply_command(release, Command(kind, typed=release.name if assume_typed else None), gates, now)
+        apply_command(release, Command(kind, typed=release.name if assume_typed else None, table=table), gates, now)
     except Refused as error:
         return f"{error.title} ({error.hint})" if error.hint else error.title
     return ""

@@ -37,7 +37,7 @@ from zdd_tui.model.operations.registry import OPERATION_STEPS, find_step, list_b
 from zdd_tui.model.plan.base import BasePlan, Plan, WorkloadPlan
 from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.plan.strategies import CanaryPlan
-from zdd_tui.model.release.state import CommandKind, Release, ReleaseState, StepStatus, steps_to_undo
+from zdd_tui.model.release.state import CommandKind, Release, ReleaseState, StepStatus, steps_to_undo, unfilled_tables
 from zdd_tui.model.release.strategy import StepSpec
 from zdd_tui.model.workload.second_deployment import OWNER_ANNOTATION
 
@@ -287,13 +287,17 @@ def preview_command(
     kind: CommandKind,
     catalog: Catalog | None = None,
     missing: Collection[str] = (),
+    table: str = "",
 ) -> PreviewLines:
     """What a command would run, in order.
 
     Args:
+        table: of a pause or resume of one table.
         catalog: of the tables; without it SQL that depends on it is described instead of shown.
         missing: Deployments that are known not to exist.
     """
+    if table:
+        return preview_table_command(release, kind, table)
     match kind:
         case CommandKind.ADVANCE:
             return tuple(mask_urls(line) for line in _preview_advance(plan, release, catalog))
@@ -311,6 +315,20 @@ def preview_blocks(plan: BasePlan) -> Mapping[str, PreviewLines]:
     """The lines of each block that a preview shortens, by the title that stands for it in the preview."""
     blocks = list_blocks(plan) if isinstance(plan, BaseOperationsPlan) else {}
     return {title: tuple(mask_urls(line) for line in lines) for title, lines in blocks.items()}
+
+
+def preview_table_command(release: Release, kind: CommandKind, table: str) -> PreviewLines:
+    """What a pause or resume of one table does. Which fills depend on it, the agent reads from the database."""
+    if kind is CommandKind.RESUME:
+        return (f"the backfill of {table} continues where it stopped, in its turn",)
+    others = [each for each in unfilled_tables(release) if each != table]
+    others_text = f"the fills of {', '.join(others)} go on, unless they depend on {table}" if others else ""
+    lines = (
+        f"no further batch is written to {table}, from the end of the one that runs",
+        others_text,
+        f"the phase does not end until {table} is resumed and filled",
+    )
+    return tuple(filter(None, lines))
 
 
 def describe_target(plan: BasePlan) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import StepFailed
-from zdd_tui.model.plan.base import Backfill, BackfillOfTables
+from zdd_tui.model.plan.base import Backfill, BackfillOfTables, short_table_name
 from zdd_tui.model.plan.guard import GuardAction, MetricUnit
 from zdd_tui.model.release.condition import ConditionReading
 from zdd_tui.model.release.gate import GateReading, Verdict, describe_withdrawn
@@ -90,6 +90,7 @@ class CommandRequest:
         request_id: the same in every attempt to send it, so that it is stored once; empty for none.
         confirmed_at: when the operator confirmed it, in seconds since the epoch by the database's clock; None for what
             nobody confirmed, such as a command of the guard.
+        table: of ``pause`` and ``resume``, the one table that is meant; empty for the whole release.
     """
 
     kind: CommandKind
@@ -101,6 +102,7 @@ class CommandRequest:
     tuning: Mapping[str, object] | None = None
     request_id: str = field(default="", compare=False)
     confirmed_at: float | None = field(default=None, compare=False)
+    table: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,14 @@ class StoredCommand:
     def to_command(self) -> Command:
         """The command for the rules."""
         request = self.request
-        return Command(self.kind, request.expected, request.typed, confirmed_at=request.confirmed_at)
+        return Command(
+            self.kind,
+            request.expected,
+            request.typed,
+            confirmed_at=request.confirmed_at,
+            table=short_table_name(request.table),
+            actor=str(self.actor),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,15 +298,25 @@ class BackfillRecord:
         return ", ".join([f"in {format_duration(wall)}", *waits])
 
 
+def mark_paused_fills(fills: Sequence[BackfillRecord], release: Release) -> tuple[BackfillRecord, ...]:
+    """The fills; of a table that is paused none runs, also where an agent was killed before it could say so."""
+    paused = {pause.table for pause in release.table_pauses}
+    jobs = {step.name for step in release.strategy.steps if step.table in paused}
+    return tuple(
+        replace(fill, status="paused") if fill.job in jobs and fill.status == "running" else fill for fill in fills
+    )
+
+
 def combine_backfills(fills: Sequence[BackfillRecord]) -> BackfillRecord | None:
     """Several backfills, one after the other, as one: sums, with rate, throttle and batches of the current one.
 
     Args:
-        fills: in their order.
+        fills: in their order; one that is paused may be before one that runs.
     """
     if not fills:
         return None
-    current = next((fill for fill in fills if fill.status not in ("done", "cancelled")), fills[-1])
+    left = [fill for fill in fills if fill.status not in ("done", "cancelled")]
+    current = next((fill for fill in left if fill.status == "running"), left[0] if left else fills[-1])
     statuses = {fill.status for fill in fills}
     status = current.status
     if status == "prepared" and statuses & {"done", "cancelled"}:

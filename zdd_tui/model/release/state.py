@@ -23,7 +23,8 @@ from zdd_tui.model.errors import Refused
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.gate import GateReading, Verdict, unread_gate
 from zdd_tui.model.release.strategy import GateSpec, PhaseSpec, StepSpec, Strategy
-from zdd_tui.model.tuning import Tuning
+from zdd_tui.model.release.table_pause import TablePause
+from zdd_tui.model.tuning import Tuning, explain_unfilled_table
 
 LATE_SECONDS = 30.0
 """Seconds from the confirmation of a command after which it is late: it takes effect only where the release still is
@@ -59,11 +60,13 @@ class ReleaseState(StrEnum):
 class StepStatus(StrEnum):
     """The state of a step.
 
-    ``started`` and ``undoing`` are written before the effect, so the effect may or may not exist.
+    ``started`` and ``undoing`` are written before the effect, so the effect may or may not exist. ``suspended`` has
+    started and does not run: it waits for its table to be resumed, or for its turn.
     """
 
     PENDING = "pending"
     STARTED = "started"
+    SUSPENDED = "suspended"
     DONE = "done"
     FAILED = "failed"
     UNDOING = "undoing"
@@ -109,6 +112,9 @@ class Command:
         typed: what the operator typed as the release's name.
         tuning: for ``tune``, the limits that differ from the plan's from now on.
         confirmed_at: when the operator confirmed it, by the database's clock; None for what nobody confirmed.
+        table: of ``pause`` and ``resume``, the one table that is meant; empty for the whole release.
+        actor: who sent it, as shown.
+        waits: of a paused table, the names of the fill steps of other tables that must wait for it.
     """
 
     kind: CommandKind
@@ -116,6 +122,9 @@ class Command:
     typed: str | None = None
     tuning: Tuning = ()
     confirmed_at: float | None = None
+    table: str = ""
+    actor: str = ""
+    waits: tuple[str, ...] = ()
 
     def seconds_late(self, now: float) -> float:
         """Seconds since the confirmation of a command that is late; 0 for one that is not.
@@ -137,6 +146,7 @@ class Release:
         error: why it is failed or rollback-failed; else empty.
         tuning: the limits of the backfill that an operator has changed; see :mod:`zdd_tui.model.tuning`.
         unmet: the standing conditions that do not hold, or are unknown; breaches first.
+        table_pauses: the tables whose backfill is paused by itself, the longest first.
     """
 
     name: str
@@ -149,6 +159,7 @@ class Release:
     error: str = ""
     tuning: Tuning = ()
     unmet: tuple[ConditionReading, ...] = ()
+    table_pauses: tuple[TablePause, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.statuses:
@@ -230,7 +241,7 @@ def apply_command(release: Release, command: Command, gates: Mapping[str, GateRe
         Refused: the rules do not allow it; the message says why and what helps.
     """
     if command.expected is not None:
-        _check_precondition(release, command.kind, command.expected)
+        _check_precondition(release, command, command.expected)
     if release.state.has_ended:
         raise explain_ended(release)
     if late := command.seconds_late(now):
@@ -241,9 +252,9 @@ def apply_command(release: Release, command: Command, gates: Mapping[str, GateRe
         case CommandKind.ROLLBACK:
             return _rollback(release)
         case CommandKind.PAUSE:
-            return _pause(release)
+            return _pause(release, command, now)
         case CommandKind.RESUME:
-            return _resume(release)
+            return _resume(release, command.table)
         case CommandKind.TUNE:
             return _tune(release, command.tuning)
 
@@ -261,12 +272,12 @@ def explain_ended(release: Release, plan: str = "PLAN", region: str = "") -> Ref
     return Refused(text, f"to begin another: zdd agent --new {plan}")
 
 
-def _check_precondition(release: Release, kind: CommandKind, expected: Precondition) -> None:
+def _check_precondition(release: Release, command: Command, expected: Precondition) -> None:
     if expected.plan_hash != release.plan_hash:
         raise Refused("the plan is not the one that was confirmed", "review the plan and retry")
     # A rollback undoes whatever was done, so it is not refused because a step ended while the dialog was open. Nor
-    # does a limit depend on which step runs.
-    at_any_time = kind in (CommandKind.ROLLBACK, CommandKind.TUNE)
+    # does a limit, or the pause of one table, depend on which step runs.
+    at_any_time = command.kind in (CommandKind.ROLLBACK, CommandKind.TUNE) or command.table
     if not at_any_time and (expected.state, expected.phase) != (release.state, release.phase):
         was = _describe_position(release.strategy, expected.state, expected.phase)
         now = _describe_position(release.strategy, release.state, release.phase)
@@ -299,7 +310,8 @@ def _advance(release: Release, command: Command, gates: Mapping[str, GateReading
         raise Refused(release.breach.title, release.breach.hint or "wait until the condition holds again")
     if release.state is ReleaseState.RUNNING:
         phase = release.current_phase.name if release.current_phase else "?"
-        raise Refused(f"{phase} is still running", "wait for its steps")
+        held = f"resume the table: {release.table_pauses[0].resume_command}" if is_held_by_tables(release) else ""
+        raise Refused(f"{phase} is still running", held or "wait for its steps")
     if release.state is ReleaseState.FAILED:
         return replace(release, state=ReleaseState.RUNNING, error="")
     if release.state in (ReleaseState.PLANNED, ReleaseState.WAITING):
@@ -336,7 +348,7 @@ def _rollback(release: Release) -> Release:
             "write a new plan to change the schema again",
         )
     # A release of which nothing has run has nothing to undo, and ends at once.
-    return next_state(replace(release, state=ReleaseState.ROLLING_BACK, paused=False, error=""))
+    return next_state(replace(release, state=ReleaseState.ROLLING_BACK, paused=False, error="", table_pauses=()))
 
 
 def is_irreversible(release: Release) -> bool:
@@ -347,9 +359,11 @@ def is_irreversible(release: Release) -> bool:
     )
 
 
-def _pause(release: Release) -> Release:
+def _pause(release: Release, command: Command, now: float) -> Release:
     if release.state.is_rolling_back:
         raise Refused(f"the release is {release.state.text}: there is nothing to pause", _what_remains(release))
+    if command.table:
+        return _pause_table(release, command, now)
     if release.paused:
         raise Refused("the release is paused already", "resume it: zdd resume PLAN")
     return replace(release, paused=True)
@@ -362,10 +376,60 @@ def _what_remains(release: Release) -> str:
     return "watch the rollback: zdd status PLAN"
 
 
-def _resume(release: Release) -> Release:
+def _resume(release: Release, table: str) -> Release:
+    if table:
+        return _resume_table(release, table)
     if not release.paused:
-        raise Refused("the release is not paused", "see what it waits for: zdd status PLAN")
+        tables = [pause.resume_command for pause in release.table_pauses]
+        hint = f"resume the table: {tables[0]}" if tables else "see what it waits for: zdd status PLAN"
+        raise Refused("the release is not paused", hint)
     return replace(release, paused=False)
+
+
+def _pause_table(release: Release, command: Command, now: float) -> Release:
+    table, tables = command.table, release.strategy.filled_tables
+    if table not in tables:
+        raise Refused(*explain_unfilled_table(table, tables, "pause the release: zdd pause PLAN"))
+    if found := find_table_pause(release, table):
+        raise Refused(f"{found.title} already", f"resume it: {found.resume_command}")
+    if table not in unfilled_tables(release):
+        raise Refused(f"table {table} is filled: there is nothing to pause", "see what comes next: zdd status PLAN")
+    return replace(release, table_pauses=(*release.table_pauses, TablePause(table, command.actor, now, command.waits)))
+
+
+def _resume_table(release: Release, table: str) -> Release:
+    if find_table_pause(release, table) is None:
+        paused = [pause.resume_command for pause in release.table_pauses]
+        hint = f"the paused one: {paused[0]}" if paused else "see what the release waits for: zdd status PLAN"
+        raise Refused(f"table {table} is not paused", hint)
+    return replace(release, table_pauses=tuple(each for each in release.table_pauses if each.table != table))
+
+
+def find_table_pause(release: Release, table: str) -> TablePause | None:
+    """The pause of a table; None where it is not paused."""
+    return next((each for each in release.table_pauses if each.table == table), None)
+
+
+_TABLE = "table"
+TABLE_PAUSED = f"{CommandKind.PAUSE}: {_TABLE} "
+"""Beginning of the audit's message of the pause of one table."""
+
+
+def describe_table_pause(release: Release, table: str) -> str:
+    """The outcome of a ``pause`` or ``resume`` of one table: what holds and what goes on."""
+    pause = find_table_pause(release, table)
+    if pause is None:
+        return f"{_TABLE} {table} is resumed{'; the release is paused' if release.paused else ''}"
+    waiting = [step.label for step in release.strategy.steps if step.name in pause.waits]
+    waits = f"; waiting for it: {', '.join(waiting)}" if waiting else ""
+    return f"{_TABLE} {table} is paused{waits}; the release continues where it does not need it"
+
+
+def unfilled_tables(release: Release) -> tuple[str, ...]:
+    """The tables whose fills are not all done, in their order."""
+    steps = zip(release.strategy.steps, release.statuses, strict=True)
+    left = {step.table for step, status in steps if status is not StepStatus.DONE}
+    return tuple(table for table in release.strategy.filled_tables if table in left)
 
 
 def _tune(release: Release, tuning: Tuning) -> Release:
@@ -414,15 +478,51 @@ def closed_gates(release: Release, gates: Mapping[str, GateReading], now: float)
 
 
 def next_pending_step(release: Release) -> PendingStep | None:
-    """The step to run or undo now; None when the release waits, is paused or stopped by a breach, or has ended."""
+    """The step to run or undo now; None when the release waits, is paused or stopped by a breach, or has ended; or when
+    paused tables hold every step that is left."""
     can_run = release.state is ReleaseState.RUNNING and not release.paused and release.breach is None
-    if can_run and release.current_phase is not None:
-        for spec in release.current_phase.steps:
-            if release.status(spec.name) is not StepStatus.DONE:
-                return PendingStep(spec, "run")
+    if can_run:
+        held = held_steps(release)
+        following = next((spec for spec in _steps_left(release) if spec.name not in held), None)
+        return None if following is None else PendingStep(following, "run")
     if release.state is ReleaseState.ROLLING_BACK:
         return next((PendingStep(spec, "undo") for spec in steps_to_undo(release)), None)
     return None
+
+
+def _steps_left(release: Release) -> tuple[StepSpec, ...]:
+    """The steps of the current phase that are not done."""
+    phase = release.current_phase
+    statuses = {spec.name: status for spec, status in zip(release.strategy.steps, release.statuses, strict=True)}
+    return tuple(spec for spec in (phase.steps if phase else ()) if statuses[spec.name] is not StepStatus.DONE)
+
+
+def held_steps(release: Release) -> frozenset[str]:
+    """The names of the steps of the current phase that do not run because a table is paused: its own fills, the fills
+    that depend on them, and every later step that is no fill: only a fill may run before an earlier step."""
+    paused = {pause.table for pause in release.table_pauses}
+    waiting = {name for pause in release.table_pauses for name in pause.waits}
+    held: set[str] = set()
+    for spec in _steps_left(release) if paused else ():
+        if spec.table in paused or (held and (not spec.fills_rows or spec.name in waiting)):
+            held.add(spec.name)
+    return frozenset(held)
+
+
+def is_held_by_tables(release: Release) -> bool:
+    """Whether nothing of the running phase can run until a table is resumed."""
+    if release.state is not ReleaseState.RUNNING or not release.table_pauses:
+        return False
+    left = {spec.name for spec in _steps_left(release)}
+    return bool(left) and held_steps(release) >= left
+
+
+def current_step(release: Release) -> StepSpec | None:
+    """The step of the current phase that runs, or comes next; of those that paused tables hold the first; None where
+    none is left."""
+    left, held = _steps_left(release), held_steps(release)
+    started = (spec for spec in left if release.status(spec.name) is StepStatus.STARTED)
+    return next(iter((*started, *(spec for spec in left if spec.name not in held), *left)), None)
 
 
 def steps_to_undo(release: Release) -> tuple[StepSpec, ...]:
@@ -434,15 +534,33 @@ def steps_to_undo(release: Release) -> tuple[StepSpec, ...]:
 def mark_step_started(release: Release, pending: PendingStep) -> Release:
     """The state that is stored before the effect."""
     _require_pending(release, pending)
-    return release.with_status(
-        pending.step.name, StepStatus.STARTED if pending.direction == "run" else StepStatus.UNDOING
-    )
+    if pending.direction == "undo":
+        return release.with_status(pending.step.name, StepStatus.UNDOING)
+    for spec in _steps_left(release):  # an agent that was killed has left it so
+        if release.status(spec.name) is StepStatus.STARTED:
+            release = release.with_status(spec.name, StepStatus.SUSPENDED)
+    return release.with_status(pending.step.name, StepStatus.STARTED)
+
+
+def mark_step_suspended(release: Release, pending: PendingStep) -> Release:
+    """The state that is stored when a fill has stopped between two batches, because its table is paused."""
+    return release.with_status(pending.step.name, StepStatus.SUSPENDED)
+
+
+def suspend_held_steps(release: Release) -> Release:
+    """The state of an agent that begins: of a step that a paused table holds, nothing runs."""
+    for name in held_steps(release):
+        if release.status(name) is StepStatus.STARTED:
+            release = release.with_status(name, StepStatus.SUSPENDED)
+    return release
 
 
 def mark_step_finished(release: Release, pending: PendingStep) -> Release:
     """The state that is stored after the effect: the last step of a phase makes it wait, the last undo ends it."""
     after = release.with_status(pending.step.name, StepStatus.DONE if pending.direction == "run" else StepStatus.UNDONE)
-    return next_state(after)
+    # The pause of a table that is filled holds nothing: it may have come with the last batch.
+    left = unfilled_tables(after) if after.table_pauses else ()
+    return next_state(replace(after, table_pauses=tuple(each for each in after.table_pauses if each.table in left)))
 
 
 def mark_step_failed(release: Release, pending: PendingStep, error: str) -> Release:

@@ -36,6 +36,11 @@ class StepSpec:
         return self.handler or self.name
 
     @property
+    def fills_rows(self) -> bool:
+        """It writes the rows of a table in batches, for an operation."""
+        return self.registry_key == "fill-rows"
+
+    @property
     def moves_reads(self) -> bool:
         """It gives a larger share of reads to the new side, by a flag; its undo takes that share back at once."""
         return self.registry_key in ("read-ramp", "read-flag-on", "set-read")
@@ -70,7 +75,7 @@ class PhaseSpec:
     @property
     def writes_rows(self) -> bool:
         """Rows are written in batches, within the limits of the backfill."""
-        return self.name == Phase.BACKFILL or any(step.registry_key == "fill-rows" for step in self.steps)
+        return self.name == Phase.BACKFILL or any(step.fills_rows for step in self.steps)
 
 
 @dataclass(frozen=True, slots=True)

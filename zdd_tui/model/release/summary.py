@@ -28,7 +28,15 @@ from zdd_tui.model.release.next_commands import (
     next_commands,
 )
 from zdd_tui.model.release.records import Lease, ReleaseRecord, StepRecord
-from zdd_tui.model.release.state import Release, ReleaseState, StepStatus, closed_gates, current_readings
+from zdd_tui.model.release.state import (
+    Release,
+    ReleaseState,
+    StepStatus,
+    closed_gates,
+    current_readings,
+    current_step,
+    is_held_by_tables,
+)
 
 AGENT_WAITING = "AGENT WAITS"
 """State of a release whose agent waits for a system before it runs a step."""
@@ -152,6 +160,8 @@ def summarize_release(
         return _with_keys(_summarize_breach(record, record.release.breach, summary), labels)
     if waits := list_agent_waits(record, activity):
         summary = replace(summary, notes=(*(f"the agent waits for {each}" for each in waits), *summary.notes))
+    pauses = tuple(pause.describe(activity.worked_until(now)) for pause in record.release.table_pauses)
+    summary = replace(summary, notes=(*pauses, *summary.notes))
     wait = find_wait(record, now) if activity.is_active else None  # without an agent its gates are unknown
     if wait is not None and (
         wait.is_overdue
@@ -299,20 +309,23 @@ def _summarize_running(record: ReleaseRecord, now: float, progress: Progress) ->
     release = record.release
     phase = release.current_phase
     assert phase is not None
-    done = sum(release.status(step.name) is StepStatus.DONE for step in phase.steps)
-    at = min(done, len(phase.steps) - 1)
-    step = _find_step_record(record, phase.steps[at].name)
-    text = f"{phase.name}, step {at + 1} of {len(phase.steps)}: {phase.steps[at].label}"
+    spec = current_step(release) or phase.steps[-1]
+    step = _find_step_record(record, spec.name)
+    text = f"{phase.name}, step {phase.steps.index(spec) + 1} of {len(phase.steps)}: {spec.label}"
     notes = (step.note,) if step and step.note else ()
+    actions = _next_actions(record, now)
+    if release.table_pauses:
+        actions = (*actions, NextAction("{pause-table} resumes a table", "pause-table"))
     if release.paused:
-        return ReleaseSummary(Severity.PAUSED, "‖", "PAUSED", text, notes, actions=_next_actions(record, now))
+        return ReleaseSummary(Severity.PAUSED, "‖", "PAUSED", text, notes, actions=actions)
+    if is_held_by_tables(release):
+        return ReleaseSummary(Severity.PAUSED, "‖", "PAUSED", text, actions=actions[::-1])
     is_held = progress.state in (ProgressState.STOPPED, ProgressState.WAITING)
     if step is not None and step.status is StepStatus.STARTED and not is_held:
         text += _format_elapsed(step, now)
     if progress.state is ProgressState.WAITING:
-        actions = _next_actions(record, now)
         return ReleaseSummary(Severity.WAITING, progress.glyph, AGENT_WAITING, text, actions=actions)
-    return ReleaseSummary(Severity.WORKING, "▶", "RUNNING", text, notes, actions=_next_actions(record, now))
+    return ReleaseSummary(Severity.WORKING, "▶", "RUNNING", text, notes, actions=actions)
 
 
 def _summarize_waiting(record: ReleaseRecord, now: float, progress: Progress) -> ReleaseSummary:

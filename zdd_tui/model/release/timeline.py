@@ -12,7 +12,7 @@ from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import Event
 from zdd_tui.model.release.strategy import Strategy
 
-_STEP = re.compile(r"(run|revert) (\S+) (begins|done|failed)(?:: (.*))?", re.DOTALL)
+_STEP = re.compile(r"(run|revert) (\S+) (begins|done|failed|suspended)(?:: (.*))?", re.DOTALL)
 
 _ROUTINE_VERDICTS = tuple(f": {verdict}" for verdict in Verdict if verdict is not Verdict.FAIL)
 
@@ -22,9 +22,9 @@ _BREACH = "breach: "
 BEFORE_FIRST_STEP, ROLLBACK = "before", "rollback"
 """Names of the spans that are no phase."""
 
-AttemptOutcome = Literal["running", "done", "failed", "cut off", "breached", "stopped"]
+AttemptOutcome = Literal["running", "done", "failed", "cut off", "breached", "stopped", "suspended"]
 """Cut off: the agent was lost, and the step started again. Breached: a standing condition did not hold, and the agent
-stopped it. Stopped: a rollback started in the middle of it."""
+stopped it. Stopped: a rollback started in the middle of it. Suspended: the table that it fills was paused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def build_timeline(
         elif change == "failed":
             _finish_attempt(running, key, event.at, "failed", match[4] or "")
         else:
-            _finish_attempt(running, key, event.at, "done")
+            _finish_attempt(running, key, event.at, "suspended" if change == "suspended" else "done")
     following = [*(each.started_at for each in spans[1:]), None]
     ends = [
         start if each.name == BEFORE_FIRST_STEP else _span_end(each)

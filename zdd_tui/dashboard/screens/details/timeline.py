@@ -15,7 +15,7 @@ from zdd_tui.model.duration import format_duration
 from zdd_tui.model.queries import AuditLog
 from zdd_tui.model.release.claims import ACTIVE, Activity, Progress, ProgressState, assess_progress
 from zdd_tui.model.release.records import Event, ReleaseRecord
-from zdd_tui.model.release.state import CommandKind, Release, ReleaseState, StepStatus
+from zdd_tui.model.release.state import TABLE_PAUSED, CommandKind, Release, ReleaseState, StepStatus
 from zdd_tui.model.release.timeline import BEFORE_FIRST_STEP, ROLLBACK, PhaseSpan, StepAttempt, build_timeline
 
 WIDE_FROM = 100
@@ -29,6 +29,7 @@ _OUTCOMES = {
     "cut off": ("~", TextStyle.WARN),
     "breached": ("✗", TextStyle.BAD),
     "stopped": ("◁", TextStyle.WARN),
+    "suspended": ("‖", TextStyle.WARN),
 }
 _EVENT_STYLES = {
     **dict.fromkeys(("refused", "error"), TextStyle.BAD),
@@ -39,6 +40,7 @@ _ENDINGS = {
     "cut off": "  interrupted: the agent was lost",
     "breached": "  stopped: breach",
     "stopped": "  stopped by the rollback",
+    "suspended": "  suspended: its table was paused",
 }
 
 
@@ -148,7 +150,11 @@ def _moved_until(
         return min(now, release.breach.since or now)
     if progress.state is not ProgressState.PAUSED:
         return activity.worked_until(now)
-    pauses = [each.at for each in events if each.kind == "command" and each.message.startswith(CommandKind.PAUSE)]
+    if not release.paused:
+        steps = (each.at for each in events if each.kind == "step")
+        return max((*steps, *(pause.since for pause in release.table_pauses)), default=now)
+    commands = (each for each in events if each.kind == "command" and each.message.startswith(CommandKind.PAUSE))
+    pauses = [each.at for each in commands if not each.message.startswith(TABLE_PAUSED)]
     return max(pauses, default=events[0].at if events else now)
 
 

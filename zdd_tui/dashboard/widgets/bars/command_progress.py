@@ -19,14 +19,18 @@ from zdd_tui.model.release.claims import (
     list_agent_waits,
 )
 from zdd_tui.model.release.delivery import RETRY_SECONDS, DeliveryStatus
+from zdd_tui.model.release.next_commands import pause_or_resume_table
 from zdd_tui.model.release.records import ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import (
     LATE_SECONDS,
     CommandKind,
     Precondition,
+    Release,
     ReleaseState,
     StepStatus,
     closed_gates,
+    current_step,
+    describe_table_pause,
 )
 from zdd_tui.model.tuning import Tuning
 
@@ -93,6 +97,7 @@ class CommandProgress:
         text: shown after the command's kind and stage; a complete sentence once it succeeded or was cancelled.
         since: monotonic seconds at which it was accepted, or reached its last stage.
         target_tuning: of ``tune``: the resulting tuning.
+        table: of a pause or resume of one table; else empty.
         request_id: of the request; empty for one that is refused here.
         failure: while it is sending: why the database has not confirmed it, or empty.
         overtakes: kind of an earlier command that was not confirmed when this one was sent; else empty.
@@ -107,6 +112,7 @@ class CommandProgress:
     text: str = ""
     since: float = 0.0
     target_tuning: Tuning | None = None
+    table: str = ""
     request_id: str = ""
     failure: str = ""
     overtakes: str = ""
@@ -172,7 +178,7 @@ class CommandProgress:
             return self
         release = record.release if record is not None else None
         position = (release.state, release.phase, release.paused) if release is not None else None
-        cause = RefusalCause(position, bool(disabled_reason(board, context, self.kind)))
+        cause = RefusalCause(position, bool(disabled_reason(board, context, self.kind, self.table)))
         if self.cause is None:
             return replace(self, cause=cause)
         # What the rules do not refuse, such as a Deployment that was replaced, has no cause that could be seen to end.
@@ -182,6 +188,8 @@ class CommandProgress:
     def _current_stage(self, record: ReleaseRecord, now: float) -> tuple[CommandStage, str]:
         """Stage and text by the state of the release; the known ones while it shows no effect."""
         release = record.release
+        if self.table:
+            return self._table_stage(release)
         match self.kind:
             case CommandKind.PAUSE if release.paused:
                 return CommandStage.SUCCEEDED, "Paused"
@@ -195,6 +203,12 @@ class CommandProgress:
             case CommandKind.ADVANCE if self._has_effect(record):
                 return self._advance_stage(record, now)
         return self.stage, self.text
+
+    def _table_stage(self, release: Release) -> tuple[CommandStage, str]:
+        if pause_or_resume_table(release, self.table) is self.kind:
+            return self.stage, self.text  # it is as before
+        text = describe_table_pause(release, self.table)
+        return CommandStage.SUCCEEDED, f"{text[0].upper()}{text[1:]}"
 
     def _has_effect(self, record: ReleaseRecord) -> bool:
         """The release's state shows an effect. A record in which the command is accepted has it, also where the state
@@ -223,9 +237,9 @@ class CommandProgress:
             if closed := [gate.name for gate in closed_gates(release, count_verdicts(record, now).gates, now)]:
                 return CommandStage.RUNNING, f"{phase.name} has run; gates pending: {', '.join(closed)}"
             return CommandStage.SUCCEEDED, f"Advance completed: {phase.name} has run, all gates pass"
-        done = sum(release.status(step.name) is StepStatus.DONE for step in phase.steps)
-        at = min(done, len(phase.steps) - 1)
-        return CommandStage.RUNNING, f"step {at + 1} of {len(phase.steps)} of {phase.name}: {phase.steps[at].label}"
+        step = current_step(release) or phase.steps[-1]
+        number = phase.steps.index(step) + 1
+        return CommandStage.RUNNING, f"step {number} of {len(phase.steps)} of {phase.name}: {step.label}"
 
     def _rollback_stage(self, record: ReleaseRecord) -> tuple[CommandStage, str]:
         release = record.release

@@ -1,7 +1,7 @@
 """The last line: keys that have an effect now. A key that would be refused is not shown."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 
 from textual import events
@@ -15,8 +15,9 @@ from zdd_tui.dashboard.widgets.panes.pane import missing_pane_reason
 from zdd_tui.model.actions import ACTIONS, Action, find_action, key_name
 from zdd_tui.model.agent_start import why_no_start
 from zdd_tui.model.release.claims import count_verdicts
-from zdd_tui.model.release.next_commands import explain_refusal, pause_or_resume
-from zdd_tui.model.release.state import CommandKind
+from zdd_tui.model.release.gate import GateReading
+from zdd_tui.model.release.next_commands import explain_no_table_pause, explain_refusal, pause_or_resume
+from zdd_tui.model.release.state import CommandKind, Release
 
 _GAP = ("  ", TextStyle.NORMAL)
 _DIGITS = tuple("0123456789")
@@ -127,6 +128,8 @@ def action_disabled_reason(board: DashboardState, context: RenderContext, each: 
     """Why an action has no effect in this state; empty when it has one."""
     if each.id == "start-agent":
         return agent_start_disabled_reason(board, context)
+    if each.id == "pause-table":
+        return table_pause_disabled_reason(board, context)
     if each.command_kind:
         return disabled_reason(board, context, CommandKind(each.command_kind))
     return missing_pane_reason(board, each.pane)
@@ -142,11 +145,30 @@ def agent_start_disabled_reason(board: DashboardState, context: RenderContext) -
     return why_no_start(record, board.agent_start, context.now, board.release.age(context.now) or 0.0)
 
 
-def disabled_reason(board: DashboardState, context: RenderContext, kind: CommandKind) -> str:
+def table_pause_disabled_reason(board: DashboardState, context: RenderContext) -> str:
+    """Why no table can be paused or resumed by itself now; empty where one can."""
+    return _disabled_reason(board, context, CommandKind.PAUSE, explain_no_table_pause)
+
+
+def disabled_reason(board: DashboardState, context: RenderContext, kind: CommandKind, table: str = "") -> str:
     """Why a command would be refused in this state; empty when it would be accepted.
 
     Before the first reading a rollback is accepted: its dialog waits for that.
+
+    Args:
+        table: of a pause or resume of one table.
     """
+    return _disabled_reason(
+        board, context, kind, lambda release, gates, now: explain_refusal(release, kind, gates, now, table=table)
+    )
+
+
+def _disabled_reason(
+    board: DashboardState,
+    context: RenderContext,
+    kind: CommandKind,
+    explain: Callable[[Release, Mapping[str, GateReading], float], str],
+) -> str:
     record, now = board.release.value, board.server_now(context.now)
     if record is None or now is None:
         is_absent = bool(board.release.error) and not board.release.is_stale(context.now, RELEASE_STALE_SECONDS)
@@ -156,10 +178,14 @@ def disabled_reason(board: DashboardState, context: RenderContext, kind: Command
     if not board.activity(context.now).is_known and kind is not CommandKind.ROLLBACK:  # rollback is always offered
         return f"{board.release.error or 'the database does not respond'}; commands are blocked until it recovers"
     counted = count_verdicts(record, now)
-    return _with_keys(explain_refusal(counted.release, kind, counted.gates, now), context)
+    return _with_keys(explain(counted.release, counted.gates, now), context)
 
 
 def _with_keys(reason: str, context: RenderContext) -> str:
     """A reason from the rules with keys in place of commands. That of `zdd status` is this screen."""
     reason = re.sub(r" \([^()]*zdd status PLAN\)$", "", reason)
-    return re.sub(r"zdd (resume|rollback) PLAN", lambda found: f"press {context.key_names[found[1]]}", reason)
+    return re.sub(
+        r"zdd (resume|rollback) PLAN( --table (?:'[^']*'|\S+))?",
+        lambda found: f"press {context.key_names['pause-table' if found[2] else found[1]]}",
+        reason,
+    )

@@ -45,7 +45,7 @@ _MIN_FIX = 60
 """Cells of a fix that are shown at least."""
 
 _ACTION_KEYS = ("advance", "pause", "resume", "rollback", "unlock", "start-agent", "details", "topology", "quit",
-                "next-region")  # fmt: skip
+                "next-region", "pause-table")  # fmt: skip
 """Actions that the line with the arrow names by their keys."""
 
 
@@ -145,7 +145,7 @@ def _with_production_lock(summary: ReleaseSummary, context: RenderContext) -> Re
     """Where production is locked, the key that unlocks comes before those that need it, and a rollback is said to need
     none. Where the session is read-only, keys are marked as impossible."""
     keys, actions = context.key_names, summary.actions
-    blocked = [each for each in actions if each.action in ("advance", "pause", "resume")]
+    blocked = [each for each in actions if each.action in ("advance", "pause", "resume", "pause-table")]
     if context.production_lock.read_only:
         first = next((each for each in actions if each in blocked or each.action == "rollback"), None)
         marked = (replace(each, text=f"read-only session: {each.text}") if each is first else each for each in actions)

@@ -32,6 +32,7 @@ SEVERITY_STYLES: Mapping[Severity, TextStyle] = {
 STEP_GLYPHS: Mapping[StepStatus, tuple[str, TextStyle]] = {
     StepStatus.PENDING: ("○", TextStyle.DIM),
     StepStatus.STARTED: ("▶", TextStyle.RUNNING),
+    StepStatus.SUSPENDED: ("‖", TextStyle.WARN),
     StepStatus.DONE: ("✔", TextStyle.GOOD),
     StepStatus.FAILED: ("✗", TextStyle.BAD),
     StepStatus.UNDOING: ("◀", TextStyle.WARN),

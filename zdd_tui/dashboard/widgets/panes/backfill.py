@@ -180,7 +180,7 @@ def backfill_lines(
     """
     percent = done_percent(backfill)
     if backfill is None or percent is None:
-        return [(("○ not started", TextStyle.DIM),), *(_fill_line(fill, cells, progress) for fill in fills)]
+        return [(("○ not started", TextStyle.DIM),), *(fill_line(fill, cells, progress) for fill in fills)]
     glyph, style = _STATES.get(backfill.status, ("?", TextStyle.WARN))
     word = backfill.status
     if not progress.moves and word == "running":
@@ -201,9 +201,7 @@ def backfill_lines(
     else:
         lines += [rows, (failed,)] if backfill.failed_rows else [rows]
     # Fills have no verification: the end of each one is that no row is left.
-    last = [_fill_line(fill, cells, progress) for fill in fills] or [
-        _verification_line(backfill, progress, idle, doubt)
-    ]
+    last = [fill_line(fill, cells, progress) for fill in fills] or [_verification_line(backfill, progress, idle, doubt)]
     if backfill.status == "cancelled":
         return [*lines, *last]
     if backfill.status == "done":
@@ -217,24 +215,34 @@ def backfill_lines(
     return [*lines, *([(reason,)] if progress.reason else []), (("throttle: ?", TextStyle.DIM),), *last]
 
 
-def _fill_line(fill: FillProgress, cells: int, overall: Progress) -> Line:
-    """``▶ fill users.token  speed 50%   45% 1.2k/~3k``: the step, its table's own limits where there is room, and how
-    far it is."""
+def fill_line(fill: FillProgress, cells: int, overall: Progress) -> Line:
+    """``▶ fill users.token  speed 50%   45% 1.2k/~3k``: the step, who has paused its table or the table's own limits
+    where there is room, and how far it is."""
     progress = fill.progress
     glyph, style = _STATES.get(progress.status, ("?", TextStyle.WARN)) if progress else ("○", TextStyle.DIM)
-    if progress is not None and progress.status in ("running", "paused") and not overall.moves:
+    if fill.pause is not None and (progress is None or progress.status in ("prepared", "paused")):
+        glyph, style = _STATES["paused"]
+    elif progress is not None and progress.status in ("running", "paused") and not overall.moves:
         glyph, style = progress_glyph(overall)
     if progress is None or progress.status == "prepared":
         amount = f"~{format_count(progress.rows_total)} rows" if progress else f"in {fill.phase}"
     else:
         amount = f"{done_percent(progress)}% {format_count(progress.rows_done)}/{_rows_text(progress)}"
+    if fill.pause is not None:
+        amount = "paused" if progress is None else f"paused {amount}"
+    elif fill.waits_for:
+        amount = f"waits for {sanitize(fill.waits_for)}"
     failed = f" ✗ {progress.failed_rows} failed" if progress and progress.failed_rows else ""
-    if failed and cells - len(amount) - len(failed) - 1 < _MIN_FILL_LABEL:
-        amount = f"{done_percent(progress)}%"
+    if cells - len(amount) - len(failed) - 1 < _MIN_FILL_LABEL and progress is not None:
+        if fill.pause is not None:
+            amount = f"paused {done_percent(progress)}%"
+        elif failed:
+            amount = f"{done_percent(progress)}%"
     label = truncate(f"{glyph} {sanitize(fill.label)}", max(4, cells - len(amount) - len(failed) - 1))
     bold = TextStyle.STRONG if fill.is_current else TextStyle.NORMAL
     has_ended = progress is not None and progress.status in ("done", "cancelled")
     own = f"  {format_own_limits(fill.own_limits)}" if fill.own_limits and not has_ended else ""
+    own = f"  by {sanitize(fill.pause.by)}" if fill.pause is not None and not has_ended else own
     left: Line = ((label[:1], style), (label[1:], bold), (own, TextStyle.DIM))
     right: Line = ((amount, TextStyle.NORMAL), (failed, TextStyle.BAD))
     return justify(left if line_width((*left, *right)) < cells else left[:2], right, cells)

@@ -101,9 +101,11 @@ class StepPane(TablePane[StepRow, float]):
 
 
 def _find_current(rows: Sequence[StepRow]) -> StepRow | None:
-    """The step that runs, is undone or has failed; else the last one that is done. None before the first."""
+    """The step that runs, is undone or has failed; else one that is suspended; else the last one that is done. None
+    before the first."""
     ended = (StepStatus.PENDING, StepStatus.DONE, StepStatus.UNDONE)
-    current = next((row for row in rows if row.status not in ended), None)
+    left = [row for row in rows if row.status not in ended]
+    current = next((row for row in left if row.status is not StepStatus.SUSPENDED), left[0] if left else None)
     done = (row for row in rows if row.status is StepStatus.DONE)
     return current or max(done, key=lambda row: row.number, default=None)
 

@@ -595,9 +595,9 @@ class Screens:
         gates_fitted = fit_columns(gate_columns(rows, 100), 100)
         lines = [(row.gate.name, row_line(gates_fitted, row, now)) for row in rows]
         lines += [(OFTEN_RULE, row_line(rules_fitted, rule, ages)) for rule in rules]
-        if record.release.state is ReleaseState.WAITING:
-            shown = gate_lines(world.shown, context, 100, limit=20)
-            lines += zip([gate.name for gate in record.release.gates], shown, strict=True)
+        if record.release.state is ReleaseState.WAITING and record.release.last_breach is None:  # a line for each
+            names = [gate.name for gate in record.release.gates]
+            lines += zip(names, gate_lines(world.shown, context, 100, limit=len(names)), strict=True)
         for name, line in lines:
             system = PROMETHEUS if name == OFTEN_RULE else world.system_of(name)
             true = world.now - world.watched_at[system]
@@ -804,6 +804,8 @@ FROZEN_REDIS = [(("freeze", REDIS), 6.0), (("thaw", REDIS), 1.0), (("break flags
 NO_BATCHES = [(("stop copying", None), 6.0), (("copy", None), 1.0)]
 ROLLED_BACK = [(("press", CommandKind.ROLLBACK), 1.0), (("undone", None), 6.0)]
 
+KILLED_DURING_AN_OUTAGE = [(("freeze", POSTGRESQL), 0.25), (("kill", None), 2.75), (("thaw", POSTGRESQL), 0.25)]
+BREACHED_GATES = [(("freeze", KUBERNETES), 3.0), (("gates", None), 0.25), (("breach", None), 0.25)]
 TAKEN_OVER_WITHOUT_REDIS = [
     (("kill", None), 3.25),
     (("freeze", REDIS), 1.0),
@@ -849,6 +851,8 @@ CANARY_BACK = [
 @example(False, FROZEN_REDIS)
 @example(False, NO_BATCHES)
 @example(False, ROLLED_BACK)
+@example(False, BREACHED_GATES)
+@example(False, KILLED_DURING_AN_OUTAGE)
 @example(False, TAKEN_OVER_WITHOUT_REDIS)
 @example(True, TAKEN_OVER_WITHOUT_REDIS)
 @example(True, FROZEN_SECOND_DEPLOYMENT)

@@ -229,8 +229,9 @@ class World:
 
     @property
     def was_away(self) -> bool:
-        """An agent was missed while the database responded; one that is back, until the next reading."""
-        return self.unrenewed > LATE_RENEWAL or self.now - self.missed_at <= LATE_READING
+        """There is no agent; or one was missed while the database responded, and is back, until the next reading."""
+        is_gone = not self.agent_is_alive and self.now - self.renewed_at > FRESH
+        return is_gone or self.unrenewed > LATE_RENEWAL or self.now - self.missed_at <= LATE_READING
 
     @property
     def had_agent(self) -> bool:

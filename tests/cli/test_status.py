@@ -12,8 +12,8 @@ from zdd_tui.dashboard.widgets.bars.stepper import stepper_line
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import (
-    KUBERNETES_NOTE,
     RETRYING_NOTE,
+    WAITS_NOTE,
     BackfillRecord,
     Lease,
     ReleaseRecord,
@@ -219,12 +219,18 @@ def test_who_wrote_only_one_side_is_shown() -> None:
     json.dumps(document)
 
 
-@pytest.mark.parametrize("note", [f"{RETRYING_NOTE}https://api does not respond", f"{KUBERNETES_NOTE}no response"])
-def test_a_rollback_that_waits_for_a_system_does_not_claim_to_need_nothing(note: str) -> None:
+@pytest.mark.parametrize(
+    ("note", "following"),
+    [
+        (f"{WAITS_NOTE}Redis: unavailable for 5s: no response", "It continues when Redis responds again"),
+        (f"{RETRYING_NOTE}30s, then it fails: no login", "It continues if that is accepted in time, else it fails"),
+    ],
+)
+def test_a_rollback_that_waits_for_a_system_names_it(note: str, following: str) -> None:
     steps = tuple(replace(step, note=note) if step.status is StepStatus.UNDOING else step for step in BACK.steps)
     shown = format_status(replace(BACK, steps=steps))
     assert f"… undoing expand-schema: {note}" in shown
-    assert "next: It continues when that system responds again" in shown
+    assert f"next: {following}" in shown
     assert "No action needed" not in shown
 
 

@@ -19,7 +19,7 @@ from zdd_tui.model.release.condition import ConditionStatus
 from zdd_tui.model.release.gate_rows import BEFORE_FIRST_PHASE
 from zdd_tui.model.release.preview import describe_target, preview_command
 from zdd_tui.model.release.records import CommandRequest, ReleaseRecord
-from zdd_tui.model.release.state import CommandKind, ReleaseState, closed_gates, requires_name
+from zdd_tui.model.release.state import CommandKind, ReleaseState, StepStatus, closed_gates, requires_name
 
 RECHECK_SECONDS = 1.0
 """How long a change may go unnoticed: the age of a gate's reading grows without one."""
@@ -133,8 +133,9 @@ def _find_hold(record: ReleaseRecord) -> str:
     """What prevents the phase from continuing, or the next one from starting; empty where nothing does."""
     release = record.release
     progress = assess_progress(release, assess_activity(record.lease, 0.0))
-    if progress.moves:
-        return ""
+    if progress.moves:  # a step that waits for a system does so without a limit of its own
+        waiting = (step for step in record.steps if step.status is StepStatus.STARTED and step.waits_for)
+        return next((f"{step.name} {step.note}" for step in waiting), "")
     if release.breach is not None:
         return release.breach.title
     if progress.state in (ProgressState.PAUSED, ProgressState.STALLED):

@@ -49,6 +49,7 @@ from zdd_tui.model.release.summary import (
     describe_rollback,
     find_wait,
     has_no_agent,
+    list_errors,
     list_holds,
 )
 from zdd_tui.model.release.witness import WitnessRecord, describe_replaced, describe_writers
@@ -391,7 +392,7 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
     wait = _current_wait(record)
     if wait is not None and (wait.is_overdue or record.owner):
         lines.append(f"  {'✗ LATE: ' if wait.is_overdue else ''}{wait.description}")
-    errors = release.error.splitlines()
+    errors = [line for text in list_errors(record, record.now) for line in text.splitlines()]
     lines += [f"  ✗ {part}" for part in errors[:1]] + [f"    {part.strip()}" for part in errors[1:]]
     phases = enumerate(release.strategy.phases)
     lines.append("  " + "  ".join(f"{assess_phase(release, at, activity).glyph} {phase.name}" for at, phase in phases))

@@ -151,11 +151,12 @@ class Lease:
         return bool(self.holder) and self.age <= self.ttl
 
 
-RETRYING_NOTE = "retrying: "
-"""Beginning of the note of a step whose system is unavailable, before the error."""
+WAITS_NOTE = "waits for "
+"""Beginning of the note of a step that waits until a system responds, however long that takes; before its name and a
+colon."""
 
-KUBERNETES_NOTE = "Kubernetes: "
-"""The same, of a step that waits for pods."""
+RETRYING_NOTE = "retrying for at most "
+"""Beginning of the note of a step that repeats what a system refuses, before the limit."""
 
 
 AGENT_WAITS = "agent waits for "
@@ -188,9 +189,14 @@ class StepRecord:
     detail_error: str = ""
 
     @property
-    def waits_for_system(self) -> bool:
-        """Its note says that a system on which it works is unavailable."""
-        return self.note.startswith((RETRYING_NOTE, KUBERNETES_NOTE))
+    def waits_for(self) -> str:
+        """The system for which it waits, by its note; empty where it waits for none."""
+        return self.note.removeprefix(WAITS_NOTE).partition(":")[0] if self.note.startswith(WAITS_NOTE) else ""
+
+    @property
+    def is_retrying(self) -> bool:
+        """It repeats what a system refuses, and fails if that lasts."""
+        return self.note.startswith(RETRYING_NOTE)
 
     def require_detail(self) -> dict[str, Any]:
         """The detail, for what must not go on without it: an undo would leave something behind and report success.

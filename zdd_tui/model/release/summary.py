@@ -12,6 +12,7 @@ from zdd_tui.model.release.claims import (
     Activity,
     Progress,
     ProgressState,
+    SourceName,
     assess_progress,
     count_verdicts,
     format_silence,
@@ -32,8 +33,10 @@ from zdd_tui.model.release.state import Release, ReleaseState, StepStatus, close
 
 AWAITING_APPROVAL = "AWAITING APPROVAL"
 CONTINUES_AUTOMATICALLY = "No action needed; it continues automatically"
-CONTINUES_WHEN_ANSWERED = "It continues when that system responds again"
-"""Instead, where a note names the system for which an undo, or the agent, waits."""
+CONTINUES_WHEN = "It continues when "
+"""Begins what is said instead where an undo, or the agent, waits for something."""
+FAILS_IF_REFUSED = "It continues if that is accepted in time, else it fails"
+"""Instead, where a step repeats what a system refuses."""
 SHOW_WAIT_AFTER_SECONDS = 60.0
 """Seconds that a release has waited for its owner before the screen counts them."""
 
@@ -112,7 +115,7 @@ class ReleaseSummary:
     @property
     def is_automatic(self) -> bool:
         """Whether the release continues without a person."""
-        return self.next_action in (CONTINUES_AUTOMATICALLY, CONTINUES_WHEN_ANSWERED)
+        return self.next_action == CONTINUES_AUTOMATICALLY or self.next_action.startswith(CONTINUES_WHEN)
 
 
 def summarize_release(
@@ -258,7 +261,7 @@ def _summarize_state(record: ReleaseRecord, now: float, progress: Progress) -> R
         case ReleaseState.ROLLBACK_FAILED:
             step = _find_step_with_status(record, StepStatus.UNDO_FAILED)
             text = _with_rollback(f"undoing “{_step_label(release, step)}” failed", record)
-            errors = _collect_errors(release, step)
+            errors = list_errors(record, now)
             return ReleaseSummary(
                 Severity.ERROR, "✗", "ROLLBACK FAILED", text, errors, actions=_next_actions(record, now)
             )
@@ -346,7 +349,7 @@ def _summarize_failed(record: ReleaseRecord, now: float) -> ReleaseSummary:
         "✗",
         "FAILED",
         f"in {phase} at “{_step_label(release, step)}”",
-        _collect_errors(release, step),
+        list_errors(record, now),
         actions=(*_next_actions(record, now), NextAction("{details} shows all", "details")),
     )
 
@@ -368,11 +371,26 @@ def _summarize_rolling_back(record: ReleaseRecord, now: float) -> ReleaseSummary
 
 
 def describe_continuation(record: ReleaseRecord) -> str:
-    """When a release continues for which a person can do nothing: by itself, or when the system responds for which a
-    rollback or the agent waits."""
+    """When a release continues for which a person can do nothing: by itself, or when that is available again for which
+    a rollback or the agent waits, which is named."""
     step = _find_step_with_status(record, StepStatus.UNDOING)
-    is_waiting = (step is not None and step.waits_for_system) or list_agent_waits(record, ACTIVE)
-    return CONTINUES_WHEN_ANSWERED if is_waiting else CONTINUES_AUTOMATICALLY
+    if step is not None and step.is_retrying:
+        return FAILS_IF_REFUSED
+    waits = [each.partition(":")[0] for each in list_agent_waits(record, ACTIVE)]
+    waits += [step.waits_for] if step is not None and step.waits_for else []
+    return describe_return(waits) if waits else CONTINUES_AUTOMATICALLY
+
+
+def describe_return(names: Sequence[str]) -> str:
+    """``It continues when Redis responds again``.
+
+    Args:
+        names: systems, or what else the agent waits for, such as ``the gates``.
+    """
+    systems = [each for each in dict.fromkeys(names) if each in set(SourceName)]
+    others = [f"it no longer waits for {each}" for each in dict.fromkeys(names) if each not in set(SourceName)]
+    responds = [f"{' and '.join(systems)} respond{'s' if len(systems) == 1 else ''} again"] if systems else []
+    return CONTINUES_WHEN + " and ".join(responds + others)
 
 
 def _next_actions(record: ReleaseRecord, now: float) -> tuple[NextAction, ...]:
@@ -484,9 +502,19 @@ def _step_label(release: Release, step: StepRecord | None) -> str:
     return next((spec.label for spec in release.strategy.steps if spec.name == step.name), step.name)
 
 
-def _collect_errors(release: Release, step: StepRecord | None) -> tuple[str, ...]:
-    found = [release.error, step.error if step else ""]
-    return tuple(dict.fromkeys(text for text in found if text))
+def list_errors(record: ReleaseRecord, now: float) -> tuple[str, ...]:
+    """Why a release failed, and how long ago: what was unavailable then may respond now.
+
+    Args:
+        now: seconds since the epoch, by the database's clock.
+    """
+    release = record.release
+    failed = StepStatus.UNDO_FAILED if release.state is ReleaseState.ROLLBACK_FAILED else StepStatus.FAILED
+    step = _find_step_with_status(record, failed)
+    found = tuple(dict.fromkeys(text for text in (release.error, step.error if step else "") if text))
+    if step is None or step.ended_at is None:
+        return found
+    return tuple(f"{format_silence(max(0.0, now - step.ended_at))} ago: {text}" for text in found)
 
 
 def _format_elapsed(step: StepRecord | None, now: float) -> str:

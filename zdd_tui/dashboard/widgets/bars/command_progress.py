@@ -279,7 +279,7 @@ def _has_ended(board: DashboardState) -> bool:
 def _waits_for_system(record: ReleaseRecord) -> bool:
     """The step that runs, or is undone, gets no result of a system: nothing moves."""
     at_work = StepStatus.UNDOING if record.release.state.is_rolling_back else StepStatus.STARTED
-    return any(step.waits_for_system for step in record.steps if step.status is at_work)
+    return any(step.waits_for or step.is_retrying for step in record.steps if step.status is at_work)
 
 
 def _running_lines(progress: CommandProgress, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from zdd_tui.backends.store.client import Store
 from zdd_tui.cli.commands import EXIT_TIMEOUT, find_release, open_store
 from zdd_tui.cli.output import name_plan
+from zdd_tui.model.backfill import late_seconds
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import HINT_PREFIX, DatabaseError, PlanError
@@ -26,12 +27,11 @@ from zdd_tui.model.release.claims import (
     count_verdicts,
     describe_step_note,
     format_silence,
-    is_current,
     list_agent_waits,
     verification_doubt,
 )
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
-from zdd_tui.model.release.fills import FillProgress, list_fills
+from zdd_tui.model.release.fills import FillProgress, limits_now, list_fills
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.next_commands import NextCommand, fix_of_rolled_back_region, next_commands
 from zdd_tui.model.release.records import (
@@ -326,7 +326,9 @@ def _backfill_to_dict(backfill: BackfillRecord, record: ReleaseRecord, activity:
         "rows_done": backfill.rows_done,
         "rows_total": backfill.rows_total,
         "rows_per_second": (
-            round(backfill.rate, 1) if is_moving and is_current(backfill.idle_seconds(record.now)) else 0.0
+            round(backfill.rate, 1)
+            if is_moving and late_seconds(backfill, limits_now(record), record.now) is None
+            else 0.0
         ),
         "throttle": (backfill.throttle or None) if is_moving else None,
         "failed_rows": backfill.failed_rows,
@@ -463,8 +465,8 @@ def _backfill_line(backfill: BackfillRecord, record: ReleaseRecord, activity: Ac
     text = f"backfill {status}: {backfill.rows_done:,} of {count_noun(backfill.rows_total, 'row')}"
     if is_held:
         text += f", {activity.description}" if activity.description else ""
-    elif backfill.status == "running" and not is_current(idle := backfill.idle_seconds(record.now)):
-        text += f", no batch for {format_silence(idle)}"
+    elif (late := late_seconds(backfill, limits_now(record), record.now)) is not None:
+        text += f", no batch for {format_silence(late)}"
     elif backfill.status == "running":
         text += f", {backfill.rate:,.0f} a second"
     if backfill.throttle and progress.moves:

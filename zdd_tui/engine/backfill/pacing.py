@@ -21,12 +21,14 @@ RECENT_BATCHES = 40
 
 async def sleep_until(
     total_seconds: Callable[[], float], is_paused: Callable[[], bool], sleep: Callable[[float], Awaitable[Any]]
-) -> None:
-    """Sleeps for a time that may change meanwhile, or until the release is paused."""
+) -> bool:
+    """Sleeps for a time that may change meanwhile, or until the release is paused. Returns whether it slept for all of
+    it."""
     slept = 0.0
     while (left := total_seconds() - slept) > 0 and not is_paused():
         await sleep(min(left, CHECK_INTERVAL))
         slept += min(left, CHECK_INTERVAL)
+    return left <= 0
 
 
 class BackfillPacer:
@@ -103,10 +105,12 @@ class BackfillPacer:
             return True
         return False
 
-    async def pause_after_batch(self, row_count: int, seconds: float) -> None:
-        """Pauses for max_rows_per_second or a speed below 100 %. A change of either applies at once."""
+    async def pause_after_batch(self, row_count: int, seconds: float) -> bool:
+        """Pauses for max_rows_per_second or a speed below 100 %. A change of either applies at once.
 
-        await sleep_until(lambda: self._pause_seconds(row_count, seconds), self.is_paused, self.sleep)
+        Returns whether the whole time has passed; where the release is paused meanwhile, it has not.
+        """
+        return await sleep_until(lambda: self._pause_seconds(row_count, seconds), self.is_paused, self.sleep)
 
     def _pause_seconds(self, row_count: int, seconds: float) -> float:
         """max_rows_per_second is for all workers together."""

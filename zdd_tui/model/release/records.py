@@ -237,8 +237,8 @@ class BackfillRecord:
         seconds: working time without pauses.
         rate: rows a second over the last seconds.
         throttle: name of the active signal, or empty.
-        updated_at: when the last batch or chunk was committed, or status or throttle changed, in seconds since the
-            epoch by the database's clock.
+        updated_at: when the last batch or chunk was committed, or the status changed, in seconds since the epoch by
+            the database's clock.
         mismatches: of the last verification; None before it.
         recent: the last batches (at most 40), oldest first.
         started_at: first start of the batches, in seconds since the epoch by the database's clock; None before it.
@@ -267,7 +267,7 @@ class BackfillRecord:
     job: str = ""
 
     def idle_seconds(self, now: float) -> float:
-        """Seconds since something was written last, or since status or throttle changed.
+        """Seconds since something was written last, or since the status changed.
 
         Args:
             now: seconds since the epoch, by the database's clock.

@@ -6,6 +6,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from zdd_tui.model.actions import default_keys
+from zdd_tui.model.backfill import late_seconds
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.release.claims import (
     ACTIVE,
@@ -21,6 +22,7 @@ from zdd_tui.model.release.claims import (
     withdraw_verdicts,
 )
 from zdd_tui.model.release.condition import CONTINUES_IN_HINT, ROLLBACK_IN_HINT, ConditionReading, ConditionStatus
+from zdd_tui.model.release.fills import limits_now
 from zdd_tui.model.release.gate import GateReading, Verdict, unread_gate
 from zdd_tui.model.release.next_commands import (
     NextCommand,
@@ -302,6 +304,10 @@ def _summarize_running(record: ReleaseRecord, now: float, progress: Progress) ->
     step = _find_step_record(record, phase.steps[at].name)
     text = f"{phase.name}, step {at + 1} of {len(phase.steps)}: {phase.steps[at].label}"
     notes = (step.note,) if step and step.note else ()
+    backfill = record.backfill
+    late = late_seconds(backfill, limits_now(record), now) if backfill is not None and progress.moves else None
+    if backfill is not None and late is not None and phase.writes_rows and not backfill.verified_rows:
+        notes = (f"no batch for {format_silence(late)}: {backfill.throttle or 'the last one has not ended'}", *notes)
     if release.paused:
         return ReleaseSummary(Severity.PAUSED, "‖", "PAUSED", text, notes, actions=_next_actions(record, now))
     if step is not None and step.status is StepStatus.STARTED and progress.state is not ProgressState.STOPPED:

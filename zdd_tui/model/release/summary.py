@@ -31,7 +31,7 @@ from zdd_tui.model.release.next_commands import (
     next_commands,
 )
 from zdd_tui.model.release.records import Lease, ReleaseRecord, StepRecord
-from zdd_tui.model.release.state import Release, ReleaseState, StepStatus, closed_gates, current_readings
+from zdd_tui.model.release.state import CommandKind, Release, ReleaseState, StepStatus, closed_gates, current_readings
 
 AWAITING_APPROVAL = "AWAITING APPROVAL"
 CONTINUES_AUTOMATICALLY = "No action needed; it continues automatically"
@@ -139,7 +139,8 @@ def summarize_release(
     labels = keys or default_keys()
     last_known, record = record, withdraw_verdicts(record, activity, now)
     progress = assess_progress(record.release, activity)
-    summary = _summarize_state(record, activity.worked_until(now), progress)
+    until = now if record.release.state.has_ended else activity.worked_until(now)
+    summary = _summarize_state(record, until, progress)
     if progress.state is ProgressState.UNKNOWN and not has_no_agent(last_known.lease):
         # What was known then, with its verdicts; what can be done rests on those that count now.
         as_known = _summarize_state(last_known, activity.worked_until(now), progress)
@@ -259,7 +260,7 @@ def _summarize_state(record: ReleaseRecord, now: float, progress: Progress) -> R
         case ReleaseState.FAILED:
             return _summarize_failed(record, now)
         case ReleaseState.ROLLING_BACK:
-            return _summarize_rolling_back(record, now)
+            return _summarize_rolling_back(record, now, progress)
         case ReleaseState.ROLLBACK_FAILED:
             step = _find_step_with_status(record, StepStatus.UNDO_FAILED)
             text = _with_rollback(f"undoing “{_step_label(release, step)}” failed", record)
@@ -270,9 +271,11 @@ def _summarize_state(record: ReleaseRecord, now: float, progress: Progress) -> R
         case ReleaseState.ROLLED_BACK:
             was_run = any(status is StepStatus.UNDONE for status in release.statuses)
             text = _with_rollback("every step is undone" if was_run else "nothing had run", record)
+            text += _describe_end(record, now)
             return ReleaseSummary(Severity.SUCCESS, "◀", "ROLLED BACK", text, actions=_NEXT_AFTER_END)
         case ReleaseState.DONE:
             text = f"all {len(release.strategy.phases)} phases are complete{_format_total_duration(record)}"
+            text += _describe_end(record, now)
             return ReleaseSummary(Severity.SUCCESS, "✔", "DONE", text, actions=_NEXT_AFTER_END)
 
 
@@ -280,7 +283,8 @@ def _summarize_planned(record: ReleaseRecord, now: float) -> ReleaseSummary:
     closed = closed_gates(record.release, record.gates, now)
     if record.release.paused:
         actions = _next_actions(record, now)
-        return ReleaseSummary(Severity.PAUSED, "‖", "PAUSED", "nothing has run yet", actions=actions)
+        text = f"nothing has run yet{_describe_pause(record, now)}"
+        return ReleaseSummary(Severity.PAUSED, "‖", "PAUSED", text, actions=actions)
     reasons = tuple(reading.reason for reading in closed)
     if fix := fix_of_rolled_back_region(record.release, record.gates):
         ends = NextAction("{rollback} ends the release", "rollback")
@@ -309,8 +313,9 @@ def _summarize_running(record: ReleaseRecord, now: float, progress: Progress) ->
     if backfill is not None and late is not None and phase.writes_rows and not backfill.verified_rows:
         notes = (f"no batch for {format_silence(late)}: {backfill.throttle or 'the last one has not ended'}", *notes)
     if release.paused:
+        text += _describe_pause(record, now)
         return ReleaseSummary(Severity.PAUSED, "‖", "PAUSED", text, notes, actions=_next_actions(record, now))
-    if step is not None and step.status is StepStatus.STARTED and progress.state is not ProgressState.STOPPED:
+    if step is not None and step.status is StepStatus.STARTED and progress.moves:
         text += _format_elapsed(step, now)
     return ReleaseSummary(Severity.WORKING, "▶", "RUNNING", text, notes, actions=_next_actions(record, now))
 
@@ -323,7 +328,8 @@ def _summarize_waiting(record: ReleaseRecord, now: float, progress: Progress) ->
     total = len(phase.gates)
     actions = _next_actions(record, now)
     if release.paused:
-        return ReleaseSummary(Severity.PAUSED, "‖", "PAUSED", f"{phase.name} has run", actions=actions)
+        text = f"{phase.name} has run{_describe_pause(record, now)}"
+        return ReleaseSummary(Severity.PAUSED, "‖", "PAUSED", text, actions=actions)
     if closed:
         text = f"{phase.name} has run; {len(closed)} of {total} gates not open"
         if release.next_phase is None:
@@ -360,12 +366,13 @@ def _summarize_failed(record: ReleaseRecord, now: float) -> ReleaseSummary:
     )
 
 
-def _summarize_rolling_back(record: ReleaseRecord, now: float) -> ReleaseSummary:
+def _summarize_rolling_back(record: ReleaseRecord, now: float, progress: Progress) -> ReleaseSummary:
     release = record.release
     left = sum(status.has_effect for status in release.statuses)
     undone = sum(status is StepStatus.UNDONE for status in release.statuses)
     step = _find_step_with_status(record, StepStatus.UNDOING)
-    doing = f"undoing “{_step_label(release, step)}”{_format_elapsed(step, now)}, " if step else ""
+    elapsed = _format_elapsed(step, now) if progress.moves else ""
+    doing = f"undoing “{_step_label(release, step)}”{elapsed}, " if step else ""
     return ReleaseSummary(
         Severity.ROLLING_BACK,
         "◀",
@@ -526,8 +533,18 @@ def list_errors(record: ReleaseRecord, now: float) -> tuple[str, ...]:
 def _format_elapsed(step: StepRecord | None, now: float) -> str:
     if step is None or step.started_at is None:
         return ""
-    seconds = max(0.0, now - step.started_at)
-    return f" ({int(seconds)}s)" if seconds < 60 else f" ({format_duration(seconds)})"
+    return f" ({format_silence(max(0.0, now - step.started_at))})"
+
+
+def _describe_pause(record: ReleaseRecord, now: float) -> str:
+    """``; paused for 3m05s``; empty where the record does not have its command any more."""
+    at = [each.at for each in record.events if each.kind == "command" and each.message.startswith(CommandKind.PAUSE)]
+    return f"; paused for {format_silence(max(0.0, now - at[-1]))}" if at else ""
+
+
+def _describe_end(record: ReleaseRecord, now: float) -> str:
+    """``; ended 3m05s ago``."""
+    return "" if record.finished_at is None else f"; ended {format_silence(max(0.0, now - record.finished_at))} ago"
 
 
 def describe_rollback(record: ReleaseRecord) -> str:

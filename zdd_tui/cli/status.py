@@ -51,6 +51,7 @@ from zdd_tui.model.release.summary import (
     has_no_agent,
     list_errors,
     list_holds,
+    list_old_above_limit,
 )
 from zdd_tui.model.release.witness import WitnessRecord, describe_replaced, describe_writers
 from zdd_tui.model.tuning import describe_tuning, format_own_limits, limit_values
@@ -391,6 +392,7 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
         lines.insert(0, f"✗ GUARD: {record.cause}")
     lines[:0] = _condition_lines(release)
     lines += _rollback_lines(record)
+    lines += [f"  {text}" for text in list_old_above_limit(count_verdicts(record, record.now), record.now)]
     wait = _current_wait(record)
     if wait is not None and (wait.is_overdue or record.owner):
         lines.append(f"  {'✗ LATE: ' if wait.is_overdue else ''}{wait.description}")

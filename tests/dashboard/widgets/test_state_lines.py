@@ -491,3 +491,28 @@ async def test_a_backfill_that_waits_for_locks_shows_neither_rate_nor_time_left(
     assert f"no batch for 13s: {held}" in " ".join(shown.replace("┃", "").split())
     status = format_status(replace(found, now=EPOCH, backfill=waits))
     assert f", no batch for 12s, slowed by {held}" in " ".join(status.split())
+
+
+async def test_what_users_of_the_old_version_get_is_on_the_smallest_screen() -> None:
+    """No rule of the plan is about them, so that nothing is rolled back; but it is said."""
+    made = guard_situations()["guard-backfill"]
+    found = made.release.value
+    assert found is not None
+    why = "old errors 45%, limit 2% (812 requests in 30s); no action: the new version does not run"
+    reading = replace(
+        found.guard[0],
+        verdict=Verdict.INCONCLUSIVE,
+        is_applicable=False,
+        value=None,
+        baseline=0.45,
+        limit=0.02,
+        reason=why,
+    )
+    seen = replace(found, guard=(reading, *found.guard[1:]))
+    app = ZddApp(FixedSource(replace(made, release=replace(made.release, value=seen))), clock=FixedClock())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        shown = screen_text(app)
+    assert f"! {reading.rule}: {why}" in " ".join(shown.replace("┃", "").split()), shown
+    assert "old 45%" in shown, shown
+    assert f"! {reading.rule}: {why}" in " ".join(format_status(replace(seen, now=EPOCH)).split())

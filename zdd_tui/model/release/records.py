@@ -390,6 +390,13 @@ class GuardReading:
     observed_at: float = 0.0
     max_age: float = 10.0
 
+    @property
+    def is_old_above_limit(self) -> bool:
+        """The rule is about the new version, which does not run, and the old one is above its limit now. The guard does
+        not act on that."""
+        is_known = not self.is_applicable and self.verdict is Verdict.INCONCLUSIVE and self.value is None
+        return is_known and self.baseline is not None and self.limit is not None and self.baseline > self.limit
+
     def age(self, now: float) -> float:
         return max(0.0, now - self.observed_at)
 

@@ -153,6 +153,8 @@ def summarize_release(
         return _with_keys(_summarize_breach(record, record.release.breach, summary), labels)
     if waits := list_agent_waits(record, activity):
         summary = replace(summary, notes=(*(f"the agent waits for {each}" for each in waits), *summary.notes))
+    if above := list_old_above_limit(record, now):
+        summary = replace(summary, notes=(*above, *summary.notes))
     wait = find_wait(record, now) if activity.is_active else None  # without an agent its gates are unknown
     if wait is not None and (
         wait.is_overdue
@@ -165,6 +167,17 @@ def summarize_release(
     if record.cause and (release.state.is_rolling_back or release.paused):
         return replace(summary, cause=f"guard: {record.cause}")
     return summary
+
+
+def list_old_above_limit(record: ReleaseRecord, now: float) -> tuple[str, ...]:
+    """What users have now that the guard does not act on: the old version is above the limit of a rule about the new
+    one, which does not run. None once the release has ended.
+
+    Args:
+        now: seconds since the epoch, by the database's clock.
+    """
+    readings = () if record.release.state.has_ended else record.guard
+    return tuple(f"! {each.rule}: {each.reason}" for each in readings if each.as_of(now).is_old_above_limit)
 
 
 def _with_keys(summary: ReleaseSummary, labels: Mapping[str, str]) -> ReleaseSummary:

@@ -237,11 +237,15 @@ async def test_a_step_that_waits_is_rolled_back_and_paused(
             await wait_until(is_paused)
         await asyncio.sleep(2 * retry.PAUSE_INTERVAL)
         assert (await here.read()).steps[0].status is StepStatus.STARTED, "a paused step was tried again"
-        assert await here.send(CommandKind.RESUME) == "done"
-        await here.wait_for_step(StepStatus.DONE)
 
         async with frozen_redis(redis_instance):
-            await here.wait_for_note("Redis")  # the next step
+            assert await here.send(CommandKind.RESUME) == "done"
+
+            async def is_tried() -> bool:
+                return not await is_paused()
+
+            await wait_until(is_tried)
+            await here.wait_for_note("Redis")
             assert await here.send(CommandKind.ROLLBACK) == "done"
             assert (await here.read()).release.state is ReleaseState.ROLLING_BACK
         await here.wait_for_step(StepStatus.UNDONE)

@@ -12,9 +12,9 @@ from zdd_tui.dashboard.widgets.bars.stepper import stepper_line
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import (
-    KUBERNETES_NOTE,
     RETRYING_NOTE,
     WAITING_NOTE,
+    WAITS_NOTE,
     BackfillRecord,
     Lease,
     ReleaseRecord,
@@ -221,18 +221,18 @@ def test_who_wrote_only_one_side_is_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("note", "until"),
+    ("note", "following"),
     [
-        (f"{RETRYING_NOTE}https://api does not respond", "that system responds again"),
-        (f"{KUBERNETES_NOTE}no response", "that system responds again"),
-        (f"{WAITING_NOTE}pid 7 (pg_dump)", "the sessions that it waits for have ended"),
+        (f"{WAITS_NOTE}Redis: unavailable for 5s: no response", "It continues when Redis responds again"),
+        (f"{RETRYING_NOTE}30s, then it fails: no login", "It continues if that is accepted in time, else it fails"),
+        (f"{WAITING_NOTE}pid 7 (pg_dump)", "It continues when the sessions that it waits for have ended"),
     ],
 )
-def test_a_rollback_that_waits_does_not_claim_to_need_nothing(note: str, until: str) -> None:
+def test_a_rollback_that_waits_names_for_whom(note: str, following: str) -> None:
     steps = tuple(replace(step, note=note) if step.status is StepStatus.UNDOING else step for step in BACK.steps)
     shown = format_status(replace(BACK, steps=steps))
     assert f"… undoing expand-schema: {note}" in shown
-    assert f"next: It continues when {until}" in shown
+    assert f"next: {following}" in shown
     assert "No action needed" not in shown
 
 

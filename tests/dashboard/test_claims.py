@@ -57,7 +57,7 @@ from zdd_tui.dashboard.widgets.diagrams.sources import oldest_source
 from zdd_tui.dashboard.widgets.diagrams.strategy import diagram_lines
 from zdd_tui.dashboard.widgets.drawing.glyphs import VERDICT_GLYPHS
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, format_source_age
-from zdd_tui.dashboard.widgets.panes.backfill import BackfillPane, backfill_lines, backfill_progress
+from zdd_tui.dashboard.widgets.panes.backfill import BackfillPane, backfill_lines, backfill_progress, late_batch_seconds
 from zdd_tui.dashboard.widgets.panes.charts import ChartPane, last_point_observed
 from zdd_tui.dashboard.widgets.panes.columns import fit_columns, row_line
 from zdd_tui.dashboard.widgets.panes.events import EventPane
@@ -95,7 +95,7 @@ MOVES = re.compile(
 )
 """What only an agent at work can make true."""
 
-ROWS_MOVE = re.compile(r"\d/s |ETA|▶ verifying|\d a second")
+ROWS_MOVE = re.compile(r"\d/s (?<!\b0/s )|ETA|▶ verifying|\d a second")
 """What only batches that are committed can make true."""
 
 MOVES_IN_STATUS = re.compile(r"… (running|undoing) |a second|[▶◀] |No action needed")
@@ -622,6 +622,7 @@ class Screens:
                 60,
                 progress=backfill_progress(shown, context),
                 idle=record.backfill.idle_seconds(now) if record.backfill is not None else 0.0,
+                late=late_batch_seconds(shown, context),
             ),
             *(second_line(rule, (), 80) for rule in guard_readings(shown, now)),
             *status_detail_lines(shown, context, 80, world.progress),

@@ -12,6 +12,7 @@ from zdd_tui.model.backfill import (
     batch_rates,
     estimate_eta,
     format_eta,
+    late_seconds,
     pause_seconds,
 )
 from zdd_tui.model.plan.base import Backfill
@@ -125,10 +126,30 @@ def test_rates_come_from_samples_or_from_batches_while_there_are_few() -> None:
     eta_estimator.add_reading(first)
     assert eta_estimator.rates(first) == (4000.0, 4000.0, 4000.0)
     for second in range(1, 8):
-        eta_estimator.add_reading(backfill(rate=1000.0 * second, updated_at=EPOCH + second))
-        eta_estimator.add_reading(backfill(rate=1000.0 * second + 1, updated_at=EPOCH + second + 0.5))
+        for part in (0, 1):
+            at = EPOCH + second + 0.5 * part
+            eta_estimator.add_reading(backfill(rate=1000.0 * second + part, rows_done=second + part, updated_at=at))
     eta_estimator.add_reading(backfill(status="paused", rate=0.0, updated_at=EPOCH + 9))
     assert eta_estimator.rates(first) == (41_000.0, *[1000.0 * second + 1 for second in range(1, 8)])
     eta_estimator.add_reading(backfill(rate=5.0, updated_at=EPOCH - 100))
     assert eta_estimator.rates(backfill()) == (5.0,)
     assert batch_rates(()) == ()
+
+
+def test_a_rate_without_rows_is_no_sample() -> None:
+    estimator = EtaEstimator()
+    for second in range(8):
+        estimator.add_reading(backfill(rate=5400.0, rows_done=1000 + second, updated_at=EPOCH + second))
+    before = estimator.rates(backfill())
+    for second in range(8, 20):
+        estimator.add_reading(backfill(rate=5400.0, rows_done=1007, updated_at=EPOCH + second))
+    assert estimator.rates(backfill()) == before
+
+
+@pytest.mark.parametrize(
+    ("speed", "idle", "is_late"), [(100, 2.0, False), (100, 4.0, True), (10, 12.0, False), (10, 15.0, True)]
+)
+def test_the_next_batch_is_late_by_the_pace_that_the_limits_ask_for(speed: int, idle: float, is_late: bool) -> None:
+    seen = backfill(recent=(BatchRecord(EPOCH, 1000, 1.0),), updated_at=EPOCH)
+    found = late_seconds(seen, Backfill(speed=speed), EPOCH + idle)
+    assert found == (idle if is_late else None)

@@ -38,6 +38,9 @@ class Relay:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        if self._server is None:  # accepted right before the port was closed, which has cut the others off
+            writer.transport.abort()
+            return
         self._tasks.add(task)
         far: asyncio.StreamWriter | None = None
         try:

@@ -30,7 +30,7 @@ from redis.exceptions import (
     TimeoutError,
 )
 
-from zdd_tui.model.errors import FlagStoreError, StaleEpoch
+from zdd_tui.model.errors import FlagStoreError, FlagStoreUnavailable, StaleEpoch
 from zdd_tui.model.flag import OFF, ON, FlagValue, flag_key, parse_flag
 from zdd_tui.model.masking import is_readable_address
 
@@ -293,7 +293,7 @@ class FlagStore:
         except RedisError as error:
             raise _to_flag_store_error(error, self.address) from None
         except OSError as error:
-            raise FlagStoreError(
+            raise FlagStoreUnavailable(
                 f"Redis {self.address} cannot be reached: {_error_reason(error)}", _UNREACHABLE_HINT
             ) from None
 
@@ -309,11 +309,11 @@ def _to_flag_store_error(error: RedisError, address: str) -> FlagStoreError:
         case AuthenticationError() | AuthorizationError():
             return FlagStoreError(f"Redis {address} refuses the login", "check user and password in flags.url")
         case TimeoutError():
-            return FlagStoreError(f"Redis {address} does not respond in time", _UNREACHABLE_HINT)
+            return FlagStoreUnavailable(f"Redis {address} does not respond in time", _UNREACHABLE_HINT)
         case ReadOnlyError():
             return FlagStoreError(f"Redis {address} is a read-only replica", "point flags.url at the primary")
         case ConnectionError():
-            return FlagStoreError(f"Redis {address} cannot be reached: {_error_reason(error)}", _UNREACHABLE_HINT)
+            return FlagStoreUnavailable(f"Redis {address} cannot be reached: {_error_reason(error)}", _UNREACHABLE_HINT)
         case _ if "NOAUTH" in str(error) or "Authentication required" in str(error):
             return FlagStoreError(f"Redis {address} requires a password", "put it into flags.url")
         case _:

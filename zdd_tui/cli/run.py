@@ -208,8 +208,9 @@ def _find_hold(record: ReleaseRecord) -> str:
     """What prevents the phase from continuing, or the next one from starting; empty where nothing does."""
     release = record.release
     progress = assess_progress(release, assess_agent_activity(record))
-    if progress.moves:
-        return ""
+    if progress.moves:  # a step that waits for a system does so without a limit of its own
+        waiting = (step for step in record.steps if step.status is StepStatus.STARTED and step.waits_for)
+        return next((f"{step.name} {step.note}" for step in waiting), "")
     if release.breach is not None:
         return release.breach.title
     if progress.state is ProgressState.PAUSED and not release.paused:
@@ -228,7 +229,7 @@ def _find_hold(record: ReleaseRecord) -> str:
 def _find_step_wait(record: ReleaseRecord) -> str:
     """What a step that runs, or is undone, waits for by its note; empty for nothing. No timeout ends that."""
     running = (StepStatus.STARTED, StepStatus.UNDOING)
-    waiting = (step for step in record.steps if step.waits_for_system or step.waits_for_sessions)
+    waiting = (step for step in record.steps if step.is_retrying or step.waits_for_sessions)
     return next((f"{step.name}: {step.note}" for step in waiting if step.status in running), "")
 
 

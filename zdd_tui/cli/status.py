@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 from zdd_tui.backends.store.client import Store
 from zdd_tui.cli.commands import EXIT_TIMEOUT, find_release, open_store
+from zdd_tui.model.backfill import late_seconds
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import HINT_PREFIX, DatabaseError, PlanError
@@ -26,12 +27,11 @@ from zdd_tui.model.release.claims import (
     count_verdicts,
     describe_step_note,
     format_silence,
-    is_current,
     list_agent_waits,
     verification_doubt,
 )
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
-from zdd_tui.model.release.fills import FillProgress, list_fills
+from zdd_tui.model.release.fills import FillProgress, limits_now, list_fills
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.next_commands import NextCommand, fix_of_rolled_back_region, next_commands
 from zdd_tui.model.release.records import (
@@ -49,7 +49,9 @@ from zdd_tui.model.release.summary import (
     describe_rollback,
     find_wait,
     has_no_agent,
+    list_errors,
     list_holds,
+    list_old_above_limit,
 )
 from zdd_tui.model.release.witness import WitnessRecord, describe_replaced, describe_writers
 from zdd_tui.model.tuning import describe_tuning, format_own_limits, limit_values
@@ -327,7 +329,9 @@ def _backfill_to_dict(backfill: BackfillRecord, record: ReleaseRecord, activity:
         "rows_done": backfill.rows_done,
         "rows_total": backfill.rows_total,
         "rows_per_second": (
-            round(backfill.rate, 1) if is_moving and is_current(backfill.idle_seconds(record.now)) else 0.0
+            round(backfill.rate, 1)
+            if is_moving and late_seconds(backfill, limits_now(record), record.now) is None
+            else 0.0
         ),
         "throttle": (backfill.throttle or None) if is_moving else None,
         "failed_rows": backfill.failed_rows,
@@ -393,10 +397,11 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
         lines.insert(0, f"✗ GUARD: {record.cause}")
     lines[:0] = _condition_lines(release)
     lines += _rollback_lines(record)
+    lines += [f"  {text}" for text in list_old_above_limit(count_verdicts(record, record.now), record.now)]
     wait = _current_wait(record)
     if wait is not None and (wait.is_overdue or record.owner):
         lines.append(f"  {'✗ LATE: ' if wait.is_overdue else ''}{wait.description}")
-    errors = release.error.splitlines()
+    errors = [line for text in list_errors(record, record.now) for line in text.splitlines()]
     lines += [f"  ✗ {part}" for part in errors[:1]] + [f"    {part.strip()}" for part in errors[1:]]
     phases = enumerate(release.strategy.phases)
     lines.append("  " + "  ".join(f"{assess_phase(release, at, activity).glyph} {phase.name}" for at, phase in phases))
@@ -468,8 +473,8 @@ def _backfill_line(backfill: BackfillRecord, record: ReleaseRecord, activity: Ac
     text = f"backfill {status}: {backfill.rows_done:,} of {count_noun(backfill.rows_total, 'row')}"
     if is_held:
         text += f", {activity.description}" if activity.description else ""
-    elif backfill.status == "running" and not is_current(idle := backfill.idle_seconds(record.now)):
-        text += f", no batch for {format_silence(idle)}"
+    elif (late := late_seconds(backfill, limits_now(record), record.now)) is not None:
+        text += f", no batch for {format_silence(late)}"
     elif backfill.status == "running":
         text += f", {backfill.rate:,.0f} a second"
     if backfill.throttle and progress.moves:

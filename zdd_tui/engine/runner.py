@@ -11,10 +11,13 @@ from typing import Any, Literal
 
 import asyncpg
 
+from zdd_tui.backends.backoff import Backoff
 from zdd_tui.backends.postgres.connection import Connection, is_session_lost
 from zdd_tui.engine.context import Context, StepHandle
+from zdd_tui.engine.retry import find_system, is_outage, wait_for_system
 from zdd_tui.engine.steps.registry import STEPS
-from zdd_tui.model.errors import DatabaseUnavailable, StaleEpoch, StepSuspended, ZddError, with_hint
+from zdd_tui.engine.waits import SilenceNotes
+from zdd_tui.model.errors import BackendError, DatabaseUnavailable, StaleEpoch, StepSuspended, ZddError, with_hint
 from zdd_tui.model.release.condition import ConditionReading
 from zdd_tui.model.release.records import NewEvent, StepChange, StepRecord
 from zdd_tui.model.release.state import (
@@ -25,6 +28,9 @@ from zdd_tui.model.release.state import (
     mark_step_started,
     mark_step_suspended,
 )
+
+LONGEST_REQUEST = 30.0
+"""Seconds that a request to a silent system takes at most until it gives up."""
 
 StepHook = Callable[[Literal["started", "effect", "record"], PendingStep], None]
 """Called after each of the three parts; the crash tests end the process there."""
@@ -71,7 +77,7 @@ class Runner:
         self._hook("started", pending)
         record = _DoneRecord(self._ctx, self._holder, pending)
         try:
-            await self._run_effect(pending, record)
+            await self._run_through_outages(pending, record)
         except (StaleEpoch, DatabaseUnavailable):
             raise
         except StepSuspended:
@@ -90,8 +96,24 @@ class Runner:
             record.close()
         self._hook("record", pending)
 
-    async def _run_effect(self, pending: PendingStep, record: "_DoneRecord") -> None:
-        handle = await self._build_handle(pending, record)
+    async def _run_through_outages(self, pending: PendingStep, record: "_DoneRecord") -> None:
+        """Runs the step again while a system does not respond that it reads without a retry of its own."""
+        loop, backoff = asyncio.get_running_loop(), Backoff(0.2, 2.0)
+        silence: SilenceNotes | None = None
+        while True:
+            handle, began = await self._build_handle(pending, record), loop.time()
+            try:
+                await self._run_effect(pending, handle, record)
+                return
+            except BackendError as error:
+                if record.is_written or not is_outage(error):
+                    raise
+                await self._ctx.check_lease()
+                if silence is None or loop.time() - began > LONGEST_REQUEST:  # it has responded meanwhile
+                    silence = SilenceNotes(handle, find_system(error))
+                await wait_for_system(self._ctx, handle, error, silence, backoff)
+
+    async def _run_effect(self, pending: PendingStep, handle: StepHandle, record: "_DoneRecord") -> None:
         step = STEPS[pending.step.registry_key]
         await (step.run if pending.direction == "run" else step.undo)(self._ctx, handle)
         self._hook("effect", pending)

@@ -4,51 +4,59 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from zdd_tui.backends.kubernetes.errors import KubeApiError
 from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.engine.context import StepHandle
 from zdd_tui.model.errors import BackendError
-from zdd_tui.model.release.claims import FRESH_SECONDS, format_silence
-from zdd_tui.model.release.records import AGENT_CONTINUES, AGENT_WAITS, NewEvent
+from zdd_tui.model.release.claims import FRESH_SECONDS, SourceName, format_silence
+from zdd_tui.model.release.records import AGENT_CONTINUES, AGENT_WAITS, WAITS_NOTE, NewEvent
 
 NOTE_INTERVAL = 1.0
 """Seconds between two notes of a silence that lasts."""
 
 
 class SilenceNotes:
-    """The note of a step that waits for a system: since when that has not responded, and the last error.
+    """The note of a step that waits for a system: since when that is unavailable, and the last error."""
 
-    Args:
-        prefix: what the note begins with: what the step does, or which system it is.
-    """
-
-    def __init__(self, step: StepHandle, prefix: str) -> None:
-        self._step, self._prefix = step, prefix
+    def __init__(self, step: StepHandle, system: SourceName) -> None:
+        self._step, self._system = step, system
         self._loop = asyncio.get_running_loop()
-        self._cause = ""
+        self._error = ""
         self._responded_at = self._loop.time()
 
-    def note_response(self) -> None:
-        """The system has responded."""
-        self._responded_at, self._cause = self._loop.time(), ""
+    def note_response(self) -> float:
+        """The system has responded. Returns for how many seconds it was unavailable, by an error of it; else 0."""
+        lasted = self._loop.time() - self._responded_at if self._error else 0.0
+        self._responded_at, self._error = self._loop.time(), ""
+        return lasted
 
     def note_error(self, error: BackendError) -> None:
-        """An attempt has failed: the notes of the next one name the error. A refusal of the API is a response."""
-        if isinstance(error, KubeApiError):
-            self.note_response()
-        self._cause = f"{error.title}; "
+        """An attempt has failed: the notes name the error."""
+        self._error = error.title
+
+    async def write(self, what_else: str = "") -> None:
+        """Writes the note now.
+
+        Args:
+            what_else: follows the duration.
+        """
+        seconds = self._loop.time() - self._responded_at
+        if seconds > 60.0:  # an outage may last for hours, and each note is a write
+            seconds -= seconds % 10.0
+        error = self._error or "no response"
+        await self._step.set_note(
+            f"{WAITS_NOTE}{self._system}: unavailable for {format_silence(seconds)}{what_else}: {error}"
+        )
 
     @asynccontextmanager
     async def note_while_silent(self) -> AsyncIterator[None]:
-        """Writes the note each second while the block runs and the system has not responded for three seconds."""
+        """Writes the note again and again while the block runs and the system has not responded for three seconds."""
         async with _meanwhile(self._note):
             yield
 
     async def _note(self) -> None:
         await asyncio.sleep(max(0.0, self._responded_at + FRESH_SECONDS - self._loop.time()))
         while True:
-            silent = format_silence(self._loop.time() - self._responded_at)
-            await self._step.set_note(f"{self._prefix}{self._cause}no result for {silent}")
+            await self.write()
             await asyncio.sleep(NOTE_INTERVAL)
 
 

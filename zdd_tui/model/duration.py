@@ -32,12 +32,15 @@ def parse_duration(value: object) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """The two largest units, for screens: ``0.3s``, ``42s``, ``3m05s``, ``2h10m``, ``4d03h``."""
+    """The two largest units, for screens: ``0.3s``, ``42s``, ``3m05s``, ``2h10m``, ``4d03h``.
+
+    From ten seconds whole ones that have passed, as a clock that counts them shows.
+    """
     if seconds < 0:
         return "-" + format_duration(-seconds)
     if seconds < 9.95:
         return f"{seconds:.1f}s"
-    total = round(seconds)
+    total = int(seconds + 0.05)
     if total < 60:
         return f"{total}s"
     if total < 3600:

@@ -75,6 +75,10 @@ class FlagStoreError(BackendError):
     """Redis."""
 
 
+class FlagStoreUnavailable(FlagStoreError):
+    """Redis did not respond, or the connection broke; a retry may succeed."""
+
+
 class MetricsError(BackendError):
     """A source of the guard's numbers: a pod's metrics, a Prometheus server, a probe."""
 

@@ -5,6 +5,7 @@ import asyncio
 import asyncpg
 import pytest
 
+from tests.support.operations import plan_of
 from tests.support.store import ANA, open_store, plan_for
 from zdd_tui.backends.postgres.activity import read_activity, read_sessions
 from zdd_tui.backends.store.client import Store
@@ -113,3 +114,19 @@ async def test_sessions_are_counted_by_client_and_those_of_other_roles_are_hidde
         finally:
             for pod in pods:
                 pod.terminate()
+
+
+async def test_the_vacuum_of_every_table_of_operations_is_listed(pg_dsn: str) -> None:
+    plan = plan_of(
+        pg_dsn,
+        "ALTER TABLE public.users ADD COLUMN token text NOT NULL DEFAULT gen_random_uuid()::text",
+        {"sql": "UPDATE users SET name = 'x' WHERE name IS NULL", "undo": []},
+        "CREATE INDEX ON notes (id)",
+    )
+    connection = await asyncpg.connect(pg_dsn)
+    try:
+        await connection.execute(f"{TABLE}; CREATE TABLE notes (id int); CREATE TABLE others (id int)")
+        activity = await read_activity(connection, plan)
+    finally:
+        await connection.close()
+    assert [each.table for each in activity.tables] == ["public.users", "public.notes"]

@@ -820,7 +820,10 @@ async def test_a_rollback_is_followed_step_by_step() -> None:
         assert "✔ Rollback completed: all steps are reverted" in desk.screen
 
 
-@pytest.mark.parametrize("note", ["retrying: no result for 12s", "Kubernetes: no result for 12s"])
+@pytest.mark.parametrize(
+    "note",
+    ["retrying for at most 30s, then it fails: no login", "waits for Kubernetes: unavailable for 12s: no response"],
+)
 async def test_a_rollback_that_waits_for_a_system_does_not_move(note: str) -> None:
     board = dashboard_situations()["rolling-back"]
     async with AppDriver("backfill") as desk:

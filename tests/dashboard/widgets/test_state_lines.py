@@ -9,8 +9,21 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from tests.support.incident_states import incident_situations
-from tests.support.states import EPOCH, MONOTONIC, FixedClock, backfill, board, dashboard_situations, record, release
+from tests.support.screen_text import screen_text
+from tests.support.states import (
+    EPOCH,
+    MONOTONIC,
+    FixedClock,
+    FixedSource,
+    backfill,
+    board,
+    dashboard_situations,
+    record,
+    release,
+)
 from tests.support.strategy_states import guard_situations
+from zdd_tui.cli.status import format_status
+from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.screens.status_details import status_detail_lines
 from zdd_tui.dashboard.state import Observed, RenderContext
 from zdd_tui.dashboard.widgets.bars.footer import available_actions, disabled_reason
@@ -498,3 +511,49 @@ def test_a_long_fix_cuts_no_action(cells: int, length: int, state: ReleaseState)
     assert "STOPPED, PAUSED" in said
     assert "Fix: set the image" in said
     assert said.endswith("; the release is paused, too; p resumes, R rolls back")
+
+
+async def test_a_backfill_that_waits_for_locks_shows_neither_rate_nor_time_left() -> None:
+    """At 80x24 the cause can be read, and the pane says what the chart says."""
+    made = dashboard_situations()["backfill"]
+    found = made.release.value
+    assert found is not None
+    assert found.backfill is not None
+    held = "lock waits 12.4s (3 sessions behind pid 4711 psql), limit 1s"
+    waits = replace(found.backfill, throttle=held, updated_at=EPOCH - 12, rate=5400.0)
+    late = replace(made, release=replace(made.release, value=replace(found, backfill=waits)))
+    app = ZddApp(FixedSource(late), clock=FixedClock())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        shown = screen_text(app)
+    assert "5.4k/s" not in shown
+    assert "ETA" not in shown
+    assert "0/s no batch for 13s" in shown
+    assert f"no batch for 13s: {held}" in " ".join(shown.replace("┃", "").split())
+    status = format_status(replace(found, now=EPOCH, backfill=waits))
+    assert f", no batch for 12s, slowed by {held}" in " ".join(status.split())
+
+
+async def test_what_users_of_the_old_version_get_is_on_the_smallest_screen() -> None:
+    """No rule of the plan is about them, so that nothing is rolled back; but it is said."""
+    made = guard_situations()["guard-backfill"]
+    found = made.release.value
+    assert found is not None
+    why = "old errors 45%, limit 2% (812 requests in 30s); no action: the new version does not run"
+    reading = replace(
+        found.guard[0],
+        verdict=Verdict.INCONCLUSIVE,
+        is_applicable=False,
+        value=None,
+        baseline=0.45,
+        limit=0.02,
+        reason=why,
+    )
+    seen = replace(found, guard=(reading, *found.guard[1:]))
+    app = ZddApp(FixedSource(replace(made, release=replace(made.release, value=seen))), clock=FixedClock())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        shown = screen_text(app)
+    assert f"! {reading.rule}: {why}" in " ".join(shown.replace("┃", "").split()), shown
+    assert "old 45%" in shown, shown
+    assert f"! {reading.rule}: {why}" in " ".join(format_status(replace(seen, now=EPOCH)).split())

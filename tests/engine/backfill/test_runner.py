@@ -581,3 +581,54 @@ async def test_workers_copy_separate_ranges_and_their_number_changes(
         assert seen[0] <= 1
         assert max(seen) == 4
         assert await db.fetchval("SELECT count(*) FROM zdd.range WHERE done") == 16
+
+
+async def test_a_throttle_with_other_numbers_is_the_same_wait(db: asyncpg.Connection, pg_dsn: str) -> None:
+    plan = make_plan(dsn=pg_dsn)
+    await db.execute(USERS)
+    await insert_rows(db, 3)
+    async with open_leased_store(pg_dsn, plan) as store:
+        await run_expand(store, plan)
+        await (await runner(store, plan)).prepare()
+        await set_status(store, "running")
+        before = await record(store)
+        for text in ("lock waits 0.4s (1 session)", "lock waits: psql, pid 7", "lock waits 1.4s (1 session)"):
+            await set_status(store, "running", text)
+            await asyncio.sleep(0.1)
+        seen = await record(store)
+        assert (seen.updated_at, seen.throttle) == (before.updated_at, "lock waits 1.4s (1 session)")
+        await set_status(store, "paused")
+        ((name, seconds),) = (await record(store)).waits
+        assert name == "lock waits"
+        assert 0.3 <= seconds < 5.0
+
+
+async def set_status(store: AgentStore, status: str, throttle: str = "") -> None:
+    async with store.fenced() as conn:
+        await rows.set_status(conn, store.release_id, status, throttle)
+
+
+async def test_a_pause_lifts_no_rate(db: asyncpg.Connection, pg_dsn: str) -> None:
+    """Rows are divided by the time that the limits ask for, also where a pause cuts it short."""
+    plan = make_plan(dsn=pg_dsn, backfill={"batch_rows": 10, "batch_rows_max": 10, "max_rows_per_second": 10})
+    await db.execute(USERS)
+    await insert_rows(db, 200)
+    now, naps, paused = 0.0, 0, False
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now, paused, naps
+        now, naps = now + seconds, naps + 1
+        paused = naps % 6 == 1  # in the middle of the rest after a batch
+        await asyncio.sleep(0)
+
+    def clock() -> float:
+        nonlocal now
+        now += 0.001
+        return now
+
+    async with open_leased_store(pg_dsn, plan) as store:
+        await run_expand(store, plan)
+        backfill = await runner(store, plan, sleep=sleep, clock=clock)
+        await backfill.prepare()
+        await backfill.run(lambda: paused)
+        assert 0 < (await record(store)).rate <= 10.5

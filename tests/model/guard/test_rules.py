@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from zdd_tui.model.guard.decisions import evaluate_guard_gate
 from zdd_tui.model.guard.rule_state import RuleState, resume_rule_state, update_rule_state
 from zdd_tui.model.guard.rules import RuleEvaluation, RuleOutcome, evaluate_query_rule, evaluate_rule, format_value
 from zdd_tui.model.guard.series import WindowStats
@@ -296,3 +297,20 @@ def test_b9_counters_that_go_back_and_forth_give_no_verdict_but_a_hint(a_rule: G
     assert "PROMETHEUS_MULTIPROC_DIR" in found.reason
     one_of_many = replace(unsteady, targets=50, unsteady_targets=1)
     assert evaluate(rule(limit="1%"), one_of_many).outcome is RuleOutcome.BREACHED
+
+
+@pytest.mark.parametrize("parts", [{"version": "new"}, {"compare": {"ratio": 2}}])
+def test_errors_of_the_old_version_alone_are_said_and_not_acted_on(parts: dict[str, Any]) -> None:
+    a_rule = rule(limit="2%", **parts)
+    fine = evaluate(a_rule, window_stats("v1", 1000, 10))
+    assert (fine.outcome, fine.baseline) == (RuleOutcome.NOT_APPLICABLE, None)
+    found = evaluate(a_rule, window_stats("v1", 1000, 450))
+    assert (found.outcome, found.value, found.baseline) == (RuleOutcome.NOT_APPLICABLE, None, 0.45)
+    assert found.reason.startswith("v1 errors 45%, limit 2% (1,000 requests in 1m00s); no action: ")
+    _, reading = update_rule_state(a_rule, RuleState(), found, 100.0, 1.0)
+    assert reading.is_old_above_limit
+    assert not reading.should_act
+    reading = replace(reading, observed_at=100.0)
+    verdict, reason = evaluate_guard_gate({"rule": GuardAction.ROLLBACK}, {"rule": reading}, 100.0)
+    assert (verdict, "v1 errors 45%" in reason) == (Verdict.PASS, True)
+    assert not reading.withdrawn("no agent").is_old_above_limit

@@ -7,12 +7,13 @@ import pytest
 
 from tests.support import states
 from zdd_tui.cli.status import format_status
+from zdd_tui.model.duration import format_duration
 from zdd_tui.model.fleet.rows import ReleaseFacts, Urgency, build_release_row
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.release.claims import Activity, assess_activity, withdraw_verdicts
+from zdd_tui.model.release.claims import Activity, assess_activity, format_silence, withdraw_verdicts
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.gate import GateReading, Verdict
-from zdd_tui.model.release.records import Actor, Lease, ReleaseRecord, RollbackStart, StepRecord
+from zdd_tui.model.release.records import Actor, Event, Lease, ReleaseRecord, RollbackStart, StepRecord
 from zdd_tui.model.release.regions import REGION_GATE, RegionStatus, evaluate_regions
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
 from zdd_tui.model.release.strategy import GateSpec, build_expand_contract
@@ -133,7 +134,7 @@ def test_a_rollback_has_its_own_duration_and_names_who_and_why(state: ReleaseSta
     assert "12m34s" not in shown, "the age of the release"
     by_guard = RollbackStart(Actor("guard", "bastion"), "errors 9 %", states.EPOCH - 42)
     summary = summarize_release(states.record(rel, rollback=by_guard, cause="errors 9 %"), states.EPOCH)
-    assert summary.text.endswith("triggered by guard@bastion")
+    assert ", triggered by guard@bastion" in summary.text
     assert summary.cause == "guard: errors 9 %"
     long = summarize_release(
         states.record(rel, rollback=RollbackStart(states.ANA, "x" * 9999, states.EPOCH)), states.EPOCH
@@ -143,7 +144,7 @@ def test_a_rollback_has_its_own_duration_and_names_who_and_why(state: ReleaseSta
 
 def test_a_release_that_is_rolled_back_before_it_ran_says_so() -> None:
     planned = states.release(ReleaseState.ROLLED_BACK)
-    assert summarize_release(states.record(planned), states.EPOCH).text == "nothing had run"
+    assert summarize_release(states.record(planned), states.EPOCH).text == "nothing had run; ended 0s ago"
 
 
 def test_a_release_that_is_paused_before_it_runs_says_so() -> None:
@@ -236,3 +237,39 @@ def test_a_breach_of_two_conditions_has_the_advice_of_the_one_that_has_it() -> N
         summary = summarize_release(states.record(replace(running, unmet=unmet)), states.EPOCH)
         assert summary.next_action == "Fix: set a:2 back"
         assert pods.text in (summary.cause, *summary.notes)
+
+
+def test_a_duration_never_goes_back_when_its_agent_is_missed() -> None:
+    """The clock of a step stops where no agent is known to work, and what it showed is not replaced by less."""
+    running = states.release(ReleaseState.RUNNING, Phase.BACKFILL, done=7, current=StepStatus.STARTED)
+    seen = states.record(running, running_for=5.0)
+    assert " (5s)" in summarize_release(seen, states.EPOCH).text
+    for known in (True, False):
+        gone = Activity(is_active=False, is_known=known, idle_seconds=4.0)
+        text = summarize_release(seen, states.EPOCH, activity=gone).text
+        assert re.search(r"\(\d+s\)", text) is None, text
+        assert "for 4s" in text
+
+
+def test_a_pause_and_an_end_say_since_when() -> None:
+    paused = states.release(ReleaseState.RUNNING, Phase.BACKFILL, done=7, paused=True)
+    at = states.EPOCH - 185
+    seen = states.record(paused, events=(Event(1, at, states.ANA, "command", "pause"),))
+    assert summarize_release(seen, states.EPOCH).text.endswith("; paused for 3m05s")
+    ended = states.record(states.release(ReleaseState.DONE, Phase.CLEANUP), finished_at=at)
+    assert summarize_release(ended, states.EPOCH).text.endswith("; ended 3m05s ago")
+
+
+def test_what_counts_and_what_has_ended_have_one_figure() -> None:
+    for seconds in (10.4, 10.6, 59.6, 185.7):
+        assert format_duration(seconds) == format_silence(seconds)
+
+
+def test_the_error_of_a_failure_is_in_the_past() -> None:
+    """Redis may respond by now."""
+    undone = states.release(ReleaseState.ROLLBACK_FAILED, Phase.CUTOVER, error="Redis does not respond in time")
+    seen = states.record(undone)
+    steps = (replace(seen.steps[0], status=StepStatus.UNDO_FAILED, ended_at=states.EPOCH - 40), *seen.steps[1:])
+    seen = replace(seen, steps=steps)
+    assert summarize_release(seen, states.EPOCH).notes == ("40s ago: Redis does not respond in time",)
+    assert "✗ 40s ago: Redis does not respond in time" in format_status(replace(seen, now=states.EPOCH))

@@ -188,7 +188,7 @@ class KubeHttp:
 
     def _unreachable_error(self, error: BaseException) -> ClusterError:
         if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
-            return ApiUnreachable(
+            return ClusterError(  # no outage: it stays so until a person changes it
                 f"the certificate of {self.server} is not trusted: {_short_reason(error)}",
                 f"check certificate-authority and server in {self._session.source}",
             )

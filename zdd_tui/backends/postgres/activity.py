@@ -1,11 +1,14 @@
 """Reads what happens in a database: sessions, replication, vacuum. Takes no lock on the tables of the application."""
 
+import asyncio
 from collections.abc import Sequence
 
 from zdd_tui.backends.postgres.connection import Connection, Pool, Row
 from zdd_tui.model.activity import DatabaseActivity, Replica, Session, TableVacuum
 from zdd_tui.model.masking import mask_text
+from zdd_tui.model.operations.registry import list_tables
 from zdd_tui.model.plan.base import BasePlan, Plan
+from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.sql import quote_qualified
 from zdd_tui.model.workload.drain import DatabaseSessions, SessionCount
 
@@ -75,6 +78,7 @@ LEFT JOIN pg_stat_user_tables s ON s.relid = c.oid ORDER BY t.place
 
 async def read_activity(conn: Connection, plan: BasePlan) -> DatabaseActivity:
     """One reading; of the tables that the plan changes also the vacuum."""
+    names = await asyncio.to_thread(_table_names, plan)  # parsing operations takes time
     async with conn.transaction(readonly=True):
         await conn.execute(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'")
         sessions = [_session(row) for row in await conn.fetch(_SESSIONS, MAX_QUERY_CHARACTERS, MAX_SESSIONS)]
@@ -82,9 +86,9 @@ async def read_activity(conn: Connection, plan: BasePlan) -> DatabaseActivity:
         replicas = [
             Replica(row["name"], row["state"], row["seconds"], row["bytes"]) for row in await conn.fetch(_REPLICAS)
         ]
-        tables = [_table(row) for row in await conn.fetch(_TABLES, _table_names(plan))]
+        tables = {row["table"]: _table(row) for row in await conn.fetch(_TABLES, names)}
     hidden = sum(session.state == "hidden" for session in sessions)
-    return DatabaseActivity(tuple(sessions), tuple(replicas), tuple(tables), hidden)
+    return DatabaseActivity(tuple(sessions), tuple(replicas), tuple(tables.values()), hidden)
 
 
 async def read_sessions(conn: Connection | Pool) -> DatabaseSessions:
@@ -98,6 +102,8 @@ async def read_sessions(conn: Connection | Pool) -> DatabaseSessions:
 
 
 def _table_names(plan: BasePlan) -> Sequence[str]:
+    if isinstance(plan, BaseOperationsPlan):
+        return list_tables(plan)
     if not isinstance(plan, Plan):
         return []
     names = (plan.change.table, plan.change.target_table)

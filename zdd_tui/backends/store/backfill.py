@@ -82,12 +82,14 @@ class RowMismatch:
 
 
 # `replica lag` of `replica lag 6.1s (standby), limit 5s`: the waits of one reason are added up.
-_WAIT_NAME = "CASE status WHEN 'paused' THEN 'paused' ELSE regexp_replace(throttle, '(:| of | [0-9]).*$', '') END"
-_END_WAIT = (
-    "waits = CASE WHEN waiting_since IS NULL THEN waits ELSE waits || jsonb_build_object("
+_WAIT_DETAIL = "(:| of | [0-9]).*$"
+_WAIT_NAME = f"CASE status WHEN 'paused' THEN 'paused' ELSE regexp_replace(throttle, '{_WAIT_DETAIL}', '') END"
+_WAITS_AT_END = (
+    "CASE WHEN waiting_since IS NULL THEN waits ELSE waits || jsonb_build_object("
     f"{_WAIT_NAME}, coalesce((waits->>{_WAIT_NAME})::float8, 0)"
     " + extract(epoch FROM clock_timestamp() - waiting_since)::float8) END"
 )
+_END_WAIT = f"waits = {_WAITS_AT_END}"
 
 
 def parse_key(raw: str | None) -> Key | None:
@@ -229,9 +231,18 @@ async def save_checkpoint(
         raise CheckpointLost
 
 
+_SAME_WAIT = (
+    "status = $2 AND waiting_since IS NOT NULL AND $3 <> ''"
+    f" AND {_WAIT_NAME} = regexp_replace($3, '{_WAIT_DETAIL}', '')"
+)
+"""The same reason with other numbers: that wait goes on."""
+
 _SET_STATUS = f"""
-UPDATE zdd.backfill SET status = $2, throttle = $3, updated_at = clock_timestamp(), {_END_WAIT},
-    waiting_since = CASE WHEN $2 = 'paused' OR ($2 = 'running' AND $3 <> '') THEN clock_timestamp() END,
+UPDATE zdd.backfill SET status = $2, throttle = $3,
+    updated_at = CASE WHEN status = $2 THEN updated_at ELSE clock_timestamp() END,
+    waits = CASE WHEN {_SAME_WAIT} THEN waits ELSE {_WAITS_AT_END} END,
+    waiting_since = CASE WHEN {_SAME_WAIT} THEN waiting_since
+        WHEN $2 = 'paused' OR ($2 = 'running' AND $3 <> '') THEN clock_timestamp() END,
     ended_at = CASE WHEN $2 = 'done' THEN clock_timestamp() ELSE ended_at END,
     rows_total = CASE WHEN $2 = 'done' THEN rows_done ELSE rows_total END
 WHERE release_id = $1 AND job = $4 AND (status, throttle) IS DISTINCT FROM ($2, $3)
@@ -240,6 +251,8 @@ WHERE release_id = $1 AND job = $4 AND (status, throttle) IS DISTINCT FROM ($2, 
 
 async def set_status(conn: Connection, release_id: int, status: str, throttle: str = "", *, job: str = "") -> None:
     """Writes status and throttle if they changed; an unchanged row would notify the clients for nothing.
+
+    A throttle is no progress: since when nothing was written stays. One with other numbers is the same wait.
 
     The status `done` sets the total to the copied rows. The time until now counts for the wait that ends.
     """

@@ -23,7 +23,7 @@ from zdd_tui.model.fleet.rows import (
     build_unreadable_row,
 )
 from zdd_tui.model.masking import mask_urls
-from zdd_tui.model.release.records import AGENT_CONTINUES, AGENT_WAITS, KUBERNETES_NOTE, LEASE_ACQUIRED, RETRYING_NOTE
+from zdd_tui.model.release.records import AGENT_CONTINUES, AGENT_WAITS, LEASE_ACQUIRED, RETRYING_NOTE, WAITS_NOTE
 
 READ_TIMEOUT = 3.0
 """Seconds for connecting, and for one reading."""
@@ -60,7 +60,7 @@ SELECT extract(epoch FROM clock_timestamp())::float8 AS now, r.id, r.name, r.env
         'cause', left(r.cause, 500), 'finished_at', extract(epoch FROM r.finished_at)::float8,
         'steps', (SELECT json_agg(json_build_array(s.status, extract(epoch FROM s.started_at)::float8,
                                                    extract(epoch FROM s.ended_at)::float8, CASE
-                      WHEN starts_with(s.note, '{RETRYING_NOTE}') OR starts_with(s.note, '{KUBERNETES_NOTE}')
+                      WHEN starts_with(s.note, '{RETRYING_NOTE}') OR starts_with(s.note, '{WAITS_NOTE}')
                       THEN left(s.note, 300) ELSE '' END) ORDER BY s.position)
                   FROM zdd.step s WHERE s.release_id = r.id),
         'gates', (SELECT coalesce(json_agg(json_build_object(

@@ -21,12 +21,14 @@ RECENT_BATCHES = 40
 
 async def sleep_until(
     total_seconds: Callable[[], float], is_paused: Callable[[], bool], sleep: Callable[[float], Awaitable[Any]]
-) -> None:
-    """Sleeps for a time that may change meanwhile, or until a pause begins."""
+) -> bool:
+    """Sleeps for a time that may change meanwhile, or until a pause begins. Returns whether it slept for all of
+    it."""
     slept = 0.0
     while (left := total_seconds() - slept) > 0 and not is_paused():
         await sleep(min(left, CHECK_INTERVAL))
         slept += min(left, CHECK_INTERVAL)
+    return left <= 0
 
 
 class BackfillPacer:
@@ -105,13 +107,16 @@ class BackfillPacer:
             return True
         return False
 
-    async def pause_after_batch(self, row_count: int, seconds: float) -> None:
-        """Pauses for max_rows_per_second or a speed below 100 %. A change of either applies at once."""
+    async def pause_after_batch(self, row_count: int, seconds: float) -> bool:
+        """Pauses for max_rows_per_second or a speed below 100 %. A change of either applies at once.
+
+        Returns whether the whole time has passed; where a pause begins meanwhile, it has not.
+        """
 
         def is_interrupted() -> bool:
             return self.is_paused() or self.must_stop()
 
-        await sleep_until(lambda: self._pause_seconds(row_count, seconds), is_interrupted, self.sleep)
+        return await sleep_until(lambda: self._pause_seconds(row_count, seconds), is_interrupted, self.sleep)
 
     def _pause_seconds(self, row_count: int, seconds: float) -> float:
         """max_rows_per_second is for all workers together."""

@@ -98,7 +98,8 @@ class LockWaitSignal:
             "WITH held AS (SELECT pid, granted, waitstart, relation = ANY (ARRAY(SELECT to_regclass(t)::oid"
             "   FROM unnest($1::text[]) t)) AND database = (SELECT oid FROM pg_database"
             "   WHERE datname = current_database()) AS ours FROM pg_locks)"
-            " SELECT count(*) AS waiters, extract(epoch FROM clock_timestamp() - min(waitstart))::float8 AS seconds"
+            " SELECT count(*) AS waiters, (array_agg(pid ORDER BY waitstart))[1] AS first,"
+            " extract(epoch FROM clock_timestamp() - min(waitstart))::float8 AS seconds"
             # Our own workers wait for each other's checkpoints, never for long.
             " FROM held w WHERE NOT granted AND pid NOT IN (SELECT pid FROM pg_stat_activity"
             "   WHERE application_name = current_setting('application_name') AND pid IS NOT NULL)"
@@ -110,6 +111,14 @@ class LockWaitSignal:
         if seconds <= limits.max_lock_wait:
             return ""
         waiters = "1 session" if row["waiters"] == 1 else f"{row['waiters']} sessions"
+        blocker = await conn.fetchrow(
+            "SELECT blocker AS pid, coalesce(application_name, '') AS application"
+            " FROM unnest(pg_blocking_pids($1)) blocker LEFT JOIN pg_stat_activity a ON a.pid = blocker"
+            " ORDER BY a.xact_start LIMIT 1",
+            row["first"],
+        )
+        if blocker is not None:
+            waiters += f" behind pid {blocker['pid']} {blocker['application']}".rstrip()
         return f"lock waits {format_duration(seconds)} ({waiters}), limit {format_duration(limits.max_lock_wait)}"
 
 

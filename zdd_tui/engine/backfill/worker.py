@@ -118,9 +118,9 @@ class BackfillWorker:
             self._bisect_rows = self._bisect_rows * 2 if self._bisect_rows * 2 < self._pacer.sizer.rows else None
         elif moved == size or seconds > self._pacer.limits.batch_budget:
             self._pacer.sizer = self._pacer.sizer.after_batch(moved, seconds, self._pacer.limits)
-        if not after.done:
-            await self._pacer.pause_after_batch(moved, seconds)
-        self._pacer.record_rate(moved, started_at)
+        # Where a pause cuts the rest after a batch short, its rows would be divided by too little time.
+        if after.done or await self._pacer.pause_after_batch(moved, seconds):
+            self._pacer.record_rate(moved, started_at)
         return after
 
     async def _run_batch(self, position: Range, size: int, started_at: float) -> tuple[Range, int]:

@@ -6,7 +6,7 @@ from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.continuity import KeptContinuity, check_continuity
 from zdd_tui.engine.observations import find_step_record, read_workload
 from zdd_tui.engine.recent_writes import describe_differing, find_rows_without_new_side
-from zdd_tui.engine.retry import with_retry
+from zdd_tui.engine.retry import retry_redis, with_retry
 from zdd_tui.engine.steps.expand import run_statements
 from zdd_tui.engine.steps.flags import restore_flags, save_flag_values
 from zdd_tui.engine.steps.new_side import require_new_side_complete
@@ -68,7 +68,7 @@ class DeleteFlags:
         keys = (flags.write, flags.read)
         await save_flag_values(ctx, step, *keys)
         for key in keys:
-            await with_retry(ctx, step, lambda key=key: ctx.flags.delete(key, epoch=ctx.epoch))  # type: ignore[misc]
+            await retry_redis(ctx, step, lambda key=key: ctx.flags.delete(key, epoch=ctx.epoch))  # type: ignore[misc]
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         await restore_flags(ctx, step)
@@ -150,7 +150,7 @@ class RemoveAnnotations:
             ),
         )
         if keys := list(ctx.plan.flag_roles):
-            await with_retry(ctx, step, lambda: ctx.flags.expire_fences(keys))
+            await retry_redis(ctx, step, lambda: ctx.flags.expire_fences(keys))
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         """The next write sets the annotations again."""

@@ -2,7 +2,7 @@
 
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.observations import read_pod_counters
-from zdd_tui.engine.retry import with_retry
+from zdd_tui.engine.retry import retry_redis, with_retry
 from zdd_tui.engine.steps.flags import restore_flags, save_flag_values, set_flag_and_wait, undo_flag_share
 from zdd_tui.model.flag import OFF, FlagValue
 from zdd_tui.model.plan.strategies import DarkLaunchPlan
@@ -38,7 +38,7 @@ class ShadowOff:
         key = ctx.plan_of_type(DarkLaunchPlan).flags.shadow
         await save_flag_values(ctx, step, key)
         await set_flag_and_wait(ctx, step, key, OFF)
-        await with_retry(ctx, step, lambda: ctx.flags.delete(key, epoch=ctx.epoch))
+        await retry_redis(ctx, step, lambda: ctx.flags.delete(key, epoch=ctx.epoch))
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         await restore_flags(ctx, step)

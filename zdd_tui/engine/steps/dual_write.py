@@ -2,7 +2,7 @@
 
 from zdd_tui.backends.postgres.gate_queries import read_newest_key, snapshot_marker
 from zdd_tui.engine.context import Context, StepHandle
-from zdd_tui.engine.retry import with_retry
+from zdd_tui.engine.retry import retry_redis
 from zdd_tui.engine.steps.flags import (
     create_flags,
     delete_created_flags,
@@ -52,4 +52,4 @@ class WriteFlagOn:
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         await disarm_witness(ctx)
         await restore_flags(ctx, step)
-        await with_retry(ctx, step, lambda: ctx.flags.expire_fences([ctx.expand_contract_plan.flags.write]))
+        await retry_redis(ctx, step, lambda: ctx.flags.expire_fences([ctx.expand_contract_plan.flags.write]))

@@ -3,7 +3,7 @@
 import asyncio
 
 from zdd_tui.engine.context import Context, StepHandle
-from zdd_tui.engine.retry import with_retry
+from zdd_tui.engine.retry import retry_redis
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.flag import OFF, FlagValue, flag_key, parse_flag
 
@@ -16,7 +16,7 @@ async def save_flag_values(ctx: Context, step: StepHandle, *keys: str) -> None:
     """
     if "flags_before" in step.detail:
         return
-    values = await with_retry(ctx, step, lambda: ctx.flags.read_raw(keys))
+    values = await retry_redis(ctx, step, lambda: ctx.flags.read_raw(keys))
     for key, raw in values.items():
         try:
             parse_flag(raw or "false")
@@ -37,22 +37,22 @@ async def create_flags(ctx: Context, step: StepHandle) -> None:
     before: dict[str, str | None] = step.detail["flags_before"]
     for key in keys:
         if before[key] is None:
-            await with_retry(ctx, step, lambda key=key: ctx.flags.set(key, OFF, epoch=ctx.epoch))  # type: ignore[misc]
+            await retry_redis(ctx, step, lambda key=key: ctx.flags.set(key, OFF, epoch=ctx.epoch))  # type: ignore[misc]
 
 
 async def delete_created_flags(ctx: Context, step: StepHandle) -> None:
     """Deletes the flags that :func:`create_flags` created. Call it when no pod of that image is left."""
     created = [key for key, raw in step.detail.get("flags_before", {}).items() if raw is None]
     for key in created:
-        await with_retry(ctx, step, lambda key=key: ctx.flags.delete(key, epoch=ctx.epoch))  # type: ignore[misc]
+        await retry_redis(ctx, step, lambda key=key: ctx.flags.delete(key, epoch=ctx.epoch))  # type: ignore[misc]
     if created:
-        await with_retry(ctx, step, lambda: ctx.flags.expire_fences(created))
+        await retry_redis(ctx, step, lambda: ctx.flags.expire_fences(created))
 
 
 async def set_flag_and_wait(ctx: Context, step: StepHandle, key: str, value: FlagValue) -> None:
     """Writes the value and waits twice ``flags.max_staleness``: once because a pod may use its copy for that long,
     once for the requests that started with the copy."""
-    await with_retry(ctx, step, lambda: ctx.flags.set(key, value, epoch=ctx.epoch))
+    await retry_redis(ctx, step, lambda: ctx.flags.set(key, value, epoch=ctx.epoch))
     await _wait_until_seen(ctx, step, f"flag {key} is {value}")
 
 
@@ -65,12 +65,12 @@ async def restore_flags(ctx: Context, step: StepHandle) -> None:
     before: dict[str, str | None] = step.detail.get("flags_before", {})
     for key, raw in before.items():
         value = OFF if raw is None else _parse_or_off(raw)
-        await with_retry(ctx, step, lambda key=key, value=value: ctx.flags.set(key, value, epoch=ctx.epoch))  # type: ignore[misc]
+        await retry_redis(ctx, step, lambda key=key, value=value: ctx.flags.set(key, value, epoch=ctx.epoch))  # type: ignore[misc]
     if before:
         await _wait_until_seen(ctx, step, f"restored {', '.join(before)}")
     for key, raw in before.items():
         if raw is None:
-            await with_retry(ctx, step, lambda key=key: ctx.flags.delete(key, epoch=ctx.epoch))  # type: ignore[misc]
+            await retry_redis(ctx, step, lambda key=key: ctx.flags.delete(key, epoch=ctx.epoch))  # type: ignore[misc]
 
 
 async def undo_flag_share(ctx: Context, step: StepHandle, key: str, *, is_first_step: bool) -> None:
@@ -83,9 +83,9 @@ async def undo_flag_share(ctx: Context, step: StepHandle, key: str, *, is_first_
         return
     if is_first_step:
         await restore_flags(ctx, step)
-        await with_retry(ctx, step, lambda: ctx.flags.expire_fences([key]))
+        await retry_redis(ctx, step, lambda: ctx.flags.expire_fences([key]))
         return
-    raw = (await with_retry(ctx, step, lambda: ctx.flags.read_raw([key])))[key]
+    raw = (await retry_redis(ctx, step, lambda: ctx.flags.read_raw([key])))[key]
     # Another client may have written any text meanwhile: a rollback must not stop at an unreadable value.
     if raw is not None and raw != OFF.to_redis:
         await set_flag_and_wait(ctx, step, key, OFF)

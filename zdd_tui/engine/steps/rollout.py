@@ -3,19 +3,21 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
+from zdd_tui.backends.backoff import Backoff
 from zdd_tui.backends.kubernetes.cluster import ApiResource
 from zdd_tui.backends.kubernetes.failure_detail import read_failure_detail, read_waiting_reason
 from zdd_tui.backends.kubernetes.services import remove_owned
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.observations import evaluate_view
-from zdd_tui.engine.retry import is_permanent, with_retry
+from zdd_tui.engine.retry import is_outage, is_permanent, wait_for_system, with_retry
 from zdd_tui.engine.waits import SilenceNotes
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import ClusterError, StepFailed
 from zdd_tui.model.plan.base import BasePlan, WorkloadPlan
+from zdd_tui.model.release.claims import SourceName
 from zdd_tui.model.release.condition_findings import describe_manager, image_hint
-from zdd_tui.model.release.records import KUBERNETES_NOTE, NewEvent, StepRecord
+from zdd_tui.model.release.records import RETRYING_NOTE, NewEvent, StepRecord
 from zdd_tui.model.workload.rollout import DeploymentCondition, DeploymentView, RolloutStatus, container_image
 
 EVENT_INTERVAL = 2.0
@@ -173,7 +175,8 @@ def recall_admitted_images(plan: BasePlan, steps: Iterable[StepRecord]) -> None:
 async def wait_until_done(
     ctx: Context, step: StepHandle, check: Callable[[], Awaitable[RolloutStatus]], *, subject: str, resource: str
 ) -> None:
-    """Polls the cluster until a change is done. While Kubernetes is unavailable it continues to poll.
+    """Polls the cluster until a change is done. While Kubernetes is unavailable it continues to poll, and that time
+    does not count.
 
     Every poll first checks the lease: an agent that has lost it must neither act nor report on a release that
     another agent runs.
@@ -192,18 +195,22 @@ async def wait_until_done(
     names = ctx.workload_plan.kubernetes
     loop = asyncio.get_running_loop()
     deadline = loop.time() + names.rollout_timeout
-    stall, silence, waiting = _StallTimer(), SilenceNotes(step, KUBERNETES_NOTE), _WaitingReason(ctx)
+    stall, silence, waiting = _StallTimer(), SilenceNotes(step, SourceName.KUBERNETES), _WaitingReason(ctx)
+    poll_pause = Backoff(POLL_INTERVAL, POLL_INTERVAL)
     while True:
         await ctx.check_lease()
         try:
             async with silence.note_while_silent():
                 status = await check()
-            silence.note_response()
+            deadline += silence.note_response()  # an outage is no slow rollout
         except ClusterError as error:
             if is_permanent(error):
                 raise
-            silence.note_error(error)
-            status = RolloutStatus(done=False, failed=False, message=f"{KUBERNETES_NOTE}{error.title}")
+            if is_outage(error):
+                await wait_for_system(ctx, step, error, silence, poll_pause)
+                continue
+            limit = format_duration(names.rollout_timeout)
+            status = RolloutStatus(done=False, failed=False, message=f"{RETRYING_NOTE}{limit}: {error.title}")
         if status.done:
             return
         is_late = loop.time() > deadline

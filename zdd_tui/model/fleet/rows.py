@@ -18,7 +18,7 @@ from zdd_tui.model.release.claims import (
     find_agent_waits,
 )
 from zdd_tui.model.release.gate import Verdict
-from zdd_tui.model.release.records import RETRYING_NOTE, ReleaseRecord
+from zdd_tui.model.release.records import WAITS_NOTE, ReleaseRecord
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus, closed_gates
 from zdd_tui.model.release.summary import AWAITING_APPROVAL, Severity, find_wait, has_no_agent, summarize_release
 
@@ -274,8 +274,8 @@ def _find_system(record: ReleaseRecord, activity: Activity) -> tuple[str, float 
     if waits := find_agent_waits(record, activity):
         return "; ".join(each.text for each in waits), min(each.since for each in waits)
     at_work = StepStatus.UNDOING if record.release.state.is_rolling_back else StepStatus.STARTED
-    notes = [step.note for step in record.steps if step.status is at_work and step.waits_for_system]
-    return (notes[0].removeprefix(RETRYING_NOTE), None) if notes else None
+    steps = [step for step in record.steps if step.status is at_work and (step.waits_for or step.is_retrying)]
+    return (steps[0].note.removeprefix(WAITS_NOTE), None) if steps else None
 
 
 def _find_decision(record: ReleaseRecord, facts: ReleaseFacts, progress: ProgressState) -> tuple[str, float | None]:

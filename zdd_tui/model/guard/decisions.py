@@ -89,4 +89,5 @@ def evaluate_guard_gate(
     not_applicable = [one.rule for one in current.values() if not one.is_applicable]
     passed = len(current) - len(not_applicable)
     rest = f"; not applicable yet: {', '.join(not_applicable)}" if not_applicable else ""
+    rest += "".join(f"; {one.rule}: {one.reason}" for one in current.values() if one.is_old_above_limit)
     return Verdict.PASS, f"{passed} rule{'' if passed == 1 else 's'} pass{'es' if passed == 1 else ''}{rest}"

@@ -140,13 +140,15 @@ def evaluate_rule(
             RuleOutcome.NO_DATA, "no pod exists" if rule.effective_source is not Source.PROBE else "not probed yet"
         )
     if rule.compare is not None:
+        if split_new_and_old(order, by_version) is None:
+            return _evaluate_old_alone(rule, windows, f"only {', '.join(sorted(by_version))} runs: nothing to compare")
         return _evaluate_comparison(rule, rule.compare, by_version, order, pairs)
     if rule.version == "all":
         return _evaluate_absolute(rule, [merge_stats(window.values()) for window in windows])
     if rule.version == "new":
         new = find_newest_version(order, by_version)
         if new is None:
-            return RuleEvaluation(RuleOutcome.NOT_APPLICABLE, "the new version does not run")
+            return _evaluate_old_alone(rule, windows, "the new version does not run")
         evaluation = _evaluate_absolute(rule, [window[new] for window in windows])
         if evaluation.outcome is RuleOutcome.NOT_APPLICABLE and not any(one.in_rotation for one in by_version.values()):
             return replace(evaluation, outcome=RuleOutcome.NO_DATA, reason="no pod takes traffic")
@@ -177,6 +179,29 @@ def _evaluate_absolute(rule: GuardRule, windows: Sequence[WindowStats]) -> RuleE
         outcome = RuleOutcome.TOO_FEW if stats.in_rotation else RuleOutcome.NOT_APPLICABLE
         return replace(evaluation, outcome=outcome, reason=_too_few_reason(rule, stats, samples))
     return replace(evaluation, reason=_format_reason(rule, stats.version, evaluation))
+
+
+def _evaluate_old_alone(rule: GuardRule, windows: Sequence[Mapping[str, WindowStats]], why: str) -> RuleEvaluation:
+    """The result of a rule about the new version while only others run: it is not applicable. The plan says nothing
+    about them, so that there is no verdict, but what is above the rule's limit is said, with its numbers.
+
+    Args:
+        why: the rule is not applicable.
+    """
+    nothing = RuleEvaluation(RuleOutcome.NOT_APPLICABLE, why)
+    if rule.metric not in (Metric.ERROR_RATE, Metric.LATENCY) or (rule.limit is None and rule.burn is None):
+        return nothing
+    running = " and ".join(sorted(windows[0]))
+    found = _evaluate_absolute(rule, [merge_stats(window.values(), running) for window in windows])
+    if found.outcome is not RuleOutcome.BREACHED:
+        return nothing
+    return replace(
+        nothing,
+        reason=f"{found.reason}; no action: {why}",
+        baseline=found.value,
+        limit=found.limit,
+        samples=found.samples,
+    )
 
 
 def _unsteady_reason(rule: GuardRule, stats: WindowStats) -> str:
@@ -264,9 +289,7 @@ def _evaluate_comparison(
     rule: GuardRule, compare: Compare, by_version: Mapping[str, WindowStats], order: Sequence[str], pairs: Pairs
 ) -> RuleEvaluation:
     both = split_new_and_old(order, by_version)
-    if both is None:
-        reason = f"only {', '.join(sorted(by_version))} runs: nothing to compare"
-        return RuleEvaluation(RuleOutcome.NOT_APPLICABLE, reason)
+    assert both is not None, "the caller has checked it"
     new, old = both
     value, baseline = metric_value(rule, new), metric_value(rule, old)
     samples, old_samples = sample_count(rule, new), sample_count(rule, old)

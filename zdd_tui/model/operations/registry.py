@@ -251,6 +251,18 @@ def _altered_table(operation: Operation) -> str:
     return same_table(name_sql(operation.on.schema, operation.on.name)) if operation.on is not None else ""
 
 
+def list_tables(plan: BaseOperationsPlan) -> tuple[str, ...]:
+    """The tables that the operations change, create or fill, as SQL, as the statements write them."""
+    names = []
+    for operation in plan_operations(plan):
+        keys = (key for key in (operation.on, operation.creates, operation.archives) if key is not None)
+        names += [name_sql(key.schema, key.name) for key in keys if key.space == "relation"]
+        for step in operation.steps:
+            names += [step.table] if step.table else []
+            names += [step.fill.table, step.fill.into] if step.fill is not None else []
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
 def _needs_rows(step: OperationStep, filled: set[str]) -> bool:
     """Whether a step of expand builds a unique index on a table whose rows are filled."""
     return (

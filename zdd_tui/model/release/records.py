@@ -160,11 +160,12 @@ class Lease:
         return bool(self.holder) and self.age <= self.ttl
 
 
-RETRYING_NOTE = "retrying: "
-"""Beginning of the note of a step whose system is unavailable, before the error."""
+WAITS_NOTE = "waits for "
+"""Beginning of the note of a step that waits until a system responds, however long that takes; before its name and a
+colon."""
 
-KUBERNETES_NOTE = "Kubernetes: "
-"""The same, of a step that waits for pods."""
+RETRYING_NOTE = "retrying for at most "
+"""Beginning of the note of a step that repeats what a system refuses, before the limit."""
 
 WAITING_NOTE = "waiting for "
 """Beginning of the note of a step that waits for sessions of others, before these."""
@@ -200,9 +201,14 @@ class StepRecord:
     detail_error: str = ""
 
     @property
-    def waits_for_system(self) -> bool:
-        """Its note says that a system on which it works is unavailable."""
-        return self.note.startswith((RETRYING_NOTE, KUBERNETES_NOTE))
+    def waits_for(self) -> str:
+        """The system for which it waits, by its note; empty where it waits for none."""
+        return self.note.removeprefix(WAITS_NOTE).partition(":")[0] if self.note.startswith(WAITS_NOTE) else ""
+
+    @property
+    def is_retrying(self) -> bool:
+        """It repeats what a system refuses, and fails if that lasts."""
+        return self.note.startswith(RETRYING_NOTE)
 
     @property
     def waits_for_sessions(self) -> bool:
@@ -248,8 +254,8 @@ class BackfillRecord:
         seconds: working time without pauses.
         rate: rows a second over the last seconds.
         throttle: name of the active signal, or empty.
-        updated_at: when the last batch or chunk was committed, or status or throttle changed, in seconds since the
-            epoch by the database's clock.
+        updated_at: when the last batch or chunk was committed, or the status changed, in seconds since the epoch by
+            the database's clock.
         mismatches: of the last verification; None before it.
         recent: the last batches (at most 40), oldest first.
         started_at: first start of the batches, in seconds since the epoch by the database's clock; None before it.
@@ -278,7 +284,7 @@ class BackfillRecord:
     job: str = ""
 
     def idle_seconds(self, now: float) -> float:
-        """Seconds since something was written last, or since status or throttle changed.
+        """Seconds since something was written last, or since the status changed.
 
         Args:
             now: seconds since the epoch, by the database's clock.
@@ -410,6 +416,13 @@ class GuardReading:
     action_taken: str = ""
     observed_at: float = 0.0
     max_age: float = 10.0
+
+    @property
+    def is_old_above_limit(self) -> bool:
+        """The rule is about the new version, which does not run, and the old one is above its limit now. The guard does
+        not act on that."""
+        is_known = not self.is_applicable and self.verdict is Verdict.INCONCLUSIVE and self.value is None
+        return is_known and self.baseline is not None and self.limit is not None and self.baseline > self.limit
 
     def age(self, now: float) -> float:
         return max(0.0, now - self.observed_at)

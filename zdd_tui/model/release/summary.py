@@ -6,12 +6,14 @@ from enum import StrEnum
 from itertools import pairwise
 
 from zdd_tui.model.actions import default_keys
+from zdd_tui.model.backfill import late_seconds
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.release.claims import (
     ACTIVE,
     Activity,
     Progress,
     ProgressState,
+    SourceName,
     assess_progress,
     count_verdicts,
     format_silence,
@@ -20,6 +22,7 @@ from zdd_tui.model.release.claims import (
     withdraw_verdicts,
 )
 from zdd_tui.model.release.condition import CONTINUES_IN_HINT, ROLLBACK_IN_HINT, ConditionReading, ConditionStatus
+from zdd_tui.model.release.fills import limits_now
 from zdd_tui.model.release.gate import GateReading, Verdict, unread_gate
 from zdd_tui.model.release.next_commands import (
     NextCommand,
@@ -29,6 +32,7 @@ from zdd_tui.model.release.next_commands import (
 )
 from zdd_tui.model.release.records import Lease, ReleaseRecord, StepRecord
 from zdd_tui.model.release.state import (
+    CommandKind,
     Release,
     ReleaseState,
     StepStatus,
@@ -43,10 +47,10 @@ AGENT_WAITING = "AGENT WAITS"
 
 AWAITING_APPROVAL = "AWAITING APPROVAL"
 CONTINUES_AUTOMATICALLY = "No action needed; it continues automatically"
-CONTINUES_WHEN_ANSWERED = "It continues when that system responds again"
-"""Instead, where a note names the system for which an undo, or the agent, waits."""
-CONTINUES_WHEN_ENDED = "It continues when the sessions that it waits for have ended"
-"""The same, where a note names sessions."""
+CONTINUES_WHEN = "It continues when "
+"""Begins what is said instead where an undo, or the agent, waits for something."""
+FAILS_IF_REFUSED = "It continues if that is accepted in time, else it fails"
+"""Instead, where a step repeats what a system refuses."""
 SHOW_WAIT_AFTER_SECONDS = 60.0
 """Seconds that a release has waited for its owner before the screen counts them."""
 
@@ -125,7 +129,7 @@ class ReleaseSummary:
     @property
     def is_automatic(self) -> bool:
         """Whether the release continues without a person."""
-        return self.next_action in (CONTINUES_AUTOMATICALLY, CONTINUES_WHEN_ANSWERED, CONTINUES_WHEN_ENDED)
+        return self.next_action == CONTINUES_AUTOMATICALLY or self.next_action.startswith(CONTINUES_WHEN)
 
 
 def summarize_release(
@@ -147,7 +151,8 @@ def summarize_release(
     labels = keys or default_keys()
     last_known, record = record, withdraw_verdicts(record, activity, now)
     progress = assess_progress(record.release, activity)
-    summary = _summarize_state(record, activity.worked_until(now), progress)
+    until = now if record.release.state.has_ended else activity.worked_until(now)
+    summary = _summarize_state(record, until, progress)
     if progress.state is ProgressState.UNKNOWN and not has_no_agent(last_known.lease):
         # What was known then, with its verdicts; what can be done rests on those that count now.
         as_known = _summarize_state(last_known, activity.worked_until(now), progress)
@@ -162,6 +167,8 @@ def summarize_release(
         summary = replace(summary, notes=(*(f"the agent waits for {each}" for each in waits), *summary.notes))
     pauses = tuple(pause.describe(activity.worked_until(now)) for pause in record.release.table_pauses)
     summary = replace(summary, notes=(*pauses, *summary.notes))
+    if above := list_old_above_limit(record, now):
+        summary = replace(summary, notes=(*above, *summary.notes))
     wait = find_wait(record, now) if activity.is_active else None  # without an agent its gates are unknown
     if wait is not None and (
         wait.is_overdue
@@ -174,6 +181,17 @@ def summarize_release(
     if record.cause and (release.state.is_rolling_back or release.paused):
         return replace(summary, cause=f"guard: {record.cause}")
     return summary
+
+
+def list_old_above_limit(record: ReleaseRecord, now: float) -> tuple[str, ...]:
+    """What users have now that the guard does not act on: the old version is above the limit of a rule about the new
+    one, which does not run. None once the release has ended.
+
+    Args:
+        now: seconds since the epoch, by the database's clock.
+    """
+    readings = () if record.release.state.has_ended else record.guard
+    return tuple(f"! {each.rule}: {each.reason}" for each in readings if each.as_of(now).is_old_above_limit)
 
 
 def _with_keys(summary: ReleaseSummary, labels: Mapping[str, str]) -> ReleaseSummary:
@@ -273,16 +291,18 @@ def _summarize_state(record: ReleaseRecord, now: float, progress: Progress) -> R
         case ReleaseState.ROLLBACK_FAILED:
             step = _find_step_with_status(record, StepStatus.UNDO_FAILED)
             text = _with_rollback(f"undoing “{_step_label(release, step)}” failed", record)
-            errors = _collect_errors(release, step)
+            errors = list_errors(record, now)
             return ReleaseSummary(
                 Severity.ERROR, "✗", "ROLLBACK FAILED", text, errors, actions=_next_actions(record, now)
             )
         case ReleaseState.ROLLED_BACK:
             was_run = any(status is StepStatus.UNDONE for status in release.statuses)
             text = _with_rollback("every step is undone" if was_run else "nothing had run", record)
+            text += _describe_end(record, now)
             return ReleaseSummary(Severity.SUCCESS, "◀", "ROLLED BACK", text, actions=_NEXT_AFTER_END)
         case ReleaseState.DONE:
             text = f"all {len(release.strategy.phases)} phases are complete{_format_total_duration(record)}"
+            text += _describe_end(record, now)
             return ReleaseSummary(Severity.SUCCESS, "✔", "DONE", text, actions=_NEXT_AFTER_END)
 
 
@@ -290,7 +310,8 @@ def _summarize_planned(record: ReleaseRecord, now: float) -> ReleaseSummary:
     closed = closed_gates(record.release, record.gates, now)
     if record.release.paused:
         actions = _next_actions(record, now)
-        return ReleaseSummary(Severity.PAUSED, "‖", "PAUSED", "nothing has run yet", actions=actions)
+        text = f"nothing has run yet{_describe_pause(record, now)}"
+        return ReleaseSummary(Severity.PAUSED, "‖", "PAUSED", text, actions=actions)
     reasons = tuple(reading.reason for reading in closed)
     if fix := fix_of_rolled_back_region(record.release, record.gates):
         ends = NextAction("{rollback} ends the release", "rollback")
@@ -316,12 +337,16 @@ def _summarize_running(record: ReleaseRecord, now: float, progress: Progress) ->
     actions = _next_actions(record, now)
     if release.table_pauses:
         actions = (*actions, NextAction("{pause-table} resumes a table", "pause-table"))
+    backfill = record.backfill
+    late = late_seconds(backfill, limits_now(record), now) if backfill is not None and progress.moves else None
+    if backfill is not None and late is not None and phase.writes_rows and not backfill.verified_rows:
+        notes = (f"no batch for {format_silence(late)}: {backfill.throttle or 'the last one has not ended'}", *notes)
     if release.paused:
+        text += _describe_pause(record, now)
         return ReleaseSummary(Severity.PAUSED, "‖", "PAUSED", text, notes, actions=actions)
     if is_held_by_tables(release):
         return ReleaseSummary(Severity.PAUSED, "‖", "PAUSED", text, actions=actions[::-1])
-    is_held = progress.state in (ProgressState.STOPPED, ProgressState.WAITING)
-    if step is not None and step.status is StepStatus.STARTED and not is_held:
+    if step is not None and step.status is StepStatus.STARTED and progress.moves:
         text += _format_elapsed(step, now)
     if progress.state is ProgressState.WAITING:
         return ReleaseSummary(Severity.WAITING, progress.glyph, AGENT_WAITING, text, actions=actions)
@@ -336,7 +361,8 @@ def _summarize_waiting(record: ReleaseRecord, now: float, progress: Progress) ->
     total = len(phase.gates)
     actions = _next_actions(record, now)
     if release.paused:
-        return ReleaseSummary(Severity.PAUSED, "‖", "PAUSED", f"{phase.name} has run", actions=actions)
+        text = f"{phase.name} has run{_describe_pause(record, now)}"
+        return ReleaseSummary(Severity.PAUSED, "‖", "PAUSED", text, actions=actions)
     if closed:
         text = f"{phase.name} has run; {len(closed)} of {total} gates not open"
         if release.next_phase is None:
@@ -368,7 +394,7 @@ def _summarize_failed(record: ReleaseRecord, now: float) -> ReleaseSummary:
         "✗",
         "FAILED",
         f"in {phase} at “{_step_label(release, step)}”",
-        _collect_errors(release, step),
+        list_errors(record, now),
         actions=(*_next_actions(record, now), NextAction("{details} shows all", "details")),
     )
 
@@ -379,7 +405,7 @@ def _summarize_rolling_back(record: ReleaseRecord, now: float, progress: Progres
     undone = sum(status is StepStatus.UNDONE for status in release.statuses)
     step = _find_step_with_status(record, StepStatus.UNDOING)
     is_waiting = progress.state is ProgressState.WAITING  # nothing is undone
-    elapsed = "" if is_waiting else _format_elapsed(step, now)
+    elapsed = _format_elapsed(step, now) if progress.moves else ""
     doing = f"undoing “{_step_label(release, step)}”{elapsed}, " if step else ""
     return ReleaseSummary(
         Severity.ROLLING_BACK,
@@ -392,13 +418,28 @@ def _summarize_rolling_back(record: ReleaseRecord, now: float, progress: Progres
 
 
 def describe_continuation(record: ReleaseRecord) -> str:
-    """When a release continues for which a person has nothing to decide: by itself, or when the system responds, or the
-    sessions have ended, for which a rollback or the agent waits."""
+    """When a release continues for which a person can do nothing: by itself, or when that is available again for which
+    a rollback or the agent waits, which is named."""
     step = _find_step_with_status(record, StepStatus.UNDOING)
     if step is not None and step.waits_for_sessions:
-        return CONTINUES_WHEN_ENDED
-    is_waiting = (step is not None and step.waits_for_system) or list_agent_waits(record, ACTIVE)
-    return CONTINUES_WHEN_ANSWERED if is_waiting else CONTINUES_AUTOMATICALLY
+        return CONTINUES_WHEN + "the sessions that it waits for have ended"
+    if step is not None and step.is_retrying:
+        return FAILS_IF_REFUSED
+    waits = [each.partition(":")[0] for each in list_agent_waits(record, ACTIVE)]
+    waits += [step.waits_for] if step is not None and step.waits_for else []
+    return describe_return(waits) if waits else CONTINUES_AUTOMATICALLY
+
+
+def describe_return(names: Sequence[str]) -> str:
+    """``It continues when Redis responds again``.
+
+    Args:
+        names: systems, or what else the agent waits for, such as ``the gates``.
+    """
+    systems = [each for each in dict.fromkeys(names) if each in set(SourceName)]
+    others = [f"it no longer waits for {each}" for each in dict.fromkeys(names) if each not in set(SourceName)]
+    responds = [f"{' and '.join(systems)} respond{'s' if len(systems) == 1 else ''} again"] if systems else []
+    return CONTINUES_WHEN + " and ".join(responds + others)
 
 
 def _next_actions(record: ReleaseRecord, now: float) -> tuple[NextAction, ...]:
@@ -510,16 +551,36 @@ def _step_label(release: Release, step: StepRecord | None) -> str:
     return next((spec.label for spec in release.strategy.steps if spec.name == step.name), step.name)
 
 
-def _collect_errors(release: Release, step: StepRecord | None) -> tuple[str, ...]:
-    found = [release.error, step.error if step else ""]
-    return tuple(dict.fromkeys(text for text in found if text))
+def list_errors(record: ReleaseRecord, now: float) -> tuple[str, ...]:
+    """Why a release failed, and how long ago: what was unavailable then may respond now.
+
+    Args:
+        now: seconds since the epoch, by the database's clock.
+    """
+    release = record.release
+    failed = StepStatus.UNDO_FAILED if release.state is ReleaseState.ROLLBACK_FAILED else StepStatus.FAILED
+    step = _find_step_with_status(record, failed)
+    found = tuple(dict.fromkeys(text for text in (release.error, step.error if step else "") if text))
+    if step is None or step.ended_at is None:
+        return found
+    return tuple(f"{format_silence(max(0.0, now - step.ended_at))} ago: {text}" for text in found)
 
 
 def _format_elapsed(step: StepRecord | None, now: float) -> str:
     if step is None or step.started_at is None:
         return ""
-    seconds = max(0.0, now - step.started_at)
-    return f" ({int(seconds)}s)" if seconds < 60 else f" ({format_duration(seconds)})"
+    return f" ({format_silence(max(0.0, now - step.started_at))})"
+
+
+def _describe_pause(record: ReleaseRecord, now: float) -> str:
+    """``; paused for 3m05s``; empty where the record does not have its command any more."""
+    at = [each.at for each in record.events if each.kind == "command" and each.message.startswith(CommandKind.PAUSE)]
+    return f"; paused for {format_silence(max(0.0, now - at[-1]))}" if at else ""
+
+
+def _describe_end(record: ReleaseRecord, now: float) -> str:
+    """``; ended 3m05s ago``."""
+    return "" if record.finished_at is None else f"; ended {format_silence(max(0.0, now - record.finished_at))} ago"
 
 
 def describe_rollback(record: ReleaseRecord) -> str:

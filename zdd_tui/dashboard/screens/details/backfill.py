@@ -23,6 +23,7 @@ from zdd_tui.dashboard.widgets.panes.backfill import (
     backfill_lines,
     backfill_progress,
     idle_seconds,
+    late_batch_seconds,
 )
 from zdd_tui.model.backfill import RateHistory, max_rate
 from zdd_tui.model.duration import format_duration
@@ -109,6 +110,7 @@ class BackfillScreen(DetailScreen):
                 ceiling=ceiling,
                 fills=fills,
                 idle=idle,
+                late=late_batch_seconds(board, context),
                 doubt=verification_doubt(record.release) if record else None,
             ),
             *_batch_lines(state, context, formatter),

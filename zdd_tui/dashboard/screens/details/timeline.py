@@ -111,7 +111,7 @@ def timeline_lines(
     )
     previous_end: float | None = None
     for each in spans:
-        span = _end_before_start(each, record)
+        span = _whole_rollback(_end_before_start(each, record), record)
         if previous_end is not None and span.started_at - previous_end >= 1:
             waited = format_duration(span.started_at - previous_end)
             lines.append(((f"{'':9}waited {waited} for gates and approval", TextStyle.DIM),))
@@ -140,6 +140,13 @@ def _end_before_start(span: PhaseSpan, record: ReleaseRecord) -> PhaseSpan:
         return span
     known = max((item.at for item in span.items if isinstance(item, Event)), default=span.started_at)
     return replace(span, ended_at=record.finished_at or known)
+
+
+def _whole_rollback(span: PhaseSpan, record: ReleaseRecord) -> PhaseSpan:
+    """The rollback from its command to the end of the release, as the summary counts it."""
+    if span.name != ROLLBACK or record.rollback is None or record.release.state is not ReleaseState.ROLLED_BACK:
+        return span
+    return replace(span, started_at=record.rollback.started_at, ended_at=record.finished_at)
 
 
 def _moved_until(

@@ -30,6 +30,7 @@ from zdd_tui.model.release.summary import (
     NextAction,
     ReleaseSummary,
     Severity,
+    describe_return,
     join_actions,
     summarize_release,
 )
@@ -90,9 +91,7 @@ def summary_lines(board: DashboardState, context: RenderContext, cells: int, lim
     elif summary.next_action:
         needed = [each.name for each in board.lost_systems(context.now) if each.name is not SourceName.PROMETHEUS]
         if summary.is_automatic and needed:
-            responds = f"respond{'s' if len(needed) == 1 else ''}"
-            waits = NextAction(f"It continues when {' and '.join(needed)} {responds} again")
-            summary = replace(summary, actions=(waits,))
+            summary = replace(summary, actions=(NextAction(describe_return(needed)),))
         summary = _with_production_lock(summary, context)
         tail += _fix_lines(summary, limit - len(lines), context, cells)
     # What a person can do now is never cut, nor are the first words of what has failed.

@@ -22,11 +22,12 @@ from zdd_tui.dashboard.widgets.drawing.line import (
 from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.pane import Pane, RowSelected, unread_source_lines
 from zdd_tui.dashboard.widgets.panes.table import TablePane
-from zdd_tui.model.backfill import EtaEstimator, estimate_eta, format_eta, max_rate
+from zdd_tui.model.backfill import EtaEstimator, estimate_eta, format_eta, late_seconds, max_rate
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.release.claims import (
     MOVING,
+    PROGRESS_GLYPHS,
     Progress,
     ProgressState,
     assess_backfill,
@@ -97,6 +98,7 @@ class BackfillPane(Pane):
             ceiling=max_rate(limits),
             fills=list_fills(record),
             idle=idle_seconds(board, context),
+            late=late_batch_seconds(board, context),
             doubt=verification_doubt(record.release),
         )
         writers = writer_lines(record.witness, cells)
@@ -123,6 +125,14 @@ def idle_seconds(board: DashboardState, context: RenderContext) -> float:
     """Seconds since the backfill has written something; 0 where it is not known."""
     record, now = board.release.value, board.server_now(context.now)
     return record.backfill.idle_seconds(now) if record and record.backfill and now is not None else 0.0
+
+
+def late_batch_seconds(board: DashboardState, context: RenderContext) -> float | None:
+    """Seconds since the last batch where the next one is late; else None."""
+    record, now = board.release.value, board.server_now(context.now)
+    if record is None or record.backfill is None or now is None:
+        return None
+    return late_seconds(record.backfill, limits_now(record), now)
 
 
 def writer_lines(found: WitnessRecord, cells: int) -> list[Line]:
@@ -162,6 +172,7 @@ def backfill_lines(
     ceiling: float = math.inf,
     fills: Sequence[FillProgress] = (),
     idle: float = 0.0,
+    late: float | None = None,
     doubt: ConditionStatus | None = None,
 ) -> list[Line]:
     """Bar, rows, rate, throttle; then the verification, or a line for each table that operations fill.
@@ -174,7 +185,8 @@ def backfill_lines(
         progress: whether rows are written now; without that there is no rate and no time left.
         ceiling: rows per second that the limits allow, for the time left.
         fills: one after the other; ``backfill`` is their sum.
-        idle: seconds since something was written last; rate and time left hold only while that goes on.
+        idle: seconds since something was written last.
+        late: the same where the next batch is late: then there is neither a rate nor a time left; else None.
         doubt: why a verification does not count now, see
             :func:`zdd_tui.model.release.claims.verification_doubt`.
     """
@@ -186,6 +198,8 @@ def backfill_lines(
     if not progress.moves and word == "running":
         glyph, style = progress_glyph(progress)
         word = "was running" if progress.state is ProgressState.UNKNOWN else progress.state.value
+    elif late is not None and word == "running":
+        glyph, style, word = PROGRESS_GLYPHS[ProgressState.WAITING], TextStyle.WARN, "waiting"
     room = max(4, cells - 5)
     full = room * percent // 100
     rows: Line = (
@@ -209,7 +223,7 @@ def backfill_lines(
     batch = f"batch {backfill.batch_rows}" + (f"×{workers}" if workers > 1 else "")
     if progress.state in (ProgressState.MOVING, ProgressState.PAUSED, ProgressState.NOT_STARTED):
         time_left = _format_time_left(backfill, eta_from, ceiling) if progress.moves else ""
-        lines.append(_rate_line(backfill, cells, rates, time_left, (batch, TextStyle.NORMAL), idle))
+        lines.append(_rate_line(backfill, cells, rates, time_left, (batch, TextStyle.NORMAL), late))
         return [*lines, _throttle_line(backfill, tuned, cells), *last]
     reason = (truncate(progress.reason, cells), PROGRESS_STYLES[progress.state])
     return [*lines, *([(reason,)] if progress.reason else []), (("throttle: ?", TextStyle.DIM),), *last]
@@ -302,7 +316,7 @@ def _format_time_left(backfill: BackfillRecord, rates: Sequence[float], ceiling:
 
 
 def _rate_line(
-    backfill: BackfillRecord, cells: int, rates: Sequence[float], time_left: str, batch: Span, idle: float
+    backfill: BackfillRecord, cells: int, rates: Sequence[float], time_left: str, batch: Span, late: float | None
 ) -> Line:
     """Rate, its history, time left, size of the next batch; without batches, since when.
 
@@ -311,8 +325,8 @@ def _rate_line(
     """
     if backfill.status != "running" or not time_left:
         return (batch,)
-    if not is_current(idle):
-        return ((f"no batch for {format_silence(idle)} ", TextStyle.WARN), batch)
+    if late is not None:
+        return (("0/s ", TextStyle.NORMAL), (f"no batch for {format_silence(late)} ", TextStyle.WARN), batch)
     rate = (f"{format_count(backfill.rate)}/s ", TextStyle.NORMAL)
     left = backfill.rows_total - backfill.rows_done
     if left <= 0:

@@ -275,6 +275,8 @@ def _undecided_text(reading: GuardReading, ages: RuleAges) -> Span | None:
     """In a narrow pane the word is in place of value and limit where these decide nothing."""
     if reading.verdict in (Verdict.PASS, Verdict.FAIL):
         return None
+    if reading.is_old_above_limit:
+        return f"old {_baseline_text(reading)}", TextStyle.WARN
     has_ended = ages.now is None and not reading.is_applicable
     return "ended" if has_ended else str(reading.verdict), VERDICT_GLYPHS[reading.verdict][1]
 
@@ -309,7 +311,7 @@ def second_line(reading: GuardReading, columns: Collection[str], cells: int, age
         age: how old its data are, where they are old.
     """
     if reading.verdict in (Verdict.UNKNOWN, Verdict.INCONCLUSIVE) or not reading.is_applicable:
-        style = TextStyle.WARN if reading.is_applicable else TextStyle.DIM
+        style = TextStyle.WARN if reading.is_applicable or reading.is_old_above_limit else TextStyle.DIM
         return ((truncate(f"  {sanitize(reading.reason)}", cells), style),)
     text = [age] if age and "age" not in columns else []
     text += [f"limit {_limit_text(reading)}"] if reading.limit is not None and "limit" not in columns else []

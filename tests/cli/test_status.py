@@ -13,6 +13,7 @@ from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import (
     RETRYING_NOTE,
+    WAITING_NOTE,
     WAITS_NOTE,
     BackfillRecord,
     Lease,
@@ -223,10 +224,11 @@ def test_who_wrote_only_one_side_is_shown() -> None:
     ("note", "following"),
     [
         (f"{WAITS_NOTE}Redis: unavailable for 5s: no response", "It continues when Redis responds again"),
+        (f"{WAITING_NOTE}pid 7 (pg_dump)", "It continues when the sessions that it waits for have ended"),
         (f"{RETRYING_NOTE}30s, then it fails: no login", "It continues if that is accepted in time, else it fails"),
     ],
 )
-def test_a_rollback_that_waits_for_a_system_names_it(note: str, following: str) -> None:
+def test_a_rollback_that_waits_names_what_for(note: str, following: str) -> None:
     steps = tuple(replace(step, note=note) if step.status is StepStatus.UNDOING else step for step in BACK.steps)
     shown = format_status(replace(BACK, steps=steps))
     assert f"… undoing expand-schema: {note}" in shown

@@ -158,6 +158,9 @@ colon."""
 RETRYING_NOTE = "retrying for at most "
 """Beginning of the note of a step that repeats what a system refuses, before the limit."""
 
+WAITING_NOTE = "waiting for "
+"""Beginning of the note of a step that waits for sessions of others, before these."""
+
 
 AGENT_WAITS = "agent waits for "
 """Beginning of the event of an agent that waits where no step runs, before the system and the reason."""
@@ -197,6 +200,11 @@ class StepRecord:
     def is_retrying(self) -> bool:
         """It repeats what a system refuses, and fails if that lasts."""
         return self.note.startswith(RETRYING_NOTE)
+
+    @property
+    def waits_for_sessions(self) -> bool:
+        """Its note says that sessions of others hold it up."""
+        return self.note.startswith(WAITING_NOTE)
 
     def require_detail(self) -> dict[str, Any]:
         """The detail, for what must not go on without it: an undo would leave something behind and report success.

@@ -228,7 +228,7 @@ def test_who_wrote_only_one_side_is_shown() -> None:
         (f"{WAITING_NOTE}pid 7 (pg_dump)", "It continues when the sessions that it waits for have ended"),
     ],
 )
-def test_a_rollback_that_waits_names_for_whom(note: str, following: str) -> None:
+def test_a_rollback_that_waits_names_what_for(note: str, following: str) -> None:
     steps = tuple(replace(step, note=note) if step.status is StepStatus.UNDOING else step for step in BACK.steps)
     shown = format_status(replace(BACK, steps=steps))
     assert f"… undoing expand-schema: {note}" in shown

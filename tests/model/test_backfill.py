@@ -12,11 +12,11 @@ from zdd_tui.model.backfill import (
     batch_rates,
     estimate_eta,
     format_eta,
-    late_seconds,
-    pause_seconds,
 )
 from zdd_tui.model.plan.base import Backfill
+from zdd_tui.model.release.fills import late_seconds
 from zdd_tui.model.release.records import BatchRecord
+from zdd_tui.model.tuning import pause_seconds
 
 limits = st.builds(
     Backfill,

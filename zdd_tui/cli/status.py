@@ -11,7 +11,6 @@ from typing import Any, TextIO
 
 from zdd_tui.backends.store.client import Store
 from zdd_tui.cli.commands import EXIT_TIMEOUT, find_release, open_store
-from zdd_tui.model.backfill import late_seconds
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import HINT_PREFIX, DatabaseError, PlanError
@@ -31,7 +30,7 @@ from zdd_tui.model.release.claims import (
     verification_doubt,
 )
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
-from zdd_tui.model.release.fills import FillProgress, limits_now, list_fills
+from zdd_tui.model.release.fills import FillProgress, late_seconds, limits_now, list_fills
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.next_commands import NextCommand, fix_of_rolled_back_region, next_commands
 from zdd_tui.model.release.records import (

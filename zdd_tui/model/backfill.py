@@ -8,7 +8,6 @@ from itertools import pairwise
 
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.plan.base import Backfill
-from zdd_tui.model.release.claims import FRESH_SECONDS, is_current, overdue_after
 from zdd_tui.model.release.records import BackfillRecord, BatchRecord
 
 GROWTH = 1.25
@@ -42,32 +41,6 @@ class BatchSizer:
     def halve(self, rows: int | None = None) -> "BatchSizer":
         """The sizer after a batch that was late, failed, or blocked a session."""
         return BatchSizer(max(1, min(self.rows, rows or self.rows) // 2))
-
-
-def pause_seconds(rows: int, seconds: float, limits: Backfill) -> float:
-    """Seconds to pause after a batch of ``rows`` that took ``seconds``: for the rate limit, then for the speed."""
-    least = seconds if limits.max_rows_per_second is None else max(seconds, rows / limits.max_rows_per_second)
-    return least * (100 / limits.speed) - seconds
-
-
-def silence_limit(backfill: BackfillRecord, limits: Backfill | None) -> float:
-    """Seconds after a batch within which the next one is due, at the pace that the limits ask for."""
-    if limits is None or not backfill.recent:
-        return FRESH_SECONDS
-    last = backfill.recent[-1]
-    pause = max(0.0, pause_seconds(last.rows * limits.workers, last.seconds, limits))
-    return overdue_after(GROWTH * (last.seconds + pause))
-
-
-def late_seconds(backfill: BackfillRecord, limits: Backfill | None, now: float) -> float | None:
-    """Seconds since the last batch where the next one is late; None where it is not, or none is due.
-
-    Args:
-        now: seconds since the epoch, by the database's clock.
-    """
-    idle = backfill.idle_seconds(now)
-    is_late = backfill.status == "running" and not is_current(idle, limit=silence_limit(backfill, limits))
-    return idle if is_late else None
 
 
 RATE_HALF_LIFE = 5.0

@@ -342,3 +342,9 @@ def _describe_values(key: str) -> str:
     spec = next(each for each in LIMITS if each.key == key)
     kind = _VALUE_KINDS.get(spec.unit, f"a number of {spec.unit}")
     return f"{key} is {kind}{', or none' if spec.optional else ''}: {spec.help}"
+
+
+def pause_seconds(rows: int, seconds: float, limits: Backfill) -> float:
+    """Seconds to pause after a batch of ``rows`` that took ``seconds``: for the rate limit, then for the speed."""
+    least = seconds if limits.max_rows_per_second is None else max(seconds, rows / limits.max_rows_per_second)
+    return least * (100 / limits.speed) - seconds

@@ -8,9 +8,10 @@ from typing import Any
 from zdd_tui.backends.store import backfill as rows
 from zdd_tui.engine.backfill.throttle import Throttle, ThrottleSignal
 from zdd_tui.engine.backfill.transaction import FencedStore
-from zdd_tui.model.backfill import BatchSizer, ThroughputRate, pause_seconds
+from zdd_tui.model.backfill import BatchSizer, ThroughputRate
 from zdd_tui.model.ddl.jobs import BackfillJob
 from zdd_tui.model.plan.base import Backfill
+from zdd_tui.model.tuning import pause_seconds
 
 CHECK_INTERVAL = 0.25
 """Seconds between two checks of pause and limits while nothing is written."""

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from zdd_tui.model.plan.base import Backfill
+from zdd_tui.model.release.claims import FRESH_SECONDS, is_current, overdue_after
 from zdd_tui.model.release.records import BackfillRecord, ReleaseRecord
 from zdd_tui.model.release.state import StepStatus, find_table_pause, held_steps
 from zdd_tui.model.release.table_pause import TablePause
-from zdd_tui.model.tuning import LimitValue, limits_of_table, own_limits
+from zdd_tui.model.tuning import LimitValue, limits_of_table, own_limits, pause_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +66,27 @@ def limits_now(record: ReleaseRecord) -> Backfill | None:
     """The limits in effect, with those of the table that is filled now; None where the strategy has no backfill."""
     current = next((fill.table for fill in list_fills(record) if fill.is_current), "")
     return None if record.limits is None else limits_of_table(record.limits, current)
+
+
+LARGEST_GROWTH = 1.25
+"""The next batch may be larger than the last one by as much."""
+
+
+def silence_limit(backfill: BackfillRecord, limits: Backfill | None) -> float:
+    """Seconds after a batch within which the next one is due, at the pace that the limits ask for."""
+    if limits is None or not backfill.recent:
+        return FRESH_SECONDS
+    last = backfill.recent[-1]
+    pause = max(0.0, pause_seconds(last.rows * limits.workers, last.seconds, limits))
+    return overdue_after(LARGEST_GROWTH * (last.seconds + pause))
+
+
+def late_seconds(backfill: BackfillRecord, limits: Backfill | None, now: float) -> float | None:
+    """Seconds since the last batch where the next one is late; None where it is not, or none is due.
+
+    Args:
+        now: seconds since the epoch, by the database's clock.
+    """
+    idle = backfill.idle_seconds(now)
+    is_late = backfill.status == "running" and not is_current(idle, limit=silence_limit(backfill, limits))
+    return idle if is_late else None

@@ -6,7 +6,6 @@ from enum import StrEnum
 from itertools import pairwise
 
 from zdd_tui.model.actions import default_keys
-from zdd_tui.model.backfill import late_seconds
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.release.claims import (
     ACTIVE,
@@ -22,7 +21,7 @@ from zdd_tui.model.release.claims import (
     withdraw_verdicts,
 )
 from zdd_tui.model.release.condition import CONTINUES_IN_HINT, ROLLBACK_IN_HINT, ConditionReading, ConditionStatus
-from zdd_tui.model.release.fills import limits_now
+from zdd_tui.model.release.fills import late_seconds, limits_now
 from zdd_tui.model.release.gate import GateReading, Verdict, unread_gate
 from zdd_tui.model.release.next_commands import (
     NextCommand,
@@ -51,6 +50,8 @@ CONTINUES_WHEN = "It continues when "
 """Begins what is said instead where an undo, or the agent, waits for something."""
 FAILS_IF_REFUSED = "It continues if that is accepted in time, else it fails"
 """Instead, where a step repeats what a system refuses."""
+CONTINUES_WHEN_ENDED = f"{CONTINUES_WHEN}the sessions that it waits for have ended"
+"""The same, where a note names sessions."""
 SHOW_WAIT_AFTER_SECONDS = 60.0
 """Seconds that a release has waited for its owner before the screen counts them."""
 
@@ -421,10 +422,10 @@ def describe_continuation(record: ReleaseRecord) -> str:
     """When a release continues for which a person can do nothing: by itself, or when that is available again for which
     a rollback or the agent waits, which is named."""
     step = _find_step_with_status(record, StepStatus.UNDOING)
-    if step is not None and step.waits_for_sessions:
-        return CONTINUES_WHEN + "the sessions that it waits for have ended"
     if step is not None and step.is_retrying:
         return FAILS_IF_REFUSED
+    if step is not None and step.waits_for_sessions:
+        return CONTINUES_WHEN_ENDED
     waits = [each.partition(":")[0] for each in list_agent_waits(record, ACTIVE)]
     waits += [step.waits_for] if step is not None and step.waits_for else []
     return describe_return(waits) if waits else CONTINUES_AUTOMATICALLY

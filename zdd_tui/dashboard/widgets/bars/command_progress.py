@@ -293,8 +293,8 @@ def _has_ended(board: DashboardState) -> bool:
 def _waits(record: ReleaseRecord) -> bool:
     """The step that runs, or is undone, gets no result of a system, or waits for sessions: nothing moves."""
     at_work = StepStatus.UNDOING if record.release.state.is_rolling_back else StepStatus.STARTED
-    steps = [step for step in record.steps if step.status is at_work]
-    return any(step.waits_for or step.is_retrying or step.waits_for_sessions for step in steps)
+    working = [step for step in record.steps if step.status is at_work]
+    return any(step.waits_for or step.is_retrying or step.waits_for_sessions for step in working)
 
 
 def _running_lines(progress: CommandProgress, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:

@@ -22,7 +22,7 @@ from zdd_tui.dashboard.widgets.drawing.line import (
 from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.pane import Pane, RowSelected, unread_source_lines
 from zdd_tui.dashboard.widgets.panes.table import TablePane
-from zdd_tui.model.backfill import EtaEstimator, estimate_eta, format_eta, late_seconds, max_rate
+from zdd_tui.model.backfill import EtaEstimator, estimate_eta, format_eta, max_rate
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.release.claims import (
@@ -36,7 +36,7 @@ from zdd_tui.model.release.claims import (
     verification_doubt,
 )
 from zdd_tui.model.release.condition import ConditionStatus
-from zdd_tui.model.release.fills import FillProgress, limits_now, list_fills
+from zdd_tui.model.release.fills import FillProgress, late_seconds, limits_now, list_fills
 from zdd_tui.model.release.records import BackfillRecord, FailedRow
 from zdd_tui.model.release.witness import MAX_SHOWN_WRITERS, WitnessRecord
 from zdd_tui.model.tuning import describe_tuning, format_own_limits

@@ -15,7 +15,8 @@ from zdd_tui.dashboard.screens.actions import QUIT_AGAIN_SECONDS
 from zdd_tui.dashboard.screens.release import ReleaseScreen
 from zdd_tui.dashboard.state import Observed
 from zdd_tui.model.errors import ZddError
-from zdd_tui.model.fleet.rows import Fleet, FleetRow
+from zdd_tui.model.fleet.rows import Fleet, FleetRow, mark_last_known, row_to_dict
+from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.state import CommandKind
 
 PICTURES = {
@@ -89,12 +90,36 @@ async def test_a_row_whose_reading_is_older_than_3_seconds_says_so_before_its_da
         app.repaint()
         await pilot.pause()
         assert "1m ago: an agent" in row()
-        assert row().split()[-6:-3] == [">12m", "✗", "none"], "it is not known to wait any longer"
+        assert row().split()[-6:-3] == [">12m", "?", "unknown"], (
+            "it is not known to wait any longer, nor without an agent"
+        )
         source.answers["stock"] = clock.wall()
         clock.seconds += 1
         app.repaint()
         await pilot.pause()
         assert "ago" not in row(), "the same row was read again"
+
+
+async def test_of_a_silent_database_guard_and_agent_are_not_known() -> None:
+    source, clock = FixedFleetSource(), FixedClock()
+    made = replace(fixed_fleet().rows[0], database="db", guard=Verdict.PASS, agent="vm", has_agent=True)
+    source.current = Fleet((made,), 1)
+    source.answers["db"] = clock.wall()
+    app = ZddApp(None, fleet=source, clock=clock)
+    async with app.run_test(size=(160, 36)) as pilot:
+        await pilot.pause()
+        assert "✔ pass" in screen_text(app)
+        for at_last, seconds in ((made, 3.5), (mark_last_known(made), 60)):
+            source.current = Fleet((at_last,), 1)
+            clock.seconds += seconds
+            app.repaint()
+            await pilot.pause()
+            row = next(line for line in screen_text(app).splitlines() if made.name in line)
+            assert row.count("? unknown") == 2
+            assert "pass" not in row
+            assert "vm" not in row
+    document = row_to_dict(mark_last_known(made), clock.wall())
+    assert (document["guard"], document["agent"], document["has_agent"]) == ("unknown", None, None)
 
 
 async def test_enter_opens_the_release_and_f_returns_to_the_row() -> None:

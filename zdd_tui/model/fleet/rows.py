@@ -88,7 +88,7 @@ class FleetRow:
         rollback_seconds: duration of the last rollback; None without one.
         cause: why it was rolled back, or what failed.
         error: of a database that does not answer, or of a release that cannot be read; with `hint`.
-        is_last_known: its database does not answer any more; these are the last values.
+        is_last_known: its database does not answer any more; these are the last values, without guard and agent.
         clock_offset: the database's clock minus this machine's, in seconds.
     """
 
@@ -387,8 +387,11 @@ def build_unreadable_row(
 
 
 def mark_last_known(row: FleetRow) -> FleetRow:
-    """The row of a database that does not answer any more."""
-    return row if row.is_last_known else replace(row, is_last_known=True)
+    """The row of a database that does not answer any more. Whether the guard passes and an agent works is not known."""
+    if row.is_last_known:
+        return row
+    guard = None if row.guard is None else Verdict.UNKNOWN
+    return replace(row, is_last_known=True, guard=guard, guard_rule="", agent="")
 
 
 # --- order and summary ----------------------------------------------------------------------------------------------
@@ -527,7 +530,7 @@ def row_to_dict(row: FleetRow, wall: float) -> Mapping[str, object]:
         "guard": None if row.guard is None else str(row.guard),
         "guard_rule": row.guard_rule or None,
         "agent": row.agent or None,
-        "has_agent": row.has_agent if row.release_id is not None else None,
+        "has_agent": None if row.release_id is None or row.is_last_known else row.has_agent,
         "age": age(row.created_at),
         "ended_seconds_ago": age(row.finished_at),
         "duration": None if row.duration is None else round(row.duration, 1),

@@ -16,6 +16,7 @@ from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.fleet.rows import Fleet, FleetRow, summarize_history
 from zdd_tui.model.release.claims import format_silence, is_current, uncounted_seconds
+from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.state import ReleaseState
 from zdd_tui.model.release.summary import Severity
 
@@ -63,6 +64,9 @@ _NORMAL = TextStyle.NORMAL
 
 _WIDE_CELLS = 100
 """Width from which places and groups give way to whole names."""
+
+_UNKNOWN = f"{VERDICT_GLYPHS[Verdict.UNKNOWN][0]} {Verdict.UNKNOWN}"
+"""Guard and agent of a release whose database is silent: what they were a moment ago opens nothing."""
 
 FleetColumn = PaneColumn[FleetRow, FleetCellContext]
 
@@ -216,13 +220,19 @@ def active_columns(needs: ColumnNeeds, is_wide: bool) -> Sequence[FleetColumn]:
                 sort=lambda row: row.waiting_since,
             ),
             PaneColumn(
-                "guard", "GUARD", _guard_text, 6, 16, drop_order=4, style=_guard_style,
+                "guard", "GUARD", _guard_text, 6, 16, drop_order=4,
+                draw=lambda row, context, cells: _draw_state(
+                    _guard_text(row, context), _guard_style(row, context), cells
+                ),
                 find=lambda row: "" if row.guard is None else f"{row.guard} {row.guard_rule}",
                 sort=lambda row: None if row.guard is None else VERDICT_ORDER[row.guard],
             ),
             PaneColumn(
-                "agent", "AGENT", _agent_text, 7, 20, drop_order=5, style=_agent_style,
-                find=lambda row: row.agent if row.has_agent else "none",
+                "agent", "AGENT", _agent_text, 7, 20, drop_order=5,
+                draw=lambda row, context, cells: _draw_state(
+                    _agent_text(row, context), _agent_style(row, context), cells
+                ),
+                find=_find_agent,
             ),
             PaneColumn(
                 "age", "AGE", lambda row, context: _age(row, row.created_at, context), 4, align_right=True,
@@ -335,9 +345,16 @@ def _error_label(row: FleetRow, _context: FleetCellContext) -> Span | None:
     return f"{environment}{row.error}", TextStyle.DIM if row.severity is Severity.IDLE else TextStyle.BAD
 
 
-def _guard_text(row: FleetRow, _context: FleetCellContext) -> str:
+def _draw_state(text: str, style: TextStyle, cells: int) -> Line:
+    """``?`` alone where ``? unknown`` does not fit."""
+    return ((_first_words(text, " ", cells) if text == _UNKNOWN else truncate(sanitize(text), cells), style),)
+
+
+def _guard_text(row: FleetRow, context: FleetCellContext) -> str:
     if row.guard is None:
         return ""
+    if context.is_old(row):
+        return _UNKNOWN
     glyph, _ = VERDICT_GLYPHS[row.guard]
     return f"{glyph} {row.guard if glyph == '✔' else row.guard_rule or row.guard}"
 
@@ -346,12 +363,20 @@ def _guard_style(row: FleetRow, _context: FleetCellContext) -> TextStyle:
     return TextStyle.DIM if row.guard is None else VERDICT_GLYPHS[row.guard][1]
 
 
-def _agent_text(row: FleetRow, _context: FleetCellContext) -> str:
+def _agent_text(row: FleetRow, context: FleetCellContext) -> str:
+    if context.is_old(row) and not row.has_ended:
+        return _UNKNOWN
     return row.agent if row.has_agent else "✗ none"
 
 
 def _agent_style(row: FleetRow, _context: FleetCellContext) -> TextStyle:
     return TextStyle.NORMAL if row.has_agent else TextStyle.BAD
+
+
+def _find_agent(row: FleetRow) -> str:
+    if row.is_last_known and not row.has_ended:
+        return str(Verdict.UNKNOWN)
+    return row.agent if row.has_agent else "none"
 
 
 def _newest_first(row: FleetRow) -> float | None:

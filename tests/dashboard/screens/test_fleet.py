@@ -122,6 +122,14 @@ async def test_of_a_silent_database_guard_and_agent_are_not_known() -> None:
     assert (document["guard"], document["agent"], document["has_agent"]) == ("unknown", None, None)
 
 
+async def test_an_empty_history_names_the_databases_that_were_not_read() -> None:
+    app = ZddApp(None, fleet=FixedFleetSource(Fleet((), 2, unanswered=1)), clock=FixedClock())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await pilot.press("h")
+        await pilot.pause()
+        assert "no release has ended yet in the databases that respond; not known for 1 of 2" in screen_text(app)
+
+
 async def test_enter_opens_the_release_and_f_returns_to_the_row() -> None:
     source = FixedFleetSource()
     app = ZddApp(None, fleet=source, clock=FixedClock())

@@ -19,6 +19,7 @@ from zdd_tui.model.fleet.rows import (
     order_rows,
     row_to_dict,
     summarize_fleet,
+    summarize_history,
 )
 from zdd_tui.model.release.state import ReleaseState
 from zdd_tui.model.release.summary import summarize_release
@@ -100,7 +101,12 @@ def test_the_summary_counts_what_needs_somebody() -> None:
     assert total == "7 releases, 8 databases"
     assert needs[-2:] == ("1 not responding", "1 connecting")
     assert needs[0].endswith("broken")
-    assert summarize_fleet(fixed_fleet(), is_history=True) == ("3 ended releases, 8 databases", needs)
+    history = summarize_fleet(fixed_fleet(), is_history=True)
+    assert history == ("3 ended releases, not known for 2 of 8 databases", needs)
+    assert summarize_history(fixed_fleet()) == "3 ended releases, 2 rolled back, not known for 2 of 8 databases"
+    answered = replace(fixed_fleet(), unanswered=0, pending=0)
+    assert summarize_fleet(answered, is_history=True)[0] == "3 ended releases, 8 databases"
+    assert summarize_history(answered) == "3 ended releases, 2 rolled back"
     waiting = replace(row(situation("open"), "db"), urgency=Urgency.NEEDS_PERSON)
     assert summarize_fleet(Fleet((waiting,), 1))[1] == ("1 needs you",)
     silent = Fleet((mark_last_known(waiting),), 1, unanswered=1)
@@ -125,7 +131,10 @@ def test_a_region_without_a_release_has_a_row_and_only_where_all_answered_it_is_
     assert len({each.key for each in found}) == 3
     assert order_rows(found) == found, "in the order of the plan"
     assert find_region_row(found, eu.name, "us") is None, "there is nothing to open"
-    assert {each.label for each in add_missing_regions([eu], wall, is_complete=False)[1:]} == {"NOT KNOWN"}
+    unknown = add_missing_regions([eu], wall, is_complete=False)
+    assert {each.label for each in unknown[1:]} == {"NOT KNOWN"}
+    assert not any("zdd open" in each.hint for each in unknown), "it may have a release that runs"
+    assert summarize_fleet(Fleet(unknown, 3, 2))[0] == "1 release, 2 regions not known, 3 databases"
     us = row(replace(situation("backfill"), lease=LIVE, region="us"), "us-db", facts=facts)
     assert [each.region for each in add_missing_regions([eu, us], wall, is_complete=True)[2:]] == ["ap 3/3"]
     done = replace(eu, state=ReleaseState.DONE, finished_at=EPOCH)

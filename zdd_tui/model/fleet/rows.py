@@ -16,6 +16,7 @@ from zdd_tui.model.release.state import ReleaseState, StepStatus, closed_gates
 from zdd_tui.model.release.summary import AWAITING_APPROVAL, Severity, find_wait, has_no_agent, summarize_release
 
 NO_ANSWER, NO_RELEASE, CONNECTING = "NO ANSWER", "NO RELEASE", "CONNECTING"
+REGION_NOT_KNOWN = "NOT KNOWN"
 
 A_PERSON = "a person"
 NO_AGENT = "an agent"
@@ -448,13 +449,14 @@ def add_missing_regions(rows: Sequence[FleetRow], wall: float, *, is_complete: b
 
 
 def _build_missing_region_row(row: FleetRow, region: str, *, is_complete: bool) -> FleetRow:
-    label, error = "NOT STARTED", f"region {region} has no release yet"
+    label, error, hint = "NOT STARTED", f"region {region} has no release yet", f"zdd open --region {region} PLAN"
     if not is_complete:
-        label, error = "NOT KNOWN", f"no database that responds has a release of region {region}"
+        label, error = REGION_NOT_KNOWN, f"no database that responds has a release of region {region}"
+        hint = f"see the databases with {NO_ANSWER}: one of them may have it"
     return FleetRow(
         "", row.group, row.environment, None, row.name, label, Severity.IDLE, "○", Urgency.PLANNED,
         region=_format_region(region, row.region_names), region_order=row.region_names.index(region),
-        region_names=row.region_names, error=error, hint=f"zdd open --region {region} PLAN",
+        region_names=row.region_names, error=error, hint=hint,
     )  # fmt: skip
 
 
@@ -479,18 +481,28 @@ def summarize_fleet(fleet: Fleet, *, is_history: bool = False) -> tuple[str, tup
     if fleet.pending:
         needs.append(f"{fleet.pending} connecting")
     if is_history:
-        return f"{count_noun(len(fleet.ended), 'ended release')}, {databases}", tuple(needs)
+        return f"{count_noun(len(fleet.ended), 'ended release')}, {_unread_databases(fleet) or databases}", tuple(needs)
     # As many as there are rows: ended regions of a plan that others still run are listed, too.
     total = count_noun(sum(row.release_id is not None for row in fleet.active), "release")
-    missing = sum(row.release_id is None and not row.database for row in fleet.active)
-    others = f"{count_noun(missing, 'region')} without one, " if missing else ""
+    missing = [row.label for row in fleet.active if row.release_id is None and not row.database]
+    not_known = missing.count(REGION_NOT_KNOWN)
+    none = len(missing) - not_known
+    others = f"{count_noun(none, 'region')} without one, " if none else ""
+    others += f"{count_noun(not_known, 'region')} not known, " if not_known else ""
     return f"{total}, {others}{databases}", tuple(needs)
 
 
-def summarize_history(rows: Sequence[FleetRow]) -> str:
-    """``42 ended releases, 5 rolled back``"""
-    rolled_back = sum(row.state is ReleaseState.ROLLED_BACK for row in rows)
-    return f"{count_noun(len(rows), 'ended release')}, {rolled_back} rolled back"
+def _unread_databases(fleet: Fleet) -> str:
+    """``not known for 1 of 2 databases``; empty where all have answered."""
+    unread = fleet.unanswered + fleet.pending
+    return f"not known for {unread} of {count_noun(fleet.databases, 'database')}" if unread else ""
+
+
+def summarize_history(fleet: Fleet) -> str:
+    """``42 ended releases, 5 rolled back``, and of how many databases that is not known."""
+    rolled_back = sum(row.state is ReleaseState.ROLLED_BACK for row in fleet.ended)
+    texts = count_noun(len(fleet.ended), "ended release"), f"{rolled_back} rolled back", _unread_databases(fleet)
+    return ", ".join(filter(None, texts))
 
 
 def find_region_row(rows: Iterable[FleetRow], name: str, region: str) -> FleetRow | None:

@@ -122,7 +122,7 @@ class FleetPane(TablePane[FleetRow, FleetCellContext]):
         if self.fleet.pending and not self.is_cursor_moved:  # the first answers are not the most urgent rows
             self._store.cursor_index, self._store.cursor_identity = -1, ""
         LineView.draw(self, board, context)  # the fleet has no single age for the title
-        self._update_title(summarize_history(self.fleet.ended) if self.has_history else "releases")
+        self._update_title(summarize_history(self.fleet) if self.has_history else "releases")
 
     def rows(self, board: DashboardState, context: RenderContext) -> Sequence[FleetRow]:
         return self.fleet.ended if self.has_history else self.fleet.active
@@ -145,7 +145,11 @@ class FleetPane(TablePane[FleetRow, FleetCellContext]):
 
     def empty_line(self, board: DashboardState) -> Line:
         if self.has_history:
-            return (("no release has ended yet", TextStyle.DIM),)
+            unread = self.fleet.unanswered + self.fleet.pending
+            where = (
+                f" in the databases that respond; not known for {unread} of {self.fleet.databases}" if unread else ""
+            )
+            return ((f"no release has ended yet{where}", TextStyle.WARN if unread else TextStyle.DIM),)
         text = "no active release; the history has those that have ended" if self.fleet.databases else "no database"
         return ((text, TextStyle.DIM),)
 

@@ -17,7 +17,7 @@ from zdd_tui.dashboard.state import Observed
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.fleet.rows import Fleet, FleetRow, mark_last_known, row_to_dict
 from zdd_tui.model.release.gate import Verdict
-from zdd_tui.model.release.state import CommandKind
+from zdd_tui.model.release.state import CommandKind, ReleaseState
 
 PICTURES = {
     "fleet": "",
@@ -120,6 +120,17 @@ async def test_of_a_silent_database_guard_and_agent_are_not_known() -> None:
             assert "vm" not in row
     document = row_to_dict(mark_last_known(made), clock.wall())
     assert (document["guard"], document["agent"], document["has_agent"]) == ("unknown", None, None)
+
+
+async def test_what_was_rolled_back_is_listed_with_who_why_and_when_and_found_by_its_cause() -> None:
+    app = ZddApp(None, fleet=FixedFleetSource(), clock=FixedClock())
+    async with app.run_test(size=(200, 36)) as pilot:
+        await pilot.press("slash", *"waits:4.1", "enter")
+        await pilot.pause()
+        (row,) = (line for line in screen_text(app).splitlines() if "ROLLED BACK" in line)
+        assert "guard: errors 4.1 % of v2, limit 2 %" in row
+        assert " 6m " in row
+        assert "rolled back 6m41s ago" in screen_text(app)
 
 
 async def test_an_empty_history_names_the_databases_that_were_not_read() -> None:
@@ -370,6 +381,7 @@ async def test_a_new_reading_moves_no_cursor_and_an_empty_fleet_is_no_error() ->
         await pilot.pause(0.3)
         assert "no database" in screen_text(app)
         assert "Enter" not in screen_text(app).splitlines()[-1], "there is nothing to open"
-        source.set_fleet(replace(fixed_fleet(), rows=tuple(row for row in fixed_fleet().rows if row.has_ended)))
+        done = tuple(row for row in fixed_fleet().rows if row.state is ReleaseState.DONE)
+        source.set_fleet(replace(fixed_fleet(), rows=done))
         await pilot.pause(0.3)
         assert "no active release; the history has those that have ended" in screen_text(app)

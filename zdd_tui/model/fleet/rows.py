@@ -28,10 +28,12 @@ class Urgency(IntEnum):
     BROKEN = 0
     UNANSWERED = 1
     NEEDS_PERSON = 2
-    MOVING = 3
-    PLANNED = 4
-    ENDED = 5
-    EMPTY = 6
+    ROLLED_BACK = 3
+    """Not long ago, and no newer release of the plan has begun."""
+    MOVING = 4
+    PLANNED = 5
+    ENDED = 6
+    EMPTY = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,11 @@ class FleetRow:
         return self.state is not None and self.state.has_ended
 
     @property
+    def listed_since(self) -> float | None:
+        """Since when it waits; of an ended release its end."""
+        return self.finished_at if self.has_ended else self.waiting_since
+
+    @property
     def duration(self) -> float | None:
         if self.finished_at is None or self.created_at is None:
             return None
@@ -170,13 +177,17 @@ class Fleet:
 
     @cached_property
     def active(self) -> tuple[FleetRow, ...]:
-        """Releases that have not ended, and databases without any; ended regions of a plan that others still run."""
+        """Releases that have not ended, and databases without any; ended regions of a plan that others still run; what
+        was rolled back not long ago.
+        """
         families = {_family(row) for row in self.rows if row.region and not row.has_ended}
         newest = {(_family(row), row.region): row.key for row in sorted(self.rows, key=lambda row: row.created_at or 0)}
         return tuple(
             row
             for row in self.rows
-            if not row.has_ended or (_family(row) in families and newest[_family(row), row.region] == row.key)
+            if not row.has_ended
+            or row.urgency is Urgency.ROLLED_BACK
+            or (_family(row) in families and newest[_family(row), row.region] == row.key)
         )
 
     @cached_property
@@ -417,6 +428,33 @@ def _family(row: FleetRow) -> tuple[object, ...]:
     return (row.group, row.environment, row.name) if row.region else (row.key,)
 
 
+ROLLED_BACK_SHOWN_SECONDS = 86400.0
+"""Seconds for which a release that was rolled back stays in the list: whoever is called for it finds it there."""
+
+
+def mark_recent_rollbacks(rows: Sequence[FleetRow], wall: float) -> tuple[FleetRow, ...]:
+    """The rows; what was rolled back not long ago is urgent, unless a newer release of the plan has begun there.
+
+    Args:
+        wall: this machine's clock, in seconds since the epoch.
+    """
+    newest: dict[tuple[str, ...], int] = {}
+    for row in rows:
+        newest[_place(row)] = max(newest.get(_place(row), 0), row.release_id or 0)
+
+    def is_recent(row: FleetRow) -> bool:
+        ended = row.seconds_since(row.finished_at, wall) if row.state is ReleaseState.ROLLED_BACK else None
+        is_newest = row.release_id == newest[_place(row)]
+        return is_newest and ended is not None and ended <= ROLLED_BACK_SHOWN_SECONDS
+
+    return tuple(replace(row, urgency=Urgency.ROLLED_BACK) if is_recent(row) else row for row in rows)
+
+
+def _place(row: FleetRow) -> tuple[str, ...]:
+    """Releases of one plan in one database follow one another."""
+    return row.database, row.name, row.environment, row.region
+
+
 DONE_SHOWN_SECONDS = 7 * 86400.0
 """Seconds after the end of a region in which the regions after it are shown as not started."""
 
@@ -470,12 +508,15 @@ def summarize_fleet(fleet: Fleet, *, is_history: bool = False) -> tuple[str, tup
     active = [row for row in fleet.rows if row.release_id is not None and not row.has_ended and not row.is_last_known]
     broken = sum(row.urgency is Urgency.BROKEN for row in active)
     needed = sum(row.urgency is Urgency.NEEDS_PERSON for row in active)
+    rolled_back = sum(row.urgency is Urgency.ROLLED_BACK and not row.is_last_known for row in fleet.active)
     databases = count_noun(fleet.databases, "database")
     needs = []
     if broken:
         needs.append(f"{broken} broken")
     if needed:
         needs.append(f"{needed} need{'s' if needed == 1 else ''} you")
+    if rolled_back:
+        needs.append(f"{rolled_back} rolled back")
     if fleet.unanswered:
         needs.append(f"{fleet.unanswered} not responding")
     if fleet.pending:

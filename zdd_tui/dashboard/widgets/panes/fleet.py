@@ -217,11 +217,11 @@ def active_columns(needs: ColumnNeeds, is_wide: bool) -> Sequence[FleetColumn]:
             PaneColumn(
                 "waits", "WAITS FOR", lambda row, _: row.waits_for, 12 if is_wide else 8, 40,
                 draw=lambda row, context, cells: ((_first_words(_waits_text(row, context), ": ", cells), _NORMAL),),
-                find=lambda row: row.waits_for,
+                find=lambda row: row.waits_for or _ended_cause(row),
             ),
             PaneColumn(
                 "since", "SINCE", _since_text, 5, align_right=True,
-                sort=lambda row: row.waiting_since,
+                sort=lambda row: row.listed_since,
             ),
             PaneColumn(
                 "guard", "GUARD", _guard_text, 6, 16, drop_order=4,
@@ -393,21 +393,26 @@ def _age(row: FleetRow, at: float | None, context: FleetCellContext) -> str:
 
 
 def _waiting_seconds(row: FleetRow, context: FleetCellContext) -> float | None:
-    """How long it was known to wait: the time stops with the readings."""
-    return row.seconds_since(row.waiting_since, context.wall - uncounted_seconds(context.data_age(row) or 0.0))
+    """How long it was known to wait: the time stops with the readings. Of an ended release how long ago it ended."""
+    return row.seconds_since(row.listed_since, context.wall - uncounted_seconds(context.data_age(row) or 0.0))
 
 
 def _since_text(row: FleetRow, context: FleetCellContext) -> str:
     """How long a release has waited; ``>`` where its row is old, because it may have waited on since."""
     seconds = _waiting_seconds(row, context)
-    return "" if seconds is None else f"{'>' if context.is_old(row) else ''}{format_age(seconds)}"
+    sign = ">" if context.is_old(row) and not row.has_ended else ""
+    return "" if seconds is None else f"{sign}{format_age(seconds)}"
 
 
 def _waits_text(row: FleetRow, context: FleetCellContext) -> str:
-    """Whom or what it waits for; of an old row when it was read comes first."""
+    """Whom or what it waits for; of an old row when it was read comes first. Of an ended release why it ended."""
     silence = context.silence(row)
     read = "" if silence is None else f"{format_age(silence)} ago"
-    return ": ".join(filter(None, (read, row.waits_for)))
+    return ": ".join(filter(None, (read, row.waits_for or _ended_cause(row))))
+
+
+def _ended_cause(row: FleetRow) -> str:
+    return row.cause if row.has_ended else ""
 
 
 def _duration(seconds: float | None) -> str:
@@ -439,6 +444,8 @@ def fleet_detail_lines(row: FleetRow | None, context: FleetCellContext, cells: i
         silence = f"; last response {format_duration(seconds)} ago" if seconds is not None else ""
         lines += wrap(f"{row.error}{silence}", cells, TextStyle.NORMAL)
     waits = f"{verb} for {row.waits_for}{since}" if row.waits_for else ""
+    if row.has_ended and seconds is not None:
+        waits = f"{row.label.lower()} {format_duration(seconds)} ago"
     if not row.error and (facts := [text for text in (row.phase, row.progress, waits) if text]):
         lines += wrap(", ".join(facts), cells, TextStyle.NORMAL)
     if row.cause:

@@ -24,7 +24,7 @@ from zdd_tui.model.agent_start import AgentStart
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.release.records import ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import CommandKind, ReleaseState
-from zdd_tui.model.rollback import RollbackQuery
+from zdd_tui.model.rollback import RollbackHistory, RollbackQuery
 
 PRODUCTION = [*"production", "enter"]
 
@@ -444,16 +444,43 @@ async def test_escape_ends_a_rollback_that_waits_for_the_first_reading() -> None
         assert not desk.source.sent_commands
 
 
-@pytest.mark.parametrize(("situation", "why"), [("done", "rollback refused: "), ("backfill", "State changed")])
-async def test_a_rollback_confirms_only_what_was_read_first(situation: str, why: str) -> None:
+@pytest.mark.parametrize("situations", [["done"], ["open", "done"]])
+async def test_a_rollback_of_a_release_that_has_ended_is_not_confirmed(situations: list[str]) -> None:
     async with AppDriver(staging("connecting")) as desk:
         await desk.press("R")
-        if situation != "done":
-            await desk.set_board(staging("open"))
-        await desk.set_board(staging(situation))
-        assert why in desk.screen
+        for situation in situations:
+            await desk.set_board(staging(situation))
+        assert "rollback refused: " in desk.screen
         await desk.press("enter")
         assert not desk.source.sent_commands
+
+
+async def test_a_rollback_follows_a_release_that_moves_on_and_says_so() -> None:
+    async with AppDriver(staging("open")) as desk:
+        desk.source.answers[RollbackQuery] = RollbackHistory()
+        await desk.press("R")
+        await desk.set_board(staging("backfill"))
+        shown = " ".join(desk.screen.replace("┃", " ").split())
+        assert "changed while this is open: the release was waiting in expand, it is running in backfill" in shown
+        assert "State changed" not in shown
+        await desk.press("enter")
+        assert not desk.source.sent_commands, "nobody can have read it"
+        assert "Enter was not taken, because this is new: the release was waiting" in desk.screen
+        desk.clock.seconds += 1.0
+        await desk.press("enter")
+        (sent,) = desk.source.sent_commands
+        assert sent.expected == staging("backfill").build_precondition()
+        asked = [query for query in desk.source.queries if isinstance(query, RollbackQuery)]
+        assert len(asked) == 2, "what is lost was read again"
+
+
+async def test_a_refusal_is_not_cut_beside_the_position_in_the_page() -> None:
+    long = {CommandKind.ADVANCE: tuple(f"step {number}" for number in range(40))}
+    async with AppDriver(replace(dashboard_situations()["open"], previews=long)) as desk:
+        await desk.press("a")
+        await desk.set_board(replace(dashboard_situations()["backfill"], previews=long))
+        assert "State changed since this dialog was opened: press Esc and review" in desk.screen
+        assert " of 4" in desk.screen.splitlines()[-2], "the page is longer than the screen"
 
 
 async def test_an_unlock_that_expires_while_a_rollback_waits_for_the_reading_confirms_nothing() -> None:

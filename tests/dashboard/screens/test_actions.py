@@ -16,7 +16,7 @@ from tests.support.states import EPOCH, MONOTONIC, board, dashboard_situations, 
 from zdd_tui.dashboard.keymap import DashboardKeys, build_dashboard_keys, known_bindings, resolve_keymap
 from zdd_tui.dashboard.screens.actions import text_to_copy
 from zdd_tui.dashboard.screens.confirm import UNSEEN_SECONDS
-from zdd_tui.dashboard.screens.palette import PaletteEntry, filter_entries
+from zdd_tui.dashboard.screens.palette import PaletteEntry, filter_entries, palette_entries
 from zdd_tui.dashboard.state import DashboardState, FlagView, Observed
 from zdd_tui.dashboard.widgets.text_field import MAX_TEXT_LENGTH
 from zdd_tui.model.actions import ACTIONS
@@ -843,7 +843,15 @@ async def test_an_advance_is_cancelled_by_a_rollback() -> None:
         await desk.press("a", "enter")
         await desk.answer_command("done", "dual-write is running")
         await desk.set_board(dashboard_situations()["rolling-back"])
-        assert "‖ Advance cancelled: rolling back" in desk.screen
+        assert "‖ Advance cancelled by a rollback" in desk.screen, "which is true once it has ended, too"
+
+
+async def test_the_palette_of_a_release_that_has_ended_begins_with_what_is_possible() -> None:
+    async with AppDriver(staging("done")) as desk:
+        entries = palette_entries(desk.source.current, desk.app.render_context())
+        possible = [not each.disabled_reason for each in entries]
+        assert possible == sorted(possible, reverse=True)
+        assert possible[0] is not possible[-1]
 
 
 async def test_a_pause_succeeds_once_the_release_is_paused() -> None:

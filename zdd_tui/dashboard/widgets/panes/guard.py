@@ -220,7 +220,7 @@ def guard_columns(
         PaneColumn("verdict", _VERDICT_TITLE if wide else "", lambda row, _: _verdict_text(row, wide),
                _VERDICT_CELLS if wide else 1, style=lambda row, _: VERDICT_GLYPHS[row.verdict][1],
                find=lambda row: str(row.verdict), sort=lambda row: VERDICT_ORDER[row.verdict]),
-        PaneColumn("rule", "RULE", lambda row, _: row.rule, min(10 if wide else 6, name), min(name, 40),
+        PaneColumn("rule", "RULE", lambda row, _: row.rule, min(10 if wide or with_titles else 6, name), min(name, 40),
                keep_ends=True, find=lambda row: row.rule, style=lambda _row, _: TextStyle.STRONG, weight=2),
         PaneColumn("value", "VALUE", lambda row, _: _value_text(row), _VALUE_CELLS, align_right=True,
                style=_value_style, sort=lambda row: row.value,

@@ -3,10 +3,13 @@
 import asyncpg
 import pytest
 
-from tests.support.operations import plan_of
+from tests.support.operations import open_context, plan_of, run_phases
 from zdd_tui.checks.operations import check_operation_locks, check_operation_rows, describe_uses
 from zdd_tui.cli.measurement import lock_measurement
+from zdd_tui.engine.steps.operations import RunOperation
 from zdd_tui.model.errors import PlanError
+from zdd_tui.model.operations.registry import plan_operations
+from zdd_tui.model.phase import Phase
 
 TABLES = """
 CREATE TABLE items (id int PRIMARY KEY, n int, code text);
@@ -106,3 +109,51 @@ async def test_objects_that_take_the_place_of_others_harm_nobody(pg_dsn: str, db
     await check_operation_rows(db, plan)
     lines = await check_operation_locks(plan, lock_measurement())
     assert not [line for line in lines if line.startswith("note: ")]
+
+
+async def test_an_operation_with_undo_may_need_its_transaction(pg_dsn: str, db: asyncpg.Connection) -> None:
+    """Cursors, locks and savepoints, which PostgreSQL refuses outside of one, and code."""
+    await db.execute(TABLES)
+    cursor = "DECLARE c CURSOR FOR SELECT * FROM items FOR UPDATE; FETCH c; {} WHERE CURRENT OF c; CLOSE c"
+    own = [
+        cursor.format("UPDATE items SET n = 9"),
+        cursor.format("DELETE FROM items"),
+        "LOCK TABLE log; SAVEPOINT a; UPDATE log SET n = 2; RELEASE SAVEPOINT a",
+        "DO $$DECLARE c CURSOR FOR SELECT * FROM items FOR UPDATE; BEGIN FOR r IN c LOOP"
+        " UPDATE items SET n = n + 1 WHERE CURRENT OF c; END LOOP; END$$",
+    ]
+    plan = plan_of(pg_dsn, *({"sql": sql, "undo": []} for sql in own))
+    assert await check_operation_locks(plan, lock_measurement())
+    async with open_context(plan) as ctx:
+        await run_phases(ctx, plan, [Phase.EXPAND])
+    assert await db.fetch("SELECT count(*), min(n), max(n) FROM items") == [(49, 4, 51)]
+
+
+async def test_code_that_ends_its_transaction_is_refused_before_the_start(pg_dsn: str, db: asyncpg.Connection) -> None:
+    """That of a procedure; a block with COMMIT is known to need none."""
+    commits = "CREATE PROCEDURE commits() LANGUAGE plpgsql AS 'BEGIN UPDATE items SET n = 1 WHERE id = 1; COMMIT; END'"
+    await db.execute(f"{TABLES}; {commits}")
+    with pytest.raises(PlanError, match="invalid transaction termination") as refused:
+        await check_operation_locks(plan_of(pg_dsn, {"sql": "CALL commits()", "undo": []}), lock_measurement())
+    assert refused.value.hint.startswith("leave COMMIT and ROLLBACK out of the code")
+
+
+async def test_a_block_that_writes_in_batches_and_commits_them_runs_in_no_transaction(
+    pg_dsn: str, db: asyncpg.Connection
+) -> None:
+    await db.execute(f"CREATE SCHEMA other; {TABLES}; ALTER TABLE items SET SCHEMA other")
+    block = (
+        "DO $$BEGIN FOR i IN 0..3 LOOP UPDATE items SET n = 1000 + i WHERE id % 4 = i; COMMIT; /* each */ END LOOP;"
+        " IF (SELECT count(DISTINCT xmin::text) FROM items) <> 4 THEN RAISE 'one transaction'; END IF; END$$"
+    )
+    plan = plan_of(
+        pg_dsn, "SET search_path = other", {"sql": block, "undo": ["UPDATE items SET n = 5"], "phase": "expand"}
+    )
+    assert await check_operation_locks(plan, lock_measurement())
+    async with open_context(plan) as ctx:
+        (done,) = await run_phases(ctx, plan, [Phase.EXPAND])
+        assert await db.fetchval("SELECT min(n) FROM other.items") == 1000
+        await RunOperation().undo(ctx, done)
+    assert await db.fetchval("SELECT max(n) FROM other.items") == 5
+    with pytest.raises(PlanError, match="in no transaction"):
+        plan_operations(plan_of(pg_dsn, {"sql": f"{block}; SELECT 1", "undo": []}))

@@ -8,10 +8,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.support.schema_change import PEOPLE, USERS, insert_rows, make_plan
+from tests.support.schema_change import PEOPLE, UP, USERS, insert_rows, make_plan
 from zdd_tui.checks.sample import check_sampled_rows
 from zdd_tui.model.errors import PlanError
-from zdd_tui.model.plan.base import Plan
+from zdd_tui.model.plan.base import Backfill, Plan
 
 SOME_CHECK = "ALTER TABLE users ADD CONSTRAINT filled CHECK (full_name IS NOT NULL) NOT VALID"
 ADD = "ALTER TABLE users ADD COLUMN full_name {}"
@@ -197,3 +197,18 @@ async def test_the_check_of_rows_is_quick_and_holds_no_lock(db: asyncpg.Connecti
             assert time.monotonic() - began < 8
     finally:
         await other.close()
+
+
+@KINDS
+async def test_a_row_that_was_not_sampled_and_fails_is_found(db: asyncpg.Connection, kind: str) -> None:
+    await db.execute(USERS)
+    await insert_rows(db, 20_000)
+    await db.execute("ANALYZE users; UPDATE users SET last_name = 'abc' WHERE id = 9876")
+    up = {"full_name": f"{UP} || CASE WHEN last_name = 'abc' THEN (last_name::int)::text ELSE '' END"}
+    wrong = make_plan(kind, "trigger", change={"up": up | ({"email": "email"} if kind == "table" else {})})
+    found = r"change\.up\.full_name: .* fails for 1 row of public\.users: invalid input syntax .* \(id = 9876\)"
+    with pytest.raises(PlanError, match=found):
+        await check_sampled_rows(db, wrong)
+    assert await db.fetchval("SHOW transaction_read_only") == "off"
+    tolerant = wrong.model_copy(update={"backfill": Backfill(max_failed_rows=1)})
+    assert any("backfill.max_failed_rows tolerates that" in line for line in await check_sampled_rows(db, tolerant))

@@ -15,10 +15,13 @@ from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
+from tests.cluster.planes import free_port
 from tests.support.command_line import NAME, TIMEOUT, CliEnvironment, CommandResult, read_record, stop_process
+from tests.support.tcp_relay import Relay
 from tests.support.terminal_emulator import Emulator, run_in_emulator
 from zdd_tui.backends.store.agent import AgentStore, acquire_lease
 from zdd_tui.backends.store.client import Store
@@ -303,6 +306,80 @@ async def test_a_run_that_is_held_says_by_what(here: CliEnvironment, store: Stor
         held = await here.run_zdd("run", "--timeout", "4s")
         assert (held.code, held.err.splitlines()) == (4, ["zdd: waits: paused", "zdd: expand: paused"])
         assert await last_command(store) is None
+
+
+async def test_a_run_says_for_which_sessions_a_step_waits(here: CliEnvironment, store: Store) -> None:
+    """Without a limit: the timeout is for what a person decides."""
+    note = "waiting for transactions with an older snapshot: pid 7 (pg_dump, active, {}s). Fix: end them"
+    async with lease(here, store) as agent:
+        await move_release(agent, wait_in_phase("expand"), gates=True)
+        await move_release(
+            agent,
+            lambda release: replace(release, state=ReleaseState.ROLLING_BACK).with_status(
+                "expand-schema", StepStatus.UNDOING
+            ),
+        )
+        await agent.save_step_note("expand-schema", note.format(1))
+        run = await here.start_zdd("run", "--timeout", "1s")
+        try:
+            assert await _read_until(run.stderr, "waits: ") == f"zdd: waits: expand-schema: {note.format(1)}\n"
+            await agent.save_step_note("expand-schema", note.format(5))
+            await move_release(
+                agent,
+                lambda release: replace(
+                    release, state=ReleaseState.ROLLED_BACK, statuses=(StepStatus.UNDONE,) * len(release.statuses)
+                ),
+            )
+            _, err = await run.communicate()
+        finally:
+            await stop_process(run)
+        assert run.returncode == 1
+        assert err.decode().splitlines()[0] == f"zdd: {NAME} is rolled-back"
+
+
+async def _read_until(stream: asyncio.StreamReader | None, text: str) -> str:
+    assert stream is not None
+    async with asyncio.timeout(TIMEOUT):
+        while text not in (line := (await stream.readline()).decode()):
+            assert line, f"it ended without {text}"
+    return line
+
+
+async def test_a_run_says_that_the_database_is_lost_and_continues_with_it(here: CliEnvironment, store: Store) -> None:
+    """The outage begins between the advance and its result: it is sent once, and the run takes up its result."""
+    parts = urlsplit(here.environ["DATABASE_URL"])
+    assert parts.port
+    async with lease(here, store) as agent, Relay("127.0.0.1", parts.port, free_port()) as relay:
+        await relay.open_port()
+        netloc = f"{parts.username}:{parts.password}@127.0.0.1:{relay.port}"
+        away = here.with_env(DATABASE_URL=parts._replace(netloc=netloc).geturl())
+        await move_release(agent, wait_in_phase("expand"), gates=True)
+        run = await away.start_zdd("run", "--until", "dual-write", "--timeout", "60s")
+        try:
+            async with aclosing(store.watch_changes(agent.release_id, idle_timeout=0.5)) as changes:
+                async for _ in changes:
+                    if (stored := await agent.next_command()) is not None:
+                        break
+            await relay.close_port()
+            assert (await _read_until(run.stderr, "waits: ")).startswith("zdd: waits: ")
+            await move_release(agent, wait_in_phase("dual-write"), gates=True)
+            await agent.complete_command(stored.id, refused=False, outcome="dual-write began", release=None)
+            await relay.open_port()
+            out, _ = await run.communicate()
+        finally:
+            await stop_process(run)
+        assert (run.returncode, out.decode()) == (0, f"dual-write began\n{NAME} waits after dual-write\n")
+        assert len((await read_record(store)).commands) == 1
+        await move_release(agent, lambda release: replace(release, paused=True))
+        run = await away.start_zdd("run", "--timeout", "5s")
+        try:
+            await _read_until(run.stderr, "waits: paused")
+            await relay.close_port()
+            assert f"127.0.0.1:{relay.port}" in await _read_until(run.stderr, "waits: ")
+            assert "given up after 5 s" in await _read_until(run.stderr, "given up")
+            assert await run.wait() == 4
+        finally:
+            await stop_process(run)
 
 
 async def test_a_terminal_asks(here: CliEnvironment, store: Store) -> None:

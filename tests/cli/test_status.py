@@ -14,6 +14,7 @@ from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import (
     KUBERNETES_NOTE,
     RETRYING_NOTE,
+    WAITING_NOTE,
     BackfillRecord,
     Lease,
     ReleaseRecord,
@@ -219,12 +220,19 @@ def test_who_wrote_only_one_side_is_shown() -> None:
     json.dumps(document)
 
 
-@pytest.mark.parametrize("note", [f"{RETRYING_NOTE}https://api does not respond", f"{KUBERNETES_NOTE}no response"])
-def test_a_rollback_that_waits_for_a_system_does_not_claim_to_need_nothing(note: str) -> None:
+@pytest.mark.parametrize(
+    ("note", "until"),
+    [
+        (f"{RETRYING_NOTE}https://api does not respond", "that system responds again"),
+        (f"{KUBERNETES_NOTE}no response", "that system responds again"),
+        (f"{WAITING_NOTE}pid 7 (pg_dump)", "the sessions that it waits for have ended"),
+    ],
+)
+def test_a_rollback_that_waits_does_not_claim_to_need_nothing(note: str, until: str) -> None:
     steps = tuple(replace(step, note=note) if step.status is StepStatus.UNDOING else step for step in BACK.steps)
     shown = format_status(replace(BACK, steps=steps))
     assert f"… undoing expand-schema: {note}" in shown
-    assert "next: It continues when that system responds again" in shown
+    assert f"next: It continues when {until}" in shown
     assert "No action needed" not in shown
 
 

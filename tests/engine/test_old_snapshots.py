@@ -1,6 +1,7 @@
 """Writers whose snapshot is older than rows that the release has written: REPEATABLE READ and SERIALIZABLE."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -22,8 +23,10 @@ from tests.support.witness import AwayCluster
 from zdd_tui.backends.kubernetes.cluster import Cluster
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.backends.postgres.gate_queries import find_snapshot_holders
+from zdd_tui.backends.redis_flags import FlagStore
 from zdd_tui.engine.backfill.runner import BackfillRunner
 from zdd_tui.engine.context import Context
+from zdd_tui.engine.steps.cutover import ReadFlagOn, ReadRamp
 from zdd_tui.engine.steps.operations import RunOperation
 from zdd_tui.engine.witness import settle_recorded_rows
 from zdd_tui.model.ddl.jobs import ChangeJob
@@ -63,6 +66,7 @@ class Steps:
 
     async def _note(self, text: str) -> None:
         if "an older snapshot: pid" in text and "(shop, " in text:
+            assert re.search(r"pid (\d+) \(shop, .*Fix: .* SELECT pg_terminate_backend\(\1\)$", text), text
             self._is_waiting.set()
 
     async def wait(self) -> None:
@@ -240,6 +244,43 @@ async def test_a_trigger_of_a_change_that_does_not_see_the_copy_records_the_row(
         ctx = Context(plan, store, None, cast(Cluster, AwayCluster()), lambda: False, lambda _line: None)
         await settle_recorded_rows(ctx, in_backfill(plan, await store.read()))
     assert await count_disagreements(db, "table") == []
+
+
+@pytest.mark.parametrize("ramp", [(), (50, 80)])
+async def test_reads_move_when_no_transaction_is_from_before_the_backfill(
+    pg_dsn: str, redis_url: str, db: asyncpg.Connection, ramp: tuple[int, ...]
+) -> None:
+    """It would read the flag of now, and no value of the new side. Later shares of the reads need not wait again."""
+    cutover = {"ramp": ramp, "hold": "10ms"}
+    plan = make_plan("column", "trigger", pg_dsn, cutover=cutover, flags={"max_staleness": "10ms"})
+    await db.execute(f"{USERS}; CREATE TABLE other (a int)")
+    await insert_rows(db, 20)
+    async with open_leased_store(pg_dsn, plan) as store, await FlagStore.connect(redis_url) as flags:
+        await run_expand(store, plan, forward=True)
+        ctx = Context(plan, store, flags, cast(Cluster, AwayCluster()), lambda: False, lambda _line: None)
+        noted = asyncio.Event()
+
+        async def note(text: str) -> None:
+            if "an older snapshot: pid" in text:
+                noted.set()
+
+        first = ReadRamp() if ramp else ReadFlagOn()
+        async with transaction(pg_dsn) as shop:
+            backfill = BackfillRunner(store, ChangeJob(plan, await read_catalog(db, plan)))
+            await backfill.prepare()
+            await backfill.run()
+            switch = asyncio.create_task(first.run(ctx, handle(ramp[0] if ramp else 0, on_note=note)))
+            await asyncio.wait({switch, asyncio.create_task(noted.wait())}, return_when=asyncio.FIRST_COMPLETED)
+            assert not switch.done()
+            assert await shop.fetchval("SELECT count(full_name) FROM users") == 0, "what it would read"
+            assert (await flags.read_raw([plan.flags.read]))[plan.flags.read] is None
+            await shop.execute("COMMIT")
+            await switch
+            assert (await flags.read_raw([plan.flags.read]))[plan.flags.read] == ("50" if ramp else "true")
+            if ramp:
+                await shop.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM other")
+                await ReadRamp().run(ctx, handle(ramp[1]))
+                assert await shop.fetchval("SELECT count(full_name) FROM users") == 20
 
 
 async def test_a_role_that_sees_no_other_sessions_waits_for_them(pg_dsn: str, db: asyncpg.Connection) -> None:

@@ -7,7 +7,8 @@ import pytest
 from tests.support.operations import plan_of
 from tests.support.states import EPOCH, record
 from zdd_tui.engine.steps.registry import STEPS
-from zdd_tui.model.operations.registry import list_dropped_by_undo
+from zdd_tui.model.errors import PlanError
+from zdd_tui.model.operations.registry import list_dropped_by_undo, plan_operations
 from zdd_tui.model.queries import ChangeView
 from zdd_tui.model.release.claims import SourceName
 from zdd_tui.model.release.preview import preview_undo
@@ -194,6 +195,17 @@ def operations_release() -> tuple[Release, RollbackHistory]:
         for step in phase.steps:
             release = release.with_status(step.name, StepStatus.DONE)
     return release, RollbackHistory(losses=(), dropped=dropped)
+
+
+def test_what_an_undo_of_the_team_drops_is_read_as_sql() -> None:
+    own = {
+        "sql": "INSERT INTO t VALUES (1)",
+        "undo": ['ALTER TABLE x.t\n  DROP COLUMN "a b", DROP c', "drop table a.b, d"],
+    }
+    dropped = list_dropped_by_undo(plan_of("postgresql:///x", own))
+    assert dropped == {"expand-1": ('column x.t."a b"', "column x.t.c", "table a.b", "table d")}
+    with pytest.raises(PlanError, match=r"operations\[0\]: undo: DROP of t: syntax error"):
+        plan_operations(plan_of("postgresql:///x", own | {"undo": ["DROP of t"]}))
 
 
 def test_what_operations_drop_and_which_image_serves_is_said() -> None:

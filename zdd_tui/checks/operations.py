@@ -16,6 +16,7 @@ from zdd_tui.backends.postgres.operations import (
 )
 from zdd_tui.backends.postgres.query_stats import read_use_facts
 from zdd_tui.backends.postgres.removed_use import resolve_removed
+from zdd_tui.checks.expressions import HINT, check_fill_expressions
 from zdd_tui.checks.locks import (
     EvaluatedMigration,
     LockMeasurement,
@@ -78,9 +79,12 @@ async def check_operation_rows(conn: Connection, plan: BaseOperationsPlan) -> li
                 errors.append(PlanError(f"operations: {error.title}", error.hint))
     errors += [PlanError(f"operations: {text}", hint) for text, hint in await find_problems(conn, operations)]
     errors += _find_unknown_accepts(plan)
+    expressions = await check_fill_expressions(conn, operations, plan.backfill)
+    errors += [PlanError(f"operations: {text}", HINT) for text in expressions.failing]
     if errors:
         raise PlanError.join(errors)
-    notes = [*await _find_limits(conn, operations), *await read_notes(conn, operations)]
+    notes = [f"note: {each}" for each in expressions.notes]
+    notes += [*await _find_limits(conn, operations), *await read_notes(conn, operations)]
     return list(dict.fromkeys([*lines, *notes, *await describe_uses(conn, plan)]))
 
 
@@ -197,6 +201,12 @@ async def check_operation_locks(plan: BaseOperationsPlan, measurement: LockMeasu
     return [*lock_lines(evaluated), *known, *dict.fromkeys(notes)]
 
 
+_COMMITS_HINT = (
+    "leave COMMIT and ROLLBACK out of the code: an operation with undo runs in one transaction; to write many rows, use"
+    " UPDATE or DELETE, which run in batches"
+)
+
+
 def _evaluate_plain_run(evaluated: EvaluatedMigration) -> list[str]:
     """Whether PostgreSQL accepts the migration as the team wrote it, as a line of the report.
 
@@ -214,7 +224,7 @@ def _evaluate_plain_run(evaluated: EvaluatedMigration) -> list[str]:
     if ran.is_refused:
         raise PlanError(
             f"operations: PostgreSQL refuses the migration: {said} ({evaluated.source})",
-            "correct the statement, or what it changes",
+            _COMMITS_HINT if "transaction termination" in ran.error else "correct the statement, or what it changes",
         )
     return [f"{unproven}: on a copy, whose rows, rights and extensions may differ: {said}"]
 

@@ -1,14 +1,20 @@
 """Tries a change on real rows before the release: what would fail, and what a rollback would not give back."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from zdd_tui.backends.postgres.connection import Connection
+from zdd_tui.backends.postgres.failing_rows import find_failing_rows
 from zdd_tui.backends.postgres.sample_rows import TriedRows, try_sampled_rows
 from zdd_tui.backends.postgres.scratch_copy import PlannedChange, open_planned_change
+from zdd_tui.checks.expressions import HINT, describe_failing, describe_unknown
 from zdd_tui.model.counting import count_noun
+from zdd_tui.model.ddl.failing_rows import ComputedValues
+from zdd_tui.model.ddl.jobs import change_settings
 from zdd_tui.model.ddl.tries import LOSSY_ROLLBACK, RowFailure
 from zdd_tui.model.errors import PlanError
+from zdd_tui.model.operations.base import MAX_VIOLATIONS
 from zdd_tui.model.plan.base import DualWriteMode, Plan
+from zdd_tui.model.sql import quote_identifier
 
 MAX_SHOWN = 3
 """Kinds of failures that an error lists."""
@@ -42,7 +48,33 @@ async def check_sampled_rows(conn: Connection, plan: Plan, change: PlannedChange
     tried = await try_sampled_rows(conn, change)
     if errors := evaluate_tried_rows(plan, tried):
         raise PlanError.join(errors)
-    return describe_tried_rows(plan, tried)
+    return [*describe_tried_rows(plan, tried), *await _check_every_row(conn, change, tried.types)]
+
+
+async def _check_every_row(conn: Connection, change: PlannedChange, types: Mapping[str, str]) -> list[str]:
+    """Computes ``up`` for the rows that were not sampled, as far as the time suffices.
+
+    Args:
+        types: of the new columns.
+
+    Raises:
+        PlanError: it fails for more rows than the plan tolerates.
+    """
+    plan, catalog = change.scratch.plan, change.catalog
+    limit = max(MAX_VIOLATIONS, plan.backfill.max_failed_rows + 1)
+    values = tuple((plan.change.up[name], kind) for name, kind in types.items())
+    alias = quote_identifier(plan.change.table.name)
+    computed = ComputedValues(catalog.old.sql, alias, values, catalog.key_names)
+    found = await find_failing_rows(conn, computed, (change_settings(plan),), limit=limit)
+    unknown = describe_unknown(found, limit)
+    notes = [f"note: change.up: {unknown}"] if unknown else []
+    if not found.count:
+        return notes
+    column = list(types)[found.number - 1]
+    text = describe_failing(plan.change.up[column], str(plan.change.table), computed.key, found, limit)
+    if found.count <= plan.backfill.max_failed_rows:
+        return [f"note: change.up.{column}: {text}; backfill.max_failed_rows tolerates that", *notes]
+    raise PlanError(f"change.up.{column}: {text}", HINT)
 
 
 def evaluate_tried_rows(plan: Plan, tried: TriedRows) -> list[PlanError]:

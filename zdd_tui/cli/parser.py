@@ -509,7 +509,8 @@ def _add_release_commands(verbs: Verbs) -> None:
     )
     run.add_argument("--reason", default="", metavar="TEXT", help="stored in the audit with each advance")
     run.add_argument("--unrehearsed", action="store_true", help="start without a rehearsal; needs --reason")
-    _add_timeout_option(run, 600, "how long a gate, a pause, a standing condition or a missing agent may hold it")
+    held_by = "a gate, a pause, a standing condition, a missing agent or a lost database"
+    _add_timeout_option(run, 600, f"how long {held_by} may hold it")
     for each in ACTIONS:
         if not each.has_cli_command:
             continue

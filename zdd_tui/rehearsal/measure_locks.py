@@ -27,7 +27,7 @@ from zdd_tui.backends.postgres.schema_snapshot import read_schema_snapshot
 from zdd_tui.model.advice.effects import MeasuredMigration, PlainRun, StatementEffects
 from zdd_tui.model.advice.locks import OPAQUE_KINDS
 from zdd_tui.model.advice.migration import Statement
-from zdd_tui.model.advice.opaque import find_exception_code, why_not_executed, why_unproven
+from zdd_tui.model.advice.opaque import find_exception_code, is_left_out, why_not_executed, why_unproven
 from zdd_tui.model.advice.schema import SchemaSnapshot
 from zdd_tui.model.errors import DatabaseError, ZddError
 from zdd_tui.model.sql import node_class, parse_sql, quote_identifier, quote_literal, walk
@@ -337,9 +337,7 @@ async def _run_one(
 ) -> tuple[StatementEffects | None, SchemaSnapshot]:
     """The effects of one statement, None where its rule is enough, and the schema after it."""
     text = statement.text
-    if statement.node in ("create_role_stmt", "notify_stmt") or (
-        statement.node == "copy_stmt" and "STDIN" in text.upper()
-    ):
+    if is_left_out(statement.node, text, is_whole_server=False):
         return None, before
     if reason := why_not_executed(statement.node, text, bodies):
         return StatementEffects(error=f"not executed on a copy: {reason}"), before

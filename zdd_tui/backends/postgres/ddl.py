@@ -20,6 +20,7 @@ from zdd_tui.model.ddl.lint import index_name
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.plan.base import Database
+from zdd_tui.model.release.records import WAITING_NOTE
 from zdd_tui.model.sql import quote_identifier, quote_literal, quote_qualified
 
 Connections: TypeAlias = Pool | Callable[[], AbstractAsyncContextManager[Connection]]
@@ -173,8 +174,13 @@ async def drop_index(conn_factory: Connections, schema: str, name: str, *, on_wa
             await execute_ddl(conn, f"DROP INDEX CONCURRENTLY IF EXISTS {quote_qualified(schema, name)}")
 
 
-async def run_outside_transaction(conn_factory: Connections, statement: str, *, on_wait: WaitCallback) -> None:
+async def run_outside_transaction(
+    conn_factory: Connections, statement: str, *, on_wait: WaitCallback, settings: Iterable[str] = ()
+) -> None:
     """Runs a statement that PostgreSQL allows in no transaction, such as REINDEX CONCURRENTLY. It may be repeated.
+
+    Args:
+        settings: SET LOCAL statements, which are made the session's.
 
     Raises:
         StepFailed: the statement is refused.
@@ -182,8 +188,17 @@ async def run_outside_transaction(conn_factory: Connections, statement: str, *, 
     async with _session(conn_factory) as conn:
         await conn.execute("SET lock_timeout = 0")
         await conn.execute("SET statement_timeout = 0")
+        for setting in settings:
+            await execute_ddl(conn, _of_session(setting))
         async with _report_blockers(conn_factory, conn, 1.0, on_wait, []):
             await execute_ddl(conn, statement)
+
+
+def _of_session(setting: str) -> str:
+    """``SET a TO b`` of SET LOCAL; set_config without is_local."""
+    if setting.startswith("SET LOCAL "):
+        return "SET " + setting.removeprefix("SET LOCAL ")
+    return f"{setting.removesuffix(', true)')}, false)"
 
 
 _OWNER = """
@@ -321,7 +336,7 @@ async def _report_blockers_loop(
                 current = await list_blockers(second, pid)
                 if current:
                     blockers[:] = current
-                    await on_wait(f"waiting for {', '.join(current)}")
+                    await on_wait(WAITING_NOTE + ", ".join(current))
                 elif show_progress and (phase := await _index_build_progress(second, pid)):
                     await on_wait(phase)
                 await asyncio.sleep(interval)

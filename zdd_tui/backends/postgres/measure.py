@@ -14,7 +14,7 @@ import asyncpg
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.schema_snapshot import read_schema_snapshot
 from zdd_tui.model.advice.effects import PlainRun, StatementEffects, TableLock, measured_effects
-from zdd_tui.model.advice.opaque import depends_on_rows, reads_rows, why_not_executed
+from zdd_tui.model.advice.opaque import depends_on_rows, is_left_out, reads_rows, why_not_executed
 from zdd_tui.model.advice.schema import RelationInfo, SchemaSnapshot
 from zdd_tui.model.sql import parse_sql, quote_qualified
 
@@ -48,7 +48,7 @@ _OF_THE_COPY = (
 
 _OF_ROWS = (
     *(asyncpg.IntegrityConstraintViolationError, asyncpg.RaiseError, asyncpg.NoDataFoundError),
-    *(asyncpg.AssertError, asyncpg.CardinalityViolationError),
+    *(asyncpg.AssertError, asyncpg.CardinalityViolationError, asyncpg.InvalidCursorStateError),
 )
 """Errors that may come from rows, which the copy does not have."""
 
@@ -143,7 +143,9 @@ def _is_only_planned(sql: str) -> bool:
 def _refused(error: BaseException, sql: str) -> StatementEffects:
     text = str(error).splitlines()[0]
     # The schema zdd, which steps use, is not copied.
-    is_refused = _is_certain(error, (*_OF_THE_SERVER, *_of_rows(_read_node(sql)), *_OF_THE_COPY))
+    # It runs without those before it, in a transaction of its own: a cursor of theirs is not there.
+    is_of_others = isinstance(error, asyncpg.InvalidCursorNameError)
+    is_refused = not is_of_others and _is_certain(error, (*_OF_THE_SERVER, *_of_rows(_read_node(sql)), *_OF_THE_COPY))
     return StatementEffects(error=text, is_duplicate=isinstance(error, _DUPLICATE), is_refused=is_refused)
 
 
@@ -159,10 +161,6 @@ def _of_rows(node: str) -> tuple[type[BaseException], ...]:
 def _is_certain(error: BaseException, lacking: tuple[type[BaseException], ...]) -> bool:
     """Whether the real server refuses it as well: the error is none of those that the copy's limits cause."""
     return not isinstance(error, lacking) and not _NOT_COPIED.match(str(error))
-
-
-_SKIPPED = ("create_role_stmt", "notify_stmt", "copy_stmt")
-"""Statements that no later one needs on a copy without rows: its roles are there already."""
 
 
 async def run_plainly(
@@ -185,8 +183,7 @@ async def run_plainly(
     differs = not is_complete  # whether the copy may lack an object that the real database has
     for statement in statements:
         node = _read_node(statement)
-        # The client would wait for data that nothing sends, and the server for the client.
-        if (node == "copy_stmt" and "STDIN" in statement.upper()) or (bodies is not None and node in _SKIPPED):
+        if is_left_out(node, statement, is_whole_server=bodies is None):
             continue
         if bodies is not None and (reason := why_not_executed(node, statement, bodies)):
             return PlainRun(statement, f"not executed there: {reason}", is_refused=False)
@@ -198,7 +195,8 @@ async def run_plainly(
             return PlainRun(statement, f"no end within {timeout:.0f} s on a copy", is_refused=False)
         except asyncpg.PostgresError as error:
             lacking = (*_OF_THE_SERVER, *_of_rows(node), *((*_OF_THE_COPY, *_DUPLICATE) if differs else ()))
-            is_refused = not depends and _is_certain(error, lacking)
+            ends_transaction = isinstance(error, asyncpg.InvalidTransactionTerminationError)
+            is_refused = ends_transaction or (not depends and _is_certain(error, lacking))
             return PlainRun(statement, str(error).splitlines()[0], is_refused)
         differs = differs or depends
     return PlainRun()

@@ -49,6 +49,7 @@ class TriedRows:
 
     Attributes:
         rows: how many were tried.
+        types: of the columns that ``up`` fills, as SQL.
         broken: rows that the old table itself would refuse today; they are left out.
         has_target_key: the new table has a unique key on the columns of the key.
         unfilled: columns of the new table that are NOT NULL and that nothing fills.
@@ -64,6 +65,7 @@ class TriedRows:
     """
 
     rows: int = 0
+    types: dict[str, str] = field(default_factory=dict)
     broken: tuple[RowFailure, ...] = ()
     has_target_key: bool = True
     unfilled: tuple[str, ...] = ()
@@ -127,6 +129,7 @@ class _Try:
     async def run(self, rows: int) -> TriedRows:
         self.schema = await self.conn.fetchval("SELECT nspname::text FROM pg_namespace WHERE oid = pg_my_temp_schema()")
         self.catalog = await self._read_copies()
+        self.found.types = {column.name: column.type for column in new_columns(self.plan, self.catalog)}
         await self._check_target()
         given = [c.name for c in self.real.old.columns if not c.is_generated and c.name not in self._planned()]
         for statement in sample_statements(self.real.old, given, self.key, rows):

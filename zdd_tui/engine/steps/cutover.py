@@ -10,6 +10,7 @@ from zdd_tui.engine.steps.expand import change_schema, install_sync
 from zdd_tui.engine.steps.flags import save_flag_values, set_flag_and_wait, undo_flag_share
 from zdd_tui.engine.steps.new_side import advance_sequences, keep_sequences_apart
 from zdd_tui.engine.steps.rollout import roll_out, save_current_image
+from zdd_tui.engine.steps.snapshots import wait_for_snapshots
 from zdd_tui.engine.steps.undo import roll_back
 from zdd_tui.engine.witness import settle_until_unchanged
 from zdd_tui.model.ddl import undo_reverse_statements
@@ -37,7 +38,7 @@ class ReadRamp:
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
         assert step.value is not None, f"{step.name} has no share"
-        await settle_until_unchanged(ctx)
+        await _prepare_reads(ctx, step, is_first_step=self._is_first(ctx, step))
         key = ctx.expand_contract_plan.flags.read
         await save_flag_values(ctx, step, key)
         await set_flag_and_wait(ctx, step, key, FlagValue(step.value))
@@ -46,24 +47,35 @@ class ReadRamp:
         )
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
-        await _move_reads_back(ctx, step, is_first_step=step.value == ctx.expand_contract_plan.cutover.ramp[0])
+        await _move_reads_back(ctx, step, is_first_step=self._is_first(ctx, step))
+
+    def _is_first(self, ctx: Context, step: StepHandle) -> bool:
+        return step.value == ctx.expand_contract_plan.cutover.ramp[0]
 
 
 class ReadFlagOn:
-    """Switches all reads to the new side with one flag.
-
-    Before that, as before each share of reads, what is recorded is copied: V2 that reads the new side would overwrite
-    it. What is written later is copied at its commit.
-    """
+    """Switches all reads to the new side with one flag."""
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
-        await settle_until_unchanged(ctx)
+        await _prepare_reads(ctx, step, is_first_step=not ctx.expand_contract_plan.cutover.ramp)
         key = ctx.expand_contract_plan.flags.read
         await save_flag_values(ctx, step, key)
         await set_flag_and_wait(ctx, step, key, ON)
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         await _move_reads_back(ctx, step, is_first_step=not ctx.expand_contract_plan.cutover.ramp)
+
+
+async def _prepare_reads(ctx: Context, step: StepHandle, *, is_first_step: bool) -> None:
+    """What is recorded is copied before each share of reads: V2 that reads the new side would overwrite it. What is
+    written later is copied at its commit.
+
+    Before the first share it also waits for transactions from before the backfill: REPEATABLE READ and SERIALIZABLE
+    ones would read the flag of now and the new side of then, where rows have no value yet.
+    """
+    await settle_until_unchanged(ctx)
+    if is_first_step:
+        await wait_for_snapshots(ctx, step)
 
 
 async def _move_reads_back(ctx: Context, step: StepHandle, *, is_first_step: bool) -> None:

@@ -32,6 +32,7 @@ from zdd_tui.backends.postgres.partitions import (
     list_key_builds,
     root_statement,
 )
+from zdd_tui.checks.expressions import HINT, check_fill_expressions
 from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.steps.expand import run_batch, run_statements
 from zdd_tui.engine.steps.fills import run_fill, undo_fill
@@ -51,7 +52,8 @@ class CheckRows:
     """Counts the rows that the migration's constraints would refuse. Only reads.
 
     Those that the release itself repairs are left out until then. Before expand it also looks for what would stop a
-    later phase: objects that depend on one that is dropped, and tables whose rows cannot be filled.
+    later phase: objects that depend on one that is dropped, tables whose rows cannot be filled, and expressions that
+    fail for a row.
     """
 
     async def run(self, ctx: Context, step: StepHandle) -> None:
@@ -65,16 +67,20 @@ class CheckRows:
                 if spec.fill is not None:
                     async with with_settings(conn, spec):
                         await read_reason_for_one(conn, spec.fill, plan.backfill.max_statement_rows)
+            expressions = None if is_again else await check_fill_expressions(conn, operations, plan.backfill)
         if problems:
             raise StepFailed("; ".join(text for text, _ in problems), f"{problems[0][1]}; then {step.retry_command}")
-        if counted.uncounted:
-            await step.save_detail(uncounted=list(counted.uncounted))
-            ctx.log("; ".join(counted.uncounted))
+        unknown = [*counted.uncounted, *(expressions.notes if expressions else ())]
+        if unknown:
+            await step.save_detail(uncounted=unknown)
+            ctx.log("; ".join(unknown))
         if counted.found:
             raise StepFailed(
                 f"rows violate a constraint of the migration: {'; '.join(counted.found)}",
                 f"repair them, then {step.retry_command}",
             )
+        if expressions and expressions.failing:
+            raise StepFailed("; ".join(expressions.failing), f"{HINT}; then {step.retry_command}")
 
     async def undo(self, ctx: Context, step: StepHandle) -> None:
         """The check only reads."""
@@ -119,11 +125,13 @@ class RunOperation:
             case StepMode.AUTOCOMMIT:
                 for statement in spec.statements:
                     await ctx.check_lease()
-                    await run_outside_transaction(ctx.read_connection, statement, on_wait=step.set_note)
+                    await run_outside_transaction(
+                        ctx.read_connection, statement, on_wait=step.set_note, settings=spec.settings
+                    )
 
     async def _undo_mode(self, ctx: Context, step: StepHandle, spec: OperationStep) -> None:
         match spec.mode:
-            case StepMode.TRANSACTION:
+            case StepMode.TRANSACTION | StepMode.AUTOCOMMIT:
                 await self._undo_transaction(ctx, step, spec)
             case StepMode.COPY_INDEXES if spec.is_reversed:
                 await self._copy_indexes(ctx, step, spec)
@@ -160,8 +168,10 @@ class RunOperation:
         if spec.not_null is not None and before is not None:
             await self._restore_not_null(ctx, step, spec, spec.not_null, before)
             return
-        # A reversed step has run nothing, so it has no record: its statements are all in its undo.
-        entries: list[UndoEntry] = list(spec.undo) if spec.is_reversed else step.detail["undo"]
+        # A reversed step has run nothing, so it has no record: its statements are all in its undo. Nor has one that
+        # runs in no transaction.
+        is_recorded = not spec.is_reversed and spec.mode is StepMode.TRANSACTION
+        entries: list[UndoEntry] = step.detail["undo"] if is_recorded else list(spec.undo)
         for entry in entries:
             if not isinstance(entry, str):
                 await self._undo_by_itself(ctx, step, spec, *entry)

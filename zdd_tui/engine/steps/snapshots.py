@@ -7,7 +7,7 @@ that were copied after that it would not see, and a statement that writes one wo
 from zdd_tui.backends.backoff import Backoff
 from zdd_tui.backends.postgres.connection import Connection
 from zdd_tui.backends.postgres.fill_target import read_fill_target
-from zdd_tui.backends.postgres.gate_queries import find_snapshot_holders
+from zdd_tui.backends.postgres.gate_queries import Blocker, find_snapshot_holders
 from zdd_tui.backends.postgres.operations import in_settings, with_settings
 from zdd_tui.engine.backfill.runner import MAX_SWEEPS, SWEEP_ROWS
 from zdd_tui.engine.context import Context, StepHandle
@@ -17,11 +17,16 @@ from zdd_tui.model.errors import StepFailed
 from zdd_tui.model.operations.base import OperationStep
 from zdd_tui.model.operations.fills import FillJob
 from zdd_tui.model.plan.operations import BaseOperationsPlan
+from zdd_tui.model.release.records import WAITING_NOTE
 from zdd_tui.model.sql import dollar_quoted, quote_literal
 
 
 async def wait_for_snapshots(ctx: Context, step: StepHandle) -> None:
-    """Returns when every transaction of the database that holds a snapshot now has ended or taken another one."""
+    """Returns when every transaction of the database that holds a snapshot now has ended or taken another one.
+
+    It has no bound, in a rollback either: such a transaction would miss rows afterwards, so only whoever runs it, or
+    the operator, may end it. The note says whom the step waits for, since when, and how to end that.
+    """
     backoff = Backoff(0.02, 1.0)
     async with ctx.read_connection() as conn:
         waited = await find_snapshot_holders(conn)
@@ -30,8 +35,15 @@ async def wait_for_snapshots(ctx: Context, step: StepHandle) -> None:
         async with ctx.read_connection() as conn:
             current = await find_snapshot_holders(conn)
         waited = {each: holder for each, holder in current.items() if each in waited}
-        older = format_list(list(waited.values()))
-        await step.set_note(f"waiting for transactions with an older snapshot: {older}" if waited else "")
+        await step.set_note(_describe_wait(list(waited.values())) if waited else "")
+
+
+def _describe_wait(holders: list[Blocker]) -> str:
+    oldest = f"SELECT pg_terminate_backend({holders[0].pid})"
+    return (
+        f"{WAITING_NOTE}transactions with an older snapshot: {format_list(holders)}."
+        f" Fix: let them end, or end them: on the screen of sessions (D), or {oldest}"
+    )
 
 
 async def copy_differing_rows(ctx: Context, step: StepHandle, spec: OperationStep) -> None:

@@ -67,6 +67,17 @@ def why_not_executed(node: str, text: str, bodies: Mapping[str, str]) -> str:
     return ""
 
 
+def is_left_out(node: str, text: str, *, is_whole_server: bool) -> bool:
+    """Whether a copy without rows leaves a statement out, and continues: no later one needs it.
+
+    Args:
+        is_whole_server: the copy has a server of its own, with its roles.
+    """
+    if node == "copy_stmt":  # the client would wait for data that nothing sends, and the server for the client
+        return "STDIN" in text.upper()
+    return node in ("create_role_stmt", "notify_stmt") and not is_whole_server
+
+
 def reads_rows(node: str) -> bool:
     """Whether a statement, as the root of its parse tree, computes with values of rows."""
     return node in _CODE

@@ -3,7 +3,6 @@
 # ruff: noqa: S608  names are quoted by the parser's own rules, values are literals
 
 import hashlib
-import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -11,15 +10,7 @@ from typing import Any
 from zdd_tui.model.operations.generated import HELPER_PREFIX, OLD_PREFIX
 from zdd_tui.model.operations.scope import ObjectKey, Scope
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.sql import MAX_IDENTIFIER_BYTES, name_sql, quote_literal
-
-_DROPS_DATA = re.compile(r"^DROP TABLE |^ALTER TABLE .* DROP COLUMN ")
-_NAME = r'(?:"(?:[^"]|"")+"|[^\s".,;]+)'
-_DROPPED_TABLE = re.compile(rf"DROP TABLE (?:IF EXISTS )?(?P<name>{_NAME}(?:\.{_NAME})*)", re.IGNORECASE)
-_DROPPED_COLUMN = re.compile(
-    rf"ALTER TABLE (?:ONLY )?(?P<table>{_NAME}(?:\.{_NAME})*) DROP COLUMN (?:IF EXISTS )?(?P<name>{_NAME})",
-    re.IGNORECASE,
-)
+from zdd_tui.model.sql import MAX_IDENTIFIER_BYTES, enum_name, name_sql, parse_sql, quote_literal, string_values
 
 
 class StepMode(StrEnum):
@@ -267,28 +258,38 @@ class OperationStep:
         if self.mode is StepMode.DROP_INDEX:
             return (f"builds {self.index} again, concurrently",)
         restored = (f"restores what the database held before this step: {self.label}",) if self.undo_query else ()
-        undo = (
-            f"{line}, with the data in it" if _DROPS_DATA.search(line) else line
-            for sql in self.undo
-            for line in self._readable(sql)
-        )
+        undo = [line for sql in self.undo for line in self._readable_undo(sql)]
         earlier = self.before.undo_lines if self.before is not None else ()
         if (column := self.not_null) is not None:
             filled = f", NULL becomes {column.fill}" if column.fill else ""
             restored = (f"{column.table}.{name_sql(column.column)} is NOT NULL again, if it was{filled}",)
         return (*restored, *undo, *earlier) or ("nothing to undo",)
 
+    def _readable_undo(self, sql: str) -> tuple[str, ...]:
+        *lines, last = self._readable(sql) or ("",)
+        return (*lines, f"{last}, with the data in it" if _list_dropped(sql) else last)
+
     @property
     def dropped_by_undo(self) -> tuple[str, ...]:
         """The columns and tables that the undo drops, with the data in them, such as ``column users.nick``."""
         if_added = ", if the release has added it" if self.created or self.only_if or self.only_if_exists else ""
-        dropped = [] if self.before is None else [*self.before.dropped_by_undo]
-        for sql in self.undo:
-            if (column := _DROPPED_COLUMN.match(sql)) is not None:
-                dropped.append(f"column {column['table']}.{column['name']}{if_added}")
-            elif (table := _DROPPED_TABLE.match(sql)) is not None:
-                dropped.append(f"table {table['name']}{if_added}")
-        return tuple(dropped)
+        earlier = () if self.before is None else self.before.dropped_by_undo
+        return (*earlier, *(f"{each}{if_added}" for sql in self.undo for each in _list_dropped(sql)))
+
+
+def _list_dropped(sql: str) -> list[str]:
+    """The columns and tables that a statement drops, with the data in them."""
+    if sql.startswith("DO ") or "DROP " not in sql.upper():
+        return []  # most are not parsed
+    dropped = []
+    for node in (each.stmt for each in parse_sql(sql).stmts):
+        drop, alter = node.drop_stmt, node.alter_table_stmt
+        if node.HasField("drop_stmt") and enum_name(drop, "remove_type") == "OBJECT_TABLE":
+            dropped += [f"table {name_sql(*string_values(each.list.items))}" for each in drop.objects]
+        for command in (each.alter_table_cmd for each in alter.cmds):
+            if enum_name(command, "subtype") == "AT_DropColumn":
+                dropped.append(f"column {relation_sql(alter.relation)}.{name_sql(command.name)}")
+    return dropped
 
 
 @dataclass(frozen=True, slots=True)

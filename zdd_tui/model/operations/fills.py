@@ -3,6 +3,7 @@
 # ruff: noqa: S608  names are quoted, expressions are those of the plan's statements, values are parameters
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from zdd_tui.model.ddl.catalog import Catalog, CatalogColumn, Table
@@ -33,6 +34,11 @@ _SETS_ROLE = re.compile(r"SET LOCAL role\b|SELECT pg_catalog\.set_config\('role'
 
 CTID = CatalogColumn("ctid", "tid", not_null=True)
 """The block and position of a row, in place of a key. An UPDATE moves the row, perhaps into a page that is done."""
+
+
+def without_role(settings: Iterable[str]) -> tuple[str, ...]:
+    """The settings of a migration but for its role."""
+    return tuple(each for each in settings if not _SETS_ROLE.match(each))
 
 
 def may_add_rows(step: OperationStep, table: str) -> bool:
@@ -99,7 +105,7 @@ class FillJob:
     def settings(self) -> str:
         """Names mean what they mean to the statements of the same migration. The role stays the agent's, because the
         checkpoint is written in the same transaction."""
-        return "; ".join(each for each in self.own_settings if not _SETS_ROLE.match(each))
+        return "; ".join(without_role(self.own_settings))
 
     @property
     def is_by_block(self) -> bool:

@@ -1,7 +1,7 @@
 """From SQL to operations: the reader of each kind of statement."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -120,6 +120,7 @@ def _read_all(sections: tuple[OperationSection, ...], scope: Scope, *, has_rollo
             has_rollout, section.undo, section.phase, tuple(section.repair.items()), section.down_by_column, scope
         )
         try:
+            _check_undo(section.undo or ())
             if section.partition is not None:
                 found.append(read_partition(section.partition, options))
                 continue
@@ -139,6 +140,18 @@ def _read_all(sections: tuple[OperationSection, ...], scope: Scope, *, has_rollo
     except PlanError as error:
         raise PlanError(f"operations: {error.title}", error.hint) from None
     return _after_fills(repeat_fills(list(combined)))
+
+
+def _check_undo(statements: Iterable[str]) -> None:
+    """
+    Raises:
+        PlanError: one is no SQL, which only a rollback would find.
+    """
+    for text in statements:
+        try:
+            parse_sql(text)
+        except SqlSyntaxError as error:
+            raise PlanError(f"undo: {shorten(text)}: {error.reason}", "write SQL statements") from None
 
 
 def _uses_down(operation: Operation) -> bool:

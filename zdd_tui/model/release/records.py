@@ -157,6 +157,9 @@ RETRYING_NOTE = "retrying: "
 KUBERNETES_NOTE = "Kubernetes: "
 """The same, of a step that waits for pods."""
 
+WAITING_NOTE = "waiting for "
+"""Beginning of the note of a step that waits for sessions of others, before these."""
+
 
 AGENT_WAITS = "agent waits for "
 """Beginning of the event of an agent that waits where no step runs, before the system and the reason."""
@@ -191,6 +194,11 @@ class StepRecord:
     def waits_for_system(self) -> bool:
         """Its note says that a system on which it works is unavailable."""
         return self.note.startswith((RETRYING_NOTE, KUBERNETES_NOTE))
+
+    @property
+    def waits_for_sessions(self) -> bool:
+        """Its note says that sessions of others hold it up."""
+        return self.note.startswith(WAITING_NOTE)
 
     def require_detail(self) -> dict[str, Any]:
         """The detail, for what must not go on without it: an undo would leave something behind and report success.

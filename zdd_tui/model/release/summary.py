@@ -34,6 +34,8 @@ AWAITING_APPROVAL = "AWAITING APPROVAL"
 CONTINUES_AUTOMATICALLY = "No action needed; it continues automatically"
 CONTINUES_WHEN_ANSWERED = "It continues when that system responds again"
 """Instead, where a note names the system for which an undo, or the agent, waits."""
+CONTINUES_WHEN_ENDED = "It continues when the sessions that it waits for have ended"
+"""The same, where a note names sessions."""
 SHOW_WAIT_AFTER_SECONDS = 60.0
 """Seconds that a release has waited for its owner before the screen counts them."""
 
@@ -112,7 +114,7 @@ class ReleaseSummary:
     @property
     def is_automatic(self) -> bool:
         """Whether the release continues without a person."""
-        return self.next_action in (CONTINUES_AUTOMATICALLY, CONTINUES_WHEN_ANSWERED)
+        return self.next_action in (CONTINUES_AUTOMATICALLY, CONTINUES_WHEN_ANSWERED, CONTINUES_WHEN_ENDED)
 
 
 def summarize_release(
@@ -368,9 +370,11 @@ def _summarize_rolling_back(record: ReleaseRecord, now: float) -> ReleaseSummary
 
 
 def describe_continuation(record: ReleaseRecord) -> str:
-    """When a release continues for which a person can do nothing: by itself, or when the system responds for which a
-    rollback or the agent waits."""
+    """When a release continues for which a person has nothing to decide: by itself, or when the system responds, or the
+    sessions have ended, for which a rollback or the agent waits."""
     step = _find_step_with_status(record, StepStatus.UNDOING)
+    if step is not None and step.waits_for_sessions:
+        return CONTINUES_WHEN_ENDED
     is_waiting = (step is not None and step.waits_for_system) or list_agent_waits(record, ACTIVE)
     return CONTINUES_WHEN_ANSWERED if is_waiting else CONTINUES_AUTOMATICALLY
 

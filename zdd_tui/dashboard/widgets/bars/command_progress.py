@@ -276,10 +276,10 @@ def _has_ended(board: DashboardState) -> bool:
     return board.release.value is not None and board.release.value.release.state.has_ended
 
 
-def _waits_for_system(record: ReleaseRecord) -> bool:
-    """The step that runs, or is undone, gets no result of a system: nothing moves."""
+def _waits(record: ReleaseRecord) -> bool:
+    """The step that runs, or is undone, gets no result of a system, or waits for sessions: nothing moves."""
     at_work = StepStatus.UNDOING if record.release.state.is_rolling_back else StepStatus.STARTED
-    return any(step.waits_for_system for step in record.steps if step.status is at_work)
+    return any(step.waits_for_system or step.waits_for_sessions for step in record.steps if step.status is at_work)
 
 
 def _running_lines(progress: CommandProgress, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
@@ -293,7 +293,7 @@ def _running_lines(progress: CommandProgress, board: DashboardState, context: Re
         glyph, style = "?", TextStyle.WARN
     if record is not None and record.release.state is ReleaseState.WAITING:
         head = f"{glyph} {kind}:"  # no step runs
-    elif movement.moves and record is not None and _waits_for_system(record):
+    elif movement.moves and record is not None and _waits(record):
         head, style = f"? {kind} waits at", TextStyle.WARN  # the state says for what
     else:
         head = f"{glyph} {kind} {doing if movement.moves else verb}"

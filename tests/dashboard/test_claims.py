@@ -127,7 +127,7 @@ PASSES = re.compile(r"✔ pass\b.*?(<3s|\b\d+[smhd])(?= |$)")
 AFTER_THE_GUARD = re.compile(r"new version|to compare|✔ pass.*<3s|running +move")
 """What guard and gates say while they work."""
 
-NO_AGENT = re.compile(r"STALLED|stalled|No agent is running|no agent (for|is running)|✗ agent")
+NO_AGENT = re.compile(r"STALLED|stalled|No agent is running|no agent (for|is running)|✗ agent(?! waits)")
 """What is untrue while an agent works."""
 
 SHARE_OF_PODS, SHARE_BY_FLAG = (
@@ -202,6 +202,10 @@ class Screens:
             failed = seen.state is ReleaseState.FAILED
             word = "STOPPED" if seen.breach is not None else "FAILED" if failed else "PAUSED"
             assert word in text, text
+        elif world.has_seen_wait and self.is_read and not seen.state.has_ended:
+            claimed = HELD_BUT_MOVES.search(text) or COUNTS.search(text)
+            assert claimed is None, f"{claimed.group(0)!r} although the agent waits:\n{text}"
+            assert "the agent waits for Redis: no response" in " ".join(text.split()), text
         if not world.was_away:
             claimed = NO_AGENT.search(text)
             assert claimed is None, f"{claimed.group(0)!r} although no agent was missed:\n{text}"
@@ -245,7 +249,7 @@ class Screens:
             claimed = HELD_BUT_MOVES.search(status)
             assert claimed is None, f"{claimed.group(0)!r} although the release is held:\n{status}"
         document = status_to_dict(world.record())
-        moving = works and world.moves
+        moving = works and world.moves and not (world.waits_since is not None and world.is_wait_recorded)
         assert (document["progress"] == "running") is (moving and not world.state.state.has_ended), document
         assert moving or not document["backfill"] or document["backfill"]["rows_per_second"] == 0, document
         notes = [step["note"] for step in document["steps"] if step["note"]]
@@ -266,7 +270,8 @@ class Screens:
         topologies = [diagram_lines(board, context, 100) for board in boards]
         shown = {"steps": steps, "timeline": timeline}
         shown |= {str(number): plain(*lines) for number, lines in enumerate(topologies)}
-        if not (works and moves(seen)) and not seen.state.has_ended:
+        is_moving = works and moves(seen) and not (world.has_seen_wait and self.is_read)
+        if not is_moving and not seen.state.has_ended:
             for name, text in shown.items():
                 claimed = HELD_BUT_MOVES.search(text)
                 assert claimed is None, f"{name}: {claimed.group(0)!r} although nothing is known to move:\n{text}"
@@ -324,7 +329,7 @@ class Screens:
                     StepStatus.DONE if each is StepStatus.STARTED else each for each in base.release.statuses
                 )
                 rel = replace(base.release, state=ReleaseState.WAITING, statuses=statuses, **held)
-            other = replace(base, release=rel, lease=world.seen.lease, now=world.seen.now)
+            other = replace(base, release=rel, lease=world.seen.lease, now=world.seen.now, events=world.seen.events)
             changes = {
                 name: replace(getattr(made, name), observed_at=world.heard_at[KUBERNETES])
                 for name in ("workload", "second_workload")
@@ -445,7 +450,9 @@ class Screens:
     def _check_fleet(self, context: RenderContext) -> None:
         """A row is as old as its reading; it moves and is judged only where an agent was there at that reading."""
         world, row, age = self.world, self.world.fleet_row, self.world.now - self.world.fleet_at
-        cells = FleetCellContext(context.wall, {}, lambda _: EPOCH + world.fleet_at - MONOTONIC)
+        read_at = EPOCH + world.fleet_at - MONOTONIC
+        lease_ends = read_at - world.fleet_lease_age + FRESH
+        cells = FleetCellContext(context.wall, {}, lambda _: read_at, lambda _: lease_ends)
         line = plain(row_line(fit_columns(active_columns(measure_columns([row]), True), 160), row, cells))
         detail = plain(*fleet_detail_lines(row, cells, 160))
         if row.has_ended:
@@ -461,6 +468,11 @@ class Screens:
         claimed = re.search(r"▶|◀|✔ pass|RUNNING|ROLLING BACK|AWAITING", line)
         assert had_agent or claimed is None, f"{claimed.group(0)!r} without an agent: {line}"
         assert not had_agent or not NO_AGENT.search(line), line
+        if had_agent and not self.works:
+            assert line.startswith("? "), f"no agent is known to work, as the other screens say: {line}"
+        if world.fleet_waits and had_agent and not is_held(world.state):
+            assert "Redis: no response" in line, line
+            assert not re.search("▶|◀", line), line
 
     # --- messages and dialogs ------------------------------------------------------------------------------------
 
@@ -792,6 +804,15 @@ FROZEN_REDIS = [(("freeze", REDIS), 6.0), (("thaw", REDIS), 1.0), (("break flags
 NO_BATCHES = [(("stop copying", None), 6.0), (("copy", None), 1.0)]
 ROLLED_BACK = [(("press", CommandKind.ROLLBACK), 1.0), (("undone", None), 6.0)]
 
+TAKEN_OVER_WITHOUT_REDIS = [
+    (("kill", None), 3.25),
+    (("freeze", REDIS), 1.0),
+    (("start", None), 6.0),
+    (("press", CommandKind.ROLLBACK), 6.0),
+    (("freeze", POSTGRESQL), 6.0),
+    (("thaw", POSTGRESQL), 2.75),
+    (("thaw", REDIS), 6.0),
+]
 FROZEN_SECOND_DEPLOYMENT = [(("freeze", SECOND), 6.0), (("thaw", SECOND), 1.0)]
 FROZEN_PROMETHEUS = [(("freeze", PROMETHEUS), 31.0), (("thaw", PROMETHEUS), 2.75)]
 TUNED = [(("press", CommandKind.TUNE), 2.75), (("freeze", POSTGRESQL), 6.0)]
@@ -828,6 +849,8 @@ CANARY_BACK = [
 @example(False, FROZEN_REDIS)
 @example(False, NO_BATCHES)
 @example(False, ROLLED_BACK)
+@example(False, TAKEN_OVER_WITHOUT_REDIS)
+@example(True, TAKEN_OVER_WITHOUT_REDIS)
 @example(True, FROZEN_SECOND_DEPLOYMENT)
 @example(False, FROZEN_PROMETHEUS)
 @example(False, TUNED)
@@ -848,8 +871,10 @@ def test_no_line_claims_what_the_record_does_not_support(is_canary: bool, story:
                 world.press(CommandKind(str(target)))
             case "advance elsewhere":
                 world.press_elsewhere(CommandKind.ADVANCE)
-            case "kill" | "start":
-                world.agent_is_alive = action == "start"
+            case "kill":
+                world.agent_is_alive, world.waits_since = False, None
+            case "start":
+                world.start_agent()
             case "step done":
                 world.finish_step()
             case "gates":

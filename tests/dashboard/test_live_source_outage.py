@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -149,3 +150,27 @@ def is_dimmed(pane: Pane, wanted: str) -> bool:
             if wanted in segment.text:
                 return bool(segment.style and segment.style.dim)
     raise AssertionError(f"{wanted} is not in the pane:\n{pane.plain_text()}")
+
+
+async def test_a_system_that_never_responds_is_named_before_its_connection_gives_up(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as frozen:  # connections are accepted, and nothing is said
+        port = frozen.getsockname()[1]
+        kubeconfig = tmp_path / "kubeconfig"
+        cluster = {"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}
+        context = {"name": "x", "context": {"cluster": "c", "user": "u"}}
+        names = {"clusters": [cluster], "contexts": [context], "users": [{"name": "u", "user": {}}]}
+        kubeconfig.write_text(yaml.safe_dump({"current-context": "x", **names}))
+        dsn, redis = f"postgresql://u@127.0.0.1:{port}/x", f"redis://127.0.0.1:{port}/0"
+        source = LiveSource(plan(dsn, redis, str(kubeconfig)), actor=ANA)
+        app = ZddApp(source)
+        began = time.monotonic()
+        source.start()
+        try:
+            async with app.run_test(size=(120, 36)):
+                watcher = ScreenWatcher(app)
+                for name in ("PostgreSQL", "Kubernetes", "Redis"):
+                    await watcher.wait_until(lambda text, name=name: f"{name} has not responded for" in text, 10.0)  # type: ignore[misc]
+                assert time.monotonic() - began < 8.0
+                assert "✗ Kubernetes" in screen_text(app)
+        finally:
+            assert await asyncio.to_thread(source.stop, 5.0)

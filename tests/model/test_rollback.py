@@ -1,6 +1,7 @@
 """What the confirmation of a rollback says; what is not known is never given as a number."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -8,11 +9,12 @@ from tests.support.operations import plan_of
 from tests.support.states import EPOCH, record
 from zdd_tui.engine.steps.registry import STEPS
 from zdd_tui.model.errors import PlanError
+from zdd_tui.model.operations.base import DroppedData
 from zdd_tui.model.operations.registry import list_dropped_by_undo, plan_operations
 from zdd_tui.model.queries import ChangeView
 from zdd_tui.model.release.claims import SourceName
 from zdd_tui.model.release.preview import preview_undo
-from zdd_tui.model.release.records import BackfillRecord
+from zdd_tui.model.release.records import BackfillRecord, StepRecord
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
 from zdd_tui.model.release.strategies import build_operations, build_rolling
 from zdd_tui.model.release.strategy import build_expand_contract
@@ -20,6 +22,7 @@ from zdd_tui.model.release.witness import WitnessRecord
 from zdd_tui.model.rollback import (
     CLUSTER_UNDOS,
     FLAG_UNDOS,
+    DroppedCount,
     Extent,
     FactTone,
     NewSideCount,
@@ -32,6 +35,7 @@ from zdd_tui.model.rollback import (
     describe_loss,
     describe_traffic,
     describe_waits,
+    rollback_rows,
     systems_of_undo,
 )
 
@@ -203,7 +207,8 @@ def test_what_an_undo_of_the_team_drops_is_read_as_sql() -> None:
         "undo": ['ALTER TABLE x.t\n  DROP COLUMN "a b", DROP c', "drop table a.b, d"],
     }
     dropped = list_dropped_by_undo(plan_of("postgresql:///x", own))
-    assert dropped == {"expand-1": ('column x.t."a b"', "column x.t.c", "table a.b", "table d")}
+    assert dropped is not None
+    assert [each.name for each in dropped["expand-1"]] == ['column x.t."a b"', "column x.t.c", "table a.b", "table d"]
     with pytest.raises(PlanError, match=r"operations\[0\]: undo: DROP of t: syntax error"):
         plan_operations(plan_of("postgresql:///x", own | {"undo": ["DROP of t"]}))
 
@@ -212,7 +217,9 @@ def test_what_operations_drop_and_which_image_serves_is_said() -> None:
     release, history = operations_release()
     facts = describe_loss(None, record(release), history)
     assert facts[0].tone is FactTone.LOSS
-    assert "LOST: table nicks, if the release has added it; column users.nick: dropped with the data" in text(facts)
+    unread = text(facts)
+    assert "LOST: table nicks, if the release has added it, with the data in it; how many rows is not known" in unread
+    assert "\n: column users.nick, with the data in it; how many values is not known" in unread
     assert "reading the columns" in text(describe_loss(None, record(release), None))
     unknown = RollbackHistory(problem="the database is not connected")
     assert "not known, the database is not connected" in text(describe_loss(None, record(release), unknown))
@@ -224,6 +231,63 @@ def test_what_operations_drop_and_which_image_serves_is_said() -> None:
     assert "read" not in served
     unread = describe_traffic("expand-contract", release, Traffic(pods_problem="Kubernetes does not respond"))
     assert "USERS NOW: unknown, Kubernetes does not respond" in text(unread)
+
+
+def test_the_values_that_only_dropped_columns_and_tables_hold_are_said() -> None:
+    release, history = operations_release()
+    assert history.dropped is not None
+    nick, nicks = DroppedData("users", "nick"), DroppedData("nicks", is_optional=True)
+    assert {each for found in history.dropped.values() for each in found} == {nick, nicks}
+    counts = {nick: DroppedCount(1234, has_default=True), nicks: DroppedCount(error="not counted within 3 s")}
+    found = text(describe_loss(None, record(release), replace(history, dropped_counts=counts), 41.5))
+    assert "column users.nick, with 1,234 values (counted 41s ago), apart from those that equal its default" in found
+    assert "table nicks, if the release has added it, with the data in it; how many rows is not known: not" in found
+    part = {nick: DroppedCount(7, is_complete=False), nicks: DroppedCount(exists=False)}
+    facts = describe_loss(None, record(release), replace(history, dropped_counts=part))
+    assert text(facts) == "LOST: column users.nick, with at least 7 values, the rest was not counted in time"
+    assert (
+        rollback_rows(None, record(release), replace(history, dropped_counts=part))["values in column users.nick"] == 7
+    )
+
+
+@pytest.mark.parametrize(
+    ("detail", "said"),
+    [
+        ({}, "table nicks, if the release has added it"),
+        ({"undo": ["DROP TABLE nicks"]}, "table nicks, with"),
+        ({"is_needed": True}, "table nicks, with"),
+        ({"undo": []}, ""),
+        ({"is_needed": False}, ""),
+    ],
+)
+def test_what_a_step_has_recorded_decides_whether_the_release_has_added_it(detail: dict[str, Any], said: str) -> None:
+    release, history = operations_release()
+    name = next(name for name, found in (history.dropped or {}).items() if any(each.is_optional for each in found))
+    stored = replace(record(release), steps=(StepRecord(name, StepStatus.DONE, detail),))
+    shown = text(describe_loss(None, stored, history))
+    assert said in shown if said else "nicks" not in shown
+
+
+def test_a_column_that_gets_another_name_in_contract_has_both() -> None:
+    plan = plan_of("postgresql:///x", "ALTER TABLE users ALTER COLUMN age TYPE bigint")
+    strategy = build_operations(plan)
+    release = Release("age", "hash", strategy, ReleaseState.WAITING, len(strategy.phases) - 2)
+    for step in strategy.phases[0].steps:
+        release = release.with_status(step.name, StepStatus.DONE)
+    shown = text(describe_loss(None, record(release), RollbackHistory(losses=(), dropped=list_dropped_by_undo(plan))))
+    assert "column users.zdd_new_age (age from contract on)" in shown
+
+
+def test_a_copy_of_another_column_is_no_loss_and_filled_values_are_told_apart() -> None:
+    plan = plan_of("postgresql:///x", "ALTER TABLE users ALTER COLUMN age TYPE bigint",
+                   "ALTER TABLE users ADD COLUMN nick text", "UPDATE users SET nick = lower(name)",
+                   "ALTER TABLE users DROP COLUMN kind", "ALTER TABLE users ADD COLUMN kind int")  # fmt: skip
+    found = [each for data in (list_dropped_by_undo(plan) or {}).values() for each in data]
+    assert [(each.name, each.is_copy, each.is_filled, each.later) for each in found] == [
+        ("column users.zdd_new_age", True, True, ""),
+        ("column users.nick", False, True, ""),
+        ("column users.zdd_new_kind", False, False, "kind"),
+    ]
 
 
 def test_the_undo_of_an_operation_says_what_it_restores() -> None:

@@ -36,6 +36,9 @@ from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
 from zdd_tui.model.release.delivery import RETRY_SECONDS, VALID_SECONDS, Delivery
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import (
+    AGENT_CONTINUES,
+    AGENT_WAITS,
+    LEASE_ACQUIRED,
     CommandRequest,
     Event,
     GuardReading,
@@ -121,6 +124,8 @@ class World:
         unrenewed: seconds for which the database has responded since the agent last renewed its lease.
         missed_at: when it was last overdue.
         watched_at: when the agent last had data of each system.
+        waits_since: when an agent took over that waits for Redis before it runs a step; None where none waits.
+        is_wait_recorded: the audit says that it waits.
         is_cancelled: a breach has ended the running step; it starts again once nothing holds the release.
         weight: of the canary, as the steps have really set it.
         is_promoted: the stable Deployment has the new image.
@@ -155,6 +160,8 @@ class World:
     next_attempt_at: float = 0.0
     audit: list[Event] = field(default_factory=list)
     seen_audit: tuple[Event, ...] = ()
+    waits_since: float | None = None
+    is_wait_recorded: bool = False
     is_cancelled: bool = False
     weight: int = 0
     is_promoted: bool = False
@@ -169,6 +176,7 @@ class World:
     fleet_row: FleetRow = field(init=False)
     fleet_at: float = MONOTONIC
     fleet_lease_age: float = 0.0
+    fleet_waits: bool = False
 
     def __post_init__(self) -> None:
         if self.is_canary:
@@ -279,13 +287,42 @@ class World:
             request = CommandRequest(kind, typed=self.state.name, request_id=uuid4().hex, confirmed_at=self.server_now)
             self.rows.append(StoredCommand(len(self.rows) + 1, request, ANA, self.server_now))
 
+    def start_agent(self) -> None:
+        """Another agent takes over; it connects to Redis before it runs a step."""
+        if not self.agent_is_alive:
+            self.agent_is_alive, self.is_wait_recorded = True, False
+            self.waits_since = None if self.up[REDIS] else self.now
+            self.record_event("lease", f"{LEASE_ACQUIRED}, epoch 5")
+            if self.waits_since is None:
+                self._record_beginning()
+
+    def _wait_for_redis(self) -> bool:
+        """Whether the agent waits: within 3 s it is in the audit."""
+        if self.waits_since is None:
+            return False
+        if self.up[REDIS]:
+            self.waits_since = None
+            if self.is_wait_recorded:
+                self.record_event("lease", f"{AGENT_CONTINUES}Redis")
+            self._record_beginning()
+            return False
+        if not self.is_wait_recorded and self.now - self.waits_since >= FRESH:
+            self.is_wait_recorded = True
+            self.record_event("error", f"{AGENT_WAITS}Redis: no response")
+        return True
+
     def record_event(self, kind: str, message: str) -> None:
         self.audit.append(Event(len(self.audit) + 1, self.server_now, AGENT, kind, message))
 
     @property
     def can_act(self) -> bool:
         """The agent is there and has its database."""
-        return self.up[POSTGRESQL] and self.agent_is_alive
+        return self.up[POSTGRESQL] and self.agent_is_alive and self.waits_since is None
+
+    @property
+    def has_seen_wait(self) -> bool:
+        """The dashboard has read that the agent waits and runs no step."""
+        return any(event.message.startswith(AGENT_WAITS) for event in self.seen.events[-1:])
 
     @property
     def moves(self) -> bool:
@@ -378,6 +415,8 @@ class World:
     def _run_agent(self) -> None:
         if self.now - self.renewed_at >= 1.0:
             self.renewed_at, self.unrenewed = self.now, 0.0
+        if self._wait_for_redis():
+            return
         self.watched_at |= {system: self.now for system, is_up in self.up.items() if is_up}
         for rule, every in RULE_INTERVALS.items():
             if self.up[PROMETHEUS] and self.now - self.rule_at[rule] >= every:
@@ -459,6 +498,7 @@ class World:
             self.activity = Observed(DatabaseActivity(sessions, replicas), self.now)
         if self.now % FLEET_EVERY == 0.0:
             self.fleet_at, self.fleet_lease_age = self.now, self.now - self.renewed_at
+            self.fleet_waits = self.waits_since is not None and self.is_wait_recorded
             self.fleet_row = build_release_row(
                 self.record(), ReleaseFacts(), database="shop", group="", clock_offset=0.0
             )
@@ -513,6 +553,7 @@ class World:
             now=self.server_now,
             finished_at=self.ended_at,
             commands=tuple(self.rows[-20:]),
+            events=tuple(self.audit[-50:]),
             gates=self.gates(),
             guard=tuple(self._rule(name) for name in RULE_INTERVALS),
             metrics_probe=self._probe(),

@@ -86,6 +86,7 @@ class FixedFleetSource:
     current: Fleet = field(default_factory=fixed_fleet)
     colours: Mapping[str, str] = field(default_factory=lambda: {"production": "red"})
     answers: dict[str, float] = field(default_factory=lambda: {"gone": EPOCH - 65})
+    ends: dict[str, float] = field(default_factory=dict)
     callbacks: list[Callable[[], None]] = field(default_factory=list)
     is_reading: bool = False
     opened: list[FleetRow | str] = field(default_factory=list)
@@ -96,6 +97,9 @@ class FixedFleetSource:
 
     def answered_at(self, database: str) -> float | None:
         return self.answers.get(database)
+
+    def lease_ends(self, row: FleetRow) -> float | None:
+        return self.ends.get(row.key)
 
     def subscribe(self, callback: Callable[[], None]) -> None:
         self.callbacks.append(callback)

@@ -13,7 +13,6 @@ from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS, connect
 from zdd_tui.backends.store.client import Store
 from zdd_tui.backends.store.delivery import deliver_command
-from zdd_tui.cli.output import name_plan
 from zdd_tui.model.actions import Confirmation, find_action
 from zdd_tui.model.ddl import Catalog
 from zdd_tui.model.errors import (
@@ -28,9 +27,11 @@ from zdd_tui.model.errors import (
 from zdd_tui.model.plan.base import BasePlan, Plan, WorkloadPlan
 from zdd_tui.model.plan.file import LoadedPlan
 from zdd_tui.model.plan.registry import strategy_title
+from zdd_tui.model.plan_name import name_plan
+from zdd_tui.model.release.blocks import find_blocks
 from zdd_tui.model.release.claims import assess_activity, list_agent_waits
 from zdd_tui.model.release.delivery import ATTEMPT_SECONDS, RETRY_SECONDS, VALID_SECONDS
-from zdd_tui.model.release.preview import describe_target, preview_command
+from zdd_tui.model.release.preview import describe_target, preview_blocks, preview_command
 from zdd_tui.model.release.records import CommandRequest, ReleaseRecord
 from zdd_tui.model.release.regions import require_same_region
 from zdd_tui.model.release.state import (
@@ -314,6 +315,8 @@ def _ask_confirmation(loaded: LoadedPlan, prepared: PreparedCommand) -> str | No
         )
     if prepared.request.kind is CommandKind.ROLLBACK:
         _show_rollback_facts(loaded, prepared.record)
+    for title, block in find_blocks(prepared.request.targets, preview_blocks(loaded.plan)).items():
+        sys.stderr.write("".join(f"{line}\n" for line in (title, *(f"  {line}" for line in block), "")))
     sys.stderr.write(f"{prepared.request.kind} of {name} on {describe_target(loaded.plan)} will run:\n")
     sys.stderr.write("".join(f"  {line}\n" for line in prepared.request.targets))
     sys.stderr.write(f"Type the release's name to confirm ({name}): " if prepared.requires_name else "Continue? [y/N] ")

@@ -15,18 +15,10 @@ _UNSAFE = re.compile(
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
 
-_PLAN_IN_COMMAND = re.compile(r"(\bzdd [^\n;,`]*?)\bPLAN\b")
-"""In hints, which are stored without the name of a file."""
-
 
 def escape_controls(text: str) -> str:
     """A text that a terminal only displays: ESC becomes ``\\u001b``. JSON stays JSON with the same content."""
     return _UNSAFE.sub(_escape, text)
-
-
-def name_plan(text: str, plan_file: str) -> str:
-    """A text with the plan's name in its commands, which then can be copied."""
-    return _PLAN_IN_COMMAND.sub(lambda found: f"{found[1]}{plan_file}", text)
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -46,13 +46,14 @@ from zdd_tui.cli.options import (
     parse_seconds,
     read_display_options,
 )
-from zdd_tui.cli.output import guard_streams, name_plan
+from zdd_tui.cli.output import guard_streams
 from zdd_tui.model.actions import ACTIONS, Confirmation, find_action
 from zdd_tui.model.errors import PlanError, ZddError
 from zdd_tui.model.fleet.config import FleetDatabase, plan_databases
 from zdd_tui.model.masking import hide_values, mask_urls
 from zdd_tui.model.plan.file import LoadedPlan, find_placeholders, load_plan
 from zdd_tui.model.plan.region_rules import require_region
+from zdd_tui.model.plan_name import name_plan
 from zdd_tui.model.release.records import CommandRequest
 from zdd_tui.model.release.state import CommandKind
 

@@ -17,10 +17,10 @@ from zdd_tui.backends.store.client import Store
 from zdd_tui.backends.store.delivery import RETRY_PAUSE
 from zdd_tui.cli.agent import ensure_agent
 from zdd_tui.cli.commands import EXIT_TIMEOUT, build_precondition, open_store
-from zdd_tui.cli.output import name_plan
 from zdd_tui.model.errors import DatabaseError, DatabaseUnavailable, PlanError, Refused
 from zdd_tui.model.plan.file import LoadedPlan
-from zdd_tui.model.release.claims import ProgressState, assess_activity, assess_progress, count_verdicts
+from zdd_tui.model.plan_name import name_plan
+from zdd_tui.model.release.claims import ProgressState, assess_agent_activity, assess_progress, count_verdicts
 from zdd_tui.model.release.condition import ConditionStatus
 from zdd_tui.model.release.gate_rows import BEFORE_FIRST_PHASE
 from zdd_tui.model.release.preview import describe_target, preview_command
@@ -207,12 +207,14 @@ async def _with_retry(
 def _find_hold(record: ReleaseRecord) -> str:
     """What prevents the phase from continuing, or the next one from starting; empty where nothing does."""
     release = record.release
-    progress = assess_progress(release, assess_activity(record.lease, 0.0))
+    progress = assess_progress(release, assess_agent_activity(record))
     if progress.moves:
         return ""
     if release.breach is not None:
         return release.breach.title
-    if progress.state in (ProgressState.PAUSED, ProgressState.STALLED):
+    if progress.state in (ProgressState.PAUSED, ProgressState.STALLED) or (
+        progress.reason and progress.state is ProgressState.WAITING
+    ):
         return progress.reason
     if unknown := [each for each in release.unmet if each.status is ConditionStatus.UNKNOWN]:
         return f"condition {unknown[0].name}: {unknown[0].text}"

@@ -11,15 +11,15 @@ from typing import Any, TextIO
 
 from zdd_tui.backends.store.client import Store
 from zdd_tui.cli.commands import EXIT_TIMEOUT, find_release, open_store
-from zdd_tui.cli.output import name_plan
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import HINT_PREFIX, DatabaseError, PlanError
 from zdd_tui.model.plan.file import LoadedPlan
+from zdd_tui.model.plan_name import name_plan
 from zdd_tui.model.release.claims import (
     Activity,
     ProgressState,
-    assess_activity,
+    assess_agent_activity,
     assess_backfill,
     assess_phase,
     assess_progress,
@@ -202,7 +202,7 @@ def status_to_dict(record: ReleaseRecord) -> dict[str, Any]:
     """
     record = count_verdicts(record, record.now)
     release, backfill = record.release, record.backfill
-    activity = assess_activity(record.lease, 0.0)
+    activity = assess_agent_activity(record)
     return {
         "name": release.name,
         "environment": record.environment,
@@ -378,7 +378,7 @@ def format_status(record: ReleaseRecord, plan_file: str = "PLAN") -> str:
     position = -1 if release.state.has_ended else release.position
     place = f" in {release.strategy.phases[position].name}" if position >= 0 else ""
     where = f"{record.environment}, region {record.region}" if record.region else record.environment
-    activity = assess_activity(record.lease, 0.0)
+    activity = assess_agent_activity(record)
     progress = assess_progress(release, activity).state
     held = [progress.value] if progress in (ProgressState.STOPPED, ProgressState.STALLED) else []
     held += [each for each in list_holds(release) if each != release.state]
@@ -497,7 +497,7 @@ def _agent_lines(record: ReleaseRecord) -> list[str]:
     lease = record.lease
     if record.release.state.has_ended:
         return []
-    activity = assess_activity(lease, 0.0)
+    activity = assess_agent_activity(record)
     if lease is not None and activity.is_active:
         waits = [f"  ? the agent waits for {each}" for each in list_agent_waits(record, activity)]
         return [*waits, f"  agent {lease.holder}@{lease.host}, pid {lease.pid}, seen {format_duration(lease.age)} ago"]

@@ -32,6 +32,10 @@ class FleetSource(Protocol):
         """
         ...
 
+    def lease_ends(self, row: FleetRow) -> float | None:
+        """When the lease of a release's agent ends unless it is renewed; times and threads as :meth:`answered_at`."""
+        ...
+
     def subscribe(self, callback: Callable[[], None]) -> None:
         """Calls back, from another thread, when :meth:`fleet` has changed."""
         ...

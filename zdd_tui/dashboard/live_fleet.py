@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from zdd_tui.dashboard.live_views import describe_error
@@ -70,6 +70,7 @@ class _DatabaseState:
     rows: tuple[FleetRow, ...] = ()
     error: FleetRow | None = None
     answered_at: float | None = None
+    lease_ends: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def shown(self) -> tuple[FleetRow, ...]:
@@ -121,6 +122,10 @@ class LiveFleet:
     def answered_at(self, database: str) -> float | None:
         state = self._states.get(database)
         return state.answered_at if state is not None else None
+
+    def lease_ends(self, row: FleetRow) -> float | None:
+        state = self._states.get(row.database)
+        return state.lease_ends.get(row.release_id) if state is not None and row.release_id is not None else None
 
     def subscribe(self, callback: Callable[[], None]) -> None:
         self._callbacks.append(callback)
@@ -237,7 +242,7 @@ class LiveFleet:
                 pause = min(2 * pause, RETRY_SECONDS[1])
                 continue
             pause = RETRY_SECONDS[0]
-            state.answered_at = time.time()
+            state.answered_at, state.lease_ends = time.time(), reader.lease_ends
             if rows != state.rows or state.error is not None:
                 state.rows, state.error = rows, None
                 self._schedule_publication()

@@ -7,7 +7,7 @@ Modules that are slow to import (asyncpg, redis, the Kubernetes client) are impo
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import aclosing, suppress
 from dataclasses import replace
@@ -25,6 +25,7 @@ from zdd_tui.model.fleet.stored import require_known_cluster, require_known_valu
 from zdd_tui.model.plan.base import BasePlan, Plan, WorkloadPlan
 from zdd_tui.model.plan.strategies import CanaryPlan
 from zdd_tui.model.queries import LogQuery, LogTail, Query
+from zdd_tui.model.release.claims import FRESH_SECONDS, format_silence
 from zdd_tui.model.release.delivery import VALID_SECONDS, Delivery
 from zdd_tui.model.release.records import Actor, CommandRequest, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import CommandKind, Release
@@ -79,6 +80,16 @@ class Slot(StrEnum):
     DOCTOR_REPORT = "doctor_report"
     SESSIONS = "sessions"
     ROUTE_WEIGHT = "route_weight"
+
+
+_SYSTEMS = {
+    Slot.RELEASE: "PostgreSQL",
+    Slot.WORKLOAD: "Kubernetes",
+    Slot.SECOND_WORKLOAD: "Kubernetes",
+    Slot.FLAGS: "Redis",
+    Slot.ROUTE_WEIGHT: "Kubernetes",
+}
+"""What is read for each part of the state that has an age."""
 
 
 class LiveSource:
@@ -223,6 +234,7 @@ class LiveSource:
         async with aclosing(self._live_queries), asyncio.TaskGroup() as group:
             for slot, read in sources.items():
                 group.create_task(self._run_source(slot, read))
+            group.create_task(self._report_silence([slot for slot in sources if slot in _SYSTEMS]))
 
     async def _run_source(self, slot: Slot, read: Callable[[], Awaitable[None]]) -> None:
         """Runs a source until cancelled; publishes the error of each attempt that ends."""
@@ -237,6 +249,19 @@ class LiveSource:
                 # Includes bugs: in an incident a screen with one dead pane is better than none.
                 self._publish_error(slot, *describe_error(slot, error))
             await backoff.sleep()
+
+    async def _report_silence(self, slots: Sequence[Slot]) -> None:
+        """Says which system has not responded since the start, before the first attempt gives up with an error."""
+        began = time.monotonic()
+        await asyncio.sleep(FRESH_SECONDS)
+        noted: dict[Slot, str] = {}
+        while slots:
+            seen: dict[Slot, Observed[object]] = {slot: getattr(self._state, slot) for slot in slots}
+            slots = [slot for slot, each in seen.items() if each.age(0.0) is None and each.error == noted.get(slot, "")]
+            for slot in slots:
+                noted[slot] = f"{_SYSTEMS[slot]} has not responded for {format_silence(time.monotonic() - began)}"
+                self._publish_error(slot, noted[slot])
+            await asyncio.sleep(1.0)
 
     def _start_side_task(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -338,7 +363,10 @@ class LiveSource:
         known = self._state.release.value
         if known is not None and known.release == release and self._state.previews:
             return {}
-        return {"previews": self._preview_commands(release)}
+        from zdd_tui.model.release.preview import preview_blocks  # noqa: PLC0415  # imports an SQL parser
+
+        blocks = self._state.blocks or preview_blocks(self._plan)
+        return {"previews": self._preview_commands(release), "blocks": blocks}
 
     def _preview_commands(self, release: Release) -> Mapping[CommandKind, tuple[str, ...]]:
         from zdd_tui.model.release.preview import preview_command  # noqa: PLC0415  # imports an SQL parser

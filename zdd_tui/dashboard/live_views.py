@@ -44,6 +44,7 @@ def build_plan_view(plan: BasePlan, path: str = "") -> PlanView:
         change=_build_change_view(plan.change) if isinstance(plan, Plan) else None,
         commands_needing_reason=tuple(kind.value for kind in plan.confirm.reason),
         unlock_seconds=plan.confirm.unlock,
+        file=_plan_arguments(plan, path),
         agent_command=_agent_command(plan, path),
         region=_format_region(plan),
         region_names=plan.regions.names if plan.regions is not None and plan.region else (),
@@ -70,6 +71,12 @@ def _find_queried_rules(plan: BasePlan) -> dict[str, float]:
     rules = guard.rules if guard is not None else ()
     interval = guard.interval if guard is not None else 0.0
     return {rule.name: interval for rule in rules if rule.effective_source is Source.PROMETHEUS}
+
+
+def _plan_arguments(plan: BasePlan, path: str) -> str:
+    """What selects the plan on the command line: the whole path, so that it works in any folder, and the region."""
+    region = f" --region {shlex.quote(plan.region)}" if plan.region else ""
+    return f"{shlex.quote(str(Path(path).resolve()))}{region}" if path else ""
 
 
 def _agent_command(plan: BasePlan, path: str) -> str:

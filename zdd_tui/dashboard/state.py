@@ -22,8 +22,8 @@ from zdd_tui.model.release.claims import (
     SourceHealth,
     SourceName,
     SourceStatus,
-    assess_activity,
     assess_agent,
+    assess_agent_activity,
     assess_queried_metrics,
     assess_source,
     metrics_answered_at,
@@ -92,6 +92,7 @@ class PlanView:
         region_names: of all regions, in order.
         commands_needing_reason: commands for which the plan requires a reason.
         unlock_seconds: duration of an unlock of production.
+        file: the plan's file for a command line, with its region; empty where it is not known.
         agent_command: the line that starts an agent for the plan's file; empty where the file is not known.
         guard_rules: query and limits of each rule.
         weight_source: of a canary, what sets its weight: ``replicas``, ``flag`` or ``gateway``; else empty.
@@ -117,6 +118,7 @@ class PlanView:
     region: str = ""
     commands_needing_reason: tuple[str, ...] = ()
     unlock_seconds: float = UNLOCK_SECONDS
+    file: str = ""
     agent_command: str = ""
     guard_rules: tuple[RuleView, ...] = ()
     production: bool | None = None
@@ -163,6 +165,7 @@ class DashboardState:
 
     Attributes:
         previews: what each command would run now, line by line.
+        blocks: the lines of blocks that are shortened in `previews`, by the title that stands for them.
         doctor_report: the last examination of this session.
         is_doctor_running: an examination is running.
         second_workload: the second Deployment of a canary or blue/green release; no value while it does not exist.
@@ -177,6 +180,7 @@ class DashboardState:
     workload: Observed[WorkloadSnapshot] = Observed()
     flags: Observed[tuple[FlagView, ...]] = Observed()
     previews: Mapping[CommandKind, tuple[str, ...]] = field(default_factory=dict)
+    blocks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     doctor_report: "Observed[Report]" = Observed()
     is_doctor_running: bool = False
     second_workload: Observed[WorkloadSnapshot] = Observed()
@@ -217,7 +221,7 @@ class DashboardState:
         record, age = self.release.value, self.release.age(now)
         if record is None or age is None:
             return Activity(is_active=False, is_known=False, idle_seconds=None)
-        return assess_activity(record.lease, age, self.release.error)
+        return assess_agent_activity(record, age, self.release.error)
 
     def health(self, now: float) -> tuple[SourceHealth, ...]:
         """Every source of the release, in the order of the health line."""

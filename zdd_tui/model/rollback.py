@@ -4,11 +4,13 @@ Nothing here is estimated. What is not known is said to be unknown, with the rea
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
+from zdd_tui.model.operations.base import DroppedData
+from zdd_tui.model.operations.generated import NEW_PREFIX
 from zdd_tui.model.queries import ChangeView, Query
 from zdd_tui.model.release.claims import SourceName, is_current
 from zdd_tui.model.release.records import BackfillRecord, ReleaseRecord
@@ -75,6 +77,24 @@ class NewSideCount:
 
 
 @dataclass(frozen=True, slots=True)
+class DroppedCount:
+    """How many rows of a dropped table, or values of a dropped column, are lost.
+
+    Attributes:
+        count: None where it is not known; `error` says why.
+        is_complete: False where only a part of the rows was read in time: then there are at least so many.
+        has_default: values that equal the default of the column were left out.
+        exists: False where the database has no such column or table, because no step has added it yet.
+    """
+
+    count: int | None = None
+    is_complete: bool = True
+    has_default: bool = False
+    exists: bool = True
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RehearsedRollback:
     """The newest rehearsal of this version of the plan.
 
@@ -114,6 +134,7 @@ class RollbackHistory:
         count: None where nothing was counted; ``count_error`` says why.
         losses: of operations: rows with values that the rollback could not keep; None where that was not read.
         dropped: of operations: the columns and tables that the undo of each step drops; None where that is not known.
+        dropped_counts: what is in them.
         problem: why nothing could be read; else empty.
     """
 
@@ -123,7 +144,8 @@ class RollbackHistory:
     count_error: str = ""
     losses: tuple[str, ...] | None = None
     problem: str = ""
-    dropped: Mapping[str, tuple[str, ...]] | None = None
+    dropped: Mapping[str, tuple[DroppedData, ...]] | None = None
+    dropped_counts: Mapping[DroppedData, DroppedCount] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +342,7 @@ def describe_loss(
     release = record.release
     counted = "" if is_current(history_age) else f" (counted {format_duration(float(int(history_age)))} ago)"
     if change is None and release.strategy.name == "expand-contract":
-        return (_describe_dropped(release, history), *_describe_operation_losses(history, counted))
+        return (*_describe_dropped(record, history, counted), *_describe_operation_losses(history, counted))
     if change is None:
         return (
             RollbackFact("LOST", "no data: images, traffic and flags change; what the new image has written stays"),
@@ -352,21 +374,61 @@ def describe_loss(
     return tuple(facts)
 
 
-def _describe_dropped(release: Release, history: RollbackHistory | None) -> RollbackFact:
-    """Which columns and tables, which the release has added, the undos of operations drop."""
+def _describe_dropped(record: ReleaseRecord, history: RollbackHistory | None, counted: str) -> tuple[RollbackFact, ...]:
+    """Which columns and tables, which the release has added, the undos of operations drop, and what is in each."""
     what = "columns and tables that the release has added"
     if history is None:
-        return RollbackFact("LOST", f"reading the {what} …")
+        return (RollbackFact("LOST", f"reading the {what}, and counting what is in them …"),)
     if history.dropped is None:
         reason = history.problem or history.count_error
         text = f"the {what}; which ones is not known{f', {reason}' if reason else ''}: see the statements below"
-        return RollbackFact("LOST", text, FactTone.WARNING)
-    undone = steps_to_undo(release)
-    names = [name for spec in undone for name in history.dropped.get(spec.name, ())]
-    if not names:
-        return RollbackFact("LOST", "no column and no table: no undo drops one")
-    text = f"{'; '.join(dict.fromkeys(names))}: dropped with the data in it; how many values that is was not counted"
-    return RollbackFact("LOST", text, FactTone.LOSS)
+        return (RollbackFact("LOST", text, FactTone.WARNING),)
+    found = [
+        (each, history.dropped_counts.get(each, DroppedCount()), is_certain)
+        for each, is_certain in _list_dropped(record, history).items()
+    ]
+    facts = [
+        _describe_dropped_data(each, count, counted, is_certain) for each, count, is_certain in found if count.exists
+    ]
+    if not facts:
+        return (RollbackFact("LOST", "no column and no table: no undo drops one"),)
+    return (replace(facts[0], label="LOST"), *facts[1:])
+
+
+def _list_dropped(record: ReleaseRecord, history: RollbackHistory) -> Mapping[DroppedData, bool]:
+    """What the undos drop, and whether it is certain that the release has added it: the record of a step that has run
+    says whether there was anything to do.
+    """
+    details = {step.name: step.detail for step in record.steps}
+    found: dict[DroppedData, bool] = {}
+    for spec in steps_to_undo(record.release):
+        detail = details.get(spec.name, {})
+        stays = detail.get("is_needed") is False or detail.get("undo") == []  # it was there before
+        for each in (history.dropped or {}).get(spec.name, ()):
+            if not (each.is_optional and stays):
+                found.setdefault(each, not each.is_optional or "is_needed" in detail or "undo" in detail)
+    return found
+
+
+def _describe_dropped_data(each: DroppedData, found: DroppedCount, counted: str, is_certain: bool) -> RollbackFact:
+    later = each.later or (each.column.replace(NEW_PREFIX, "", 1) if NEW_PREFIX in each.column else "")
+    name = f"{each.name} ({later} from contract on)" if later else each.name
+    name = name if is_certain else f"{name}, if the release has added it"
+    if each.is_copy:
+        return RollbackFact("", f"{name}: a copy; the other column keeps the values")
+    if found.count is None:
+        error = f": {found.error}" if found.error else ""
+        what = "values" if each.column else "rows"
+        return RollbackFact("", f"{name}, with the data in it; how many {what} is not known{error}", FactTone.LOSS)
+    noun = ("value", "values") if each.column else ("row", "rows")
+    notes = [
+        "apart from those that equal its default" if found.has_default else "",
+        "those that the release has filled included" if each.is_filled else "",
+        "" if found.is_complete else "the rest was not counted in time",
+    ]
+    least = "" if found.is_complete else "at least "
+    text = ", ".join([f"{name}, with {least}{count_noun(found.count, *noun)}{counted}", *filter(None, notes)])
+    return RollbackFact("", text, FactTone.LOSS if found.count or not found.is_complete else FactTone.NORMAL)
 
 
 def _describe_operation_losses(history: RollbackHistory | None, counted: str) -> tuple[RollbackFact, ...]:
@@ -463,8 +525,15 @@ def rollback_rows(
 ) -> Mapping[str, int]:
     """The rows of an :class:`Extent`: those of :func:`describe_loss`, as far as they are counted."""
     if change is None:
-        losses = (history.losses if history is not None else None) or ()
-        return {"kinds of values that the rollback cannot keep": len(losses)}
+        if history is None:
+            return {}
+        counts = {each: history.dropped_counts.get(each) for each in _list_dropped(record, history)}
+        dropped = {
+            f"{'values' if each.column else 'rows'} in {each.name}": count.count or 0
+            for each, count in counts.items()
+            if count is not None and not each.is_copy
+        }
+        return {"kinds of values that the rollback cannot keep": len(history.losses or ()), **dropped}
     rows = {"rows that differ after a write of one side": record.witness.open_rows}
     if history is not None and history.count is not None and record.release.status("verify-rows") is StepStatus.DONE:
         rows["rows with a value that the old side cannot give back"] = history.count.lost

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 
@@ -12,11 +13,14 @@ from tests.support.store import ANA, open_store, password_of, plan_for, register
 from zdd_tui.backends.store.agent import acquire_lease
 from zdd_tui.backends.store.client import Store
 from zdd_tui.backends.store.fleet import FleetReader
+from zdd_tui.cli.status import format_status
 from zdd_tui.model.errors import DatabaseError
 from zdd_tui.model.fleet.config import FleetDatabase
 from zdd_tui.model.fleet.rows import FleetRow, Urgency
-from zdd_tui.model.release.records import Actor, CommandRequest
+from zdd_tui.model.release.claims import assess_agent_activity
+from zdd_tui.model.release.records import AGENT_CONTINUES, AGENT_WAITS, Actor, CommandRequest, NewEvent
 from zdd_tui.model.release.state import CommandKind, ReleaseState
+from zdd_tui.model.release.summary import summarize_release
 from zdd_tui.testbed.processes import free_port
 from zdd_tui.testbed.servers import PostgresServer
 
@@ -58,6 +62,51 @@ async def test_a_release_is_read_as_its_own_screen_shows_it(pg_dsn: str) -> None
         assert ended.duration is not None
         assert ended.rollback_seconds is not None
         assert 0 <= ended.rollback_seconds <= ended.duration
+
+
+async def test_a_release_waits_for_what_its_own_screen_says(pg_dsn: str) -> None:
+    async with open_store(pg_dsn) as (store, release_id), reader_of(pg_dsn) as reader:
+
+        async def compare() -> str:
+            record = await store.read_release(release_id)
+            shown = summarize_release(record, record.now, activity=assess_agent_activity(record))
+            (row,) = await reader.read()
+            assert (row.label, row.glyph) == (shown.state_label, shown.glyph)
+            for said in (" ".join(shown.notes), " ".join(format_status(record).split())):
+                assert all(f"the agent waits for {each}" in said for each in row.waits_for.split("; ") if each), said
+            return f"{row.label}: {row.waits_for}"
+
+        agent = await acquire_lease(pg_dsn, release_id, Actor("agent", "bastion"), ttl=300)
+        assert agent is not None
+        async with agent:
+            await store.pool.execute(
+                "UPDATE zdd.release SET state = 'running', phase = 0; UPDATE zdd.step SET status = 'started',"
+                " started_at = now() WHERE position = 0"
+            )
+            assert await compare() == "RUNNING: "
+            await agent.append_events([NewEvent("error", f"{AGENT_WAITS}Redis: no response")])
+            await agent.append_events([NewEvent("error", f"{AGENT_WAITS}Kubernetes: status 503\nFix: wait")])
+            assert await compare() == "AGENT WAITS: Redis: no response; Kubernetes: status 503"
+            await agent.append_events([NewEvent("lease", f"{AGENT_CONTINUES}Redis")])
+            assert await compare() == "AGENT WAITS: Kubernetes: status 503"
+            await agent.append_events([NewEvent("lease", f"{AGENT_CONTINUES}Kubernetes")])
+            await agent.append_events([NewEvent("step", "run lint-ddl begins: check")])
+            await agent.append_events([NewEvent("error", f"{AGENT_WAITS}the gates: not read yet")])
+            assert await compare() == "RUNNING: the gates: not read yet", "a step runs beside the command that waits"
+            assert reader.lease_ends[release_id] > time.time() + 290
+
+
+async def test_a_step_waits_for_a_system_in_the_list_too(pg_dsn: str) -> None:
+    async with open_store(pg_dsn) as (store, release_id), reader_of(pg_dsn) as reader:
+        agent = await acquire_lease(pg_dsn, release_id, Actor("agent", "bastion"), ttl=300)
+        assert agent is not None
+        async with agent:
+            await store.pool.execute(
+                "UPDATE zdd.release SET state = 'running', phase = 0; UPDATE zdd.step SET status = 'started',"
+                " started_at = now(), note = 'retrying: Redis refuses connections' WHERE position = 0"
+            )
+            (row,) = await reader.read()
+    assert (row.label, row.waits_for) == ("RUNNING", "Redis refuses connections")
 
 
 async def test_releases_that_come_and_go(pg_dsn: str) -> None:

@@ -12,18 +12,24 @@ from textual.widgets import Input
 from tests.dashboard.screens.detail_answers import ROLLBACK_HISTORY, soaking_board
 from tests.dashboard.screens.test_keys import AppDriver
 from tests.support import states
+from tests.support.operations import plan_of
 from tests.support.states import EPOCH, MONOTONIC, board, dashboard_situations, flags, record, release
 from zdd_tui.dashboard.keymap import DashboardKeys, build_dashboard_keys, known_bindings, resolve_keymap
 from zdd_tui.dashboard.screens.actions import text_to_copy
 from zdd_tui.dashboard.screens.confirm import UNSEEN_SECONDS
+from zdd_tui.dashboard.screens.dialog import PageView
 from zdd_tui.dashboard.screens.palette import PaletteEntry, filter_entries, palette_entries
 from zdd_tui.dashboard.state import DashboardState, FlagView, Observed
 from zdd_tui.dashboard.widgets.text_field import MAX_TEXT_LENGTH
 from zdd_tui.model.actions import ACTIONS
 from zdd_tui.model.agent_start import AgentStart
 from zdd_tui.model.flag import FlagValue
+from zdd_tui.model.release.blocks import find_blocks
+from zdd_tui.model.release.gate import GateReading, Verdict
+from zdd_tui.model.release.preview import preview_blocks, preview_command
 from zdd_tui.model.release.records import ReleaseRecord, StoredCommand
-from zdd_tui.model.release.state import CommandKind, ReleaseState
+from zdd_tui.model.release.state import CommandKind, Release, ReleaseState, StepStatus
+from zdd_tui.model.release.strategies import build_operations
 from zdd_tui.model.rollback import RollbackHistory, RollbackQuery
 
 PRODUCTION = [*"production", "enter"]
@@ -129,6 +135,44 @@ async def test_the_page_scrolls_while_a_name_is_typed() -> None:
         assert "step-39" in shown
         await desk.press(*"uction", "enter")
         assert kinds(desk) == [CommandKind.ROLLBACK]
+
+
+@pytest.mark.parametrize(
+    ("kind", "unlocked"), [(CommandKind.ADVANCE, True), (CommandKind.ROLLBACK, True), (CommandKind.ROLLBACK, False)]
+)
+async def test_every_word_of_a_shortened_block_can_be_reached_by_keys(kind: CommandKind, unlocked: bool) -> None:
+    plan = plan_of(
+        "postgresql:///x", "ALTER TABLE users ALTER COLUMN age TYPE bigint", "ALTER TABLE users RENAME a TO b"
+    )
+    strategy = build_operations(plan)
+    names = [phase.name for phase in strategy.phases]
+    phase = names.index("cutover" if kind is CommandKind.ADVANCE else "contract")
+    ran = {step.name for each in strategy.phases[: phase + 1] for step in each.steps}
+    statuses = tuple(StepStatus.DONE if each.name in ran else StepStatus.PENDING for each in strategy.steps)
+    release = Release("notes", "hash", strategy, ReleaseState.WAITING, phase, statuses=statuses)
+    preview, blocks = preview_command(plan, release, kind), preview_blocks(plan)
+    shortened = find_blocks(preview, blocks)
+    assert len(shortened) > 3
+    made = dashboard_situations()["open"]
+    assert made.release.value is not None
+    gates = {gate.name: GateReading(gate.name, Verdict.PASS, "", EPOCH, 1000.0) for gate in release.gates}
+    record = replace(made.release.value, release=release, gates=gates)
+    board = replace(made, release=replace(made.release, value=record), previews={kind: preview}, blocks=blocks)
+    async with AppDriver(board, unlocked=unlocked) as desk:
+        await desk.press("a" if kind is CommandKind.ADVANCE else "R")
+        page = desk.app.screen.query_one(PageView)
+        lines = ["".join("".join(text for text, _ in line).split()) for line in page.all_lines()]
+        visible: set[int] = set()
+        while len(visible) < len(lines):
+            found = set(range(page.first_line, page.first_line + page.content_size.height))
+            assert not found <= visible, "the page does not scroll on"
+            visible |= found
+            await desk.press("pagedown")
+    text = "".join(lines)
+    assert "standsforablock,whichisinfullattheendofthispage" in text
+    for body in shortened.values():
+        missing = [line for line in body if "".join(line.split()) not in text]
+        assert not missing, missing
 
 
 async def test_read_only_cannot_be_unlocked() -> None:

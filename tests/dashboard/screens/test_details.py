@@ -19,11 +19,23 @@ from tests.dashboard.screens.detail_answers import (
     POD,
     SCREENS,
     SITUATIONS,
+    soaking_board,
     with_change,
 )
 from tests.dashboard.screens.test_untrusted_text import EVIL
 from tests.support.screen_text import screen_text
-from tests.support.states import AGENT, EPOCH, MONOTONIC, SERVING, FixedClock, FixedSource, board, record, release
+from tests.support.states import (
+    AGENT,
+    EPOCH,
+    MONOTONIC,
+    SERVING,
+    FixedClock,
+    FixedSource,
+    board,
+    dashboard_situations,
+    record,
+    release,
+)
 from zdd_tui.dashboard.app import ZddApp
 from zdd_tui.dashboard.screens.confirm import ConfirmScreen
 from zdd_tui.dashboard.screens.details.activity import ActivityScreen
@@ -561,3 +573,83 @@ def test_the_time_before_the_start_counts_on_and_ends_with_the_first_step() -> N
     assert "duration 2.0s" in shown(ReleaseState.RUNNING, step)
     assert "■ before start" in shown(ReleaseState.ROLLED_BACK, finished_at=EPOCH + 60)
     assert "duration 1m00s" in shown(ReleaseState.ROLLED_BACK, finished_at=EPOCH + 60)
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+@pytest.mark.parametrize("name", SCREENS)
+async def test_a_screen_whose_system_does_not_respond_says_so_after_3_seconds(name: str, is_read: bool) -> None:
+    clock = FixedClock()
+    app, source, screen = opened(name, clock=clock, log=LogView() if not is_read else LOG)
+    async with app.run_test(size=(120, 36)) as pilot:
+        if not is_read:
+            source.answers = {}  # no query is ever answered
+        asked_before = len(source.queries)
+        await app.push_screen(screen())
+        await pilot.pause()
+        asked = len(source.queries) - asked_before
+        if is_read and asked:
+            source.answers = {}
+            shown, state = app.screen, source.current
+            assert isinstance(shown, DetailScreen)
+            assert state.release.value is not None
+            rec = replace(state.release.value, events=())  # the audit has to be read again
+            source.set_board(replace(state, release=replace(state.release, value=rec)))
+            shown.refresh_queries()
+        clock.seconds += 4.25
+        app.repaint()
+        await pilot.pause()
+        text = screen_text(app)
+        if asked:
+            assert re.search("no result for 4s from (PostgreSQL|Kubernetes)", text), text
+        assert "… reading" not in text
+        if source.tails and not is_read:
+            assert text.count("no response for 4s from Kubernetes") == 1, text
+
+
+async def test_a_rollback_says_that_what_is_lost_was_not_read() -> None:
+    clock = FixedClock()
+    source = FixedSource(soaking_board())  # the history is never answered
+    app = ZddApp(source, clock=clock)
+    app.action_controller.access = app.action_controller.access.unlock(clock.seconds)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await pilot.pause()
+        await pilot.press("R")
+        await pilot.pause()
+        assert "counting the rows" in screen_text(app)
+        clock.seconds += 4.25
+        app.repaint()
+        await pilot.pause()
+        text = " ".join(screen_text(app).split())
+        assert "could not be counted: no result for 4s from PostgreSQL" in text.replace("┃ ┃ ", "")
+        assert "Enter confirm" in text, "the two keys still roll back"
+
+
+PLAN_FILE = "/srv/plans/users.yaml"
+PLACEHOLDER = re.compile(r"zdd [a-z -]*\bPLAN\b")
+
+
+@pytest.mark.parametrize("keys", ["", "e", "d", "T"])
+@pytest.mark.parametrize("situation", ["done", "trigger-missing", "rolled-back", "no-agent"])
+async def test_commands_on_screen_have_the_plan_s_file(situation: str, keys: str) -> None:
+    trigger = ConditionReading(
+        "trigger sync-forward", ConditionStatus.BREACHED, "the trigger is disabled",
+        hint="find who changes triggers, then zdd status PLAN; the agent creates it again",
+    )  # fmt: skip
+    made = dashboard_situations()[situation if situation != "trigger-missing" else "stopped"]
+    assert made.release.value is not None
+    rec = made.release.value
+    if situation == "trigger-missing":
+        rec = replace(rec, release=replace(rec.release, unmet=(trigger,)))
+    made = replace(made, release=replace(made.release, value=rec))
+    with_file = replace(made, plan=replace(made.plan, file=PLAN_FILE))
+    for board_of, is_known in ((made, False), (with_file, True)):
+        app = ZddApp(FixedSource(board_of, answers=dict(ANSWERS)), clock=FixedClock())
+        async with app.run_test(size=(120, 36)) as pilot:
+            await pilot.pause()
+            await pilot.press(*keys.split())
+            await pilot.pause()
+            text = " ".join(re.sub("[│┃]", " ", screen_text(app)).split())
+        assert not is_known or not PLACEHOLDER.search(text), text
+        if (situation, keys) in (("done", ""), ("trigger-missing", ""), ("trigger-missing", "e")):
+            command = "zdd agent --new" if situation == "done" else "then zdd status"
+            assert f"{command} {PLAN_FILE if is_known else 'PLAN'}" in text, text

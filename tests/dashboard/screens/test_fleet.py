@@ -141,6 +141,28 @@ async def test_an_empty_history_names_the_databases_that_were_not_read() -> None
         assert "no release has ended yet in the databases that respond; not known for 1 of 2" in screen_text(app)
 
 
+async def test_a_row_is_no_longer_running_once_the_lease_has_ended_that_it_was_read_with() -> None:
+    source, clock = FixedFleetSource(), FixedClock()
+    running = next(row for row in source.current.rows if row.label == "RUNNING" and row.agent)
+    source.answers[running.database] = clock.wall()
+    source.ends[running.key] = clock.wall() + 2.0
+    app = ZddApp(None, fleet=source, clock=clock)
+
+    def line() -> str:
+        return next(line for line in screen_text(app).splitlines() if running.name in line and "RUNNING" in line)
+
+    async with app.run_test(size=(160, 36)) as pilot:
+        await pilot.pause()
+        assert "▶ RUNNING" in line()
+        clock.seconds += 2.25  # the database was read 2.25 s ago, which is recent
+        app.repaint()
+        await pilot.pause()
+        assert "? RUNNING" in line()
+        await pilot.press("slash", *running.name, "enter")
+        await pilot.pause()
+        assert "values of 2s ago: its agent has not renewed its lease since" in screen_text(app)
+
+
 async def test_enter_opens_the_release_and_f_returns_to_the_row() -> None:
     source = FixedFleetSource()
     app = ZddApp(None, fleet=source, clock=FixedClock())

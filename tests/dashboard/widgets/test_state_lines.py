@@ -45,7 +45,9 @@ from zdd_tui.model.release.fills import FillProgress
 from zdd_tui.model.release.gate import GateReading, Verdict
 from zdd_tui.model.release.records import Lease
 from zdd_tui.model.release.state import CommandKind, ReleaseState, StepStatus
+from zdd_tui.model.release.strategy import GateSpec
 from zdd_tui.model.release.summary import Severity, summarize_release
+from zdd_tui.model.release.witness import WitnessMode, WitnessRecord, Writer, evaluate_witness
 
 HOSTILE = st.text(st.characters(codec="utf-8"), max_size=60)
 MOMENT = RenderContext.at_clock(FixedClock())
@@ -165,6 +167,23 @@ def test_long_errors_are_truncated_with_the_key_of_the_details() -> None:
     assert text(lines[-1]).startswith("→ a retries the failed step")
 
 
+@pytest.mark.parametrize("limit", [5, 6, 8])
+@pytest.mark.parametrize("cells", [78, 118, 198])
+def test_what_has_failed_is_named_beside_what_stops_the_release(cells: int, limit: int) -> None:
+    stopped = dashboard_situations()["stopped"].release.value
+    assert stopped is not None
+    breach = stopped.release.unmet[0]
+    unmet = (breach, replace(breach, name="other", text="flag orders-new was changed by ana " * 4))
+    rel = replace(stopped.release, state=ReleaseState.FAILED, error="no space left on device; " * 12, unmet=unmet)
+    lines = summary_lines(board(replace(stopped, release=rel)), MOMENT, cells, limit)
+    shown = text(*lines)
+    assert len(lines) <= limit, shown
+    assert "STOPPED, FAILED" in shown
+    assert "no space left on device" in shown
+    assert text(lines[-1]).endswith("e shows all") or "R rolls back" in shown
+    assert all(line_width(line) <= cells for line in lines)
+
+
 def test_the_next_action_does_not_displace_a_note() -> None:
     made = dashboard_situations()["lock"]
     message = text(*summary_lines(made, MOMENT, 78))
@@ -223,7 +242,8 @@ def test_a_stale_board_opens_no_gate() -> None:
     assert disabled_reason(made, MOMENT, CommandKind.ADVANCE) == ""
     late = RenderContext(MONOTONIC + 60, EPOCH + 60, FixedClock())
     assert "the database does not respond" in disabled_reason(made, late, CommandKind.ADVANCE)
-    assert all("unknown" in text(line) for line in gate_lines(made, late, 80))
+    lines = [text(line) for line in gate_lines(made, late, 80)]
+    assert all("unknown" in line for line in lines if not line.startswith(" ")), "the others go on with a reason"
     assert CommandKind.ADVANCE not in [action.id for action in available_actions(made, late)]
 
 
@@ -343,6 +363,27 @@ def test_a_missing_agent_is_told_once_with_its_key() -> None:
 
 def test_a_wait_beyond_its_limit_is_marked_by_a_word() -> None:
     assert "✗ LATE: waiting for ana for 2h30m, limit 1h00m" in text(*locked_lines("late-approval"))
+
+
+@pytest.mark.parametrize("open_rows", [0, 12])
+@pytest.mark.parametrize("spare", [0, 2])
+def test_who_closes_a_gate_is_named_at_80_columns(open_rows: int, spare: int) -> None:
+    writer = Writer("nightly-report", "10.2.14.7", "bi", "bi", 12, open_rows, EPOCH - 300, EPOCH - 5)
+    found = WitnessRecord(open_rows, (writer,))
+    verdict, reason = evaluate_witness(found, mode=WitnessMode.OLD_IS_RIGHT, now=EPOCH, quiet=300, missing=())
+    rel = release(ReleaseState.WAITING, Phase.BACKFILL)
+    specs = (GateSpec("no-mismatch", "zero mismatches"), GateSpec("witness-empty", "no writer writes only one side"))
+    phases = [replace(each, gates=specs) for each in rel.strategy.phases]
+    rel = replace(rel, strategy=replace(rel.strategy, phases=tuple(phases)))
+    passes = GateReading("no-mismatch", Verdict.PASS, "0 mismatches", EPOCH)
+    gates = {"no-mismatch": passes, "witness-empty": GateReading("witness-empty", verdict, reason, EPOCH)}
+    made, current = board(record(rel, gates=gates)), len(specs)
+    lines = gate_lines(made, MOMENT, 80, current + spare)
+    shown = " ".join(text(*lines).split())
+    assert "nightly-report 10.2.14.7 as bi: 12 rows" in shown
+    assert len(lines) <= current + spare
+    assert all(line_width(line) <= 80 for line in lines)
+    assert spare == 0 or "one side" in shown, "the rest is wrapped where there is room"
 
 
 def test_the_most_urgent_gates_are_visible_and_the_others_counted() -> None:

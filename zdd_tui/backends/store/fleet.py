@@ -23,12 +23,16 @@ from zdd_tui.model.fleet.rows import (
     build_unreadable_row,
 )
 from zdd_tui.model.masking import mask_urls
+from zdd_tui.model.release.records import AGENT_CONTINUES, AGENT_WAITS, KUBERNETES_NOTE, LEASE_ACQUIRED, RETRYING_NOTE
 
 READ_TIMEOUT = 3.0
 """Seconds for connecting, and for one reading."""
 
 MAX_ACTIVE, MAX_ENDED = 200, 100
 """Releases of one database that are read: the newest that have not ended, and the newest that have."""
+
+MAX_EVENTS = 50
+"""Events of a release in which the waits of its agent are looked for, the newest."""
 
 _ENDED = "('rolled-back', 'done')"
 
@@ -54,7 +58,9 @@ SELECT extract(epoch FROM clock_timestamp())::float8 AS now, r.id, r.name, r.env
         'state', r.state, 'phase', r.phase, 'paused', r.paused, 'error', left(r.error, 500),
         'cause', left(r.cause, 500), 'finished_at', extract(epoch FROM r.finished_at)::float8,
         'steps', (SELECT json_agg(json_build_array(s.status, extract(epoch FROM s.started_at)::float8,
-                                                   extract(epoch FROM s.ended_at)::float8) ORDER BY s.position)
+                                                   extract(epoch FROM s.ended_at)::float8, CASE
+                      WHEN starts_with(s.note, '{RETRYING_NOTE}') OR starts_with(s.note, '{KUBERNETES_NOTE}')
+                      THEN left(s.note, 300) ELSE '' END) ORDER BY s.position)
                   FROM zdd.step s WHERE s.release_id = r.id),
         'gates', (SELECT coalesce(json_agg(json_build_object(
                       'name', g.name, 'verdict', g.verdict, 'reason', left(g.reason, 200), 'max_age', g.max_age,
@@ -69,6 +75,14 @@ SELECT extract(epoch FROM clock_timestamp())::float8 AS now, r.id, r.name, r.env
                       SELECT name, status, left(text, 500) AS text, left(who, 200) AS who, left(hint, 500) AS hint,
                              restored, affects_rows, extract(epoch FROM since)::float8 AS since
                       FROM zdd.condition WHERE release_id = r.id) c),
+        'events', (SELECT coalesce(json_agg(json_build_array(e.id, extract(epoch FROM e.at)::float8, e.kind,
+                                                             left(e.message, 300)) ORDER BY e.id), '[]') FROM (
+                      SELECT *, max(id) FILTER (WHERE kind = 'lease' AND starts_with(message, '{LEASE_ACQUIRED}'))
+                             OVER () AS acquired, max(id) FILTER (WHERE kind = 'step') OVER () AS stepped
+                      FROM (SELECT id, at, kind, message FROM zdd.event WHERE release_id = r.id
+                            ORDER BY id DESC LIMIT {MAX_EVENTS}) newest) e
+                      WHERE e.id >= coalesce(e.acquired, 0) AND (e.id IN (e.acquired, e.stepped)
+                            OR starts_with(e.message, '{AGENT_WAITS}') OR starts_with(e.message, '{AGENT_CONTINUES}'))),
         'backfills', (SELECT coalesce(json_agg(json_build_object('job', b.job, 'status', b.status,
                                                 'rows_total', b.rows_total, 'rows_done', b.rows_done)), '[]')
                       FROM zdd.backfill b WHERE b.release_id = r.id),
@@ -91,7 +105,8 @@ _GUARD_DEFAULTS: Mapping[str, Any] = {
     "reason": "", "unit": "number", "value": None, "baseline": None, "limit": None, "samples": 0, "series": [],
     "action": "alert", "should_act": False, "action_taken": "",
 }  # fmt: skip
-_STEP_DEFAULTS: Mapping[str, Any] = {"detail": {}, "note": "", "error": ""}
+_EVENT_DEFAULTS: dict[str, Any] = {"actor": "", "host": "", "role": "", "reason": ""}
+_STEP_DEFAULTS: Mapping[str, Any] = {"detail": {}, "error": ""}
 _BACKFILL_DEFAULTS: Mapping[str, Any] = {"seconds": 0.0, "rate": 0.0, "updated_at": 0.0, "recent": []}
 
 
@@ -124,6 +139,8 @@ class FleetReader:
         self._database = database
         self._connection: asyncpg.Connection | None = None
         self._known: dict[int, _KnownRelease] = {}
+        self.lease_ends: Mapping[int, float] = {}
+        """When the lease of each release's agent ends unless it is renewed, by this machine's clock."""
 
     def close(self) -> None:
         """Ends the session without waiting for the server."""
@@ -138,8 +155,9 @@ class FleetReader:
             DatabaseError: no answer within the timeout, no rights, or a zdd schema of another version.
         """
         ended = [key for key, known in self._known.items() if known.row is not None and known.row.has_ended]
-        rows = await self._fetch(_READ, list(self._known), ended)
-        return self._build_rows(rows, time.time())
+        rows, wall = await self._fetch(_READ, list(self._known), ended), time.time()
+        self.lease_ends = {row["id"]: wall - row["age"] + row["ttl"] for row in rows if row["holder"]}
+        return self._build_rows(rows, wall)
 
     async def read_plan_copy(self, release_id: int) -> StoredPlanCopy:
         """
@@ -257,15 +275,25 @@ class FleetReader:
         return {
             "release": release,
             "steps": [
-                {**_STEP_DEFAULTS, "name": name, "status": status, "started_at": started, "ended_at": ended}
-                for name, (status, started, ended) in zip(names, steps, strict=True)
+                {
+                    **_STEP_DEFAULTS,
+                    "name": name,
+                    "status": status,
+                    "started_at": started,
+                    "ended_at": ended,
+                    "note": mask_urls(note),
+                }
+                for name, (status, started, ended, note) in zip(names, steps, strict=True)
             ],
             "gates": body["gates"],
             "guard": [{**_GUARD_DEFAULTS, **reading} for reading in body["guard"]],
             "conditions": body["conditions"],
             "backfill": next((each for each in backfills if not each["job"]), None),
             "fills": [each for each in backfills if each["job"]],
-            "events": [],
+            "events": [
+                {"id": number, "at": at, "kind": kind, "message": mask_urls(message)} | _EVENT_DEFAULTS
+                for number, at, kind, message in body["events"]
+            ],
             "commands": [],
             "facts": body["commands"],
         }

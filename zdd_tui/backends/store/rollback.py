@@ -2,20 +2,22 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from typing import TypeVar
 
 from zdd_tui.backends.postgres.catalog import read_catalog
 from zdd_tui.backends.postgres.connection import CONNECTION_ERRORS, Connection, Pool, Row, connect, translate_error
+from zdd_tui.backends.postgres.dropped_data import count_dropped_data
 from zdd_tui.backends.postgres.operations import count_rollback_losses
 from zdd_tui.backends.postgres.recent_writes import count_new_side_only
 from zdd_tui.model.errors import ZddError
 from zdd_tui.model.json_access import get_objects, get_text
+from zdd_tui.model.operations.base import DroppedData
 from zdd_tui.model.operations.registry import list_dropped_by_undo, plan_operations
 from zdd_tui.model.plan.base import BasePlan, Plan
 from zdd_tui.model.plan.operations import BaseOperationsPlan
-from zdd_tui.model.rollback import NewSideCount, PastRollback, RehearsedRollback, RollbackHistory
+from zdd_tui.model.rollback import DroppedCount, NewSideCount, PastRollback, RehearsedRollback, RollbackHistory
 
 T = TypeVar("T")
 
@@ -50,10 +52,12 @@ async def read_rollback_history(pool: Pool, release_id: int, plan: BasePlan) -> 
     """Reads everything; counts rows for at most COUNT_SECONDS, and takes no lock that blocks the application."""
     rehearsal = await pool.fetchrow(_REHEARSAL, release_id)
     last = await pool.fetchrow(_LAST_ROLLBACK, release_id)
-    dropped = None
+    dropped: Mapping[str, tuple[DroppedData, ...]] | None = None
+    dropped_counts: Mapping[DroppedData, DroppedCount] = {}
     if isinstance(plan, BaseOperationsPlan):
-        (losses, error), count = await _count_losses(plan), None
-        dropped = await asyncio.to_thread(list_dropped_by_undo, plan)
+        dropped = await asyncio.to_thread(list_dropped_by_undo, plan)  # it loads the parser
+        (losses, error), dropped_counts = await asyncio.gather(_count_losses(plan), _count_dropped(plan, dropped))
+        count = None
     else:
         (count, error), losses = await _count_rows(pool, release_id, plan), None
     return RollbackHistory(
@@ -63,7 +67,23 @@ async def read_rollback_history(pool: Pool, release_id: int, plan: BasePlan) -> 
         error,
         losses,
         dropped=dropped,
+        dropped_counts=dropped_counts,
     )
+
+
+async def _count_dropped(
+    plan: BaseOperationsPlan, dropped: Mapping[str, tuple[DroppedData, ...]] | None
+) -> Mapping[DroppedData, DroppedCount]:
+    """What is in the columns and tables that undos drop."""
+    each = [data for found in (dropped or {}).values() for data in found]
+    if not each:
+        return {}
+
+    async def count(connection: Connection) -> tuple[Mapping[DroppedData, DroppedCount] | None, str]:
+        return await count_dropped_data(connection, each, seconds=COUNT_SECONDS), ""
+
+    counts, error = await _count(plan, count)
+    return counts if counts is not None else dict.fromkeys(each, DroppedCount(error=error))
 
 
 async def _count_losses(plan: BaseOperationsPlan) -> tuple[tuple[str, ...] | None, str]:

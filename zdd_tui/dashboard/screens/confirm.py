@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -11,6 +12,7 @@ from textual.message import Message
 from textual.widgets import Input
 
 from zdd_tui.dashboard.screens.base import ShowsNewestState
+from zdd_tui.dashboard.screens.details.base import describe_silence
 from zdd_tui.dashboard.screens.dialog import Dialog, KeyHints, PageView, reading_age_lines, target_lines, text_field
 from zdd_tui.dashboard.screens.rollback_facts import rollback_fact_lines
 from zdd_tui.dashboard.state import DashboardState, Observed, PlanView, RenderContext
@@ -18,6 +20,8 @@ from zdd_tui.dashboard.widgets.bars.footer import disabled_reason
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, error_lines, sanitize, wrap
 from zdd_tui.model.actions import Action
 from zdd_tui.model.duration import format_duration
+from zdd_tui.model.release.blocks import find_blocks
+from zdd_tui.model.release.claims import FRESH_SECONDS
 from zdd_tui.model.release.state import (
     CommandKind,
     Precondition,
@@ -28,7 +32,7 @@ from zdd_tui.model.release.state import (
     requires_name,
     steps_to_undo,
 )
-from zdd_tui.model.rollback import Extent, RollbackHistory, rollback_rows
+from zdd_tui.model.rollback import Extent, RollbackHistory, RollbackQuery, rollback_rows
 
 UNSEEN_SECONDS = 0.5
 """Seconds for which Enter does not confirm what has just been added: nobody can have read it."""
@@ -194,6 +198,7 @@ class ConfirmScreen(ConfirmDialog):
         self._refusal = ""
         self._fetch_history = fetch_history
         self._history: Observed[RollbackHistory] = Observed()
+        self._requested_at = float("inf")
         self._seen = self._extent(board)
         self._unseen_growth, self._grown_at = "", float("-inf")
         """What a reading has added to what the operator has seen, and when."""
@@ -211,6 +216,7 @@ class ConfirmScreen(ConfirmDialog):
 
     def _request_history(self) -> None:
         if self._fetch_history is not None:
+            self._requested_at = self._now
             self._fetch_history().add_done_callback(lambda done: self.post_message(HistoryRead(done)))
 
     def on_history_read(self, message: HistoryRead) -> None:
@@ -304,7 +310,10 @@ class ConfirmScreen(ConfirmDialog):
     def page(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
         if self.expected is None:
             return _unread_lines(board, cells)
-        facts = confirm_fact_lines(board, context, self.kind, self._history, cells)
+        history, silent = self._history, context.now - self._requested_at
+        if history.value is None and silent > FRESH_SECONDS:
+            history = Observed(RollbackHistory(problem=describe_silence(RollbackQuery(), silent)))
+        facts = confirm_fact_lines(board, context, self.kind, history, cells)
         return confirm_lines(board, self.kind, cells, self.query_one(PageView).content_size.height, facts)
 
     def key_hints(self, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
@@ -457,13 +466,24 @@ def confirm_lines(
     lines += [(), *facts, ()] if facts else [()]
     if preview := board.previews.get(kind, ()):
         shown = [line for text in preview for line in _preview_line(text, cells)]
-        return lines + (shown if len(lines) + len(shown) <= rows else [*_overview(preview, cells), *shown])
+        if blocks := find_blocks(preview, board.blocks):
+            lines += [*wrap(_SHORTENED, cells, TextStyle.DIM), ()]
+        shown = shown if len(lines) + len(shown) <= rows else [*_overview(preview, cells), *shown]
+        return [*lines, *shown, *(line for block in blocks.items() for line in _block_lines(*block, cells))]
     for label, irreversible in _steps(release, kind):
         style = TextStyle.BAD if irreversible else TextStyle.NORMAL
         lines += wrap(
             f"{'✗' if irreversible else '·'} {label}{' (cannot be undone)' if irreversible else ''}", cells, style
         )
     return lines
+
+
+_SHORTENED = "“… (12 lines: …)” stands for a block, which is in full at the end of this page: PgDn."
+
+
+@lru_cache(maxsize=64)  # there may be hundreds of lines, in each paint
+def _block_lines(title: str, block: tuple[str, ...], cells: int) -> tuple[Line, ...]:
+    return ((), *wrap(title, cells, TextStyle.STRONG), *(line for text in block for line in _body_line(text, cells)))
 
 
 def _overview(preview: tuple[str, ...], cells: int) -> list[Line]:
@@ -477,10 +497,12 @@ def _overview(preview: tuple[str, ...], cells: int) -> list[Line]:
 
 def _preview_line(text: str, cells: int) -> list[Line]:
     """A step at the margin, its statements indented; an irreversible step is highlighted."""
+    return wrap(text, cells, _step_style(text)) if not text.startswith(" ") else _body_line(text, cells)
+
+
+def _body_line(text: str, cells: int) -> list[Line]:
     bare = text.lstrip(" ")
-    if bare == text:
-        return wrap(text, cells, _step_style(text))
-    return wrap(bare, cells, TextStyle.NORMAL, indent=" " * (len(text) - len(bare)))
+    return wrap(bare, cells, TextStyle.NORMAL, indent=" " * min(len(text) - len(bare), cells // 2))
 
 
 def _step_style(text: str) -> TextStyle:

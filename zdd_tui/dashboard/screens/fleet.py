@@ -145,7 +145,7 @@ class FleetScreen(PaintedScreen[None]):
         if not self.views:
             return  # not composed yet; `on_mount` shows it
         self._pane.fleet, self._pane.colours = self.source.fleet(), self.source.colours
-        self._pane.answered_at = self.source.answered_at
+        self._pane.answered_at, self._pane.lease_ends = self.source.answered_at, self.source.lease_ends
         context = self._get_context()
         with self.painted() as views:
             for view in views:

@@ -86,11 +86,14 @@ class ReleaseScreen(ActionScreen[None]):
         """Only while the charts are visible: a small terminal costs the database nothing."""
         if self._panes is not None and self._panes.visible_charts is not None and self.is_in_front:
             self._charts_read_at = self._last_shown[1].now
-            self._chart_query.refresh(self._source, self.post_message)
+            self._chart_query.refresh(self._source, self.post_message, self._charts_read_at)
 
     def on_query_answered(self, message: QueryAnswered) -> None:
+        message.query.set_result(message.future, self._last_shown[1].now)
+        self._pass_chart_history()
+
+    def _pass_chart_history(self) -> None:
         board, context = self._last_shown
-        message.query.set_result(message.future, context.now)
         if self._panes is not None and (charts := self._panes.visible_charts) is not None:
             result = self._chart_query.result
             charts.set_history(last_point_observed(result, board.server_now(context.now), context.now))
@@ -106,6 +109,10 @@ class ReleaseScreen(ActionScreen[None]):
         # By the clock of the data: that of a recording may run faster, or go back.
         elif board.release.value is not None and not 0 <= context.now - self._charts_read_at < CHART_INTERVAL:
             self._read_chart_history()
+        before = self._chart_query.result
+        self._chart_query.note_silence(context.now)
+        if self._chart_query.result is not before:
+            self._pass_chart_history()
         self._panes.place_panes(board, self.size.height)
         with self.painted(self._panes) as views:
             for widget in views:

@@ -191,7 +191,7 @@ async def _evaluate_recent_rows(ctx: Context, record: ReleaseRecord) -> GateResu
     if sample.mismatches:
         differ = f"{sample.mismatches} of {sample.rows} recent rows differ"
         writers = await name_writers(ctx, [sample.example] if sample.example else [])
-        return Verdict.FAIL, f"{differ}, for example key {sample.example_key}{writers}"
+        return Verdict.FAIL, f"key {sample.example_key}{writers}; {differ}"
     required = ctx.plan.gates.min_recent_rows
     if sample.matches < required:
         written = f"{count_noun(sample.matches, 'row')} written on both sides since the write flag is on"

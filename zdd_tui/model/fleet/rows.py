@@ -9,9 +9,16 @@ from enum import IntEnum
 from functools import cached_property
 
 from zdd_tui.model.counting import count_noun
-from zdd_tui.model.release.claims import ProgressState, assess_activity, assess_progress, count_verdicts
+from zdd_tui.model.release.claims import (
+    Activity,
+    ProgressState,
+    assess_agent_activity,
+    assess_progress,
+    count_verdicts,
+    find_agent_waits,
+)
 from zdd_tui.model.release.gate import Verdict
-from zdd_tui.model.release.records import ReleaseRecord
+from zdd_tui.model.release.records import RETRYING_NOTE, ReleaseRecord
 from zdd_tui.model.release.state import ReleaseState, StepStatus, closed_gates
 from zdd_tui.model.release.summary import AWAITING_APPROVAL, Severity, find_wait, has_no_agent, summarize_release
 
@@ -204,7 +211,7 @@ def build_release_row(
     waits_for, since = find_blocker(record, facts)
     record = count_verdicts(record, record.now)
     release, now = record.release, record.now
-    summary = summarize_release(record, now, activity=assess_activity(record.lease, 0.0))
+    summary = summarize_release(record, now, activity=assess_agent_activity(record))
     label, glyph, severity = summary.state_label, summary.glyph, summary.severity
     has_agent = release.state.has_ended or not has_no_agent(record.lease)
     guard, guard_rule = _worst_guard_verdict(record)
@@ -256,27 +263,41 @@ def _find_urgency(state: ReleaseState, label: str, severity: Severity, *, has_ag
 
 def find_blocker(record: ReleaseRecord, facts: ReleaseFacts) -> tuple[str, float | None]:
     """Whom or what a release waits for, and since when; the first that must be solved. Empty where it moves."""
-    release, now = record.release, record.now
-    activity = assess_activity(record.lease, 0.0)
+    release = record.release
+    activity = assess_agent_activity(record)
     progress = assess_progress(release, activity).state
     if progress is ProgressState.DONE:
         return "", None
     if not activity.is_active:  # whatever else holds it
         last = f"; last: {breach.status}, {breach.title}" if (breach := release.breach) is not None else ""
-        return f"{NO_AGENT}{last}", record.created_at if record.lease is None else now - record.lease.age
+        return f"{NO_AGENT}{last}", record.created_at if record.lease is None else record.now - record.lease.age
     if progress is ProgressState.STOPPED and release.breach is not None:
         return release.breach.title, release.breach.since
-    person = record.owner or A_PERSON
     if progress is ProgressState.FAILED:
         failed = [step.ended_at for step in record.steps if step.status in (StepStatus.FAILED, StepStatus.UNDO_FAILED)]
-        return f"{person}: retry or roll back", max((at for at in failed if at), default=None)
+        return f"{record.owner or A_PERSON}: retry or roll back", max((at for at in failed if at), default=None)
     if progress is ProgressState.PAUSED:
         paused = facts.paused
         return f"resume, paused by {paused.actor}" if paused else "resume", paused.at if paused else None
+    return _find_system(record, activity) or _find_decision(record, progress)
+
+
+def _find_system(record: ReleaseRecord, activity: Activity) -> tuple[str, float | None] | None:
+    """The system for which the agent, or the step that runs, waits; None where it waits for none."""
+    if waits := find_agent_waits(record, activity):
+        return "; ".join(each.text for each in waits), min(each.since for each in waits)
+    at_work = StepStatus.UNDOING if record.release.state.is_rolling_back else StepStatus.STARTED
+    notes = [step.note for step in record.steps if step.status is at_work and step.waits_for_system]
+    return (notes[0].removeprefix(RETRYING_NOTE), None) if notes else None
+
+
+def _find_decision(record: ReleaseRecord, progress: ProgressState) -> tuple[str, float | None]:
+    """The gate or the person that a release waits for; empty where it moves."""
+    release, now = record.release, record.now
     labels = {gate.name: gate.label for gate in release.gates}
     closed = closed_gates(release, record.gates, now)
     if progress is ProgressState.NOT_STARTED:
-        return (f"gate: {labels[closed[0].name]}" if closed else person), record.created_at
+        return (f"gate: {labels[closed[0].name]}" if closed else record.owner or A_PERSON), record.created_at
     wait = find_wait(record, now)
     if wait is not None:
         return wait.waits_for, wait.since
@@ -284,7 +305,7 @@ def find_blocker(record: ReleaseRecord, facts: ReleaseFacts) -> tuple[str, float
         return "", None
     if closed:
         return f"gate: {labels[closed[0].name]}", closed[0].since or None
-    return (person, None) if release.next_phase is not None else ("", None)
+    return (record.owner or A_PERSON, None) if release.next_phase is not None else ("", None)
 
 
 def _find_cause(record: ReleaseRecord, facts: ReleaseFacts) -> str:

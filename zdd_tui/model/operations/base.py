@@ -3,7 +3,7 @@
 # ruff: noqa: S608  names are quoted by the parser's own rules, values are literals
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -242,9 +242,21 @@ class OperationStep:
     def _readable(self, sql: str) -> tuple[str, ...]:
         """A statement for people: of a block of ours only its length."""
         lines = tuple(sql.splitlines())
+        return (self._block_title(lines),) if self._is_block(sql) else lines
+
+    def _is_block(self, sql: str) -> bool:
         begin = ("DO ", "CREATE OR REPLACE FUNCTION") if self.are_locks_known else "DO $zdd$"
-        is_block = len(lines) > 1 and sql.startswith(begin)
-        return (f"{lines[0].split('$zdd')[0].strip()} … ({len(lines)} lines: {self.label})",) if is_block else lines
+        return "\n" in sql and sql.startswith(begin)
+
+    def _block_title(self, lines: tuple[str, ...]) -> str:
+        return f"{lines[0].split('$zdd')[0].strip()} … ({len(lines)} lines: {self.label})"
+
+    @property
+    def blocks(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """The lines of each block that :attr:`lines` and :attr:`undo_lines` shorten, with the title that is shown."""
+        earlier = self.before.blocks if self.before is not None else ()
+        found = (tuple(sql.splitlines()) for sql in (*self.statements, *self.undo) if self._is_block(sql))
+        return (*earlier, *((self._block_title(lines), lines) for lines in found))
 
     @property
     def undo_lines(self) -> tuple[str, ...]:
@@ -270,14 +282,15 @@ class OperationStep:
         return (*lines, f"{last}, with the data in it" if _list_dropped(sql) else last)
 
     @property
-    def dropped_by_undo(self) -> tuple[str, ...]:
-        """The columns and tables that the undo drops, with the data in them, such as ``column users.nick``."""
-        if_added = ", if the release has added it" if self.created or self.only_if or self.only_if_exists else ""
+    def dropped_by_undo(self) -> tuple["DroppedData", ...]:
+        """The columns and tables that the undo drops, with the data in them."""
+        is_optional = bool(self.created or self.only_if or self.only_if_exists)
         earlier = () if self.before is None else self.before.dropped_by_undo
-        return (*earlier, *(f"{each}{if_added}" for sql in self.undo for each in _list_dropped(sql)))
+        dropped = (each for sql in self.undo for each in _list_dropped(sql))
+        return (*earlier, *(replace(each, is_optional=is_optional, settings=self.settings) for each in dropped))
 
 
-def _list_dropped(sql: str) -> list[str]:
+def _list_dropped(sql: str) -> list["DroppedData"]:
     """The columns and tables that a statement drops, with the data in them."""
     if sql.startswith("DO ") or "DROP " not in sql.upper():
         return []  # most are not parsed
@@ -285,11 +298,38 @@ def _list_dropped(sql: str) -> list[str]:
     for node in (each.stmt for each in parse_sql(sql).stmts):
         drop, alter = node.drop_stmt, node.alter_table_stmt
         if node.HasField("drop_stmt") and enum_name(drop, "remove_type") == "OBJECT_TABLE":
-            dropped += [f"table {name_sql(*string_values(each.list.items))}" for each in drop.objects]
+            dropped += [DroppedData(name_sql(*string_values(each.list.items))) for each in drop.objects]
         for command in (each.alter_table_cmd for each in alter.cmds):
             if enum_name(command, "subtype") == "AT_DropColumn":
-                dropped.append(f"column {relation_sql(alter.relation)}.{name_sql(command.name)}")
+                dropped.append(DroppedData(relation_sql(alter.relation), name_sql(command.name)))
     return dropped
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedData:
+    """A column or a table that an undo drops.
+
+    Attributes:
+        table, column: as SQL; no column where the table is dropped.
+        is_optional: it may have existed before the release, and then it stays.
+        is_copy: the old column holds each value, too: a trigger keeps both equal.
+        is_filled: the release itself writes values of it.
+        later: the name of the column from contract on, as SQL; empty where it keeps its name.
+        settings: of the step, see :attr:`OperationStep.settings`.
+    """
+
+    table: str
+    column: str = ""
+    is_optional: bool = False
+    is_copy: bool = False
+    is_filled: bool = False
+    later: str = ""
+    settings: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """``column users.nick``."""
+        return f"column {self.table}.{self.column}" if self.column else f"table {self.table}"
 
 
 @dataclass(frozen=True, slots=True)

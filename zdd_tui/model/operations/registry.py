@@ -10,6 +10,7 @@ from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.addresses import RELATION_KINDS
 from zdd_tui.model.operations.alterations import ALTERATION_READERS, read_composite_attribute
 from zdd_tui.model.operations.base import (
+    DroppedData,
     Operation,
     OperationOptions,
     OperationStep,
@@ -191,6 +192,9 @@ def _after_fills(operations: list[Operation]) -> tuple[Operation, ...]:
     return tuple(marked)
 
 
+_RENAMED_COLUMN = re.compile(r"ALTER TABLE (?P<table>.+) RENAME COLUMN (?P<old>.+) TO (?P<new>.+)")
+"""A statement that the operations themselves write."""
+
 _HOLDS_KEY = {"table column", "table constraint"}
 
 
@@ -273,12 +277,53 @@ def named_steps(plan: BaseOperationsPlan, phase: Phase) -> tuple[tuple[str, int,
     )
 
 
-def list_dropped_by_undo(plan: BaseOperationsPlan) -> Mapping[str, tuple[str, ...]] | None:
+def list_dropped_by_undo(plan: BaseOperationsPlan) -> Mapping[str, tuple[DroppedData, ...]] | None:
     """The columns and tables that the undo of each step drops; None where the operations cannot be planned."""
     try:
-        return {name: step.dropped_by_undo for phase in Phase for name, _, step in named_steps(plan, phase)}
+        operations = plan_operations(plan)
     except PlanError:
         return None
+    steps = [step for operation in operations for step in operation.steps]
+    copied = [_has_copy(operation) for operation in operations for _ in operation.steps]
+    filled = {
+        (same_table(step.fill.into or step.fill.table), name_sql(column))
+        for step in steps
+        if step.fill is not None
+        for column in [each for each, _ in step.fill.values] or [""]
+    }
+    later = {
+        (same_table(found["table"]), found["old"]): found["new"]
+        for step in steps
+        for sql in step.statements
+        if (found := _RENAMED_COLUMN.fullmatch(sql)) is not None
+    }
+    return {
+        name: tuple(
+            replace(
+                each,
+                is_copy=copied[number] and bool(each.column),
+                is_filled=(same_table(each.table), each.column) in filled,
+                later=later.get((same_table(each.table), each.column), ""),
+            )
+            for each in step.dropped_by_undo
+        )
+        for phase in Phase
+        for name, number, step in named_steps(plan, phase)
+    }
+
+
+def _has_copy(operation: Operation) -> bool:
+    """Whether the column that it adds holds the values of another one, and a trigger keeps both equal."""
+    return isinstance(operation, TypeOperation) or (isinstance(operation, RenameOperation) and bool(operation.columns))
+
+
+def list_blocks(plan: BaseOperationsPlan) -> Mapping[str, tuple[str, ...]]:
+    """The lines of the blocks that are shortened where the steps are shown, by the title that stands for them; two
+    with the same title, one after the other."""
+    found: dict[str, tuple[str, ...]] = {}
+    for title, lines in dict.fromkeys(block for step in _all_steps(plan) for block in step.blocks):
+        found[title] = (*found.get(title, ()), *lines)
+    return found
 
 
 def find_step(plan: BaseOperationsPlan, number: int) -> OperationStep:

@@ -17,6 +17,7 @@ from zdd_tui.model.release.records import (
     AGENT_WAITS,
     LEASE_ACQUIRED,
     BackfillRecord,
+    Event,
     GuardReading,
     Lease,
     ReleaseRecord,
@@ -135,11 +136,13 @@ class Activity:
             moves; whether it does with it, :func:`assess_progress` says.
         is_known: whether an agent works is known, by a reading that counts as current.
         idle_seconds: since an agent was last known to work; None where there never was one.
+        waits_for: what it waits for before it runs a step at all, such as ``Redis: connection refused``; else empty.
     """
 
     is_active: bool
     is_known: bool
     idle_seconds: float | None
+    waits_for: str = ""
 
     @property
     def description(self) -> str:
@@ -182,6 +185,19 @@ def assess_activity(lease: Lease | None, reading_age: float, error: str = "") ->
     return Activity(is_active, is_known and (is_active or has_run_out), age)
 
 
+def assess_agent_activity(record: ReleaseRecord, reading_age: float = 0.0, error: str = "") -> Activity:
+    """The same of a release that was read, with what its agent waits for.
+
+    Args:
+        reading_age, error: as of :func:`assess_activity`.
+    """
+    activity = assess_activity(record.lease, reading_age, error)
+    waits = list_agent_waits(record, activity)
+    # A step of this session runs beside the command that waits.
+    has_begun = any(event.kind == "step" for event in _session_events(record))
+    return replace(activity, waits_for="; ".join(waits)) if waits and not has_begun else activity
+
+
 def count_verdicts(record: ReleaseRecord, now: float, error: str = "") -> ReleaseRecord:
     """The release with the verdicts of its gates, of its guard and of its standing conditions as they count: while no
     agent is known to work, each is unknown. A release that has ended keeps its last ones.
@@ -221,22 +237,48 @@ def assess_agent(record: ReleaseRecord | None, activity: Activity) -> SourceHeal
     return SourceHealth(SourceName.AGENT, SourceStatus.LOST, age, is_required=True)
 
 
-def list_agent_waits(record: ReleaseRecord, activity: Activity) -> tuple[str, ...]:
-    """What the agent waits for before it can run a step or handle a command, each with the reason, such as
-    ``Redis: connection refused``.
+@dataclass(frozen=True, slots=True)
+class AgentWait:
+    """What the agent waits for.
+
+    Attributes:
+        text: the system, or what it does, with the reason: ``Redis: connection refused``.
+        since: when it said so, in seconds since the epoch by the database's clock.
+    """
+
+    text: str
+    since: float
+
+
+def find_agent_waits(record: ReleaseRecord, activity: Activity) -> tuple[AgentWait, ...]:
+    """What the agent waits for before it can run a step or handle a command, each with the reason.
 
     By its events since it acquired the lease, as far as the record has them; none where no agent is known to work.
     """
-    waits: dict[str, str] = {}
-    for event in record.events if activity.is_active else ():
-        if event.kind == "lease" and event.message.startswith(LEASE_ACQUIRED):
-            waits.clear()
-        elif event.message.startswith(AGENT_WAITS):
+    waits: dict[str, AgentWait] = {}
+    for event in _session_events(record) if activity.is_active else ():
+        if event.message.startswith(AGENT_WAITS):
             subject, _, reason = event.message.removeprefix(AGENT_WAITS).partition(": ")
-            waits[subject] = reason.partition("\n")[0]
+            since = waits[subject].since if subject in waits else event.at
+            waits[subject] = AgentWait(f"{subject}: {reason.partition(chr(10))[0]}", since)
         elif event.message.startswith(AGENT_CONTINUES):
             waits.pop(event.message.removeprefix(AGENT_CONTINUES), None)
-    return tuple(f"{subject}: {reason}" for subject, reason in waits.items())
+    return tuple(waits.values())
+
+
+def list_agent_waits(record: ReleaseRecord, activity: Activity) -> tuple[str, ...]:
+    """The texts of :func:`find_agent_waits`."""
+    return tuple(each.text for each in find_agent_waits(record, activity))
+
+
+def _session_events(record: ReleaseRecord) -> tuple[Event, ...]:
+    """The events since the agent acquired the lease; all that the record has, where it has no such event."""
+    begins = (
+        number
+        for number, event in enumerate(record.events)
+        if event.kind == "lease" and event.message.startswith(LEASE_ACQUIRED)
+    )
+    return record.events[max(begins, default=0) :]
 
 
 # --- what moves ------------------------------------------------------------------------------------------------------
@@ -251,7 +293,8 @@ class ProgressState(StrEnum):
     """A standing condition does not hold: no step runs until it does."""
     PAUSED = "paused"
     WAITING = "waiting"
-    """For its gates and an approval; of a step that was running when a rollback started: for its undo."""
+    """For its gates and an approval; for a system without which its agent runs no step; of a step that was running when
+    a rollback started: for its undo."""
     STALLED = "stalled"
     """No agent runs the release."""
     UNKNOWN = "unknown"
@@ -334,6 +377,8 @@ def assess_progress(release: Release, activity: Activity, step: StepStatus | Non
             return Progress(state, STOPPED_NOTE)
         case ProgressState.PAUSED:
             return Progress(state, "paused")
+        case ProgressState.WAITING if activity.waits_for:
+            return Progress(state, f"the agent waits for {activity.waits_for}")
     return Progress(state)
 
 
@@ -380,7 +425,7 @@ def _hold_state(release: Release, activity: Activity) -> ProgressState:
         return ProgressState.NOT_STARTED
     if not activity.is_active:
         return ProgressState.STALLED
-    return ProgressState.WAITING if state is ReleaseState.WAITING else ProgressState.MOVING
+    return ProgressState.WAITING if state is ReleaseState.WAITING or activity.waits_for else ProgressState.MOVING
 
 
 def assess_backfill(release: Release, activity: Activity, backfill: BackfillRecord) -> Progress:

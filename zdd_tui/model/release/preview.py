@@ -33,7 +33,7 @@ from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import DatabaseError
 from zdd_tui.model.flag import FlagValue
 from zdd_tui.model.masking import mask_urls
-from zdd_tui.model.operations.registry import OPERATION_STEPS, find_step
+from zdd_tui.model.operations.registry import OPERATION_STEPS, find_step, list_blocks
 from zdd_tui.model.plan.base import BasePlan, Plan, WorkloadPlan
 from zdd_tui.model.plan.operations import BaseOperationsPlan
 from zdd_tui.model.plan.strategies import CanaryPlan
@@ -305,6 +305,12 @@ def preview_command(
             return ("the release continues where it was paused",)
         case CommandKind.TUNE:
             return ("the limits of the backfill change within one batch",)
+
+
+def preview_blocks(plan: BasePlan) -> Mapping[str, PreviewLines]:
+    """The lines of each block that a preview shortens, by the title that stands for it in the preview."""
+    blocks = list_blocks(plan) if isinstance(plan, BaseOperationsPlan) else {}
+    return {title: tuple(mask_urls(line) for line in lines) for title, lines in blocks.items()}
 
 
 def describe_target(plan: BasePlan) -> str:

@@ -30,6 +30,9 @@ from zdd_tui.model.release.next_commands import (
 from zdd_tui.model.release.records import Lease, ReleaseRecord, StepRecord
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus, closed_gates, current_readings
 
+AGENT_WAITING = "AGENT WAITS"
+"""State of a release whose agent waits for a system before it runs a step."""
+
 AWAITING_APPROVAL = "AWAITING APPROVAL"
 CONTINUES_AUTOMATICALLY = "No action needed; it continues automatically"
 CONTINUES_WHEN_ANSWERED = "It continues when that system responds again"
@@ -237,7 +240,7 @@ def _summarize_breach(record: ReleaseRecord, breach: ConditionReading, summary: 
         severity=Severity.ERROR,
         glyph="✗",
         state_label=_held_label("STOPPED", release),
-        notes=(*others, *summary.notes),
+        notes=(*summary.notes, *others) if release.state is ReleaseState.FAILED else (*others, *summary.notes),
         fix=fix,
         actions=actions,
         cause=breach.title,
@@ -256,7 +259,7 @@ def _summarize_state(record: ReleaseRecord, now: float, progress: Progress) -> R
         case ReleaseState.FAILED:
             return _summarize_failed(record, now)
         case ReleaseState.ROLLING_BACK:
-            return _summarize_rolling_back(record, now)
+            return _summarize_rolling_back(record, now, progress)
         case ReleaseState.ROLLBACK_FAILED:
             step = _find_step_with_status(record, StepStatus.UNDO_FAILED)
             text = _with_rollback(f"undoing “{_step_label(release, step)}” failed", record)
@@ -303,8 +306,12 @@ def _summarize_running(record: ReleaseRecord, now: float, progress: Progress) ->
     notes = (step.note,) if step and step.note else ()
     if release.paused:
         return ReleaseSummary(Severity.PAUSED, "‖", "PAUSED", text, notes, actions=_next_actions(record, now))
-    if step is not None and step.status is StepStatus.STARTED and progress.state is not ProgressState.STOPPED:
+    is_held = progress.state in (ProgressState.STOPPED, ProgressState.WAITING)
+    if step is not None and step.status is StepStatus.STARTED and not is_held:
         text += _format_elapsed(step, now)
+    if progress.state is ProgressState.WAITING:
+        actions = _next_actions(record, now)
+        return ReleaseSummary(Severity.WAITING, progress.glyph, AGENT_WAITING, text, actions=actions)
     return ReleaseSummary(Severity.WORKING, "▶", "RUNNING", text, notes, actions=_next_actions(record, now))
 
 
@@ -353,15 +360,17 @@ def _summarize_failed(record: ReleaseRecord, now: float) -> ReleaseSummary:
     )
 
 
-def _summarize_rolling_back(record: ReleaseRecord, now: float) -> ReleaseSummary:
+def _summarize_rolling_back(record: ReleaseRecord, now: float, progress: Progress) -> ReleaseSummary:
     release = record.release
     left = sum(status.has_effect for status in release.statuses)
     undone = sum(status is StepStatus.UNDONE for status in release.statuses)
     step = _find_step_with_status(record, StepStatus.UNDOING)
-    doing = f"undoing “{_step_label(release, step)}”{_format_elapsed(step, now)}, " if step else ""
+    is_waiting = progress.state is ProgressState.WAITING  # nothing is undone
+    elapsed = "" if is_waiting else _format_elapsed(step, now)
+    doing = f"undoing “{_step_label(release, step)}”{elapsed}, " if step else ""
     return ReleaseSummary(
         Severity.ROLLING_BACK,
-        "◀",
+        progress.glyph if is_waiting else "◀",
         "ROLLING BACK",
         _with_rollback(f"{doing}{undone} of {undone + left} steps undone", record),
         (*(reading.title for reading in release.unmet), *((step.note,) if step and step.note else ())),

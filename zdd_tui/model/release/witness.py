@@ -266,19 +266,16 @@ def _evaluate_writers(found: WitnessRecord, *, mode: WitnessMode, now: float, qu
         what = f"{rows} {'differs' if found.open_rows == 1 else 'differ'} after a write of one side"
         if mode is WitnessMode.NEW_IS_RIGHT:
             what += "; V3 writes the new side, so they are not overwritten"
-        parts = [
-            what,
-            *([writers] if writers else []),
-            *([f"not copied again: {found.error}"] if found.error else []),
-        ]
-        return (Verdict.FAIL if writers or found.error else Verdict.PENDING), ": ".join(parts)
+        # The writer comes first: the end of a reason may be cut.
+        parts = (writers, what, found.error and f"not copied again: {found.error}")
+        return (Verdict.FAIL if writers or found.error else Verdict.PENDING), "; ".join(filter(None, parts))
     if not writers:
         return Verdict.PASS, "every writer writes both sides"
     left = quiet - (now - max(writer.last_at for writer in found.writers))
     if left > 0:
         return (
             Verdict.PENDING,
-            f"wrote only one side, copied to the other: {writers}; passes when quiet for {format_duration(quiet)}",
+            f"{writers}; written on one side, copied to the other; passes when quiet for {format_duration(quiet)}",
         )
     since = format_duration(now - max(writer.last_at for writer in found.writers))
     return Verdict.PASS, f"no row differs; quiet for {since}: {writers}"

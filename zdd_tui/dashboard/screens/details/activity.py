@@ -184,7 +184,15 @@ class ActivityScreen(DetailScreen):
     def heading(self, board: DashboardState) -> str:
         return f"database activity  {board.plan.database}"
 
+    def show(self, board: DashboardState, context: RenderContext) -> None:
+        super().show(board, context)
+        self._pass_sessions()
+
     def redraw(self) -> None:
+        self._pass_sessions()
+        super().redraw()
+
+    def _pass_sessions(self) -> None:
         value = self._query.value
         if value is not None and value is not self._listed_of:
             self._listed_of, self._listed = value, list_sessions(value.sessions)
@@ -194,15 +202,15 @@ class ActivityScreen(DetailScreen):
             pane.set_sessions(
                 Observed(rows, result.observed_at, result.error, result.hint), value.hidden if value else 0
             )
-        super().redraw()
 
     def page_dependencies(self, board: DashboardState) -> tuple[object, ...]:
         return (self._query.result,)
 
     def body(self, board: DashboardState, context: RenderContext, formatter: TextFormatter) -> Sequence[Line]:
         lines = self._result.lines(context.now, formatter.cells) if self._result is not None else []
+        lines = [*lines, *self.query_error_lines(self._query, formatter)]
         if self._query.value is None:
-            return [*lines, *self.query_error_lines(self._query, formatter)]
+            return lines
         return [*lines, *replica_lines(self._query.value.replicas, formatter),
                 *vacuum_lines(self._query.value.tables, formatter)]  # fmt: skip
 

@@ -32,14 +32,16 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     justify,
     line_width,
     sanitize,
+    with_plan_file,
     wrap,
 )
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.dashboard.widgets.text_field import TextField
 from zdd_tui.model.actions import ACTIONS
-from zdd_tui.model.queries import AuditLog, AuditLogQuery, Query
-from zdd_tui.model.release.claims import FRESH_SECONDS, is_stopped
+from zdd_tui.model.queries import AuditLog, AuditLogQuery, ObjectQuery, Query
+from zdd_tui.model.release.claims import FRESH_SECONDS, format_silence, is_stopped
 from zdd_tui.model.release.records import ReleaseRecord
+from zdd_tui.model.shadow import ShadowQuery
 
 T = TypeVar("T")
 
@@ -68,7 +70,8 @@ class TextFormatter:
     def __call__(self, text: str, style: TextStyle = TextStyle.NORMAL, *, indent: str = "") -> list[Line]:
         if self.is_wrapped:
             return wrap(text, self.cells, style, indent=indent)
-        return [self.clip(((indent + sanitize(part), style),)) for part in text.splitlines() or [""]]
+        parts = with_plan_file(text).splitlines() or [""]
+        return [self.clip(((indent + sanitize(part), style),)) for part in parts]
 
     def beside(self, head: Line, text: str, style: TextStyle = TextStyle.NORMAL) -> list[Line]:
         """A text beside a head; further lines are aligned with the first."""
@@ -121,21 +124,33 @@ class PolledQuery(Generic[T]):
         self.stale_after = interval + FRESH_SECONDS  # the next one was requested, and is not there
         self._is_fresh = is_fresh
         self.result: Observed[T] = Observed()
-        self._is_pending = False
+        self._requested_at: float | None = None
+        self._noted = ""
 
     @property
     def value(self) -> T | None:
         return self.result.value
 
-    def refresh(self, source: StateSource, post: Callable[[Message], Any]) -> None:
-        """Fetches, unless a fetch is pending or the state shows that the result is still the newest."""
+    def refresh(self, source: StateSource, post: Callable[[Message], Any], now: float) -> None:
+        """Fetches, unless a fetch is pending or the state shows that the result is still the newest.
+
+        Args:
+            now: monotonic seconds.
+        """
         board = source.state()
         if self._is_confirmed_by(board):
             self.result = replace(self.result, observed_at=board.release.observed_at)
             return
-        if not self._is_pending:
-            self._is_pending = True
+        if self._requested_at is None:
+            self._requested_at = now
             source.fetch(self.query).add_done_callback(lambda done: post(QueryAnswered(self, done)))
+
+    def note_silence(self, now: float) -> None:
+        """Says that there is no result once one is late: the connection may give up much later, with an error."""
+        silent = 0.0 if self._requested_at is None else now - self._requested_at
+        if silent > FRESH_SECONDS and self.result.error in ("", self._noted):
+            self._noted = describe_silence(self.query, silent)
+            self.result = replace(self.result, error=self._noted, hint="")
 
     def _is_confirmed_by(self, board: DashboardState) -> bool:
         result = self.result
@@ -144,7 +159,7 @@ class PolledQuery(Generic[T]):
         return self._is_fresh(board, result.value)
 
     def set_result(self, future: "Future[T]", now: float) -> None:
-        self._is_pending = False
+        self._requested_at = None
         if future.cancelled():
             return
         error = future.exception()
@@ -153,6 +168,12 @@ class PolledQuery(Generic[T]):
         else:
             title = getattr(error, "title", "") or type(error).__name__
             self.result = replace(self.result, error=title, hint=getattr(error, "hint", ""))
+
+
+def describe_silence(query: Query[Any], seconds: float) -> str:
+    """``no result for 4s from PostgreSQL``."""
+    is_cluster = isinstance(query, ObjectQuery | ShadowQuery)
+    return f"no result for {format_silence(seconds)} from {'Kubernetes' if is_cluster else 'PostgreSQL'}"
 
 
 def page_age(source: Observed[object], limit: float, now: float) -> Span:
@@ -308,7 +329,7 @@ class DetailScreen(ActionScreen[None], HasPage):
         if self._is_covered:
             return
         for query in self._queries:
-            query.refresh(self._source, self.post_message)
+            query.refresh(self._source, self.post_message, self._get_context().now)
 
     def on_query_answered(self, message: QueryAnswered) -> None:
         message.query.set_result(message.future, self._get_context().now)
@@ -322,6 +343,8 @@ class DetailScreen(ActionScreen[None], HasPage):
             self.show(self._source.state(), self._get_context())
 
     def show(self, board: DashboardState, context: RenderContext) -> None:
+        for query in self._queries:
+            query.note_silence(context.now)
         with self.painted() as views:
             for view in views:
                 view.show(board, context)

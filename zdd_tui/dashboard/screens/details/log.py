@@ -107,7 +107,8 @@ class LogScreen(DetailScreen):
 
     def title_line(self, board: DashboardState, context: RenderContext, cells: int) -> Line:
         newest = self._tail.snapshot() if self._tail is not None else self._shown
-        silence = self._news.silence(board.watch_of_pod(self._query.pod), context.now)
+        watch = board.watch_of_pod(self._query.pod)
+        silence = self._news.silence(watch, context.now, is_connecting=newest.state == "connecting")
         status = log_status_line(newest, silence)
         if not self._is_following:
             dropped = f", {newest.dropped:,} dropped" if newest.dropped else ""
@@ -170,6 +171,7 @@ class LogNews:
     def __init__(self) -> None:
         self._total = 0
         self._heard_at = float("-inf")
+        self._opened_at: float | None = None
 
     def observe(self, total: int, now: float) -> None:
         """Takes the number of lines that were received; of another container it starts anew.
@@ -177,18 +179,22 @@ class LogNews:
         Args:
             now: monotonic seconds.
         """
+        if self._opened_at is None:
+            self._opened_at = now
         if total > self._total:
             self._heard_at = now
         self._total = total
 
-    def silence(self, watch: Observed[WorkloadSnapshot], now: float) -> str:
+    def silence(self, watch: Observed[WorkloadSnapshot], now: float, *, is_connecting: bool = False) -> str:
         """``no response for 12s from Kubernetes``; empty while the watch of the pod or the log itself has had news.
 
         Args:
             now: monotonic seconds.
+            is_connecting: the log was not opened yet: what the watch says is nothing about it.
         """
         age = watch.age(now)
-        seconds = None if age is None else min(age, now - self._heard_at)
+        waited = None if self._opened_at is None else now - max(self._opened_at, self._heard_at)
+        seconds = waited if is_connecting or age is None else min(age, now - self._heard_at)
         if seconds is None or seconds <= PODS_STALE_SECONDS:
             return ""
         return f"no response for {format_silence(seconds)} from Kubernetes"  # a narrow title ends behind the age

@@ -65,7 +65,9 @@ class PodScreen(DetailScreen):
         if self._tail is not None:
             view = self._tail.snapshot()
             self._news.observe(view.total, context.now)
-            status = log_status_line(view, self._news.silence(board.watch_of_pod(self._pod), context.now))
+            watch = board.watch_of_pod(self._pod)
+            silence = self._news.silence(watch, context.now, is_connecting=view.state == "connecting")
+            status = log_status_line(view, silence)
             lines += [(), formatter.clip((("log  ", TextStyle.DIM), *status))]
             lines += formatter(f"✗ {view.error}", TextStyle.WARN) if view.error else []
             lines += [formatter.clip(log_line(line, context.clock)) for line in view.lines[-SHOWN_LOG_LINES:]]

@@ -141,9 +141,13 @@ class VersionLogScreen(DetailScreen):
 
     def _silence(self, board: DashboardState, now: float) -> str:
         """Why nobody knows whether the logs are followed; empty where each of them is."""
-        if not any(watch.is_stale(now, PODS_STALE_SECONDS) for watch in board.pod_watches):
+        connecting = {name for name, tail in self._tails.items() if tail.snapshot().state == "connecting"}
+        if not connecting and not any(watch.is_stale(now, PODS_STALE_SECONDS) for watch in board.pod_watches):
             return ""
-        each = (news.silence(board.watch_of_pod(name), now) for name, news in self._news.items())
+        each = (
+            news.silence(board.watch_of_pod(name), now, is_connecting=name in connecting)
+            for name, news in self._news.items()
+        )
         return next(filter(None, each), "")
 
     def title_line(self, board: DashboardState, context: RenderContext, cells: int) -> Line:

@@ -14,11 +14,13 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     dim,
     format_age,
     format_data_age,
+    hang,
     join,
     justify,
     line_width,
     sanitize,
     truncate,
+    wrap,
 )
 from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
 from zdd_tui.model.release.claims import rests_on_old_data
@@ -31,6 +33,9 @@ _MAX_GATES = ((0, 4), (32, 6), (44, 12))
 
 _AGE_CELLS = 9
 """Cells of ``10s ago``, with a gap before them."""
+
+_MIN_REASON = 20
+"""Cells beside the name of a gate from which its reason is wrapped there."""
 
 _GAP = ("  ", TextStyle.NORMAL)
 
@@ -69,10 +74,18 @@ def gate_lines(board: DashboardState, context: RenderContext, cells: int, limit:
         shown = gates if len(gates) <= limit else _most_urgent_first(gates)[: limit - 1]
         more = [_hidden_gates_line(_most_urgent_first(gates)[limit - 1 :], context)] if len(gates) > limit else []
         column = max(len(reading.verdict) for _, reading in shown)
-        lines = [_gate_line(label, reading, now, cells - _AGE_CELLS, column) for label, reading in shown]
-        ages = max(map(line_width, lines)) + _AGE_CELLS
+        spare, found = limit - len(shown) - len(more), []
+        for label, reading in shown:
+            rows = 1 if reading.verdict is Verdict.PASS else 1 + spare
+            found.append(_gate_lines(label, reading, now, cells - _AGE_CELLS, column, rows))
+            spare -= len(found[-1]) - 1
+        ages = max(line_width(lines[0]) for lines in found) + _AGE_CELLS
         ages_of = [_age_text(reading, now) if reading.name in record.gates else () for _, reading in shown]
-        dated = [justify(line, age, ages) for line, age in zip(lines, ages_of, strict=True)]
+        dated = [
+            line
+            for (first, *rest), age in zip(found, ages_of, strict=True)
+            for line in (justify(first, age, ages), *rest)
+        ]
         return [*dated, *(clip(line, cells) for line in more)]
     waited_for = [
         gate
@@ -119,8 +132,8 @@ def _age_text(reading: GateReading, now: float) -> Line:
     return (("" if is_told else f"{format_data_age(reading.age(now)):>{_AGE_CELLS - 5}} ago", TextStyle.DIM),)
 
 
-def _gate_line(label: str, reading: GateReading, now: float, cells: int, column: int) -> Line:
-    """A gate without its age."""
+def _gate_lines(label: str, reading: GateReading, now: float, cells: int, column: int, rows: int) -> list[Line]:
+    """A gate without its age: one line, or up to so many rows where its reason needs more."""
     glyph, style = VERDICT_GLYPHS[reading.verdict]
     is_repeated = reading.reason.casefold() == label.casefold()
     reason = f": {sanitize(reading.reason)}" if reading.reason and not is_repeated else ""
@@ -129,12 +142,15 @@ def _gate_line(label: str, reading: GateReading, now: float, cells: int, column:
     if reason and cell_len(label + reason) > room:
         label = reading.name  # the reason matters more than the long label
     label = truncate(label, room)
-    line = (
-        (head, style),
-        (label, TextStyle.NORMAL if reading.verdict is Verdict.PASS else TextStyle.STRONG),
-        (truncate(reason, max(0, room - cell_len(label))), TextStyle.NORMAL),
-    )
-    return dim(line) if rests_on_old_data(reading, now) else line
+    name: Line = ((head, style), (label, TextStyle.NORMAL if reading.verdict is Verdict.PASS else TextStyle.STRONG))
+    left = max(0, room - cell_len(label))
+    lines: list[Line] = [(*name, (truncate(reason, left), TextStyle.NORMAL))]
+    if rows > 1 and cell_len(reason) > left > _MIN_REASON:
+        pieces = wrap(reason[2:], left - 2)
+        if len(pieces) > rows:
+            pieces[rows - 1] = clip((*pieces[rows - 1], (" …", TextStyle.NORMAL)), left - 2)
+        lines = hang((*name, (": ", TextStyle.NORMAL)), pieces[:rows])
+    return [dim(line) for line in lines] if rests_on_old_data(reading, now) else lines
 
 
 def _summary_text(reading: GateReading, now: float, reasons: bool) -> Line:

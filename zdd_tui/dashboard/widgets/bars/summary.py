@@ -9,12 +9,14 @@ from zdd_tui.dashboard.widgets.drawing.glyphs import SEVERITY_STYLES
 from zdd_tui.dashboard.widgets.drawing.line import (
     Line,
     TextStyle,
+    clip,
     error_lines,
     format_age,
     hang,
     line_width,
     sanitize,
     truncate_middle,
+    with_plan_file,
     wrap,
 )
 from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
@@ -91,13 +93,16 @@ def summary_lines(board: DashboardState, context: RenderContext, cells: int, lim
             summary = replace(summary, actions=(waits,))
         summary = _with_production_lock(summary, context)
         tail += _fix_lines(summary, limit - len(lines), context, cells)
-    lines = lines[: max(1, limit - len(tail))]  # what a person can do now is never cut
+    # What a person can do now is never cut, nor are the first words of what has failed.
+    lines = lines[: max(1, limit - len(tail) - bool(summary.notes))]
     note_style = TextStyle.BAD if summary.severity is Severity.ERROR else TextStyle.WARN
     notes = [line for note in summary.notes for line in wrap(note, cells, note_style, indent="  ")]
     room = max(1, limit - len(lines) - len(tail))
     if len(notes) > room:
         key = (context.key_names["details"], TextStyle.KEY)
-        notes = [*notes[: room - 1], (("  … ", TextStyle.DIM), key, (" shows all", TextStyle.DIM))]
+        rest: Line = (("  ", TextStyle.DIM), key, (" shows all", TextStyle.DIM))
+        last = clip((*notes[room - 1], (" …", note_style)), cells - line_width(rest))
+        notes = [*notes[: room - 1], (*last, *rest)]
     return [*lines, *notes, *tail]
 
 
@@ -163,6 +168,7 @@ def _fix_lines(summary: ReleaseSummary, room: int, context: RenderContext, cells
 def _action_lines(text: str, context: RenderContext, cells: int) -> list[Line]:
     """The line with the arrow. A key differs from the words around it: ``a runs cutover`` begins with no article."""
     arrow: Line = (("→ ", TextStyle.KEY),)
+    text = with_plan_file(text)
     lines = wrap(text, cells - line_width(arrow), TextStyle.STRONG)
     keys = "|".join(re.escape(context.key_names[each]) for each in _ACTION_KEYS)
     found = {match.start(1): match[1] for match in re.finditer(rf"(?:^|[,;:] |then )({keys})(?= )", sanitize(text))}

@@ -174,9 +174,12 @@ class Painter:
         is_in_front = app.screen is screen  # `is_current` is also true behind a dialog
         is_layout_changing = any(node._layout_required for node in (screen, *views)) or screen._scroll_required
         is_steady = is_in_front and not app._batch_count and not is_layout_changing
+        places = {view: _uncovered_region(screen, view) for view in (*scrolls, *changes)} if is_steady else {}
+        if None in places.values():  # Textual paints that view in its next frame: the others belong to the same one
+            places = {}
         pieces: list[Piece] = []
         for view, rows in scrolls.items():
-            region = _uncovered_region(screen, view) if is_steady else None
+            region = places.get(view)
             if region is None or not _has_rows_alone(screen, view, region):
                 view.refresh()
                 changes.pop(view, None)
@@ -185,7 +188,7 @@ class Painter:
             pieces.append(ScrollUp(region.y, region.bottom - 1, rows))
             pieces += _side_pieces(screen, view, region, range(region.bottom - rows, region.bottom))
         for view, regions in changes.items():
-            region = _uncovered_region(screen, view) if is_steady else None
+            region = places.get(view)
             if region is None:
                 view.refresh(*regions)
             else:

@@ -6,12 +6,15 @@ Text is never parsed as markup, and :func:`sanitize` removes control characters 
 import re
 import textwrap
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from enum import StrEnum
 from typing import overload
 
 from rich.cells import cell_len, chop_cells, set_cell_size
 
+from zdd_tui.model.plan_name import name_plan
 from zdd_tui.model.release.claims import FRESH_SECONDS, is_current
 
 
@@ -123,10 +126,28 @@ def fit(text: str, cells: int, *, right: bool = False) -> str:
     return blank + text if right else text + blank
 
 
+_plan_file: ContextVar[str] = ContextVar("plan_file", default="")
+
+
+@contextmanager
+def naming_plan(plan_file: str) -> Iterator[None]:
+    """In the block, commands in texts have the plan's file for ``PLAN``; none where it is not known."""
+    token = _plan_file.set(plan_file)
+    try:
+        yield
+    finally:
+        _plan_file.reset(token)
+
+
+def with_plan_file(text: str) -> str:
+    """A text with the plan's file in its commands; :func:`wrap` does it by itself."""
+    return name_plan(text, _plan_file.get())
+
+
 def wrap(text: str, cells: int, style: TextStyle = TextStyle.NORMAL, *, indent: str = "") -> list[Line]:
     """Wraps a text into lines. Line breaks in the text are kept."""
     lines: list[Line] = []
-    for part in text.splitlines() or [""]:
+    for part in with_plan_file(text).splitlines() or [""]:
         # Names of pods and images are not broken at hyphens.
         width = max(8, cells - len(indent))
         pieces = textwrap.wrap(sanitize(part), width, break_long_words=True, break_on_hyphens=False) or [""]

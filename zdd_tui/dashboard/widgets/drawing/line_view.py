@@ -16,7 +16,7 @@ from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.terminal.ansi_writer import Piece
 from zdd_tui.dashboard.terminal.display_options import DisplayOptions
 from zdd_tui.dashboard.widgets.drawing.fast_paint import CachedWidget, Painter, changed_span_within, mark_dirty
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, find_changed_spans, sanitize
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, clip, find_changed_spans, naming_plan, sanitize
 from zdd_tui.model.production_lock import ProductionLock
 
 STYLES: Mapping[TextStyle, tuple[str, str]] = {
@@ -145,7 +145,9 @@ class LineView(ScrollView, CachedWidget, can_focus=False):
             # It was hidden because it had no lines; when shown it is as wide as the screen.
             cells = self.app.size.width - self.styles.gutter.width
         if cells > 0:
-            self.set_lines(self.lines(state, context, cells))
+            with naming_plan(state.plan.file):
+                lines = self.lines(state, context, cells)
+            self.set_lines(lines)
 
     def _is_unchanged(self, state: DashboardState, context: RenderContext) -> bool:
         before = self._last_inputs

@@ -34,7 +34,11 @@ AnsweredAt = Callable[[str], float | None]
 """When a database was last read, by its name: seconds since the epoch by this machine's clock; None for never."""
 
 
-def _never(_database: str) -> None:
+LeaseEnds = Callable[[FleetRow], float | None]
+"""When the lease of a release's agent ends unless it is renewed, as :data:`AnsweredAt`."""
+
+
+def _never(_of: object) -> None:
     return None
 
 
@@ -44,6 +48,7 @@ class FleetCellContext(NamedTuple):
     wall: float
     colours: Mapping[str, str]
     answered_at: AnsweredAt = _never
+    lease_ends: LeaseEnds = _never
 
     def data_age(self, row: FleetRow) -> float | None:
         """Seconds since a release was read; None for what is no reading, or cannot change: an ended release."""
@@ -55,9 +60,14 @@ class FleetCellContext(NamedTuple):
         age = self.data_age(row)
         return None if age is None or is_current(age) else age
 
-    def is_old(self, row: FleetRow) -> bool:
-        """Its values were so, and need not be so now."""
+    def is_unanswered(self, row: FleetRow) -> bool:
+        """Its database has not been read for a time."""
         return row.is_last_known or self.silence(row) is not None
+
+    def is_old(self, row: FleetRow) -> bool:
+        """Its values were so, and need not be so now: there is no newer reading, or the lease has ended since it."""
+        ends = self.lease_ends(row) if row.agent and not row.has_ended else None
+        return self.is_unanswered(row) or (ends is not None and self.wall > ends)
 
 
 _NORMAL = TextStyle.NORMAL
@@ -101,6 +111,7 @@ class FleetPane(TablePane[FleetRow, FleetCellContext]):
         self.fleet = Fleet()
         self.colours: Mapping[str, str] = {}
         self.answered_at: AnsweredAt = _never
+        self.lease_ends: LeaseEnds = _never
         self.has_history = False
         """Ended releases are shown instead of the others."""
         self.is_cursor_moved = False
@@ -135,7 +146,7 @@ class FleetPane(TablePane[FleetRow, FleetCellContext]):
         return history_columns(needs, is_wide) if self.has_history else active_columns(needs, is_wide)
 
     def cell_context(self, board: DashboardState, context: RenderContext) -> FleetCellContext:
-        return FleetCellContext(context.wall, self.colours, self.answered_at)
+        return FleetCellContext(context.wall, self.colours, self.answered_at, self.lease_ends)
 
     def is_row_old(self, row: FleetRow, cell_context: FleetCellContext) -> bool:
         return cell_context.is_old(row)
@@ -439,7 +450,8 @@ def fleet_detail_lines(row: FleetRow | None, context: FleetCellContext, cells: i
         verb, since = "waited", since and f"{since} then"
         age = context.data_age(row)
         when = "last known values" if age is None else f"values of {format_silence(age)} ago"
-        lines += wrap(f"{when}: its database has not responded since", cells, TextStyle.WARN)
+        lost = "database has not responded" if context.is_unanswered(row) else "agent has not renewed its lease"
+        lines += wrap(f"{when}: its {lost} since", cells, TextStyle.WARN)
     if row.error:
         silence = f"; last response {format_duration(seconds)} ago" if seconds is not None else ""
         lines += wrap(f"{row.error}{silence}", cells, TextStyle.NORMAL)

@@ -1,5 +1,6 @@
 """`zdd`, `zdd list` and the list on a real terminal, with several databases of one server."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -7,14 +8,19 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from tests.support.fleet_databases import PLAN, PLAN_NAME, fresh_databases, register_regions
 from tests.support.store import password_of
 from tests.support.terminal_emulator import Emulator, run_in_emulator
+from zdd_tui.cli.fleet import list_releases
 from zdd_tui.cli.parser import add_default_verb, main
+from zdd_tui.dashboard.live_fleet import LiveFleet
+from zdd_tui.model.fleet.config import FleetDatabase, FleetSettings
 from zdd_tui.testbed.processes import free_port
 from zdd_tui.testbed.servers import PostgresServer
 
@@ -68,6 +74,29 @@ def test_a_list_has_a_row_for_each_release_and_for_each_database_without_an_answ
     assert rows["shop-eu"]["state"] == "done", "an ended region stays beside the one that has not ended"
     assert rows["empty"]["release"] is None
     assert rows["gone"]["hint"] == "check host and port, and that the server runs"
+
+
+async def test_a_release_that_was_rolled_back_is_listed_with_its_cause(fleet: ConfiguredFleet) -> None:
+    connection = await asyncpg.connect(fleet.environ["US_DATABASE_URL"])
+    await connection.execute(
+        "UPDATE zdd.release SET state = 'rolled-back', cause = 'errors 4 %', finished_at = clock_timestamp()"
+    )
+    await connection.close()
+    settings = FleetSettings((FleetDatabase("us", fleet.environ["US_DATABASE_URL"]),))
+    out = StringIO()
+    assert await asyncio.to_thread(list_releases, settings, as_json=False, history=False, out=out) == 0
+    assert out.getvalue().startswith("1 release, 1 database, 1 rolled back\n")
+    assert "guard: errors 4 %" in out.getvalue()
+    live = LiveFleet(lambda: settings, lambda plan, release_id: pytest.fail("nothing is opened"))
+    live.resume()
+    try:
+        for _ in range(100):
+            if live.fleet().active and not live.fleet().pending:
+                break
+            await asyncio.sleep(0.05)
+        assert [row.label for row in live.fleet().active] == ["ROLLED BACK"]
+    finally:
+        await asyncio.to_thread(live.stop)
 
 
 def test_a_plan_in_the_environment_is_a_fleet(fleet: ConfiguredFleet, tmp_path: Path) -> None:

@@ -2,30 +2,33 @@
 
 import asyncio
 import os
+import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from zdd_tui.backends.store.client import Store
+from zdd_tui.cli.parser import main
 from zdd_tui.demo.data import create_schema
 from zdd_tui.demo.environment import DemoOptions, Environment
 from zdd_tui.demo.plan import plan_yaml
-from zdd_tui.demo.run import ENV_FILE, export_lines
+from zdd_tui.demo.run import ENV_FILE, export_lines, published_exports
 from zdd_tui.model.plan.file import load_plan
 from zdd_tui.model.release.records import Actor
 from zdd_tui.testbed.servers import PostgresServer, RedisServer, _redis_binary
 
 
 @pytest.fixture
-async def env(tmp_path: Path, pg: PostgresServer, redis_instance: RedisServer) -> Environment:
+async def env(tmp_path: Path, pg: PostgresServer, redis_instance: RedisServer) -> AsyncIterator[Environment]:
     """What `zdd demo` has written, with the servers of the tests; their database is the one that a demo uses."""
     folder = tmp_path / "zdd-demo-x"
     folder.mkdir()
     made = Environment(folder, DemoOptions(), pg, redis_instance, folder / "it's a kubeconfig")
     made.plan_file.write_text(plan_yaml("column", "application"))
-    (folder / ENV_FILE).write_text("\n".join(export_lines([made])) + "\n")
-    return made
+    with published_exports(folder, export_lines([made])):
+        yield made
 
 
 async def run_in_shell(env: Environment, command: str) -> tuple[int, str]:
@@ -40,6 +43,33 @@ async def run_in_shell(env: Environment, command: str) -> tuple[int, str]:
     out, _ = await shell.communicate()
     assert shell.returncode is not None
     return shell.returncode, out.decode()
+
+
+def test_the_exports_of_a_demo_that_has_ended_are_not_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    running, killed = tmp_path / "zdd-demo-a", tmp_path / "zdd-demo-b"
+    for folder in (running, killed):
+        folder.mkdir()
+    script = f"""
+import os, signal
+from pathlib import Path
+from zdd_tui.demo.run import published_exports
+with published_exports(Path({str(killed)!r}), ["export NEWER=1"]):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", script], check=False)
+    assert (killed / ENV_FILE).exists(), "it was killed, and deletes nothing"
+    with published_exports(running, ["export OLDER=1"]):
+        os.utime(running / ENV_FILE, (1, 1))
+        assert main(["demo", "--env"]) == 0
+        assert capsys.readouterr().out == "export OLDER=1\n"
+    assert main(["demo", "--env"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "no demo is running on this machine" in shown.err
+    assert "Fix: start one with `zdd demo`" in shown.err
 
 
 @pytest.mark.timeout(120)

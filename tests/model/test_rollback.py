@@ -1,6 +1,7 @@
 """What the confirmation of a rollback says; what is not known is never given as a number."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from zdd_tui.model.operations.registry import list_dropped_by_undo, plan_operati
 from zdd_tui.model.queries import ChangeView
 from zdd_tui.model.release.claims import SourceName
 from zdd_tui.model.release.preview import preview_undo
-from zdd_tui.model.release.records import BackfillRecord
+from zdd_tui.model.release.records import BackfillRecord, StepRecord
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
 from zdd_tui.model.release.strategies import build_operations, build_rolling
 from zdd_tui.model.release.strategy import build_expand_contract
@@ -247,6 +248,34 @@ def test_the_values_that_only_dropped_columns_and_tables_hold_are_said() -> None
     assert (
         rollback_rows(None, record(release), replace(history, dropped_counts=part))["values in column users.nick"] == 7
     )
+
+
+@pytest.mark.parametrize(
+    ("detail", "said"),
+    [
+        ({}, "table nicks, if the release has added it"),
+        ({"undo": ["DROP TABLE nicks"]}, "table nicks, with"),
+        ({"is_needed": True}, "table nicks, with"),
+        ({"undo": []}, ""),
+        ({"is_needed": False}, ""),
+    ],
+)
+def test_what_a_step_has_recorded_decides_whether_the_release_has_added_it(detail: dict[str, Any], said: str) -> None:
+    release, history = operations_release()
+    name = next(name for name, found in (history.dropped or {}).items() if any(each.is_optional for each in found))
+    stored = replace(record(release), steps=(StepRecord(name, StepStatus.DONE, detail),))
+    shown = text(describe_loss(None, stored, history))
+    assert said in shown if said else "nicks" not in shown
+
+
+def test_a_column_that_gets_another_name_in_contract_has_both() -> None:
+    plan = plan_of("postgresql:///x", "ALTER TABLE users ALTER COLUMN age TYPE bigint")
+    strategy = build_operations(plan)
+    release = Release("age", "hash", strategy, ReleaseState.WAITING, len(strategy.phases) - 2)
+    for step in strategy.phases[0].steps:
+        release = release.with_status(step.name, StepStatus.DONE)
+    shown = text(describe_loss(None, record(release), RollbackHistory(losses=(), dropped=list_dropped_by_undo(plan))))
+    assert "column users.zdd_new_age (age from contract on)" in shown
 
 
 def test_a_copy_of_another_column_is_no_loss_and_filled_values_are_told_apart() -> None:

@@ -16,6 +16,7 @@ from zdd_tui.model.fleet.rows import (
     build_error_row,
     build_release_row,
     mark_last_known,
+    mark_recent_rollbacks,
     order_rows,
 )
 from zdd_tui.model.release.records import Lease, ReleaseRecord
@@ -67,15 +68,15 @@ def fixed_fleet() -> Fleet:
         row(ended(backfill, ReleaseState.DONE), "shop-eu", group="shop", name="tags-2", release_id=90),
         row(
             ended(backfill, ReleaseState.ROLLED_BACK, cause="errors 4.1 % of v2, limit 2 %"), "billing",
-            ReleaseFacts(rollback=guard, rollbacks=1), name="invoice-number", release_id=91,
+            ReleaseFacts(rollback=guard, rollbacks=1), name="invoice-number", release_id=92,
         ),
         row(
             ended(backfill, ReleaseState.ROLLED_BACK), "billing",
             ReleaseFacts(rollback=CommandFacts("ana", EPOCH - 900, "wrong index"), rollbacks=2), name="invoice-number",
-            release_id=92,
+            release_id=91,
         ),
     ]  # fmt: skip
-    return Fleet(order_rows(rows), 8, 1, 1)
+    return Fleet(order_rows(mark_recent_rollbacks(rows, EPOCH)), 8, 1, 1)
 
 
 @dataclass

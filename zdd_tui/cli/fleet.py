@@ -29,6 +29,7 @@ from zdd_tui.model.fleet.rows import (
     FleetRow,
     add_missing_regions,
     build_error_row,
+    mark_recent_rollbacks,
     order_rows,
     row_to_dict,
     summarize_fleet,
@@ -102,8 +103,9 @@ async def read_fleet(databases: Sequence[FleetDatabase]) -> Fleet:
 
     read_rows = await asyncio.gather(*(read(database) for database in databases))
     unanswered = sum(rows[0].release_id is None and rows[0].label == "NO ANSWER" for rows in read_rows)
-    found = add_missing_regions([row for rows in read_rows for row in rows], time.time(), is_complete=not unanswered)
-    return Fleet(order_rows(found), len(databases), unanswered)
+    wall = time.time()
+    found = add_missing_regions([row for rows in read_rows for row in rows], wall, is_complete=not unanswered)
+    return Fleet(order_rows(mark_recent_rollbacks(found, wall)), len(databases), unanswered)
 
 
 def list_releases(settings: FleetSettings, *, as_json: bool, history: bool, out: TextIO) -> int:
@@ -150,7 +152,7 @@ def _row_cells(row: FleetRow, wall: float) -> tuple[str, ...]:
     state = f"{row.glyph} {row.label}"
     if row.error:
         return state, row.name, f"{row.error}. Fix: {row.hint}" if row.hint else row.error
-    since, age = (row.seconds_since(at, wall) for at in (row.waiting_since, row.finished_at or row.created_at))
+    since, age = (row.seconds_since(at, wall) for at in (row.listed_since, row.created_at))
     return (
         state,
         row.name,

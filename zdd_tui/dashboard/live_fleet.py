@@ -26,6 +26,7 @@ from zdd_tui.model.fleet.rows import (
     build_error_row,
     find_region_row,
     mark_last_known,
+    mark_recent_rollbacks,
     order_rows,
 )
 from zdd_tui.model.fleet.stored import load_stored_plan
@@ -261,7 +262,7 @@ class LiveFleet:
         states = self._states.values()
         unanswered = sum(state.error is not None for state in states)
         pending = sum(state.error is None and not state.rows for state in states)
-        rows = [row for state in states for row in state.shown]
+        rows = [*mark_recent_rollbacks([row for state in states for row in state.shown], time.time())]
         if not pending:  # the next answer may have the region
             rows = [*add_missing_regions(rows, time.time(), is_complete=not unanswered)]
         self._fleet = Fleet(order_rows(rows), len(states), unanswered, pending)

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import fcntl
 import json
 import math
 import os
@@ -11,8 +12,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 
 from zdd_tui.backends.files import MAX_SQL_BYTES, read_text
@@ -127,13 +128,37 @@ def limit_rows_per_second(rows: int, seconds: float | None, is_headless: bool) -
 
 
 def _print_exports() -> int:
-    """Prints the export lines of the newest demo on this machine."""
-    files = Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*/{ENV_FILE}")
+    """Prints the export lines of the newest demo that runs on this machine."""
+    files = [file for file in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*/{ENV_FILE}") if _is_running(file)]
     newest = max(files, key=lambda file: file.stat().st_mtime, default=None)
     if newest is None:
         raise ZddError("no demo is running on this machine", "start one with `zdd demo`")
     sys.stdout.write(newest.read_text())
     return 0
+
+
+def _is_running(file: Path) -> bool:
+    """Whether the demo that has written a file of exports still runs: the kernel takes its lock away with it."""
+    try:
+        with file.open() as opened:
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # of another user, or its folder is being deleted
+        return False
+    return False
+
+
+@contextmanager
+def published_exports(folder: Path, lines: Sequence[str]) -> Iterator[None]:
+    """A file from which `zdd demo --env` takes its lines as long as this holds; the folder may outlive it."""
+    file = folder / ENV_FILE
+    file.touch(mode=0o600)
+    with file.open("w") as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        opened.write("\n".join(lines) + "\n")
+        opened.flush()
+        yield
 
 
 async def run_headless_scenario(folder: Path, options: DemoOptions, scenario: Scenario | None = None) -> Report:
@@ -199,14 +224,16 @@ async def _run_interactive(folder: Path, options: DemoOptions, dashboard_options
             each.start_agent()
         _print_progress("waiting until the agent has registered the release")
         await asyncio.gather(*map(_wait_for_registration, envs))
-        _print_access_help(folder, envs)
-        trials = asyncio.create_task(_try_images(env))
-        try:
-            return await _run_dashboard(env, ending, ["--config", str(_write_config(folder, envs)), *dashboard_options])
-        finally:
-            trials.cancel()
-            await asyncio.wait({trials})
-            await asyncio.gather(*map(_stop_started_agent, envs))
+        with published_exports(folder, lines := export_lines(envs)):
+            _print_access_help(lines, envs)
+            trials = asyncio.create_task(_try_images(env))
+            try:
+                config = str(_write_config(folder, envs))
+                return await _run_dashboard(env, ending, ["--config", config, *dashboard_options])
+            finally:
+                trials.cancel()
+                await asyncio.wait({trials})
+                await asyncio.gather(*map(_stop_started_agent, envs))
 
 
 async def _stop_started_agent(env: Environment) -> None:
@@ -270,12 +297,8 @@ def _write_config(folder: Path, envs: tuple[Environment, ...]) -> Path:
     return file
 
 
-def _print_access_help(folder: Path, envs: tuple[Environment, ...]) -> None:
-    """Prints how other tools reach the productions; also to a file, since the dashboard will cover this."""
-    lines = export_lines(envs)
-    file = folder / ENV_FILE
-    file.touch(mode=0o600)
-    file.write_text("\n".join(lines) + "\n")
+def _print_access_help(lines: Sequence[str], envs: tuple[Environment, ...]) -> None:
+    """Prints how other tools reach the productions. The dashboard will cover this."""
     hints = ['in another terminal: eval "$(zdd demo --env)"; then zdd, zdd status, kubectl get pods, psql,']
     hints += ['redis-cli -u "$REDIS_URL"']
     for region, file in ((env.options.region, env.plan_file) for env in envs if env.options.region):

@@ -10,6 +10,7 @@ from enum import StrEnum
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.operations.base import DroppedData
+from zdd_tui.model.operations.generated import NEW_PREFIX
 from zdd_tui.model.queries import ChangeView, Query
 from zdd_tui.model.release.claims import SourceName, is_current
 from zdd_tui.model.release.records import BackfillRecord, ReleaseRecord
@@ -341,7 +342,7 @@ def describe_loss(
     release = record.release
     counted = "" if is_current(history_age) else f" (counted {format_duration(float(int(history_age)))} ago)"
     if change is None and release.strategy.name == "expand-contract":
-        return (*_describe_dropped(release, history, counted), *_describe_operation_losses(history, counted))
+        return (*_describe_dropped(record, history, counted), *_describe_operation_losses(history, counted))
     if change is None:
         return (
             RollbackFact("LOST", "no data: images, traffic and flags change; what the new image has written stays"),
@@ -373,7 +374,7 @@ def describe_loss(
     return tuple(facts)
 
 
-def _describe_dropped(release: Release, history: RollbackHistory | None, counted: str) -> tuple[RollbackFact, ...]:
+def _describe_dropped(record: ReleaseRecord, history: RollbackHistory | None, counted: str) -> tuple[RollbackFact, ...]:
     """Which columns and tables, which the release has added, the undos of operations drop, and what is in each."""
     what = "columns and tables that the release has added"
     if history is None:
@@ -382,20 +383,37 @@ def _describe_dropped(release: Release, history: RollbackHistory | None, counted
         reason = history.problem or history.count_error
         text = f"the {what}; which ones is not known{f', {reason}' if reason else ''}: see the statements below"
         return (RollbackFact("LOST", text, FactTone.WARNING),)
-    found = {each: history.dropped_counts.get(each, DroppedCount()) for each in _list_dropped(release, history)}
-    facts = [_describe_dropped_data(each, count, counted) for each, count in found.items() if count.exists]
+    found = [
+        (each, history.dropped_counts.get(each, DroppedCount()), is_certain)
+        for each, is_certain in _list_dropped(record, history).items()
+    ]
+    facts = [
+        _describe_dropped_data(each, count, counted, is_certain) for each, count, is_certain in found if count.exists
+    ]
     if not facts:
         return (RollbackFact("LOST", "no column and no table: no undo drops one"),)
     return (replace(facts[0], label="LOST"), *facts[1:])
 
 
-def _list_dropped(release: Release, history: RollbackHistory) -> tuple[DroppedData, ...]:
-    names = [spec.name for spec in steps_to_undo(release)]
-    return tuple(dict.fromkeys(each for name in names for each in (history.dropped or {}).get(name, ())))
+def _list_dropped(record: ReleaseRecord, history: RollbackHistory) -> Mapping[DroppedData, bool]:
+    """What the undos drop, and whether it is certain that the release has added it: the record of a step that has run
+    says whether there was anything to do.
+    """
+    details = {step.name: step.detail for step in record.steps}
+    found: dict[DroppedData, bool] = {}
+    for spec in steps_to_undo(record.release):
+        detail = details.get(spec.name, {})
+        stays = detail.get("is_needed") is False or detail.get("undo") == []  # it was there before
+        for each in (history.dropped or {}).get(spec.name, ()):
+            if not (each.is_optional and stays):
+                found.setdefault(each, not each.is_optional or "is_needed" in detail or "undo" in detail)
+    return found
 
 
-def _describe_dropped_data(each: DroppedData, found: DroppedCount, counted: str) -> RollbackFact:
-    name = f"{each.name}{', if the release has added it' if each.is_optional else ''}"
+def _describe_dropped_data(each: DroppedData, found: DroppedCount, counted: str, is_certain: bool) -> RollbackFact:
+    later = each.later or (each.column.replace(NEW_PREFIX, "", 1) if NEW_PREFIX in each.column else "")
+    name = f"{each.name} ({later} from contract on)" if later else each.name
+    name = name if is_certain else f"{name}, if the release has added it"
     if each.is_copy:
         return RollbackFact("", f"{name}: a copy; the other column keeps the values")
     if found.count is None:
@@ -509,7 +527,7 @@ def rollback_rows(
     if change is None:
         if history is None:
             return {}
-        counts = {each: history.dropped_counts.get(each) for each in _list_dropped(record.release, history)}
+        counts = {each: history.dropped_counts.get(each) for each in _list_dropped(record, history)}
         dropped = {
             f"{'values' if each.column else 'rows'} in {each.name}": count.count or 0
             for each, count in counts.items()

@@ -18,7 +18,7 @@ from zdd_tui.dashboard.keymap import DashboardKeys, build_dashboard_keys, known_
 from zdd_tui.dashboard.screens.actions import text_to_copy
 from zdd_tui.dashboard.screens.confirm import UNSEEN_SECONDS
 from zdd_tui.dashboard.screens.dialog import PageView
-from zdd_tui.dashboard.screens.palette import PaletteEntry, filter_entries
+from zdd_tui.dashboard.screens.palette import PaletteEntry, filter_entries, palette_entries
 from zdd_tui.dashboard.state import DashboardState, FlagView, Observed
 from zdd_tui.dashboard.widgets.text_field import MAX_TEXT_LENGTH
 from zdd_tui.model.actions import ACTIONS
@@ -30,7 +30,7 @@ from zdd_tui.model.release.preview import preview_blocks, preview_command
 from zdd_tui.model.release.records import ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import CommandKind, Release, ReleaseState, StepStatus
 from zdd_tui.model.release.strategies import build_operations
-from zdd_tui.model.rollback import RollbackQuery
+from zdd_tui.model.rollback import RollbackHistory, RollbackQuery
 
 PRODUCTION = [*"production", "enter"]
 
@@ -488,16 +488,43 @@ async def test_escape_ends_a_rollback_that_waits_for_the_first_reading() -> None
         assert not desk.source.sent_commands
 
 
-@pytest.mark.parametrize(("situation", "why"), [("done", "rollback refused: "), ("backfill", "State changed")])
-async def test_a_rollback_confirms_only_what_was_read_first(situation: str, why: str) -> None:
+@pytest.mark.parametrize("situations", [["done"], ["open", "done"]])
+async def test_a_rollback_of_a_release_that_has_ended_is_not_confirmed(situations: list[str]) -> None:
     async with AppDriver(staging("connecting")) as desk:
         await desk.press("R")
-        if situation != "done":
-            await desk.set_board(staging("open"))
-        await desk.set_board(staging(situation))
-        assert why in desk.screen
+        for situation in situations:
+            await desk.set_board(staging(situation))
+        assert "rollback refused: " in desk.screen
         await desk.press("enter")
         assert not desk.source.sent_commands
+
+
+async def test_a_rollback_follows_a_release_that_moves_on_and_says_so() -> None:
+    async with AppDriver(staging("open")) as desk:
+        desk.source.answers[RollbackQuery] = RollbackHistory()
+        await desk.press("R")
+        await desk.set_board(staging("backfill"))
+        shown = " ".join(desk.screen.replace("┃", " ").split())
+        assert "changed while this is open: the release was waiting in expand, it is running in backfill" in shown
+        assert "State changed" not in shown
+        await desk.press("enter")
+        assert not desk.source.sent_commands, "nobody can have read it"
+        assert "Enter was not taken, because this is new: the release was waiting" in desk.screen
+        desk.clock.seconds += 1.0
+        await desk.press("enter")
+        (sent,) = desk.source.sent_commands
+        assert sent.expected == staging("backfill").build_precondition()
+        asked = [query for query in desk.source.queries if isinstance(query, RollbackQuery)]
+        assert len(asked) == 2, "what is lost was read again"
+
+
+async def test_a_refusal_is_not_cut_beside_the_position_in_the_page() -> None:
+    long = {CommandKind.ADVANCE: tuple(f"step {number}" for number in range(40))}
+    async with AppDriver(replace(dashboard_situations()["open"], previews=long)) as desk:
+        await desk.press("a")
+        await desk.set_board(replace(dashboard_situations()["backfill"], previews=long))
+        assert "State changed since this dialog was opened: press Esc and review" in desk.screen
+        assert " of 4" in desk.screen.splitlines()[-2], "the page is longer than the screen"
 
 
 async def test_an_unlock_that_expires_while_a_rollback_waits_for_the_reading_confirms_nothing() -> None:
@@ -863,7 +890,15 @@ async def test_an_advance_is_cancelled_by_a_rollback() -> None:
         await desk.press("a", "enter")
         await desk.answer_command("done", "dual-write is running")
         await desk.set_board(dashboard_situations()["rolling-back"])
-        assert "‖ Advance cancelled: rolling back" in desk.screen
+        assert "‖ Advance cancelled by a rollback" in desk.screen, "which is true once it has ended, too"
+
+
+async def test_the_palette_of_a_release_that_has_ended_begins_with_what_is_possible() -> None:
+    async with AppDriver(staging("done")) as desk:
+        entries = palette_entries(desk.source.current, desk.app.render_context())
+        possible = [not each.disabled_reason for each in entries]
+        assert possible == sorted(possible, reverse=True)
+        assert possible[0] is not possible[-1]
 
 
 async def test_a_pause_succeeds_once_the_release_is_paused() -> None:

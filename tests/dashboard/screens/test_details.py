@@ -52,7 +52,7 @@ from zdd_tui.dashboard.screens.status_details import StatusDetailsScreen
 from zdd_tui.dashboard.state import Observed, RenderContext
 from zdd_tui.dashboard.widgets.panes.pane import RowSelected
 from zdd_tui.dashboard.widgets.text_field import TextField
-from zdd_tui.model.activity import ActivityQuery, StopRequest
+from zdd_tui.model.activity import ActivityQuery, Session, StopRequest
 from zdd_tui.model.errors import ClusterError, DatabaseError
 from zdd_tui.model.queries import AuditLog, AuditLogQuery, LogLine, LogView, ObjectQuery, PlanQuery
 from zdd_tui.model.release.condition import ConditionReading, ConditionStatus
@@ -150,6 +150,32 @@ async def test_without_a_session_enter_is_not_offered() -> None:
         await app.push_screen(screen())
         await pilot.pause()
         assert "Enter" not in screen_text(app).splitlines()[-1]
+
+
+async def test_sessions_that_block_others_are_counted_beside_those_that_block_zdd() -> None:
+    app, source, screen = opened("activity")
+    waiting = Session(12, "b", "app", "users", "10.0.0.2", "active", 4.0, 4.0, "Lock relation", "SELECT 2", (11,))
+    blocking = replace(waiting, pid=11, wait="", blocked_by=(), state="idle in transaction")
+    source.answers[ActivityQuery] = replace(ANSWERS[ActivityQuery], sessions=(waiting, blocking))
+    async with app.run_test(size=(120, 36), notifications=True, tooltips=True) as pilot:
+        await app.push_screen(screen())
+        await pilot.pause()
+        assert "2 listed, 0 block zdd, 1 blocks others" in screen_text(app)
+
+
+async def test_logs_and_pods_have_one_name_for_a_version() -> None:
+    app, source, screen = opened("logs")
+    source.set_board(SITUATIONS["canary"])
+    async with app.run_test(size=(120, 36), notifications=True, tooltips=True) as pilot:
+        await app.push_screen(screen())
+        await pilot.pause()
+        seen = set()
+        for _ in range(3):
+            await pilot.press("v")
+            await pilot.pause()
+            seen.add(screen_text(app).split("logs of ")[1].split("  ")[0].strip())
+            assert source.tails[-1].query.pod
+        assert seen == {"version old", "version new", "all versions"}
 
 
 async def test_no_visible_session_is_no_proof_where_some_are_hidden_from_the_role() -> None:

@@ -15,8 +15,9 @@ from zdd_tui.dashboard.screens.actions import QUIT_AGAIN_SECONDS
 from zdd_tui.dashboard.screens.release import ReleaseScreen
 from zdd_tui.dashboard.state import Observed
 from zdd_tui.model.errors import ZddError
-from zdd_tui.model.fleet.rows import Fleet, FleetRow
-from zdd_tui.model.release.state import CommandKind
+from zdd_tui.model.fleet.rows import Fleet, FleetRow, mark_last_known, row_to_dict
+from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.release.state import CommandKind, ReleaseState
 
 PICTURES = {
     "fleet": "",
@@ -89,12 +90,55 @@ async def test_a_row_whose_reading_is_older_than_3_seconds_says_so_before_its_da
         app.repaint()
         await pilot.pause()
         assert "1m ago: an agent" in row()
-        assert row().split()[-6:-3] == [">12m", "✗", "none"], "it is not known to wait any longer"
+        assert row().split()[-6:-3] == [">12m", "?", "unknown"], (
+            "it is not known to wait any longer, nor without an agent"
+        )
         source.answers["stock"] = clock.wall()
         clock.seconds += 1
         app.repaint()
         await pilot.pause()
         assert "ago" not in row(), "the same row was read again"
+
+
+async def test_of_a_silent_database_guard_and_agent_are_not_known() -> None:
+    source, clock = FixedFleetSource(), FixedClock()
+    made = replace(fixed_fleet().rows[0], database="db", guard=Verdict.PASS, agent="vm", has_agent=True)
+    source.current = Fleet((made,), 1)
+    source.answers["db"] = clock.wall()
+    app = ZddApp(None, fleet=source, clock=clock)
+    async with app.run_test(size=(160, 36)) as pilot:
+        await pilot.pause()
+        assert "✔ pass" in screen_text(app)
+        for at_last, seconds in ((made, 3.5), (mark_last_known(made), 60)):
+            source.current = Fleet((at_last,), 1)
+            clock.seconds += seconds
+            app.repaint()
+            await pilot.pause()
+            row = next(line for line in screen_text(app).splitlines() if made.name in line)
+            assert row.count("? unknown") == 2
+            assert "pass" not in row
+            assert "vm" not in row
+    document = row_to_dict(mark_last_known(made), clock.wall())
+    assert (document["guard"], document["agent"], document["has_agent"]) == ("unknown", None, None)
+
+
+async def test_what_was_rolled_back_is_listed_with_who_why_and_when_and_found_by_its_cause() -> None:
+    app = ZddApp(None, fleet=FixedFleetSource(), clock=FixedClock())
+    async with app.run_test(size=(200, 36)) as pilot:
+        await pilot.press("slash", *"waits:4.1", "enter")
+        await pilot.pause()
+        (row,) = (line for line in screen_text(app).splitlines() if "ROLLED BACK" in line)
+        assert "guard: errors 4.1 % of v2, limit 2 %" in row
+        assert " 6m " in row
+        assert "rolled back 6m41s ago" in screen_text(app)
+
+
+async def test_an_empty_history_names_the_databases_that_were_not_read() -> None:
+    app = ZddApp(None, fleet=FixedFleetSource(Fleet((), 2, unanswered=1)), clock=FixedClock())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await pilot.press("h")
+        await pilot.pause()
+        assert "no release has ended yet in the databases that respond; not known for 1 of 2" in screen_text(app)
 
 
 async def test_a_row_is_no_longer_running_once_the_lease_has_ended_that_it_was_read_with() -> None:
@@ -359,6 +403,7 @@ async def test_a_new_reading_moves_no_cursor_and_an_empty_fleet_is_no_error() ->
         await pilot.pause(0.3)
         assert "no database" in screen_text(app)
         assert "Enter" not in screen_text(app).splitlines()[-1], "there is nothing to open"
-        source.set_fleet(replace(fixed_fleet(), rows=tuple(row for row in fixed_fleet().rows if row.has_ended)))
+        done = tuple(row for row in fixed_fleet().rows if row.state is ReleaseState.DONE)
+        source.set_fleet(replace(fixed_fleet(), rows=done))
         await pilot.pause(0.3)
         assert "no active release; the history has those that have ended" in screen_text(app)

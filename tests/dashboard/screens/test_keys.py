@@ -15,6 +15,7 @@ from zdd_tui.dashboard.screens.dialog import PageView
 from zdd_tui.dashboard.screens.release import ReleaseScreen
 from zdd_tui.dashboard.state import DashboardState, Observed, RenderContext
 from zdd_tui.model.errors import DatabaseError
+from zdd_tui.model.release.records import Lease
 from zdd_tui.model.release.state import CommandKind, Precondition, ReleaseState
 
 _ROLLBACK_SITUATIONS = [
@@ -128,6 +129,18 @@ async def test_a_command_that_the_rules_refuse_is_not_sent() -> None:
         shown = " ".join((await desk.press("a")).split())
         assert "✗ advance refused: gates are not open: serving-v3 fail" in shown
         assert not desk.source.sent_commands
+
+
+async def test_an_advance_without_an_agent_is_refused_for_that_and_names_the_key() -> None:
+    gates = dashboard_situations()["gates"]
+    record = gates.release.value
+    assert record is not None
+    for lease in (None, Lease(4, "agent", "bastion", 1, 13.0, 3.0)):
+        board = replace(gates, release=replace(gates.release, value=replace(record, lease=lease)))
+        async with AppDriver(board) as desk:
+            (line,) = (line for line in (await desk.press("a")).splitlines() if "advance refused" in line)
+            assert re.search(r"advance refused: no agent (yet|for 1[34]s)\. A starts an agent", line)
+            assert "last: " not in line
 
 
 async def test_a_deployment_that_is_read_after_the_dialog_was_opened_is_no_change_of_the_state() -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -17,6 +18,7 @@ from zdd_tui.dashboard.widgets.panes.charts import (
     charts_stale_limit,
     ended_text,
     final_at_end,
+    first_known_at,
     last_point_observed,
     rule_chart_lines,
 )
@@ -102,6 +104,40 @@ def test_the_head_names_the_versions_by_glyph_and_the_last_values() -> None:
 def test_a_limit_far_above_the_values_does_not_press_them_to_the_ground(limit: float | None, is_drawn: bool) -> None:
     lines = draw(new=[(NOW - age, 5.0) for age in range(600, 0, -5)], limit=limit)
     assert ("╍" in "".join(texts(lines))) is is_drawn
+
+
+@pytest.mark.parametrize("rows", [3, 4, 5, 8])
+def test_the_lowest_label_is_0_where_the_limit_is_in_the_lowest_row(rows: int) -> None:
+    """One peak of 30 % in an hour; the limit is 2 %."""
+    points = [(NOW - age, 0.3 if age == 500 else 0.0) for age in range(600, 0, -5)]
+    lines = draw_line_chart(ChartLines(points, (), 0.02), NOW, 40, rows, lambda value: f"{100 * value:.0f}%")
+    lowest = texts(lines)[-2]
+    assert lowest.split("┤")[0].strip() == "0"
+    assert "╍" not in lowest
+
+
+def axis(lines: list[Line]) -> str:
+    return texts(lines)[-1].split()[0]
+
+
+def test_charts_beside_each_other_have_one_time_axis_that_grows_in_small_steps() -> None:
+    errors = GuardReading("errors", Verdict.PASS, "", MetricUnit.RATIO, limit=0.01)
+    latency = GuardReading("p99", Verdict.PASS, "", MetricUnit.SECONDS, limit=0.1185)
+    lengths = []
+    for seconds in range(60, 1200, 7):
+        points = [MetricPoint(NOW - age, 0.0825, 0.0805) for age in range(seconds, 0, -5)]
+        late = points[len(points) // 2 :]
+        since = first_known_at([points, late])
+        beside = [
+            rule_chart_lines(reading, each, 5.0, NOW, 34, 7, "now", since)
+            for reading, each in ((errors, points), (latency, late))
+        ]
+        assert axis(beside[0]) == axis(beside[1])
+        label = axis(beside[0]).removeprefix("-")
+        lengths.append(int(label[:-1]) * {"s": 1, "m": 60}[label[-1]])
+    assert lengths[0] <= 120
+    assert lengths[-1] >= 1140
+    assert all(after < 1.4 * before + 60 for before, after in pairwise(lengths)), "labels are whole minutes"
 
 
 def test_a_pause_of_the_backfill_is_a_gap_in_its_rate() -> None:

@@ -248,8 +248,25 @@ async def test_both_flags_are_visible_while_redis_does_not_answer_in_cutover() -
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
         await pilot.pause()
         shown = screen_text(app)
-        assert "write ● on" in shown
-        assert "read  ◐ 25%" in shown
+        assert "write ? was on" in shown
+        assert "read  ? was 25%" in shown
+
+
+async def test_a_pane_with_room_for_one_flag_shows_the_wrong_one_else_that_of_the_reads() -> None:
+    source = FixedSource(BOARDS["stale"])
+    app = ZddApp(source, clock=FixedClock())
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await pilot.pause()
+        shown = screen_text(app)
+        assert "1-1 of 2" in shown
+        assert "read  ? was off" in shown
+        assert "write" not in shown.split("3:flags")[1].split("5:events")[0]
+        flags = BOARDS["stale"].flags
+        assert flags.value is not None
+        wrong = [replace(flag, problem="no JSON") if flag.role == "write" else flag for flag in flags.value]
+        source.set_board(replace(BOARDS["stale"], flags=replace(flags, value=tuple(wrong), error="")))
+        await pilot.pause(0.3)
+        assert "write: no JSON" in screen_text(app)
 
 
 def pane_colours(pane: Pane, wanted: str) -> set[TextStyle]:

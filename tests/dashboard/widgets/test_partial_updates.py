@@ -53,7 +53,7 @@ async def test_an_age_in_a_title_sends_that_title_only() -> None:
             update = compositor.render_partial_update()
         assert update is not None
         sent = update.render_segments(app.console)
-        assert "pods STALE 13s · users-api 4/4 ready" in sent
+        assert "pods STALE 13s · last: users-api 4/4 ready" in sent
         assert "Serving" not in sent
         assert len(sent) < 200
         await pilot.pause()

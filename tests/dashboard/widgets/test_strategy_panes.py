@@ -69,6 +69,12 @@ def guard_lines(readings: Sequence[GuardReading], cells: int, *, compact: bool =
     return lines
 
 
+@pytest.mark.parametrize("cells", range(28, 70))
+def test_a_short_name_of_a_rule_is_not_cut_for_the_sake_of_a_column(cells: int) -> None:
+    reading = GuardReading("restarts", Verdict.PASS, "", value=0.0, limit=1.0, series=(0.0, 0.0))
+    assert "restarts" in text(*guard_lines([reading], cells))
+
+
 def board_pods(made: DashboardState, now: float, cells: int) -> list[Line]:
     """Notes and rows of the pane."""
     rows = sorted_pod_rows(made)

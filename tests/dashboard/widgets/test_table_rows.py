@@ -21,12 +21,14 @@ from zdd_tui.dashboard.widgets.panes.columns import (
     title_line,
 )
 from zdd_tui.dashboard.widgets.panes.filter import MAX_LENGTH, FilterError, FilterLine, parse_filter
-from zdd_tui.dashboard.widgets.panes.flags import days_left, flag_columns
+from zdd_tui.dashboard.widgets.panes.flags import FlagContext, days_left, flag_columns
+from zdd_tui.dashboard.widgets.panes.guard import RuleAges, guard_columns
 from zdd_tui.dashboard.widgets.panes.pod_rows import PodRow, PodRowCache, measure_widths, sorted_pod_rows
 from zdd_tui.dashboard.widgets.panes.pods import PodAges, pod_columns, pod_notes
 from zdd_tui.dashboard.widgets.panes.rows import RowStore, sort_rows
 from zdd_tui.model.flag import ON
-from zdd_tui.model.release.records import FailedRow
+from zdd_tui.model.release.gate import Verdict
+from zdd_tui.model.release.records import FailedRow, GuardReading
 from zdd_tui.model.release.witness import ReplacedWrite, WitnessRecord, Writer
 from zdd_tui.model.workload.pod import Pod, PodState
 from zdd_tui.model.workload.rollout import RolloutStatus
@@ -245,16 +247,43 @@ def test_patched_rows_equal_rebuilt_rows(readings: list[list[tuple[str, PodState
         assert rows.widths.reason >= exact.reason
 
 
-def test_flags_show_their_expiry() -> None:
+def test_flags_show_the_day_of_their_removal_where_they_are_set() -> None:
     late = FlagView("a_key", "write", ON, owner="team-x", expires="2026-11-20", changed_at=EPOCH - 130)
-    soon = FlagView("b_key", "read", None, expires="2026-12-01")
+    soon = FlagView("b_key", "read", ON, expires="2026-12-01")
+    unset = replace(soon, value=None)
     columns = flag_columns((late, soon), {"a_key": late.changed_at, "b_key": None})
-    lines = [text(row_line(fit_columns(columns, 80), flag, EPOCH)) for flag in (late, soon)]
-    assert "✗ 4d ago team-x" in lines[0]
+    now = FlagContext(EPOCH)
+    lines = [text(row_line(fit_columns(columns, 80), flag, now)) for flag in (late, soon, unset)]
+    assert "✗ 4d late team-x" in lines[0]
     assert " 2m " in lines[0]
     assert "in 7d" in lines[1]
+    assert "7d" not in lines[2], "there is nothing to remove"
+    assert next(column.title for column in columns if column.key == "expires") == "REMOVE BY"
     assert days_left(FlagView("c", "read", None), EPOCH) is None
     assert {column.key for column, _ in fit_columns(columns, 28)} == {"role", "value", "key"}
+
+
+def test_values_of_a_silent_source_are_in_the_past_tense() -> None:
+    flags = [FlagView("a", "write", ON), FlagView("b", "read", None), FlagView("c", "read", None, problem="no JSON")]
+    fitted = fit_columns(flag_columns(flags, {}), 60)
+    old = [text(row_line(fitted, flag, FlagContext(EPOCH, is_old=True))) for flag in flags]
+    for line, value in zip(old, ("? was on", "? unset", "✗ invalid"), strict=True):
+        assert value in line
+    fitted_pods = fit_columns(pod_columns(measure_widths(PODS)), 90)
+    for row in PODS:
+        before, after = (text(row_line(fitted_pods, row, AGES._replace(old=old))) for old in (frozenset(), {row.watch}))
+        assert "?" not in before
+        assert "?" in after
+    reading = GuardReading("errors", Verdict.UNKNOWN, "no agent", value=0.01, limit=0.02, series=(0.01, 0.01))
+    fitted_rules = fit_columns(guard_columns([reading], 120), 120)
+    ages = RuleAges(None, {})
+    unknown, passing = (
+        text(row_line(fitted_rules, each, ages)) for each in (reading, replace(reading, verdict=Verdict.PASS))
+    )
+    assert "50%" in passing
+    assert "50%" not in unknown
+    assert not set("▁▂▃▄▅▆▇█") & set(unknown)
+    assert set("▁▂▃▄▅▆▇█") & set(passing)
 
 
 def test_failed_rows_show_key_reason_and_time() -> None:

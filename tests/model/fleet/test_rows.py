@@ -8,17 +8,21 @@ from tests.support.fleet_states import LIVE, REGIONS, ended, fixed_fleet, row, s
 from tests.support.states import EPOCH, dashboard_situations
 from zdd_tui.model.fleet.rows import (
     DONE_SHOWN_SECONDS,
+    ROLLED_BACK_SHOWN_SECONDS,
     CommandFacts,
     Fleet,
+    FleetRow,
     ReleaseFacts,
     Urgency,
     add_missing_regions,
     find_blocker,
     find_region_row,
     mark_last_known,
+    mark_recent_rollbacks,
     order_rows,
     row_to_dict,
     summarize_fleet,
+    summarize_history,
 )
 from zdd_tui.model.release.state import ReleaseState
 from zdd_tui.model.release.summary import summarize_release
@@ -97,10 +101,16 @@ def test_an_ended_region_stays_beside_the_one_that_runs() -> None:
 
 def test_the_summary_counts_what_needs_somebody() -> None:
     total, needs = summarize_fleet(fixed_fleet())
-    assert total == "7 releases, 8 databases"
+    assert total == "8 releases, 8 databases"
+    assert "1 rolled back" in needs
     assert needs[-2:] == ("1 not responding", "1 connecting")
     assert needs[0].endswith("broken")
-    assert summarize_fleet(fixed_fleet(), is_history=True) == ("3 ended releases, 8 databases", needs)
+    history = summarize_fleet(fixed_fleet(), is_history=True)
+    assert history == ("3 ended releases, not known for 2 of 8 databases", needs)
+    assert summarize_history(fixed_fleet()) == "3 ended releases, 2 rolled back, not known for 2 of 8 databases"
+    answered = replace(fixed_fleet(), unanswered=0, pending=0)
+    assert summarize_fleet(answered, is_history=True)[0] == "3 ended releases, 8 databases"
+    assert summarize_history(answered) == "3 ended releases, 2 rolled back"
     waiting = replace(row(situation("open"), "db"), urgency=Urgency.NEEDS_PERSON)
     assert summarize_fleet(Fleet((waiting,), 1))[1] == ("1 needs you",)
     silent = Fleet((mark_last_known(waiting),), 1, unanswered=1)
@@ -125,13 +135,46 @@ def test_a_region_without_a_release_has_a_row_and_only_where_all_answered_it_is_
     assert len({each.key for each in found}) == 3
     assert order_rows(found) == found, "in the order of the plan"
     assert find_region_row(found, eu.name, "us") is None, "there is nothing to open"
-    assert {each.label for each in add_missing_regions([eu], wall, is_complete=False)[1:]} == {"NOT KNOWN"}
+    unknown = add_missing_regions([eu], wall, is_complete=False)
+    assert {each.label for each in unknown[1:]} == {"NOT KNOWN"}
+    assert not any("zdd open" in each.hint for each in unknown), "it may have a release that runs"
+    assert summarize_fleet(Fleet(unknown, 3, 2))[0] == "1 release, 2 regions not known, 3 databases"
     us = row(replace(situation("backfill"), lease=LIVE, region="us"), "us-db", facts=facts)
     assert [each.region for each in add_missing_regions([eu, us], wall, is_complete=True)[2:]] == ["ap 3/3"]
     done = replace(eu, state=ReleaseState.DONE, finished_at=EPOCH)
     assert len(add_missing_regions([done], wall + 60, is_complete=True)) == 3, "the next region is due"
     assert len(add_missing_regions([done], wall + DONE_SHOWN_SECONDS + 60, is_complete=True)) == 1
     assert len(add_missing_regions([replace(eu, state=ReleaseState.ROLLED_BACK)], wall, is_complete=True)) == 1
+
+
+def test_what_was_rolled_back_stays_in_the_list_for_a_day_or_until_the_next_release_of_the_plan() -> None:
+    cause = "errors 4.1 % of v2, limit 2 %"
+    rolled_back = row(ended(situation("backfill"), ReleaseState.ROLLED_BACK, cause=cause), "db", release_id=7)
+    assert rolled_back.finished_at is not None
+    moving = row(replace(situation("backfill"), lease=LIVE), "other", name="other")
+
+    def listed(rows: list[FleetRow], after: float = 18.0) -> Fleet:
+        assert rolled_back.finished_at is not None
+        return Fleet(order_rows(mark_recent_rollbacks(rows, rolled_back.finished_at + after)), 2)
+
+    fleet = listed([moving, rolled_back])
+    assert [(each.label, each.cause) for each in fleet.active] == [("ROLLED BACK", f"guard: {cause}"), ("RUNNING", "")]
+    assert summarize_fleet(fleet) == ("2 releases, 2 databases", ("1 rolled back",))
+    assert fleet.active[0].listed_since == rolled_back.finished_at
+    assert [each.name for each in fleet.ended] == [rolled_back.name], "it is in the history, too"
+    document = row_to_dict(fleet.active[0], rolled_back.finished_at + 18)
+    assert (document["state"], document["ended_seconds_ago"], document["cause"]) == (
+        "rolled-back",
+        18.0,
+        f"guard: {cause}",
+    )
+    assert listed([moving, rolled_back], ROLLED_BACK_SHOWN_SECONDS + 1).active == (moving,)
+    again = replace(moving, database="db", name=rolled_back.name, release_id=8)
+    assert listed([again, rolled_back]).active == (again,)
+    elsewhere = replace(again, database="other")
+    assert len(listed([elsewhere, rolled_back]).active) == 2, "a release in another database replaces none"
+    done = replace(rolled_back, state=ReleaseState.DONE)
+    assert listed([done]).active == ()
 
 
 def test_the_header_counts_as_many_releases_as_there_are_rows() -> None:

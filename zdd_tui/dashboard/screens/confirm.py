@@ -28,6 +28,7 @@ from zdd_tui.model.release.state import (
     Release,
     ReleaseState,
     StepStatus,
+    describe_position,
     requires_name,
     steps_to_undo,
 )
@@ -174,9 +175,10 @@ class ConfirmDialog(Dialog[ConfirmResult]):
 class ConfirmScreen(ConfirmDialog):
     """The confirmation of a command: exactly what will run, by the newest reading.
 
-    That of a rollback may be opened before the first reading of the release: it waits for it, and Enter with it. Enter
-    does not work either while something that a reading has added, a step or a loss, is on screen for too short a time
-    to be seen; pressed then, it is said not to have been taken.
+    That of a rollback may be opened before the first reading of the release: it waits for it, and Enter with it. It
+    also follows a release that moves on, as the command does, because its key is for emergencies; that of another
+    command is then refused. Enter does not work either while something that a reading has added, a step or a loss, is
+    on screen for too short a time to be seen; pressed then, it is said not to have been taken.
 
     Args:
         fetch_history: of a rollback, requests what is known about earlier ones; shown when it arrives.
@@ -230,20 +232,36 @@ class ConfirmScreen(ConfirmDialog):
 
     def _take_reading(self, board: DashboardState, context: RenderContext) -> None:
         """Takes what was not read yet when the dialog was opened, and what is new since."""
-        is_first, self.expected = self.expected is None, board.build_precondition()
+        before, self.expected = self.expected, board.build_precondition()
         super()._take_reading(board, context)
-        if is_first and self.expected is not None:
+        if before is None and self.expected is not None:
             self._seen = self._extent(board)
             self._refusal = disabled_reason(board, context, self.kind)
             self._conflict = self._find_conflict(board, context)
             self._request_history()
             self.call_after_refresh(self._set_ready)
-        self._change_by_readings = self._note_growth() or self._change_by_readings
+        moved = self._describe_move(before)
+        if moved:
+            self._request_history()  # what is lost, and how long it takes, depend on the phase
+        self._change_by_readings = self._note_growth(moved) or self._change_by_readings
+
+    def _describe_move(self, before: Precondition | None) -> str:
+        """From where to where the release has moved since the last reading; empty where it has not."""
+        record, now = self.board.release.value, self.expected
+        if before is None or now is None or record is None or (before.state, before.phase) == (now.state, now.phase):
+            return ""
+        strategy = record.release.strategy
+        was = describe_position(strategy, before.state, before.phase)
+        return f"the release was {was}, it is {describe_position(strategy, now.state, now.phase)}"
 
     def _find_conflict(self, board: DashboardState, context: RenderContext) -> str:
         if self._refusal:
             return f"{self.kind} refused: {self._refusal}. Esc closes"
         expected = board.build_precondition()
+        if self.kind is CommandKind.ROLLBACK and expected is not None and self.expected not in (None, expected):
+            if refusal := disabled_reason(board, context, self.kind):
+                return f"{self.kind} refused: {refusal}. Esc closes"
+            expected = replace(expected, state=self.expected.state, phase=self.expected.phase)
         if self.expected not in (None, expected) and not _has_more(expected, self.expected):
             return "State changed since this dialog was opened: press Esc and review"
         return super()._find_conflict(board, context)
@@ -257,10 +275,14 @@ class ConfirmScreen(ConfirmDialog):
             return Extent(lines)
         return Extent(lines, rollback_rows(board.plan.change, record, self._history.value))
 
-    def _note_growth(self) -> str:
-        """Holds Enter back for a moment where there is more to confirm than the operator can have seen; says what."""
+    def _note_growth(self, moved: str = "") -> str:
+        """Holds Enter back for a moment where there is more to confirm than the operator can have seen; says what.
+
+        Args:
+            moved: how the release has moved; empty where it has not.
+        """
         extent = self._extent(self.board)
-        if growth := extent.growth_since(self._seen):
+        if growth := "; ".join(filter(None, (moved, extent.growth_since(self._seen)))):
             self._unseen_growth, self._grown_at, self._error = growth, self._now, ""
             self.set_timer(UNSEEN_SECONDS + TIMER_MARGIN, self._draw)  # then Enter is shown again
             self._seen = extent.including(self._seen)
@@ -301,7 +323,7 @@ class ConfirmScreen(ConfirmDialog):
         lines = _typing_hints(self._fields, verb, self._error, cells)
         if self._change_by_readings and not self._error:
             lines = [
-                *wrap(f"changed while this is open: {self._change_by_readings}", cells, TextStyle.WARN)[:2],
+                *wrap(f"changed while this is open: {self._change_by_readings}", cells, TextStyle.WARN)[:3],
                 *lines,
             ]
         return lines

@@ -16,7 +16,7 @@ from textual.widgets import Input
 from zdd_tui.dashboard.screens.base import ActionScreen, ResultT
 from zdd_tui.dashboard.state import DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.key_clicks import clicked_key
-from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, justify, sanitize, wrap
+from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, justify, line_width, sanitize, wrap
 from zdd_tui.dashboard.widgets.drawing.line_view import LineView
 from zdd_tui.dashboard.widgets.text_field import TextField
 from zdd_tui.model.release.claims import format_silence, is_current
@@ -134,7 +134,10 @@ class KeyHints(LineView):
         screen = self.screen
         assert isinstance(screen, HasPage)
         *lines, last = screen.key_hints(board, context, cells)
-        return [*lines, justify(last, ((self.position_text, TextStyle.DIM),), cells)]
+        position: Line = ((self.position_text, TextStyle.DIM),)
+        if self.position_text and line_width(last) + line_width(position) >= cells:
+            lines, last = [*lines, last], ()  # no text is cut for it
+        return [*lines, justify(last, position, cells)]
 
     def on_click(self, event: events.Click) -> None:
         """A click on a key or on its text is that key; but no click runs what a dialog confirms."""

@@ -112,12 +112,16 @@ def _full_reason_lines(entry: PaletteEntry, cells: int) -> list[Line]:
 
 
 def palette_entries(board: DashboardState, context: RenderContext) -> tuple[PaletteEntry, ...]:
-    """Every action that exists now, in the registry's order."""
-    return tuple(
+    """Every action that exists now, in the registry's order; of a release that has ended, first what is possible."""
+    record = board.release.value
+    entries = tuple(
         PaletteEntry(each, action_disabled_reason(board, context, each))
         for each in offered_actions(board, context)
         if each.id != "palette"
     )
+    if record is None or not record.release.state.has_ended:
+        return entries
+    return tuple(sorted(entries, key=lambda entry: bool(entry.disabled_reason)))
 
 
 def filter_entries(entries: tuple[PaletteEntry, ...], query: str) -> tuple[PaletteEntry, ...]:

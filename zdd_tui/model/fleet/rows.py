@@ -23,6 +23,7 @@ from zdd_tui.model.release.state import Release, ReleaseState, StepStatus, close
 from zdd_tui.model.release.summary import AWAITING_APPROVAL, Severity, find_wait, has_no_agent, summarize_release
 
 NO_ANSWER, NO_RELEASE, CONNECTING = "NO ANSWER", "NO RELEASE", "CONNECTING"
+REGION_NOT_KNOWN = "NOT KNOWN"
 
 A_PERSON = "a person"
 NO_AGENT = "an agent"
@@ -34,10 +35,12 @@ class Urgency(IntEnum):
     BROKEN = 0
     UNANSWERED = 1
     NEEDS_PERSON = 2
-    MOVING = 3
-    PLANNED = 4
-    ENDED = 5
-    EMPTY = 6
+    ROLLED_BACK = 3
+    """Not long ago, and no newer release of the plan has begun."""
+    MOVING = 4
+    PLANNED = 5
+    ENDED = 6
+    EMPTY = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ class FleetRow:
         rollback_seconds: duration of the last rollback; None without one.
         cause: why it was rolled back, or what failed.
         error: of a database that does not answer, or of a release that cannot be read; with `hint`.
-        is_last_known: its database does not answer any more; these are the last values.
+        is_last_known: its database does not answer any more; these are the last values, without guard and agent.
         clock_offset: the database's clock minus this machine's, in seconds.
     """
 
@@ -144,6 +147,11 @@ class FleetRow:
         return self.state is not None and self.state.has_ended
 
     @property
+    def listed_since(self) -> float | None:
+        """Since when it waits; of an ended release its end."""
+        return self.finished_at if self.has_ended else self.waiting_since
+
+    @property
     def duration(self) -> float | None:
         if self.finished_at is None or self.created_at is None:
             return None
@@ -176,13 +184,17 @@ class Fleet:
 
     @cached_property
     def active(self) -> tuple[FleetRow, ...]:
-        """Releases that have not ended, and databases without any; ended regions of a plan that others still run."""
+        """Releases that have not ended, and databases without any; ended regions of a plan that others still run; what
+        was rolled back not long ago.
+        """
         families = {_family(row) for row in self.rows if row.region and not row.has_ended}
         newest = {(_family(row), row.region): row.key for row in sorted(self.rows, key=lambda row: row.created_at or 0)}
         return tuple(
             row
             for row in self.rows
-            if not row.has_ended or (_family(row) in families and newest[_family(row), row.region] == row.key)
+            if not row.has_ended
+            or row.urgency is Urgency.ROLLED_BACK
+            or (_family(row) in families and newest[_family(row), row.region] == row.key)
         )
 
     @cached_property
@@ -417,8 +429,11 @@ def build_unreadable_row(
 
 
 def mark_last_known(row: FleetRow) -> FleetRow:
-    """The row of a database that does not answer any more."""
-    return row if row.is_last_known else replace(row, is_last_known=True)
+    """The row of a database that does not answer any more. Whether the guard passes and an agent works is not known."""
+    if row.is_last_known:
+        return row
+    guard = None if row.guard is None else Verdict.UNKNOWN
+    return replace(row, is_last_known=True, guard=guard, guard_rule="", agent="")
 
 
 # --- order and summary ----------------------------------------------------------------------------------------------
@@ -441,6 +456,33 @@ def order_rows(rows: Iterable[FleetRow]) -> tuple[FleetRow, ...]:
 def _family(row: FleetRow) -> tuple[object, ...]:
     """The regions of one plan are a family; an ended region belongs to it as long as another one has not ended."""
     return (row.group, row.environment, row.name) if row.region else (row.key,)
+
+
+ROLLED_BACK_SHOWN_SECONDS = 86400.0
+"""Seconds for which a release that was rolled back stays in the list: whoever is called for it finds it there."""
+
+
+def mark_recent_rollbacks(rows: Sequence[FleetRow], wall: float) -> tuple[FleetRow, ...]:
+    """The rows; what was rolled back not long ago is urgent, unless a newer release of the plan has begun there.
+
+    Args:
+        wall: this machine's clock, in seconds since the epoch.
+    """
+    newest: dict[tuple[str, ...], int] = {}
+    for row in rows:
+        newest[_place(row)] = max(newest.get(_place(row), 0), row.release_id or 0)
+
+    def is_recent(row: FleetRow) -> bool:
+        ended = row.seconds_since(row.finished_at, wall) if row.state is ReleaseState.ROLLED_BACK else None
+        is_newest = row.release_id == newest[_place(row)]
+        return is_newest and ended is not None and ended <= ROLLED_BACK_SHOWN_SECONDS
+
+    return tuple(replace(row, urgency=Urgency.ROLLED_BACK) if is_recent(row) else row for row in rows)
+
+
+def _place(row: FleetRow) -> tuple[str, ...]:
+    """Releases of one plan in one database follow one another."""
+    return row.database, row.name, row.environment, row.region
 
 
 DONE_SHOWN_SECONDS = 7 * 86400.0
@@ -475,13 +517,14 @@ def add_missing_regions(rows: Sequence[FleetRow], wall: float, *, is_complete: b
 
 
 def _build_missing_region_row(row: FleetRow, region: str, *, is_complete: bool) -> FleetRow:
-    label, error = "NOT STARTED", f"region {region} has no release yet"
+    label, error, hint = "NOT STARTED", f"region {region} has no release yet", f"zdd open --region {region} PLAN"
     if not is_complete:
-        label, error = "NOT KNOWN", f"no database that responds has a release of region {region}"
+        label, error = REGION_NOT_KNOWN, f"no database that responds has a release of region {region}"
+        hint = f"see the databases with {NO_ANSWER}: one of them may have it"
     return FleetRow(
         "", row.group, row.environment, None, row.name, label, Severity.IDLE, "○", Urgency.PLANNED,
         region=_format_region(region, row.region_names), region_order=row.region_names.index(region),
-        region_names=row.region_names, error=error, hint=f"zdd open --region {region} PLAN",
+        region_names=row.region_names, error=error, hint=hint,
     )  # fmt: skip
 
 
@@ -495,29 +538,42 @@ def summarize_fleet(fleet: Fleet, *, is_history: bool = False) -> tuple[str, tup
     active = [row for row in fleet.rows if row.release_id is not None and not row.has_ended and not row.is_last_known]
     broken = sum(row.urgency is Urgency.BROKEN for row in active)
     needed = sum(row.urgency is Urgency.NEEDS_PERSON for row in active)
+    rolled_back = sum(row.urgency is Urgency.ROLLED_BACK and not row.is_last_known for row in fleet.active)
     databases = count_noun(fleet.databases, "database")
     needs = []
     if broken:
         needs.append(f"{broken} broken")
     if needed:
         needs.append(f"{needed} need{'s' if needed == 1 else ''} you")
+    if rolled_back:
+        needs.append(f"{rolled_back} rolled back")
     if fleet.unanswered:
         needs.append(f"{fleet.unanswered} not responding")
     if fleet.pending:
         needs.append(f"{fleet.pending} connecting")
     if is_history:
-        return f"{count_noun(len(fleet.ended), 'ended release')}, {databases}", tuple(needs)
+        return f"{count_noun(len(fleet.ended), 'ended release')}, {_unread_databases(fleet) or databases}", tuple(needs)
     # As many as there are rows: ended regions of a plan that others still run are listed, too.
     total = count_noun(sum(row.release_id is not None for row in fleet.active), "release")
-    missing = sum(row.release_id is None and not row.database for row in fleet.active)
-    others = f"{count_noun(missing, 'region')} without one, " if missing else ""
+    missing = [row.label for row in fleet.active if row.release_id is None and not row.database]
+    not_known = missing.count(REGION_NOT_KNOWN)
+    none = len(missing) - not_known
+    others = f"{count_noun(none, 'region')} without one, " if none else ""
+    others += f"{count_noun(not_known, 'region')} not known, " if not_known else ""
     return f"{total}, {others}{databases}", tuple(needs)
 
 
-def summarize_history(rows: Sequence[FleetRow]) -> str:
-    """``42 ended releases, 5 rolled back``"""
-    rolled_back = sum(row.state is ReleaseState.ROLLED_BACK for row in rows)
-    return f"{count_noun(len(rows), 'ended release')}, {rolled_back} rolled back"
+def _unread_databases(fleet: Fleet) -> str:
+    """``not known for 1 of 2 databases``; empty where all have answered."""
+    unread = fleet.unanswered + fleet.pending
+    return f"not known for {unread} of {count_noun(fleet.databases, 'database')}" if unread else ""
+
+
+def summarize_history(fleet: Fleet) -> str:
+    """``42 ended releases, 5 rolled back``, and of how many databases that is not known."""
+    rolled_back = sum(row.state is ReleaseState.ROLLED_BACK for row in fleet.ended)
+    texts = count_noun(len(fleet.ended), "ended release"), f"{rolled_back} rolled back", _unread_databases(fleet)
+    return ", ".join(filter(None, texts))
 
 
 def find_region_row(rows: Iterable[FleetRow], name: str, region: str) -> FleetRow | None:
@@ -557,7 +613,7 @@ def row_to_dict(row: FleetRow, wall: float) -> Mapping[str, object]:
         "guard": None if row.guard is None else str(row.guard),
         "guard_rule": row.guard_rule or None,
         "agent": row.agent or None,
-        "has_agent": row.has_agent if row.release_id is not None else None,
+        "has_agent": None if row.release_id is None or row.is_last_known else row.has_agent,
         "age": age(row.created_at),
         "ended_seconds_ago": age(row.finished_at),
         "duration": None if row.duration is None else round(row.duration, 1),

@@ -279,8 +279,8 @@ def _check_precondition(release: Release, command: Command, expected: Preconditi
     # does a limit, or the pause of one table, depend on which step runs.
     at_any_time = command.kind in (CommandKind.ROLLBACK, CommandKind.TUNE) or command.table
     if not at_any_time and (expected.state, expected.phase) != (release.state, release.phase):
-        was = _describe_position(release.strategy, expected.state, expected.phase)
-        now = _describe_position(release.strategy, release.state, release.phase)
+        was = describe_position(release.strategy, expected.state, expected.phase)
+        now = describe_position(release.strategy, release.state, release.phase)
         raise Refused(
             f"state changed since you confirmed: it was {was}, it is {now}",
             "review and retry",
@@ -292,12 +292,13 @@ def _check_late(release: Release, command: Command, late: float) -> None:
     expected = command.expected
     if command.kind is CommandKind.PAUSE or (expected is not None and expected.phase == release.phase):
         return
-    now = _describe_position(release.strategy, release.state, release.phase)
-    was = "" if expected is None else f" in {_describe_position(release.strategy, expected.state, expected.phase)}"
+    now = describe_position(release.strategy, release.state, release.phase)
+    was = "" if expected is None else f" in {describe_position(release.strategy, expected.state, expected.phase)}"
     raise Refused(f"expired: confirmed {format_duration(late)} ago{was}; the release is {now}", "review and retry")
 
 
-def _describe_position(strategy: Strategy, state: ReleaseState, phase: int) -> str:
+def describe_position(strategy: Strategy, state: ReleaseState, phase: int) -> str:
+    """``running in cutover``; the state alone before the first phase."""
     return f"{state} in {strategy.phases[phase].name}" if phase >= 0 else str(state)
 
 
@@ -323,16 +324,20 @@ def _advance(release: Release, command: Command, gates: Mapping[str, GateReading
     return next_state(replace(release, state=ReleaseState.RUNNING, phase=release.phase + 1, error=""))
 
 
+GATES_CLOSED, CONDITIONS_UNKNOWN = "gates are not open", "standing conditions cannot be checked"
+"""How the refusals begin that only an agent can end."""
+
+
 def _check_conditions(release: Release) -> None:
     if unknown := [reading for reading in release.unmet if reading.status is ConditionStatus.UNKNOWN]:
         listed = "; ".join(f"{reading.name}: {reading.text}" for reading in unknown)
-        raise Refused(f"standing conditions cannot be checked: {listed}", "repeat the advance when they can be read")
+        raise Refused(f"{CONDITIONS_UNKNOWN}: {listed}", "repeat the advance when they can be read")
 
 
 def _check_gates(release: Release, command: Command, gates: Mapping[str, GateReading], now: float) -> None:
     if closed := closed_gates(release, gates, now):
         listed = "; ".join(f"{gate.name} {gate.verdict}: {gate.reason}" for gate in closed)
-        raise Refused(f"gates are not open: {listed}", "wait until every gate passes")
+        raise Refused(f"{GATES_CLOSED}: {listed}", "wait until every gate passes")
     if requires_name(release, CommandKind.ADVANCE) and command.typed != release.name:
         phase = release.current_phase.name if release.current_phase else "?"
         raise Refused(

@@ -108,8 +108,10 @@ class SessionsPane(TablePane[ListedSession, float]):
         if rows is None:
             return "not read yet"
         blocking = sum(row.relation is SessionRelation.BLOCKS_AGENT for row in rows)
+        others = sum(row.relation is SessionRelation.BLOCKS for row in rows)
+        of_others = f", {others} {'blocks' if others == 1 else 'block'} others" if others else ""
         hidden = f", {self._hidden} hidden from this role (GRANT pg_read_all_stats)" if self._hidden else ""
-        return f"{len(rows)} listed, {blocking} {'blocks' if blocking == 1 else 'block'} zdd{hidden}"
+        return f"{len(rows)} listed, {blocking} {'blocks' if blocking == 1 else 'block'} zdd{of_others}{hidden}"
 
     def rows(self, board: DashboardState, context: RenderContext) -> Sequence[ListedSession]:
         return self._sessions.value or ()

@@ -17,6 +17,7 @@ from zdd_tui.dashboard.widgets.panes.charts import (
     end_label,
     ended_text,
     final_at_end,
+    first_known_at,
     last_point_observed,
     rule_interval,
 )
@@ -70,10 +71,11 @@ class ChartScreen(DetailScreen):
         names = [name for name in board.plan.rule_names if name in readings]
         height = self.query_one(PageView).content_size.height
         rows = max(MIN_CHART_ROWS, (height - len(lines)) // max(1, len(names)) - 1)
+        since = first_known_at(self._query.value.points.get(name, ()) for name in names)
         for name in names:
             reading, points = readings[name], self._query.value.points.get(name, ())
             head, *chart = self._drawings.lines(
-                reading, points, rule_interval(board, name), end, formatter.cells, rows, end_label(board)
+                reading, points, rule_interval(board, name), end, formatter.cells, rows, end_label(board), since
             )
             glyph, style = VERDICT_GLYPHS[reading.verdict]
             at = last_known_at(points)

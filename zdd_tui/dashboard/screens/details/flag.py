@@ -65,7 +65,8 @@ def _description_lines(
     lines = formatter(f"ff:{flag.key} at {board.plan.flags or '?'}", TextStyle.DIM)
     if meaning := _ROLE_DESCRIPTIONS.get(flag.role):
         lines += formatter(f"{flag.role}: {meaning}")
-    lines += formatter(f"owner {flag.owner or 'none'}, expires {flag.expires or 'never'}")
+    removal = f"to be removed from the code by {flag.expires}" if flag.expires else "no date for its removal"
+    lines += formatter(f"owner {flag.owner or 'none'}, {removal}")
     if flag.changed_at is not None:
         ago = format_age(max(0.0, context.wall - flag.changed_at))
         lines += formatter(f"changed {ago} ago (seen by this dashboard)", TextStyle.DIM)

@@ -12,7 +12,7 @@ from zdd_tui.dashboard.screens.dialog import FollowingStopped, PageView
 from zdd_tui.dashboard.state import PODS_STALE_SECONDS, Clock, DashboardState, RenderContext, StateSource
 from zdd_tui.dashboard.terminal.display_options import DisplayOptions
 from zdd_tui.dashboard.widgets.drawing.line import LazyLines, Line, Span, TextStyle, fit, sanitize
-from zdd_tui.dashboard.widgets.panes.pod_rows import build_pod_rows
+from zdd_tui.dashboard.widgets.panes.pod_rows import build_pod_rows, shown_version
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.merged_log import MergedLog, PodLine, filter_lines, select_pods
 from zdd_tui.model.queries import LogQuery, LogTail, LogView
@@ -75,12 +75,12 @@ class VersionLogScreen(DetailScreen):
     # --- pods --------------------------------------------------------------------------------------------------------
 
     def _versions(self) -> list[str]:
-        """The versions that have pods, the oldest first; then all of them."""
+        """The versions that have pods, as the pods pane names them, the oldest first; then all of them."""
         board = self._source.state()
         born: dict[str, float] = {}
         for pod, _ in build_pod_rows(board.plan, board.workloads):
-            at = pod.created_at or 0.0
-            born[pod.version] = min(born.get(pod.version, at), at)
+            at, version = pod.created_at or 0.0, shown_version(board.plan, pod)
+            born[version] = min(born.get(version, at), at)
         return [*sorted(born, key=lambda version: born[version]), ALL_VERSIONS]
 
     def _follow_pods(self) -> None:
@@ -89,7 +89,7 @@ class VersionLogScreen(DetailScreen):
         wanted = sorted(
             pod.name
             for pod, _ in build_pod_rows(board.plan, board.workloads)
-            if self._version in (ALL_VERSIONS, pod.version)
+            if self._version in (ALL_VERSIONS, shown_version(board.plan, pod))
         )
         names, self._left_out = select_pods([*self._tails, *(name for name in wanted if name not in self._tails)])
         for name in names:

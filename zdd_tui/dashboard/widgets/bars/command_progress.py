@@ -225,7 +225,7 @@ class CommandProgress:
     def _advance_stage(self, record: ReleaseRecord, now: float) -> tuple[CommandStage, str]:
         release = record.release
         if release.state.is_rolling_back:
-            return CommandStage.CANCELLED, "Advance cancelled: rolling back"
+            return CommandStage.CANCELLED, "Advance cancelled by a rollback"
         if release.state is ReleaseState.FAILED:
             return CommandStage.FAILED, release.error
         if release.state is ReleaseState.DONE:

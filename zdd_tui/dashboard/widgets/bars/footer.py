@@ -13,11 +13,11 @@ from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, line_width
 from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
 from zdd_tui.dashboard.widgets.panes.pane import missing_pane_reason
 from zdd_tui.model.actions import ACTIONS, Action, find_action, key_name
-from zdd_tui.model.agent_start import why_no_start
+from zdd_tui.model.agent_start import describe_start, why_no_start
 from zdd_tui.model.release.claims import count_verdicts
 from zdd_tui.model.release.gate import GateReading
 from zdd_tui.model.release.next_commands import explain_no_table_pause, explain_refusal, pause_or_resume
-from zdd_tui.model.release.state import CommandKind, Release
+from zdd_tui.model.release.state import CONDITIONS_UNKNOWN, GATES_CLOSED, CommandKind, Release
 
 _GAP = ("  ", TextStyle.NORMAL)
 _DIGITS = tuple("0123456789")
@@ -178,7 +178,21 @@ def _disabled_reason(
     if not board.activity(context.now).is_known and kind is not CommandKind.ROLLBACK:  # rollback is always offered
         return f"{board.release.error or 'the database does not respond'}; commands are blocked until it recovers"
     counted = count_verdicts(record, now)
-    return _with_keys(explain(counted.release, counted.gates, now), context)
+    reason = explain(counted.release, counted.gates, now)
+    activity = board.activity(context.now)
+    if not activity.is_active and reason.startswith((GATES_CLOSED, CONDITIONS_UNKNOWN)):
+        return f"{activity.description}. {agent_hint(board, context)}; without an agent no gate is evaluated"
+    return _with_keys(reason, context)
+
+
+def agent_hint(board: DashboardState, context: RenderContext) -> str:
+    """What became of the agent that was started here; else what starts one."""
+    started = describe_start(board.agent_start, context.now, board.activity(context.now))
+    if started and agent_start_disabled_reason(board, context):
+        return started
+    can_start = context.production_lock.is_available(find_action("start-agent"), context.now)
+    fix = f"{context.key_names['start-agent']} starts an agent" if can_start else "Fix: zdd agent PLAN"
+    return f"{started}. {fix}" if started else fix
 
 
 def _with_keys(reason: str, context: RenderContext) -> str:

@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, RenderContext
-from zdd_tui.dashboard.widgets.bars.footer import agent_start_disabled_reason
+from zdd_tui.dashboard.widgets.bars.footer import agent_hint
 from zdd_tui.dashboard.widgets.drawing.glyphs import SEVERITY_STYLES
 from zdd_tui.dashboard.widgets.drawing.line import (
     Line,
@@ -20,8 +20,6 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     wrap,
 )
 from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
-from zdd_tui.model.actions import find_action
-from zdd_tui.model.agent_start import describe_start
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.release.claims import SourceName, format_silence
 from zdd_tui.model.release.records import ReleaseRecord
@@ -84,7 +82,7 @@ def summary_lines(board: DashboardState, context: RenderContext, cells: int, lim
         is_told = activity.idle_seconds is None or activity.description in summary.text
         seen = "" if is_told else f" (last seen {format_silence(activity.idle_seconds or 0.0)} ago)"
         tail += _alarm_lines(f"No agent is running this release{seen}{waiting}", cells)
-        tail += _action_lines(_agent_hint(board, context), context, cells)
+        tail += _action_lines(agent_hint(board, context), context, cells)
     elif stale:
         hint = f"Fix: {board.release.hint}; " if board.release.hint else ""
         tail += _action_lines(f"{hint}this screen reconnects automatically", context, cells)
@@ -128,16 +126,6 @@ def following_region(board: DashboardState, context: RenderContext) -> str:
     record = board.release.value
     is_done = record is not None and record.release.state is ReleaseState.DONE
     return board.plan.region_beside(1) if is_done and context.has_fleet else ""
-
-
-def _agent_hint(board: DashboardState, context: RenderContext) -> str:
-    """What became of the agent that was started here; else what starts one."""
-    started = describe_start(board.agent_start, context.now, board.activity(context.now))
-    if started and agent_start_disabled_reason(board, context):
-        return started
-    can_start = context.production_lock.is_available(find_action("start-agent"), context.now)
-    fix = f"{context.key_names['start-agent']} starts an agent" if can_start else "Fix: zdd agent PLAN"
-    return f"{started}. {fix}" if started else fix
 
 
 def _with_production_lock(summary: ReleaseSummary, context: RenderContext) -> ReleaseSummary:
@@ -216,5 +204,5 @@ def _no_record_lines(board: DashboardState, context: RenderContext, cells: int) 
     if not board.is_not_started or source.is_stale(context.now, RELEASE_STALE_SECONDS):
         return error_lines(source.error, source.hint, cells)
     where = f" in region {board.plan.region.split(' ')[0]}" if board.plan.region else ""
-    text = f"✗ NOT STARTED{where}: {source.error}, and no agent is running. {_agent_hint(board, context)}"
+    text = f"✗ NOT STARTED{where}: {source.error}, and no agent is running. {agent_hint(board, context)}"
     return wrap(text, cells, TextStyle.BAD)

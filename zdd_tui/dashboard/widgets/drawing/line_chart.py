@@ -20,14 +20,16 @@ NEW_STYLE, OLD_STYLE = TextStyle.RUNNING, TextStyle.NORMAL
 _BEAD_COLUMNS = 3
 """A bead of the old version in every such column: where both versions have one value, both are visible."""
 
-_CELL_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
-"""Seconds of one column of cells. Columns begin at multiples of it, so that a chart moves by whole columns."""
+_CELL_SECONDS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100, 120, 150, 180, 240, 300, 400, 480,
+                 600, 800, 1000, 1200, 1500, 1800, 2400, 3000, 3600)  # fmt: skip
+"""Seconds of one column of cells, in small steps: the time axis does not double at once. Columns begin at multiples of
+it, so that a chart moves by whole columns."""
 
 _HEADROOM = 1.05
 """The scale ends this far above the highest value."""
 
 _SCALE_CELLS = 6
-"""Width of a scale that is reckoned with: charts of one width get columns of the same time, whatever their scale."""
+"""Least width of a scale, so that charts of one width have one time axis, whatever their values."""
 
 _LIMIT_SHARE = 4
 """A limit above so many times the highest value is out of the picture: it would press the lines to the ground."""
@@ -54,7 +56,13 @@ class ChartLines:
 
 
 def draw_line_chart(
-    lines: ChartLines, now: float, cells: int, rows: int, show: Callable[[float], str], end_label: str = "now"
+    lines: ChartLines,
+    now: float,
+    cells: int,
+    rows: int,
+    show: Callable[[float], str],
+    end_label: str = "now",
+    since: float = math.inf,
 ) -> list[Line]:
     """A chart that ends now, with its scale at the left and its time axis below.
 
@@ -64,6 +72,7 @@ def draw_line_chart(
         cells: width.
         rows: height, the time axis included.
         show: formats a value for the scale.
+        since: the first value of the charts beside it, which have the same time axis; none by default.
     """
     known = [(at, value) for at, value in (*lines.new, *lines.old) if value is not None and at <= now]
     if not known:
@@ -76,13 +85,14 @@ def draw_line_chart(
         limit = None
     top = highest if highest > 0 else 1.0
     height = max(1, rows - 1)
-    at_limit = None if limit is None else min(height - 1, int(limit / (top * _HEADROOM) * height))
+    # In the lowest row it would be drawn on the line of 0.
+    at_limit = None if limit is None else min(height - 1, int(limit / (top * _HEADROOM) * height)) or None
     scale = {height - 1: show(highest) if highest > 0 else "", 0: "0"}
     if limit is not None and at_limit is not None:
         scale[at_limit] = show(limit)
-    scale_width = max(cell_len(label) for label in scale.values())
+    scale_width = max(_SCALE_CELLS - 1, *(cell_len(label) for label in scale.values()))
     width = max(1, cells - scale_width - 1)
-    seconds = _column_seconds(now - min(at for at, _ in known), max(2, cells - _SCALE_CELLS))
+    seconds = _column_seconds(now - min(since, *(at for at, _ in known)), max(2, cells - _SCALE_CELLS))
     end = (math.floor(now / seconds) + 1) * seconds
     box = _Box(end - width * seconds, end, width, height, top * _HEADROOM)
     grid = box.draw(lines.new, lines.max_gap)

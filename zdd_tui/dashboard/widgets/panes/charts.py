@@ -1,5 +1,6 @@
 """Charts of the guard's error rate and latency: the new version against the old one."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -88,10 +89,11 @@ class ChartPane(Pane):
         history, rows = self._history.value or MetricHistory(), self.content_size.height
         count = max(1, min(len(readings), (cells + _GAP_CELLS) // (_SIDE_BY_SIDE_CELLS + _GAP_CELLS)))
         width = (cells - _GAP_CELLS * (count - 1)) // count
+        since = first_known_at(history.points.get(reading.rule, ()) for reading in readings[:count])
         charts = [
             _mark_unknown(reading, rule_chart_lines(
                 reading, history.points.get(reading.rule, ()), rule_interval(board, reading.rule), now, width, rows,
-                end_label(board),
+                end_label(board), since,
             ), width)
             for reading in readings[:count]
         ]  # fmt: skip
@@ -172,6 +174,13 @@ def rule_interval(board: DashboardState, rule: str) -> float:
     return max(HISTORY_SPACING, view.interval if view is not None else 0.0)
 
 
+def first_known_at(histories: Iterable[Sequence[MetricPoint]]) -> float:
+    """The time of the first value of several rules; infinite without one."""
+    firsts = (next((each.at for each in points if each.new is not None or each.old is not None), math.inf)
+              for points in histories)  # fmt: skip
+    return min(firsts, default=math.inf)
+
+
 def rule_chart_lines(
     reading: GuardReading,
     points: Sequence[MetricPoint],
@@ -180,6 +189,7 @@ def rule_chart_lines(
     cells: int,
     rows: int,
     end_label: str = "now",
+    since: float = math.inf,
 ) -> list[Line]:
     """Name and last values of a rule, and its chart below.
 
@@ -187,6 +197,7 @@ def rule_chart_lines(
         now: end of the time axis, in seconds since the epoch by the database's clock.
         rows: height, the first line included.
         end_label: what that end is.
+        since: the first value of the charts beside it, which have the same time axis.
     """
 
     def show(value: float) -> str:
@@ -211,7 +222,7 @@ def rule_chart_lines(
         reading.limit,
         _MAX_GAP_INTERVALS * interval,
     )
-    return [clip(head, cells), *draw_line_chart(lines, now, cells, rows - 1, show, end_label)]
+    return [clip(head, cells), *draw_line_chart(lines, now, cells, rows - 1, show, end_label, since)]
 
 
 class ChartDrawings:
@@ -231,13 +242,14 @@ class ChartDrawings:
         cells: int,
         rows: int,
         end_label: str,
+        since: float,
     ) -> list[Line]:
         """As :func:`rule_chart_lines`."""
-        drawn_for = reading.limit, reading.unit, interval, cells, rows, end_label
+        drawn_for = reading.limit, reading.unit, interval, cells, rows, end_label, since
         known = self._drawn.get(reading.rule)
         is_new = known is None or known[0] != drawn_for or known[1] is not points
         if known is None or is_new or not 0 <= now - known[2] < 2 * CHART_INTERVAL:
-            lines = rule_chart_lines(reading, points, interval, now, cells, rows, end_label)
+            lines = rule_chart_lines(reading, points, interval, now, cells, rows, end_label, since)
             known = self._drawn[reading.rule] = drawn_for, points, now, lines
         return known[3]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
+from typing import NamedTuple
 
 from zdd_tui.dashboard.state import FLAGS_STALE_SECONDS, DashboardState, FlagView, Observed, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import Line, TextStyle, format_age, sanitize, truncate
@@ -11,8 +12,22 @@ from zdd_tui.dashboard.widgets.panes.table import TablePane
 _DAY = 86400.0
 
 
-class FlagPane(TablePane[FlagView, float]):
-    """One row per flag: role, value, key, last change, expiry and owner."""
+class FlagContext(NamedTuple):
+    """What cells need besides the row.
+
+    Attributes:
+        wall: seconds since the epoch by this machine's clock.
+        is_old: the values were so, and need not be so now.
+    """
+
+    wall: float
+    is_old: bool = False
+
+
+class FlagPane(TablePane[FlagView, FlagContext]):
+    """One row per flag: role, value, key, last change, the day by which to remove it, and owner. A wrong one comes
+    first, then the one of the reads: it decides what users get, and a low pane shows one row.
+    """
 
     pane_name = "flags"
     shows_error = True
@@ -30,15 +45,15 @@ class FlagPane(TablePane[FlagView, float]):
         return board.flags.value, board.flags.error, record.steps if record else ()
 
     def rows(self, board: DashboardState, context: RenderContext) -> Sequence[FlagView]:
-        return board.flags.value or ()
+        return sorted(board.flags.value or (), key=lambda flag: (not flag.problem, flag.role != "read"))
 
     def columns(
         self, board: DashboardState, rows: Sequence[FlagView], cells: int
-    ) -> Sequence[PaneColumn[FlagView, float]]:
+    ) -> Sequence[PaneColumn[FlagView, FlagContext]]:
         return flag_columns(rows, {flag.key: last_changed_at(board, flag) for flag in rows})
 
-    def cell_context(self, board: DashboardState, context: RenderContext) -> float:
-        return context.wall
+    def cell_context(self, board: DashboardState, context: RenderContext) -> FlagContext:
+        return FlagContext(context.wall, self.is_uncertain(board, context))
 
     def identity(self, row: FlagView) -> str:
         return row.key
@@ -55,24 +70,26 @@ def flag_notes(flags: Sequence[FlagView], cells: int) -> list[Line]:
     return [((truncate(f"✗ {flag.role}: {flag.problem}", cells), TextStyle.BAD),) for flag in flags if flag.problem]
 
 
-def flag_columns(rows: Sequence[FlagView], changes: Mapping[str, float | None]) -> list[PaneColumn[FlagView, float]]:
-    """The columns for these flags. The cell context is the time by this machine's clock.
+def flag_columns(
+    rows: Sequence[FlagView], changes: Mapping[str, float | None]
+) -> list[PaneColumn[FlagView, FlagContext]]:
+    """The columns for these flags.
 
     Args:
         changes: time of each flag's last change in seconds since the epoch, by its key; None where it is unknown.
     """
 
-    def since(row: FlagView, now: float) -> str:
+    def since(row: FlagView, context: FlagContext) -> str:
         at = changes.get(row.key)
-        return "" if at is None else format_age(now - at)
+        return "" if at is None else format_age(context.wall - at)
 
     longest = max([5, *(len(row.owner) for row in rows)])
-    columns: list[PaneColumn[FlagView, float]] = [
+    columns: list[PaneColumn[FlagView, FlagContext]] = [
         PaneColumn(
             "role", "ROLE", lambda row, _: row.role, max((len(row.role) for row in rows), default=5),
             find=lambda row: row.role,
         ),
-        PaneColumn("value", "VALUE", lambda row, _: " ".join(_value_cell(row)[:2]), 7,
+        PaneColumn("value", "VALUE", _value_text, 9,
                style=lambda row, _: _value_cell(row)[2], find=lambda row: _value_cell(row)[1],
                sort=lambda row: row.value.percent if row.value else None),
         PaneColumn(
@@ -81,7 +98,7 @@ def flag_columns(rows: Sequence[FlagView], changes: Mapping[str, float | None]) 
         ),
         PaneColumn("since", "SINCE", since, 5, align_right=True, drop_order=1, style=dim_style,
                sort=lambda row: changes.get(row.key)),
-        PaneColumn("expires", "EXPIRES", _expiry_text, 8, drop_order=2, style=_expiry_style,
+        PaneColumn("expires", "REMOVE BY", _removal_text, 9, drop_order=2, style=_removal_style,
                sort=lambda row: row.expires or None),
         PaneColumn("owner", "OWNER", lambda row, _: row.owner, min(8, longest), longest, drop_order=3,
                find=lambda row: row.owner),
@@ -101,22 +118,33 @@ def _value_cell(flag: FlagView) -> tuple[str, str, TextStyle]:
     return ("●" if flag.value.is_on else "◐"), str(flag.value), TextStyle.GOOD
 
 
+def _value_text(flag: FlagView, context: FlagContext) -> str:
+    glyph, word, _ = _value_cell(flag)
+    if context.is_old and not flag.problem:
+        return f"? was {word}" if flag.value is not None else f"? {word}"
+    return f"{glyph} {word}"
+
+
 def days_left(flag: FlagView, now: float) -> int | None:
-    """Whole days until the flag expires, negative afterwards; None without a date."""
-    if not flag.expires:
+    """Whole days until a flag that is set should be removed, negative afterwards; None without a date.
+
+    Args:
+        now: seconds since the epoch.
+    """
+    if not flag.expires or (flag.value is None and not flag.problem):
         return None
     return (date.fromisoformat(flag.expires) - datetime.fromtimestamp(now, UTC).date()).days
 
 
-def _expiry_text(flag: FlagView, now: float) -> str:
-    left = days_left(flag, now)
+def _removal_text(flag: FlagView, context: FlagContext) -> str:
+    left = days_left(flag, context.wall)
     if left is None:
         return ""
-    return f"✗ {-left}d ago" if left < 0 else "today" if left == 0 else f"in {left}d"
+    return f"✗ {-left}d late" if left < 0 else "today" if left == 0 else f"in {left}d"
 
 
-def _expiry_style(flag: FlagView, now: float) -> TextStyle:
-    left = days_left(flag, now)
+def _removal_style(flag: FlagView, context: FlagContext) -> TextStyle:
+    left = days_left(flag, context.wall)
     return TextStyle.BAD if left is not None and left < 0 else TextStyle.DIM
 
 

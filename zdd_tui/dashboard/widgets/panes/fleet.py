@@ -16,6 +16,7 @@ from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.fleet.rows import Fleet, FleetRow, summarize_history
 from zdd_tui.model.release.claims import format_silence, is_current, uncounted_seconds
+from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.state import ReleaseState
 from zdd_tui.model.release.summary import Severity
 
@@ -74,6 +75,9 @@ _NORMAL = TextStyle.NORMAL
 _WIDE_CELLS = 100
 """Width from which places and groups give way to whole names."""
 
+_UNKNOWN = f"{VERDICT_GLYPHS[Verdict.UNKNOWN][0]} {Verdict.UNKNOWN}"
+"""Guard and agent of a release whose database is silent: what they were a moment ago opens nothing."""
+
 FleetColumn = PaneColumn[FleetRow, FleetCellContext]
 
 
@@ -129,7 +133,7 @@ class FleetPane(TablePane[FleetRow, FleetCellContext]):
         if self.fleet.pending and not self.is_cursor_moved:  # the first answers are not the most urgent rows
             self._store.cursor_index, self._store.cursor_identity = -1, ""
         LineView.draw(self, board, context)  # the fleet has no single age for the title
-        self._update_title(summarize_history(self.fleet.ended) if self.has_history else "releases")
+        self._update_title(summarize_history(self.fleet) if self.has_history else "releases")
 
     def rows(self, board: DashboardState, context: RenderContext) -> Sequence[FleetRow]:
         return self.fleet.ended if self.has_history else self.fleet.active
@@ -152,7 +156,11 @@ class FleetPane(TablePane[FleetRow, FleetCellContext]):
 
     def empty_line(self, board: DashboardState) -> Line:
         if self.has_history:
-            return (("no release has ended yet", TextStyle.DIM),)
+            unread = self.fleet.unanswered + self.fleet.pending
+            where = (
+                f" in the databases that respond; not known for {unread} of {self.fleet.databases}" if unread else ""
+            )
+            return ((f"no release has ended yet{where}", TextStyle.WARN if unread else TextStyle.DIM),)
         text = "no active release; the history has those that have ended" if self.fleet.databases else "no database"
         return ((text, TextStyle.DIM),)
 
@@ -220,20 +228,26 @@ def active_columns(needs: ColumnNeeds, is_wide: bool) -> Sequence[FleetColumn]:
             PaneColumn(
                 "waits", "WAITS FOR", lambda row, _: row.waits_for, 12 if is_wide else 8, 40,
                 draw=lambda row, context, cells: ((_first_words(_waits_text(row, context), ": ", cells), _NORMAL),),
-                find=lambda row: row.waits_for,
+                find=lambda row: row.waits_for or _ended_cause(row),
             ),
             PaneColumn(
                 "since", "SINCE", _since_text, 5, align_right=True,
-                sort=lambda row: row.waiting_since,
+                sort=lambda row: row.listed_since,
             ),
             PaneColumn(
-                "guard", "GUARD", _guard_text, 6, 16, drop_order=4, style=_guard_style,
+                "guard", "GUARD", _guard_text, 6, 16, drop_order=4,
+                draw=lambda row, context, cells: _draw_state(
+                    _guard_text(row, context), _guard_style(row, context), cells
+                ),
                 find=lambda row: "" if row.guard is None else f"{row.guard} {row.guard_rule}",
                 sort=lambda row: None if row.guard is None else VERDICT_ORDER[row.guard],
             ),
             PaneColumn(
-                "agent", "AGENT", _agent_text, 7, 20, drop_order=5, style=_agent_style,
-                find=lambda row: row.agent if row.has_agent else "none",
+                "agent", "AGENT", _agent_text, 7, 20, drop_order=5,
+                draw=lambda row, context, cells: _draw_state(
+                    _agent_text(row, context), _agent_style(row, context), cells
+                ),
+                find=_find_agent,
             ),
             PaneColumn(
                 "age", "AGE", lambda row, context: _age(row, row.created_at, context), 4, align_right=True,
@@ -346,9 +360,16 @@ def _error_label(row: FleetRow, _context: FleetCellContext) -> Span | None:
     return f"{environment}{row.error}", TextStyle.DIM if row.severity is Severity.IDLE else TextStyle.BAD
 
 
-def _guard_text(row: FleetRow, _context: FleetCellContext) -> str:
+def _draw_state(text: str, style: TextStyle, cells: int) -> Line:
+    """``?`` alone where ``? unknown`` does not fit."""
+    return ((_first_words(text, " ", cells) if text == _UNKNOWN else truncate(sanitize(text), cells), style),)
+
+
+def _guard_text(row: FleetRow, context: FleetCellContext) -> str:
     if row.guard is None:
         return ""
+    if context.is_old(row):
+        return _UNKNOWN
     glyph, _ = VERDICT_GLYPHS[row.guard]
     return f"{glyph} {row.guard if glyph == '✔' else row.guard_rule or row.guard}"
 
@@ -357,12 +378,20 @@ def _guard_style(row: FleetRow, _context: FleetCellContext) -> TextStyle:
     return TextStyle.DIM if row.guard is None else VERDICT_GLYPHS[row.guard][1]
 
 
-def _agent_text(row: FleetRow, _context: FleetCellContext) -> str:
+def _agent_text(row: FleetRow, context: FleetCellContext) -> str:
+    if context.is_old(row) and not row.has_ended:
+        return _UNKNOWN
     return row.agent if row.has_agent else "✗ none"
 
 
 def _agent_style(row: FleetRow, _context: FleetCellContext) -> TextStyle:
     return TextStyle.NORMAL if row.has_agent else TextStyle.BAD
+
+
+def _find_agent(row: FleetRow) -> str:
+    if row.is_last_known and not row.has_ended:
+        return str(Verdict.UNKNOWN)
+    return row.agent if row.has_agent else "none"
 
 
 def _newest_first(row: FleetRow) -> float | None:
@@ -375,21 +404,26 @@ def _age(row: FleetRow, at: float | None, context: FleetCellContext) -> str:
 
 
 def _waiting_seconds(row: FleetRow, context: FleetCellContext) -> float | None:
-    """How long it was known to wait: the time stops with the readings."""
-    return row.seconds_since(row.waiting_since, context.wall - uncounted_seconds(context.data_age(row) or 0.0))
+    """How long it was known to wait: the time stops with the readings. Of an ended release how long ago it ended."""
+    return row.seconds_since(row.listed_since, context.wall - uncounted_seconds(context.data_age(row) or 0.0))
 
 
 def _since_text(row: FleetRow, context: FleetCellContext) -> str:
     """How long a release has waited; ``>`` where its row is old, because it may have waited on since."""
     seconds = _waiting_seconds(row, context)
-    return "" if seconds is None else f"{'>' if context.is_old(row) else ''}{format_age(seconds)}"
+    sign = ">" if context.is_old(row) and not row.has_ended else ""
+    return "" if seconds is None else f"{sign}{format_age(seconds)}"
 
 
 def _waits_text(row: FleetRow, context: FleetCellContext) -> str:
-    """Whom or what it waits for; of an old row when it was read comes first."""
+    """Whom or what it waits for; of an old row when it was read comes first. Of an ended release why it ended."""
     silence = context.silence(row)
     read = "" if silence is None else f"{format_age(silence)} ago"
-    return ": ".join(filter(None, (read, row.waits_for)))
+    return ": ".join(filter(None, (read, row.waits_for or _ended_cause(row))))
+
+
+def _ended_cause(row: FleetRow) -> str:
+    return row.cause if row.has_ended else ""
 
 
 def _duration(seconds: float | None) -> str:
@@ -422,6 +456,8 @@ def fleet_detail_lines(row: FleetRow | None, context: FleetCellContext, cells: i
         silence = f"; last response {format_duration(seconds)} ago" if seconds is not None else ""
         lines += wrap(f"{row.error}{silence}", cells, TextStyle.NORMAL)
     waits = f"{verb} for {row.waits_for}{since}" if row.waits_for else ""
+    if row.has_ended and seconds is not None:
+        waits = f"{row.label.lower()} {format_duration(seconds)} ago"
     if not row.error and (facts := [text for text in (row.phase, row.progress, waits) if text]):
         lines += wrap(", ".join(facts), cells, TextStyle.NORMAL)
     if row.cause:

@@ -220,7 +220,7 @@ def guard_columns(
         PaneColumn("verdict", _VERDICT_TITLE if wide else "", lambda row, _: _verdict_text(row, wide),
                _VERDICT_CELLS if wide else 1, style=lambda row, _: VERDICT_GLYPHS[row.verdict][1],
                find=lambda row: str(row.verdict), sort=lambda row: VERDICT_ORDER[row.verdict]),
-        PaneColumn("rule", "RULE", lambda row, _: row.rule, min(10 if wide else 6, name), min(name, 40),
+        PaneColumn("rule", "RULE", lambda row, _: row.rule, min(10 if wide or with_titles else 6, name), min(name, 40),
                keep_ends=True, find=lambda row: row.rule, style=lambda _row, _: TextStyle.STRONG, weight=2),
         PaneColumn("value", "VALUE", lambda row, _: _value_text(row), _VALUE_CELLS, align_right=True,
                style=_value_style, sort=lambda row: row.value,
@@ -235,7 +235,7 @@ def guard_columns(
         PaneColumn("old", "OLD", lambda row, _: _baseline_text(row), _VALUE_CELLS, align_right=True, drop_order=6,
                style=dim_style, sort=lambda row: row.baseline),
         PaneColumn("trend", "TREND", lambda _row, _: "", 6, 40, drop_order=5,
-               draw=lambda row, _, cells: sparkline(row.series, row.limit, cells)),
+               draw=lambda row, _, cells: () if _is_withdrawn(row) else sparkline(row.series, row.limit, cells)),
     ]  # fmt: skip
     shown = {
         "age": with_titles,
@@ -253,8 +253,13 @@ def headroom(reading: GuardReading) -> float | None:
     return 1 - reading.value / reading.limit
 
 
+def _is_withdrawn(reading: GuardReading) -> bool:
+    """It has a last value, from which nothing follows for now: how far it is from the limit, and where it goes."""
+    return reading.verdict is Verdict.UNKNOWN and reading.value is not None
+
+
 def _headroom_text(reading: GuardReading) -> str:
-    left = headroom(reading)
+    left = None if _is_withdrawn(reading) else headroom(reading)
     return "" if left is None else f"{int(100 * max(0.0, left))}%"
 
 

@@ -86,6 +86,7 @@ class PodPane(TablePane[PodRow, PodAges]):
             if second and board.plan.deployment_roles
             else pod_heading(first, self._pods.counts)
         )
+        text = f"last: {text}" if self.is_uncertain(board, context) else text
         breaches = _breaches(board) if board.activity(context.now).is_active else ()
         return ", ".join((*(f"✗ wrong {what}" for what in breaches), text))
 
@@ -254,7 +255,7 @@ def pod_columns(widths: ColumnWidths, *, with_restarts: bool = True) -> Sequence
                style=_version_style, find=lambda row: row.version, weight=5),
         # A problem, and restarts without a column, take the place of state, drain and the column after it.
         PaneColumn(
-            "state", "STATE", lambda row, _: " ".join(_state_cell(row)[:2]), 10, max(10, min(40, reason) - 9),
+            "state", "STATE", _state_text, 10, max(10, min(40, reason) - 9),
             style=lambda row, _: _state_cell(row)[2], sort=lambda row: STATE_ORDER[row.pod.state],
             find=lambda row: f"{_state_cell(row)[1]} {row.pod.reason}".rstrip(),
             group_label=_problem_text if with_restarts else _problem_or_restarts, group_span=2,
@@ -292,13 +293,22 @@ def _state_cell(row: PodRow) -> tuple[str, str, TextStyle]:
     return glyph, row.pod.state.value, style
 
 
-def _problem_text(row: PodRow, _ages: PodAges) -> Span | None:
+def _state_text(row: PodRow, ages: PodAges) -> str:
+    return f"{_state_glyph(row, ages)} {_state_cell(row)[1]}"
+
+
+def _state_glyph(row: PodRow, ages: PodAges) -> str:
+    """``?`` for a pod that was so, and need not be so now."""
+    return "?" if row.watch in ages.old else _state_cell(row)[0]
+
+
+def _problem_text(row: PodRow, ages: PodAges) -> Span | None:
     pod = row.pod
     if not pod.reason:
         return None
     if pod.state is PodState.NOT_READY:
-        return f"{' '.join(_state_cell(row)[:2])} {pod.reason.removeprefix('readiness probe: ')}", TextStyle.BAD
-    return f"{_state_cell(row)[0]} {pod.reason}{f'×{pod.restarts}' if pod.restarts else ''}", TextStyle.BAD
+        return f"{_state_text(row, ages)} {pod.reason.removeprefix('readiness probe: ')}", TextStyle.BAD
+    return f"{_state_glyph(row, ages)} {pod.reason}{f'×{pod.restarts}' if pod.restarts else ''}", TextStyle.BAD
 
 
 def _problem_or_restarts(row: PodRow, ages: PodAges) -> Span | None:
@@ -306,7 +316,7 @@ def _problem_or_restarts(row: PodRow, ages: PodAges) -> Span | None:
     count, is_draining = row.pod.restarts, row.pod.seconds_left is not None
     if row.pod.reason or not count or is_draining:
         return _problem_text(row, ages)
-    return f"{' '.join(_state_cell(row)[:2])} {count_noun(count, 'restart')}", TextStyle.WARN
+    return f"{_state_text(row, ages)} {count_noun(count, 'restart')}", TextStyle.WARN
 
 
 def _start_sort_key(row: PodRow) -> float | None:

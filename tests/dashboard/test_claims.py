@@ -419,10 +419,13 @@ class Screens:
         if self.works and world.renewed_at - world.watched_at[PROMETHEUS] > UNWATCHED + 3:
             assert re.search(rf"\? {OFTEN_RULE}", head), f"as if it were measured: {head}"
 
+    def observe(self) -> None:
+        """A log screen receives lines when they come, whenever it is looked at."""
+        self.news.observe(self.world.log.total, self.world.now)
+
     def _check_logs(self, context: RenderContext) -> None:
         """A log is followed while Kubernetes is heard; no line is counted that was not received."""
         world = self.world
-        self.news.observe(world.log.total, context.now)
         silence = self.news.silence(world.shown.workload, context.now)
         one, all_pods = plain(log_status_line(world.log, silence)), following_state(silence, is_following=True)[0]
         for text in (one, all_pods):
@@ -806,6 +809,7 @@ NO_BATCHES = [(("stop copying", None), 6.0), (("copy", None), 1.0)]
 ROLLED_BACK = [(("press", CommandKind.ROLLBACK), 1.0), (("undone", None), 6.0)]
 
 KILLED_DURING_AN_OUTAGE = [(("freeze", POSTGRESQL), 0.25), (("kill", None), 2.75), (("thaw", POSTGRESQL), 0.25)]
+QUIET_LOG = [(("freeze", KUBERNETES), 3.25), (("thaw", KUBERNETES), 6.0), (("freeze", KUBERNETES), 2.75)]
 BREACHED_GATES = [(("freeze", KUBERNETES), 3.0), (("gates", None), 0.25), (("breach", None), 0.25)]
 TAKEN_OVER_WITHOUT_REDIS = [
     (("kill", None), 3.25),
@@ -852,6 +856,7 @@ CANARY_BACK = [
 @example(False, FROZEN_REDIS)
 @example(False, NO_BATCHES)
 @example(False, ROLLED_BACK)
+@example(False, QUIET_LOG)
 @example(False, BREACHED_GATES)
 @example(False, KILLED_DURING_AN_OUTAGE)
 @example(False, TAKEN_OVER_WITHOUT_REDIS)
@@ -902,4 +907,4 @@ def test_no_line_claims_what_the_record_does_not_support(is_canary: bool, story:
                 world.is_blocked = action == "block"
             case _:
                 world.loses_answers = action == "lose answers"
-        world.run(wait, screens.check)
+        world.run(wait, screens.check, screens.observe)

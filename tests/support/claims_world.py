@@ -244,8 +244,12 @@ class World:
 
     # --- what happens --------------------------------------------------------------------------------------------
 
-    def run(self, seconds: float, check: Callable[[], None]) -> None:
-        """Lets time pass; checks each step while things change, then each second."""
+    def run(self, seconds: float, check: Callable[[], None], observe: Callable[[], None]) -> None:
+        """Lets time pass; checks each step while things change, then each second.
+
+        Args:
+            observe: what the dashboard does with everything that it receives.
+        """
         for number in range(round(seconds / STEP)):
             self.now += STEP
             if self.up[POSTGRESQL]:
@@ -260,6 +264,7 @@ class World:
                     self._read(system)
             self._read_details()
             self._deliver()
+            observe()
             if (number + 1) * STEP <= FRESH + 0.5 or self.now % 1.0 == 0.0:
                 check()
 

@@ -12,16 +12,14 @@ from zdd_tui.model.errors import PlanError
 from zdd_tui.model.operations.base import DroppedData
 from zdd_tui.model.operations.registry import list_dropped_by_undo, plan_operations
 from zdd_tui.model.queries import ChangeView
-from zdd_tui.model.release.claims import SourceName
 from zdd_tui.model.release.preview import preview_undo
 from zdd_tui.model.release.records import BackfillRecord, StepRecord
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus
 from zdd_tui.model.release.strategies import build_operations, build_rolling
 from zdd_tui.model.release.strategy import build_expand_contract
+from zdd_tui.model.release.system import CLUSTER_UNDOS, FLAG_UNDOS, System, systems_of_undo
 from zdd_tui.model.release.witness import WitnessRecord
 from zdd_tui.model.rollback import (
-    CLUSTER_UNDOS,
-    FLAG_UNDOS,
     DroppedCount,
     Extent,
     FactTone,
@@ -36,7 +34,6 @@ from zdd_tui.model.rollback import (
     describe_traffic,
     describe_waits,
     rollback_rows,
-    systems_of_undo,
 )
 
 STRATEGY = build_expand_contract()
@@ -113,29 +110,29 @@ def test_when_reads_are_back() -> None:
 
 def test_reads_go_back_once_the_system_responds_on_which_an_undo_works() -> None:
     release = until("rollout-v3")
-    lost = (SourceName.REDIS,)
+    lost = (System.REDIS,)
     moved = describe_traffic("expand-contract", release, Traffic(100, serving=4, serving_new=4, lost=lost))
     assert "READS BACK: only once Redis responds, by the read flag (undo 1 of 13)" in text(moved)
     assert moved[-1].tone is FactTone.WARNING
     assert text(describe_waits(release, lost)) == "WAITS: every undo waits until Redis responds"
 
-    pods = (SourceName.KUBERNETES,)
+    pods = (System.KUBERNETES,)
     at_once = describe_traffic("expand-contract", release, Traffic(100, serving=4, serving_new=4, lost=pods))
     assert "READS BACK: at once by the read flag" in text(at_once)
     assert text(describe_waits(release, pods)) == (
         "WAITS: undo 2 of 13 (rollout-v3) and all after it wait until Kubernetes responds"
     )
-    no_agent = (SourceName.REDIS, SourceName.AGENT)
+    no_agent = (System.REDIS, System.AGENT)
     assert "until an agent runs the release" in text(describe_waits(release, no_agent[::-1]))
     assert describe_waits(until("expand-schema"), lost) == ()
-    assert describe_waits(release, (SourceName.PROMETHEUS,)) == ()
+    assert describe_waits(release, (System.PROMETHEUS,)) == ()
 
 
 def test_the_systems_of_an_undo_are_known_by_steps_that_exist() -> None:
     assert set(STEPS) >= FLAG_UNDOS | CLUSTER_UNDOS
     rolling = build_rolling()
-    assert SourceName.KUBERNETES in systems_of_undo(rolling, rolling.phases[0].steps[0])
-    assert SourceName.REDIS not in systems_of_undo(rolling, rolling.phases[0].steps[0])
+    assert System.KUBERNETES in systems_of_undo(rolling, rolling.phases[0].steps[0])
+    assert System.REDIS not in systems_of_undo(rolling, rolling.phases[0].steps[0])
 
 
 def test_the_other_strategies_say_who_serves() -> None:

@@ -20,7 +20,6 @@ from zdd_tui.model.release.claims import (
     RECONNECT_SECONDS,
     Activity,
     SourceHealth,
-    SourceName,
     SourceStatus,
     assess_agent,
     assess_agent_activity,
@@ -33,6 +32,7 @@ from zdd_tui.model.release.claims import (
 from zdd_tui.model.release.delivery import Delivery
 from zdd_tui.model.release.records import CommandRequest, ReleaseRecord, StoredCommand
 from zdd_tui.model.release.state import CommandKind, Precondition
+from zdd_tui.model.release.system import System
 from zdd_tui.model.workload.drain import DatabaseSessions
 from zdd_tui.model.workload.rollout import WorkloadSnapshot
 
@@ -226,16 +226,16 @@ class DashboardState:
     def health(self, now: float) -> tuple[SourceHealth, ...]:
         """Every source of the release, in the order of the health line."""
         record, activity = self.release.value, self.activity(now)
-        required = required_sources(record) if record is not None else frozenset(SourceName)
+        required = required_sources(record) if record is not None else frozenset(System)
 
-        def assess(name: SourceName, source: Observed[object]) -> SourceHealth:
+        def assess(name: System, source: Observed[object]) -> SourceHealth:
             return assess_source(name, source.age(now), source.error, source.hint, is_required=name in required)
 
-        found = [assess(SourceName.POSTGRESQL, self.release)]
+        found = [assess(System.POSTGRESQL, self.release)]
         if self.plan.has_flags:
-            found.append(assess(SourceName.REDIS, self.flags))
+            found.append(assess(System.REDIS, self.flags))
         if self.plan.has_workload:
-            each = [assess(SourceName.KUBERNETES, watch) for watch in self.pod_watches]
+            each = [assess(System.KUBERNETES, watch) for watch in self.pod_watches]
             found.append(max(each, key=lambda health: (health.status is not SourceStatus.FRESH, health.age or 0.0)))
         server_now = self.server_now(now)
         if self.plan.queried_rules and record is not None and server_now is not None:
@@ -274,7 +274,7 @@ class DashboardState:
 
     def all_lost_systems(self, now: float) -> tuple[SourceHealth, ...]:
         """The lost systems, without PostgreSQL and the agent, which have lines of their own on screen."""
-        own_lines = (SourceName.POSTGRESQL, SourceName.AGENT)
+        own_lines = (System.POSTGRESQL, System.AGENT)
         lost = (each for each in self.health(now) if each.status is SourceStatus.LOST)
         return tuple(each for each in lost if each.name not in own_lines)
 

@@ -15,8 +15,8 @@ from zdd_tui.engine.context import Context, StepHandle
 from zdd_tui.engine.waits import SilenceNotes
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import BackendError, DatabaseError, FlagStoreUnavailable
-from zdd_tui.model.release.claims import SourceName
 from zdd_tui.model.release.records import RETRYING_NOTE
+from zdd_tui.model.release.system import System
 
 REFUSAL_SECONDS = 30.0
 """Seconds for which a request is repeated that a system refuses for a reason that may pass: a token that is being
@@ -44,13 +44,13 @@ def is_outage(error: Exception) -> bool:
     return isinstance(error, ApiUnreachable | FlagStoreUnavailable)
 
 
-def find_system(error: BackendError) -> SourceName:
+def find_system(error: BackendError) -> System:
     """The system whose error it is; of a pod's metrics Kubernetes, where the pod is."""
-    return SourceName.REDIS if isinstance(error, FlagStoreUnavailable) else SourceName.KUBERNETES
+    return System.REDIS if isinstance(error, FlagStoreUnavailable) else System.KUBERNETES
 
 
 async def with_retry(
-    ctx: Context, step: StepHandle, action: Callable[[], Awaitable[T]], system: SourceName = SourceName.KUBERNETES
+    ctx: Context, step: StepHandle, action: Callable[[], Awaitable[T]], system: System = System.KUBERNETES
 ) -> T:
     """Runs an idempotent action on Redis or Kubernetes, and repeats it until the system responds.
 
@@ -86,7 +86,7 @@ async def with_retry(
 
 async def retry_redis(ctx: Context, step: StepHandle, action: Callable[[], Awaitable[T]]) -> T:
     """:func:`with_retry` of an action on Redis."""
-    return await with_retry(ctx, step, action, SourceName.REDIS)
+    return await with_retry(ctx, step, action, System.REDIS)
 
 
 async def wait_for_system(

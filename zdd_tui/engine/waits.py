@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 from zdd_tui.backends.store.agent import AgentStore
 from zdd_tui.engine.context import StepHandle
 from zdd_tui.model.errors import BackendError
-from zdd_tui.model.release.claims import FRESH_SECONDS, SourceName, format_silence
+from zdd_tui.model.release.claims import FRESH_SECONDS, format_silence
 from zdd_tui.model.release.records import AGENT_CONTINUES, AGENT_WAITS, WAITS_NOTE, NewEvent
+from zdd_tui.model.release.system import System
 
 NOTE_INTERVAL = 1.0
 """Seconds between two notes of a silence that lasts."""
@@ -17,7 +18,7 @@ NOTE_INTERVAL = 1.0
 class SilenceNotes:
     """The note of a step that waits for a system: since when that is unavailable, and the last error."""
 
-    def __init__(self, step: StepHandle, system: SourceName) -> None:
+    def __init__(self, step: StepHandle, system: System) -> None:
         self._step, self._system = step, system
         self._loop = asyncio.get_running_loop()
         self._error = ""

@@ -12,10 +12,10 @@ from zdd_tui.model.duration import format_duration
 from zdd_tui.model.operations.base import DroppedData
 from zdd_tui.model.operations.generated import NEW_PREFIX
 from zdd_tui.model.queries import ChangeView, Query
-from zdd_tui.model.release.claims import SourceName, is_current
+from zdd_tui.model.release.claims import is_current
 from zdd_tui.model.release.records import BackfillRecord, ReleaseRecord
 from zdd_tui.model.release.state import Release, StepStatus, steps_to_undo
-from zdd_tui.model.release.strategy import StepSpec, Strategy
+from zdd_tui.model.release.system import System, systems_of_undo
 
 
 class FactTone(StrEnum):
@@ -54,7 +54,7 @@ class Traffic:
     serving: int | None = None
     serving_new: int = 0
     pods_problem: str = ""
-    lost: tuple[SourceName, ...] = ()
+    lost: tuple[System, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +244,7 @@ def _describe_reads(release: Release, traffic: Traffic) -> tuple[RollbackFact, .
     )
 
 
-def _reads_return(release: Release, serving_v3: int | None, lost: tuple[SourceName, ...]) -> tuple[RollbackFact, ...]:
+def _reads_return(release: Release, serving_v3: int | None, lost: tuple[System, ...]) -> tuple[RollbackFact, ...]:
     """When reads are back on the old side.
 
     Args:
@@ -265,7 +265,7 @@ def _reads_return(release: Release, serving_v3: int | None, lost: tuple[SourceNa
     return (RollbackFact("READS BACK", "; ".join(parts), FactTone.WARNING if is_held else FactTone.NORMAL),)
 
 
-def describe_waits(release: Release, lost: tuple[SourceName, ...]) -> tuple[RollbackFact, ...]:
+def describe_waits(release: Release, lost: tuple[System, ...]) -> tuple[RollbackFact, ...]:
     """Which undo waits for a lost system; none runs after it before that responds.
 
     Args:
@@ -281,42 +281,17 @@ def describe_waits(release: Release, lost: tuple[SourceName, ...]) -> tuple[Roll
     return (RollbackFact("WAITS", f"{'every undo waits' if at == 1 else before} {until}", FactTone.WARNING),)
 
 
-def _describe_return(system: SourceName) -> str:
-    return "an agent runs the release" if system is SourceName.AGENT else f"{system} responds"
+def _describe_return(system: System) -> str:
+    return "an agent runs the release" if system is System.AGENT else f"{system} responds"
 
 
-def _find_wait(release: Release, lost: tuple[SourceName, ...]) -> tuple[int, SourceName] | None:
+def _find_wait(release: Release, lost: tuple[System, ...]) -> tuple[int, System] | None:
     """Number of the first undo that needs a lost system, from 1, and the system."""
     for at, spec in enumerate(steps_to_undo(release), 1):
         for system in lost:
             if system in systems_of_undo(release.strategy, spec):
                 return at, system
     return None
-
-
-FLAG_UNDOS = frozenset(
-    ("delete-flags", "read-flag-on", "read-ramp", "rollout-new", "rollout-v2", "set-read", "set-shadow", "shadow-off",
-     "write-flag-on")
-)  # fmt: skip
-"""Steps whose undo writes flags, where the release has flags."""
-
-CLUSTER_UNDOS = frozenset(
-    ("acquire-service", "create-canary", "create-green", "create-preview", "record-workload", "release-service",
-     "rollout-new", "rollout-v2", "rollout-v3", "switch-to-green", "switch-to-stable")
-)  # fmt: skip
-"""Steps whose undo changes the cluster, or reads it."""
-
-
-def systems_of_undo(strategy: Strategy, spec: StepSpec) -> frozenset[SourceName]:
-    """The systems that the undo of a step that has run works on; it waits for each that does not respond."""
-    systems = {SourceName.POSTGRESQL, SourceName.AGENT}
-    has_canary = any(step.name == "create-canary" for step in strategy.steps)  # else the flag is its weight
-    key = spec.registry_key
-    if key in FLAG_UNDOS or (key == "set-weight" and not has_canary):
-        systems.add(SourceName.REDIS)
-    if key in CLUSTER_UNDOS or (key == "set-weight" and has_canary):
-        systems.add(SourceName.KUBERNETES)
-    return frozenset(systems)
 
 
 def _has_effect(release: Release, step: str) -> bool:

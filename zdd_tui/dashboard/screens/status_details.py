@@ -21,11 +21,12 @@ from zdd_tui.dashboard.widgets.drawing.line import (
 )
 from zdd_tui.dashboard.widgets.panes.events import event_line
 from zdd_tui.dashboard.widgets.panes.guard import guard_readings
-from zdd_tui.model.release.claims import Activity, SourceName, describe_step_note
+from zdd_tui.model.release.claims import Activity, describe_step_note
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import ReleaseRecord, StepRecord
 from zdd_tui.model.release.state import Release
 from zdd_tui.model.release.summary import list_current_gates, summarize_release
+from zdd_tui.model.release.system import System
 
 
 class StatusDetailsScreen(FollowingDialog[None]):
@@ -142,10 +143,10 @@ def _refused_command_lines(record: ReleaseRecord, context: RenderContext, cells:
 def _source_lines(board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
     plan = board.plan
     places = {
-        SourceName.POSTGRESQL: plan.database,
-        SourceName.KUBERNETES: plan.cluster,
-        SourceName.REDIS: plan.flags,
-        SourceName.AGENT: describe_holder(board),
+        System.POSTGRESQL: plan.database,
+        System.KUBERNETES: plan.cluster,
+        System.REDIS: plan.flags,
+        System.AGENT: describe_holder(board),
     }
     lines: list[Line] = [(("sources", TextStyle.DIM),)]
     for health in board.health(context.now):

@@ -43,7 +43,6 @@ from zdd_tui.model.release.condition import (
     ConditionKind,
     ConditionReading,
     ConditionStatus,
-    System,
     recheck_reading,
     system_of,
     unmet_readings,
@@ -73,6 +72,7 @@ from zdd_tui.model.release.conditions import (
 )
 from zdd_tui.model.release.records import NewEvent, StepChange
 from zdd_tui.model.release.state import Release, StepStatus
+from zdd_tui.model.release.system import System
 
 CHECK_INTERVAL = 1.0
 """Seconds between two checks without a change."""

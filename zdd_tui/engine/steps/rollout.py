@@ -15,9 +15,9 @@ from zdd_tui.model.counting import count_noun
 from zdd_tui.model.duration import format_duration
 from zdd_tui.model.errors import ClusterError, StepFailed
 from zdd_tui.model.plan.base import BasePlan, WorkloadPlan
-from zdd_tui.model.release.claims import SourceName
 from zdd_tui.model.release.condition_findings import describe_manager, image_hint
 from zdd_tui.model.release.records import RETRYING_NOTE, NewEvent, StepRecord
+from zdd_tui.model.release.system import System
 from zdd_tui.model.workload.rollout import DeploymentCondition, DeploymentView, RolloutStatus, container_image
 
 EVENT_INTERVAL = 2.0
@@ -195,7 +195,7 @@ async def wait_until_done(
     names = ctx.workload_plan.kubernetes
     loop = asyncio.get_running_loop()
     deadline = loop.time() + names.rollout_timeout
-    stall, silence, waiting = _StallTimer(), SilenceNotes(step, SourceName.KUBERNETES), _WaitingReason(ctx)
+    stall, silence, waiting = _StallTimer(), SilenceNotes(step, System.KUBERNETES), _WaitingReason(ctx)
     poll_pause = Backoff(POLL_INTERVAL, POLL_INTERVAL)
     while True:
         await ctx.check_lease()

@@ -24,6 +24,7 @@ from zdd_tui.model.release.records import (
     StepRecord,
 )
 from zdd_tui.model.release.state import Release, ReleaseState, StepStatus, is_held_by_tables
+from zdd_tui.model.release.system import System, systems_of_undo
 
 FRESH_SECONDS = 3.0
 """Seconds after the last confirmation of a source within which its values count as current. A source that answers is
@@ -31,16 +32,6 @@ confirmed at least every two seconds."""
 
 RECONNECT_SECONDS = 1.5
 """Seconds for which the error of a source is not reported: most connections recover within that time."""
-
-
-class SourceName(StrEnum):
-    """The systems that a release depends on, as the health line names them."""
-
-    POSTGRESQL = "PostgreSQL"
-    REDIS = "Redis"
-    KUBERNETES = "Kubernetes"
-    PROMETHEUS = "Prometheus"
-    AGENT = "agent"
 
 
 class SourceStatus(StrEnum):
@@ -63,7 +54,7 @@ class SourceHealth:
         is_required: the release relies on it now, so that its loss comes before everything else.
     """
 
-    name: SourceName
+    name: System
     status: SourceStatus
     age: float | None = None
     error: str = ""
@@ -111,7 +102,7 @@ def uncounted_seconds(age: float) -> float:
 
 
 def assess_source(
-    name: SourceName, age: float | None, error: str = "", hint: str = "", *, is_required: bool = False
+    name: System, age: float | None, error: str = "", hint: str = "", *, is_required: bool = False
 ) -> SourceHealth:
     """The health of a source that is read directly.
 
@@ -226,15 +217,15 @@ def withdraw_verdicts(record: ReleaseRecord, activity: Activity, now: float) -> 
 def assess_agent(record: ReleaseRecord | None, activity: Activity) -> SourceHealth:
     """The agent as a source of the health line."""
     if record is None:
-        return SourceHealth(SourceName.AGENT, SourceStatus.UNKNOWN)
+        return SourceHealth(System.AGENT, SourceStatus.UNKNOWN)
     age = activity.idle_seconds
     if activity.is_active:
-        return SourceHealth(SourceName.AGENT, SourceStatus.FRESH, age, is_required=True)
+        return SourceHealth(System.AGENT, SourceStatus.FRESH, age, is_required=True)
     if not activity.is_known:
-        return SourceHealth(SourceName.AGENT, SourceStatus.UNKNOWN, age, is_required=True)
+        return SourceHealth(System.AGENT, SourceStatus.UNKNOWN, age, is_required=True)
     if record.release.state.has_ended:
-        return SourceHealth(SourceName.AGENT, SourceStatus.NOT_NEEDED)
-    return SourceHealth(SourceName.AGENT, SourceStatus.LOST, age, is_required=True)
+        return SourceHealth(System.AGENT, SourceStatus.NOT_NEEDED)
+    return SourceHealth(System.AGENT, SourceStatus.LOST, age, is_required=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,23 +454,18 @@ def describe_step_note(step: StepRecord, activity: Activity) -> str:
 # --- what a phase relies on ------------------------------------------------------------------------------------------
 
 
-def required_sources(record: ReleaseRecord) -> frozenset[SourceName]:
+def required_sources(record: ReleaseRecord) -> frozenset[System]:
     """The sources without which the release cannot continue from where it is, or is not guarded."""
     release = record.release
     if release.state.has_ended:
         return frozenset()
-    required = {SourceName.POSTGRESQL, SourceName.AGENT}
+    required = {System.POSTGRESQL, System.AGENT}
     if release.state is ReleaseState.PLANNED:
         return frozenset(required)
     if release.strategy.name != "expand-contract":
-        return frozenset(SourceName)
-    required.add(SourceName.PROMETHEUS)
-    begun = [step.name for phase in release.strategy.phases[: release.phase + 1] for step in phase.steps]
-    if any("rollout" in name for name in begun):
-        required.add(SourceName.KUBERNETES)
-    if any("flag" in name for name in begun):
-        required.add(SourceName.REDIS)
-    return frozenset(required)
+        return frozenset(System)
+    begun = (step for phase in release.strategy.phases[: release.phase + 1] for step in phase.steps)
+    return frozenset(required | {System.PROMETHEUS}).union(*(systems_of_undo(release.strategy, each) for each in begun))
 
 
 def metrics_answered_at(record: ReleaseRecord, rules: Collection[str]) -> float | None:
@@ -508,7 +494,7 @@ def assess_queried_metrics(
         rules: names of the rules that query it, with the seconds between two evaluations.
         now: seconds since the epoch, by the database's clock.
     """
-    name, is_required = SourceName.PROMETHEUS, SourceName.PROMETHEUS in required_sources(record)
+    name, is_required = System.PROMETHEUS, System.PROMETHEUS in required_sources(record)
     if record.release.state.has_ended:
         return SourceHealth(name, SourceStatus.NOT_NEEDED)
     answered_at, probe = metrics_answered_at(record, rules), record.metrics_probe

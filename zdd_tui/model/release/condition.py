@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from zdd_tui.model.errors import HINT_PREFIX
+from zdd_tui.model.release.system import System
 
 ROLLBACK_IN_HINT = ", or: zdd rollback PLAN"
 """End of a hint where the release can also be rolled back. A screen names its key instead."""
@@ -30,14 +31,6 @@ class ConditionKind(StrEnum):
     OBJECT = "object"
     OBJECT_TRIGGER = "object-trigger"
     OBJECT_DEFINITION = "object-definition"
-
-
-class System(StrEnum):
-    """What is read by itself: one that does not respond delays no condition of another."""
-
-    POSTGRESQL = "PostgreSQL"
-    KUBERNETES = "Kubernetes"
-    REDIS = "Redis"
 
 
 def system_of(kind: ConditionKind) -> System:

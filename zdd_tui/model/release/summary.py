@@ -12,7 +12,6 @@ from zdd_tui.model.release.claims import (
     Activity,
     Progress,
     ProgressState,
-    SourceName,
     assess_progress,
     count_verdicts,
     format_silence,
@@ -40,6 +39,7 @@ from zdd_tui.model.release.state import (
     current_step,
     is_held_by_tables,
 )
+from zdd_tui.model.release.system import System
 
 AGENT_WAITING = "AGENT WAITS"
 """State of a release whose agent waits for a system before it runs a step."""
@@ -437,8 +437,8 @@ def describe_return(names: Sequence[str]) -> str:
     Args:
         names: systems, or what else the agent waits for, such as ``the gates``.
     """
-    systems = [each for each in dict.fromkeys(names) if each in set(SourceName)]
-    others = [f"it no longer waits for {each}" for each in dict.fromkeys(names) if each not in set(SourceName)]
+    systems = [each for each in dict.fromkeys(names) if each in set(System)]
+    others = [f"it no longer waits for {each}" for each in dict.fromkeys(names) if each not in set(System)]
     responds = [f"{' and '.join(systems)} respond{'s' if len(systems) == 1 else ''} again"] if systems else []
     return CONTINUES_WHEN + " and ".join(responds + others)
 

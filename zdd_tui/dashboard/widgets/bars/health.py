@@ -11,7 +11,8 @@ from zdd_tui.dashboard.widgets.drawing.line import (
     line_width,
 )
 from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
-from zdd_tui.model.release.claims import SourceHealth, SourceName, SourceStatus
+from zdd_tui.model.release.claims import SourceHealth, SourceStatus
+from zdd_tui.model.release.system import System
 
 _GLYPHS = {
     SourceStatus.FRESH: ("✔", TextStyle.DIM),
@@ -19,7 +20,7 @@ _GLYPHS = {
     SourceStatus.UNKNOWN: ("?", TextStyle.WARN),
     SourceStatus.NOT_NEEDED: ("○", TextStyle.DIM),
 }
-_SHORT_NAMES = {SourceName.POSTGRESQL: "PG", SourceName.KUBERNETES: "K8s", SourceName.PROMETHEUS: "Prom"}
+_SHORT_NAMES = {System.POSTGRESQL: "PG", System.KUBERNETES: "K8s", System.PROMETHEUS: "Prom"}
 
 
 class HealthLine(ReleaseView):
@@ -49,7 +50,7 @@ def health_text(health: SourceHealth, *, short: bool = False) -> str:
     return f"{_GLYPHS[health.status][0]} {name} {_age_text(health)}"
 
 
-def short_name(name: SourceName) -> str:
+def short_name(name: System) -> str:
     return _SHORT_NAMES.get(name, name.value)
 
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from zdd_tui.dashboard.state import RELEASE_STALE_SECONDS, DashboardState, RenderContext
 from zdd_tui.dashboard.widgets.drawing.line import sanitize
 from zdd_tui.dashboard.widgets.panes.guard import guard_readings
-from zdd_tui.model.release.claims import SourceName
 from zdd_tui.model.release.summary import AWAITING_APPROVAL, Severity, find_wait, summarize_release
+from zdd_tui.model.release.system import System
 from zdd_tui.model.workload.pod import PodState
 
 MAX_TEXT_LENGTH = 200
@@ -46,7 +46,7 @@ def attention_items(board: DashboardState, context: RenderContext) -> dict[str, 
 
 def _lost_sources(board: DashboardState, context: RenderContext) -> dict[str, str]:
     """Sources on which the release relies; the agent has an item of its own."""
-    lost = [each for each in board.lost_sources(context.now) if each.name is not SourceName.AGENT]
+    lost = [each for each in board.lost_sources(context.now) if each.name is not System.AGENT]
     return {f"lost {each.name}": f"lost {each.description}" for each in lost}
 
 

@@ -21,7 +21,7 @@ from zdd_tui.dashboard.widgets.drawing.line import (
 )
 from zdd_tui.dashboard.widgets.drawing.line_view import ReleaseView
 from zdd_tui.model.counting import count_noun
-from zdd_tui.model.release.claims import SourceName, format_silence
+from zdd_tui.model.release.claims import format_silence
 from zdd_tui.model.release.records import ReleaseRecord
 from zdd_tui.model.release.state import ReleaseState
 from zdd_tui.model.release.summary import (
@@ -32,6 +32,7 @@ from zdd_tui.model.release.summary import (
     join_actions,
     summarize_release,
 )
+from zdd_tui.model.release.system import System
 
 _BADGE_STYLES = {
     Severity.ERROR: TextStyle.ALARM,
@@ -87,7 +88,7 @@ def summary_lines(board: DashboardState, context: RenderContext, cells: int, lim
         hint = f"Fix: {board.release.hint}; " if board.release.hint else ""
         tail += _action_lines(f"{hint}this screen reconnects automatically", context, cells)
     elif summary.next_action:
-        needed = [each.name for each in board.lost_systems(context.now) if each.name is not SourceName.PROMETHEUS]
+        needed = [each.name for each in board.lost_systems(context.now) if each.name is not System.PROMETHEUS]
         if summary.is_automatic and needed:
             summary = replace(summary, actions=(NextAction(describe_return(needed)),))
         summary = _with_production_lock(summary, context)

@@ -21,17 +21,11 @@ from zdd_tui.dashboard.widgets.panes.columns import PaneColumn, dim_style
 from zdd_tui.dashboard.widgets.panes.table import TablePane
 from zdd_tui.model.counting import count_noun
 from zdd_tui.model.guard.rules import format_value
-from zdd_tui.model.release.claims import (
-    FRESH_SECONDS,
-    SourceName,
-    SourceStatus,
-    count_verdicts,
-    overdue_after,
-    rests_on_old_data,
-)
+from zdd_tui.model.release.claims import FRESH_SECONDS, SourceStatus, count_verdicts, overdue_after, rests_on_old_data
 from zdd_tui.model.release.gate import Verdict
 from zdd_tui.model.release.records import GuardReading
 from zdd_tui.model.release.state import ReleaseState
+from zdd_tui.model.release.system import System
 
 _WIDE_FROM = 60
 """Width in cells from which every verdict is written out; narrower, only those that decide nothing are."""
@@ -156,7 +150,7 @@ def rule_ages(board: DashboardState, now: float) -> RuleAges:
     """
     record = board.release.value
     has_ended = record is not None and record.release.state.has_ended
-    is_lost = any(each.name is SourceName.PROMETHEUS and each.status is SourceStatus.LOST for each in board.health(now))
+    is_lost = any(each.name is System.PROMETHEUS and each.status is SourceStatus.LOST for each in board.health(now))
     return RuleAges(
         None if has_ended else board.server_now(now),
         {view.name: view.interval for view in board.plan.guard_rules},

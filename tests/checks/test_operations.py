@@ -28,10 +28,14 @@ async def test_fills_are_described_and_their_statements_harm_nobody(pg_dsn: str,
         "ALTER TABLE items ADD COLUMN u uuid NOT NULL DEFAULT gen_random_uuid() UNIQUE",
         {"sql": "ALTER TABLE items ALTER code SET NOT NULL", "repair": {"code": "'none'"}},
         {"sql": "UPDATE log SET kind = 'old' WHERE kind IS NULL", "undo": []},
+        {"sql": "UPDATE items SET n = (SELECT n FROM log LIMIT 1)", "undo": []},
+        {"sql": "UPDATE items SET code = (SELECT kind FROM log ORDER BY n LIMIT 1)", "undo": []},
     )
     lines = await check_operation_rows(db, plan)
     assert "update kind of log: in backfill" in lines
     assert "note: trigger items_touch of items fires for every row that is filled" in lines
+    any_rows = "a LIMIT without ORDER BY takes any rows, and each batch may take others: add ORDER BY"
+    assert [each for each in lines if "LIMIT without" in each] == [f"note: update n of items: {any_rows}"]
     assert "note: log has no key: its rows are filled in the order of its blocks" in lines
     assert await check_operation_locks(plan, lock_measurement())
 

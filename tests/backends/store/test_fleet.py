@@ -18,7 +18,7 @@ from zdd_tui.model.errors import DatabaseError
 from zdd_tui.model.fleet.config import FleetDatabase
 from zdd_tui.model.fleet.rows import FleetRow, Urgency
 from zdd_tui.model.release.claims import assess_agent_activity
-from zdd_tui.model.release.records import AGENT_CONTINUES, AGENT_WAITS, Actor, CommandRequest, NewEvent
+from zdd_tui.model.release.records import AGENT_CONTINUES, AGENT_WAITS, WAITS_NOTE, Actor, CommandRequest, NewEvent
 from zdd_tui.model.release.state import CommandKind, ReleaseState
 from zdd_tui.model.release.summary import summarize_release
 from zdd_tui.testbed.processes import free_port
@@ -103,10 +103,10 @@ async def test_a_step_waits_for_a_system_in_the_list_too(pg_dsn: str) -> None:
         async with agent:
             await store.pool.execute(
                 "UPDATE zdd.release SET state = 'running', phase = 0; UPDATE zdd.step SET status = 'started',"
-                " started_at = now(), note = 'retrying: Redis refuses connections' WHERE position = 0"
+                f" started_at = now(), note = '{WAITS_NOTE}Redis: unavailable for 5s: refused' WHERE position = 0"
             )
             (row,) = await reader.read()
-    assert (row.label, row.waits_for) == ("RUNNING", "Redis refuses connections")
+    assert (row.label, row.waits_for) == ("RUNNING", "Redis: unavailable for 5s: refused")
 
 
 async def test_releases_that_come_and_go(pg_dsn: str) -> None:

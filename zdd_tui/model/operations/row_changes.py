@@ -8,6 +8,7 @@ batches would change runs as one, where the table has few rows.
 # ruff: noqa: S608  these texts are read by people
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from zdd_tui.model.errors import PlanError
@@ -23,7 +24,16 @@ from zdd_tui.model.operations.base import (
 from zdd_tui.model.operations.scope import ObjectKey
 from zdd_tui.model.operations.statements import UndoRequired, read_own_statement
 from zdd_tui.model.phase import Phase
-from zdd_tui.model.sql import deparse, enum_name, expression_sql, node_class, parse_sql, string_values, walk
+from zdd_tui.model.sql import (
+    deparse,
+    enum_name,
+    expression_sql,
+    node_class,
+    parse_sql,
+    quote_literal,
+    string_values,
+    walk,
+)
 
 UNDO_ROWS = "zdd cannot know which rows a rollback has to take back"
 
@@ -59,16 +69,9 @@ def read_update(statement: Any, text: str, options: OperationOptions) -> tuple[O
         source=_items_sql(statement.from_clause),
     )
     scope.new_columns -= {(key, name) for name, _ in values}
-    return (
-        _fill_operation(
-            f"update {names} of {table}",
-            text,
-            fill,
-            options.scope.relation_key(statement.relation),
-            options,
-            needs_undo=not is_new,
-        ),
-    )
+    label = f"update {names} of {table}"
+    found = _fill_operation(label, text, fill, scope.relation_key(statement.relation), options, needs_undo=not is_new)
+    return (replace(found, notes=_note_any_row(label, statement)),)
 
 
 def read_delete(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
@@ -89,11 +92,19 @@ def read_delete(statement: Any, text: str, options: OperationOptions) -> tuple[O
         alias=statement.relation.alias.aliasname,
         source=_items_sql(statement.using_clause),
     )
-    return (
-        _fill_operation(
-            f"delete from {table}", text, fill, options.scope.relation_key(statement.relation), options, needs_undo=True
-        ),
-    )
+    label = f"delete from {table}"
+    key = options.scope.relation_key(statement.relation)
+    found = _fill_operation(label, text, fill, key, options, needs_undo=True)
+    return (replace(found, notes=_note_any_row(label, statement)),)
+
+
+def _note_any_row(label: str, statement: Any) -> tuple[str, ...]:
+    """A subquery that takes any rows: the plain statement takes them once, each batch for itself."""
+    queries = [node for node in walk(statement) if node_class(node) == "SelectStmt"]
+    if all(each.sort_clause or not each.HasField("limit_count") for each in queries):
+        return ()
+    note = f"{label}: a LIMIT without ORDER BY takes any rows, and each batch may take others: add ORDER BY"
+    return (f"SELECT {quote_literal(note)}",)
 
 
 def _fill_operation(

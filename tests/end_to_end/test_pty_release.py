@@ -195,8 +195,9 @@ def one_line(text: str) -> str:
 async def read_the_same_answer_as_on_the_command_line(terminal: Emulator, env: Environment) -> None:
     """Why a release that has ended takes no command, and what begins another."""
     terminal.press("a")
-    answer = f"release {NAME} has ended: it is rolled back (to begin another: zdd agent --new PLAN)"
-    await terminal.wait_until(lambda text: f"advance refused: {answer}" in one_line(text), answer)
+    answer = f"advance refused: release {NAME} has ended: it is rolled back (to begin another: zdd agent --new"
+    shown = await terminal.wait_until(lambda text: answer in one_line(text), answer)
+    assert f"zddagent--new{env.plan_file})" in "".join(shown.split()), shown
     argv = [sys.executable, "-m", "zdd_tui", "advance", str(env.plan_file)]
     process = await asyncio.create_subprocess_exec(*argv, env=env.environ, stderr=asyncio.subprocess.PIPE)
     text = (await process.communicate())[1].decode()

@@ -105,7 +105,7 @@ HELD_BUT_MOVES = re.compile(
 )
 """What is untrue of a release that an agent holds: stopped by a breach, paused or failed."""
 
-PAST = re.compile(r"refused: |\d\d:\d\d:\d\d ")
+PAST = re.compile(r"refused(?: \S+ ago)?: |\d\d:\d\d:\d\d ")
 """Of a line that says what was answered, or what was so at a time."""
 
 COUNTS = re.compile(r"\(\d+[hms][\dms]*\)")
@@ -809,6 +809,11 @@ NO_BATCHES = [(("stop copying", None), 6.0), (("copy", None), 1.0)]
 ROLLED_BACK = [(("press", CommandKind.ROLLBACK), 1.0), (("undone", None), 6.0)]
 
 KILLED_DURING_AN_OUTAGE = [(("freeze", POSTGRESQL), 0.25), (("kill", None), 2.75), (("thaw", POSTGRESQL), 0.25)]
+REFUSED_BEFORE_AN_OUTAGE = [
+    (("breach", None), 0.25),
+    (("press", CommandKind.ADVANCE), 2.75),
+    (("freeze", POSTGRESQL), 31.0),
+]
 QUIET_LOG = [(("freeze", KUBERNETES), 3.25), (("thaw", KUBERNETES), 6.0), (("freeze", KUBERNETES), 2.75)]
 BREACHED_GATES = [(("freeze", KUBERNETES), 3.0), (("gates", None), 0.25), (("breach", None), 0.25)]
 TAKEN_OVER_WITHOUT_REDIS = [
@@ -856,6 +861,7 @@ CANARY_BACK = [
 @example(False, FROZEN_REDIS)
 @example(False, NO_BATCHES)
 @example(False, ROLLED_BACK)
+@example(False, REFUSED_BEFORE_AN_OUTAGE)
 @example(False, QUIET_LOG)
 @example(False, BREACHED_GATES)
 @example(False, KILLED_DURING_AN_OUTAGE)

@@ -132,6 +132,39 @@ FORMS: dict[str, tuple[str, Any]] = {
         " c int DEFAULT 3) RETURNS int LANGUAGE sql AS 'SELECT 2'; DROP FUNCTION h;"
         "CREATE FUNCTION h(a int, b int) RETURNS int LANGUAGE sql AS 'SELECT 2'",
     ),
+    "names with a percent sign": (
+        """
+        CREATE SCHEMA "My %s"; CREATE TABLE "My %s"."T%d" (a int, "b%" int NOT NULL) WITH (fillfactor = 70);
+        CREATE TABLE "p%s" (id int NOT NULL, g int GENERATED ALWAYS AS (id * 2) STORED, CHECK (id > -5))
+          PARTITION BY RANGE (id);
+        CREATE TABLE "q%s" (id int NOT NULL, g int GENERATED ALWAYS AS (id * 2) STORED,
+          CONSTRAINT "p%s_id_check" CHECK (id > -5));
+        """,
+        """
+        ALTER TABLE "My %s"."T%d" RENAME a TO "c%s"; ALTER TABLE "My %s"."T%d" SET (fillfactor = 80);
+        ALTER TABLE "My %s"."T%d" OWNER TO pg_database_owner; ALTER TABLE "My %s"."T%d" ALTER "b%" DROP NOT NULL;
+        ALTER TABLE "My %s"."T%d" ADD UNIQUE ("b%"), ADD CHECK ("b%" > 0), ADD COLUMN "d%s" serial;
+        ALTER TABLE "p%s" ATTACH PARTITION "q%s" FOR VALUES FROM (0) TO (10); GRANT SELECT ON "q%s" TO pg_monitor;
+        """,
+    ),
+    "functions with a body of SQL": (
+        "CREATE TABLE logged (id int)",
+        "CREATE FUNCTION more(x int) RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT id + x FROM logged; SELECT 1; END;"
+        "CREATE PROCEDURE add_one() LANGUAGE sql BEGIN ATOMIC INSERT INTO logged VALUES (1); END",
+    ),
+    "an index that only the new type of its column has": (
+        """
+        CREATE TABLE docs (id int PRIMARY KEY, n int, v text, d text DEFAULT '{}');
+        INSERT INTO docs SELECT i, i, 'v' || i, '{"a": 1}' FROM generate_series(1, 30) i; CREATE INDEX dv ON docs (v);
+        """,
+        """
+        ALTER TABLE docs ALTER v TYPE varchar(30); ALTER TABLE docs ALTER d DROP DEFAULT;
+        CREATE UNIQUE INDEX du ON docs (v); COMMENT ON INDEX du IS 'u'; CREATE INDEX ON docs (v varchar_pattern_ops);
+        ALTER TABLE docs ALTER d TYPE jsonb USING d::jsonb; ALTER TABLE docs ALTER d SET DEFAULT '{}'::jsonb;
+        CREATE INDEX ON docs USING gin (d jsonb_path_ops); COMMENT ON INDEX docs_d_idx IS 'g';
+        CREATE INDEX dp ON docs (n) WHERE d ? 'a'; CREATE INDEX de ON docs ((d ->> 'a')); DROP INDEX dv;
+        """,
+    ),
     "a function that a constraint of a domain calls": (
         "CREATE FUNCTION ok(t text) RETURNS bool LANGUAGE sql AS 'SELECT true'; CREATE FUNCTION no(t text) RETURNS bool"
         " LANGUAGE sql AS 'SELECT true'; CREATE DOMAIN named AS text CONSTRAINT nc CHECK (ok(value) OR no(value));"
@@ -599,6 +632,7 @@ async def test_every_form_is_done_as_the_plain_migration_does_it_and_undone(
 @pytest.mark.parametrize(
     ("sql", "reason"),
     [
+        ("ALTER TABLE notes RENAME n TO m; ALTER TABLE notes RENAME m TO k", "it can have two names only"),
         ("INSERT INTO teams VALUES (1, 'x')", "cannot know which rows a rollback has to take back of teams"),
         ("CREATE TABLE ta AS SELECT * FROM notes", "copies rows of notes once"),
         ("CREATE TABLE ta (i int); INSERT INTO ta SELECT id FROM notes", "copies rows of notes once"),

@@ -122,6 +122,11 @@ def test_reads_go_back_once_the_system_responds_on_which_an_undo_works() -> None
     assert text(describe_waits(release, pods)) == (
         "WAITS: undo 2 of 13 (rollout-v3) and all after it wait until Kubernetes responds"
     )
+    begun = release.with_status("rollout-v3", StepStatus.STARTED)
+    assert text(describe_waits(begun, pods)) == (
+        "WAITS: undo 2 of 13 (rollout-v3), of a step that has not ended, may wait until Kubernetes responds, or run at"
+        " once"
+    )
     no_agent = (System.REDIS, System.AGENT)
     assert "until an agent runs the release" in text(describe_waits(release, no_agent[::-1]))
     assert describe_waits(until("expand-schema"), lost) == ()

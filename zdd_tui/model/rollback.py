@@ -258,7 +258,9 @@ def _reads_return(release: Release, serving_v3: int | None, lost: tuple[System, 
     after = "" if moving[0] == 1 else ", once the old side is restored"
     wait = _find_wait(release, lost)
     is_held = wait is not None and wait[0] <= moving[0]
-    when = f"only once {_describe_return(wait[1])}," if wait is not None and is_held else "at once"
+    when = "at once"
+    if wait is not None and is_held:
+        when = f"{'' if wait[2] else 'perhaps '}only once {_describe_return(wait[1])},"
     parts = [f"{when} by the read flag (undo {moving[0]} of {len(names)}{after})"]
     if "rollout-v3" in names and serving_v3 != 0:
         parts.append(f"those of V3 pods with undo {names.index('rollout-v3') + 1} (rollout-v3)")
@@ -274,23 +276,29 @@ def describe_waits(release: Release, lost: tuple[System, ...]) -> tuple[Rollback
     wait = _find_wait(release, lost)
     if wait is None:
         return ()
-    at, system = wait
+    at, system, is_certain = wait
     specs = steps_to_undo(release)
-    before = f"undo {at} of {len(specs)} ({specs[at - 1].name}) and all after it wait"
+    undo = f"undo {at} of {len(specs)} ({specs[at - 1].name})"
     until = f"until {_describe_return(system)}"
-    return (RollbackFact("WAITS", f"{'every undo waits' if at == 1 else before} {until}", FactTone.WARNING),)
+    if not is_certain:
+        text = f"{undo}, of a step that has not ended, may wait {until}, or run at once"
+    else:
+        text = f"{'every undo waits' if at == 1 else f'{undo} and all after it wait'} {until}"
+    return (RollbackFact("WAITS", text, FactTone.WARNING),)
 
 
 def _describe_return(system: System) -> str:
     return "an agent runs the release" if system is System.AGENT else f"{system} responds"
 
 
-def _find_wait(release: Release, lost: tuple[System, ...]) -> tuple[int, System] | None:
-    """Number of the first undo that needs a lost system, from 1, and the system."""
+def _find_wait(release: Release, lost: tuple[System, ...]) -> tuple[int, System, bool] | None:
+    """Number of the first undo that may need a lost system, from 1, the system, and whether it certainly needs it: how
+    far a step has come that has not ended is not known."""
     for at, spec in enumerate(steps_to_undo(release), 1):
+        has_run = release.status(spec.name) in (StepStatus.DONE, StepStatus.UNDOING, StepStatus.UNDO_FAILED)
         for system in lost:
             if system in systems_of_undo(release.strategy, spec):
-                return at, system
+                return at, system, has_run or system in (System.AGENT, System.POSTGRESQL)
     return None
 
 

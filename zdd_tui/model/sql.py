@@ -256,13 +256,19 @@ def _describe_scan_error(reason: str) -> str:
     return reason if reason.startswith("it ") else f"PostgreSQL cannot read it: {reason}"
 
 
+_ATOMIC = re.compile(r"\bBEGIN\s+ATOMIC\b", re.IGNORECASE)
+
+
 def split_statements(text: str) -> tuple[str, ...]:
     """The statements of a script, without their semicolons.
 
     Raises:
         SqlSyntaxError: a quotation mark or comment is not closed.
     """
-    statements = _call("split", text, method="scanner")
+    try:  # the scanner ends a statement within BEGIN ATOMIC, and reads what is no SQL
+        statements = _call("split", text, method="parser" if _ATOMIC.search(text) else "scanner")
+    except SqlSyntaxError:
+        statements = _call("split", text, method="scanner")
     return tuple(stripped for statement in statements if (stripped := statement.strip()))
 
 

@@ -188,7 +188,15 @@ def test_bad_durations(text: object) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
-    [(0.04, "0.0s"), (9.94, "9.9s"), (9.96, "10s"), (59.6, "59s"), (59.97, "1m00s"), (3599.7, "59m59s"), (90_000, "1d01h")],
+    [
+        (0.04, "0.0s"),
+        (9.94, "9.9s"),
+        (9.96, "10s"),
+        (59.6, "59s"),
+        (59.97, "1m00s"),
+        (3599.7, "59m59s"),
+        (90_000, "1d01h"),
+    ],
 )
 def test_human_durations_never_show_sixty(seconds: float, shown: str) -> None:
     assert format_duration(seconds) == shown

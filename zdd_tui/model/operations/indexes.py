@@ -29,16 +29,19 @@ from zdd_tui.model.sql import (
     enum_name,
     expression_sql,
     name_sql,
+    node_class,
     parse_sql,
     quote_literal,
     string_values,
+    walk,
 )
 
 
 def read_create_index(statement: Any, text: str, options: OperationOptions) -> tuple[Operation, ...]:
     """In expand, whatever else the migration does: an index refuses no row unless it is unique.
 
-    A unique index that older versions could violate waits as a constraint does.
+    A unique index that older versions could violate waits as a constraint does, and one that may suit only the new type
+    of a column for that.
     """
     scope, key = options.scope, options.scope.relation_key(statement.relation)
     name = statement.idxname or choose_index_name(
@@ -47,12 +50,31 @@ def read_create_index(statement: Any, text: str, options: OperationOptions) -> t
     scope.take_index_name(key.schema, name)
     is_old_unique = statement.unique and not is_only_new_columns(scope, key, statement)
     phase = options.last_phase if is_old_unique else Phase.EXPAND
+    if _needs_new_type(scope, key, statement):
+        phase = Phase.CONTRACT
     if phase is Phase.CONTRACT:
         scope.deferred.add((key, name))
+    if phase is Phase.CONTRACT and is_old_unique:
         scope.deferred_keys.add((key, tuple(each.index_elem.name for each in statement.index_params)))
     step = build_index_step(phase, statement, name)
     violations = (count_duplicates(statement),) if is_old_unique and not statement.if_not_exists else ()
     return (Operation(text, step.label, (step,), violations),)
+
+
+def _needs_new_type(scope: Scope, table: ObjectKey, statement: Any) -> bool:
+    """Whether an index may suit only the new type of a column that the migration changes: it is built when the column
+    has that. Any other one is built on the old column, and copied."""
+    changed = {column for key, column in scope.retyped_columns if key == table}
+    is_plain = statement.access_method in ("", "btree")
+    for each in (param.index_elem for param in statement.index_params):
+        names = {each.name} if each.name else set(_column_names(each.expr))
+        if names & changed and not (is_plain and each.name and not each.opclass and not each.collation):
+            return True
+    return not changed.isdisjoint(_column_names(statement.where_clause))
+
+
+def _column_names(node: Any) -> list[str]:
+    return [string_values(each.fields)[-1] for each in walk(node) if node_class(each) == "ColumnRef" and each.fields]
 
 
 def is_only_new_columns(scope: Scope, table: ObjectKey, statement: Any) -> bool:

@@ -65,7 +65,14 @@ def read_rename_column(statement: Any, text: str, scope: Scope) -> Operation:
             f"ALTER TABLE {table} ALTER COLUMN {name_sql(new)} TYPE … USING … changes a column under its name; or"
             " rename to a new name",
         )
+    if (key, old) in scope.second_names:
+        first = name_sql(scope.second_names[key, old])
+        raise PlanError(
+            f"{' '.join(text.split())}: the migration has given the column this name, and it can have two names only",
+            f"write one rename in place of both: ALTER TABLE {table} RENAME COLUMN {first} TO {name_sql(new)}",
+        )
     scope.renamed_columns.add((key, old))
+    scope.second_names[key, new] = old
     scope.late.add(key)
     a, b = name_sql(old), name_sql(new)
     archived = name_sql(prefixed_column(OLD_PREFIX, table, new))
@@ -196,7 +203,8 @@ def _add_column(table: str, old: str, new: str, function: str, trigger: str) -> 
     literal, column, b = quote_literal(table), quote_literal(old), name_sql(new)
     code = quote_literal(trigger_function(function, _sync_code(name_sql(old), b)))
     word = quote_literal(rf"\m{_regex(old)}\M")
-    create = f"CREATE TRIGGER %I BEFORE INSERT OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION {function_sql(function)}()"
+    named = function_sql(function).replace("%", "%%")
+    create = f"CREATE TRIGGER %I BEFORE INSERT OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION {named}()"
     in_code = quote_literal(_field_regex(old))
     body = rf"""
   zdd_table := {literal}::regclass;

@@ -296,7 +296,8 @@ def _read_owner(statement: Any, text: str, options: OperationOptions) -> tuple[O
     if kind not in _OWNERS or (given.address is None and "{address}" in _OWNERS[kind]):
         return (read_own_statement(text, options),)
     query = _owner_query(given)
-    before = f"SELECT format({quote_literal(f'ALTER {given.sql} OWNER TO %I')}, pg_get_userbyid(({query})))"
+    alter = quote_literal(f"ALTER {given.sql.replace('%', '%%')} OWNER TO %I")
+    before = f"SELECT format({alter}, pg_get_userbyid(({query})))"
     step = OperationStep(Phase.EXPAND, shorten(text), (text,), undo_query=before)
     return (Operation(text, step.label, (step,)),)
 

@@ -66,6 +66,8 @@ class Scope:
         new_columns: those without a default and a fill: older versions leave them NULL, and no row has a value.
         dropped_columns: columns that exist until cleanup, under another name from contract on.
         renamed_columns: columns by their old name.
+        second_names: columns by the name that they get, with the old one.
+        retyped_columns: columns whose type the migration changes.
         dropped_defaults: columns whose default the migration drops.
         constraint_names: by the table, of those that the migration adds.
         type_names: the name that a type has until contract, by the one that the migration has given to it.
@@ -94,6 +96,8 @@ class Scope:
     new_columns: set[tuple[ObjectKey, str]] = field(default_factory=set)
     dropped_columns: set[tuple[ObjectKey, str]] = field(default_factory=set)
     renamed_columns: set[tuple[ObjectKey, str]] = field(default_factory=set)
+    second_names: dict[tuple[ObjectKey, str], str] = field(default_factory=dict)
+    retyped_columns: set[tuple[ObjectKey, str]] = field(default_factory=set)
     dropped_defaults: set[tuple[ObjectKey, str]] = field(default_factory=set)
     constraint_names: set[tuple[ObjectKey, str]] = field(default_factory=set)
     dropped_constraints: set[tuple[ObjectKey, str]] = field(default_factory=set)

@@ -78,10 +78,11 @@ def read_storage_options(alter: Any, command: Any, text: str, _options: Operatio
         for each in getattr(command.alter_table_cmd, "def").list.items
     ]
     listed = ", ".join(quote_literal(name) for name in names)
+    restore = quote_literal(f"ALTER TABLE {table.replace('%', '%%')} SET (%s = %L)")
     reset = f"ALTER TABLE {table} RESET ({', '.join(names)})"
     before = (
         f"SELECT {quote_literal(reset)} UNION ALL"
-        f" SELECT format({quote_literal(f'ALTER TABLE {table} SET (%s = %L)')}, option_name, option_value)"
+        f" SELECT format({restore}, option_name, option_value)"
         f" FROM pg_class, pg_options_to_table(reloptions) WHERE oid = to_regclass({quote_literal(table)})"
         f" AND option_name IN ({listed})"
     )

@@ -176,7 +176,7 @@ _PROBE = """
   zdd_part := {partition}::regclass;
   BEGIN
     zdd_probe := format('%s.%I', (SELECT relnamespace::regnamespace FROM pg_class WHERE oid = zdd_part), {probe});
-    EXECUTE format('CREATE TABLE %s (LIKE %s)', zdd_probe, zdd_part);
+    EXECUTE format('CREATE TABLE %s (LIKE %s INCLUDING CONSTRAINTS INCLUDING GENERATED)', zdd_probe, zdd_part);
     EXECUTE format({attach}, zdd_probe);
     zdd_text := pg_get_partition_constraintdef(zdd_probe::regclass);
     RAISE EXCEPTION 'what the partition holds is known' USING ERRCODE = 'ZDD01';
@@ -196,11 +196,12 @@ def _attach_existing(table: str, partition: Any, text: str, detach: str) -> Oper
     name, probe = relation_sql(partition), fit_name("zdd_probe_", partition.relname)
     check = name_sql(fit_name("zdd_holds_", partition.relname))
     bound = deparse(parse_sql(text)).partition(f" ATTACH PARTITION {name} ")[2]
+    attach = f"ALTER TABLE {table.replace('%', '%%')} ATTACH PARTITION %s {bound.replace('%', '%%')}"
     body = (
         _PROBE.replace("{partition}", quote_literal(name))
         .replace("{probe}", quote_literal(probe))
         .replace("{check}", quote_literal(fit_name("zdd_holds_", partition.relname)))
-        .replace("{attach}", quote_literal(f"ALTER TABLE {table} ATTACH PARTITION %s {bound.replace('%', '%%')}"))
+        .replace("{attach}", quote_literal(attach))
     )
     drop = f"ALTER TABLE {name} DROP CONSTRAINT IF EXISTS {check}"
     holds = (

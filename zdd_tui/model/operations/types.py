@@ -10,6 +10,7 @@ goes the same way in the other direction.
 
 # ruff: noqa: S608  names are quoted by the parser's own rules, expressions are those of the statement
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,6 +30,7 @@ from zdd_tui.model.operations.base import (
     column_exists,
     on_new_table,
     relation_sql,
+    same_table,
 )
 from zdd_tui.model.operations.direct_types import NEVER, is_direct_query, narrow_again
 from zdd_tui.model.operations.domain_types import (
@@ -195,6 +197,7 @@ def read_column_type(alter: Any, command: Any, text: str, options: OperationOpti
     is_domain = is_checked_domain_query(table, column, definition.type_name, type_text)
     if using or collation or is_default_dropped:
         is_domain = NEVER
+    options.scope.retyped_columns.add((key, column))
     change = TypeChange(
         table,
         key,
@@ -272,7 +275,7 @@ def combine_type_changes(operations: Iterable[Operation], types: TypeSwap) -> tu
     Raises:
         PlanError: they do not belong to the same settings of the session; or a materialized view is made for them.
     """
-    found = list(operations)
+    found = _move_late_indexes(list(operations))
     numbers = [number for number, each in enumerate(found) if isinstance(each, TypeOperation)]
     changes = [change for number in numbers for change in found[number].changes]  # type: ignore[attr-defined]
     views = _views_of(changes, found[numbers[0] :] if numbers else ())
@@ -302,6 +305,29 @@ def combine_type_changes(operations: Iterable[Operation], types: TypeSwap) -> tu
             rollback_losses=tuple(map(_rollback_loss, each.changes)),  # type: ignore[attr-defined]
         )
     return tuple(found)
+
+
+def _move_late_indexes(operations: list[Operation]) -> list[Operation]:
+    """The operations, where indexes that contract builds on changed tables, and what it does with them, come after all
+    columns have swapped."""
+    numbers = [number for number, each in enumerate(operations) if isinstance(each, TypeOperation)]
+    if not numbers:
+        return operations
+    changed = {same_table(change.table) for n in numbers for change in operations[n].changes}  # type: ignore[attr-defined]
+    kept: list[Operation] = []
+    late: list[Operation] = []
+    names: set[str] = set()
+    for each in operations[numbers[0] : numbers[-1]]:
+        own = {step.index for step in each.steps if _is_late_index(step, changed)}
+        is_in_contract = all(step.phase is Phase.CONTRACT for step in each.steps)
+        is_about = is_in_contract and not names.isdisjoint(re.findall(r"\w+", each.text))
+        (late if own or is_about else kept).append(each)
+        names |= own
+    return [*operations[: numbers[0]], *kept, operations[numbers[-1]], *late, *operations[numbers[-1] + 1 :]]
+
+
+def _is_late_index(step: OperationStep, changed: set[str]) -> bool:
+    return step.phase is Phase.CONTRACT and step.mode is StepMode.BUILD_INDEX and same_table(step.table) in changed
 
 
 def _triggers_of(changes: Sequence[TypeChange], created: Iterable[Operation]) -> tuple[Operation, ...]:

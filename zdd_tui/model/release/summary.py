@@ -152,7 +152,8 @@ def summarize_release(
     labels = keys or default_keys()
     last_known, record = record, withdraw_verdicts(record, activity, now)
     progress = assess_progress(record.release, activity)
-    until = now if record.release.state.has_ended else activity.worked_until(now)
+    # A pause lasts without an agent, too; no duration of a step counts on then.
+    until = now if record.release.state.has_ended or activity.is_known else activity.worked_until(now)
     summary = _summarize_state(record, until, progress)
     if progress.state is ProgressState.UNKNOWN and not has_no_agent(last_known.lease):
         # What was known then, with its verdicts; what can be done rests on those that count now.
@@ -166,7 +167,7 @@ def summarize_release(
         return _with_keys(_summarize_breach(record, record.release.breach, summary), labels)
     if waits := list_agent_waits(record, activity):
         summary = replace(summary, notes=(*(f"the agent waits for {each}" for each in waits), *summary.notes))
-    pauses = tuple(pause.describe(activity.worked_until(now)) for pause in record.release.table_pauses)
+    pauses = tuple(pause.describe(until) for pause in record.release.table_pauses)
     summary = replace(summary, notes=(*pauses, *summary.notes))
     if above := list_old_above_limit(record, now):
         summary = replace(summary, notes=(*above, *summary.notes))

@@ -66,13 +66,23 @@ async def wait_until_running(terminal: Emulator, command: str) -> None:
     )
 
 
+async def confirm(terminal: Emulator, command: str) -> None:
+    """Presses Enter; again, where a reading has brought something new at that moment and the dialog says so."""
+    terminal.press(ENTER)
+    refused = "Enter was not taken, because this is new"
+    text = await terminal.wait_until(lambda text: "Enter confirm" not in text or refused in text, "an answer to Enter")
+    if refused in text:
+        await terminal.wait_for("Enter confirm")
+        terminal.press(ENTER)
+    await wait_until_running(terminal, command)
+
+
 async def advance(terminal: Emulator, phase: str, *shows: str) -> None:
     """Presses `a` when the screen offers it, reads the dialog, and says yes."""
     await terminal.wait_for(f"a runs {phase}", "a advance", without="once all gates pass")
     terminal.press("a")
     await terminal.wait_for(f"run {phase}", *shows, "Enter confirm")
-    terminal.press(ENTER)
-    await wait_until_running(terminal, "advance")
+    await confirm(terminal, "advance")
 
 
 @pytest.mark.timeout(600)
@@ -220,8 +230,7 @@ async def test_a_rollback_by_keys(tmp_path: Path) -> None:
         terminal.press("orders fail")
         await terminal.wait_for("orders fail")
         began = time.monotonic()
-        terminal.press(ENTER)
-        await wait_until_running(terminal, "rollback")
+        await confirm(terminal, "rollback")
         headline = re.compile(r"every step is undone, in ([\d.]+)s, triggered by (\S+).*: orders fail")
         done = await terminal.wait_until(
             lambda text: bool(headline.search(one_line(text))) and "agent not needed" in text and "STALE" not in text,

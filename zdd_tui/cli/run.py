@@ -229,8 +229,8 @@ def _find_hold(record: ReleaseRecord) -> str:
 def _find_step_wait(record: ReleaseRecord) -> str:
     """What a step that runs, or is undone, waits for by its note; empty for nothing."""
     running = (StepStatus.STARTED, StepStatus.UNDOING)
-    waiting = (step for step in record.steps if step.waits_for or step.is_retrying or step.waits_for_sessions)
-    return next((f"{step.name}: {step.note}" for step in waiting if step.status in running), "")
+    waiting = (step for step in record.steps if step.status in running and step.gets_no_further)
+    return next((f"{step.name}: {step.note}" for step in waiting), "")
 
 
 def _result(loaded: LoadedPlan, record: ReleaseRecord, until: str) -> int | None:

@@ -303,7 +303,7 @@ class RunOperation:
             await run_batch(ctx, step, (build.attach,))
 
     async def _undo_build(self, ctx: Context, step: StepHandle) -> None:
-        twins = await self._build_twins(ctx, step)
+        renames = await self._build_copies_of_adopted(ctx, step)
         for schema, name in step.detail.get("made", ()):
             async with ctx.read_connection() as conn:
                 exists = await find_index(conn, schema, name) is not None
@@ -313,14 +313,15 @@ class RunOperation:
             if drop_key:
                 await run_batch(ctx, step, (drop_key,))
             elif partitioned:  # with those of its partitions: only the catalog changes
-                await run_batch(ctx, step, (f"DROP INDEX {quote_qualified(schema, name)}", *twins))
+                await run_batch(ctx, step, (f"DROP INDEX {quote_qualified(schema, name)}", *renames))
+                renames = []  # they belong to the first one, the root
             elif exists:
                 await drop_index(ctx.read_connection, schema, name, on_wait=step.set_note)
         for schema, name, definition in step.detail.get("adopted", ()):
             if _is_of_tree(definition):
                 await self._build_again(ctx, step, schema, name, definition)
 
-    async def _build_twins(self, ctx: Context, step: StepHandle) -> list[str]:
+    async def _build_copies_of_adopted(self, ctx: Context, step: StepHandle) -> list[str]:
         """Another index beside each that was there before and goes with its parent, so that queries never lack one.
 
         Returns:
@@ -332,11 +333,11 @@ class RunOperation:
                 is_attached = await is_attached_index(conn, schema, name)
             if not is_attached or _is_of_tree(definition):
                 continue
-            twin = fit_name(AGAIN_PREFIX, name)
+            copy = fit_name(AGAIN_PREFIX, name)
             await ctx.check_lease()
-            build = copied_index(definition, {}, twin, is_unique=True)
-            await create_index(ctx.read_connection, build, on_wait=step.set_note, schema=schema, name=twin)
-            renames.append(f"ALTER INDEX {quote_qualified(schema, twin)} RENAME TO {name_sql(name)}")
+            build = copied_index(definition, {}, copy, is_unique=True)
+            await create_index(ctx.read_connection, build, on_wait=step.set_note, schema=schema, name=copy)
+            renames.append(f"ALTER INDEX {quote_qualified(schema, copy)} RENAME TO {name_sql(name)}")
         return renames
 
     async def _copy_indexes(self, ctx: Context, step: StepHandle, spec: OperationStep) -> None:

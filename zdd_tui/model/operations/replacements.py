@@ -148,15 +148,14 @@ def _replaced_keys(creation: Operation) -> Iterator[ObjectKey]:
 
 def _shorter_calls(creation: Operation) -> list[str]:
     """The types of the arguments of calls that leave out some with defaults, in parentheses, the most first."""
-    types = _argument_types(creation)
-    statement = parse_sql(creation.text).stmts[0].stmt.create_function_stmt
-    defaults = sum(1 for each in statement.parameters if each.function_parameter.HasField("defexpr"))
+    parameters = _parameters(creation)
+    types = [type_sql(each) for each in input_types(parameters)]
+    defaults = sum(1 for each in parameters if each.function_parameter.HasField("defexpr"))
     return [f"({', '.join(types[:count])})" for count in range(len(types) - 1, len(types) - defaults - 1, -1)]
 
 
-def _argument_types(creation: Operation) -> list[str]:
-    statement = parse_sql(creation.text).stmts[0].stmt.create_function_stmt
-    return [type_sql(each) for each in input_types(statement.parameters)]
+def _parameters(creation: Operation) -> Any:
+    return parse_sql(creation.text).stmts[0].stmt.create_function_stmt.parameters
 
 
 def _longer_calls(creation: Operation, removed: Iterable[ObjectKey]) -> Iterator[Requirement]:
@@ -170,7 +169,7 @@ def _longer_calls(creation: Operation, removed: Iterable[ObjectKey]) -> Iterator
                 name_sql(name.schema, name.name.partition("(")[0]) + "(" + name.name.partition("(")[2]
                 for name in (each, key)
             )
-            count = len(_argument_types(creation))
+            count = len(input_types(_parameters(creation)))
             text = f"calls would fit {old}, which goes in contract, and the new {new}"
             yield Requirement(
                 f"SELECT {quote_literal(text)} FROM pg_proc"

@@ -233,12 +233,19 @@ class AgentWait:
     """What the agent waits for.
 
     Attributes:
-        text: the system, or what it does, with the reason: ``Redis: connection refused``.
+        subject: the system, or what it does.
+        reason: such as ``connection refused``.
         since: when it said so, in seconds since the epoch by the database's clock.
     """
 
-    text: str
+    subject: str
+    reason: str
     since: float
+
+    @property
+    def text(self) -> str:
+        """``Redis: connection refused``."""
+        return f"{self.subject}: {self.reason}"
 
 
 def find_agent_waits(record: ReleaseRecord, activity: Activity) -> tuple[AgentWait, ...]:
@@ -251,7 +258,7 @@ def find_agent_waits(record: ReleaseRecord, activity: Activity) -> tuple[AgentWa
         if event.message.startswith(AGENT_WAITS):
             subject, _, reason = event.message.removeprefix(AGENT_WAITS).partition(": ")
             since = waits[subject].since if subject in waits else event.at
-            waits[subject] = AgentWait(f"{subject}: {reason.partition(chr(10))[0]}", since)
+            waits[subject] = AgentWait(subject, reason.partition("\n")[0], since)
         elif event.message.startswith(AGENT_CONTINUES):
             waits.pop(event.message.removeprefix(AGENT_CONTINUES), None)
     return tuple(waits.values())

@@ -215,6 +215,11 @@ class StepRecord:
         """Its note says that sessions of others hold it up."""
         return self.note.startswith(WAITING_NOTE)
 
+    @property
+    def gets_no_further(self) -> bool:
+        """It waits, or repeats what is refused: nothing moves."""
+        return bool(self.waits_for) or self.is_retrying or self.waits_for_sessions
+
     def require_detail(self) -> dict[str, Any]:
         """The detail, for what must not go on without it: an undo would leave something behind and report success.
 

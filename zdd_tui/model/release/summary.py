@@ -14,6 +14,7 @@ from zdd_tui.model.release.claims import (
     ProgressState,
     assess_progress,
     count_verdicts,
+    find_agent_waits,
     format_silence,
     is_current,
     list_agent_waits,
@@ -427,7 +428,7 @@ def describe_continuation(record: ReleaseRecord) -> str:
         return FAILS_IF_REFUSED
     if step is not None and step.waits_for_sessions:
         return CONTINUES_WHEN_ENDED
-    waits = [each.partition(":")[0] for each in list_agent_waits(record, ACTIVE)]
+    waits = [each.subject for each in find_agent_waits(record, ACTIVE)]
     waits += [step.waits_for] if step is not None and step.waits_for else []
     return describe_return(waits) if waits else CONTINUES_AUTOMATICALLY
 

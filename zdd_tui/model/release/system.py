@@ -31,10 +31,12 @@ CLUSTER_UNDOS = frozenset(
 def systems_of_undo(strategy: Strategy, spec: StepSpec) -> frozenset[System]:
     """The systems that the undo of a step that has run works on; it waits for each that does not respond."""
     systems = {System.POSTGRESQL, System.AGENT}
-    has_canary = any(step.name == "create-canary" for step in strategy.steps)  # else the flag is its weight
     key = spec.registry_key
-    if key in FLAG_UNDOS or (key == "set-weight" and not has_canary):
+    if key == "set-weight":
+        has_canary = any(step.name == "create-canary" for step in strategy.steps)  # else the flag is its weight
+        systems.add(System.KUBERNETES if has_canary else System.REDIS)
+    if key in FLAG_UNDOS:
         systems.add(System.REDIS)
-    if key in CLUSTER_UNDOS or (key == "set-weight" and has_canary):
+    if key in CLUSTER_UNDOS:
         systems.add(System.KUBERNETES)
     return frozenset(systems)

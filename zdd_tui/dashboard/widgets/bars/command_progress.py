@@ -293,8 +293,7 @@ def _has_ended(board: DashboardState) -> bool:
 def _waits(record: ReleaseRecord) -> bool:
     """The step that runs, or is undone, gets no result of a system, or waits for sessions: nothing moves."""
     at_work = StepStatus.UNDOING if record.release.state.is_rolling_back else StepStatus.STARTED
-    working = [step for step in record.steps if step.status is at_work]
-    return any(step.waits_for or step.is_retrying or step.waits_for_sessions for step in working)
+    return any(step.gets_no_further for step in record.steps if step.status is at_work)
 
 
 def _running_lines(progress: CommandProgress, board: DashboardState, context: RenderContext, cells: int) -> list[Line]:
